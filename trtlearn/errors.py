@@ -1,0 +1,65 @@
+"""What goes wrong, and what to do about it: every error of trtlearn says both."""
+
+from __future__ import annotations
+
+__all__ = [
+    "BuildError",
+    "CacheError",
+    "CommandError",
+    "DataError",
+    "EngineError",
+    "InspectorError",
+    "LiveUnavailable",
+    "ModelError",
+    "RecordingError",
+    "TrtlearnError",
+]
+
+
+class TrtlearnError(Exception):
+    """An error with a remedy: ``problem`` says what was found and expected, ``fix`` what to try.
+
+    >>> print(TrtlearnError("scale is -1.0, expected a number above 0", "delete that line of the cache"))
+    scale is -1.0, expected a number above 0. Try: delete that line of the cache
+    """
+
+    def __init__(self, problem: str, fix: str = "") -> None:
+        self.problem = problem.rstrip(". ")
+        self.fix = fix
+        super().__init__(f"{self.problem}. Try: {fix}" if fix else self.problem)
+
+
+class CacheError(TrtlearnError):
+    """A calibration cache that cannot be read or written."""
+
+
+class CommandError(TrtlearnError):
+    """A trtexec command line that cannot be understood."""
+
+
+class DataError(TrtlearnError):
+    """Input data of the wrong shape or type, or holding NaN or infinity."""
+
+
+class ModelError(TrtlearnError):
+    """An ONNX file that is missing, broken or of a kind not handled."""
+
+
+class InspectorError(TrtlearnError):
+    """Engine-inspector text that is no inspector text."""
+
+
+class EngineError(TrtlearnError):
+    """A plan that does not load, or an engine that does not run."""
+
+
+class BuildError(TrtlearnError):
+    """A build that failed: names the layer where TensorRT named one."""
+
+
+class RecordingError(TrtlearnError):
+    """A recording that is missing, or does not belong to the model or data at hand."""
+
+
+class LiveUnavailable(TrtlearnError):
+    """No GPU, driver or TensorRT here: nothing can be built live."""

@@ -1,0 +1,158 @@
+"""The base of every record: a frozen fact that goes to JSON and back and shows itself."""
+
+from __future__ import annotations
+
+import dataclasses
+import html
+import json
+import math
+import types
+import typing
+from functools import cache
+from typing import Any, TypeVar
+
+from .errors import RecordingError
+
+if typing.TYPE_CHECKING:
+    import pandas
+
+__all__ = ["Record", "show"]
+
+R = TypeVar("R", bound="Record")
+SHOWN_ROWS = 40
+
+
+@cache
+def _hints(cls: type) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
+
+
+def _encode(value: Any) -> Any:
+    if isinstance(value, Record):
+        return value.to_dict()
+    if isinstance(value, dict):
+        return {str(key): _encode(item) for key, item in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [_encode(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)  # JSON has no NaN: "nan", "inf" and "-inf" are read back by _decode
+    return value
+
+
+def _decode(hint: Any, value: Any, where: str) -> Any:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        if value is None:
+            return None
+        return _decode(next(option for option in arguments if option is not type(None)), value, where)
+    if origin is tuple and isinstance(value, list):
+        return tuple(_decode(arguments[0], item, f"{where}[{index}]") for index, item in enumerate(value))
+    if origin is dict and isinstance(value, dict):
+        return {key: _decode(arguments[1], item, f"{where}[{key!r}]") for key, item in value.items()}
+    if isinstance(hint, type) and issubclass(hint, Record) and isinstance(value, dict):
+        return hint.from_dict(value, where)
+    if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value)
+    if hint is float and value in ("nan", "inf", "-inf"):
+        return float(value)
+    if hint is Any or (isinstance(hint, type) and type(value) is hint):
+        return value
+    raise RecordingError(f"{where} is {value!r:.60}, expected {hint}", "make the recording again with `make record`")
+
+
+def show(value: Any) -> str:
+    """One cell of a table: unknown for None, six significant digits for floats.
+
+    >>> show(None), show(0.123456789), show(("fp32", None))
+    ('unknown', '0.123457', 'fp32, unknown')
+    """
+    if value is None:
+        return "unknown"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, (tuple, list)):
+        return ", ".join(map(show, value)) if value else "none"
+    return str(value)
+
+
+class Record:
+    """Base of all facts: JSON round trip, a table for the terminal and one for Jupyter.
+
+    A subclass is a frozen dataclass and may override :meth:`summary` and :meth:`rows`.
+    """
+
+    def summary(self) -> str:
+        """One line that says what this is."""
+        return type(self).__name__
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The table to show: one dict a row, the same keys in each."""
+        return [{"fact": field.name, "value": getattr(self, field.name)} for field in dataclasses.fields(self)]  # type: ignore[arg-type]
+
+    def to_dict(self) -> dict[str, Any]:
+        """This record as plain dicts, lists, strings and numbers."""
+        return {field.name: _encode(getattr(self, field.name)) for field in dataclasses.fields(self)}  # type: ignore[arg-type]
+
+    @classmethod
+    def from_dict(cls: type[R], data: dict[str, Any], where: str = "") -> R:
+        """The record that ``to_dict`` gave; RecordingError names the field that does not fit."""
+        where = where or cls.__name__
+        hints = _hints(cls)
+        fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+        if unknown := sorted(set(data) - set(fields)):
+            raise RecordingError(f"{where} has unknown fields {unknown}", "use the trtlearn version that wrote it")
+        needed = {
+            name
+            for name, field in fields.items()
+            if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        }
+        if missing := sorted(needed - set(data)):
+            raise RecordingError(f"{where} lacks {missing}", "make the recording again with `make record`")
+        return cls(**{name: _decode(hints[name], value, f"{where}.{name}") for name, value in data.items()})
+
+    def to_json(self, indent: int | None = None) -> str:
+        """This record as JSON text (no NaN: unknown is null)."""
+        return json.dumps(self.to_dict(), indent=indent, allow_nan=False)
+
+    @classmethod
+    def from_json(cls: type[R], text: str) -> R:
+        """The record that ``to_json`` gave."""
+        try:
+            data = json.loads(text)
+        except ValueError as problem:
+            raise RecordingError(f"not JSON: {problem}", "make the recording again with `make record`") from None
+        if not isinstance(data, dict):
+            raise RecordingError(f"{cls.__name__}: expected a JSON object, found {type(data).__name__}")
+        return cls.from_dict(data)
+
+    def to_frame(self) -> pandas.DataFrame:
+        """The table as a pandas DataFrame (needs pandas)."""
+        import pandas
+
+        return pandas.DataFrame(self.rows())
+
+    def __str__(self) -> str:
+        rows = [{key: show(value) for key, value in row.items()} for row in self.rows()]
+        if not rows:
+            return self.summary()
+        widths = {key: max(len(key), *(len(row[key]) for row in rows)) for key in rows[0]}
+        lines = ["  ".join(cell.ljust(widths[key]) for key, cell in row.items()).rstrip() for row in rows]
+        head = "  ".join(key.ljust(width) for key, width in widths.items()).rstrip()
+        return "\n".join([self.summary(), head, *lines])
+
+    def _repr_html_(self) -> str:
+        rows, cell = self.rows(), html.escape
+        text = f"<p><b>{cell(self.summary())}</b></p>"
+        if not rows:
+            return text
+        head = "".join(f'<th style="text-align:left">{cell(key)}</th>' for key in rows[0])
+        body = "".join(
+            "<tr>"
+            + "".join(f'<td style="text-align:left">{cell(show(value))}</td>' for value in row.values())
+            + "</tr>"
+            for row in rows[:SHOWN_ROWS]
+        )
+        more = f"<p>… and {len(rows) - SHOWN_ROWS} more rows: see .to_frame()</p>" if len(rows) > SHOWN_ROWS else ""
+        return f"{text}<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}"
