@@ -34,7 +34,7 @@ def notebooks_dir() -> Path:
 
 
 def user_dir() -> Path:
-    """The reader's own folder, for progress and caches: ``$TRTLEARN_HOME`` or the XDG data folder (may not exist yet)."""
+    """The reader's own folder: ``$TRTLEARN_HOME``, or trtlearn/ in the XDG data folder (may not exist yet)."""
     if home := os.environ.get("TRTLEARN_HOME"):
         return Path(home)
     return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "trtlearn"

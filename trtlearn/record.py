@@ -23,7 +23,7 @@ SHOWN_ROWS = 40
 
 
 @cache
-def _hints(cls: type) -> dict[str, Any]:
+def _hints(cls: Any) -> dict[str, Any]:
     return typing.get_type_hints(cls)
 
 
@@ -99,7 +99,7 @@ class Record:
     def from_dict(cls: type[R], data: dict[str, Any], where: str = "") -> R:
         """The record that ``to_dict`` gave; RecordingError names the field that does not fit."""
         where = where or cls.__name__
-        hints = _hints(cls)
+        hints = _hints(cls)  # type: ignore[arg-type]
         fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
         if unknown := sorted(set(data) - set(fields)):
             raise RecordingError(f"{where} has unknown fields {unknown}", "use the trtlearn version that wrote it")
@@ -131,7 +131,7 @@ class Record:
         """The table as a pandas DataFrame (needs pandas)."""
         import pandas
 
-        return pandas.DataFrame(self.rows())
+        return pandas.DataFrame.from_records(self.rows())
 
     def __str__(self) -> str:
         rows = [{key: show(value) for key, value in row.items()} for row in self.rows()]

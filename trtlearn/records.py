@@ -284,7 +284,8 @@ class Timing(Record):
     layers_ms: dict[str, float] = field(default_factory=dict)  # engine layer -> median, from the profiler
 
     def summary(self) -> str:
-        return f"{self.median_ms:.4f} ms a batch of {self.batch} (5 to 95 %: {self.p05_ms:.4f} to {self.p95_ms:.4f} ms, {self.runs} runs)"
+        spread = f"5 to 95 %: {self.p05_ms:.4f} to {self.p95_ms:.4f} ms, {self.runs} runs"
+        return f"{self.median_ms:.4f} ms a batch of {self.batch} ({spread})"
 
 
 @dataclass(frozen=True)
