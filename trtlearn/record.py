@@ -131,7 +131,8 @@ class Record:
         """The table as a pandas DataFrame (needs pandas)."""
         import pandas
 
-        return pandas.DataFrame.from_records(self.rows())
+        frame: pandas.DataFrame = pandas.DataFrame(self.rows())
+        return frame
 
     def __str__(self) -> str:
         rows = [{key: show(value) for key, value in row.items()} for row in self.rows()]
