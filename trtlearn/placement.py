@@ -114,7 +114,7 @@ class Graph:
             return False
         if maker.op_type == "BatchNormalization":
             return self.adds_inside(maker.input[0])
-        return maker.op_type == "Conv"
+        return bool(maker.op_type == "Conv")
 
     def scale_of(self, tensor: str, scales: Mapping[str, float]) -> str | None:
         """The tensor whose scale ``tensor`` takes: itself, or the one whose values reach it unchanged."""

@@ -6,7 +6,7 @@ Where the pairs go is planned in :mod:`trtlearn.placement`; here they are put in
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -46,7 +46,7 @@ def insert_qdq(
         name = _free(f"{site.tensor}_{'_'.join(site.readers)}" if _shared(site, graph) else site.tensor, taken)
         axis = weight_axis(readers[0]) if site.kind == "weights" else None
         steps = np.asarray(site.channel_scales if site.kind == "weights" else site.scale, np.float32)
-        attributes = {} if axis is None else {"axis": axis % len(graph.constants[site.tensor].dims)}
+        attributes: dict[str, Any] = {} if axis is None else {"axis": axis % len(graph.constants[site.tensor].dims)}
         add = result.graph.initializer.append
         add(numpy_helper.from_array(steps, f"{name}_scale"))
         add(numpy_helper.from_array(np.zeros(steps.shape, np.int8), f"{name}_zero_point"))
