@@ -1,0 +1,244 @@
+"""Figures about numbers in eight bits: the grid, what is clipped, what is rounded. Arrays in, plotly Figure out."""
+
+from __future__ import annotations
+
+import typing
+
+import numpy as np
+
+from .colors import BAD, GOOD, INK, MARKS, SERIES, WARN, figure, footer
+from .errors import DataError
+from .records import Provenance
+
+if typing.TYPE_CHECKING:
+    import plotly.graph_objects as go
+    from numpy.typing import ArrayLike, NDArray
+
+__all__ = [
+    "clip_or_round",
+    "histogram_with_range",
+    "number_line",
+    "source_label",
+    "split_error",
+    "tall",
+    "weight_error",
+]
+
+QMAX = 127
+
+
+def source_label(source: Provenance | str | None) -> str:
+    """The footer of a figure: a provenance's own label, a text as it is, else "computed here, in numpy".
+
+    >>> source_label(None), source_label("drawn by hand")
+    ('computed here, in numpy', 'drawn by hand')
+    """
+    if source is None:
+        return "computed here, in numpy"
+    return source if isinstance(source, str) else source.label()
+
+
+def tall(rows: int) -> int:
+    """The height in pixels of a figure with one row of text for each of ``rows``."""
+    return max(260, 180 + 24 * rows)
+
+
+def _finite(values: ArrayLike, what: str) -> NDArray[np.float64]:
+    flat = np.asarray(values, np.float64).ravel()
+    if flat.size == 0:
+        raise DataError(f"{what} is empty", "pass at least one number")
+    if bad := int((~np.isfinite(flat)).sum()):
+        raise DataError(f"{what} holds {bad} values that are NaN or infinite", "drop them with x[np.isfinite(x)]")
+    return flat
+
+
+def _positive(amax: float) -> float:
+    if not (np.isfinite(amax) and amax > 0):
+        raise DataError(f"amax is {amax}, expected a finite number above 0", "use the largest |x| to be kept")
+    return float(amax)
+
+
+def number_line(
+    scale: float, values: ArrayLike = (), *, qmin: int = -128, qmax: int = 127, source: Provenance | str | None = None
+) -> go.Figure:
+    """Which real numbers can INT8 say? Every ``q * scale`` as a tick, and where each of ``values`` lands.
+
+    ``values`` is float [N], N up to a few dozen. A value inside the grid goes to the nearest tick; one outside is
+    clipped to the end and marked with a cross.
+
+    >>> len(number_line(0.5, [1.1, 99.0]).data)
+    3
+    """
+    import plotly.graph_objects as go
+
+    scale = _positive(scale)
+    grid = np.arange(qmin, qmax + 1) * scale
+    fig = figure(f"Which numbers can INT8 say when the scale is {scale:.6g}?", height=260)
+    ticks = {"symbol": "line-ns", "size": 16, "line": {"width": 1, "color": INK}}
+    code = np.arange(qmin, qmax + 1)
+    hover = "code %{customdata} says %{x:.6g}<extra></extra>"
+    fig.add_scatter(
+        x=grid,
+        y=np.zeros(grid.size),
+        mode="markers",
+        marker=ticks,
+        name="INT8 codes",
+        customdata=code,
+        hovertemplate=hover,
+    )
+    x = np.asarray(values, np.float64).ravel()
+    q = np.clip(np.rint(x / scale), qmin, qmax)
+    lost = (np.rint(x / scale) != q) if x.size else np.zeros(0, bool)
+    for name, mask, color, mark in (
+        ("rounded to the nearest code", ~lost, GOOD, "circle"),
+        ("clipped to the end of the grid", lost, BAD, "x"),
+    ):
+        if not mask.any():
+            continue
+        for start, end in zip(x[mask], q[mask] * scale, strict=True):
+            fig.add_annotation(
+                x=end, y=0, ax=start, ay=1, axref="x", ayref="y", arrowhead=2, arrowcolor=color, text="", opacity=0.6
+            )
+        fig.add_trace(
+            go.Scatter(
+                x=x[mask],
+                y=np.ones(int(mask.sum())),
+                mode="markers",
+                name=name,
+                marker={"color": color, "symbol": mark, "size": 10},
+                customdata=np.stack([q[mask], q[mask] * scale], -1),
+                hovertemplate="%{x:.6g} becomes code %{customdata[0]} = %{customdata[1]:.6g}<extra></extra>",
+            )
+        )
+    fig.update_yaxes(visible=False, range=[-0.4, 1.4])
+    fig.update_xaxes(title="real value", zeroline=True)
+    return footer(fig, source_label(source))
+
+
+def histogram_with_range(
+    values: ArrayLike, amax: float, name: str = "x", *, bins: int = 80, source: Provenance | str | None = None
+) -> go.Figure:
+    """What does the range ±amax keep of these values, and what does it clip?
+
+    ``values`` float, any shape; counts on a log axis. Clipped bars are hatched and counted in the legend; the part
+    of the range that holds no value is marked "unused".
+
+    >>> [trace.name for trace in histogram_with_range([0.0, 1.0, 3.0], 2.0).data]
+    ['kept: 66.7 %', 'clipped: 33.3 %']
+    """
+    x, amax = _finite(values, name), _positive(amax)
+    reach = float(np.abs(x).max())
+    low = min(float(x.min()), -amax if x.min() < 0 else 0.0)
+    high = max(float(x.max()), amax)
+    edges = np.linspace(low, high, bins + 1)
+    if low < -amax < high or low < amax < high:  # a bar never straddles the end of the range
+        edges = np.unique(np.concatenate([edges, [edge for edge in (-amax, amax) if low < edge < high]]))
+    counts, edges = np.histogram(x, edges)
+    centres, widths = (edges[:-1] + edges[1:]) / 2, np.diff(edges)
+    lost = np.abs(centres) > amax
+    share = float((np.abs(x) > amax).mean())
+    fig = figure(f"What does ±{amax:.4g} keep of {name}?")
+    hover = "%{x:.4g}: %{y} values<extra></extra>"
+    for label, mask, color, pattern in (
+        (f"kept: {100 * (1 - share):.3g} %", ~lost, GOOD, ""),
+        (f"clipped: {100 * share:.3g} %", lost, BAD, "x"),
+    ):
+        fig.add_bar(
+            x=centres[mask],
+            y=counts[mask],
+            width=widths[mask],
+            name=label,
+            marker={"color": color, "pattern": {"shape": pattern}, "line": {"width": 0}},
+            hovertemplate=hover,
+        )
+    for end in {-amax if low < 0 else amax, amax}:
+        fig.add_vline(x=end, line={"color": INK, "dash": "dash"})
+    if reach < 0.9 * amax:
+        fig.add_vrect(x0=reach, x1=amax, fillcolor=WARN, opacity=0.15, line={"width": 0})
+        codes = round(QMAX * (1 - reach / amax))
+        fig.add_annotation(
+            x=(reach + amax) / 2, y=0.9, yref="paper", text=f"unused: {codes} of {QMAX} codes", showarrow=False
+        )
+    fig.update_yaxes(title="number of values", type="log", dtick=1)
+    fig.update_xaxes(title=f"value of {name} (dashed: the range ±{amax:.4g})")
+    fig.update_layout(bargap=0)
+    return footer(fig, source_label(source))
+
+
+def clip_or_round(values: ArrayLike, *, points: int = 60, source: Provenance | str | None = None) -> go.Figure:
+    """Where should the range end? Mean squared error of clipping and of rounding against amax.
+
+    ``values`` float, any shape. Error is measured by quantizing with scale = amax / 127 and back: of values beyond
+    amax it is clipping, of the others rounding.
+
+    >>> [trace.name for trace in clip_or_round([0.1, 0.2, 1.0]).data]
+    ['clipping error', 'rounding error', 'both', 'least: ±1']
+    """
+    x = _finite(values, "values")
+    reach = _positive(float(np.abs(x).max()))
+    grid = np.geomspace(reach / 50, reach * 4, points)
+    grid = np.sort(np.append(grid, reach))
+    errors = np.array([split_error(x, amax) for amax in grid])
+    total = errors.sum(1)
+    best = int(total.argmin())
+    fig = figure("Where should the range end?")
+    for label, series, color, dash in (
+        ("clipping error", errors[:, 0], BAD, "dot"),
+        ("rounding error", errors[:, 1], GOOD, "dash"),
+        ("both", total, INK, "solid"),
+    ):
+        y = np.where(series > 0, series, np.nan)
+        fig.add_scatter(x=grid, y=y, mode="lines", name=label, line={"color": color, "dash": dash, "width": 2})
+    fig.add_scatter(
+        x=[grid[best]],
+        y=[total[best]],
+        mode="markers",
+        name=f"least: ±{grid[best]:.4g}",
+        marker={"symbol": "star", "size": 14, "color": INK},
+    )
+    fig.update_xaxes(title="amax, the end of the range", type="log")
+    fig.update_yaxes(title="mean squared error", type="log", exponentformat="power")
+    return footer(fig, source_label(source))
+
+
+def split_error(x: NDArray[np.float64], amax: float) -> tuple[float, float]:
+    """Mean squared (clipping, rounding) error of ``x`` [N] quantized to 8 bits over ±amax."""
+    scale = amax / QMAX
+    squared = (np.clip(np.rint(x / scale), -QMAX - 1, QMAX) * scale - x) ** 2
+    beyond = np.abs(x) > amax
+    return float(squared[beyond].sum() / x.size), float(squared[~beyond].sum() / x.size)
+
+
+def weight_error(
+    weights: ArrayLike, name: str = "weights", *, axis: int = 0, source: Provenance | str | None = None
+) -> go.Figure:
+    """Does one scale per channel pay? Root-mean-square rounding error of each output channel, both ways.
+
+    ``weights`` float, channels on ``axis``. Scales are amax / 127, of the whole tensor or of each channel.
+
+    >>> [trace.name for trace in weight_error([[1.0, 0.3], [0.1, 0.02]]).data]
+    ['one scale for the tensor', 'one scale per channel']
+    """
+    w = np.moveaxis(np.asarray(weights, np.float64), axis, 0)
+    w = w.reshape(w.shape[0], -1)
+    _finite(w, name)
+    whole = np.full(w.shape[0], np.abs(w).max() / QMAX)
+    each = np.abs(w).max(1) / QMAX
+    fig = figure(f"Does one scale per channel pay in {name}?")
+    order = np.argsort(-each, kind="stable")
+    for index, (label, scales) in enumerate((("one scale for the tensor", whole), ("one scale per channel", each))):
+        safe = np.where(scales > 0, scales, 1)[:, None]
+        error = np.sqrt(((np.clip(np.rint(w / safe), -QMAX, QMAX) * safe - w) ** 2).mean(1))
+        relative = 100 * error / np.maximum(np.sqrt((w**2).mean(1)), np.finfo(float).tiny)
+        fig.add_scatter(
+            x=np.arange(w.shape[0]),
+            y=relative[order],
+            mode="markers",
+            name=label,
+            marker={"symbol": MARKS[index], "color": SERIES[(1, 0)[index]], "size": 9},
+            customdata=order,
+            hovertemplate="channel %{customdata}: %{y:.3g} %<extra></extra>",
+        )
+    fig.update_xaxes(title="output channels, from the largest weights to the smallest")
+    fig.update_yaxes(title="error / weight size (RMS), %", rangemode="tozero")
+    return footer(fig, source_label(source))
