@@ -1,0 +1,57 @@
+# make lab     set up .venv and open the course in JupyterLab       make test    everything that must hold
+# make record  every recording anew (needs an NVIDIA GPU)            make bench   how fast the observers are
+# make dist    a wheel and a source package in dist/                 make clean   remove all that make made
+# ARGS goes to the program that runs, for example: make lab ARGS=--no-browser
+VENV   := .venv
+PYTHON ?=
+ARGS   ?=
+PY     := $(VENV)/bin/python
+PIP    := $(PY) -m pip install -q --disable-pip-version-check
+export PYTHON
+
+.PHONY: lab test record bench dist clean
+.DEFAULT_GOAL := lab
+
+lab: $(VENV)/.lab
+	@$(VENV)/bin/trtlearn lab $(ARGS)
+
+test: $(VENV)/.test
+	@$(VENV)/bin/ruff check -q .
+	@$(VENV)/bin/ruff format -q --check .
+	@$(VENV)/bin/mypy
+	@$(VENV)/bin/pytest -n 2 $(ARGS)
+
+record: $(VENV)/.lab
+	@$(PY) scripts/record.py $(ARGS)
+
+bench: $(VENV)/.test
+	@$(PY) scripts/bench.py $(ARGS)
+
+dist: $(VENV)/.test
+	@rm -rf dist
+	@$(PIP) build
+	@$(PY) -m build -q --outdir dist .
+	@ls dist
+
+clean:
+	@rm -rf $(VENV) dist build site .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@find trtlearn tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.python: scripts/venv.sh
+	@sh scripts/venv.sh $(VENV)
+	@touch $@
+
+$(VENV)/.lab: pyproject.toml $(VENV)/.python
+	@echo "Installing JupyterLab and the course into $(VENV): once, a minute or two …"
+	@$(PIP) -e '.[lab]'
+	@sh scripts/gpu.sh $(VENV)
+	@touch $@
+
+# TensorRT's types (10.13) for mypy, and the 11.x API that builds without a GPU; its wheels are for x86-64 only.
+$(VENV)/.test: pyproject.toml $(VENV)/.python
+	@echo "Installing what the tests need into $(VENV) …"
+	@$(PIP) -e '.[test]'
+	@$(PIP) --no-deps tensorrt-stubs==10.13.*
+	@$(PIP) --no-deps tensorrt_rtx_cu13_libs tensorrt_rtx_cu13_bindings \
+		|| echo "tensorrt_rtx is not to be had here: the tests that need it are skipped"
+	@touch $@

@@ -1,0 +1,163 @@
+"""The command line: every verb prints a table, or with ``--json`` the same facts with stable keys.
+
+Bad input gives one clear line on standard error and exit status 2; ``TRTLEARN_DEBUG=1`` shows a traceback instead.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from . import __version__
+from .errors import TrtlearnError
+
+try:
+    import typer
+except ModuleNotFoundError as missing:
+    raise ModuleNotFoundError(
+        "the command line needs typer and rich. Try: pip install 'trtlearn[cli]'", name=missing.name
+    ) from None
+
+if TYPE_CHECKING:
+    from .record import Record
+
+__all__ = ["app", "give", "run"]
+
+app = typer.Typer(
+    name="trtlearn",
+    help="What TensorRT's INT8 really does, shown by running it.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+cache_app = typer.Typer(help="Read and compare calibration caches.", rich_markup_mode=None)
+app.add_typer(cache_app, name="cache")
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON with stable keys.")]
+File = Annotated[Path, typer.Argument(show_default=False)]
+
+
+def give(record: Record, as_json: bool, facts: dict[str, Any] | None = None) -> None:
+    """Print ``record``: as JSON (of ``facts`` where given), as a rich table on a terminal, else as plain text."""
+    if as_json:
+        print(json.dumps(record.to_dict() if facts is None else facts, indent=2, allow_nan=False))
+    elif not sys.stdout.isatty():
+        print(record)
+    else:
+        from rich.console import Console
+        from rich.markup import escape
+        from rich.table import Table
+
+        from .record import show
+
+        console, rows = Console(), record.rows()
+        console.print(escape(record.summary()), style="bold", highlight=False)
+        if rows:
+            table = Table(*(escape(name) for name in rows[0]))
+            for row in rows:
+                table.add_row(*(escape(show(value)) for value in row.values()))
+            console.print(table)
+
+
+@app.callback(invoke_without_command=True)
+def _start(
+    context: typer.Context, version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False
+) -> None:
+    if version:
+        print(__version__)
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+@app.command()
+def explain(
+    command: Annotated[
+        str, typer.Argument(help='A trtexec command line in quotes, e.g. "trtexec --int8 --onnx=m.onnx".')
+    ],
+    trt: Annotated[str, typer.Option(help="The TensorRT version, 8.4 to 11.1.")] = "8.6",
+    model: Annotated[Path | None, typer.Option(help="The ONNX file, to see whether it holds Q/DQ nodes.")] = None,
+    cache_exists: Annotated[
+        bool | None, typer.Option("--cache-exists/--no-cache-exists", help="Whether the --calib file is there.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Say what a trtexec command line does to weights, activations, inputs and outputs, and why."""
+    from .explain import explain as explain_command
+
+    give(explain_command(command, trt=trt, model=model, cache_exists=cache_exists), as_json)
+
+
+@cache_app.command("show")
+def cache_show(file: File, as_json: Json = False) -> None:
+    """Print a calibration cache: header, and every tensor's scale and amax."""
+    from .cache import read_cache
+
+    cache = read_cache(file)
+    facts = {
+        "header": cache.header,
+        "algorithm": cache.algorithm,
+        "tensorrt_version": cache.tensorrt_version,
+        "tensors": [entry.to_dict() for entry in cache.scales],
+    }
+    give(cache, as_json, facts)
+
+
+@cache_app.command("diff")
+def cache_diff(a: File, b: File, as_json: Json = False) -> None:
+    """Compare two calibration caches tensor by tensor."""
+    from .cache import diff, read_cache
+
+    give(diff(read_cache(a), read_cache(b)), as_json)
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Say what this machine can do live, what is shown from recordings, and how to fix the rest."""
+    from .doctor import examine
+
+    give(examine(), as_json)
+
+
+@app.command()
+def lab(
+    folder: Annotated[
+        Path | None, typer.Option("--dir", help="Where to copy the notebooks.", show_default=False)
+    ] = None,
+    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open a browser.")] = True,
+    port: Annotated[int | None, typer.Option(help="The port to serve on.", show_default=False)] = None,
+) -> None:
+    """Open the course in JupyterLab."""
+    from .lab import open_lab
+
+    open_lab(folder, browser=browser, port=port)
+
+
+def _fail(line: str) -> int:
+    print("trtlearn:", " ".join(line.split()), file=sys.stderr)
+    return 2
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Run one command; returns the exit status and prints one line for whatever went wrong."""
+    try:
+        status = app(args=arguments, prog_name="trtlearn", standalone_mode=False)
+        sys.stdout.flush()
+        return int(status or 0)
+    except TrtlearnError as problem:
+        return _fail(str(problem))
+    except BrokenPipeError:  # the reader of our output, for example head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (KeyboardInterrupt, typer.Abort):
+        return 130
+    except Exception as problem:
+        if hasattr(problem, "format_message"):  # typer's own: an option or argument that is wrong
+            return _fail(f"{problem.format_message().rstrip('.')}. Try: trtlearn --help")
+        if os.environ.get("TRTLEARN_DEBUG"):
+            raise
+        return _fail(f"{type(problem).__name__}: {problem}. This is a defect: TRTLEARN_DEBUG=1 shows where")
