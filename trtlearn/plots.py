@@ -35,7 +35,8 @@ __all__ = [
 Ranges = RangeReport | Iterable[TensorRange]
 
 
-def _amax(ranges: Ranges) -> dict[str, float]:
+def amax_by_name(ranges: Ranges) -> dict[str, float]:
+    """Tensor name -> amax, of the tensors that have one."""
     tensors = ranges.tensors if isinstance(ranges, RangeReport) else ranges
     return {tensor.name: tensor.amax for tensor in tensors if tensor.amax is not None}
 
@@ -56,7 +57,7 @@ def ranges_against_data(
     >>> ranges_against_data([TensorRange("x", 4.0, 4 / 127, "placeholder")], {"x": [1.0, 9.0]}).data[0].name
     'range given'
     """
-    amax = _amax(ranges)
+    amax = amax_by_name(ranges)
     names = [name for name in activations if name in amax]
     if not names:
         raise DataError(
@@ -116,7 +117,7 @@ def scales_bar(
     fig = figure(question)
     names: dict[str, None] = {}
     for index, (label, ranges) in enumerate(reports.items()):
-        amax = _amax(ranges)
+        amax = amax_by_name(ranges)
         names.update(dict.fromkeys(amax))
         fig.add_scatter(
             x=list(amax.values()),

@@ -6,6 +6,7 @@ import typing
 
 import numpy as np
 
+from . import quant
 from .colors import BAD, GOOD, INK, MARKS, SERIES, WARN, figure, footer
 from .errors import DataError
 from .records import Provenance
@@ -19,7 +20,6 @@ __all__ = [
     "histogram_with_range",
     "number_line",
     "source_label",
-    "split_error",
     "tall",
     "weight_error",
 ]
@@ -178,13 +178,14 @@ def clip_or_round(values: ArrayLike, *, points: int = 60, source: Provenance | s
     reach = _positive(float(np.abs(x).max()))
     grid = np.geomspace(reach / 50, reach * 4, points)
     grid = np.sort(np.append(grid, reach))
-    errors = np.array([split_error(x, amax) for amax in grid])
-    total = errors.sum(1)
+    measured = [quant.errors(x, float(amax) / QMAX) for amax in grid]
+    clip, rounding = (np.array([getattr(e, field) for e in measured]) for field in ("clip_error", "rounding_error"))
+    total = clip + rounding
     best = int(total.argmin())
     fig = figure("Where should the range end?")
     for label, series, color, dash in (
-        ("clipping error", errors[:, 0], BAD, "dot"),
-        ("rounding error", errors[:, 1], GOOD, "dash"),
+        ("clipping error", clip, BAD, "dot"),
+        ("rounding error", rounding, GOOD, "dash"),
         ("both", total, INK, "solid"),
     ):
         y = np.where(series > 0, series, np.nan)
@@ -199,14 +200,6 @@ def clip_or_round(values: ArrayLike, *, points: int = 60, source: Provenance | s
     fig.update_xaxes(title="amax, the end of the range", type="log")
     fig.update_yaxes(title="mean squared error", type="log", exponentformat="power")
     return footer(fig, source_label(source))
-
-
-def split_error(x: NDArray[np.float64], amax: float) -> tuple[float, float]:
-    """Mean squared (clipping, rounding) error of ``x`` [N] quantized to 8 bits over ±amax."""
-    scale = amax / QMAX
-    squared = (np.clip(np.rint(x / scale), -QMAX - 1, QMAX) * scale - x) ** 2
-    beyond = np.abs(x) > amax
-    return float(squared[beyond].sum() / x.size), float(squared[~beyond].sum() / x.size)
 
 
 def weight_error(

@@ -1,0 +1,144 @@
+"""Exercises: unsolved never raises, wrong says what differs, right passes, and the progress is kept."""
+
+import concurrent.futures
+import json
+
+import numpy as np
+import pytest
+
+from trtlearn import exercises, progress, verdicts
+from trtlearn.errors import TrtlearnError
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("TRTLEARN_HOME", str(tmp_path / "home"))
+    known = dict(exercises._REGISTRY)
+    exercises.register(
+        exercises.Prediction("99-guess", "Will it rain?", ("yes", "no")),
+        exercises.Exercise(
+            "99-double",
+            "Double it",
+            exercises.function(lambda x: 2 * x, lambda rng: (rng.normal(size=4),), slips={"squared": lambda x: x * x}),
+            solution="def double(x):\n    return 2 * x",
+            wrong=("def double(x):\n    return x",),
+            hints=("add it to itself",),
+            draw=lambda f: f(1),
+        ),
+        exercises.Exercise("99-half", "Half of one", exercises.number(lambda: 0.5), "a = 0.5", ("a = 1",)),
+    )
+    yield tmp_path / "home"
+    exercises._REGISTRY.clear()
+    exercises._REGISTRY.update(known)
+
+
+@pytest.mark.parametrize("answer", [None, ..., lambda x: None, lambda x: ...])
+def test_unsolved_never_raises_and_is_no_try(answer):
+    verdict = exercises.check("99-double", answer)
+    assert verdict.passed is None
+    assert "Not answered" in str(verdict)
+    assert not progress.load().steps
+
+
+def test_right_and_wrong_code():
+    assert exercises.check("99-double", lambda x: x + x).passed is True
+    wrong = exercises.check("99-double", lambda x: 3 * x)
+    assert wrong.passed is False
+    assert wrong.id == "99-double"
+    assert "elements differ" in wrong.cases[0].differs
+    assert "squared" in exercises.check("99-double", lambda x: x * x).text
+
+
+def boom(x):
+    raise ValueError("no such luck")
+
+
+@pytest.mark.parametrize("answer", [boom, 3, "text", lambda: 1, lambda x: "text", lambda x: [1, [2]], lambda x: x[:2]])
+def test_any_nonsense_gives_a_verdict(answer):
+    verdict = exercises.check("99-double", answer)
+    assert verdict.passed is False
+    assert verdict._repr_html_()
+
+
+def test_an_answer_cannot_pass_by_changing_its_input():
+    def cheat(x):
+        x *= 0
+        return x
+
+    assert exercises.check("99-double", cheat).passed is False
+
+
+@pytest.mark.parametrize(
+    ("answer", "passed"), [(0.5, True), (np.float32(0.5), True), (0.51, False), ("x", False), ([0.5, 0.5], False)]
+)
+def test_numbers(answer, passed):
+    assert exercises.check("99-half", answer).passed is passed
+
+
+def test_choice_ignores_case_and_says_what_speaks_against():
+    checker = verdicts.choice("INT8", "the log says so", wrong={"fp32": "its weights are bytes"})
+    assert checker("int8").passed
+    assert "its weights are bytes" in checker("FP32").text
+
+
+def test_show_draws_even_what_is_wrong_and_reports_what_raises():
+    assert exercises.show("99-double", lambda x: 7) == 7
+    assert exercises.show("99-double", None) is None
+    assert "no such luck" in exercises.show("99-double", boom).text
+
+
+def test_hints_and_solutions():
+    assert "add it" in str(exercises.hint("99-double"))
+    assert "<details>" in exercises.solution("99-double")._repr_html_()
+    with pytest.raises(TrtlearnError, match="1 hints, not 2"):
+        exercises.hint("99-double", 2)
+
+
+@pytest.mark.parametrize("bad", ["99-nothing", "nonsense", "98-x"])
+def test_unknown_ids_name_those_that_exist(bad):
+    with pytest.raises(TrtlearnError, match="use one of"):
+        exercises.check(bad, 1)
+
+
+def test_prediction_is_kept_and_compared():
+    assert exercises.outcome("99-guess", "yes").passed is None
+    widget = exercises.predict("99-guess")
+    widget.children[1].value = "no"
+    assert progress.load().steps["99-guess"].answer == "no"
+    assert exercises.outcome("99-guess", "no").passed is True
+    surprised = exercises.outcome("99-guess", "yes")
+    assert (surprised.passed, surprised.surprise) == (False, True)
+    assert exercises.predict("99-guess").children[1].value == "no"  # as chosen before
+
+
+def test_progress_survives_and_resets(home):
+    exercises.check("99-half", 3)
+    exercises.check("99-half", 0.5)
+    exercises.check("99-half", 4)
+    step = progress.load().steps["99-half"]
+    assert (step.tries, step.passed) == (3, True)
+    assert "1 exercises solved" in progress.load().summary()
+    progress.reset()
+    assert not list(home.glob("*.json"))
+    assert progress.load() == progress.Progress()
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"steps": 3}', '{"steps": {"a": {}}}', "\x00"])
+def test_a_broken_progress_file_costs_only_the_progress(home, content):
+    home.mkdir()
+    progress.path().write_text(content)
+    assert exercises.check("99-half", 0.5).passed
+    assert json.loads(progress.path().read_text())["steps"]["99-half"]["passed"] is True
+
+
+def test_a_folder_that_cannot_be_written_is_said(home):
+    home.write_text("a file where the folder should be")
+    verdict = exercises.check("99-half", 0.5)
+    assert verdict.passed
+    assert "progress not kept" in str(verdict)
+
+
+def test_notebooks_noting_at_once_lose_nothing():
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda index: progress.note(f"99-n{index}", True), range(24)))
+    assert len(progress.load().steps) == 24
