@@ -6,7 +6,7 @@ VENV   := .venv
 PYTHON ?=
 ARGS   ?=
 PY     := $(VENV)/bin/python
-PIP    := $(PY) -m pip install -q --disable-pip-version-check
+PIP    := $(PY) -m pip install -qq --disable-pip-version-check
 export PYTHON
 
 .PHONY: lab test record bench dist clean
@@ -29,8 +29,7 @@ bench: $(VENV)/.test
 
 dist: $(VENV)/.test
 	@rm -rf dist
-	@$(PIP) build
-	@$(PY) -m build -q --outdir dist .
+	@$(PY) -m build --no-isolation --outdir dist .
 	@ls dist
 
 clean:

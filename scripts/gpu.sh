@@ -10,7 +10,7 @@ if ! { command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L 2>/dev/null | grep
     exit 0
 fi
 echo "NVIDIA GPU found: installing TensorRT and cuda-python (1 to 2 GB) …"
-if "$venv/bin/python" -m pip install -q --disable-pip-version-check -e '.[gpu]' >"$log" 2>&1; then
+if "$venv/bin/python" -m pip install -qq --disable-pip-version-check -e '.[gpu]' >"$log" 2>&1; then
     exit 0
 fi
 echo "TensorRT could not be installed (see $log): the course goes on with what was recorded." \

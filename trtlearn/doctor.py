@@ -19,6 +19,7 @@ from .records import Provenance
 
 __all__ = ["DoctorReport", "Extra", "Finding", "RecordingFound", "examine"]
 
+_PROC = Path("/proc/driver/nvidia")
 EXTRAS = ("cli", "lab", "gpu", "test")
 
 
@@ -84,7 +85,7 @@ def _gpus() -> tuple[str, ...]:
         text = subprocess.run(ask, capture_output=True, text=True, timeout=20, check=True).stdout
     except (OSError, subprocess.SubprocessError):
         text = ""
-        for file in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information")):
+        for file in sorted(_PROC.glob("gpus/*/information")):
             text += "".join(re.findall(r"^Model:\s*(.*\n)", file.read_text(errors="replace"), re.M))
     return tuple(name.strip() for name in text.splitlines() if name.strip())
 

@@ -32,14 +32,15 @@ def course_folder(folder: str | os.PathLike[str] | None = None) -> Path:
 def lab_command(folder: Path, *, browser: bool = True, port: int | None = None) -> list[str]:
     """The command that opens the first notebook of ``folder``.
 
-    >>> lab_command(Path("."), port=8899)[1:3]
+    >>> lab_command(Path("/nowhere"))
     Traceback (most recent call last):
-    trtlearn.errors.TrtlearnError: no notebook in .. Try: name another --dir
+    trtlearn.errors.TrtlearnError: no notebook in /nowhere. Try: name another --dir
     """
     notebooks = sorted(folder.glob("[0-9]*.ipynb"))
     if not notebooks:
         raise TrtlearnError(f"no notebook in {folder}", "name another --dir")
-    command = [sys.executable, "-m", "jupyterlab", str(notebooks[0])]
+    place = [f"--ServerApp.root_dir={folder}", f"--LabApp.default_url=/lab/tree/{notebooks[0].name}"]
+    command = [sys.executable, "-m", "jupyterlab", *place]
     if not browser:
         command.append("--no-browser")
     if port is not None:
@@ -55,5 +56,5 @@ def open_lab(folder: str | os.PathLike[str] | None = None, *, browser: bool = Tr
         raise TrtlearnError("JupyterLab is not installed", "pip install 'trtlearn[lab]'")
     course = course_folder(folder)
     command = lab_command(course, browser=browser, port=port)
-    print(f"Opening {command[3]} in JupyterLab (Ctrl-C twice to stop)", flush=True)
+    print(f"JupyterLab opens the course in {course} (Ctrl-C twice to stop)", flush=True)
     os.execv(command[0], command)
