@@ -455,10 +455,9 @@ def job_feed(job: dict, result: dict, finish) -> None:
         from trtlearn.calibrator import make_calibrator as ours
 
         data = np.concatenate([b[name] for b in batches])
-        try:
-            base = ours("entropy2", {name: data}, int(job["batch"]), progress=False)
-        except TypeError:
-            base = ours("entropy2", {name: data}, int(job["batch"]))
+        owner = ours("entropy2", {name: data}, int(job["batch"]))
+        owner.bind({name: (tuple(network.get_input(0).shape), "fp32")})
+        base = owner.handle
     kind = type(base)
     inner = kind.get_batch
 
