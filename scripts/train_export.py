@@ -1,0 +1,76 @@
+"""Fold batch norm into weights and write a trained network to ONNX (opset 13, IR 8), node by node."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+if TYPE_CHECKING:
+    from train import Node
+
+__all__ = ["export", "fold"]
+
+
+def fold(p: dict[str, np.ndarray], mean: np.ndarray, variance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Weights OIHW and bias with batch norm folded in: w·g/√(v+ε), b − m·g/√(v+ε).
+
+    >>> ones = np.ones(1, np.float32)
+    >>> w, b = fold({"w": np.full((1, 1, 1, 1), 2.0), "g": ones, "b": ones}, mean=ones, variance=ones * 0.999)
+    >>> float(w.ravel()[0]), float(b[0])
+    (2.0, 0.0)
+    """
+    gain = p["g"].astype(np.float64) / np.sqrt(variance.astype(np.float64) + 1e-3)
+    weight = p["w"] * gain  # HWIO: the last axis is the output channel
+    return weight.transpose(3, 2, 0, 1).astype(np.float32), (p["b"] - mean * gain).astype(np.float32)
+
+
+def export(name: str, nodes: list[Node], parameters: Any, statistics: Any) -> bytes:
+    """The ONNX file: ``image`` [batch,1,28,28] to ``logits`` [batch,10], each tensor named after its node."""
+    made, initializers = [], []
+
+    def constant(key: str, value: np.ndarray) -> str:
+        initializers.append(numpy_helper.from_array(np.ascontiguousarray(value), key))
+        return key
+
+    for node in nodes:
+        inputs, p, attributes = list(node.inputs), parameters.get(node.name), {}
+        kind: str | None = {"relu": "Relu", "add": "Add", "gap": "GlobalAveragePool", "maxpool": "MaxPool"}.get(node.op)
+        if node.op in ("conv", "depthwise"):
+            kind, pad = "Conv", node.kernel // 2
+            weight, bias = fold(p, *statistics[node.name])
+            inputs += [constant(f"{node.name}.weight", weight), constant(f"{node.name}.bias", bias)]
+            attributes = {
+                "kernel_shape": [node.kernel] * 2,
+                "strides": [node.stride] * 2,
+                "pads": [pad] * 4,
+                "group": node.channels if node.op == "depthwise" else 1,
+            }
+        elif node.op == "gemm":
+            made.append(helper.make_node("Flatten", inputs, ["flatten"], "flatten", axis=1))
+            kind, attributes = "Gemm", {"transB": 1}
+            inputs = ["flatten", constant(f"{node.name}.weight", p["w"].T), constant(f"{node.name}.bias", p["b"])]
+        elif node.op == "relu6":
+            kind = "Clip"
+            if not any(tensor.name == "zero" for tensor in initializers):
+                constant("zero", np.float32(0))
+                constant("six", np.float32(6))
+            inputs += ["zero", "six"]
+        elif node.op == "maxpool":
+            attributes = {"kernel_shape": [node.kernel] * 2, "strides": [node.stride] * 2}
+        if kind is None:
+            raise ValueError(f"node {node.name}: op {node.op!r} has no ONNX form here")
+        made.append(helper.make_node(kind, inputs, [node.name], node.name, **attributes))
+    graph = helper.make_graph(
+        made,
+        name,
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", 1, 28, 28])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 10])],
+        initializers,
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], producer_name="trtlearn")
+    model.ir_version = 8
+    onnx.checker.check_model(model, full_check=True)
+    return model.SerializeToString(deterministic=True)
