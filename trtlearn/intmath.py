@@ -1,0 +1,245 @@
+"""The integer arithmetic of an INT8 layer, in numpy: sums of products in int32, and the way back to eight bits.
+
+``sum = Σ x · w`` of INT8 codes is exact. One float32 multiplication, an addition and a rounding turn it into the
+output's code: ``y = clip(round(sum · s_x s_w / s_y + bias / s_y))``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import ArrayLike, NDArray
+
+from .errors import DataError
+from .quant import weight_scales
+
+__all__ = ["conv_sums", "deconv_sums", "matmul_sums", "quantize_weights", "requantize", "windows"]
+
+Codes = NDArray[np.int8]
+Sums = NDArray[np.int32]
+Floats = NDArray[np.float32]
+CHUNK_BYTES = 1 << 27
+
+
+def quantize_weights(w: ArrayLike, axis: int = 0) -> tuple[Codes, Floats]:
+    """Codes in [-127, 127] and one scale per output channel: ``scale[c] = max|w[c]| / 127``, ``q = round(w / scale)``.
+
+    ``w``: [C, ...] with the output channels along ``axis``. Returns int8 codes of w's shape and float32 scales [C]; a
+    channel of zeros has codes 0 and scale 0. Ties go to the even neighbour.
+
+    Source: T#1421 (per output channel), T#1796 (weights stay in [-127, 127]).
+
+    >>> codes, scales = quantize_weights([[127.0, -63.5, 0.5], [0.0, 0.0, 0.0]])
+    >>> codes.tolist(), scales.tolist()
+    ([[127, -64, 0], [0, 0, 0]], [1.0, 0.0])
+    """
+    values = np.asarray(w, np.float32)
+    scales = weight_scales(values, axis)
+    spread = [1] * values.ndim
+    spread[axis] = -1
+    divisor = np.where(scales > 0, scales, np.float32(1)).reshape(spread)
+    return np.clip(np.rint(values / divisor), -127, 127).astype(np.int8), scales
+
+
+def _integers(array: ArrayLike, what: str, ndim: int | None = None) -> NDArray[Any]:
+    values = np.asarray(array)
+    if values.dtype != np.int8:
+        raise DataError(f"{what} is {values.dtype}, expected int8 codes", "quantize it first")
+    if ndim is not None and values.ndim != ndim:
+        raise DataError(f"{what} has shape {values.shape}, expected {ndim} dimensions", "batch, channels, then space")
+    return values
+
+
+def _each(value: int | Sequence[int] | None, count: int, default: int, what: str) -> tuple[int, ...]:
+    if value is None:
+        return (default,) * count
+    found = (value,) * count if isinstance(value, int) else tuple(int(v) for v in value)
+    if len(found) != count or min(found, default=1) < 0:
+        raise DataError(f"{what}={value!r}, expected {count} numbers from 0", "one for each spatial dimension")
+    return found
+
+
+def windows(
+    x: NDArray[Any],
+    kernel: Sequence[int],
+    strides: int | Sequence[int] | None = None,
+    pads: int | Sequence[int] | None = None,
+    dilations: int | Sequence[int] | None = None,
+    fill: float = 0,
+) -> NDArray[Any]:
+    """What each output pixel of a filter sees: [N, C, *space] -> [N, C, *out, *kernel], a view of the padded input.
+
+    ``pads`` are ONNX's: all the beginnings, then all the ends (or one number for all).
+
+    >>> windows(np.arange(5).reshape(1, 1, 5), [3], pads=1)[0, 0, 0].tolist()
+    [0, 0, 1]
+    """
+    rank = len(kernel)
+    step = _each(strides, rank, 1, "strides")
+    spread = _each(dilations, rank, 1, "dilations")
+    edge = _each(pads, 2 * rank, 0, "pads")
+    if x.ndim != rank + 2:
+        raise DataError(f"the input has shape {x.shape}, expected {rank + 2} dimensions", "batch, channels, then space")
+    padded = np.pad(x, [(0, 0), (0, 0), *zip(edge[:rank], edge[rank:], strict=True)], constant_values=fill)
+    reach = tuple((k - 1) * d + 1 for k, d in zip(kernel, spread, strict=True))
+    space = padded.shape[2:]
+    if min(step) < 1 or min(spread) < 1 or any(size < need for size, need in zip(space, reach, strict=True)):
+        raise DataError(
+            f"a filter that reaches over {reach} does not fit into {space} (strides {step}, dilations {spread})",
+            "pad the input, or use a smaller filter",
+        )
+    view = sliding_window_view(padded, reach, axis=tuple(range(2, rank + 2)))
+    picks = [slice(None)] * 2 + [slice(None, None, s) for s in step] + [slice(None, None, d) for d in spread]
+    return np.asarray(view[tuple(picks)])
+
+
+def _product(rows: NDArray[Any], columns: NDArray[Any]) -> Sums:
+    """Exact int32 of int8 rows [..., P, K] times columns [..., K, M], through the fast float product.
+
+    Every partial sum is below 2^24 in float32, or 2^53 in float64, so no addition rounds.
+    """
+    exact = np.float32 if rows.shape[-1] * 128 * 128 <= 1 << 24 else np.float64
+    return np.asarray(np.matmul(rows.astype(exact), columns.astype(exact)), np.int32)
+
+
+def conv_sums(
+    x: Codes,
+    w: Codes,
+    *,
+    strides: int | Sequence[int] | None = None,
+    pads: int | Sequence[int] | None = None,
+    dilations: int | Sequence[int] | None = None,
+    groups: int = 1,
+) -> Sums:
+    """The int32 sums of an INT8 convolution: ``sum[n, o, p] = Σ x[n, i, p + k] · w[o, i, k]``, exact.
+
+    ``x`` [N, C, *space] int8, ``w`` [O, C / groups, *kernel] int8, in 1, 2 or 3 dimensions. Result: [N, O, *out].
+    Raises DataError for shapes that do not fit each other.
+
+    >>> conv_sums(np.full((1, 1, 3, 3), 127, np.int8), np.full((1, 1, 3, 3), -127, np.int8), pads=1)[0, 0, 1].tolist()
+    [-96774, -145161, -96774]
+    """
+    codes, weights = _integers(x, "x"), _integers(w, "w", np.ndim(x))
+    count, channels = codes.shape[:2]
+    maps, per_group, *kernel = weights.shape
+    if groups < 1 or per_group * groups != channels or maps % groups:
+        raise DataError(
+            f"a weight of shape {weights.shape} in {groups} groups does not fit {channels} input channels",
+            f"expected [maps, {channels} / groups, ...] with maps a multiple of groups",
+        )
+    columns = weights.reshape(groups, maps // groups, -1).transpose(0, 2, 1)
+    rank = len(kernel)
+    parts = []
+    seen = windows(codes, kernel, strides, pads, dilations)
+    out = seen.shape[2 : 2 + rank]
+    size = max(1, channels * int(np.prod(out)) * int(np.prod(kernel)) * 8)
+    step = max(1, CHUNK_BYTES // size)
+    for start in range(0, count, step):
+        part = seen[start : start + step].reshape(-1, groups, per_group, *seen.shape[2:])
+        part = np.moveaxis(part, 2, 2 + rank).reshape(len(part), groups, int(np.prod(out)), -1)
+        parts.append(_product(part, columns).transpose(0, 1, 3, 2).reshape(len(part), maps, *out))
+    return np.concatenate(parts)
+
+
+def deconv_sums(
+    x: Codes,
+    w: Codes,
+    *,
+    strides: int | Sequence[int] | None = None,
+    pads: int | Sequence[int] | None = None,
+    dilations: int | Sequence[int] | None = None,
+    groups: int = 1,
+    output_padding: int | Sequence[int] | None = None,
+) -> Sums:
+    """The int32 sums of an INT8 deconvolution (ONNX's ConvTranspose): each input pixel adds its filter to the output.
+
+    ``x`` [N, C, *space] int8, ``w`` [C, O / groups, *kernel] int8. Computed as a convolution of the input spread out
+    by ``strides`` with the mirrored filter. Result: [N, O, *out], int32.
+
+    >>> deconv_sums(np.array([[[3, -2]]], np.int8), np.array([[[1, 10]]], np.int8), strides=2).tolist()
+    [[[3, 30, -2, -20]]]
+    """
+    codes, weights = _integers(x, "x"), _integers(w, "w", np.ndim(x))
+    channels, per_group, *kernel = weights.shape
+    rank = len(kernel)
+    step = _each(strides, rank, 1, "strides")
+    spread = _each(dilations, rank, 1, "dilations")
+    edge = _each(pads, 2 * rank, 0, "pads")
+    more = _each(output_padding, rank, 0, "output_padding")
+    if groups < 1 or channels != codes.shape[1] or channels % groups:
+        raise DataError(
+            f"a weight of shape {weights.shape} in {groups} groups does not fit {codes.shape[1]} input channels",
+            "expected [channels, maps / groups, ...] with channels a multiple of groups",
+        )
+    wide = np.zeros((*codes.shape[:2], *((n - 1) * s + 1 for n, s in zip(codes.shape[2:], step, strict=True))), np.int8)
+    every = tuple(slice(None, None, s) for s in (1, 1, *step))
+    wide[every] = codes
+    reach = [(k - 1) * d for k, d in zip(kernel, spread, strict=True)]
+    begin = [r - e for r, e in zip(reach, edge[:rank], strict=True)]
+    end = [r - e + m for r, e, m in zip(reach, edge[rank:], more, strict=True)]
+    cut = [slice(None)] * 2
+    cut += [slice(max(0, -b), n - max(0, -e)) for b, e, n in zip(begin, end, wide.shape[2:], strict=True)]
+    wide = wide[tuple(cut)]
+    mirrored = np.flip(weights, tuple(range(2, 2 + rank))).reshape(groups, channels // groups, per_group, *kernel)
+    turned = mirrored.swapaxes(1, 2).reshape(groups * per_group, channels // groups, *kernel)
+    return conv_sums(wide, turned, pads=[max(0, v) for v in (*begin, *end)], dilations=spread, groups=groups)
+
+
+def matmul_sums(x: Codes, w: Codes) -> Sums:
+    """The int32 sums of an INT8 matrix product: [..., P, K] times [K, M] (or [..., K, M]), exact.
+
+    >>> matmul_sums(np.array([[1, -128]], np.int8), np.array([[2], [127]], np.int8)).tolist()
+    [[-16254]]
+    """
+    rows, columns = _integers(x, "x"), _integers(w, "w")
+    if rows.ndim < 1 or columns.ndim < 2 or rows.shape[-1] != columns.shape[-2]:
+        raise DataError(
+            f"shapes {rows.shape} and {columns.shape} do not multiply", "expected [..., P, K] and [..., K, M]"
+        )
+    return _product(rows, columns)
+
+
+def requantize(
+    sums: Sums,
+    multiplier: ArrayLike,
+    offset: ArrayLike = 0.0,
+    *,
+    added: ArrayLike = 0.0,
+    low: float = -128.0,
+    high: float = 127.0,
+    axis: int = 1,
+) -> Codes:
+    """The output's codes: ``y = clip(round(sum · multiplier + offset + added), low, high)``, ties to even.
+
+    ``multiplier`` (s_x · s_w / s_y) and ``offset`` (bias / s_y): one number or one per channel along ``axis``, float32.
+    ``added``: the residual in output steps (codes · s_r / s_y), the sums' shape. ``low`` and ``high`` are the fused
+    activation in output steps (ReLU: low = 0), inside [-128, 127]. The multiplication and addition round once, as the
+    GPU's fused multiply-add does.
+
+    >>> requantize(np.array([[10, 30, -500]], np.int32), 0.25).tolist()
+    [[2, 8, -125]]
+    """
+    values = np.asarray(sums)
+    if values.dtype != np.int32:
+        raise DataError(f"sums are {values.dtype}, expected int32", "use conv_sums, deconv_sums or matmul_sums")
+    spread = [1] * values.ndim
+    if values.ndim:
+        spread[axis] = -1
+    steps = _fused(values, multiplier, offset, spread)
+    if np.ndim(added) or added:
+        steps = (steps + np.asarray(added, np.float32)).astype(np.float32)
+    steps = np.clip(steps, np.float32(max(low, -128.0)), np.float32(min(high, 127.0)))
+    return np.rint(steps).astype(np.int8)
+
+
+def _fused(sums: NDArray[Any], multiplier: ArrayLike, offset: ArrayLike, spread: list[int]) -> Floats:
+    """float32(sum) · multiplier + offset with one rounding: exact in float64, then float32."""
+    factor, shift = (
+        value.reshape(spread) if value.ndim else value
+        for value in (np.asarray(multiplier, np.float32), np.asarray(offset, np.float32))
+    )
+    wide = sums.astype(np.float32).astype(np.float64) * factor.astype(np.float64) + shift.astype(np.float64)
+    return np.asarray(wide, np.float32)
