@@ -298,7 +298,7 @@ def to_ort_flatbuffers(cache: CalibrationCache) -> bytes:
 
     Needs onnxruntime, which brings flatbuffers and the table's schema.
     """
-    import flatbuffers
+    import flatbuffers  # type: ignore[import-untyped]
     from onnxruntime.quantization.CalTableFlatBuffers import KeyValue, TrtTable
 
     builder = flatbuffers.Builder(1024)
@@ -335,9 +335,7 @@ def stale_names(cache: CalibrationCache, model: OnnxModel | str | os.PathLike[st
     from .onnxfile import OnnxModel, read_model
 
     known = model if isinstance(model, OnnxModel) else read_model(model)
-    tensors = [getattr(item, "name", item) for item in known.inputs]
-    tensors += [name for node in known.nodes if node.op != "Constant" for name in node.outputs if name]
-    have = dict.fromkeys(tensors)
+    have = dict.fromkeys(known.tensors)
     return StaleReport(
         matched=tuple(name for name in cache.names if name in have),
         stale=tuple(name for name in cache.names if name not in have and not name.startswith(INTERNAL)),

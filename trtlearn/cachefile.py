@@ -231,6 +231,17 @@ def _check_hex(text: str, name: str, at: str, cut_off: bool) -> str:
     return text
 
 
+def _decoded(content: bytes, where: str) -> str:
+    try:
+        return content.decode()
+    except UnicodeDecodeError as problem:
+        line = content[: problem.start].count(b"\n") + 1
+        raise CacheError(
+            f"{where}line {line} holds the byte 0x{content[problem.start]:02x}, which is not UTF-8 text",
+            "check that this is a calibration cache and not an engine or a model",
+        ) from None
+
+
 def parse_cache(content: str | bytes, where: str = "") -> CalibrationCache:
     """The cache that ``content`` holds: a header, then ``name: HEX`` lines split at the LAST colon.
 
@@ -247,18 +258,10 @@ def parse_cache(content: str | bytes, where: str = "") -> CalibrationCache:
     ('MinMaxCalibration', '8.6.0', 8.9693)
     """
     where = f"{where}: " if where else ""
-    if isinstance(content, bytes):
-        try:
-            content = content.decode()
-        except UnicodeDecodeError as problem:
-            line = content[: problem.start].count(b"\n") + 1
-            raise CacheError(
-                f"{where}line {line} holds the byte 0x{content[problem.start]:02x}, which is not UTF-8 text",
-                "check that this is a calibration cache and not an engine or a model",
-            ) from None
-    if not content.strip():
+    text = _decoded(content, where) if isinstance(content, bytes) else content
+    if not text.strip():
         raise CacheError(f"{where}the file is empty", "TensorRT writes the cache at the end of a calibration: run one")
-    lines = [line.removesuffix("\r") for line in content.split("\n")]
+    lines = [line.removesuffix("\r") for line in text.split("\n")]
     algorithm, version, cutoff, quantile = _header(lines[0], where)
     entries: list[CacheEntry] = []
     first_at: dict[str, int] = {}
@@ -266,17 +269,19 @@ def parse_cache(content: str | bytes, where: str = "") -> CalibrationCache:
         if not line.strip():
             continue
         at = f"{where}line {number}: "
-        name, colon, text = line.rpartition(":")
+        name, colon, digits = line.rpartition(":")
         if not colon:
             raise CacheError(f"{at}{line!r:.80} has no colon, expected 'name: HEX'", "the file may have been cut short")
-        if problem := _name_problem(name):
-            raise CacheError(f"{at}{problem}, expected 'name: HEX'", "delete the line")
+        if wrong := _name_problem(name):
+            raise CacheError(f"{at}{wrong}, expected 'name: HEX'", "delete the line")
         if name in first_at:
             raise CacheError(
                 f"{at}the tensor {name!r:.80} was already given in line {first_at[name]}", "keep one of the two lines"
             )
         first_at[name] = number
-        entries.append(_entry(name, _check_hex(text.strip(" \t"), name, at, cut_off=number == len(lines))))
+        entries.append(_entry(name, _check_hex(digits.strip(" \t"), name, at, cut_off=number == len(lines))))
+    if not entries and len(lines) == 1:
+        raise CacheError(f"{where}the file ends inside its first line", "the file was cut short: copy it again")
     return CalibrationCache(lines[0], algorithm, version, tuple(entries), cutoff, quantile)
 
 

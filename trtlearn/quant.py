@@ -88,7 +88,8 @@ def scale_from_amax(amax: float) -> np.float32:
     value = np.float32(amax)
     if not np.isfinite(value) or value < 0:
         raise DataError(f"amax is {amax}, expected a finite number from 0", "pass max(abs(x))")
-    return np.float32(value / np.float32(127.0))
+    scale: np.float32 = np.float32(value / np.float32(127.0))
+    return scale
 
 
 def quantize(
@@ -115,7 +116,8 @@ def quantize(
         spread = _along(scales, None, values.ndim)
     with np.errstate(over="ignore"):
         codes = np.rint(values / spread) + np.float32(zero_point)
-    return np.clip(codes, qmin, qmax).astype(np.int8)
+    result: NDArray[np.int8] = np.clip(codes, qmin, qmax).astype(np.int8)
+    return result
 
 
 def dequantize(q: ArrayLike, scale: ArrayLike, axis: int | None = None, zero_point: int = 0) -> NDArray[np.float32]:
