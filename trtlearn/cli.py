@@ -5,62 +5,17 @@ Bad input gives one clear line on standard error and exit status 2; ``TRTLEARN_D
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 from . import __version__
+from .cli_base import File, Json, app, cache_app, give, typer
+from .cli_build import build
 from .errors import TrtlearnError
 
-try:
-    import typer
-except ModuleNotFoundError as missing:
-    raise ModuleNotFoundError(
-        "the command line needs typer and rich. Try: pip install 'trtlearn[cli]'", name=missing.name
-    ) from None
-
-if TYPE_CHECKING:
-    from .record import Record
-
-__all__ = ["app", "give", "run"]
-
-app = typer.Typer(
-    name="trtlearn",
-    help="What TensorRT's INT8 really does, shown by running it.",
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-cache_app = typer.Typer(help="Read and compare calibration caches.", rich_markup_mode=None)
-app.add_typer(cache_app, name="cache")
-
-Json = Annotated[bool, typer.Option("--json", help="Print JSON with stable keys.")]
-File = Annotated[Path, typer.Argument(show_default=False)]
-
-
-def give(record: Record, as_json: bool, facts: dict[str, Any] | None = None) -> None:
-    """Print ``record``: as JSON (of ``facts`` where given), as a rich table on a terminal, else as plain text."""
-    if as_json:
-        print(json.dumps(record.to_dict() if facts is None else facts, indent=2, allow_nan=False))
-    elif not sys.stdout.isatty():
-        print(record)
-    else:
-        from rich.console import Console
-        from rich.markup import escape
-        from rich.table import Table
-
-        from .record import show
-
-        console, rows = Console(), record.rows()
-        console.print(escape(record.summary()), style="bold", highlight=False)
-        if rows:
-            table = Table(*(escape(name) for name in rows[0]))
-            for row in rows:
-                table.add_row(*(escape(show(value)) for value in row.values()))
-            console.print(table)
+__all__ = ["run"]
 
 
 @app.callback(invoke_without_command=True)
@@ -113,6 +68,35 @@ def cache_diff(a: File, b: File, as_json: Json = False) -> None:
     from .cache import diff, read_cache
 
     give(diff(read_cache(a), read_cache(b)), as_json)
+
+
+@app.command()
+def inspect(file: File, as_json: Json = False) -> None:
+    """List an engine's layers: of inspector JSON, a recorded experiment, or a plan (on the GPU that it is for)."""
+    from .engine_file import open_engine
+
+    engine, _ = open_engine(file)
+    layers = [
+        {
+            "name": layer.name,
+            "kind": layer.kind,
+            "input_dtypes": list(layer.input_dtypes),
+            "output_dtypes": list(layer.output_dtypes),
+            "weight_dtype": layer.weight_dtype,
+            "weight_count": layer.weight_count,
+            "weight_bytes": layer.weight_bytes,
+            "onnx_nodes": list(layer.onnx_nodes),
+            "kernel": layer.kernel,
+            "is_reformat": layer.is_reformat,
+        }
+        for layer in engine.layers
+    ]
+    bindings = [binding.to_dict() for binding in engine.bindings]
+    facts = {"schema": engine.schema, "detailed": engine.detailed, "layers": layers, "bindings": bindings}
+    give(engine, as_json, facts)
+
+
+app.command()(build)
 
 
 @app.command()
