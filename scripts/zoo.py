@@ -74,7 +74,7 @@ def text_images(count: int, random: np.random.Generator) -> tuple[np.ndarray, np
     """
     from PIL import Image, ImageDraw, ImageFont
 
-    words = "the quick brown fox jumps over lazy dogs while seven wizards mix vexing potions near quiet harbour".split()
+    words = ["quick", "brown", "fox", "jumps", "over", "lazy", "dogs", "seven", "wizards", "mix", "quiet", "harbour"]
     images, turned = [], np.arange(count) % 2 == 1
     for upside_down in turned:
         text = " ".join(random.choice(words, 2)) if random.random() < 0.6 else str(random.integers(10**5, 10**9))
