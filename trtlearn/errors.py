@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 __all__ = [
     "BuildError",
     "CacheError",
@@ -55,6 +57,10 @@ class EngineError(TrtlearnError):
 
 class BuildError(TrtlearnError):
     """A build that failed: names the layer where TensorRT named one."""
+
+    layer: str | None = None
+    messages: tuple[Any, ...] = ()  # the log decoded: records.Message
+    log: str = ""
 
 
 class RecordingError(TrtlearnError):

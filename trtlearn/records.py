@@ -164,6 +164,7 @@ class BuildOptions(Record):
     ranges: str = "none"  # none, placeholder, random, cache, entropy2, entropy, minmax, legacy, user, qdq
     batch: int = 8
     layer_precisions: dict[str, str] = field(default_factory=dict)  # ONNX node or layer -> dtype
+    layer_output_types: dict[str, str] = field(default_factory=dict)  # ONNX node or layer -> dtype of its outputs
     precision_constraints: str = "none"  # none, prefer, obey
     optimization_level: int | None = None
     tactic_sources: tuple[str, ...] | None = None  # None: TensorRT's default
@@ -369,7 +370,10 @@ class Step(Record):
     source: Source | None = None
 
     def summary(self) -> str:
-        return f"{self.text} [{self.condition}]"
+        return f"{self.text}, because {self.condition}"
+
+    def __str__(self) -> str:
+        return self.summary() + (f" ({self.source.summary()})" if self.source else "")
 
     def rows(self) -> list[dict[str, Any]]:
         return [{"does": self.text, "because": self.condition, "source": self.source and self.source.summary()}]

@@ -1,0 +1,255 @@
+"""The kinds of TensorRT log message that trtlearn knows: a pattern, plain words, what to do.
+
+Each pattern is text that the libraries of 8.6.0 hold (``strings libnvinfer.so.8``) or that the 10.x documentation
+names; a group in it is the tensor or layer concerned.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+__all__ = ["KINDS", "Kind"]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of message."""
+
+    code: str
+    pattern: re.Pattern[str]
+    plain: str
+    fix: str
+    verbose: bool = False  # reported even where it came as a verbose line
+
+
+def _kind(code: str, pattern: str, plain: str, fix: str, verbose: bool = False) -> Kind:
+    return Kind(code, re.compile(pattern), plain, fix, verbose)
+
+
+KINDS = (
+    _kind(
+        "missing-scale",
+        r"Missing scale and zero-point for tensor (.+?)(?:, expect fall back|\. Tensor scale and zero-point must)",
+        "This tensor has no INT8 scale, so the layers that read or write it cannot run in INT8.",
+        "Give it a range (set_ranges), calibrate again, or, if its name changed, rename it in the cache.",
+    ),
+    _kind(
+        "explicit-precision",
+        r"Calibrator won't be used in explicit precision mode",
+        "The model has Q/DQ layers: they alone decide what is INT8, and the calibrator is ignored.",
+        "Drop the calibrator, or build the model without its Q/DQ layers.",
+    ),
+    _kind(
+        "no-scales",
+        r"Calibration failure occurred with no scaling factors detected",
+        "INT8 was asked for, but there are neither a calibrator nor ranges nor Q/DQ layers: nothing has a scale.",
+        "Choose where the ranges come from: ranges='placeholder', a calibrator, set_ranges, or Q/DQ.",
+    ),
+    _kind(
+        "no-implementation",
+        r"Could not find any implementation for node (.+?)(?: due to insufficient workspace.*)?$",
+        "The builder found no kernel that can run this layer (or fused group of layers) as asked.",
+        "Keep this layer out of INT8 (layer_precisions with prefer), allow FP16, raise the optimization level, or "
+        "allow more tactic sources.",
+    ),
+    _kind(
+        "constraint-not-met",
+        r"No (?:implementation of layer|IAlgorithm obeys the requested constraints for|valid obedient candidate choices"
+        r" for node) (.+?)(?: obeys the requested| in strict mode| that meet the preferred).*",
+        "No kernel has the precision that was asked of this layer.",
+        "With prefer the fastest one is used instead; with obey the build fails: relax this layer's precision.",
+    ),
+    _kind(
+        "int8-no-calibrator",
+        r"Int8 mode specified but no calibrator specified",
+        "INT8 without a calibrator: TensorRT relies on ranges set by hand.",
+        "Nothing, if you set a range for every tensor; otherwise add a calibrator.",
+    ),
+    _kind(
+        "ranges-by-hand",
+        r"Calibrator is not being used\. Users must provide dynamic range",
+        "No calibrator: every tensor that is not INT32 or Bool needs a range set by hand.",
+        "Check that no 'missing scale' warning follows; each one named falls back to FP32 or FP16.",
+    ),
+    _kind(
+        "calibration-skipped",
+        r"User provided dynamic ranges for all network tensors\. Calibration skipped",
+        "Every tensor had a range set by hand, so the calibrator was never asked for data.",
+        "Remove the ranges to calibrate.",
+    ),
+    _kind(
+        "cached-calibration",
+        r"Generated calibration scales using calibration cache",
+        "The scales came from the calibration cache: no data was run through the network.",
+        "Delete the cache to calibrate anew; do so whenever the model changes.",
+        verbose=True,
+    ),
+    _kind(
+        "cache-to-delete",
+        r"To regenerate calibration cache, please delete the existing one",
+        "The cache was used as it is.",
+        "Delete it to calibrate again.",
+    ),
+    _kind(
+        "cache-other-algorithm",
+        r"Calibration table does not match(?: calibrator algorithm type)?\.",
+        "The cache's header names another calibrator than the one in use.",
+        "Use the calibrator that wrote the cache, or calibrate again.",
+    ),
+    _kind(
+        "cache-bad-line",
+        r'Could not parse the following line from the calibration cache: "(.*)"?',
+        "A line of the calibration cache is not 'name: hex'.",
+        "Repair the line (`trtlearn cache show`), or calibrate again.",
+    ),
+    _kind(
+        "no-calibration-profile",
+        r"Calibration Profile is not defined\. (?:Calibrating|Running calibration) with Profile 0",
+        "The network has dynamic shapes and no calibration profile: calibration uses profile 0's optimum shape.",
+        "Give calibration_shapes where your calibration batches have another shape.",
+    ),
+    _kind(
+        "tensor-zero",
+        r"ensor (.+?) is uniformly zero",
+        "This tensor was zero for all calibration data, so it has no range.",
+        "Feed data that reaches it, or set its range by hand.",
+    ),
+    _kind(
+        "qdq-needs-int8",
+        r"INT8 mode needs to be enabled for networks with INT8 QuantizeLayer",
+        "The model has Q/DQ layers, but INT8 was not allowed.",
+        "Build with int8=True and ranges='qdq'.",
+    ),
+    _kind(
+        "ranges-with-qdq",
+        r"Setting dynamic range is only allowed when there are no Q/DQ layers",
+        "Ranges cannot be set in a model with Q/DQ layers.",
+        "Build with ranges='qdq'.",
+    ),
+    _kind(
+        "int8-io-range",
+        r"(\S+): input/output with DataType Int8 in network without Q/DQ layers must have dynamic range",
+        "An INT8 input or output needs a range set by hand when no calibrator is used.",
+        "Set its range (set_ranges).",
+    ),
+    _kind(
+        "no-native-int8",
+        r"Int8 support requested on hardware without native Int8 support",
+        "This GPU has no INT8 instructions: INT8 will be slower, not faster.",
+        "Use FP16 here.",
+    ),
+    _kind(
+        "subnormal-fp16",
+        r"Detected subnormal FP16 values|Detected values less than smallest positive FP16 subnormal|Subnormal FP16 val",
+        "Some weights are too small for FP16's normal range and lose digits when converted.",
+        "Compare the accuracy with FP32; if it suffers, keep those layers in FP32.",
+        verbose=True,
+    ),
+    _kind(
+        "weights-converted",
+        r"TensorRT encountered issues when converting weights between types|weights are affected by this issue|"
+        r"If this is not the desired behavior, please modify the weights|^adjust the magnitude of the weights|"
+        r"Check verbose logs for the list of affected weights",
+        "Converting weights to a narrower type changed some of them.",
+        "Compare the accuracy with FP32; the verbose log lists the weights.",
+    ),
+    _kind(
+        "int64-weights",
+        r"generated with INT64 weights, while TensorRT does not natively support INT64",
+        "The model holds INT64 constants; TensorRT 8 casts them to INT32.",
+        "Nothing, unless 'clamped' follows: ONNX exporters write shapes and indices as INT64.",
+    ),
+    _kind(
+        "weights-clamped",
+        r"One or more weights outside the range of (\w+) was clamped",
+        "A constant did not fit into the narrower type and was cut to its limit.",
+        "Harmless for the 'to the end' of a Slice (INT64's maximum); otherwise mend the model.",
+    ),
+    _kind(
+        "linked-against",
+        r"TensorRT was linked against (.+? but loaded .+?)(?:\. |$)",
+        "Another version of cuDNN or cuBLAS is loaded than the one TensorRT was built with.",
+        "Install the version named, or build with tactic_sources=() so that neither is used.",
+    ),
+    _kind(
+        "lazy-loading",
+        r"CUDA lazy loading is not enabled",
+        "All of CUDA's kernels are loaded at start, which costs time and GPU memory; results do not change.",
+        "Set the environment variable CUDA_MODULE_LOADING=LAZY.",
+    ),
+    _kind(
+        "timing-cache-mismatch",
+        r"Timing cache header mismatch|Detected invalid timing cache|The timing cache will not be used",
+        "The timing cache is of another GPU or TensorRT version, so it is not used.",
+        "Keep one timing cache for each GPU model and TensorRT version.",
+    ),
+    _kind(
+        "timing-cache-off",
+        r"Timing cache disabled\. Turning it on",
+        "Every kernel is timed anew.",
+        "Give a timing cache to make later builds faster and more alike.",
+    ),
+    _kind(
+        "workspace",
+        r"Some tactics do not have sufficient workspace memory to run",
+        "Some faster kernels were left out because the workspace limit is too small for them.",
+        "Raise the workspace limit.",
+    ),
+    _kind(
+        "out-of-memory",
+        r"Requested amount of GPU memory \((.+?)\) could not be allocated|Out of memory error while finding fastest",
+        "The GPU has too little free memory for this kernel or engine.",
+        "Close other programs on the GPU, or use a smaller batch.",
+    ),
+    _kind(
+        "plan-version",
+        r"engine plan file is not compatible with this version of TensorRT|Version tag does not match|"
+        r"magicTag(?:Read)? == \S+ failed",
+        "The plan was built by another TensorRT version, or is no plan: a plan loads only where it was built.",
+        "Build the engine again with the TensorRT that is installed here.",
+    ),
+    _kind(
+        "plan-other-gpu",
+        r"Using an engine plan file across different models of devices",
+        "The plan was built on another model of GPU.",
+        "Build it again on this GPU: its kernels were chosen for the other one.",
+    ),
+    _kind(
+        "weakly-typed",
+        r"[Ww]eakly.typed networks? (?:is|are) deprecated",
+        "TensorRT 11 drops networks whose precisions the builder chooses.",
+        "Move to a strongly typed network with Q/DQ layers.",
+    ),
+    _kind(
+        "calibrator-deprecated",
+        r"(?i)calibrat\w+.{0,80}deprecated|deprecated.{0,80}calibrat",
+        "Calibrators are deprecated since TensorRT 10.1 and gone in 11.0.",
+        "Plan the move to Q/DQ layers; the scales can be kept.",
+    ),
+    _kind(
+        "no-importer",
+        r"No importer registered for op: (\w+)",
+        "The ONNX parser does not know this operator and looks for a plugin of that name.",
+        "Replace the operator, or load the plugin's library.",
+    ),
+    _kind(
+        "asymmetric-range",
+        r"Dynamic range should be symmetric",
+        "INT8 here is symmetric: the larger bound is used for both sides.",
+        "Give ranges as one amax.",
+    ),
+    _kind(
+        "no-output",
+        r"Network must have at least one output",
+        "The network has no output.",
+        "Mark one, or check the ONNX model.",
+    ),
+    _kind(
+        "no-driver",
+        r"CUDA initialization failure with error|Unable to determine GPU memory usage",
+        "TensorRT cannot use a GPU here.",
+        "Check `nvidia-smi`; `trtlearn doctor` says what is missing.",
+    ),
+)
+"""Every kind known, the more particular first."""

@@ -1,0 +1,143 @@
+"""Recordings as files: one gzipped JSON an experiment, small JSON for studies, PROVENANCE.json beside them.
+
+A folder data/recordings/<gpu>-<tensorrt version>/ holds <model>/<variant>.json.gz, the calibration cache as
+<model>/<variant>.cache, and studies/<name>.json. They are plain data: nothing in them is executed or unpickled. The
+engine's layers are not stored but read from the inspector's own text again on loading.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import gzip
+import json
+import os
+import re
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .errors import RecordingError
+from .paths import read_bytes, write_atomic
+from .records import BuildOptions, EngineInfo, Experiment, Message, Provenance, Record
+
+__all__ = [
+    "Study",
+    "folder_name",
+    "load_experiment",
+    "load_provenance",
+    "load_study",
+    "save_experiment",
+    "save_provenance",
+    "save_study",
+]
+
+AGAIN = "make it again with `make record` on a GPU machine, or restore it with `git checkout data`"
+LARGEST = 256 << 20  # bytes of JSON that a recording may unpack to
+
+
+@dataclass(frozen=True)
+class Study(Record):
+    """A question asked of TensorRT, and what it answered: an error, or an experiment's main facts."""
+
+    name: str
+    model: str
+    question: str
+    provenance: Provenance
+    options: BuildOptions
+    error: str | None = None  # the BuildError's text, where the build failed
+    messages: tuple[Message, ...] = ()
+    experiment: Experiment | None = None
+
+    def summary(self) -> str:
+        return f"{self.question} ({self.model}, {self.provenance.label()})"
+
+    def rows(self) -> list[dict[str, Any]]:
+        if self.experiment is not None:
+            return self.experiment.rows()
+        return [{"fact": "build", "value": self.error}]
+
+
+def folder_name(gpu: str, tensorrt: str) -> str:
+    """The folder of recordings made on ``gpu`` with ``tensorrt``.
+
+    >>> folder_name("NVIDIA H200", "8.6.0")
+    'h200-8.6.0'
+    """
+    short = re.sub(r"[^a-z0-9]+", "-", gpu.lower().replace("nvidia", "").strip()).strip("-")
+    return f"{short}-{tensorrt}"
+
+
+def _lean(experiment: Experiment) -> Experiment:
+    if not experiment.engine.raw:
+        return experiment
+    return dataclasses.replace(experiment, engine=EngineInfo((), raw=experiment.engine.raw))
+
+
+def _whole(experiment: Experiment) -> Experiment:
+    if experiment.engine.layers or not experiment.engine.raw:
+        return experiment
+    from .inspector import read_engine
+
+    return dataclasses.replace(experiment, engine=read_engine(experiment.engine.raw))
+
+
+def save_experiment(folder: Path, experiment: Experiment) -> Path:
+    """Write <model>/<variant>.json.gz, and the calibration cache beside it where one was made."""
+    base = folder / experiment.model / experiment.variant
+    trace = experiment.calibration
+    if trace is not None and trace.cache:
+        write_atomic(base.with_name(base.name + ".cache"), trace.cache)
+    packed = gzip.compress(_lean(experiment).to_json().encode(), mtime=0)  # the same facts give the same bytes
+    return write_atomic(base.with_name(base.name + ".json.gz"), packed)
+
+
+def load_experiment(path: str | os.PathLike[str]) -> Experiment:
+    """The experiment in a <variant>.json.gz.
+
+    Raises RecordingError for a file that is missing, cut short, or no recording.
+    """
+    packed = read_bytes(path, RecordingError)
+    unpacker = zlib.decompressobj(wbits=31)
+    try:
+        text = unpacker.decompress(packed, LARGEST)
+        if not unpacker.eof:
+            raise RecordingError(f"{path} is cut short, or unpacks to over {LARGEST:,} bytes", AGAIN)
+        return _whole(Experiment.from_json(text.decode()))
+    except (zlib.error, UnicodeDecodeError) as problem:
+        raise RecordingError(f"{path} is damaged: {problem}", AGAIN) from None
+
+
+def save_study(folder: Path, study: Study) -> Path:
+    """Write studies/<name>.json; the log of its experiment, if any, is left out."""
+    experiment = study.experiment
+    if experiment is not None:
+        experiment = dataclasses.replace(_lean(experiment), build=dataclasses.replace(experiment.build, log=""))
+    return write_atomic(
+        folder / "studies" / f"{study.name}.json", dataclasses.replace(study, experiment=experiment).to_json(indent=1)
+    )
+
+
+def load_study(path: str | os.PathLike[str]) -> Study:
+    """The study in a studies/<name>.json; RecordingError where that is none."""
+    study = Study.from_json(_text(Path(path)))
+    experiment = study.experiment
+    return study if experiment is None else dataclasses.replace(study, experiment=_whole(experiment))
+
+
+def _text(path: Path) -> str:
+    try:
+        return read_bytes(path, RecordingError).decode()
+    except UnicodeDecodeError:
+        raise RecordingError(f"{path} is no text", AGAIN) from None
+
+
+def save_provenance(folder: Path, provenance: Provenance) -> Path:
+    """Write PROVENANCE.json."""
+    text = json.dumps(provenance.to_dict(), indent=2, sort_keys=True, allow_nan=False)
+    return write_atomic(folder / "PROVENANCE.json", text + "\n")
+
+
+def load_provenance(folder: str | os.PathLike[str]) -> Provenance:
+    """The PROVENANCE.json of a folder of recordings; RecordingError where there is none."""
+    return Provenance.from_json(_text(Path(folder) / "PROVENANCE.json"))
