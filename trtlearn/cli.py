@@ -129,9 +129,13 @@ def _fail(line: str) -> int:
 def run(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit status and prints one line for whatever went wrong."""
     try:
-        status = app(args=arguments, prog_name="trtlearn", standalone_mode=False)
+        command = typer.main.get_command(app)
+        with command.make_context("trtlearn", sys.argv[1:] if arguments is None else arguments) as context:
+            command.invoke(context)
         sys.stdout.flush()
-        return int(status or 0)
+        return 0
+    except typer.Exit as done:
+        return done.exit_code
     except TrtlearnError as problem:
         return _fail(str(problem))
     except BrokenPipeError:  # the reader of our output, for example head, has seen enough

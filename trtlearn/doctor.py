@@ -13,9 +13,9 @@ from typing import Any
 
 from . import __version__, cuda, trt
 from .errors import LiveUnavailable, TrtlearnError
-from .paths import data_dir, read_bytes, sha256
+from .paths import data_dir, sha256
 from .record import Record, show
-from .records import Provenance
+from .recordings import load_provenance
 
 __all__ = ["DoctorReport", "Extra", "Finding", "RecordingFound", "examine"]
 
@@ -122,7 +122,7 @@ def _extras() -> tuple[Extra, ...]:
 def _recording(folder: Path) -> RecordingFound:
     count = len([path for path in folder.rglob("*.json.gz") if path.is_file()])
     try:
-        made = Provenance.from_json(read_bytes(folder / "PROVENANCE.json").decode(errors="replace"))
+        made = load_provenance(folder)
         changed = [name for name, digest in made.sha256.items() if sha256(folder.parent.parent / name) != digest]
     except TrtlearnError as problem:
         return RecordingFound(folder.name, None, None, None, count, str(problem))
