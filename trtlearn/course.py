@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from . import __version__
 from .errors import LiveUnavailable, TrtlearnError
 from .record import Record, show
 
-__all__ = ["NOTEBOOKS", "TAGS", "ClaimError", "Setup", "claim", "setup"]
+__all__ = ["NOTEBOOKS", "TAGS", "ClaimError", "Setup", "claim", "inside", "setup", "weights"]
 
 NOTEBOOKS: dict[str, tuple[str, str]] = {
     "00": ("00_what_int8_does.ipynb", "What does --int8 actually do?"),
@@ -104,3 +108,38 @@ def claim(holds: object, text: str, tag: str = "measured", source: str = "") -> 
     if not bool(holds):
         raise ClaimError(f"✘ does not hold here: {says}", "compare the versions above with the recording's")
     print(f"✔ {says}")
+
+
+def weights(model: str) -> dict[str, NDArray[np.float32]]:
+    """Every float32 weight and bias in the ONNX file of the course's network ``model``, by name.
+
+    >>> weights("resnet")["stem.weight"].shape
+    (24, 1, 3, 3)
+    """
+    from onnx import numpy_helper
+
+    from .models import model_path
+    from .onnxfile import load_proto
+
+    arrays = {one.name: numpy_helper.to_array(one) for one in load_proto(model_path(model)).graph.initializer}
+    return {name: array for name, array in arrays.items() if array.dtype == np.float32}
+
+
+def inside(
+    model: str, images: NDArray[np.float32], names: Iterable[str] | None = None
+) -> dict[str, NDArray[np.float32]]:
+    """What the course's network ``model`` computes for ``images`` [N,1,28,28]: tensor name -> float32 [N,...].
+
+    FP32 on the CPU with ONNX Runtime, nothing fused: every tensor of the ONNX file, or those in ``names``. All N stay
+    in memory: use ``onnxfile.activations`` for many images.
+
+    >>> from trtlearn.models import load_images
+    >>> inside("resnet", load_images("test")[0][:3], ["logits"])["logits"].shape
+    (3, 10)
+    """
+    from .models import model_path
+    from .onnxfile import activations
+
+    batches = [images[start : start + 64] for start in range(0, len(images), 64)]
+    parts = list(activations(model_path(model), batches, names))
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
