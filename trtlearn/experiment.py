@@ -21,8 +21,8 @@ from .build import BuiltEngine, build_engine
 from .calibrator import make_calibrator
 from .errors import DataError, InspectorError
 from .models import load_images, model_card, model_path
-from .paths import data_dir, sha256
 from .records import BuildOptions, EngineInfo, Experiment, Predictions, Provenance, Timing
+from .replay import data_hashes
 from .runner import Runner
 from .trt import available, live
 from .variants import ALGORITHMS, variant_options
@@ -30,13 +30,7 @@ from .variants import ALGORITHMS, variant_options
 if TYPE_CHECKING:
     from .cachefile import CalibrationCache
 
-__all__ = ["data_hashes", "engine_info", "predict", "provenance", "run_variant"]
-
-
-def data_hashes(model: str) -> dict[str, str]:
-    """SHA-256 of the files that an experiment on ``model`` rests on, by their path under data/."""
-    files = [model_path(model), data_dir() / "images" / "digits.npz"]
-    return {path.relative_to(data_dir()).as_posix(): sha256(path) for path in files}
+__all__ = ["engine_info", "predict", "provenance", "run_variant"]
 
 
 def provenance(
@@ -104,6 +98,7 @@ def _built(
     ranges: Mapping[str, float] | CalibrationCache | None,
     timing_cache: bytes | str | os.PathLike[str] | None,
     progress: Callable[[int, int | None], None] | None,
+    onnx_file: str | os.PathLike[str] | None,
 ) -> BuiltEngine:
     given: dict[str, Any] = {"ranges": ranges, "timing_cache": timing_cache}
     with contextlib.ExitStack() as stack:
@@ -111,7 +106,7 @@ def _built(
             images, _ = load_images("calibration")
             calibrator = make_calibrator(options.ranges, images, options.batch, progress=progress)
             given["calibrator"] = stack.enter_context(calibrator)
-        return build_engine(model_path(model), options, **given)
+        return build_engine(onnx_file or model_path(model), options, **given)
 
 
 def run_variant(
@@ -127,6 +122,7 @@ def run_variant(
     progress: Callable[[int, int | None], None] | None = None,
     recorded: bool = False,
     keep: Callable[[BuiltEngine], None] | None = None,
+    onnx_file: str | os.PathLike[str] | None = None,
 ) -> Experiment:
     """Build one variant of one network, classify the 1,000 test images with it, and time it.
 
@@ -136,6 +132,7 @@ def run_variant(
         timing_cache: bytes, or a file shared by several builds, which makes them quicker and more alike.
         tactic_sources: where given, in place of the options' own.
         runs, warmup: of the timing. progress: as make_calibrator has it. recorded: whether this is for the recordings.
+        onnx_file: another file of the same network (with Q/DQ layers, say) to build instead of the course's.
         keep: called with the BuiltEngine before it is run, to save its plan for example.
 
     Raises LiveUnavailable without a GPU; BuildError, ModelError and DataError as build_engine and Runner do.
@@ -155,7 +152,7 @@ def run_variant(
         tactic_sources=options.tactic_sources if tactic_sources is None else tactic_sources,
     )
     origin = provenance(model, options.tactic_sources, recorded)
-    built = _built(model, options, ranges, timing_cache, progress)
+    built = _built(model, options, ranges, timing_cache, progress, onnx_file)
     if keep is not None:
         keep(built)
     images, labels = load_images("test")
