@@ -1,0 +1,213 @@
+"""A whole network in INT8 on the CPU: every tensor's codes, those that an engine never shows included.
+
+Marking a tensor as an output changes the engine (T#2571). Here nothing changes: each fused layer is computed as its
+kernel does, from activation scales and the FP32 weights of the ONNX file.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .cachefile import CalibrationCache
+from .errors import DataError
+from .intgroups import ACTIVATIONS, KEEPS_SCALE, PRODUCTS, check_groups, fused_groups, node_key
+from .intlayer import Int8Layer
+from .intnodes import attributes, clip_bounds, float_node, product_layer
+from .onnxfile import describe, load_proto
+from .quant import dequantize, quantize
+
+if TYPE_CHECKING:
+    import onnx
+
+__all__ = ["Int8Run", "Int8Tensor", "run_int8"]
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Int8Tensor:
+    """One activation: its values in float32, and where the engine holds it in INT8 also codes and scale."""
+
+    name: str
+    values: Array = field(repr=False)
+    codes: Array | None = field(default=None, repr=False)
+    scale: float | None = None
+
+
+@dataclass(frozen=True)
+class Int8Run:
+    """What a network computed: tensors by name, its INT8 layers by their first node, and which nodes made a layer.
+
+    Tensors inside a fused layer are missing: the kernel never holds them.
+    """
+
+    tensors: dict[str, Int8Tensor]
+    layers: dict[str, Int8Layer]
+    groups: tuple[tuple[str, ...], ...]
+
+    def __getitem__(self, name: str) -> Int8Tensor:
+        if name not in self.tensors:
+            raise DataError(f"no tensor {name!r} left a layer", f"one of {', '.join(list(self.tensors)[:8])}, …")
+        return self.tensors[name]
+
+
+def run_int8(
+    model: str | os.PathLike[str] | bytes,
+    scales: Mapping[str, float] | CalibrationCache,
+    x: Mapping[str, Array],
+    *,
+    groups: Sequence[Sequence[str]] | None = None,
+    floats: Sequence[str] | None = None,
+) -> Int8Run:
+    """Run an ONNX network in INT8, layer by layer as the engine's kernels do.
+
+    Products (Conv, ConvTranspose, Gemm, MatMul by a constant) whose input has a scale multiply codes into int32 and
+    round once, at the end of their layer. Everything else is computed in float32 on dequantized values and quantized
+    where its output has a scale. MaxPool and reshapes hand codes on with their input's scale.
+
+    Args:
+        model: path or bytes. scales: tensor -> scale, or a calibration cache.
+        x: network inputs by name: float32, or int8 codes where the engine takes codes.
+        groups: which nodes are one layer (engine_groups of a built engine); by default fused_groups' rule.
+        floats: tensors that stay float although they have a scale; by default the network's outputs, as TensorRT
+            leaves an output FP32.
+
+    Raises DataError for a missing input, a scale that is not above 0 or groups that do not fit the model; ModelError
+    for a model that cannot be read or run.
+
+    >>> from trtlearn.models import model_path
+    >>> path = model_path("resnet")
+    >>> run = run_int8(path, {"image": 0.02, "stem_relu": 0.03}, {"image": np.ones((1, 1, 28, 28), np.float32)})
+    >>> run["stem_relu"].codes.dtype.name, run["pool"].scale, run["b0_relu1"].codes is None
+    ('int8', 0.03, True)
+    """
+    proto = load_proto(model)
+    shape = describe(proto)
+    given = {item.name: item.scale for item in scales.scales} if isinstance(scales, CalibrationCache) else dict(scales)
+    if bad := sorted(name for name, scale in given.items() if not (np.isfinite(scale) and scale >= 0)):
+        raise DataError(f"the scale of {bad[0]!r} is {given[bad[0]]}", "give a finite number above 0")
+    chosen = fused_groups(shape) if groups is None else tuple(tuple(group) for group in groups)
+    if wrong := check_groups(shape, chosen):
+        raise DataError(f"the groups do not hold each node once: {', '.join(wrong[:5])}", "use engine_groups(…)")
+    kept = {value.name for value in shape.outputs} if floats is None else set(floats)
+    work = _Work(proto, {name: float(scale) for name, scale in given.items() if name not in kept and scale > 0})
+    for value in shape.inputs:
+        if value.name not in x:
+            raise DataError(
+                f"input {value.name!r} is missing", f"the inputs are {', '.join(v.name for v in shape.inputs)}"
+            )
+        work.put_input(value.name, x[value.name])
+    nodes = {node.name or node.output[0]: node for node in proto.graph.node}
+    order = {node_key(node): index for index, node in enumerate(shape.nodes)}
+    for group in sorted(chosen, key=lambda names: max(order[name] for name in names)):
+        work.run_group([nodes[name] for name in group])
+    return Int8Run(work.tensors, work.layers, chosen)
+
+
+class _Work:
+    """The tensors so far, and how the next layer is computed."""
+
+    def __init__(self, proto: onnx.ModelProto, scales: dict[str, float]) -> None:
+        from onnx import numpy_helper
+
+        self.opsets = proto.opset_import
+        self.scales = scales
+        self.weights: dict[str, Array] = {w.name: numpy_helper.to_array(w) for w in proto.graph.initializer}
+        self.tensors: dict[str, Int8Tensor] = {}
+        self.layers: dict[str, Int8Layer] = {}
+
+    def put_input(self, name: str, array: Array) -> None:
+        if array.dtype != np.int8:
+            self.put(name, array)
+        elif name in self.scales:
+            self.put_codes(name, array, self.scales[name])
+        else:
+            raise DataError(f"input {name!r} is given as codes, but has no scale", "give its scale")
+
+    def put_codes(self, name: str, codes: Array, scale: float) -> None:
+        self.tensors[name] = Int8Tensor(name, dequantize(codes, scale), codes, scale)
+
+    def put(self, name: str, values: Array) -> None:
+        """Keep a tensor, quantized where it has a scale."""
+        scale = self.scales.get(name)
+        if scale is None or values.dtype != np.float32:
+            self.tensors[name] = Int8Tensor(name, values)
+        else:
+            self.put_codes(name, quantize(values, scale), scale)
+
+    def value(self, name: str) -> Array:
+        return self.weights[name] if name in self.weights else self.tensors[name].values
+
+    def run_group(self, nodes: list[onnx.NodeProto]) -> None:
+        """Compute one layer and keep what leaves it."""
+        first, last = nodes[0], nodes[-1].output[0]
+        if first.op_type == "Constant":
+            self.weights[last] = float_node(first, {}, self.opsets)[0]
+            return
+        source = self.tensors.get(first.input[0]) if first.input else None
+        held: dict[str, Array] = {}
+        if source is not None and source.codes is not None and source.scale is not None:
+            if first.op_type in KEEPS_SCALE and len(nodes) == 1:
+                moved = self.floats(first, {first.input[0]: source.codes.astype(np.float32)})
+                self.put_codes(last, moved[0].astype(np.int8), source.scale)
+                return
+            if first.op_type in PRODUCTS and len(first.input) > 1 and first.input[1] in self.weights:
+                codes = source.codes
+                if first.op_type == "Gemm" and attributes(first).get("transA"):
+                    codes = codes.T
+                end = self.epilogue(nodes)
+                if end is not None:
+                    self.run_product(first, last, codes, source.scale, *end)
+                    return
+                layer = self.layers[first.name or first.output[0]] = product_layer(
+                    first, self.weights, source.scale, None
+                )
+                held[first.output[0]] = layer.run(codes)
+        for node in nodes:
+            if node.output[0] not in held:
+                held |= dict(zip(node.output, self.floats(node, held), strict=True))
+        inner = {name for node in nodes for name in node.input}
+        for name, values in held.items():
+            if name == last or name not in inner:
+                self.put(name, values)
+
+    def run_product(
+        self,
+        first: onnx.NodeProto,
+        last: str,
+        codes: Array,
+        scale: float,
+        added: Array | None,
+        bounds: tuple[float, float],
+    ) -> None:
+        layer = product_layer(first, self.weights, scale, self.scales.get(last), bounds)
+        self.layers[first.name or first.output[0]] = layer
+        result = layer.run(codes, added)
+        if layer.output_scale is None:
+            self.tensors[last] = Int8Tensor(last, result)
+        else:
+            self.put_codes(last, result, layer.output_scale)
+
+    def epilogue(self, nodes: list[onnx.NodeProto]) -> tuple[Array | None, tuple[float, float]] | None:
+        """The residual and the activation's bounds of a product's layer; None where it ends otherwise."""
+        inside = {name for node in nodes for name in node.output}
+        added: Array | None = None
+        bounds = (-np.inf, np.inf)
+        for index, node in enumerate(nodes[1:]):
+            if node.op_type == "Add" and index == 0:
+                added = np.asarray(self.value(next(name for name in node.input if name not in inside)), np.float32)
+            elif node.op_type in ACTIVATIONS and index == len(nodes) - 2:
+                bounds = clip_bounds(node, self.weights)
+            else:
+                return None
+        return added, bounds
+
+    def floats(self, node: onnx.NodeProto, held: Mapping[str, Array]) -> list[Array]:
+        feed = {name: held[name] if name in held else self.value(name) for name in node.input if name}
+        return float_node(node, feed, self.opsets)
