@@ -30,6 +30,7 @@ bench: $(VENV)/.test
 dist: $(VENV)/.test
 	@rm -rf dist
 	@$(PY) -m build --no-isolation --outdir dist .
+	@sh scripts/check_dist.sh $(PY)
 	@ls dist
 
 clean:

@@ -166,6 +166,21 @@ def test_recorded_experiments_are_read(facts: Callable[..., Any]) -> None:
     assert facts("precision", files[0])["rows"]
 
 
+def test_agree_keys_and_status(facts: Callable[..., Any], run: Run, model: Path, tmp_path: Path) -> None:
+    """Our own min-max scales agree with themselves, a changed one does not: exit status 0, then 1."""
+    pytest.importorskip("onnxruntime")
+    data = tmp_path / "data.npy"
+    np.save(data, np.random.default_rng(1).normal(size=(16, 4, 8, 8)).astype(np.float32))
+    first = write_cache(new_cache({"image": 1.0, "conv": 1.0, "relu": 1.0}, "minmax"), tmp_path / "first.cache")
+    status, out, _ = run("agree", model, data, "--cache", first, "--batch", 8, "--json")
+    found = json.loads(out)["tensors"]
+    assert status == 1
+    assert all({"name", "ours", "tensorrt", "relative_difference", "explanation"} <= set(row) for row in found)
+    same = write_cache(new_cache({row["name"]: row["ours"] for row in found}, "minmax"), tmp_path / "same.cache")
+    assert all(row["explanation"] is None for row in facts("agree", model, data, "--cache", same)["tensors"])
+    assert run("agree", model, data, "--cache", same, "--tolerance", "2")[0] == 2
+
+
 def test_doctor_keys(facts: Callable[..., Any]) -> None:
     assert {"mode", "why", "gpus", "driver", "tensorrt", "recordings", "findings"} <= set(facts("doctor"))
 
@@ -178,11 +193,12 @@ def test_doctor_keys(facts: Callable[..., Any]) -> None:
         ["inspect"],
         ["precision"],
         ["build"],
+        ["agree", "--cache", "{cache}", "{model}"],
     ],
 )
 @pytest.mark.parametrize("kind", ["missing", "folder", "empty", "binary", "text", "unreadable", "cut"])
 def test_bad_files_are_one_line_and_status_2(
-    run: Run, cache: Path, tmp_path: Path, arguments: list[str], kind: str
+    run: Run, cache: Path, model: Path, tmp_path: Path, arguments: list[str], kind: str
 ) -> None:
     bad = tmp_path / "bad"
     if kind == "folder":
@@ -197,7 +213,7 @@ def test_bad_files_are_one_line_and_status_2(
         else:
             bad.chmod(0)
     before = sorted(tmp_path.rglob("*"))
-    status, out, err = run(*(part.format(cache=cache) for part in arguments), bad, "--json")
+    status, out, err = run(*(part.format(cache=cache, model=model) for part in arguments), bad, "--json")
     assert (status, out) == (2, "")
     assert "defect" not in one_line(err)
     assert sorted(tmp_path.rglob("*")) == before

@@ -39,12 +39,13 @@ def explain(
     cache_exists: Annotated[
         bool | None, typer.Option("--cache-exists/--no-cache-exists", help="Whether the --calib file is there.")
     ] = None,
+    qdq: Annotated[bool | None, typer.Option("--qdq/--no-qdq", help="Whether the model holds Q/DQ nodes.")] = None,
     as_json: Json = False,
 ) -> None:
     """Say what a trtexec command line does to weights, activations, inputs and outputs, and why."""
     from .explain import explain as explain_command
 
-    give(explain_command(command, trt=trt, model=model, cache_exists=cache_exists), as_json)
+    give(explain_command(command, trt=trt, model=model, cache_exists=cache_exists, has_qdq=qdq), as_json)
 
 
 @cache_app.command("show")
@@ -97,6 +98,28 @@ def inspect(file: File, as_json: Json = False) -> None:
 
 
 app.command()(build)
+
+
+@app.command()
+def agree(
+    model: Annotated[Path, typer.Argument(help="An ONNX file.")],
+    data: Annotated[
+        Path, typer.Argument(help="The calibration data in TensorRT's order: .npy, or .npz by input name.")
+    ],
+    cache: Annotated[Path, typer.Option(help="The calibration cache that TensorRT wrote.", show_default=False)],
+    batch: Annotated[int | None, typer.Option(help="The batch size then; found out where not given.", min=1)] = None,
+    tolerance: Annotated[float, typer.Option(help="The relative difference that still counts as equal.")] = 1e-6,
+    algorithm: Annotated[
+        str | None, typer.Option(help="entropy2, entropy, minmax or legacy, where the cache's header does not say.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Compute a cache's scales without a GPU and compare; exit status 1 where one differs."""
+    from .agree import agree as agree_with
+
+    report = agree_with(model, data, cache, batch=batch, tolerance=tolerance, algorithm=algorithm)
+    give(report, as_json, report.facts())
+    raise typer.Exit(0 if report.all_agree else 1)
 
 
 @app.command()

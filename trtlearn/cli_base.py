@@ -45,9 +45,12 @@ def give(record: Record, as_json: bool, facts: dict[str, Any] | None = None) -> 
         from rich.markup import escape
         from rich.table import Table
 
-        from .record import show
+        from .record import Record, show
 
         console, rows = Console(), record.rows()
+        if type(record).__str__ is not Record.__str__:  # it has its own words
+            console.print(str(record), markup=False, highlight=False)
+            return
         console.print(escape(record.summary()), style="bold", highlight=False)
         if rows:
             table = Table(*(escape(name) for name in rows[0]))
