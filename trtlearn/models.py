@@ -83,9 +83,11 @@ class ModelCard(Record):
 def _card() -> dict[str, Any]:
     path = data_dir() / "card.json"
     try:
-        card: dict[str, Any] = json.loads(read_bytes(path, DataError))
+        card: Any = json.loads(read_bytes(path, DataError))
     except ValueError as problem:
         raise DataError(f"{path} is not JSON: {problem}", REMEDY) from None
+    if not isinstance(card, dict) or not {"models", "images", "normalisation"} <= set(card):
+        raise DataError(f"{path} does not describe models, images and normalisation", REMEDY)
     return card
 
 

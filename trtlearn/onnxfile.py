@@ -219,7 +219,7 @@ def load_proto(model: str | os.PathLike[str] | bytes) -> onnx.ModelProto:
     for tensor in _stored(proto):
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
             _load_external(tensor, folder)
-        elif tensor.HasField("raw_data"):
+        if tensor.HasField("raw_data"):
             _check_size(tensor, where)
     return proto
 
