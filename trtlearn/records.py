@@ -223,6 +223,7 @@ class EngineLayer(Record):
     kernel: str | None = None  # the tactic's name
     tactic: str | None = None
     onnx_nodes: tuple[str, ...] = ()
+    onnx_nodes_inferred: bool = False  # True: read off the layer's name, the engine's Metadata does not say
     is_reformat: bool = False
     stream: int | None = None
     raw: str = field(default="", repr=False)
