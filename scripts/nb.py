@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import subprocess
 import sys
 import tempfile
 import time
@@ -169,10 +170,9 @@ def run(path: Path, solve: bool = False, timeout: int = 120) -> nbformat.Noteboo
     with tempfile.TemporaryDirectory() as home:
         env = {**os.environ, "TRTLEARN_MODE": "recorded", "TRTLEARN_HOME": home}
         env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-        client = nbclient.NotebookClient(
-            book, timeout=timeout, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}
-        )
-        client.execute(env=env)
+        where = {"metadata": {"path": str(path.parent)}}
+        client = nbclient.NotebookClient(book, timeout=timeout, kernel_name="python3", resources=where)
+        client.execute(env=env, stderr=subprocess.DEVNULL)
     for cell in book.cells:
         for output in cell.get("outputs", ()):
             if output.get("name") == "stderr":
