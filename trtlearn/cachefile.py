@@ -262,6 +262,11 @@ def parse_cache(content: str | bytes, where: str = "") -> CalibrationCache:
     if not text.strip():
         raise CacheError(f"{where}the file is empty", "TensorRT writes the cache at the end of a calibration: run one")
     lines = [line.removesuffix("\r") for line in text.split("\n")]
+    if len(lines) == 1:
+        raise CacheError(
+            f"{where}the file ends inside its first line, {text!r:.60}, expected a header and 'name: HEX' lines",
+            "check that this is a calibration cache, and whole",
+        )
     algorithm, version, cutoff, quantile = _header(lines[0], where)
     entries: list[CacheEntry] = []
     first_at: dict[str, int] = {}
@@ -280,8 +285,6 @@ def parse_cache(content: str | bytes, where: str = "") -> CalibrationCache:
             )
         first_at[name] = number
         entries.append(_entry(name, _check_hex(digits.strip(" \t"), name, at, cut_off=number == len(lines))))
-    if not entries and len(lines) == 1:
-        raise CacheError(f"{where}the file ends inside its first line", "the file was cut short: copy it again")
     return CalibrationCache(lines[0], algorithm, version, tuple(entries), cutoff, quantile)
 
 

@@ -59,12 +59,12 @@ def _scale(scale: ArrayLike) -> NDArray[np.float32]:
 
 def _along(parameter: NDArray[Any], axis: int | None, ndim: int) -> NDArray[Any]:
     """``parameter`` (one number, or C of them) shaped to multiply a tensor of ``ndim`` dimensions along ``axis``."""
+    if axis is not None and not -ndim <= axis < ndim:
+        raise DataError(f"axis {axis} of a tensor with {ndim} dimensions", f"use an axis from {-ndim} to {ndim - 1}")
     if axis is None or parameter.ndim == 0:
         if parameter.size != 1:
             raise DataError(f"{parameter.size} scales but no axis", "say which axis of x they belong to: axis=0")
         return parameter.reshape(())
-    if not -ndim <= axis < ndim:
-        raise DataError(f"axis {axis} of a tensor with {ndim} dimensions", f"use an axis from {-ndim} to {ndim - 1}")
     shape = [1] * ndim
     shape[axis] = parameter.size
     return parameter.reshape(shape)
@@ -109,11 +109,8 @@ def quantize(
     if not -128 <= qmin < qmax <= 127:
         raise DataError(f"codes from {qmin} to {qmax}", "use a range inside [-128, 127]")
     values, scales = _finite(x, "x"), _scale(scale)
-    if axis is not None:
-        spread = _along(scales, axis, values.ndim)
-        _fits(values, scales, axis)
-    else:
-        spread = _along(scales, None, values.ndim)
+    spread = _along(scales, axis, values.ndim)
+    _fits(values, scales, axis)
     with np.errstate(over="ignore"):
         codes = np.rint(values / spread) + np.float32(zero_point)
     result: NDArray[np.int8] = np.clip(codes, qmin, qmax).astype(np.int8)

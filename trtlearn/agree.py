@@ -1,0 +1,253 @@
+"""Our scales beside TensorRT's own, tensor by tensor, from the model, the calibration data and the cache: no GPU."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .activations import activations, feeds, load_arrays
+from .cachefile import CalibrationCache, read_cache
+from .errors import CacheError, DataError
+from .explanations import Evidence, explain_difference
+from .observers import Observer, Threshold, make_observer
+from .onnxfile import OnnxModel, describe, load_proto
+from .parts import Candidate, hidden_parts
+from .record import Record
+from .ties import TieReport, predict_ties
+
+__all__ = ["TOLERANCE", "AgreeReport", "TensorAgreement", "agree"]
+
+Array = NDArray[Any]
+TOLERANCE = 1e-6
+"""Relative difference up to which two scales count as equal: a few last bits of float32."""
+BATCHES = (8, 1, 16, 32, 4, 2, 64, 128, 10, 100)
+"""Batch sizes tried first where neither the model nor the caller says which TensorRT was given."""
+
+
+@dataclass(frozen=True)
+class TensorAgreement(Record):
+    """One tensor of the cache: our scale, TensorRT's, ``relative_difference = |ours - tensorrt| / tensorrt``.
+
+    ``ours`` is None where the ONNX file has no such tensor, ``explanation`` None where the two agree. ``onnx_tensor``
+    says what of the ONNX file it was compared with, where that has another name.
+    """
+
+    name: str
+    ours: float | None
+    tensorrt: float
+    relative_difference: float | None
+    explanation: str | None = None
+    onnx_tensor: str | None = None
+
+    def agrees(self, tolerance: float = TOLERANCE) -> bool:
+        """Whether the two scales are equal within ``tolerance``."""
+        return self.relative_difference is not None and self.relative_difference <= tolerance
+
+
+@dataclass(frozen=True)
+class AgreeReport(Record):
+    """All tensors of a calibration cache beside our scales."""
+
+    algorithm: str
+    batch: int
+    batches: int
+    tolerance: float
+    tensors: tuple[TensorAgreement, ...]
+    notes: tuple[str, ...] = ()
+    thresholds: dict[str, Threshold] = field(default_factory=dict, repr=False)
+
+    @property
+    def agreeing(self) -> int:
+        """How many tensors agree."""
+        return sum(tensor.agrees(self.tolerance) for tensor in self.tensors)
+
+    @property
+    def all_agree(self) -> bool:
+        """Whether every tensor of the cache agrees within the tolerance."""
+        return self.agreeing == len(self.tensors)
+
+    def summary(self) -> str:
+        return (
+            f"{self.algorithm}: {self.agreeing} of {len(self.tensors)} scales equal TensorRT's within "
+            f"{self.tolerance:g} ({self.batches} batches of {self.batch})"
+        )
+
+    def facts(self) -> dict[str, Any]:
+        """What ``trtlearn agree --json`` prints: everything but the histograms."""
+        return {name: value for name, value in self.to_dict().items() if name != "thresholds"}
+
+    def rows(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "tensor": t.name,
+                "ours": t.ours,
+                "TensorRT": t.tensorrt,
+                "relative difference": t.relative_difference,
+                "explanation": t.explanation or "",
+            }
+            for t in self.tensors
+        ]
+
+
+def agree(
+    model: str | os.PathLike[str] | bytes,
+    data: str | os.PathLike[str] | Array | Mapping[str, Array],
+    cache: str | os.PathLike[str] | bytes | CalibrationCache,
+    *,
+    batch: int | None = None,
+    tolerance: float = TOLERANCE,
+    algorithm: str | None = None,
+) -> AgreeReport:
+    """Compare every scale of TensorRT's ``cache`` with the one that our observers choose for the same data.
+
+    Args:
+        model: the ONNX file (path or bytes).
+        data: calibration data in the order in which TensorRT got it: a .npy file or array [N, ...] for a network of
+            one input, a .npz file or dict of arrays by input name for more.
+        cache: TensorRT's calibration cache; its header says which calibrator it was.
+        batch: how many of the N made up one batch then. None: the model's own where it is fixed, else the size that
+            reproduces the cached scale of the network's inputs.
+        tolerance: relative difference up to which scales count as equal.
+        algorithm: entropy2, entropy, minmax or legacy, where the header does not say.
+
+    Activations come from ONNX Runtime on the CPU in FP32. Raises CacheError, DataError, ModelError.
+    """
+    known = cache if isinstance(cache, CalibrationCache) else read_cache(cache)
+    kind = algorithm or known.kind
+    if kind is None:
+        raise CacheError(f"the header {known.header!r} names no known calibrator", "say which with algorithm=")
+    if not 0 <= tolerance < 1:
+        raise DataError(f"tolerance is {tolerance}, expected a number from 0 to below 1", "1e-6 is a few last bits")
+    proto = load_proto(model)
+    facts = describe(proto)
+    arrays = _arrays(data, facts)
+    settings: dict[str, Any] = {} if kind == "minmax" else {"keep_steps": False}
+    if kind == "legacy" and known.quantile is not None and known.cutoff is not None:
+        settings |= {"quantile": known.quantile, "cutoff": known.cutoff}
+    notes: list[str] = []
+    size = batch if batch is not None else _batch_size(facts, arrays, known, kind, settings, notes)
+    parts = hidden_parts(proto) if any(name not in facts.tensors for name in known.names) else ()
+    observers, count = _observe(proto, arrays, size, known, kind, settings, parts)
+    thresholds = {name: observer.result() for name, observer in observers.items()}
+    ties = predict_ties(facts)
+    rows = _compare(known, thresholds, ties, parts, tolerance)
+    return AgreeReport(kind, size, count, tolerance, tuple(rows), tuple(notes), thresholds)
+
+
+def _arrays(data: str | os.PathLike[str] | Array | Mapping[str, Array], facts: OnnxModel) -> dict[str, Array]:
+    names = [value.name for value in facts.inputs]
+    if isinstance(data, Mapping):
+        return dict(data)
+    if isinstance(data, np.ndarray):
+        if len(names) != 1:
+            raise DataError(f"one array for a model with inputs {names}", "give a dict or a .npz file by input name")
+        return {names[0]: data}
+    return load_arrays(data, names)
+
+
+def _batch_size(
+    facts: OnnxModel,
+    arrays: Mapping[str, Array],
+    cache: CalibrationCache,
+    kind: str,
+    settings: Mapping[str, Any],
+    notes: list[str],
+) -> int:
+    """The batch size that the model fixes, or the one that gives the cache's scales for the network's inputs."""
+    rows: int = min((len(array) for array in arrays.values() if array.ndim), default=0)
+    fixed = {int(value.shape[0]) for value in facts.inputs if value.shape and isinstance(value.shape[0], int)}
+    if len(fixed) == 1 and 1 <= (only := fixed.pop()) <= rows:
+        return only
+    if not rows:
+        raise DataError("the data have no rows", "give arrays [N, ...], N the number of samples")
+    tried: list[int] = [b for b in dict.fromkeys((*BATCHES, rows, *range(1, rows + 1))) if 1 <= b <= rows and rows % b == 0]
+    tried += [b for b in BATCHES if b <= rows and b not in tried]
+    probes = [name for name in arrays if name in cache and arrays[name].dtype == np.float32]
+    if kind != "minmax":
+        for size in tried:
+            if probes and all(
+                abs(_whole(arrays[name], size, kind, settings) / cache[name].scale - 1) <= TOLERANCE
+                for name in probes
+                if cache[name].scale > 0
+            ):
+                notes.append(f"batch size {size} reproduces the network inputs' cached scales")
+                return size
+        notes.append(f"no batch size reproduces the network inputs' cached scales: {tried[0]} assumed (--batch)")
+    return tried[0]
+
+
+def _whole(array: Array, size: int, kind: str, settings: Mapping[str, Any]) -> float:
+    observer = make_observer(kind, **settings)
+    for part in feeds({"x": array}, size):
+        observer.observe(part["x"])
+    return observer.result().scale
+
+
+def _observe(
+    proto: Any,
+    arrays: Mapping[str, Array],
+    size: int,
+    cache: CalibrationCache,
+    kind: str,
+    settings: Mapping[str, Any],
+    parts: tuple[Candidate, ...],
+) -> tuple[dict[str, Observer], int]:
+    """An observer for every float tensor of the model, and for each part that its ONNX nodes hide."""
+    observers: dict[str, Observer] = {}
+    count = 0
+
+    def look(name: str, values: Array) -> None:
+        if values.size:
+            if name not in observers:
+                observers[name] = make_observer(kind, **settings)
+            observers[name].observe(values)
+
+    batches: Iterator[dict[str, Array]] = feeds(arrays, size)
+    for tensors in activations(proto, batches):
+        count += 1
+        for name, values in tensors.items():
+            look(name, values)
+        for part in parts:
+            if (made := part.values(tensors)) is not None:
+                look(part.name, made)
+    return observers, count
+
+
+def _compare(
+    cache: CalibrationCache,
+    thresholds: Mapping[str, Threshold],
+    ties: TieReport,
+    parts: tuple[Candidate, ...],
+    tolerance: float,
+) -> list[TensorAgreement]:
+    hidden = {part.name: thresholds[part.name] for part in parts if part.name in thresholds}
+    rows = []
+    for line in cache.scales:
+        source = ties.source_of(line.name)
+        ours = thresholds.get(source) or thresholds.get(line.name)
+        onnx_tensor = source if source != line.name and ours is not None else None
+        if ours is None and hidden:
+            onnx_tensor = min(hidden, key=lambda name: abs(hidden[name].scale - line.scale))
+            ours = hidden[onnx_tensor]
+            if _difference(ours.scale, line.scale) > 1e-3:
+                ours = onnx_tensor = None
+        difference = None if ours is None else _difference(ours.scale, line.scale)
+        explanation = None
+        if difference is None or difference > tolerance:
+            evidence = Evidence(line, ours, thresholds, cache, ties)
+            explanation = explain_difference(evidence)
+        rows.append(
+            TensorAgreement(
+                line.name, None if ours is None else ours.scale, line.scale, difference, explanation, onnx_tensor
+            )
+        )
+    return rows
+
+
+def _difference(ours: float, theirs: float) -> float:
+    return abs(ours - theirs) / theirs if theirs else (0.0 if ours == 0 else 1.0)
