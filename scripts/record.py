@@ -206,8 +206,8 @@ def main() -> int:
                 recorder.guarded(f"{model} study missing-scale", lambda m=model: recorder.missing_scale(m))
             finish(recorder, models[: models.index(model) + 1])
     print(f"{time.monotonic() - recorder.start:.0f} s in all", flush=True)
-    for problem in recorder.failed:
-        print(f"FAILED {problem}")
+    for failure in recorder.failed:
+        print(f"FAILED {failure}")
     return 1 if recorder.failed else 0
 
 

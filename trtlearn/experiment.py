@@ -22,7 +22,7 @@ from .calibrator import make_calibrator
 from .errors import DataError, InspectorError
 from .models import load_images, model_card, model_path
 from .records import BuildOptions, EngineInfo, Experiment, Predictions, Provenance, Timing
-from .replay import data_hashes
+from .recordings import data_hashes
 from .runner import Runner
 from .trt import available, live
 from .variants import ALGORITHMS, variant_options

@@ -13,16 +13,21 @@ import json
 import os
 import re
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from .errors import RecordingError
-from .paths import read_bytes, write_atomic
+from .models import model_path
+from .paths import data_dir, read_bytes, sha256, write_atomic
 from .records import BuildOptions, EngineInfo, Experiment, Message, Provenance, Record
 
 __all__ = [
+    "AGAIN",
     "Study",
+    "check_hashes",
+    "data_hashes",
     "folder_name",
     "load_experiment",
     "load_provenance",
@@ -141,3 +146,19 @@ def save_provenance(folder: Path, provenance: Provenance) -> Path:
 def load_provenance(folder: str | os.PathLike[str]) -> Provenance:
     """The PROVENANCE.json of a folder of recordings; RecordingError where there is none."""
     return Provenance.from_json(_text(Path(folder) / "PROVENANCE.json"))
+
+
+def data_hashes(model: str) -> dict[str, str]:
+    """SHA-256 of the files that an experiment on ``model`` rests on, by their path under data/."""
+    root = data_dir()
+    files = [model_path(model), root / "images" / "digits.npz"]
+    return {path.relative_to(root).as_posix(): sha256(path) for path in files}
+
+
+def check_hashes(origin: Provenance, here: Mapping[str, str], what: str) -> None:
+    """RecordingError unless ``origin`` was made from exactly the files ``here``."""
+    for name, expected in here.items():
+        found = origin.sha256.get(name)
+        if found != expected:
+            said = "does not say from which" if found is None else f"was made from another ({found[:12]}…)"
+            raise RecordingError(f"{what} {said} {name}; here it is {expected[:12]}…", AGAIN)

@@ -1,0 +1,39 @@
+"""Fixtures that several tests share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import fake_trt
+import pytest
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """TensorRT 8.6 and CUDA played by tests/fake_trt.py; the dict steers it and holds what it was given."""
+    from trtlearn import cuda, trt
+
+    scene: dict[str, Any] = {"cuda": fake_trt.FakeCuda()}
+
+    def network() -> Any:
+        kinds, dtypes = scene["module"].LayerType, scene["module"].DataType
+        image = fake_trt.Tensor("image", (-1, 1, 2, 2), dtypes.FLOAT)
+        names = ("weights", "conv", "pool", "cat", "logits")
+        tensors = {name: fake_trt.Tensor(name, (-1, 4), dtypes.FLOAT) for name in names}
+        w, c, p, k, out = (tensors[name] for name in names)
+        float_ = dtypes.FLOAT
+        layers = [
+            fake_trt.Layer("weights_layer", kinds.CONSTANT, [], [w], float_),
+            fake_trt.Layer("conv", kinds.CONVOLUTION, [image, None], [c], float_),
+            fake_trt.Layer("pool", kinds.POOLING, [c], [p], float_),
+            fake_trt.Layer("cat", kinds.CONCATENATION, [p, w], [k], float_),
+            fake_trt.Layer("add", kinds.ELEMENTWISE, [k, w], [out], float_),
+        ]
+        out.is_network_output = True
+        return fake_trt.Network([image], layers)
+
+    scene["module"] = fake_trt.make_module(network, scene)
+    scene["make_network"] = network
+    monkeypatch.setattr(trt, "_load", lambda name: scene["module"])
+    monkeypatch.setattr(cuda, "runtime", lambda: scene["cuda"])
+    return scene

@@ -1,0 +1,177 @@
+"""The bench: the same calls on a GPU machine, where they build and measure, and elsewhere, where they replay.
+
+``open_bench("resnet").run("int8-placeholder")`` gives the same kind of record either way, and each says of itself
+whether it was recorded or measured live. The environment variable TRTLEARN_MODE (live or recorded) overrules.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+
+from .errors import DataError, LiveUnavailable, RecordingError
+from .models import MODELS
+from .paths import data_dir, user_dir
+from .recordings import (
+    AGAIN,
+    Study,
+    check_hashes,
+    data_hashes,
+    folder_name,
+    load_experiment,
+    load_provenance,
+    load_study,
+)
+from .records import Experiment, Provenance
+from .variants import VARIANTS
+
+__all__ = ["Bench", "open_bench", "recording_folders"]
+
+
+def recording_folders() -> tuple[Path, ...]:
+    """The folders of recordings that came with the course, the newest first."""
+    root = data_dir() / "recordings"
+    found = [path.parent for path in root.glob("*/PROVENANCE.json")]
+    return tuple(sorted(found, key=lambda folder: load_provenance(folder).time_utc or "", reverse=True))
+
+
+class Bench:
+    """One network's experiments, live or recorded. Made by :func:`open_bench`."""
+
+    def __init__(self, model: str, folder: Path | None) -> None:
+        self.model = model
+        self.folder = folder  # None: live
+        self._known: dict[str, Experiment] = {}
+        self._hashes = data_hashes(model)
+
+    @property
+    def recorded(self) -> bool:
+        """Whether results come from a recording."""
+        return self.folder is not None
+
+    @cached_property
+    def provenance(self) -> Provenance:
+        """Where results come from: the recording's machine, or this one."""
+        if self.folder is not None:
+            return load_provenance(self.folder)
+        from .experiment import provenance
+
+        return provenance(self.model)
+
+    @property
+    def label(self) -> str:
+        """What every figure says of itself: "recorded on NVIDIA H200, TensorRT 8.6.0, 2026-11-23"."""
+        return self.provenance.label()
+
+    @cached_property
+    def variants(self) -> tuple[str, ...]:
+        """The variants that :meth:`run` knows, in the course's order."""
+        if self.folder is None:
+            return tuple(VARIANTS)
+        here = {path.name.removesuffix(".json.gz") for path in (self.folder / self.model).glob("*.json.gz")}
+        return tuple(name for name in VARIANTS if name in here) + tuple(sorted(here - set(VARIANTS)))
+
+    def run(self, variant: str, progress: Callable[[int, int | None], None] | None = None) -> Experiment:
+        """The experiment of a variant: loaded, or built and measured here (once; then it is remembered).
+
+        Args:
+            variant: one of ``variants``.
+            progress: live only: called with the calibration batches done and in all.
+
+        Raises RecordingError for a variant that is not here, or a recording that is damaged or belongs to another
+        model or other images; live what run_variant raises.
+
+        Example::
+
+            open_bench("resnet").run("int8-placeholder").predictions.accuracy
+        """
+        if variant not in self.variants:
+            raise RecordingError(f"no variant {variant!r} of {self.model}", f"one of {', '.join(self.variants)}")
+        if variant not in self._known:
+            self._known[variant] = self._load(variant) if self.folder else self._build(variant, progress)
+        return self._known[variant]
+
+    def _load(self, variant: str) -> Experiment:
+        path = (self.folder or Path()) / self.model / f"{variant}.json.gz"
+        experiment = load_experiment(path)
+        if (experiment.model, experiment.variant) != (self.model, variant):
+            raise RecordingError(f"{path} holds {experiment.model} {experiment.variant}", AGAIN)
+        check_hashes(experiment.provenance, self._hashes, f"the recording {variant} of {self.model}")
+        return experiment
+
+    def _build(self, variant: str, progress: Callable[[int, int | None], None] | None) -> Experiment:
+        from .experiment import run_variant
+
+        origin = self.provenance
+        here = user_dir() / "timing" / folder_name(origin.gpu or "gpu", origin.tensorrt or "unknown")
+        return run_variant(self.model, variant, timing_cache=here / f"{self.model}.timing", progress=progress)
+
+    def cache_text(self, variant: str) -> str | None:
+        """The calibration cache that a variant's calibration left; None where it had none."""
+        trace = self.run(variant).calibration
+        return None if trace is None else trace.cache
+
+    @cached_property
+    def studies(self) -> dict[str, Study]:
+        """Further questions asked of TensorRT, recorded: name -> Study (the newest recordings' where live)."""
+        folder = self.folder or next(iter(recording_folders()), None)
+        if folder is None:
+            return {}
+        found = {}
+        for path in sorted((folder / "studies").glob("*.json")):
+            if path.name.startswith(f"{self.model}-"):
+                study = load_study(path)
+                check_hashes(study.provenance, self._hashes, f"the study {study.name}")
+                found[study.name.removeprefix(f"{self.model}-")] = study
+        return found
+
+    def __repr__(self) -> str:
+        return f"<Bench of {self.model}: {self.label}; {', '.join(self.variants)}>"
+
+
+def _why_not_live() -> LiveUnavailable | None:
+    from .trt import live
+
+    try:
+        live()
+    except LiveUnavailable as problem:
+        return problem
+    return None
+
+
+def open_bench(model: str, folder: str | os.PathLike[str] | None = None, mode: str | None = None) -> Bench:
+    """The bench of one of the course's networks: live where TensorRT and a GPU are, else recorded.
+
+    Args:
+        model: one of MODELS.
+        folder: recordings to replay, in place of the newest that came with the course; implies mode "recorded".
+        mode: "live" or "recorded"; by default $TRTLEARN_MODE, else what this machine can do.
+
+    Raises DataError for an unknown model or mode, RecordingError where there is nothing to replay or its model or
+    images are not those here, LiveUnavailable for mode "live" where that cannot be.
+
+    Example::
+
+        bench = open_bench("resnet")
+        print(bench.label, bench.variants)
+    """
+    if model not in MODELS:
+        raise DataError(f"no model {model!r}", f"one of {', '.join(MODELS)}")
+    wanted = mode or ("recorded" if folder is not None else os.environ.get("TRTLEARN_MODE")) or "best"
+    if wanted not in ("best", "live", "recorded"):
+        raise DataError(f"the mode is {wanted!r}", "live or recorded (TRTLEARN_MODE)")
+    if wanted != "recorded":
+        problem = _why_not_live()
+        if problem is None:
+            return Bench(model, None)
+        if wanted == "live":
+            raise problem
+    folders = recording_folders() if folder is None else (Path(folder),)
+    chosen = next((path for path in folders if (path / model).is_dir()), None)
+    if chosen is None:
+        raise RecordingError(f"there are no recordings of {model}", AGAIN)
+    bench = Bench(model, chosen)
+    check_hashes(bench.provenance, bench._hashes, f"the recordings in {chosen.name}")
+    return bench
