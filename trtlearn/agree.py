@@ -25,6 +25,8 @@ __all__ = ["TOLERANCE", "AgreeReport", "TensorAgreement", "agree"]
 Array = NDArray[Any]
 TOLERANCE = 1e-6
 """Relative difference up to which two scales count as equal: a few last bits of float32."""
+PROBES = 10
+"""How many tensors, and batch sizes, are looked at closer where the inputs alone do not tell the batch size."""
 BATCHES = (8, 1, 16, 32, 4, 2, 64, 128, 10, 100)
 """Batch sizes tried first where neither the model nor the caller says which TensorRT was given."""
 
@@ -130,7 +132,7 @@ def agree(
     if kind == "legacy" and known.quantile is not None and known.cutoff is not None:
         settings |= {"quantile": known.quantile, "cutoff": known.cutoff}
     notes: list[str] = []
-    size = batch if batch is not None else _batch_size(facts, arrays, known, kind, settings, notes)
+    size = batch if batch is not None else _batch_size(facts, proto, arrays, known, kind, settings, notes)
     parts = hidden_parts(proto) if any(name not in facts.tensors for name in known.names) else ()
     observers, count = _observe(proto, arrays, size, known, kind, settings, parts)
     thresholds = {name: observer.result() for name, observer in observers.items()}
@@ -152,33 +154,59 @@ def _arrays(data: str | os.PathLike[str] | Array | Mapping[str, Array], facts: O
 
 def _batch_size(
     facts: OnnxModel,
+    proto: Any,
     arrays: Mapping[str, Array],
     cache: CalibrationCache,
     kind: str,
     settings: Mapping[str, Any],
     notes: list[str],
 ) -> int:
-    """The batch size that the model fixes, or the one that gives the cache's scales for the network's inputs."""
+    """The batch size that the model fixes, or the one that reproduces the cache's scales best."""
     rows: int = min((len(array) for array in arrays.values() if array.ndim), default=0)
     fixed = {int(value.shape[0]) for value in facts.inputs if value.shape and isinstance(value.shape[0], int)}
     if len(fixed) == 1 and 1 <= (only := fixed.pop()) <= rows:
         return only
     if not rows:
         raise DataError("the data have no rows", "give arrays [N, ...], N the number of samples")
-    tried: list[int] = [b for b in dict.fromkeys((*BATCHES, rows, *range(1, rows + 1))) if 1 <= b <= rows and rows % b == 0]
-    tried += [b for b in BATCHES if b <= rows and b not in tried]
-    probes = [name for name in arrays if name in cache and arrays[name].dtype == np.float32]
-    if kind != "minmax":
-        for size in tried:
-            if probes and all(
-                abs(_whole(arrays[name], size, kind, settings) / cache[name].scale - 1) <= TOLERANCE
-                for name in probes
-                if cache[name].scale > 0
-            ):
-                notes.append(f"batch size {size} reproduces the network inputs' cached scales")
-                return size
-        notes.append(f"no batch size reproduces the network inputs' cached scales: {tried[0]} assumed (--batch)")
-    return tried[0]
+    sizes: list[int] = [b for b in dict.fromkeys((*BATCHES, rows, *range(1, rows + 1))) if 1 <= b <= rows]
+    sizes = [b for b in sizes if rows % b == 0] + [b for b in BATCHES if b <= rows and rows % b]
+    inputs = [name for name in arrays if name in cache and cache[name].scale > 0 and arrays[name].dtype == np.float32]
+    if kind == "minmax" or not inputs:
+        return sizes[0]
+    fits = [
+        b
+        for b in sizes
+        if all(_difference(_whole(arrays[n], b, kind, settings), cache[n].scale) <= TOLERANCE for n in inputs)
+    ]
+    if not fits:
+        notes.append(f"no batch size reproduces the network inputs' cached scales: {sizes[0]} assumed (--batch)")
+        return sizes[0]
+    known = [name for name in facts.tensors if name in cache]
+    probes = known[:: max(1, len(known) // PROBES)]
+    scores = {b: _score(proto, arrays, b, probes, cache, kind, settings) for b in fits[:PROBES]} if fits[1:] else {}
+    size = max(scores, key=lambda b: scores[b]) if scores else fits[0]
+    notes.append(f"batch size {size}, found: it reproduces the cached scales of the network's inputs")
+    return size
+
+
+def _score(
+    proto: Any,
+    arrays: Mapping[str, Array],
+    size: int,
+    names: list[str],
+    cache: CalibrationCache,
+    kind: str,
+    settings: Mapping[str, Any],
+) -> int:
+    """How many of ``names`` get their cached scale with this batch size."""
+    observers = {name: make_observer(kind, **settings) for name in names}
+    for tensors in activations(proto, feeds(arrays, size), names):
+        for name, values in tensors.items():
+            if values.dtype == np.float32 and values.size:
+                observers[name].observe(values)
+    return sum(
+        _difference(observer.result().scale, cache[name].scale) <= TOLERANCE for name, observer in observers.items()
+    )
 
 
 def _whole(array: Array, size: int, kind: str, settings: Mapping[str, Any]) -> float:
