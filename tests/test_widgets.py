@@ -7,10 +7,11 @@ import time
 import ipywidgets
 import numpy as np
 import pytest
+from test_plots import experiment
 
-from trtlearn import panels, widgets
-from trtlearn.errors import DataError
-from trtlearn.records import TensorRange
+from trtlearn import panels, widget_explain, widgets
+from trtlearn.errors import DataError, RecordingError
+from trtlearn.records import RangeReport, TensorRange
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(100, 300)).astype(np.float32)
@@ -71,6 +72,70 @@ def test_an_unexpected_fault_reaches_the_reader():
 def test_tables_escape_and_say_unknown():
     assert "&lt;b&gt;" in panels.table([["<b>", None]])
     assert "unknown" in panels.table([["<b>", None]])
+
+
+class Bench:
+    """A bench with made-up experiments: nothing here is a measurement."""
+
+    model, variants = "resnet", ("int8-placeholder", "fp32")
+
+    def run(self, variant):
+        return experiment(variant, ranges=RangeReport((TensorRange("image", 2.0, 2 / 127, "placeholder"),)))
+
+
+def explainer(**options):
+    return widgets.explainer_widget(Bench(), **options)
+
+
+def test_explainer_names_the_mode_the_source_and_what_was_measured():
+    text, row, problem, answer = explainer().children
+    assert problem.value == ""
+    for part in ("placeholder-ranges", "75.0 % of 4", "0.5000 ms per batch of 8", "±2", "sampleEngines.cpp:459-505"):
+        assert part in answer.value
+    assert "made-up GPU" in answer.value
+    version, cache, _ = row.children
+    text.value = "trtexec --onnx=resnet.onnx --int8 --calib=a.cache"
+    assert "cached-scales" in answer.value
+    cache.value = False
+    assert "random-calibration" in answer.value
+    assert "no measurement of exactly this command" in answer.value  # this bench has none
+    version.value = "11.1"
+    assert "rejected" in answer.value
+
+
+def test_explainer_has_no_numbers_for_a_model_that_is_not_the_courses():
+    answer = explainer(command="trtexec --onnx=other.onnx --int8").children[3]
+    assert "placeholder-ranges" in answer.value
+    assert "no measurement of exactly this command" in answer.value
+
+
+def test_explainer_says_what_is_wrong_with_a_command_and_recovers():
+    text, _, problem, answer = explainer().children
+    text.value = "rm -rf / <b>"
+    assert 'role="alert"' in problem.value
+    assert "<b>" not in problem.value
+    assert answer.value == ""
+    text.value = "trtexec --onnx=resnet.onnx --fp16"
+    assert problem.value == ""
+    assert "not-int8" in answer.value
+
+
+def test_examples_fill_in_the_command():
+    text, row, _, answer = explainer().children
+    examples = row.children[2]
+    for _, command in examples.options[1:]:
+        examples.value = command
+        assert text.value == command
+        assert "trtexec" in text.value
+        assert any(mode in answer.value for mode in widget_explain.MODES)
+
+
+def test_a_damaged_recording_is_said_in_the_answer(monkeypatch):
+    def cut(self, variant):
+        raise RecordingError("the recording is cut", "make it again")
+
+    monkeypatch.setattr(Bench, "run", cut)
+    assert "the recording is cut" in explainer().children[3].value
 
 
 def test_a_fault_of_the_figure_package_is_named(monkeypatch):

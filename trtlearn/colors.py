@@ -74,8 +74,16 @@ def _template() -> go.layout.Template:
             "xaxis": axis,
             "yaxis": axis,
             "legend": {"orientation": "h", "x": 0, "xanchor": "left", "y": 1.01, "yanchor": "bottom"},
-            "margin": {"l": 60, "r": 20, "t": 84, "b": 78},
+            "margin": {"l": 60, "r": 44, "t": 84, "b": 78},
             "height": 420,
+            "autosize": True,
+            "showlegend": True,
+            "modebar": {
+                "orientation": "v",
+                "bgcolor": "rgba(0,0,0,0)",
+                "color": INK,
+                "remove": ["select2d", "lasso2d", "zoomIn2d", "zoomOut2d", "autoScale2d", "sendDataToCloud"],
+            },
             "hoverlabel": {"font": {"size": 13}},
             "bargap": 0.15,
         }

@@ -61,7 +61,7 @@ def _positive(amax: float) -> float:
 def number_line(
     scale: float, values: ArrayLike = (), *, qmin: int = -128, qmax: int = 127, source: Provenance | str | None = None
 ) -> go.Figure:
-    """Which real numbers can INT8 say? Every ``q * scale`` as a tick, and where each of ``values`` lands.
+    """Which real numbers can the codes say? Every ``q * scale`` as a tick, and where each of ``values`` lands.
 
     ``values`` is float [N], N up to a few dozen. A value inside the grid goes to the nearest tick; one outside is
     clipped to the end and marked with a cross.
@@ -73,7 +73,7 @@ def number_line(
 
     scale = _positive(scale)
     grid = np.arange(qmin, qmax + 1) * scale
-    fig = figure(f"Which numbers can INT8 say when the scale is {scale:.6g}?", height=260)
+    fig = figure(f"Which numbers can {qmax - qmin + 1} codes say when the scale is {scale:.4g}?", height=260)
     ticks = {"symbol": "line-ns", "size": 16, "line": {"width": 1, "color": INK}}
     code = np.arange(qmin, qmax + 1)
     hover = "code %{customdata} says %{x:.6g}<extra></extra>"
@@ -82,7 +82,7 @@ def number_line(
         y=np.zeros(grid.size),
         mode="markers",
         marker=ticks,
-        name="INT8 codes",
+        name="what a code says",
         customdata=code,
         hovertemplate=hover,
     )
@@ -225,7 +225,7 @@ def weight_error(
         relative = 100 * error / np.maximum(np.sqrt((w**2).mean(1)), np.finfo(float).tiny)
         fig.add_scatter(
             x=np.arange(w.shape[0]),
-            y=relative[order],
+            y=np.where(relative > 0, relative, np.nan)[order],
             mode="markers",
             name=label,
             marker={"symbol": MARKS[index], "color": SERIES[(1, 0)[index]], "size": 9},
@@ -233,5 +233,5 @@ def weight_error(
             hovertemplate="channel %{customdata}: %{y:.3g} %<extra></extra>",
         )
     fig.update_xaxes(title="output channels, from the largest weights to the smallest")
-    fig.update_yaxes(title="error / weight size (RMS), %", rangemode="tozero")
+    fig.update_yaxes(title="error in % of the weights (RMS)", type="log", dtick=1)
     return footer(fig, source_label(source))

@@ -67,7 +67,7 @@ def slider_figure(
 
     fig = make_subplots(rows=1, cols=2 if curves else 1, horizontal_spacing=0.13)
     look = figure(f"What does the range keep of {name}?").layout
-    fig.update_layout(template=look.template, title=look.title, bargap=0, barmode="overlay", height=400)
+    fig.update_layout(template=look.template, title=look.title, bargap=0, barmode="overlay", height=400, autosize=True)
     for label, counts, color, pattern in zip(
         ("kept", "clipped"), histogram.split(amax), (GOOD, BAD), ("", "x"), strict=True
     ):

@@ -36,9 +36,11 @@ def figure_widget(fig: Any) -> Any:
     import plotly.graph_objects as go
 
     try:
-        return go.FigureWidget(fig)
+        widget = go.FigureWidget(fig)
     except ImportError:
         raise TrtlearnError("moving figures need the package anywidget", "pip install 'trtlearn[lab]'") from None
+    widget._config = {**widget._config, "responsive": True, "displaylogo": False}
+    return widget
 
 
 def sample(values: ArrayLike, name: str, count: int = SAMPLE) -> NDArray[np.float32]:
