@@ -310,10 +310,10 @@ json_values = st.recursive(
     max_leaves=8,
 )
 keys = st.sampled_from(
-    (
-        "Name LayerType Inputs Outputs Weights Bias Constants Metadata StreamId TacticName Dimensions Format/Datatype "
-        "Format Datatype Type Count ProfileInfo IOMode"
-    ).split()
+    [
+        *("Name", "LayerType", "Inputs", "Outputs", "Weights", "Bias", "Constants", "Metadata", "StreamId"),
+        *("Dimensions", "Format/Datatype", "Format", "Datatype", "Type", "Count", "ProfileInfo", "IOMode"),
+    ]
 )
 things = st.dictionaries(keys, json_values | st.dictionaries(keys, json_values, max_size=4), max_size=6)
 layers = st.dictionaries(keys, json_values | st.lists(things, max_size=3) | things, max_size=8)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
 
-__all__ = ["foreign_ends", "nodes_in_metadata", "nodes_in_name", "plain_name", "reformat_target"]
+from .records import EngineLayer
+
+__all__ = ["foreign_ends", "infer_nodes", "nodes_in_metadata", "nodes_in_name", "plain_name", "reformat_target"]
 
 _TAG = "[ONNX Layer: "
 _SEPARATORS = re.compile(r"[\x1c-\x1f]")
@@ -93,3 +96,22 @@ def nodes_in_name(name: str, known: Sequence[str], order: dict[str, int], others
             return [end for end in ends if end in order]
         return [node for node in known[low : high + 1] if node not in others or node in ends]
     return sorted({piece for piece in _pieces(plain) if piece in order}, key=order.__getitem__)
+
+
+def infer_nodes(layers: Iterable[EngineLayer], known: Iterable[str]) -> tuple[EngineLayer, ...]:
+    """The layers, with nodes of ``known`` read off the names of those whose Metadata is silent, marked as inferred.
+
+    >>> infer_nodes([EngineLayer("conv + relu", None, (), ())], ["conv", "relu"])[0].onnx_nodes
+    ('conv', 'relu')
+    """
+    layers, nodes = tuple(layers), list(dict.fromkeys(name for name in known if name))
+    order = {name: place for place, name in enumerate(nodes)}
+    claimed = {node for layer in layers for node in layer.onnx_nodes}
+    for layer in layers:
+        if not layer.onnx_nodes and foreign_ends(layer.name) is None:
+            claimed.update(nodes_in_name(layer.name, nodes, order))
+    found = []
+    for layer in layers:
+        names = () if layer.onnx_nodes else tuple(nodes_in_name(layer.name, nodes, order, claimed))
+        found.append(replace(layer, onnx_nodes=names, onnx_nodes_inferred=True) if names else layer)
+    return tuple(found)

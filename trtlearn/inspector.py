@@ -13,12 +13,11 @@ import json
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Any
 
 from .errors import InspectorError
 from .formats import dtype_bits, parse_dtype, parse_format
-from .fused import nodes_in_metadata, nodes_in_name, reformat_target
+from .fused import infer_nodes, nodes_in_metadata, reformat_target
 from .inspector_text import EXPORT, inspector_text, parse
 from .records import Binding, EngineInfo, EngineLayer, EngineTensor
 
@@ -180,20 +179,6 @@ def _schema(data: dict[str, Any], items: list[Any], text: str) -> str | None:
     return "8.6"
 
 
-def _infer(layers: tuple[EngineLayer, ...], known: Iterable[str]) -> tuple[EngineLayer, ...]:
-    nodes = list(dict.fromkeys(name for name in known if name))
-    order = {name: place for place, name in enumerate(nodes)}
-    claimed = {node for layer in layers for node in layer.onnx_nodes}
-    for layer in layers:
-        if not layer.onnx_nodes and "{ForeignNode[" not in layer.name:
-            claimed.update(nodes_in_name(layer.name, nodes, order))
-    found = []
-    for layer in layers:
-        names = () if layer.onnx_nodes else tuple(nodes_in_name(layer.name, nodes, order, claimed))
-        found.append(replace(layer, onnx_nodes=names, onnx_nodes_inferred=True) if names else layer)
-    return tuple(found)
-
-
 def _is_detailed(items: list[Any]) -> bool:
     for item in items:
         if isinstance(item, dict):
@@ -253,5 +238,5 @@ def read_engine(source: str | bytes | os.PathLike[str], onnx_nodes: Iterable[str
     except RecursionError:
         raise InspectorError("the JSON is nested too deeply for inspector output", EXPORT) from None
     if onnx_nodes is not None:
-        layers = _infer(layers, onnx_nodes)
+        layers = infer_nodes(layers, onnx_nodes)
     return EngineInfo(layers, bindings, _schema(data, items, text), _is_detailed(items), text)
