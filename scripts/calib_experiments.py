@@ -878,7 +878,7 @@ def zoo_models(options) -> list[dict]:
     for folder in options.zoo:
         for path in sorted(Path(folder).glob("*.onnx")):
             data = path.with_suffix(".npz")
-            if data.exists():
+            if data.exists() and path.stem not in [model["model"] for model in found]:
                 found.append({"model": path.stem, "onnx": str(path), "data": str(data)})
     say("models:", [f["model"] for f in found], "images file", images.exists())
     return found
@@ -900,42 +900,35 @@ def prepare_digits() -> bool:
         return False
 
 
+def fixed_batch(path: str) -> int | None:
+    """The batch size that a model's first input fixes; None where it is free."""
+    import onnx
+
+    axis = onnx.load(path).graph.input[0].type.tensor_type.shape.dim[0]
+    return int(axis.dim_value) if axis.HasField("dim_value") else None
+
+
 def stage_a(options) -> list[dict]:
     jobs = []
     for model in zoo_models(options):
-        for batch in (8, 2):
+        fixed = fixed_batch(model["onnx"])
+        base = {"onnx": model["onnx"], "data": model["data"], "timeout": 90}
+        whole = fixed or 8
+        sizes = [(whole, 16), (whole, 5)] if fixed else [(8, 16), (2, 16)]
+        for index, (batch, limit) in enumerate(sizes):
             for algorithm in ALGORITHMS:
-                jobs.append(
-                    {
-                        "name": f"zoo_{model['model']}_b{batch}_{algorithm}",
-                        "do": "calibrate",
-                        "algorithm": algorithm,
-                        "batch": batch,
-                        "limit": 16,
-                        "onnx": model["onnx"],
-                        "data": model["data"],
-                        "timeout": 90,
-                        "stop": "scales" if batch == 8 and algorithm in ("entropy2", "entropy") else "cache",
-                        "keep_histogram": batch == 8 and algorithm == "legacy",
-                    }
-                )
-        jobs.append(
-            {
-                "name": f"zoo_{model['model']}_b8_dump",
-                "do": "dump",
-                "batch": 8,
-                "limit": 16,
-                "onnx": model["onnx"],
-                "data": model["data"],
-                "timeout": 90,
-                "sums": True,
-            }
-        )
+                with_scales = index == 0 and algorithm in ("entropy2", "entropy")
+                job = {"do": "calibrate", "algorithm": algorithm, "batch": batch, "limit": limit, **base}
+                job |= {"stop": "scales" if with_scales else "cache", "model": model["model"]}
+                job |= {"keep_histogram": index == 0 and algorithm == "legacy"}
+                jobs.append({"name": f"zoo_{model['model']}_b{batch}_n{limit}_{algorithm}", **job})
+        dump = {"do": "dump", "batch": whole, "limit": 16, "sums": True, "model": model["model"], **base}
+        jobs.append({"name": f"zoo_{model['model']}_b{whole}_n16_dump", **dump})
     return jobs
 
 
 def stage_e(options) -> list[dict]:
-    source = WORK / "zoo_resnet_b8_entropy2.json"
+    source = WORK / "zoo_resnet_b8_n16_entropy2.json"
     jobs = []
     if source.exists() and "cache" in (first := json.loads(source.read_text())):
         job = first["job"]
@@ -954,7 +947,7 @@ def stage_e(options) -> list[dict]:
                     "timeout": 40,
                 }
             )
-        legacy = WORK / "zoo_resnet_b8_legacy.json"
+        legacy = WORK / "zoo_resnet_b8_n16_legacy.json"
         if legacy.exists() and "cache" in (second := json.loads(legacy.read_text())):
             for name, q, c in (("same", 0.999, 1.0), ("other_quantile", 0.99, 1.0), ("other_cutoff", 0.999, 0.5)):
                 jobs.append(
@@ -973,7 +966,7 @@ def stage_e(options) -> list[dict]:
                         "timeout": 40,
                     }
                 )
-        mobile = WORK / "zoo_mobile_b8_entropy2.json"
+        mobile = WORK / "zoo_mobile_b8_n16_entropy2.json"
         if mobile.exists() and "cache" in (other := json.loads(mobile.read_text())):
             jobs.append(
                 {
