@@ -175,6 +175,10 @@ def _agree(values: dict[str, str], tag: str) -> None:
     for option, (needed, refusal) in NEEDS.items():
         if option in values and needed not in values:
             raise _Stop(refusal, "options")
+    if {"--pi", "--pluginInstanceNorm"} & values.keys() and {"--vc", "--versionCompatible"} & values.keys():
+        raise _Stop(
+            "Plugin InstanceNorm cannot be used with version compatible or hardware compatible engines!", "options"
+        )
     profiles = values["--profile"].split(",") if "--profile" in values else []
     if profiles and not {*SHAPES} & values.keys():
         raise _Stop("Found invalid or missing shape spec at profile index 0. ", "options")
