@@ -20,9 +20,10 @@ from . import __version__, cuda
 from .build import BuiltEngine, build_engine
 from .calibrator import make_calibrator
 from .errors import DataError, InspectorError
+from .inspector import read_engine
 from .models import load_images, model_card, model_path
-from .records import BuildOptions, EngineInfo, Experiment, Predictions, Provenance, Timing
 from .recordings import data_hashes
+from .records import BuildOptions, EngineInfo, Experiment, Predictions, Provenance, Timing
 from .runner import Runner
 from .trt import available, live
 from .variants import ALGORITHMS, variant_options
@@ -85,10 +86,8 @@ def _time(runner: Runner, images: npt.NDArray[np.float32], batch: int, runs: int
 def engine_info(text: str | None) -> EngineInfo:
     """The inspector's text parsed; where it is missing or not understood, no layers and the text as it is."""
     try:
-        from .inspector import read_engine
-
         return read_engine(text or "")
-    except (ImportError, InspectorError):
+    except InspectorError:
         return EngineInfo((), raw=text or "")
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import RecordingError
+from .inspector import read_engine
 from .models import model_path
 from .paths import data_dir, read_bytes, sha256, write_atomic
 from .records import BuildOptions, EngineInfo, Experiment, Message, Provenance, Record
@@ -82,8 +83,6 @@ def _lean(experiment: Experiment) -> Experiment:
 def _whole(experiment: Experiment) -> Experiment:
     if experiment.engine.layers or not experiment.engine.raw:
         return experiment
-    from .inspector import read_engine
-
     return dataclasses.replace(experiment, engine=read_engine(experiment.engine.raw))
 
 
