@@ -48,7 +48,7 @@ def _set(tensor: Any, amax: float) -> None:
 
 def _amax(tensor: Any) -> float | None:
     """The larger bound of the range that is set, None where none is (or where it reads back as NaN, T#2958)."""
-    bounds = tensor.dynamic_range
+    bounds = getattr(tensor, "dynamic_range", None)  # gone in 11.0
     if bounds is None or any(math.isnan(bound) for bound in bounds):
         return None
     return float(max(abs(bound) for bound in bounds))
@@ -84,7 +84,7 @@ def placeholder_ranges(network: Any, in_range: float = 2.0, out_range: float = 4
     """
     sources: dict[str, tuple[str, str]] = {}
     for layer, edge, tensor in _edges(network):
-        if tensor.dynamic_range is not None:
+        if getattr(tensor, "dynamic_range", None) is not None:
             continue
         kind = layer.type.name
         if edge == "in":
