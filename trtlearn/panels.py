@@ -6,13 +6,16 @@ import html
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import ipywidgets
-
 from .colors import BAD, INK
 from .errors import TrtlearnError
 from .record import show
 
-__all__ = ["alert", "badge", "guarded", "say", "table"]
+try:
+    import ipywidgets
+except ModuleNotFoundError as missing:
+    raise ModuleNotFoundError("widgets need ipywidgets. Try: pip install 'trtlearn[lab]'", name=missing.name) from None
+
+__all__ = ["alert", "badge", "guarded", "ipywidgets", "say", "table"]
 
 LEFT = "text-align:left;vertical-align:top;padding:2px 10px 2px 0"
 

@@ -10,12 +10,11 @@ import typing
 from collections.abc import Mapping
 from typing import Any
 
-import ipywidgets
 import numpy as np
 
 from . import progress, quant
 from .errors import DataError, TrtlearnError
-from .panels import alert, guarded, say
+from .panels import alert, guarded, ipywidgets, say
 from .plots import Ranges, amax_by_name
 from .plots_slider import Histogram, error_curves, slider_figure
 from .records import Provenance
