@@ -1,0 +1,63 @@
+"""Which nodes are one layer, by rule and as an engine says; and the course's networks computed in INT8."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from trtlearn.activations import activations
+from trtlearn.intgroups import check_groups, engine_groups, float_tensors, fused_groups
+from trtlearn.interrors import tensor_errors
+from trtlearn.intrun import run_int8
+from trtlearn.models import MODELS, load_images, model_path
+from trtlearn.onnxfile import read_model
+from trtlearn.records import EngineInfo, EngineLayer, EngineTensor
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_rule_holds_each_node_once(name):
+    model = read_model(model_path(name))
+    groups = fused_groups(model)
+    assert check_groups(model, groups) == []
+    assert check_groups(model, groups[1:]) == sorted(groups[0])
+    joined = {node: group for group in groups for node in group}
+    for node in model.nodes:
+        if node.op in ("Relu", "Clip"):  # an activation is never left alone in these networks
+            assert len(joined[node.name]) > 1
+        if node.op in ("MaxPool", "GlobalAveragePool", "Flatten"):
+            assert joined[node.name] == (node.name,)
+
+
+def layer(nodes, inputs, outputs):
+    tensors = [tuple(EngineTensor(name, None, dtype) for name, dtype in side.items()) for side in (inputs, outputs)]
+    return EngineLayer(" + ".join(nodes) or "reformat", "conv", *tensors, onnx_nodes=nodes)
+
+
+def test_groups_and_float_tensors_of_an_engine():
+    model = read_model(model_path("resnet"))
+    engine = EngineInfo(
+        (
+            layer((), {"image": "fp32"}, {"image": "int8"}),
+            layer(("stem_relu", "stem"), {"image": "int8"}, {"stem_relu": "int8"}),
+            layer(("pool",), {"stem_relu": "int8"}, {"pool": "fp32"}),
+        )
+    )
+    groups = engine_groups(model, engine)
+    assert groups[:2] == (("stem", "stem_relu"), ("pool",))
+    assert check_groups(model, groups) == []
+    assert float_tensors(model, engine) == ("pool",)
+
+
+@pytest.mark.parametrize(("name", "least_db"), [("resnet", 25), ("mobile", 15)])
+def test_int8_networks_classify_as_well_as_float_ones(name, least_db):
+    path = model_path(name)
+    model = read_model(path)
+    images, labels = load_images("test")
+    images, labels = images[:64], labels[:64]
+    reference = next(iter(activations(path, [{"image": images}], model.tensors)))
+    amax = {tensor: float(np.abs(values).max()) for tensor, values in reference.items()}
+    run = run_int8(path, {tensor: value / 127 for tensor, value in amax.items()}, {"image": images})
+    right = (run["logits"].values.argmax(1) == labels).sum()
+    assert right >= (reference["logits"].argmax(1) == labels).sum() - 2
+    assert min(error.total_sqnr_db for error in tensor_errors(run, reference)) > least_db
+    assert all(tensor.codes is not None for tensor in run.tensors.values() if tensor.name != "logits")
