@@ -7,11 +7,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import ipywidgets
-
 from .colors import DTYPE_COLORS, INK, WARN
 from .errors import TrtlearnError
-from .panels import badge, guarded, say, table
+from .panels import badge, guarded, ipywidgets, say, table
 from .record import show
 from .records import Experiment, Step
 
