@@ -53,15 +53,16 @@ folded into the weights; each activation tensor has the name of the node that ma
 
 {what}
 
-How they were trained: AdamW, one-cycle rate, label smoothing 0.05, batches of 64, {epochs}; turns, scaling, shear and
-shifts of the training images; one CPU core, JAX {jax}. The same machine and JAX give the same bytes again; another may
-differ in the last bits, and so in the weights.
+How they were trained: {epochs}.
+AdamW, one-cycle rate, label smoothing 0.05, batches of 64; turns, scaling, shear and shifts of the training images; one
+CPU core, JAX {jax}. Two runs on one machine gave the same bytes; another machine or JAX may differ in the last bits,
+and so in the weights.
 
 `mobile` is made hard for INT8 in two ways. Its batch-norm gains start log-normal (sigma 0.7, and 1.0 at the linear
 projections). And at export each channel of the linear bottlenecks is multiplied by its own power of two where it is
 made and divided by it where it is read (log-normal, sigma 1.3): in float32 the logits stay the same bits, but channels
-that share one INT8 scale now differ widely, as they do in some published networks of this kind. The largest weights of
-one tensor's channels differ up to {spread}.
+that share one INT8 scale now differ widely, as M. Nagel et al. show for MobileNetV2 (2019, arXiv:1906.04721, which
+undoes it by the same scaling). The largest weights of one tensor's channels differ up to {spread}.
 
 ## Licence
 
