@@ -16,7 +16,7 @@ import pytest
 
 from trtlearn import cli
 from trtlearn.cache import new_cache, write_cache
-from trtlearn.records import DTYPES
+from trtlearn.records import DTYPES, BuildOptions, BuildReport
 
 ROOT = Path(__file__).parent.parent
 RTX = "tensorrt_rtx_bindings"
@@ -157,13 +157,35 @@ def test_inspect_keys(facts: Callable[..., Any], layers: Path) -> None:
     assert layer["kernel"] == "sm80_xmma_fprop"
 
 
+def test_precision_keys(facts: Callable[..., Any], layers: Path, model: Path) -> None:
+    found = facts("precision", layers, "--model", model)
+    assert [(row["name"], row["computed_in"]) for row in found["nodes"]] == [("conv", "int8"), ("relu", "int8")]
+    assert {"requested_dtype", "input_dtypes", "output_dtypes", "weight_dtype", "reason", "evidence"} <= set(
+        found["layers"][0]
+    )
+
+
+def test_a_build_s_report_can_be_inspected(facts: Callable[..., Any], run: Run, tmp_path: Path) -> None:
+    build = BuildReport(BuildOptions(int8=True, ranges="placeholder"), 1.0, 100).to_dict()
+    report = tmp_path / "report.json"
+    report.write_text(json.dumps({**build, "plan": "m.plan", "inspector": json.dumps(INSPECTOR)}))
+    assert facts("inspect", report)["layers"][0]["onnx_nodes"] == ["conv", "relu"]
+    assert facts("precision", report)["nodes"][0]["requested_dtype"] == "int8"
+    report.write_text(json.dumps({**build, "inspector": None}))
+    status, _, err = run("inspect", report)
+    assert status == 2
+    assert "no inspector text" in one_line(err)
+
+
 def test_recorded_experiments_are_read(facts: Callable[..., Any]) -> None:
     files = sorted((ROOT / "data" / "recordings").glob("*/*/int8-entropy2.json.gz"))
     assert files
     layers = facts("inspect", files[0])["layers"]
     dtypes = {d for layer in layers for d in (*layer["input_dtypes"], *layer["output_dtypes"]) if d}
     assert "int8" in dtypes <= set(DTYPES)
-    assert facts("precision", files[0])["rows"]
+    report = facts("precision", files[0])
+    assert {row["computed_in"] for row in report["nodes"]} >= {"int8"}
+    assert all(row["reason"] and row["evidence"] for row in report["layers"])
 
 
 def test_agree_keys_and_status(facts: Callable[..., Any], run: Run, model: Path, tmp_path: Path) -> None:

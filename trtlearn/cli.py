@@ -76,7 +76,7 @@ def inspect(file: File, as_json: Json = False) -> None:
     """List an engine's layers: of inspector JSON, a recorded experiment, or a plan (on the GPU that it is for)."""
     from .engine_file import open_engine
 
-    engine, _ = open_engine(file)
+    engine = open_engine(file).engine
     layers = [
         {
             "name": layer.name,
@@ -95,6 +95,22 @@ def inspect(file: File, as_json: Json = False) -> None:
     bindings = [binding.to_dict() for binding in engine.bindings]
     facts = {"schema": engine.schema, "detailed": engine.detailed, "layers": layers, "bindings": bindings}
     give(engine, as_json, facts)
+
+
+@app.command()
+def precision(
+    file: File,
+    model: Annotated[
+        Path | None, typer.Option(help="The ONNX file, to list its nodes too.", show_default=False)
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """List what was requested and what was chosen for every ONNX node and engine layer, and why."""
+    from .engine_file import open_engine
+    from .precision import precision_report
+
+    opened = open_engine(file)
+    give(precision_report(opened.experiment or opened.engine, build=opened.build, model=model), as_json)
 
 
 app.command()(build)
