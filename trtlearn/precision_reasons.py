@@ -1,0 +1,150 @@
+"""Why a layer runs in another type than the one allowed: the reasons that can be shown, each with its evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from .fused import plain_name
+from .records import BuildOptions, EngineInfo, EngineLayer, Message
+
+__all__ = ["Facts", "Reason", "computed_in", "reason_for_layer", "reason_for_narrower", "sources_of"]
+
+_FLOATS = ("fp32", "fp16", "bf16", "fp8")
+_INTEGERS = ("int32", "int64", "bool", "uint8")
+_SOFTMAX = "SoftMax takes float16 and float32 only (docs.nvidia.com/…/tensorrt-860-ea/operators/docs/SoftMax.html)"
+_NO_KERNEL = ("no-implementation", "constraint-not-met")
+
+
+class Reason(NamedTuple):
+    """A short stable ``code``, plain words, and their ``evidence``: documented, measured or inferred."""
+
+    code: str
+    words: str
+    evidence: str
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known beside the engine's layers; everything may be empty."""
+
+    options: BuildOptions | None = None
+    messages: tuple[Message, ...] = ()
+    scales: frozenset[str] = frozenset()  # tensors whose INT8 scale the log names; empty: not known
+    operators: dict[str, str] = field(default_factory=dict)  # ONNX node -> op
+    edges: dict[str, tuple[str, ...]] = field(default_factory=dict)  # ONNX node -> its activation tensors
+    outputs: frozenset[str] = frozenset()  # the network's
+    origin: dict[str, str] = field(default_factory=dict)  # a reformatted tensor -> the tensor that it copies
+
+    def named(self, codes: Iterable[str]) -> frozenset[str]:
+        """The tensors or layers that messages of these kinds name."""
+        wanted = set(codes)
+        return frozenset(name for message in self.messages if message.code in wanted for name in message.names)
+
+
+def sources_of(engine: EngineInfo) -> dict[str, str]:
+    """Each tensor that a reformat wrote -> the tensor that it copied, through chains of reformats."""
+    copied = {
+        layer.outputs[0].name: layer.inputs[0].name
+        for layer in engine.layers
+        if (layer.is_reformat or layer.kind == "NoOp") and len(layer.inputs) == len(layer.outputs) == 1
+    }
+    found = {}
+    for name, source in copied.items():
+        at, seen = source, {name}
+        while at in copied and at not in seen:
+            seen.add(at)
+            at = copied[at]
+        found[name] = at
+    return found
+
+
+def computed_in(layer: EngineLayer) -> str | None:
+    """The type in which a layer works, as far as weights and inputs show it; None where they do not.
+
+    The weights' type where both are equally narrow (INT8 weights meet INT8 inputs); the inputs' where only the
+    weights are narrow (weight-only quantization). A reformat or a NoOp computes nothing.
+    """
+    if layer.is_reformat or layer.kind in ("NoOp", "Constant", "signal", "wait", "shape_call"):
+        return None
+    inputs = {dtype for dtype in layer.input_dtypes if dtype is not None}
+    floats = inputs & set(_FLOATS)
+    if layer.weight_count and layer.weight_dtype:
+        wide = inputs & {"fp32", "fp16", "bf16"}
+        narrow = layer.weight_dtype in ("int8", "int4", "fp8")
+        if not (narrow and inputs and inputs <= wide):
+            return layer.weight_dtype
+        return wide.pop() if len(wide) == 1 else None
+    if None in layer.input_dtypes:
+        return None
+    data = floats | (inputs & {"int8", "int4"})
+    if data:
+        return data.pop() if len(data) == 1 else None
+    return inputs.pop() if len(inputs) == 1 else None
+
+
+def _tensors(layer: EngineLayer, facts: Facts) -> list[str]:
+    own = [facts.origin.get(tensor.name, tensor.name) for tensor in (*layer.inputs, *layer.outputs)]
+    return list(dict.fromkeys([*own, *(name for node in layer.onnx_nodes for name in facts.edges.get(node, ()))]))
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
+
+
+def reason_for_layer(layer: EngineLayer) -> Reason | None:
+    """The reason of a layer that computes nothing, or nothing that a quantization concerns; None for any other."""
+    if layer.is_reformat and layer.inputs and layer.outputs:
+        before, after = layer.inputs[0], layer.outputs[0]
+        if before.dtype != after.dtype:
+            words = f"a reformat inserted by TensorRT: converts {before.dtype} to {after.dtype}"
+        else:
+            words = "a reformat inserted by TensorRT: same type, another layout"
+        return Reason("reformat", words, "measured")
+    if layer.is_reformat:
+        return Reason("reformat", "a reformat inserted by TensorRT", "measured")
+    if layer.kind in ("NoOp", "signal", "wait", "shape_call"):
+        return Reason("no-op", f"{layer.kind}: no kernel that computes", "measured")
+    if layer.kind == "Constant":
+        return Reason("constant", "a constant", "measured")
+    return None
+
+
+def reason_for_narrower(layer: EngineLayer, computed: str | None, allowed: str, facts: Facts) -> Reason:
+    """Why ``layer`` works in ``computed`` where the narrower type ``allowed`` was allowed too."""
+    tensors = _tensors(layer, facts)
+    names = {layer.name, plain_name(layer.name), *layer.onnx_nodes}
+    dtypes = {dtype for dtype in (*layer.input_dtypes, *layer.output_dtypes) if dtype is not None}
+    if dtypes and dtypes <= set(_INTEGERS):
+        return Reason("integers", "works on integers, such as shapes and indices", "measured")
+    if computed is None:
+        return Reason("unknown", "its inputs differ in type and its weights are not listed", "inferred")
+    if allowed == "int8":
+        missing = facts.named(["missing-scale", "tensor-zero"])
+        if without := [name for name in tensors if name in missing]:
+            return Reason("no-scale", f"no scale for tensor {_listed(without)}: TensorRT's log says so", "measured")
+    if names & facts.named(_NO_KERNEL):
+        return Reason("no-kernel", f"no {allowed} kernel for it: TensorRT's log says so", "measured")
+    if allowed == "int8":
+        softmax = any(facts.operators.get(node) == "Softmax" for node in layer.onnx_nodes)
+        if softmax or "softmax" in (layer.kind or "").lower():
+            return Reason("no-int8-kernel", _SOFTMAX, "documented")
+        if facts.scales:
+            known = [name for node in layer.onnx_nodes for name in facts.edges.get(node, ())] or tensors
+            if without := [name for name in known if name not in facts.scales and name not in facts.outputs]:
+                return Reason("no-scale", f"no scale for tensor {_listed(without)} in the log", "inferred")
+    written = [facts.origin.get(tensor.name, tensor.name) for tensor in layer.outputs]
+    if written and all(name in facts.outputs for name in written) and set(layer.output_dtypes) == {"fp32"}:
+        words = (
+            f"it writes the network output {_listed(written)}, fp32 unless --outputIOFormats says otherwise "
+            "(v8.6.1:samples/common/sampleOptions.cpp:2059); another type would need a reformat after it"
+        )
+        return Reason("network-output", words, "inferred")
+    other = "" if facts.options else ", or the network's own types ask for it"
+    if computed == "fp16" and allowed == "int8":
+        words = f"the builder timed FP16 as faster here, or found no INT8 kernel{other}"
+        return Reason("faster-in-fp16", words, "inferred")
+    words = f"the builder timed {computed} as faster here, or found no {allowed} kernel for this shape{other}"
+    return Reason(f"faster-in-{computed}", words, "inferred")
