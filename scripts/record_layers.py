@@ -165,9 +165,8 @@ def make(model: str, plan: Plan, folder: Path, cache: CalibrationCache, timing: 
     return said
 
 
-def sizes(model: str, folder: Path, sources: tuple[str, ...] | None, count: int, end: float, keep: Path | None) -> str:
+def sizes(model: str, folder: Path, options: BuildOptions, count: int, end: float, keep: Path | None) -> str:
     """Build the same INT8 network again and again, each time without a timing cache."""
-    options = BuildOptions(int8=True, ranges="placeholder", tactic_sources=sources)
     weights = {w.name: numpy_helper.to_array(w) for w in load_proto(model_path(model)).graph.initializer}
     builds: list[PlanBuild] = []
     for index in range(count):
@@ -180,7 +179,8 @@ def sizes(model: str, folder: Path, sources: tuple[str, ...] | None, count: int,
         if keep is not None:
             write_atomic(keep / f"{model}-{index}.plan", built.plan)
         print(f"  build {index + 1}: {builds[-1].contents.summary()}, {builds[-1].build_seconds:.1f} s", flush=True)
-        found = PlanSizes(model, "int8-placeholder", provenance(model, sources, recorded=True), tuple(builds))
+        origin = provenance(model, options.tactic_sources, recorded=True)
+        found = PlanSizes(model, "int8-placeholder", options, origin, tuple(builds))
         packed = gzip.compress(found.to_json().encode(), mtime=0)
         write_atomic(folder / "arithmetic" / f"{model}-plan-sizes.json.gz", packed)
     return found.summary()
@@ -196,6 +196,7 @@ def main() -> int:
     parser.add_argument("--tactic-sources", default="default", help="default, or none")
     parser.add_argument("--ten", type=int, default=10, help="how many builds without a timing cache")
     parser.add_argument("--ten-model", default="resnet")
+    parser.add_argument("--ten-level", type=int, default=None, help="their optimization level")
     parser.add_argument("--keep-plans", type=Path, default=None)
     parser.add_argument("--runs", type=int, default=200)
     arguments = parser.parse_args()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from trtlearn.plansize import PlanBuild, PlanSizes, plan_contents
-from trtlearn.records import EngineLayer, Provenance
+from trtlearn.records import BuildOptions, EngineLayer, Provenance
 
 
 def program(kernels, code=400, machine=190):
@@ -68,7 +68,9 @@ def test_builds_side_by_side():
         contents = plan_contents(bytes(size - 600) + program([kernel], code=600 - 64 * 4 - len(kernel) - 20))
         return PlanBuild(contents.size_bytes, 1.5, contents, (EngineLayer("conv", "conv", (), (), kernel=kernel),))
 
-    sizes = PlanSizes("resnet", "int8", Provenance(), (build("a", 1000), build("b", 3000), build("a", 1000)))
+    sizes = PlanSizes(
+        "resnet", "int8", BuildOptions(), Provenance(), (build("a", 1000), build("b", 3000), build("a", 1000))
+    )
     rows = sizes.rows()
     assert [row["layers whose kernel differs from build 1's"] for row in rows] == [0, 1, 0]
     assert rows[1]["the rest"] == sizes.builds[1].plan_bytes - sizes.builds[1].contents.program_bytes

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from .intmath import quantize_weights
 from .record import Record
-from .records import EngineLayer, Provenance
+from .records import BuildOptions, EngineLayer, Provenance
 
 __all__ = ["GpuProgram", "PlanBuild", "PlanContents", "PlanSizes", "plan_contents"]
 
@@ -80,6 +80,7 @@ class PlanSizes(Record):
 
     model: str
     variant: str
+    options: BuildOptions
     provenance: Provenance
     builds: tuple[PlanBuild, ...]
 
