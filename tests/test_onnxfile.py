@@ -217,7 +217,7 @@ def test_external_data_elsewhere_is_refused(tmp_path, entries, message):
         load_proto(path)
 
 
-def test_external_data_in_an_attribute_is_refused_too(tmp_path):
+def test_external_data_hidden_in_attributes_is_refused_too(tmp_path):
     tensor = weight("c")
     tensor.ClearField("raw_data")
     tensor.data_location = TensorProto.EXTERNAL
@@ -226,8 +226,13 @@ def test_external_data_in_an_attribute_is_refused_too(tmp_path):
         helper.make_node("Constant", [], ["w"], "c", value=tensor),
         helper.make_node("MatMul", ["x", "w"], ["y"], "product"),
     ]
-    with pytest.raises(ModelError, match="expected a relative path"):
-        _from_file(tmp_path, small(nodes))
+    inner = helper.make_graph(nodes, "inner", [], [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)])
+    branch = helper.make_node("If", ["yes"], ["y"], "if", then_branch=inner, else_branch=inner)
+    with_function = matmul()
+    with_function.functions.append(helper.make_function("own", "f", ["x"], ["y"], nodes, []))
+    for model in (small(nodes), small([branch], [weight("yes", np.array(True))]), with_function):
+        with pytest.raises(ModelError, match="expected a relative path"):
+            _from_file(tmp_path, model)
 
 
 def _from_file(folder, model):

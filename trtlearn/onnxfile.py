@@ -7,13 +7,13 @@ Runtime computes from it is in :func:`activations`.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .activations import activations
 from .errors import ModelError
+from .onnxtensors import NOT_ONNX, all_graphs, check_size, load_external, stored_tensors
 from .paths import read_bytes, sha256
 from .record import Record
 
@@ -37,7 +37,6 @@ MAX_BYTES = 2**31 - 1
 QDQ = ("QuantizeLinear", "DequantizeLinear")
 DTYPE_NAMES = {1: "fp32", 2: "uint8", 3: "int8", 6: "int32", 7: "int64", 9: "bool", 10: "fp16", 16: "bf16", 22: "int4"}
 """TensorProto.DataType numbers (onnx.proto3 of ONNX 1.17) in trtlearn's words; another number is unknown."""
-NOT_ONNX = "export the network to ONNX again and check it with onnx.checker"
 
 
 @dataclass(frozen=True)
@@ -104,64 +103,6 @@ class OnnxModel(Record):
         return tuple(node for node in self.nodes if tensor in node.inputs)
 
 
-def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
-    """``graph`` and every graph inside its nodes' attributes (If, Loop, Scan)."""
-    yield graph
-    for node in graph.node:
-        for attribute in node.attribute:
-            for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
-                yield from _graphs(inner)
-
-
-def _stored(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    """Every tensor stored in the model: initializers, sparse ones, and those in attributes."""
-    for graph in _graphs(proto.graph):
-        yield from graph.initializer
-        for sparse in graph.sparse_initializer:
-            yield from (sparse.values, sparse.indices)
-        for node in graph.node:
-            for attribute in node.attribute:
-                yield from (*([attribute.t] if attribute.HasField("t") else []), *attribute.tensors)
-                if attribute.HasField("sparse_tensor"):
-                    yield from (attribute.sparse_tensor.values, attribute.sparse_tensor.indices)
-
-
-def _load_external(tensor: onnx.TensorProto, folder: Path | None) -> None:
-    """Put the tensor's external data into the tensor, from a regular file inside ``folder`` only."""
-    from onnx.external_data_helper import load_external_data_for_tensor
-
-    entries = {entry.key: entry.value for entry in tensor.external_data}
-    location = entries.get("location", "")
-    where = f"tensor {tensor.name!r} keeps its data in {location!r}"
-    inside = "move the data file beside the model, or save the model with its weights inside"
-    if folder is None:
-        raise ModelError(f"{where}, but the model was given as bytes, not as a file", "give the model's path")
-    strange = PurePosixPath(location).is_absolute() or PureWindowsPath(location).drive or "\\" in location
-    if not location or "\0" in location or strange or ".." in PurePosixPath(location).parts:
-        raise ModelError(f"{where}, expected a relative path inside the model's folder", inside)
-    target = (folder / location).resolve()
-    if not target.is_relative_to(folder.resolve()):
-        raise ModelError(f"{where}, which leads outside the model's folder", inside)
-    if not target.is_file():
-        raise ModelError(f"{where}, but there is no such file in {folder}", "put the data file beside the model")
-    try:
-        offset = int(entries.get("offset") or 0)
-        length = int(entries.get("length") or max(target.stat().st_size - offset, 0))
-    except ValueError:
-        raise ModelError(f"{where} with an offset or length that is no number", NOT_ONNX) from None
-    if offset < 0 or length < 0 or offset + length > target.stat().st_size:
-        raise ModelError(
-            f"{where} at bytes {offset} to {offset + length}, but that file has {target.stat().st_size}",
-            "copy the data file again, it is cut",
-        )
-    try:
-        load_external_data_for_tensor(tensor, str(folder))
-    except Exception as problem:
-        raise ModelError(f"{where}, which cannot be read: {problem}", inside) from None
-    tensor.ClearField("data_location")
-    del tensor.external_data[:]
-
-
 def _check(proto: onnx.ModelProto, where: str) -> None:
     """ModelError unless ``proto`` is a whole model: operator sets, outputs, and every input of a node made earlier."""
     graph = proto.graph
@@ -216,31 +157,12 @@ def load_proto(model: str | os.PathLike[str] | bytes) -> onnx.ModelProto:
         detail = str(problem).splitlines()[0] if str(problem) else "broken protobuf"
         raise ModelError(f"{where} is no ONNX model, or is cut: {detail}", NOT_ONNX) from None
     _check(proto, where)
-    for tensor in _stored(proto):
+    for tensor in stored_tensors(proto):
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
-            _load_external(tensor, folder)
+            load_external(tensor, folder)
         if tensor.HasField("raw_data"):
-            _check_size(tensor, where)
+            check_size(tensor, where)
     return proto
-
-
-def _check_size(tensor: onnx.TensorProto, where: str) -> None:
-    """ModelError where the stored bytes are not as many as the tensor's shape and type need."""
-    from onnx import helper
-
-    elements = 1
-    for axis in tensor.dims:
-        elements *= axis
-    try:
-        expected = elements * helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
-    except (KeyError, ValueError, TypeError):
-        return  # a type that this onnx does not know: left to whoever computes with it
-    if DTYPE_NAMES.get(tensor.data_type, "int4") != "int4" and len(tensor.raw_data) != expected:
-        raise ModelError(
-            f"{where}: tensor {tensor.name!r} of shape {list(tensor.dims)} holds {len(tensor.raw_data)} bytes, "
-            f"expected {expected}",
-            NOT_ONNX,
-        )
 
 
 def live_tensors(proto: onnx.ModelProto) -> tuple[str, ...]:
@@ -293,7 +215,7 @@ def describe(proto: onnx.ModelProto, path: str | None = None, content: bytes | N
         tensors=live_tensors(proto),
         initializers=len(graph.initializer),
         parameters=elements,
-        has_qdq=any(node.op_type in QDQ for inner in _graphs(graph) for node in inner.node),
+        has_qdq=any(node.op_type in QDQ for inner in all_graphs(proto) for node in inner.node),
     )
 
 
