@@ -222,7 +222,10 @@ def main() -> int:
         if arguments.ten and (arguments.only is None or "sizes" in arguments.only):
             end = start + arguments.deadline
             ten, name = arguments.ten, arguments.ten_model
-            work.append((f"{name} sizes", lambda: sizes(name, arguments.out, sources, ten, end, arguments.keep_plans)))
+            again = BuildOptions(
+                int8=True, ranges="placeholder", tactic_sources=sources, optimization_level=arguments.ten_level
+            )
+            work.append((f"{name} sizes", lambda: sizes(name, arguments.out, again, ten, end, arguments.keep_plans)))
         for label, job in work:
             begun = time.monotonic()
             if begun - start > arguments.deadline:
