@@ -30,15 +30,15 @@ def fused_groups(model: OnnxModel) -> Groups:
     """The names of the nodes of each layer, in order, as TensorRT 8.6 fuses an INT8 network without Q/DQ.
 
     A convolution, deconvolution or matrix product takes the Add that alone reads its result (of two products that an
-    Add joins, the later one takes it) and the ReLU or Clip that alone reads that. Every other node stands alone.
+    Add joins, the earlier one takes it) and the ReLU or Clip that alone reads that. Every other node stands alone.
 
     >>> from trtlearn.models import model_path
     >>> from trtlearn.onnxfile import read_model
     >>> [group for group in fused_groups(read_model(model_path("resnet"))) if len(group) == 3]
-    [('b0_conv2', 'b0_add', 'b0_relu2'), ('b1_proj', 'b1_add', 'b1_relu2'), ('b2_conv2', 'b2_add', 'b2_relu2')]
+    [('b0_conv2', 'b0_add', 'b0_relu2'), ('b1_conv2', 'b1_add', 'b1_relu2'), ('b2_conv2', 'b2_add', 'b2_relu2')]
 
-    Source: measured: data/recordings/ (the inspector's fusion of both models); TensorRT developer guide 8.6, "Layer
-    fusion".
+    Source: measured: the builder's log of both models ("ConvEltwiseSumFusion: Fusing b1_conv2 with b1_add",
+    "ConvReluFusion", "ConvPointWiseClipFusion") and the inspector's fusion, data/recordings/.
     """
     results = {value.name for value in model.outputs}
     order = {node_key(node): index for index, node in enumerate(model.nodes)}
@@ -58,7 +58,7 @@ def fused_groups(model: OnnxModel) -> Groups:
         if reader is not None and reader.op == "Add" and len(set(reader.inputs)) == 2:
             makers = [model.producer_of(name) for name in reader.inputs]
             rivals = [m for m in makers if m is not None and m.op in PRODUCTS and only_reader(m) is not None]
-            if all(order[node_key(rival)] <= order[node_key(node)] for rival in rivals):
+            if all(order[node_key(rival)] >= order[node_key(node)] for rival in rivals):
                 taken[node_key(reader)] = node_key(node)
                 last, reader = reader, only_reader(reader)
         if reader is not None and reader.op in ACTIVATIONS and last.outputs[0] in reader.inputs:
