@@ -216,6 +216,7 @@ def make_module(make_network: Any, scene: dict[str, Any]) -> types.ModuleType:
         ILogger=ILogger,
         Builder=Builder,
         OnnxParser=OnnxParser,
+        Dims=Dims,
         ITensor=Tensor,
         ILayer=type("ILayer", (), {"precision": None}),
         IBuilderConfig=Config,

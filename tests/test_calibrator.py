@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from trtlearn.batches import batches_from
-from trtlearn.calibrator import BASES, Calibrator, make_calibrator, random_calibrator, trtexec_noise
+from trtlearn.calibrator import BASES, Calibrator, make_calibrator
 from trtlearn.errors import CacheError, DataError, LiveUnavailable
+from trtlearn.noise import random_calibrator, trtexec_noise
 
 
 def calibrated(calibrator: Calibrator) -> None:

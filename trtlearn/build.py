@@ -12,11 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .builderconfig import Shapes, check_options, configure, profile_of, target
 from .cachefile import CalibrationCache, parse_cache
-from .calibrator import BASES, Calibrator, random_calibrator
+from .calibrator import Calibrator
 from .errors import BuildError, CacheError
 from .messages import decode, failing_layer, first_error, scales_from_log
-from .network import has_qdq, mark_outputs, network_inputs, parsed_network, set_batch, set_precisions
+from .network import Parsed, has_qdq, mark_outputs, network_inputs, parsed_network, set_batch, set_precisions
+from .noise import random_calibrator
 from .paths import write_atomic
 from .ranges import calibrated_ranges, placeholder_ranges, set_ranges
 from .records import BuildOptions, BuildReport, CalibrationTrace, RangeReport
@@ -25,8 +27,6 @@ from .timingcache import attach, load, merge_into, taken
 from .trt import available, capabilities, live, make_logger, module, trt
 
 __all__ = ["BuiltEngine", "build_engine"]
-
-Shapes = Mapping[str, tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]]
 
 
 @dataclass(frozen=True)
@@ -43,86 +43,6 @@ class BuiltEngine:
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the plan to a file, whole or not at all."""
         return write_atomic(path, self.plan)
-
-
-def _check(options: BuildOptions, ranges: object, calibrator: Calibrator | None) -> None:
-    """BuildError for options that contradict each other or what was given with them."""
-    source = options.ranges
-    known = ("none", "placeholder", "random", "cache", "user", "qdq", *BASES)
-    if source not in known:
-        raise BuildError(f"ranges={source!r} is unknown", f"one of {', '.join(known)}")
-    if options.precision_constraints not in ("none", "prefer", "obey"):
-        raise BuildError(f"precision_constraints={options.precision_constraints!r}", "one of none, prefer, obey")
-    if (options.layer_precisions or options.layer_output_types) and options.precision_constraints == "none":
-        raise BuildError(
-            "layer precisions are ignored without precision constraints", "set precision_constraints to prefer or obey"
-        )
-    if source in BASES and calibrator is None:
-        raise BuildError(f"ranges={source!r} needs a calibrator", f"give make_calibrator({source!r}, images)")
-    if source in BASES and calibrator is not None and calibrator.algorithm != source:
-        raise BuildError(f"ranges={source!r}, but the calibrator given is {calibrator.algorithm!r}", "make them alike")
-    if source == "user" and ranges is None:
-        raise BuildError("ranges='user' needs ranges", "give a dict of tensor name -> amax")
-    if source == "cache" and ranges is None and calibrator is None:
-        raise BuildError(
-            "ranges='cache' needs a cache", "give ranges=read_cache(FILE), or a calibrator made with cache="
-        )
-    if (calibrator is not None or source not in ("none", "qdq")) and not options.int8:
-        raise BuildError(f"ranges={source!r} without int8", "set int8=True, or ranges='none'")
-    if ranges is not None and source not in ("user", "cache"):
-        raise BuildError(f"ranges are given, but options.ranges is {source!r}", "set it to 'user' or 'cache'")
-
-
-def _configure(config: Any, options: BuildOptions, workspace_bytes: int | None) -> None:
-    flags = trt.BuilderFlag.__members__
-    wanted = {
-        "INT8": options.int8,
-        "FP16": options.fp16,
-        "OBEY_PRECISION_CONSTRAINTS": options.precision_constraints == "obey",
-        "PREFER_PRECISION_CONSTRAINTS": options.precision_constraints == "prefer",
-        "TF32": options.tf32,
-    }
-    for name, on in wanted.items():
-        if name in flags:
-            (config.set_flag if on else config.clear_flag)(flags[name])
-        elif on and options.ranges != "qdq":
-            raise BuildError(
-                f"this TensorRT ({available()}) has no builder flag {name}: from 11.0 the model's own types decide",
-                "put Q/DQ layers into the model and build with ranges='qdq'",
-            )
-    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
-    if options.optimization_level is not None:
-        if not hasattr(config, "builder_optimization_level"):
-            raise BuildError("this TensorRT has no optimization levels", "use 8.6 or later, or leave it out")
-        config.builder_optimization_level = options.optimization_level
-    if options.tactic_sources is not None:
-        sources = trt.TacticSource.__members__
-        mask = 0
-        for name in options.tactic_sources:
-            if name not in sources:
-                raise BuildError(f"no tactic source {name!r}", f"any of {', '.join(sources)}, or none")
-            mask |= 1 << int(sources[name])
-        if not config.set_tactic_sources(mask):
-            raise BuildError(f"TensorRT refused the tactic sources {options.tactic_sources}")
-    if workspace_bytes is not None:
-        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, workspace_bytes)
-
-
-def _profile(builder: Any, network: Any, shapes: Shapes) -> Any:
-    """An optimization profile; BuildError for shapes that do not fit the network."""
-    profile = builder.create_optimization_profile()
-    inputs = network_inputs(network)
-    for name, (least, usual, greatest) in shapes.items():
-        if name not in inputs:
-            raise BuildError(f"shapes are given for {name!r}", f"the network's inputs are {', '.join(inputs)}")
-        try:
-            profile.set_shape(name, least, usual, greatest)
-        except (ValueError, TypeError, RuntimeError):
-            raise BuildError(
-                f"the shapes {least}, {usual}, {greatest} do not fit input {name!r} of shape {inputs[name][0]}",
-                "give (least, usual, greatest), each at least the one before",
-            ) from None
-    return profile
 
 
 @contextlib.contextmanager
@@ -147,7 +67,7 @@ def _interrupts() -> Iterator[threading.Event]:
 def _stopper(pressed: threading.Event) -> Any:
     """A progress monitor that ends the build once Ctrl-C was pressed (TensorRT 10 and later)."""
 
-    class Monitor(trt.IProgressMonitor):
+    class Monitor(trt.IProgressMonitor):  # type: ignore[misc, unused-ignore]  # Any without tensorrt-stubs
         def __init__(self) -> None:
             trt.IProgressMonitor.__init__(self)
 
@@ -212,7 +132,7 @@ def build_engine(
     """
     options = options or BuildOptions()
     module() if compute_capability else live()
-    _check(options, ranges, calibrator)
+    check_options(options, ranges, calibrator)
     log = make_logger()
     parsed = parsed_network(model, logger=log)
     network, builder = parsed.network, parsed.builder
@@ -221,11 +141,11 @@ def build_engine(
     mark_outputs(network, options.outputs_marked)
     set_precisions(network, options.layer_precisions, options.layer_output_types)
     config = builder.create_builder_config()
-    _configure(config, options, workspace_bytes)
+    configure(config, options, workspace_bytes)
     if compute_capability:
-        _target(config, compute_capability)
+        target(config, compute_capability)
     if shapes is not None:
-        config.add_optimization_profile(_profile(builder, network, shapes))
+        config.add_optimization_profile(profile_of(builder, network, shapes))
     attach(config, load(timing_cache))
     range_report = None
     if options.ranges == "placeholder":
@@ -249,21 +169,10 @@ def build_engine(
             config.int8_calibrator = calibrator.handle
             if calibration_shapes is not None:
                 same = {name: (tuple(shape),) * 3 for name, shape in calibration_shapes.items()}
-                profile = _profile(builder, network, same)
+                profile = profile_of(builder, network, same)
                 if not config.set_calibration_profile(profile):
                     raise BuildError(f"TensorRT refused the calibration shapes {dict(calibration_shapes)}")
         return _build(parsed, config, options, calibrator, range_report, timing_cache, compute_capability is None)
-
-
-def _target(config: Any, compute_capability: str) -> None:
-    if not hasattr(config, "set_compute_capability"):
-        raise BuildError("this TensorRT builds only for the GPU that is here", "leave compute_capability out")
-    name = f"SM{compute_capability.replace('.', '')}"
-    known = module().ComputeCapability.__members__
-    if name not in known:
-        raise BuildError(f"no compute capability {compute_capability!r}", f"one of {', '.join(known)}")
-    config.num_compute_capabilities = 1
-    config.set_compute_capability(known[name], 0)
 
 
 def _cache(trace: CalibrationTrace) -> CalibrationCache | None:
@@ -275,8 +184,8 @@ def _cache(trace: CalibrationTrace) -> CalibrationCache | None:
 
 
 def _build(
-    parsed: Any,
-    config: Any,
+    parsed: Parsed,
+    config: trt.IBuilderConfig,
     options: BuildOptions,
     calibrator: Calibrator | None,
     ranges: RangeReport | None,

@@ -1,4 +1,4 @@
-"""Calibrators: feed TensorRT's four from numpy and keep the whole conversation; and trtexec's random one.
+"""Calibrators: feed TensorRT's four from numpy and keep the whole conversation. (trtexec's random one: noise.py.)
 
 TensorRT asks the calibrator for batches, runs the network in FP32 and works out each tensor's range. What it asked
 and got is kept call by call in a CalibrationTrace. Works with TensorRT 8.x and 10.x; 11.0 has no calibrators.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -17,21 +16,13 @@ import numpy as np
 import numpy.typing as npt
 
 from .batches import Batches, batches_from, check_batch
+from .calibrator_handle import BASES, make_handle
 from .cuda import DeviceBuffer
-from .errors import BuildError, CacheError, DataError
+from .errors import CacheError, DataError
 from .paths import read_bytes, write_atomic
 from .records import CalibrationTrace, CalibratorCall
-from .trt import capabilities, trt
 
-__all__ = ["BASES", "Calibrator", "make_calibrator", "random_calibrator", "trtexec_noise"]
-
-BASES = {
-    "entropy2": "IInt8EntropyCalibrator2",
-    "entropy": "IInt8EntropyCalibrator",
-    "minmax": "IInt8MinMaxCalibrator",
-    "legacy": "IInt8LegacyCalibrator",
-}
-"""trtlearn's names of the calibrators -> TensorRT's classes."""
+__all__ = ["BASES", "Calibrator", "make_calibrator"]
 
 Data = npt.NDArray[Any] | Mapping[str, npt.NDArray[Any]] | Iterable[Any]
 
@@ -69,7 +60,7 @@ class Calibrator:
         self._buffers: dict[str, DeviceBuffer] = {}
         self._calls: list[CalibratorCall] = []
         self._done = 0
-        self.handle: Any = _handle(self)
+        self.handle: Any = make_handle(self)
 
     def bind(self, inputs: Mapping[str, tuple[tuple[int, ...], str]]) -> None:
         """Tell which inputs the network has, name -> (shape, dtype); DataError where the data known now do not fit."""
@@ -160,63 +151,6 @@ class Calibrator:
         self.written = bytes(content)
 
 
-def _handle(owner: Calibrator) -> Any:
-    """The object of TensorRT's own class that passes each call on to ``owner``."""
-    if not capabilities().calibrators:
-        raise BuildError("this TensorRT has no calibrators: 11.0 removed them", "put Q/DQ layers into the model")
-    base: Any = getattr(trt, BASES[owner.algorithm])
-
-    class Handle(base):  # type: ignore[misc]  # a class known at run time only
-        def __init__(self) -> None:
-            base.__init__(self)  # without this TensorRT crashes
-
-        def get_batch_size(self) -> int:
-            size = owner.answer("get_batch_size", "", lambda: owner.batches.size, str)
-            return int(size or 0)
-
-        def get_batch(self, names: list[str]) -> list[int] | None:
-            asked = list(names)
-            got: list[int] | None = owner.answer(
-                "get_batch",
-                ", ".join(asked),
-                lambda: owner.next_batch(asked),
-                lambda value: "no more" if value is None else f"batch {owner._done - 1}",
-            )
-            return got
-
-        def read_calibration_cache(self) -> bytes | None:
-            held: bytes | None = owner.answer(
-                "read_calibration_cache",
-                "",
-                lambda: owner.cache,
-                lambda value: "none" if value is None else f"{len(value)} bytes",
-            )
-            return held
-
-        def write_calibration_cache(self, cache: Any) -> None:
-            owner.answer(
-                "write_calibration_cache", f"{len(cache)} bytes", lambda: owner.keep_cache(cache), lambda _: ""
-            )
-
-    if owner.algorithm != "legacy":
-        return Handle()
-
-    class Legacy(Handle):
-        def get_quantile(self) -> float:
-            return float(owner.answer("get_quantile", "", lambda: owner.quantile, str))
-
-        def get_regression_cutoff(self) -> float:
-            return float(owner.answer("get_regression_cutoff", "", lambda: owner.cutoff, str))
-
-        def read_histogram_cache(self, length: int) -> None:
-            owner.answer("read_histogram_cache", "", lambda: None, lambda _: "none")
-
-        def write_histogram_cache(self, ptr: Any, length: int) -> None:
-            owner.answer("write_histogram_cache", f"{length} bytes", lambda: None, lambda _: "not kept")
-
-    return Legacy()
-
-
 def make_calibrator(
     algorithm: str,
     data: Data,
@@ -271,55 +205,3 @@ def make_calibrator(
         cutoff=cutoff,
         progress=progress,
     )
-
-
-def trtexec_noise(count: int) -> npt.NDArray[np.float32]:
-    """The first ``count`` numbers of trtexec's random calibrator: uniform in [-1, 1), float32, always the same.
-
-    libstdc++'s std::default_random_engine, x' = 16807·x mod (2³¹ - 1) from x = 1, as a float32 (x' - 1) / 2³¹ scaled
-    to [-1, 1). Checked against g++ by tests/test_calibrator.py.
-
-    >>> trtexec_noise(3)
-    array([-0.9999843, -0.7369244,  0.5112107], dtype=float32)
-
-    Source: v8.6.1:samples/common/sampleEngines.cpp:402-420.
-    """
-    modulus, factor = np.uint64(2**31 - 1), 16807
-    state = np.array([factor], np.uint64)
-    while len(state) < count:
-        state = np.concatenate([state, state * np.uint64(pow(factor, len(state), int(modulus))) % modulus])
-    unit = (state[:count] - np.uint64(1)).astype(np.float32) / np.float32(2**31)
-    unit = np.minimum(unit, np.nextafter(np.float32(1), np.float32(0)))
-    noise: npt.NDArray[np.float32] = unit * np.float32(2) - np.float32(1)
-    return noise
-
-
-def random_calibrator(
-    inputs: Mapping[str, tuple[tuple[int, ...], str]], cache_path: str | os.PathLike[str] | None = None
-) -> Calibrator:
-    """trtexec's own calibrator for ``--int8 --calib=FILE``: the file if it exists, else one batch of noise.
-
-    The numbers are network inputs, not weights; one generator fills all the inputs in the network's order. The
-    batch size that it tells TensorRT is 1 whatever the network's batch, and it never writes a cache.
-
-    Args:
-        inputs: the network's inputs, name -> (shape, dtype name), as build_engine passes them.
-        cache_path: the FILE of ``--calib``.
-
-    Raises CacheError for an empty FILE: trtexec would hand TensorRT null pointers.
-
-    Source: RndInt8Calibrator, v8.6.1:samples/common/sampleEngines.cpp:362-457.
-    """
-    cache = None
-    if cache_path is not None and Path(cache_path).is_file():
-        cache = read_bytes(cache_path, CacheError)
-        if not cache:
-            raise CacheError(f"{cache_path} is empty", "delete it or name another file")
-    sizes = {name: int(np.prod(shape)) for name, (shape, _dtype) in inputs.items()}
-    noise = trtexec_noise(sum(sizes.values()) if cache is None else 0)
-    batch, start = {}, 0
-    for name, (shape, _dtype) in inputs.items() if cache is None else ():
-        batch[name] = noise[start : start + sizes[name]].reshape(shape)
-        start += sizes[name]
-    batches = Batches(lambda: iter([batch] if batch else []), 1, None, 1 if batch else 0, "trtexec's noise")
-    return Calibrator("entropy2", batches, cache=cache)

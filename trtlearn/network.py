@@ -13,7 +13,7 @@ from .errors import BuildError, LiveUnavailable, ModelError
 from .messages import split_line
 from .paths import read_bytes
 from .ranges import network_tensors
-from .trt import DTYPE_NAMES, dtype_name, dtype_of, make_logger, trt
+from .trt import DTYPE_NAMES, dtype_name, dtype_of, make_logger, shape_of, trt
 
 __all__ = ["Parsed", "has_qdq", "mark_outputs", "network_inputs", "parsed_network", "set_batch", "set_precisions"]
 
@@ -22,10 +22,10 @@ __all__ = ["Parsed", "has_qdq", "mark_outputs", "network_inputs", "parsed_networ
 class Parsed:
     """A parsed model: the network, with the objects that must live as long as it does."""
 
-    network: Any  # trt.INetworkDefinition
-    builder: Any  # trt.Builder
-    logger: Any
-    parser: Any
+    network: trt.INetworkDefinition
+    builder: trt.Builder
+    logger: Any  # what make_logger gave
+    parser: trt.OnnxParser
 
 
 def parsed_network(
@@ -60,7 +60,7 @@ def parsed_network(
     return Parsed(network, builder, log, parser)
 
 
-def _builder(log: Any) -> Any:
+def _builder(log: Any) -> trt.Builder:
     try:
         return trt.Builder(log)
     except (TypeError, RuntimeError):  # what the bindings raise where CUDA does not start
@@ -80,7 +80,7 @@ def _creation_flags(strongly_typed: bool) -> int:
     return bits
 
 
-def _parser_problem(parser: Any, name: str) -> str:
+def _parser_problem(parser: trt.OnnxParser, name: str) -> str:
     if not parser.num_errors:
         return f"{name} is no ONNX model that TensorRT can read"
     error = parser.get_error(0)
@@ -92,33 +92,33 @@ def _parser_problem(parser: Any, name: str) -> str:
     return f"{name} does not parse{node}{named}: {text or 'no reason given'}"
 
 
-def network_inputs(network: Any) -> dict[str, tuple[tuple[int, ...], str]]:
+def network_inputs(network: trt.INetworkDefinition) -> dict[str, tuple[tuple[int, ...], str]]:
     """The network's inputs: name -> (shape, -1 where dynamic; dtype name)."""
     inputs = (network.get_input(i) for i in range(network.num_inputs))
-    return {tensor.name: (tuple(tensor.shape), dtype_name(tensor.dtype) or "unknown") for tensor in inputs}
+    return {tensor.name: (shape_of(tensor.shape), dtype_name(tensor.dtype) or "unknown") for tensor in inputs}
 
 
-def has_qdq(network: Any) -> bool:
+def has_qdq(network: trt.INetworkDefinition) -> bool:
     """Whether the network has a Q or DQ layer (the question that trtexec asks, v8.6.1 sampleEngines.cpp:989-1001)."""
     kinds = (network.get_layer(i).type.name for i in range(network.num_layers))
     return any(kind in ("QUANTIZE", "DEQUANTIZE") for kind in kinds)
 
 
-def set_batch(network: Any, batch: int) -> None:
+def set_batch(network: trt.INetworkDefinition, batch: int) -> None:
     """Make each dynamic first dimension ``batch``; ModelError where another dimension is dynamic."""
     for index in range(network.num_inputs):
         tensor = network.get_input(index)
-        shape = tuple(tensor.shape)
+        shape = shape_of(tensor.shape)
         if -1 in shape[1:]:
             raise ModelError(
                 f"input {tensor.name!r} has shape {shape}: more than the batch is dynamic",
                 "give build_engine shapes={input: (least, usual, greatest)}",
             )
         if shape and shape[0] == -1:
-            tensor.shape = (batch, *shape[1:])
+            tensor.shape = trt.Dims([batch, *shape[1:]])
 
 
-def mark_outputs(network: Any, names: tuple[str, ...]) -> None:
+def mark_outputs(network: trt.INetworkDefinition, names: tuple[str, ...]) -> None:
     """Mark further tensors as outputs of the network; BuildError for a name that it does not have.
 
     A marked tensor must exist as it is, so fusions across it are lost: this builds another engine (T#2571).
@@ -127,7 +127,8 @@ def mark_outputs(network: Any, names: tuple[str, ...]) -> None:
     for name in names:
         if name not in tensors:
             raise BuildError(f"no tensor {name!r} to mark as output", f"one of {_some(tensors)}")
-        if not tensors[name].is_network_output:
+        already: Any = tensors[name].is_network_output
+        if not already:
             network.mark_output(tensors[name])
 
 
@@ -136,9 +137,9 @@ def _some(names: Mapping[str, Any] | set[str]) -> str:
     return ", ".join(listed[:12]) + (f", … ({len(listed)} in all)" if len(listed) > 12 else "")
 
 
-def _layers_by_node(network: Any) -> dict[str, list[Any]]:
+def _layers_by_node(network: trt.INetworkDefinition) -> dict[str, list[trt.ILayer]]:
     """Layers by their own name and by the ONNX node that their metadata names ("[ONNX Layer: conv1]")."""
-    found: dict[str, list[Any]] = {}
+    found: dict[str, list[trt.ILayer]] = {}
     for index in range(network.num_layers):
         layer = network.get_layer(index)
         nodes = re.findall(r"\[ONNX Layer: ([^\]]*)\]", getattr(layer, "metadata", "") or "")
@@ -147,7 +148,7 @@ def _layers_by_node(network: Any) -> dict[str, list[Any]]:
     return found
 
 
-def _is_float(layer: Any) -> bool:
+def _is_float(layer: trt.ILayer) -> bool:
     """Whether a precision may be set: not for layers of integers, booleans or shapes, as trtexec's "*" leaves out."""
     if dtype_name(layer.precision) in ("int32", "int64", "bool"):
         return False
@@ -159,7 +160,9 @@ def _is_float(layer: Any) -> bool:
     return not edges or any(dtype_name(tensor.dtype) not in ("int32", "int64", "bool") for tensor in edges)
 
 
-def set_precisions(network: Any, precisions: Mapping[str, str], output_types: Mapping[str, str]) -> None:
+def set_precisions(
+    network: trt.INetworkDefinition, precisions: Mapping[str, str], output_types: Mapping[str, str]
+) -> None:
     """Ask layers for a precision and for types of their outputs.
 
     Args:
@@ -200,10 +203,10 @@ def _dtype(name: str, dtype: str) -> Any:
         ) from None
 
 
-def _set_precision(layer: Any, dtype: Any) -> None:
+def _set_precision(layer: trt.ILayer, dtype: Any) -> None:
     layer.precision = dtype
 
 
-def _set_outputs(layer: Any, dtype: Any) -> None:
+def _set_outputs(layer: trt.ILayer, dtype: Any) -> None:
     for index in range(layer.num_outputs):
         layer.set_output_type(index, dtype)

@@ -14,6 +14,7 @@ import numpy as np
 
 from .errors import BuildError, DataError
 from .records import Message, RangeReport, TensorRange
+from .trt import trt
 
 if TYPE_CHECKING:
     from .cachefile import CalibrationCache
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["calibrated_ranges", "network_tensors", "placeholder_ranges", "read_ranges", "set_ranges"]
 
 
-def network_tensors(network: Any) -> dict[str, Any]:
+def network_tensors(network: trt.INetworkDefinition) -> dict[str, trt.ITensor]:
     """Every tensor of the network by name: its inputs, then layer by layer what each reads and writes."""
     found = {tensor.name: tensor for tensor in (network.get_input(i) for i in range(network.num_inputs))}
     for _layer, _edge, tensor in _edges(network):
@@ -29,7 +30,7 @@ def network_tensors(network: Any) -> dict[str, Any]:
     return found
 
 
-def _edges(network: Any) -> Iterator[tuple[Any, str, Any]]:
+def _edges(network: trt.INetworkDefinition) -> Iterator[tuple[trt.ILayer, str, trt.ITensor]]:
     """(layer, "in" or "out", tensor) in the network's order, inputs of a layer before its outputs."""
     for index in range(network.num_layers):
         layer = network.get_layer(index)
@@ -39,7 +40,7 @@ def _edges(network: Any) -> Iterator[tuple[Any, str, Any]]:
         yield from ((layer, "out", tensor) for tensor in outputs if tensor is not None)
 
 
-def _set(tensor: Any, amax: float) -> None:
+def _set(tensor: trt.ITensor, amax: float) -> None:
     if not hasattr(tensor, "set_dynamic_range"):
         raise BuildError("this TensorRT has no dynamic ranges: 11.0 removed them", "put Q/DQ layers into the model")
     if not tensor.set_dynamic_range(-amax, amax):
@@ -60,7 +61,7 @@ def _entry(tensor: Any, source: str, note: str = "") -> TensorRange:
     return TensorRange(tensor.name, amax, scale, source if amax is not None else "none", note)
 
 
-def placeholder_ranges(network: Any, in_range: float = 2.0, out_range: float = 4.0) -> RangeReport:
+def placeholder_ranges(network: trt.INetworkDefinition, in_range: float = 2.0, out_range: float = 4.0) -> RangeReport:
     """Set the ranges that bare ``trtexec --int8`` sets, whatever the data: ±2 and ±4.
 
     Layer by layer in the network's order: each input without a range gets ±in_range (±out_range for the inputs
@@ -104,7 +105,7 @@ def _wanted(ranges: Mapping[str, float] | CalibrationCache) -> tuple[dict[str, f
     return {entry.name: float(entry.amax) for entry in ranges.scales}, "cache"
 
 
-def set_ranges(network: Any, ranges: Mapping[str, float] | CalibrationCache) -> RangeReport:
+def set_ranges(network: trt.INetworkDefinition, ranges: Mapping[str, float] | CalibrationCache) -> RangeReport:
     """Set the range ±amax of each tensor that ``ranges`` names, and say what was missed.
 
     Args:
@@ -133,7 +134,7 @@ def set_ranges(network: Any, ranges: Mapping[str, float] | CalibrationCache) -> 
     return RangeReport(report, unmatched, tuple(entry.name for entry in report if entry.amax is None))
 
 
-def read_ranges(network: Any) -> RangeReport:
+def read_ranges(network: trt.INetworkDefinition) -> RangeReport:
     """The ranges that a network's tensors have now: None for those that have none.
 
     After a calibration TensorRT does not write its scales back here (T#2958): read the cache or the log.

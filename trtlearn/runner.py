@@ -16,7 +16,7 @@ from .cuda import DeviceBuffer, Event, Graph, Stream
 from .errors import DataError, EngineError
 from .paths import read_bytes
 from .records import Timing
-from .trt import dtype_name, live, make_logger, trt
+from .trt import dtype_name, live, make_logger, shape_of, trt
 
 __all__ = ["Runner", "summarize"]
 
@@ -56,15 +56,15 @@ class Runner:
         self._stack = contextlib.ExitStack()
         self._buffers: dict[str, DeviceBuffer] = {}
         self._log = make_logger()
-        self._runtime = trt.Runtime(self._log)
-        self._engine: Any = self._runtime.deserialize_cuda_engine(content) if content else None
+        self._runtime: trt.Runtime | None = trt.Runtime(self._log)
+        self._engine: trt.ICudaEngine | None = self._runtime.deserialize_cuda_engine(content) if content else None
         if self._engine is None:
             said = next(iter(self._log.errors()), "no reason given")
             raise EngineError(
                 f"the plan does not load ({len(content):,} bytes; TensorRT: {said})",
                 "build the engine again with the TensorRT and the GPU that are here",
             )
-        self._context: Any = self._engine.create_execution_context()
+        self._context: trt.IExecutionContext | None = self._engine.create_execution_context()
         if self._context is None:
             raise EngineError("the engine does not start: no GPU memory for it", "close other programs on the GPU")
         self._stream: Stream = self._stack.enter_context(Stream())
@@ -72,7 +72,7 @@ class Runner:
         inputs = trt.TensorIOMode.INPUT
         self._dtypes = {name: dtype_name(self._engine.get_tensor_dtype(name)) or "unknown" for name in names}
         self.inputs: dict[str, tuple[tuple[int, ...], str]] = {
-            name: (tuple(self._engine.get_tensor_shape(name)), self._dtypes[name])
+            name: (shape_of(self._engine.get_tensor_shape(name)), self._dtypes[name])
             for name in names
             if self._engine.get_tensor_mode(name) == inputs
         }
@@ -106,13 +106,13 @@ class Runner:
 
     def inspect_text(self) -> str:
         """The inspector's JSON of the whole engine, as TensorRT gives it (read_engine understands it)."""
-        inspector = self._open().create_engine_inspector()
+        inspector = self._open()[0].create_engine_inspector()
         return str(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
 
-    def _open(self) -> Any:
-        if self._engine is None:
+    def _open(self) -> tuple[trt.ICudaEngine, trt.IExecutionContext]:
+        if self._engine is None or self._context is None:
             raise EngineError("this runner is closed", "make a new one, or keep the work inside the with block")
-        return self._engine
+        return self._engine, self._context
 
     def _buffer(self, name: str, size_bytes: int) -> DeviceBuffer:
         held = self._buffers.get(name)
@@ -124,7 +124,7 @@ class Runner:
 
     def _load(self, arrays: Arrays) -> dict[str, tuple[int, ...]]:
         """Check and upload the inputs, and bind every buffer; the outputs' shapes."""
-        self._open()
+        _engine, context = self._open()
         if missing := [name for name in self.inputs if name not in arrays]:
             raise DataError(f"input {missing[0]!r} is missing", f"the engine's inputs are {', '.join(self.inputs)}")
         if extra := [name for name in arrays if name not in self.inputs]:
@@ -132,12 +132,12 @@ class Runner:
         check_batch(dict(arrays), self.inputs, 0)
         for name, array in arrays.items():
             check_finite(array, f"input {name!r}")
-            if not self._context.set_input_shape(name, array.shape):
+            if not context.set_input_shape(name, array.shape):
                 raise DataError(f"input {name!r} of shape {array.shape} is outside the engine's profile")
             self._buffer(name, array.nbytes).upload(np.ascontiguousarray(array))
         shapes = {}
         for name in self.outputs:
-            shape = tuple(self._context.get_tensor_shape(name))
+            shape = shape_of(context.get_tensor_shape(name))
             if -1 in shape:
                 raise EngineError(f"the shape of output {name!r} depends on the data: {shape}", "not supported here")
             if self._dtypes[name] not in DTYPES_NUMPY:
@@ -147,12 +147,12 @@ class Runner:
             self._buffer(name, int(np.prod(shape)) * np.dtype(DTYPES_NUMPY[self._dtypes[name]]).itemsize)
             shapes[name] = shape
         for name, buffer in self._buffers.items():
-            if not self._context.set_tensor_address(name, int(buffer)):
+            if not context.set_tensor_address(name, int(buffer)):
                 raise EngineError(f"TensorRT refused the buffer of {name!r}")
         return shapes
 
     def _enqueue(self) -> None:
-        if not self._context.execute_async_v3(int(self._stream)):
+        if not self._open()[1].execute_async_v3(int(self._stream)):
             raise EngineError(
                 f"the engine did not run: {next(iter(self._log.errors()), 'no reason given')}", "build it again here"
             )
@@ -217,7 +217,7 @@ class Runner:
         self._load(arrays)
         seen: list[dict[str, float]] = []
 
-        class Profiler(trt.IProfiler):
+        class Profiler(trt.IProfiler):  # type: ignore[misc, unused-ignore]  # Any without tensorrt-stubs
             def __init__(self) -> None:
                 trt.IProfiler.__init__(self)
 
@@ -227,7 +227,7 @@ class Runner:
 
         context = self._context
         profiler = Profiler()
-        self._context = self._open().create_execution_context()  # its own: a profiler cannot be taken off again
+        self._context = self._open()[0].create_execution_context()  # its own: a profiler cannot be taken off again
         try:
             self._context.profiler = profiler
             self._load(arrays)

@@ -10,6 +10,7 @@ from typing import Any
 
 from .errors import BuildError
 from .paths import read_bytes, write_atomic
+from .trt import trt
 
 __all__ = ["attach", "load", "merge_into", "taken"]
 
@@ -21,17 +22,17 @@ def load(source: bytes | str | os.PathLike[str] | None) -> bytes:
     return read_bytes(source, BuildError) if Path(source).exists() else b""
 
 
-def attach(config: Any, content: bytes) -> None:
+def attach(config: trt.IBuilderConfig, content: bytes) -> None:
     """Give the builder's config a timing cache that starts from ``content`` (empty: from nothing).
 
     A cache of another GPU or TensorRT version is refused by TensorRT with a warning, and the build goes on.
     """
-    cache = config.create_timing_cache(content)
+    cache: Any = config.create_timing_cache(content)  # None where TensorRT refuses it
     if cache is None or not config.set_timing_cache(cache, False):
         config.set_timing_cache(config.create_timing_cache(b""), False)
 
 
-def taken(config: Any) -> bytes | None:
+def taken(config: trt.IBuilderConfig) -> bytes | None:
     """The timing cache after a build, serialized; None where the builder keeps none."""
     cache = config.get_timing_cache()
     held = None if cache is None else cache.serialize()
@@ -52,7 +53,7 @@ def _locked(path: Path) -> Iterator[None]:
         yield
 
 
-def merge_into(path: str | os.PathLike[str], config: Any) -> None:
+def merge_into(path: str | os.PathLike[str], config: trt.IBuilderConfig) -> None:
     """Add what this build learned to the file, keeping what other programs wrote there meanwhile."""
     target = Path(path)
     ours = config.get_timing_cache()
@@ -60,7 +61,8 @@ def merge_into(path: str | os.PathLike[str], config: Any) -> None:
         return
     try:
         with _locked(target):
-            if target.exists() and (others := config.create_timing_cache(target.read_bytes())) is not None:
+            others: Any = config.create_timing_cache(target.read_bytes()) if target.exists() else None
+            if others is not None:
                 ours.combine(others, False)
             write_atomic(target, bytes(ours.serialize()))
     except OSError as problem:

@@ -31,7 +31,17 @@ else:
 
     trt = _Later()
 
-__all__ = ["DTYPE_NAMES", "Capabilities", "available", "capabilities", "dtype_name", "live", "make_logger", "trt"]
+__all__ = [
+    "DTYPE_NAMES",
+    "Capabilities",
+    "available",
+    "capabilities",
+    "dtype_name",
+    "live",
+    "make_logger",
+    "shape_of",
+    "trt",
+]
 
 DTYPE_NAMES = {
     "FLOAT": "fp32",
@@ -146,6 +156,11 @@ def dtype_of(name: str) -> Any:
     return members[wanted]
 
 
+def shape_of(dims: Any) -> tuple[int, ...]:
+    """A trt.Dims as a tuple of whole numbers, -1 where dynamic."""
+    return tuple(int(size) for size in dims)
+
+
 def make_logger() -> Any:
     """A trt.ILogger that keeps every message, verbose ones too, as lines "[V] text".
 
@@ -153,7 +168,7 @@ def make_logger() -> Any:
     warning, I info, V verbose. A message of several lines keeps its letter on each.
     """
 
-    class Log(trt.ILogger):
+    class Log(trt.ILogger):  # type: ignore[misc, unused-ignore]  # Any without tensorrt-stubs
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
             self.lines: list[str] = []
