@@ -56,7 +56,7 @@ def _locked(path: Path) -> Iterator[None]:
 def merge_into(path: str | os.PathLike[str], config: trt.IBuilderConfig) -> None:
     """Add what this build learned to the file, keeping what other programs wrote there meanwhile."""
     target = Path(path)
-    ours = config.get_timing_cache()
+    ours: Any = config.get_timing_cache()
     if ours is None:
         return
     try:
