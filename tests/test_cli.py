@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from trtlearn import cli
-from trtlearn.cache import new_cache, write_cache
+from trtlearn.cache import new_cache, read_cache, write_cache
 from trtlearn.records import DTYPES, BuildOptions, BuildReport
 
 ROOT = Path(__file__).parent.parent
@@ -147,6 +147,73 @@ def test_cache_diff(facts: Callable[..., Any], cache: Path, tmp_path: Path) -> N
     other = write_cache(new_cache({"image": 0.5, "new": 1.0}), tmp_path / "b.cache")
     states = {row["name"]: row["state"] for row in facts("cache", "diff", cache, other)["tensors"]}
     assert states == {"image": "changed", "odd (name): [x]": "only in a", "zero": "only in a", "new": "only in b"}
+
+
+def test_cache_edits_merges_and_converts(
+    facts: Callable[..., Any], run: Run, cache: Path, model: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.cache"
+    edits = ("--drop", "zero", "--rename", "odd (name): [x]=conv", "--scale", "image=0.5", "--scale", "relu=2")
+    facts("cache", "edit", cache, "-o", out, *edits)
+    assert read_cache(out).as_dict() == {"image": 0.5, "conv": 0.25, "relu": 2.0}
+    assert facts("cache", "check", out, "--model", model)["stale"] == []
+    assert run("cache", "check", cache, "--model", model)[0] == 1
+    merged = facts("cache", "merge", cache, out, "-o", tmp_path / "m.cache", "--prefer", "largest")
+    assert next(tensor["scale"] for tensor in merged["tensors"] if tensor["name"] == "image") == 1.0
+    for kind in ("ranges", "ort-table"):
+        facts("cache", "convert", out, "--to", kind, "-o", tmp_path / kind)
+        facts("cache", "convert", tmp_path / kind, "--from", kind, "--to", "cache", "-o", tmp_path / "back")
+        assert read_cache(tmp_path / "back").as_dict() == read_cache(out).as_dict()
+    facts("cache", "convert", out, "--to", "qdq", "-o", tmp_path / "qdq")
+    assert json.loads((tmp_path / "qdq").read_text())["conv"] == [0.25, 0]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["edit", "{cache}", "--drop", "unknown"],
+        ["edit", "{cache}", "--rename", "image"],
+        ["edit", "{cache}", "--scale", "image=much"],
+        ["edit", "{cache}", "--scale", "image=-1"],
+        ["edit", "{cache}", "--header", "two\nlines"],
+        ["merge", "{cache}", "{cache}", "--prefer", "mine"],
+        ["convert", "{cache}", "--to", "toml"],
+        ["convert", "{cache}", "--to", "cache", "--from", "ranges"],
+    ],
+)
+def test_cache_changes_are_refused_whole(run: Run, cache: Path, tmp_path: Path, arguments: list[str]) -> None:
+    out = tmp_path / "out"
+    status, _, err = run("cache", *(part.format(cache=cache) for part in arguments), "-o", out)
+    assert status == 2
+    assert "defect" not in one_line(err)
+    assert not out.exists()
+
+
+def test_progress_is_shown_exported_and_reset(
+    facts: Callable[..., Any], run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from trtlearn import progress
+
+    monkeypatch.setenv("TRTLEARN_HOME", str(tmp_path / "home"))
+    progress.note("01-scale", passed=True)
+    assert "01-scale" in facts("progress")["steps"]
+    assert run("progress", "export", "-o", tmp_path / "mine.json")[0] == 0
+    assert "01-scale" in json.loads((tmp_path / "mine.json").read_text())["steps"]
+    assert run("progress", "reset")[0] == 0
+    assert facts("progress")["steps"] == {}
+
+
+def test_migrate_writes_the_qdq_model(facts: Callable[..., Any], run: Run, model: Path, tmp_path: Path) -> None:
+    from trtlearn.onnxfile import read_model
+
+    cache = write_cache(new_cache({"image": 0.05, "conv": 0.1, "relu": 0.1}), tmp_path / "m.cache")
+    command, out = f"trtexec --onnx={model} --int8 --calib={cache}", tmp_path / "qdq.onnx"
+    facts("migrate", command, model, "--cache", cache, "-o", out)
+    assert read_model(out).has_qdq
+    status, _, err = run("migrate", f"trtexec --onnx={model}", model, "--cache", cache, "-o", tmp_path / "no.onnx")
+    assert status == 2
+    assert "mode is not-int8" in one_line(err)
+    assert not (tmp_path / "no.onnx").exists()
 
 
 def test_inspect_keys(facts: Callable[..., Any], layers: Path) -> None:

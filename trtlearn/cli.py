@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Annotated
 
 from . import __version__
-from .cli_base import File, Json, app, cache_app, give, typer
+from .cli_base import File, Json, app, give, typer
 from .cli_build import build
+from .cli_cache import cache_app
 from .errors import TrtlearnError
 
 __all__ = ["run"]
@@ -42,38 +43,18 @@ def explain(
     qdq: Annotated[bool | None, typer.Option("--qdq/--no-qdq", help="Whether the model holds Q/DQ nodes.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Say what a trtexec command line does to weights, activations, inputs and outputs, and why."""
+    """Say what a trtexec command line does, and why."""
     from .explain import explain as explain_command
 
     give(explain_command(command, trt=trt, model=model, cache_exists=cache_exists, has_qdq=qdq), as_json)
 
 
-@cache_app.command("show")
-def cache_show(file: File, as_json: Json = False) -> None:
-    """Print a calibration cache: header, and every tensor's scale and amax."""
-    from .cache import read_cache
-
-    cache = read_cache(file)
-    facts = {
-        "header": cache.header,
-        "algorithm": cache.algorithm,
-        "tensorrt_version": cache.tensorrt_version,
-        "tensors": [entry.to_dict() for entry in cache.scales],
-    }
-    give(cache, as_json, facts)
-
-
-@cache_app.command("diff")
-def cache_diff(a: File, b: File, as_json: Json = False) -> None:
-    """Compare two calibration caches tensor by tensor."""
-    from .cache import diff, read_cache
-
-    give(diff(read_cache(a), read_cache(b)), as_json)
-
-
 @app.command()
 def inspect(file: File, as_json: Json = False) -> None:
-    """List an engine's layers: of inspector JSON, a recorded experiment, or a plan (on the GPU that it is for)."""
+    """List an engine's layers and their types.
+
+    FILE is inspector JSON, a report of `trtlearn build`, a recording, or a plan (on the GPU that it is for).
+    """
     from .engine_file import open_engine
 
     engine = open_engine(file).engine
@@ -105,7 +86,10 @@ def precision(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """List what was requested and what was chosen for every ONNX node and engine layer, and why."""
+    """Compare requested with chosen types, with reasons.
+
+    FILE is one that `trtlearn inspect` reads; a report or a recording also says what was requested.
+    """
     from .engine_file import open_engine
     from .precision import precision_report
 
@@ -113,6 +97,7 @@ def precision(
     give(precision_report(opened.experiment or opened.engine, build=opened.build, model=model), as_json)
 
 
+app.add_typer(cache_app, name="cache")
 app.command()(build)
 
 
@@ -130,7 +115,10 @@ def agree(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Compute a cache's scales without a GPU and compare; exit status 1 where one differs."""
+    """Compute a cache's scales anew, without a GPU.
+
+    The exit status is 1 where one differs from TensorRT's by more than the tolerance.
+    """
     from .agree import agree as agree_with
 
     report = agree_with(model, data, cache, batch=batch, tolerance=tolerance, algorithm=algorithm)
@@ -139,8 +127,58 @@ def agree(
 
 
 @app.command()
+def migrate(
+    command: Annotated[str, typer.Argument(help="The trtexec line of TensorRT 8 to 10 to replace, in quotes.")],
+    model: Annotated[Path, typer.Argument(help="Its ONNX file.")],
+    cache: Annotated[Path, typer.Option(help="The calibration cache of its --calib.", show_default=False)],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The ONNX file to write.", show_default=False)],
+    int8_weights: Annotated[bool, typer.Option("--int8-weights", help="Store the weights as INT8.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Write the Q/DQ model that TensorRT 11 needs.
+
+    It keeps the scales of the calibration cache.
+    """
+    from .migrate import migrate as migrate_model
+
+    give(migrate_model(command, model, cache, output, int8_weights=int8_weights), as_json)
+
+
+progress_app = typer.Typer(help="Show, export or reset what was solved.", rich_markup_mode=None)
+app.add_typer(progress_app, name="progress", invoke_without_command=True)
+
+
+@progress_app.callback(invoke_without_command=True)
+def progress(context: typer.Context, as_json: Json = False) -> None:
+    """Show, export or reset what was solved."""
+    from .progress import load
+
+    if context.invoked_subcommand is None:
+        give(load(), as_json)
+
+
+@progress_app.command("export")
+def progress_export(
+    output: Annotated[Path, typer.Option("-o", "--output", help="The JSON file to write.")] = Path("progress.json"),
+) -> None:
+    """Write a summary to hand in."""
+    from .paths import write_atomic
+    from .progress import load
+
+    print(f"wrote {write_atomic(output, load().to_json(indent=2))}")
+
+
+@progress_app.command("reset")
+def progress_reset() -> None:
+    """Forget all of it."""
+    from .progress import reset
+
+    reset()
+
+
+@app.command()
 def doctor(as_json: Json = False) -> None:
-    """Say what this machine can do live, what is shown from recordings, and how to fix the rest."""
+    """Say what runs live here, and how to fix the rest."""
     from .doctor import examine
 
     give(examine(), as_json)

@@ -17,7 +17,7 @@ except ModuleNotFoundError as missing:
 if TYPE_CHECKING:
     from .record import Record
 
-__all__ = ["File", "Json", "app", "cache_app", "give", "typer"]
+__all__ = ["File", "Json", "app", "give", "typer"]
 
 app = typer.Typer(
     name="trtlearn",
@@ -27,8 +27,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-cache_app = typer.Typer(help="Read and compare calibration caches.", rich_markup_mode=None)
-app.add_typer(cache_app, name="cache")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON with stable keys.")]
 File = Annotated[Path, typer.Argument(show_default=False)]

@@ -103,7 +103,7 @@ def build(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Build an engine from an ONNX model and report what the builder said."""
+    """Build an engine from an ONNX file."""
     from .build import build_engine
     from .cache import from_ranges_json, read_cache
     from .onnxfile import read_model
