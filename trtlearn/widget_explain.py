@@ -34,8 +34,8 @@ def explainer_widget(
     """Type a trtexec command line: its mode, the steps with their sources, and what that mode measured.
 
     ``bench`` (``replay.open_bench``, or a dict of them by model name) gives accuracy, latency, size and ranges,
-    recorded or live; without it only the explanation is shown. Enter, or leaving the field, asks; a command that cannot be
-    understood is answered below it with what is wrong.
+    recorded or live; without it only the explanation is shown. Enter, or leaving the field, asks; a command that
+    cannot be understood is answered below it with what is wrong.
     """
     from .trtexec_sources import known_versions
 
