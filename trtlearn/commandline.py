@@ -41,10 +41,10 @@ def split_command(command: str) -> tuple[str, ...]:
     arguments: list[str] = []
     rest = iter(tokens[start + 1 :])
     for token in rest:
-        if token[0] in "|&;\n" and not set(token) - set("|&;\n"):
+        if token and not set(token) - set("|&;\n"):
             if arguments or set(token) != {"\n"}:
                 break
-        elif token[0] in "<>" and not set(token) - set("|&<>"):
+        elif token and not set(token) - set("|&<>"):
             if arguments and arguments[-1] in ("0", "1", "2"):
                 arguments.pop()  # the descriptor of 2>&1
             next(rest, None)
