@@ -31,6 +31,7 @@ from trtlearn import exercises  # noqa: E402
 from trtlearn.course import NOTEBOOKS  # noqa: E402
 
 KINDS = ("question", "setup", "predict", "run", "look", "explain", "break", "exercise", "check", "takeaway")
+SPINE = ("question", "setup", "predict", "run", "break", "exercise", "check", "takeaway")  # in this order
 MOST_CELLS, MOST_LINES = 25, 12
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
@@ -99,8 +100,10 @@ def problems(path: Path) -> list[str]:
         say(f"ids that begin with no known kind: {unknown}")
     elif missing := [one for one in KINDS if one not in order]:
         say(f"no cell of kind {missing}")
-    elif (firsts := sorted(KINDS, key=order.index)) != list(KINDS):
+    elif (firsts := sorted(SPINE, key=order.index)) != list(SPINE):
         say(f"the kinds first appear in the order {firsts}")
+    elif not order.index("run") < min(order.index("look"), order.index("explain")) < order.index("exercise"):
+        say("look and explain first appear before run or after exercise")
     if order[:2] != ["question", "setup"] or order[-1] != "takeaway":
         say("it must begin with question and setup and end with takeaway")
     for cell in cells:

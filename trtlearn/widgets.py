@@ -38,7 +38,7 @@ def figure_widget(fig: Any) -> Any:
         widget = go.FigureWidget(fig)
     except ImportError:
         raise TrtlearnError("moving figures need the package anywidget", "pip install 'trtlearn[lab]'") from None
-    widget._config = {**widget._config, "responsive": True, "displaylogo": False}
+    widget._config = {**widget._config, "responsive": True, "displaylogo": False, "showSendToCloud": False}
     return widget
 
 
@@ -107,7 +107,7 @@ def quantize_slider(
             fig.data[-1].x, fig.data[-1].y = [slider.value], [error.mean_squared_error]
             for shape, end in zip(fig.layout.shapes, (-slider.value, slider.value), strict=False):
                 shape.x0 = shape.x1 = end
-        text.value = f'<span aria-live="polite">{describe_error(error)}</span>'
+        text.value = describe_error(error)
 
     slider.observe(guarded(move, problem), "value")
     guarded(move, problem)()
@@ -155,8 +155,8 @@ def ranges_browser(
             fig.layout.xaxis.title.text = f"value of {name} (dashed: ±{end:.4g}, {way.value})"
         idle = max(0, round(127 * (1 - float(np.abs(x).max()) / end)))
         text.value = (
-            f'<span aria-live="polite">largest |x| {float(np.abs(x).max()):.4g}; steps of 127 that no value '
-            f"reaches: {idle}; {describe_error(quant.errors(x, end / 127))}</span>"
+            f"largest |x| {float(np.abs(x).max()):.4g}; steps of 127 that no value "
+            f"reaches: {idle}; {describe_error(quant.errors(x, end / 127))}"
         )
 
     for control in (tensor, way):
