@@ -77,7 +77,8 @@ def divergence(p: ArrayLike, q: ArrayLike) -> float:
 
 def _log_times(x: NDArray[np.float64]) -> NDArray[np.float64]:
     """x log x, 0 at 0."""
-    return x * np.log(np.where(x > 0, x, 1.0))
+    logarithm: NDArray[np.float64] = np.log(np.where(x > 0, x, 1.0))
+    return x * logarithm
 
 
 def _curve(h: NDArray[np.float64], levels: int) -> NDArray[np.float64]:

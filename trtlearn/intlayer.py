@@ -198,7 +198,7 @@ def trace_pixel(layer: Int8Layer, x: NDArray[np.int8], position: Sequence[int], 
     residual = np.float32(np.float32(added) / step)
     steps = np.float32(np.float64(np.float32(total)) * np.float64(multiplier) + np.float64(offset))
     steps = np.float32(steps + residual)
-    low, high = (float(max(-128.0, min(127.0, np.float32(bound) / step))) for bound in (layer.low, layer.high))
+    low, high = (max(-128.0, min(127.0, float(np.float32(bound) / step))) for bound in (layer.low, layer.high))
     code = int(np.rint(np.clip(steps, np.float32(low), np.float32(high))))
     return PixelTrace(
         position=where,

@@ -91,7 +91,8 @@ def windows(
             f"a filter that reaches over {reach} does not fit into {space} (strides {step}, dilations {spread})",
             "pad the input, or use a smaller filter",
         )
-    view = sliding_window_view(padded, reach, axis=tuple(range(2, rank + 2)))
+    axes: Any = tuple(range(2, rank + 2))  # numpy 2.2's types know no tuple here
+    view = sliding_window_view(padded, reach, axis=axes)
     picks = [slice(None)] * 2 + [slice(None, None, s) for s in step] + [slice(None, None, d) for d in spread]
     return np.asarray(view[tuple(picks)])
 

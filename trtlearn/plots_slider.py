@@ -54,7 +54,7 @@ class Curves:
 
 def error_curves(x: NDArray[np.float32], low: float, high: float, points: int = 50) -> Curves:
     """Clipping and rounding error (``quant.errors``) of ``x`` [N] for ``points`` ranges from low to high."""
-    grid = np.geomspace(low, high, points)
+    grid: NDArray[np.float64] = np.geomspace(low, high, points, dtype=np.float64)
     errors = [quant.errors(x, amax / 127) for amax in grid]
     return Curves(grid, np.array([e.clip_error for e in errors]), np.array([e.rounding_error for e in errors]))
 
