@@ -187,3 +187,31 @@ def several() -> dict[str, list[Array]]:
         "one_outlier_first": [np.append(noise[0][:-1], np.float32(50)), *noise[1:]],
     }
     return made
+
+
+GRID = (
+    *(
+        f"{name}_1536"
+        for name in ("normal", "half", "laplace", "lognormal", "lognormal2", "student", "square", "fourth")
+    ),
+    *(f"{name}_1536" for name in ("uniform", "relu", "relu6", "sparse", "softmax", "sigmoid", "deviation", "bimodal")),
+    *("integers_1536", "far_1536", "steps_1536", "normal_64", "normal_8192", "lognormal_100000", "normal_100000"),
+    *(f"designed_decay{seed}" for seed in range(6)),
+    *("designed_holes0", "designed_holes1", "designed_from1", "designed_from500", "designed_spike500_on_noise"),
+    *("designed_block64_tail", "designed_block1000", "designed_zeros_1000", "designed_bin0_1000", "designed_falling1"),
+)
+"""The tensors of single() on which the legacy calibrator's settings are tried."""
+PROBE = ("normal_1536", "lognormal_1536", "uniform_1536", "designed_decay0", "relu_1536", "deviation_1536")
+
+
+def group(which: str) -> dict[str, list[Array]]:
+    """A set of tensors by its name: single or several, _safe or _special; grid; grid_several; probe."""
+    if which in ("grid", "probe"):
+        made = single()
+        return {name: made[name] for name in (GRID if which == "grid" else PROBE)}
+    made = single() if which.startswith("single") else several()
+    if which == "grid_several":
+        return {
+            name: arrays for index, (name, arrays) in enumerate(made.items()) if not is_special(name) and index % 3 == 0
+        }
+    return {name: arrays for name, arrays in made.items() if is_special(name) == which.endswith("_special")}
