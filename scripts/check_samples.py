@@ -194,7 +194,7 @@ ROWS: list[tuple[str, str, str, str, str]] = [
         "Q/DQ",
         "README.md",
         r"INT8.*quantization|quantization.*INT8",
-        "INT8 and FP8 diffusion models quantized with ModelOpt",
+        "INT8 diffusion models, quantized with ModelOpt (AMMO at first)",
     ),
 ]
 
