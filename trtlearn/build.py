@@ -205,6 +205,7 @@ def _build(
     if calibrator is not None:
         calibrator.finish()
     text = log.text()
+    log.lines.clear()  # the logger outlives the build, its messages need not
     if plan is None:
         raise _failed(text, options)
     content = bytes(plan)

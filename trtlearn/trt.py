@@ -57,6 +57,8 @@ DTYPE_NAMES = {
 }
 """trt.DataType's names -> trtlearn's."""
 
+_LOGGERS: list[Any] = []  # all there were
+
 _LETTERS = {"INTERNAL_ERROR": "F", "ERROR": "E", "WARNING": "W", "INFO": "I", "VERBOSE": "V"}
 
 
@@ -165,7 +167,8 @@ def make_logger() -> Any:
     """A trt.ILogger that keeps every message, verbose ones too, as lines "[V] text".
 
     ``logger.lines`` are the lines so far, ``logger.text()`` the whole. Letters: F internal error, E error, W
-    warning, I info, V verbose. A message of several lines keeps its letter on each.
+    warning, I info, V verbose. A message of several lines keeps its letter on each. TensorRT keeps a pointer to the
+    first logger of a process for its global messages, so no logger is ever freed (measured: 8.6.0 crashes otherwise).
     """
 
     class Log(trt.ILogger):  # type: ignore[misc, unused-ignore]  # Any without tensorrt-stubs
@@ -183,4 +186,6 @@ def make_logger() -> Any:
         def errors(self) -> list[str]:
             return [re.sub(r"^\[.\] ", "", line) for line in self.lines if line[1:2] in "FE"]
 
-    return Log()
+    log = Log()
+    _LOGGERS.append(log)
+    return log
