@@ -12,6 +12,7 @@ import numpy as np
 
 from .colors import BAD, GOOD, INK, MARKS, SERIES, figure, footer
 from .errors import DataError
+from .plots_engine import engine_diff, engine_graph, fusion, layer_latency
 from .plots_experiment import confusion, engine_dtypes, tradeoff
 from .plots_numbers import clip_or_round, histogram_with_range, number_line, source_label, tall, weight_error
 from .records import Provenance, RangeReport, TensorRange
@@ -23,8 +24,12 @@ if typing.TYPE_CHECKING:
 __all__ = [
     "clip_or_round",
     "confusion",
+    "engine_diff",
     "engine_dtypes",
+    "engine_graph",
+    "fusion",
     "histogram_with_range",
+    "layer_latency",
     "number_line",
     "ranges_against_data",
     "scales_bar",

@@ -1,0 +1,227 @@
+"""Figures of one engine: its graph, and where the time goes. Those of two sides are in plots_pairs."""
+
+from __future__ import annotations
+
+import os
+import typing
+from collections.abc import Mapping
+
+from .colors import INK, dtype_color, figure, footer
+from .engine_graph import EngineGraph, graph, role_of
+from .errors import DataError
+from .layer_times import layer_times
+from .plots_numbers import source_label, tall
+from .plots_pairs import engine_diff, fusion, hover, short
+from .precision_reasons import computed_in
+from .record import show
+from .records import EngineInfo, EngineLayer, Provenance, Timing
+
+if typing.TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+__all__ = ["engine_diff", "engine_graph", "fusion", "layer_latency"]
+
+Times = Mapping[str, float] | Timing | str | os.PathLike[str]
+SYMBOLS = {
+    "compute": "circle",
+    "reformat": "diamond",
+    "no-op": "x-thin-open",
+    "input": "triangle-down",
+    "output": "triangle-up",
+}
+PATTERNS = {"compute": "", "reformat": "/", "no-op": "x"}
+COLUMN = 150  # ranks that stand below each other
+NAMED = 150  # layers that get their name written beside them
+DRAWN = 1500  # nodes up to which a figure is drawn as SVG; above that by WebGL
+
+
+def _folded(drawn: EngineGraph) -> list[tuple[float, float]]:
+    """The nodes' places; a graph of more than 150 ranks goes on at the top of a next column."""
+    column = [int(-node.y // COLUMN) for node in drawn.nodes]
+    lows, highs = [0.0] * (max(column, default=0) + 1), [0.0] * (max(column, default=0) + 1)
+    for node, at in zip(drawn.nodes, column, strict=True):
+        lows[at], highs[at] = min(lows[at], node.x), max(highs[at], node.x)
+    starts, edge = [], 0.0
+    for low, high in zip(lows, highs, strict=True):
+        starts.append(edge - low)
+        edge += high - low + 2
+    return [(node.x + starts[at], node.y + COLUMN * at) for node, at in zip(drawn.nodes, column, strict=True)]
+
+
+def _lines(
+    drawn: EngineGraph, places: list[tuple[float, float]]
+) -> dict[str | None, tuple[list[float | None], list[float | None]]]:
+    """The edges of each data type as one broken line; an edge past other ranks bends aside so that it is seen."""
+    lines: dict[str | None, tuple[list[float | None], list[float | None]]] = {}
+    for edge in drawn.edges:
+        (from_x, from_y), (to_x, to_y) = places[edge.source], places[edge.target]
+        x, y = lines.setdefault(edge.dtype, ([], []))
+        ranks = from_y - to_y
+        if ranks <= 1:  # to the next rank, or into the next column
+            x += [from_x, to_x, None]
+            y += [from_y, to_y, None]
+            continue
+        bend = 0.12 + 0.08 * min(ranks, 8)
+        for step in range(9):
+            part = step / 8
+            x.append(from_x + (to_x - from_x) * part - 4 * bend * part * (1 - part))
+            y.append(from_y - ranks * part)
+        x.append(None)
+        y.append(None)
+    return lines
+
+
+def _height(ranks: float, layers: int) -> int:
+    """Pixels for a graph: room for each name where names are written."""
+    return int(170 + max(24.0, min(46.0, 900 / ranks)) * ranks) if layers <= NAMED else 1300
+
+
+def engine_graph(
+    engine: EngineInfo,
+    profile: Times | None = None,
+    *,
+    question: str = "What does the engine do, in which type?",
+    source: Provenance | str | None = None,
+) -> go.Figure:
+    """The engine from its inputs at the top to its outputs: one colour a data type, one mark a role.
+
+    A circle is a layer that computes, a diamond a reformat, a cross a layer without a kernel; lines are tensors.
+    With a ``profile`` (layer name -> ms, a Timing, or trtexec's --exportProfile) a mark's area grows with the
+    layer's time. Up to 150 layers are named; hovering names every one.
+
+    >>> engine_graph(EngineInfo(())).layout.title.text
+    'What does the engine do, in which type?'
+    """
+    drawn = graph(engine)
+    places = _folded(drawn)
+    joined = layer_times(engine, profile) if profile is not None else None
+    ms = [row.ms for row in joined.layers] if joined else [None] * len(engine.layers)
+    longest = max((value for value in ms if value is not None), default=0.0)
+    ranks = 1 + max((-y for _, y in places), default=0)
+    fig = figure(question, height=_height(ranks, len(engine.layers)), margin={"t": 110})
+    import plotly.graph_objects as go
+
+    scatter = go.Scatter if len(drawn.nodes) <= DRAWN else go.Scattergl
+    for kind, (line_x, line_y) in _lines(drawn, places).items():
+        fig.add_trace(
+            scatter(
+                x=line_x,
+                y=line_y,
+                mode="lines",
+                line={"color": dtype_color(kind), "width": 1.5},
+                name=f"{show(kind)}, tensor",
+                hoverinfo="skip",
+                showlegend=False,
+            )
+        )
+    groups: dict[tuple[str, str], list[int]] = {}
+    for index, node in enumerate(drawn.nodes):
+        groups.setdefault((show(node.dtype), node.role), []).append(index)
+    named = len(engine.layers) <= NAMED
+    usual = 11 if named else 6
+    for (dtype, role), members in sorted(groups.items()):
+        nodes = [drawn.nodes[index] for index in members]
+        sizes = [
+            7 + 25 * ((ms[node.layer] or 0) / longest) ** 0.5 if node.layer is not None and longest else usual
+            for node in nodes
+        ]
+        color = dtype_color(dtype)
+        fig.add_trace(
+            scatter(
+                x=[places[index][0] for index in members],
+                y=[places[index][1] for index in members],
+                mode="markers+text" if named else "markers",
+                name=f"{dtype}, {role}",
+                marker={
+                    "color": color,
+                    "symbol": SYMBOLS[role],
+                    "size": sizes,
+                    "opacity": 1,
+                    "line": {"color": color if role == "no-op" else INK, "width": 2 if role == "no-op" else 1},
+                },
+                text=[short(node.name, 30) for node in nodes] if named else None,
+                textposition=["middle left" if node.x < -0.1 else "middle right" for node in nodes] if named else None,
+                hovertext=[
+                    hover(engine.layers[node.layer], ms[node.layer])
+                    if node.layer is not None
+                    else f"<b>{short(node.name, 90)}</b><br>network {role}, {show(node.dtype)}"
+                    for node in nodes
+                ],
+                hoverinfo="text",
+            )
+        )
+    low, high = min((x for x, _ in places), default=0), max((x for x, _ in places), default=0)
+    room = max(1.5, 0.5 * (high - low)) if named else 1.0
+    fig.update_xaxes(visible=False, range=[low - room, high + room])
+    fig.update_yaxes(visible=False)
+    fig.update_layout(title={"y": 1, "pad": {"t": 14}}, legend={"y": 1 + 8 / (fig.layout.height - 188)})
+    rest = f"; {len(joined.without_layer)} profiled names are no layer of this engine" if joined else ""
+    return footer(fig, source_label(source) + (rest if joined and joined.without_layer else ""))
+
+
+def layer_latency(
+    engine: EngineInfo,
+    times: Times,
+    *,
+    most: int = 30,
+    question: str = "Which layers take the time?",
+    source: Provenance | str | None = None,
+) -> go.Figure:
+    """The ``most`` slowest layers, coloured by the type they work in; the rest together in one bar.
+
+    Times are the profiler's, joined by name; layers and times that do not join are counted in the footer.
+    """
+    joined = layer_times(engine, times)
+    timed = sorted(
+        ((row.ms, layer) for row, layer in zip(joined.layers, engine.layers, strict=True) if row.ms is not None),
+        key=lambda pair: -pair[0],
+    )
+    if not timed:
+        raise DataError("no time joins a layer of this engine", f"compare names: {list(joined.without_layer)[:2]}")
+    head, rest = timed[:most], timed[most:]
+    fig = figure(question, height=tall(len(head) + bool(rest)))
+    groups: dict[tuple[str, str], list[tuple[float, EngineLayer, int]]] = {}
+    for place, (ms, layer) in enumerate(head):
+        role = role_of(layer)
+        dtype = computed_in(layer) if role == "compute" else (layer.output_dtypes or (None,))[0]
+        groups.setdefault((show(dtype), role), []).append((ms, layer, place))
+    for (dtype, role), members in sorted(groups.items()):
+        fig.add_bar(
+            x=[ms for ms, _, _ in members],
+            y=[place for _, _, place in members],
+            orientation="h",
+            name=f"{dtype}, {role}",
+            width=0.8,
+            marker={"color": dtype_color(dtype), "pattern": {"shape": PATTERNS[role]}},
+            text=[f"{ms:.4f} ms, {100 * ms / joined.total_ms:.1f} %" for ms, _, _ in members]
+            if joined.total_ms
+            else None,
+            textposition="outside",
+            hovertext=[hover(layer, ms) for ms, layer, _ in members],
+            hoverinfo="text",
+            cliponaxis=False,
+        )
+    labels = [short(layer.name) for _, layer in head]
+    if rest:
+        together = sum(ms for ms, _ in rest)
+        fig.add_bar(
+            x=[together],
+            y=[len(head)],
+            orientation="h",
+            name="the rest",
+            width=0.8,
+            marker={"color": "rgba(0,0,0,0)", "line": {"color": INK, "width": 1}},
+            text=[f"{together:.4f} ms"],
+            textposition="outside",
+            hoverinfo="skip",
+        )
+        labels.append(f"{len(rest)} more layers")
+    fig.update_layout(barmode="overlay")
+    fig.update_xaxes(
+        title="ms, median of the profiled runs",
+        range=[0, 1.25 * max(t.x[i] for t in fig.data for i in range(len(t.x)))],
+    )
+    fig.update_yaxes(tickvals=list(range(len(labels))), ticktext=labels, autorange="reversed", showgrid=False)
+    missed = f"; {len(joined.without_time)} layers have no time" if joined.without_time else ""
+    missed += f"; {len(joined.without_layer)} times have no layer" if joined.without_layer else ""
+    return footer(fig, source_label(source) + missed)
