@@ -180,9 +180,15 @@ KINDS = (
     ),
     _kind(
         "timing-cache-mismatch",
-        r"Timing cache header mismatch|Detected invalid timing cache|The timing cache will not be used",
+        r"Timing cache header mismatch|Detected invalid timing cache",
         "The timing cache is of another GPU or TensorRT version, so it is not used.",
         "Keep one timing cache for each GPU model and TensorRT version.",
+    ),
+    _kind(
+        "timing-cache-refused",
+        r"myelinCache\.h::deserializeFromBuffer|The timing cache will not be used",
+        "TensorRT could not read the timing cache, or Myelin's part of it, and times those kernels anew.",
+        "Nothing: the engine is as good, the build takes longer. Build without a timing cache to be rid of the message.",
     ),
     _kind(
         "timing-cache-off",
