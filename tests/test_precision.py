@@ -96,6 +96,27 @@ def test_a_tensor_that_the_log_gives_no_scale_is_an_inference():
     assert report([SLOW], scales=full, onnx=onnx)["conv2"].code == "faster-in-fp32"
 
 
+def test_a_tensor_that_fusion_removed_is_no_reason_but_a_neighbour_may_be():
+    onnx = model(
+        ("c", "Conv", "x w", "m"), ("r", "Relu", "m", "f"), ("flat", "Flatten", "f", "g"), ("d", "Gemm", "g v", "y")
+    )
+    found = [layer("c + r", [t("x", "fp32")], [t("f", "fp32")], "fp32"), layer("d", [t("f", "fp32")], [t("y", "fp32")])]
+    inside = Message("warning", "", code="missing-scale", names=("m",))
+    assert report(found, messages=[inside], onnx=onnx)["c"].code == "faster-in-fp32"
+    near = Message("warning", "", code="missing-scale", names=("g",))
+    rows = report(found, messages=[near], onnx=onnx)
+    assert (rows["d"].code, rows["d"].evidence) == ("no-scale", "inferred")
+    assert rows["c"].code == "faster-in-fp32"
+    assert "shape only" in rows["flat"].reason
+
+
+def test_a_network_output_is_known_behind_a_layer_that_only_renames_it():
+    last = layer("fc", [t("y", "int8")], [t("fc_out_tensor", "fp32")], "int8")
+    rename = layer("reshape", [t("fc_out_tensor", "fp32")], [t("logits", "fp32")], nodes=("fc",), kind="NoOp")
+    row = report([last, rename], bindings=[Binding("logits", "output")])["fc"]
+    assert "logits is a network output" in row.reason
+
+
 def test_no_kernel_softmax_and_network_output():
     message = Message("error", "…", code="no-implementation", names=("conv2",))
     assert report([SLOW], messages=[message])["conv2"].code == "no-kernel"

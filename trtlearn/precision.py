@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from .errors import TrtlearnError
 from .fused import infer_nodes
-from .precision_reasons import Facts, Reason, computed_in, reason_for_layer, reason_for_narrower, sources_of
+from .precision_reasons import QDQ, Facts, Reason, computed_in, fed_by_dq, gather, reason_for_layer, reason_for_narrower
 from .precision_records import IDLE, PrecisionReport, PrecisionRow
 from .record import show
 from .records import BuildOptions, BuildReport, EngineInfo, EngineLayer, Experiment
@@ -24,9 +24,13 @@ if TYPE_CHECKING:
 
 __all__ = ["PrecisionReport", "PrecisionRow", "precision_report"]
 
-_QDQ = ("QuantizeLinear", "DequantizeLinear")
 _NARROW = ("int4", "fp8", "int8", "fp16", "bf16", "fp32")  # narrowest first
-_FOLDED = {"BatchNormalization": "folded into the weights of the layer before it", "Constant": "a constant"}
+_FOLDED = {
+    "BatchNormalization": "folded into the weights of the layer before it",
+    "Constant": "a constant",
+    **dict.fromkeys(("Flatten", "Reshape", "Squeeze", "Unsqueeze"), "changes the shape only, which needs no kernel"),
+    **dict.fromkeys(("Identity", "Dropout"), "does nothing in inference"),
+}
 
 
 def _requested(
@@ -47,27 +51,6 @@ def _requested(
     return ("int8" if options.int8 else wide), False
 
 
-def _facts(
-    engine: EngineInfo, options: BuildOptions | None, report: BuildReport | None, model: OnnxModel | None
-) -> Facts:
-    operators: dict[str, str] = {}
-    edges: dict[str, tuple[str, ...]] = {}
-    if model is not None:
-        activations = set(model.tensors)
-        for node in model.nodes:
-            operators[node.name] = node.op
-            edges[node.name] = tuple(name for name in (*node.inputs, *node.outputs) if name in activations)
-    return Facts(
-        options,
-        report.messages if report else (),
-        frozenset(entry.name for entry in report.scales if entry.scale) if report else frozenset(),
-        operators,
-        edges,
-        frozenset(binding.name for binding in engine.bindings if binding.mode == "output"),
-        sources_of(engine),
-    )
-
-
 def _writes(layer: EngineLayer, computed: str | None, facts: Facts) -> str:
     """What is to be said of a narrow layer that writes a wider type."""
     wider = [tensor for tensor in layer.outputs if tensor.dtype not in (None, computed)]
@@ -75,7 +58,7 @@ def _writes(layer: EngineLayer, computed: str | None, facts: Facts) -> str:
         return ""
     tensor = wider[0]
     if tensor.name in facts.outputs:
-        return f"; writes {tensor.dtype}: {tensor.name} is a network output"
+        return f"; writes {tensor.dtype}: {facts.outputs[tensor.name]} is a network output"
     return f"; writes {tensor.dtype}: {tensor.name} is not quantized"
 
 
@@ -125,7 +108,7 @@ def _no_layer(name: str, op: str | None, engine: EngineInfo) -> Reason:
         )
     if not any(layer.onnx_nodes for layer in engine.layers):
         return Reason("no-engine-name", "this engine's layers do not say which ONNX nodes they hold", "measured")
-    if op in _QDQ:
+    if op in QDQ:
         return Reason("quantization", "became a scale of the layers beside it: no kernel of its own", "inferred")
     if op in _FOLDED:
         return Reason("removed", f"{_FOLDED[op]}: no engine layer names it", "inferred")
@@ -160,20 +143,6 @@ def _node_row(
         tuple(each.name for each, _ in held),
         *reason,
     )
-
-
-def _fed_by_dq(model: OnnxModel | None) -> frozenset[str]:
-    """The nodes all of whose activations come out of a DequantizeLinear: what Q/DQ asks to run quantized."""
-    if model is None or not model.has_qdq:
-        return frozenset()
-    dequantized = {name for node in model.nodes if node.op == "DequantizeLinear" for name in node.outputs}
-    made = set(model.tensors)
-    found = set()
-    for node in model.nodes:
-        read = [name for name in node.inputs if name in made]
-        if node.op not in _QDQ and read and all(name in dequantized for name in read):
-            found.add(node.name)
-    return frozenset(found)
 
 
 def _course_model(name: str) -> OnnxModel | None:
@@ -223,9 +192,9 @@ def precision_report(
         from .onnxfile import read_model
 
         model = read_model(model)
-    facts = _facts(engine, options, build, model)
+    facts = gather(engine, options, build, model)
     layers = infer_nodes(engine.layers, [node.name for node in model.nodes]) if model else engine.layers
-    dq_fed, has_qdq = _fed_by_dq(model), bool(model and model.has_qdq)
+    dq_fed, has_qdq = fed_by_dq(model), bool(model and model.has_qdq)
     ran = Counter(dtype for layer in layers if (dtype := computed_in(layer)))
     quantized = next((dtype for dtype in ("int8", "fp8", "int4") if ran[dtype]), "int8")
 

@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from .fused import plain_name
-from .records import BuildOptions, EngineInfo, EngineLayer, Message
+from .records import BuildOptions, BuildReport, EngineInfo, EngineLayer, Message
 
-__all__ = ["Facts", "Reason", "computed_in", "reason_for_layer", "reason_for_narrower", "sources_of"]
+if TYPE_CHECKING:
+    from .onnxfile import OnnxModel
+
+__all__ = [
+    "QDQ",
+    "Facts",
+    "Reason",
+    "computed_in",
+    "fed_by_dq",
+    "gather",
+    "reason_for_layer",
+    "reason_for_narrower",
+    "sources_of",
+]
+
+QDQ = ("QuantizeLinear", "DequantizeLinear")
+"""The operators that carry scales in a model."""
 
 _FLOATS = ("fp32", "fp16", "bf16", "fp8")
 _INTEGERS = ("int32", "int64", "bool", "uint8")
@@ -34,7 +51,7 @@ class Facts:
     scales: frozenset[str] = frozenset()  # tensors whose INT8 scale the log names; empty: not known
     operators: dict[str, str] = field(default_factory=dict)  # ONNX node -> op
     edges: dict[str, tuple[str, ...]] = field(default_factory=dict)  # ONNX node -> its activation tensors
-    outputs: frozenset[str] = frozenset()  # the network's
+    outputs: dict[str, str] = field(default_factory=dict)  # a tensor that is, or becomes, a network output -> its name
     origin: dict[str, str] = field(default_factory=dict)  # a reformatted tensor -> the tensor that it copies
 
     def named(self, codes: Iterable[str]) -> frozenset[str]:
@@ -58,6 +75,44 @@ def sources_of(engine: EngineInfo) -> dict[str, str]:
             at = copied[at]
         found[name] = at
     return found
+
+
+def gather(
+    engine: EngineInfo, options: BuildOptions | None, report: BuildReport | None, model: OnnxModel | None
+) -> Facts:
+    """What an engine, its build and its model say that a reason may rest on."""
+    operators: dict[str, str] = {}
+    edges: dict[str, tuple[str, ...]] = {}
+    if model is not None:
+        activations = set(model.tensors)
+        for node in model.nodes:
+            operators[node.name] = node.op
+            edges[node.name] = tuple(name for name in (*node.inputs, *node.outputs) if name in activations)
+    origin = sources_of(engine)
+    outputs = [binding.name for binding in engine.bindings if binding.mode == "output"]
+    return Facts(
+        options,
+        report.messages if report else (),
+        frozenset(entry.name for entry in report.scales if entry.scale) if report else frozenset(),
+        operators,
+        edges,
+        {tensor: name for name in outputs for tensor in (name, origin.get(name, name))},
+        origin,
+    )
+
+
+def fed_by_dq(model: OnnxModel | None) -> frozenset[str]:
+    """The nodes all of whose activations come out of a DequantizeLinear: what Q/DQ asks to run quantized."""
+    if model is None or not model.has_qdq:
+        return frozenset()
+    dequantized = {name for node in model.nodes if node.op == "DequantizeLinear" for name in node.outputs}
+    made = set(model.tensors)
+    found = set()
+    for node in model.nodes:
+        read = [name for name in node.inputs if name in made]
+        if node.op not in QDQ and read and all(name in dequantized for name in read):
+            found.add(node.name)
+    return frozenset(found)
 
 
 def computed_in(layer: EngineLayer) -> str | None:
@@ -85,8 +140,14 @@ def computed_in(layer: EngineLayer) -> str | None:
 
 
 def _tensors(layer: EngineLayer, facts: Facts) -> list[str]:
-    own = [facts.origin.get(tensor.name, tensor.name) for tensor in (*layer.inputs, *layer.outputs)]
-    return list(dict.fromkeys([*own, *(name for node in layer.onnx_nodes for name in facts.edges.get(node, ()))]))
+    """The tensors at the layer's own edges, by the names that they had before any reformat."""
+    return list(dict.fromkeys(facts.origin.get(t.name, t.name) for t in (*layer.inputs, *layer.outputs)))
+
+
+def _at_edges_of_nodes(layer: EngineLayer, facts: Facts) -> list[str]:
+    """The tensors that the layer's ONNX nodes read or write, without those between two of them (fused away)."""
+    count = Counter(name for node in layer.onnx_nodes for name in facts.edges.get(node, ()))
+    return [name for name, times in count.items() if times == 1]
 
 
 def _listed(names: list[str]) -> str:
@@ -121,24 +182,30 @@ def reason_for_narrower(layer: EngineLayer, computed: str | None, allowed: str, 
         return Reason("integers", "works on integers, such as shapes and indices", "measured")
     if computed is None:
         return Reason("unknown", "its inputs differ in type and its weights are not listed", "inferred")
-    if allowed == "int8":
-        missing = facts.named(["missing-scale", "tensor-zero"])
-        if without := [name for name in tensors if name in missing]:
-            return Reason("no-scale", f"no scale for tensor {_listed(without)}: TensorRT's log says so", "measured")
+    missing = facts.named(["missing-scale", "tensor-zero"])
+    if allowed == "int8" and (without := [name for name in tensors if name in missing]):
+        return Reason("no-scale", f"no scale for tensor {_listed(without)}: TensorRT's log says so", "measured")
     if names & facts.named(_NO_KERNEL):
         return Reason("no-kernel", f"no {allowed} kernel for it: TensorRT's log says so", "measured")
     if allowed == "int8":
         softmax = any(facts.operators.get(node) == "Softmax" for node in layer.onnx_nodes)
         if softmax or "softmax" in (layer.kind or "").lower():
             return Reason("no-int8-kernel", _SOFTMAX, "documented")
+        known = _at_edges_of_nodes(layer, facts) or tensors
+        if without := [name for name in known if name in missing]:
+            return Reason("no-scale", f"perhaps because tensor {_listed(without)} has no scale", "inferred")
         if facts.scales:
-            known = [name for node in layer.onnx_nodes for name in facts.edges.get(node, ())] or tensors
-            if without := [name for name in known if name not in facts.scales and name not in facts.outputs]:
-                return Reason("no-scale", f"no scale for tensor {_listed(without)} in the log", "inferred")
+            unlisted = [name for name in tensors if name not in facts.scales and name not in facts.outputs]
+            if facts.edges:  # names that the engine made up itself have no scale of their own
+                unlisted = [name for name in unlisted if name in known]
+            if unlisted:
+                words = f"perhaps because tensor {_listed(unlisted)} has no scale: the log lists none"
+                return Reason("no-scale", words, "inferred")
     written = [facts.origin.get(tensor.name, tensor.name) for tensor in layer.outputs]
     if written and all(name in facts.outputs for name in written) and set(layer.output_dtypes) == {"fp32"}:
+        names_out = _listed([facts.outputs[name] for name in written])
         words = (
-            f"it writes the network output {_listed(written)}, fp32 unless --outputIOFormats says otherwise "
+            f"it writes the network output {names_out}, fp32 unless --outputIOFormats says otherwise "
             "(v8.6.1:samples/common/sampleOptions.cpp:2059); another type would need a reformat after it"
         )
         return Reason("network-output", words, "inferred")
