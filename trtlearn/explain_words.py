@@ -82,6 +82,9 @@ REMOVED = {
 }
 
 
+MIGRATION = "https://docs.nvidia.com/deeplearning/tensorrt/11.0.0/api/migration/tensorrt-10x-to-11x-trtexec.html"
+
+
 def why_removed(options: tuple[str, ...], command: str) -> tuple[str, ...]:
     """What to do instead of the options that 11.0 removed."""
     advice = [f"instead of {option}: {REMOVED[option]}" for option in options if option in REMOVED]
@@ -91,7 +94,7 @@ def why_removed(options: tuple[str, ...], command: str) -> tuple[str, ...]:
             f'`trtlearn migrate "{quoted}" MODEL.onnx --cache FILE -o OUT.onnx` writes the Q/DQ model with the same '
             "scales; then `trtexec --onnx=OUT.onnx`, with no precision option"
         )
-    return tuple(advice)
+    return (*advice, f"NVIDIA's own account of what went: {MIGRATION}")
 
 
 def dtype_words(formats: str, direction: str, typed: bool, sets_fp32: bool, int8: bool) -> str:
