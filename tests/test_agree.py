@@ -23,7 +23,7 @@ def own_cache(kind: str, batch: int = 8, **settings) -> c.CalibrationCache:
     for values in activations(MODEL, [IMAGES[i : i + batch] for i in range(0, len(IMAGES), batch)]):
         for name, array in values.items():
             observers.setdefault(name, make_observer(kind, **settings)).observe(array)
-    ties = predict_ties(MODEL)
+    ties = predict_ties(MODEL, kind)
     return c.new_cache({name: observers[ties.source_of(name)].result().scale for name in observers}, kind)
 
 

@@ -38,6 +38,15 @@ def test_the_curve_equals_the_rule_bin_by_bin(seed, kept):
             assert search.kl[i - 128] == pytest.approx(divergence(p, q), abs=1e-9)
 
 
+def test_a_threshold_whose_last_bin_is_empty_is_never_chosen_while_there_is_a_tail():
+    counts = np.where(np.arange(BINS) % 7 == 3, 5, 0)
+    counts[0] = counts[1]
+    search = entropy_search(counts)
+    for i in range(128, 2045):
+        assert np.isinf(search.kl[i - 128]) == (counts[i - 1] == 0)
+    assert all(np.isfinite(search.kl[i - 128]) for i in range(2045, 2049))
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_groups_are_those_of_the_floor_rule(seed):
     """Q by a plain loop over bins, as the rule is written."""

@@ -16,7 +16,7 @@ from .errors import CacheError, DataError
 from .explanations import Evidence, explain_difference
 from .observers import Observer, Threshold, make_observer
 from .onnxfile import OnnxModel, describe, load_proto
-from .parts import Candidate, hidden_parts
+from .parts import Candidate, could_be, hidden_parts
 from .record import Record
 from .ties import TieReport, predict_ties
 
@@ -136,7 +136,7 @@ def agree(
     parts = hidden_parts(proto) if any(name not in facts.tensors for name in known.names) else ()
     observers, count = _observe(proto, arrays, size, known, kind, settings, parts)
     thresholds = {name: observer.result() for name, observer in observers.items()}
-    ties = predict_ties(facts)
+    ties = predict_ties(facts, kind)
     rows = _compare(known, thresholds, ties, parts, tolerance)
     return AgreeReport(kind, size, count, tolerance, tuple(rows), tuple(notes), thresholds)
 
@@ -259,10 +259,10 @@ def _compare(
         source = ties.source_of(line.name)
         ours = thresholds.get(source) or thresholds.get(line.name)
         onnx_tensor = source if source != line.name and ours is not None else None
-        if ours is None and hidden:
-            onnx_tensor = min(hidden, key=lambda name: abs(hidden[name].scale - line.scale))
-            ours = hidden[onnx_tensor]
-            if _difference(ours.scale, line.scale) > 1e-3:
+        if ours is None and (fitting := {name: t for name, t in hidden.items() if could_be(name, line.name)}):
+            onnx_tensor = min(fitting, key=lambda name: abs(fitting[name].scale - line.scale))
+            ours = fitting[onnx_tensor]
+            if len(fitting) > 1 and _difference(ours.scale, line.scale) > 1e-3:
                 ours = onnx_tensor = None
         difference = None if ours is None else _difference(ours.scale, line.scale)
         explanation = None

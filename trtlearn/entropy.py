@@ -64,14 +64,16 @@ def reference_and_candidate(counts: ArrayLike, kept: int) -> tuple[NDArray[np.fl
 
 
 def divergence(p: ArrayLike, q: ArrayLike) -> float:
-    """``KL(P||Q) = sum p log(p / q)`` of the two normalised, over the bins where both are above 0.
+    """``KL(P||Q) = sum p log(p / q)`` of the two normalised; infinite where a bin has a P above 0 and no Q.
 
-    >>> divergence([1, 1], [1, 1]), round(divergence([3, 1], [1, 1]), 6)
-    (0.0, 0.130812)
+    >>> divergence([1, 1], [1, 1]), round(divergence([3, 1], [1, 1]), 6), divergence([1, 1], [1, 0])
+    (0.0, 0.130812, inf)
     """
     a, b = np.asarray(p, np.float64), np.asarray(q, np.float64)
+    if not b.sum() > 0 or ((a > 0) & (b == 0)).any():
+        return float("inf")
     a, b = a / a.sum(), b / b.sum()
-    both = (a > 0) & (b > 0)
+    both = a > 0
     return float((a[both] * np.log(a[both] / b[both])).sum())
 
 
@@ -99,14 +101,10 @@ def _curve(h: NDArray[np.float64], levels: int) -> NDArray[np.float64]:
     # sum of p log p without and with the tail, which sits on the last kept bin
     own = x_log_x[kept] - _log_times(last) + _log_times(last + tail)
     cross = (group * means).sum(axis=1) + tail * means[:, -1]
-    # a last bin that is empty but for the tail has no Q: it is left out of the sum
-    orphan = (last == 0) & (tail > 0)
-    own = np.where(orphan, x_log_x[kept], own)
-    cross = np.where(orphan, cross - tail * means[:, -1], cross)
-    mass = np.where(orphan, inside, total)
     with np.errstate(divide="ignore", invalid="ignore"):
-        kl = (own - cross) / total + mass / total * (np.log(inside) - np.log(total))
-    return np.where(inside > 0, kl, np.inf)
+        kl = (own - cross) / total + np.log(inside) - np.log(total)
+    # a last bin that is empty but for the tail has a P and no Q: the divergence is infinite
+    return np.where((inside > 0) & ~((last == 0) & (tail > 0)), kl, np.inf)
 
 
 def entropy_search(counts: ArrayLike, levels: int = LEVELS) -> EntropySearch:

@@ -190,7 +190,7 @@ class LegacyObserver(_HistogramObserver):
         if h.width is None:
             return self._threshold(0.0, note="all values are 0")
         kept = _quantile_bin(h, self.quantile, zeros=True)
-        return self._threshold((kept + 0.5) * h.width, bins_kept=kept)
+        return self._threshold((kept + 1) * h.width, bins_kept=kept + 1)
 
 
 class PercentileObserver(_HistogramObserver):

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["Candidate", "hidden_parts"]
+__all__ = ["Candidate", "could_be", "hidden_parts"]
 
 Array = NDArray[Any]
 
@@ -38,6 +38,15 @@ class Candidate:
             return None
         product: Array = (tensors[self.source] @ self.weight).astype(np.float32)
         return product
+
+
+def could_be(part: str, line: str) -> bool:
+    """Whether the cache's line ``(Unnamed Layer* N) [Kind]_output`` can be this part: a product or a constant.
+
+    >>> could_be("product of fc", "(Unnamed Layer* 3) [Matrix Multiply]_output")
+    True
+    """
+    return part.startswith("product of ") == ("[Matrix Multiply]" in line)
 
 
 def hidden_parts(proto: onnx.ModelProto) -> tuple[Candidate, ...]:

@@ -9,12 +9,14 @@ from typing import Any
 from .onnxfile import OnnxModel, read_model
 from .record import Record
 
-__all__ = ["TIES", "Tie", "TieReport", "predict_ties"]
+__all__ = ["TIES", "UNTIED", "Tie", "TieReport", "predict_ties"]
 
 TIES = {
     "MaxPool": "the largest of some of its input's values is one of those values: the input's scale fits exactly",
 }
-"""ONNX operators whose output gets its input's scale, and why (measured: data/recordings/*/calibration)."""
+"""ONNX operators whose output gets its input's scale, and why (measured: data/recordings/)."""
+UNTIED = ("legacy",)
+"""Calibrators that give such outputs a scale of their own all the same (measured: data/recordings/)."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +50,10 @@ class TieReport(Record):
         return next((tie.source for tie in self.ties if tie.tensor == tensor), tensor)
 
 
-def predict_ties(model: OnnxModel | str | os.PathLike[str]) -> TieReport:
+def predict_ties(model: OnnxModel | str | os.PathLike[str], algorithm: str = "entropy2") -> TieReport:
     """The ties of a network: a tensor made by an operator in :data:`TIES` takes its first input's scale, and so on up.
+
+    ``algorithm``: entropy2, entropy, minmax or legacy; those in :data:`UNTIED` tie nothing.
 
     >>> from trtlearn.models import model_path
     >>> predict_ties(model_path("resnet")).tensors > 10
@@ -58,6 +62,8 @@ def predict_ties(model: OnnxModel | str | os.PathLike[str]) -> TieReport:
     known = model if isinstance(model, OnnxModel) else read_model(model)
     found: dict[str, Tie] = {}
     for node in known.nodes:
+        if algorithm in UNTIED:
+            break
         if node.op not in TIES or not node.inputs or not node.outputs or node.inputs[0] not in known.tensors:
             continue
         tensor, source = node.outputs[0], node.inputs[0]
