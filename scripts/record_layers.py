@@ -3,9 +3,11 @@
     python scripts/record_layers.py --out data/recordings/h200-8.6.0 [--models resnet,mobile] [--only WORD ...]
         [--timing-cache FOLDER] [--deadline SECONDS] [--tactic-sources none] [--ten 10] [--keep-plans FOLDER]
 
-Needs a GPU, and the int8-entropy2 recordings (their .cache) in the same folder. Writes studies/<model>-<study>.json,
-the tensors of engines with every tensor marked as arithmetic/<model>-marked-<variant>.npz, and the sizes of ten builds
-as arithmetic/<model>-plan-sizes.json.gz. A study that fails is recorded with its error, and the rest go on.
+Needs a GPU and the calibration caches of the recordings. Writes studies/<model>-<study>.json, the tensors of engines
+with every tensor marked as arithmetic/<model>-marked-<variant>.npz, and the sizes of ten builds as
+arithmetic/<model>-plan-sizes.json.gz. A study that fails is recorded with its error, and the rest go on. Each model
+has a process of its own, so latencies of the studies are not to be compared, and none is kept; a process that
+crashes is started again after the study that it crashed in.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from __future__ import annotations
 import argparse
 import gzip
 import io
+import subprocess
 import sys
 import tempfile
 import time
@@ -25,16 +28,19 @@ from typing import Any
 import numpy as np
 from onnx import numpy_helper
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
 from trtlearn.build import build_engine
 from trtlearn.cachefile import CalibrationCache, read_cache
 from trtlearn.errors import BuildError
 from trtlearn.experiment import engine_info, provenance, run_variant
 from trtlearn.models import MODELS, load_images, model_path
 from trtlearn.onnxfile import load_proto, read_model
-from trtlearn.paths import write_atomic
+from trtlearn.paths import data_dir, write_atomic
 from trtlearn.plansize import PlanBuild, PlanSizes, plan_contents
+from trtlearn.qdq import insert_qdq
 from trtlearn.recordings import Study, save_study
-from trtlearn.records import BuildOptions
+from trtlearn.records import BuildOptions, Experiment
 from trtlearn.runner import Runner
 from trtlearn.trt import live
 
@@ -52,7 +58,10 @@ class Plan:
     options: BuildOptions
     drop: tuple[str, ...] = ()  # tensors without a range
     factors: dict[str, float] = field(default_factory=dict)  # tensor -> what its range is multiplied with
+    borrowed: dict[str, str] = field(default_factory=dict)  # tensor -> the variant whose range it gets
+    base: str = "int8-minmax"  # the variant whose ranges all others get
     marked: str = ""  # keep all tensors of the engine under this name
+    placement: str = ""  # where the Q/DQ layers go, for a network that has them
 
 
 def plans(model: str) -> list[Plan]:
@@ -65,28 +74,53 @@ def plans(model: str) -> list[Plan]:
     last = shape.nodes[-1].name
     every_other = tuple(name for name in inner if "relu" in name)[::2]
     return [
-        Plan("cached", "The ranges of entropy calibration 2, set by hand: the engine to compare with", base),
         Plan(
             "marked",
             "Every tensor marked as an output: is it still the same engine?",
             replace(base, outputs_marked=inner),
             marked="int8",
         ),
-        Plan(
-            "marked-fp32",
-            "Every tensor marked as an output, in FP32",
-            BuildOptions(outputs_marked=inner),
-            marked="fp32",
-        ),
+        Plan("missing-one", f"No range for {tensor}, fallback to FP32", base, drop=(tensor,)),
+        Plan("missing-one-fp16", f"No range for {tensor}, fallback to FP16 allowed", both, drop=(tensor,)),
         Plan(
             "obey-fp32",
             f"Layer {layer} asked for in FP32, obey",
             replace(base, layer_precisions={layer: "fp32"}, precision_constraints="obey"),
         ),
         Plan(
+            "repaired-image",
+            "Entropy calibration 2's ranges, but the image's from min-max calibration",
+            base,
+            base="int8-entropy2",
+            borrowed={"image": "int8-minmax"},
+        ),
+        Plan(
             "prefer-fp32",
             f"Layer {layer} asked for in FP32, prefer",
             replace(base, layer_precisions={layer: "fp32"}, precision_constraints="prefer"),
+        ),
+        Plan("broken-small", f"The range of {tensor} 50 times too small", base, factors={tensor: 1 / 50}),
+        Plan(
+            "marked-fp32",
+            "Every tensor marked as an output, in FP32",
+            BuildOptions(outputs_marked=inner),
+            marked="fp32",
+        ),
+        Plan("missing-half", "No range for every other activation, fallback to FP32", base, drop=every_other),
+        Plan("missing-half-fp16", "No range for every other activation, FP16 allowed", both, drop=every_other),
+        Plan(
+            "obey-int8-last",
+            f"The last layer, {last}, asked for in INT8, obey",
+            replace(base, layer_precisions={last: "int8"}, precision_constraints="obey"),
+        ),
+        Plan(
+            "qdq-conv-outputs",
+            "Q/DQ layers between each convolution and its activation, too",
+            BuildOptions(int8=True, ranges="qdq"),
+            placement="conv-outputs",
+        ),
+        Plan(
+            "qdq", "Q/DQ layers where TensorRT fuses them", BuildOptions(int8=True, ranges="qdq"), placement="tensorrt"
         ),
         Plan(
             "obey-fp32-output",
@@ -98,35 +132,48 @@ def plans(model: str) -> list[Plan]:
                 precision_constraints="obey",
             ),
         ),
-        Plan(
-            "obey-int8-last",
-            f"The last layer, {last}, asked for in INT8, obey",
-            replace(base, layer_precisions={last: "int8"}, precision_constraints="obey"),
-        ),
-        Plan("missing-one", f"No range for {tensor}, fallback to FP32", base, drop=(tensor,)),
-        Plan("missing-one-fp16", f"No range for {tensor}, fallback to FP16 allowed", both, drop=(tensor,)),
-        Plan("missing-half", "No range for every other activation, fallback to FP32", base, drop=every_other),
-        Plan("missing-half-fp16", "No range for every other activation, FP16 allowed", both, drop=every_other),
         Plan("missing-input", "No range for the network input", base, drop=("image",)),
-        Plan("broken-small", f"The range of {tensor} 50 times too small", base, factors={tensor: 1 / 50}),
         Plan("broken-large", f"The range of {tensor} 50 times too large", base, factors={tensor: 50.0}),
         Plan(
             "obey-fp16",
             f"Layer {layer} asked for in FP16 with FP16 allowed, obey",
             replace(both, layer_precisions={layer: "fp16"}, precision_constraints="obey"),
         ),
+        Plan("cached", "The ranges of min-max calibration, set by hand", base),
         Plan("cached-fp16", "The same ranges with FP16 allowed", both),
     ]
 
 
-def make(model: str, plan: Plan, folder: Path, cache: CalibrationCache, timing: Path, runs: int) -> str:
+def cache_of(folder: Path, model: str, variant: str) -> CalibrationCache:
+    """The calibration cache of a variant: of this folder's recordings, or of those that came with the course."""
+    name = f"{model}/{variant}.cache"
+    found = [folder / name, *sorted((data_dir() / "recordings").glob(f"*/{name}"))]
+    return read_cache(next((path for path in found if path.is_file()), found[0]))
+
+
+def ranges_of(plan: Plan, model: str, folder: Path) -> dict[str, float]:
+    """The ranges of a study, as its plan says."""
+    amax = {item.name: item.amax for item in cache_of(folder, model, plan.base).scales if item.amax > 0}
+    for tensor, variant in plan.borrowed.items():
+        amax[tensor] = next(i.amax for i in cache_of(folder, model, variant).scales if i.name == tensor)
+    scaled = {name: value * plan.factors.get(name, 1.0) for name, value in amax.items()}
+    return {name: value for name, value in scaled.items() if name not in plan.drop}
+
+
+def make(model: str, plan: Plan, folder: Path, timing: Path, runs: int) -> str:
     """Build, run and write one study; one line that says what came out."""
-    amax = {item.name: item.amax * plan.factors.get(item.name, 1.0) for item in cache.scales if item.amax > 0}
-    ranges = {name: value for name, value in amax.items() if name not in plan.drop} if plan.options.int8 else None
+    ranges = ranges_of(plan, model, folder) if plan.options.ranges == "user" else None
     held: list[bytes] = []
     options = plan.options
     question = plan.question
+    onnx_file = None
     try:
+        if plan.placement:
+            proto = load_proto(model_path(model))
+            known = set(read_model(model_path(model)).tensors)
+            scales = {e.name: float(e.scale) for e in cache_of(folder, model, plan.base).scales if e.name in known}
+            onnx_file = timing.with_name(f"{model}-{plan.placement}.onnx")
+            write_atomic(onnx_file, insert_qdq(proto, scales, plan.placement)[0].SerializeToString())
         experiment = run_variant(
             model,
             options,
@@ -137,8 +184,10 @@ def make(model: str, plan: Plan, folder: Path, cache: CalibrationCache, timing: 
             runs=runs,
             warmup=min(50, runs),
             recorded=True,
+            onnx_file=onnx_file,
             keep=lambda built: held.append(built.plan),
         )
+        experiment = replace(experiment, timing=None)  # another process was building meanwhile
         study = Study(
             f"{model}-{plan.name}",
             model,
@@ -148,7 +197,8 @@ def make(model: str, plan: Plan, folder: Path, cache: CalibrationCache, timing: 
             messages=experiment.build.messages,
             experiment=experiment,
         )
-        said = experiment.engine.summary()
+        right = experiment.predictions
+        said = f"{right.summary() if right else 'not run'}, {experiment.engine.summary()}"
     except BuildError as error:
         origin = provenance(model, options.tactic_sources, recorded=True)
         study = Study(f"{model}-{plan.name}", model, question, origin, options, str(error), error.messages)
@@ -163,6 +213,22 @@ def make(model: str, plan: Plan, folder: Path, cache: CalibrationCache, timing: 
         np.savez_compressed(packed, image=images[:KEPT_IMAGES], **few)
         write_atomic(folder / "arithmetic" / f"{model}-marked-{plan.marked}.npz", packed.getvalue())
     return said
+
+
+def transformer(folder: Path, sources: tuple[str, ...] | None) -> str:
+    """A small transformer (random weights) with placeholder ranges: what of it runs in INT8?"""
+    from zoo import build as zoo
+
+    options = BuildOptions(int8=True, ranges="placeholder", tactic_sources=sources)
+    built = build_engine(zoo("transformer")[0], options)
+    origin = provenance(None, sources, recorded=True)
+    found = Experiment("transformer", "int8-placeholder", origin, built.report, engine_info(built.text), built.ranges)
+    question = "What of a transformer runs in INT8 with bare --int8?"
+    save_study(
+        folder,
+        Study("transformer-int8", "transformer", question, origin, options, None, built.report.messages, found),
+    )
+    return found.engine.summary()
 
 
 def sizes(model: str, folder: Path, options: BuildOptions, count: int, end: float, keep: Path | None) -> str:
@@ -198,40 +264,79 @@ def main() -> int:
     parser.add_argument("--ten-model", default="resnet")
     parser.add_argument("--ten-level", type=int, default=None, help="their optimization level")
     parser.add_argument("--keep-plans", type=Path, default=None)
-    parser.add_argument("--runs", type=int, default=200)
+    parser.add_argument("--runs", type=int, default=100)
+    parser.add_argument("--begun", type=Path, default=None, help=argparse.SUPPRESS)  # set for a model's own process
     arguments = parser.parse_args()
-    live()
-    start, failed = time.monotonic(), 0
-    sources: tuple[str, ...] | None = () if arguments.tactic_sources == "none" else None
     models = [model for model in arguments.models.split(",") if model in MODELS]
+    wants = arguments.only
+    start = time.monotonic()
+    with tempfile.TemporaryDirectory() as scratch:
+        if arguments.begun is not None:
+            del sys.argv[-6:]  # what the first process added: the recordings name the command that was typed
+            return _one_model(arguments, models, arguments.begun, start)
+        parts = [[model] for model in models] if wants is None or set(wants) - {"sizes"} else [models]
+        begun = [Path(scratch) / f"begun-{index}" for index in range(len(parts))]
+
+        def start_part(index: int) -> subprocess.Popen[bytes]:
+            rest = max(arguments.deadline - (time.monotonic() - start), 0)
+            command = [sys.executable, __file__, *sys.argv[1:], "--models", ",".join(parts[index])]
+            return subprocess.Popen([*command, "--begun", str(begun[index]), "--deadline", str(rest)])
+
+        running = {index: start_part(index) for index in range(len(parts))}
+        again = dict.fromkeys(running, 3)
+        worst = 0
+        while running:
+            for index, process in list(running.items()):
+                status = process.poll()
+                if status is None:
+                    continue
+                del running[index]
+                worst = max(worst, abs(status))
+                if status < 0 and again[index] and time.monotonic() - start < arguments.deadline:
+                    print(f"CRASHED ({status}): {begun[index].read_text().split() if begun[index].exists() else ''}")
+                    again[index] -= 1
+                    running[index] = start_part(index)
+            time.sleep(0.2)
+    return 1 if worst else 0
+
+
+def _one_model(arguments: argparse.Namespace, models: list[str], begun_file: Path, start: float) -> int:
+    """What one process does: all studies of ``models`` that were not begun yet."""
+    live()
+    failed = 0
+    sources: tuple[str, ...] | None = () if arguments.tactic_sources == "none" else None
     work: list[tuple[str, Callable[[], str]]] = []
     with tempfile.TemporaryDirectory() as scratch:
         timing = arguments.timing_cache or Path(scratch)
-        lists = {model: plans(model) for model in models}
-        for index in range(max(map(len, lists.values()), default=0)):
-            for model in models:
-                plan = lists[model][index]
-                plan = replace(plan, options=replace(plan.options, tactic_sources=sources))
+        for model in models:
+            for plan in plans(model):
+                plan = replace(plan, options=replace(plan.options, tactic_sources=sources))  # noqa: PLW2901
                 if arguments.only is None or plan.name in arguments.only:
 
                     def study(model: str = model, plan: Plan = plan) -> str:
-                        cache = read_cache(arguments.out / model / "int8-entropy2.cache")
-                        return make(model, plan, arguments.out, cache, timing / f"{model}.timing", arguments.runs)
+                        return make(model, plan, arguments.out, timing / f"{model}.timing", arguments.runs)
 
-                    work.append((f"{model} {plan.name}", study))
-        if arguments.ten and (arguments.only is None or "sizes" in arguments.only):
+                    work.append((f"{model}-{plan.name}", study))
+            if model == "resnet" and (arguments.only is None or "transformer" in arguments.only):
+                work.insert(min(7, len(work)), ("transformer-int8", lambda: transformer(arguments.out, sources)))
+        if arguments.ten and arguments.ten_model in models and (arguments.only is None or "sizes" in arguments.only):
             end = start + arguments.deadline
             ten, name = arguments.ten, arguments.ten_model
             again = BuildOptions(
                 int8=True, ranges="placeholder", tactic_sources=sources, optimization_level=arguments.ten_level
             )
-            work.append((f"{name} sizes", lambda: sizes(name, arguments.out, again, ten, end, arguments.keep_plans)))
+            work.append((f"{name}-sizes", lambda: sizes(name, arguments.out, again, ten, end, arguments.keep_plans)))
+        done = begun_file.read_text().split() if begun_file.exists() else []
         for label, job in work:
             begun = time.monotonic()
+            if label in done:
+                continue
             if begun - start > arguments.deadline:
                 print(f"not started: {label}", flush=True)
                 failed += 1
                 continue
+            with begun_file.open("a") as file:
+                file.write(f"{label}\n")
             try:
                 print(f"{label}: {job()} ({time.monotonic() - begun:.1f} s)", flush=True)
             except Exception:

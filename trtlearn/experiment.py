@@ -54,22 +54,30 @@ def provenance(
     )
 
 
-def predict(runner: Runner, images: npt.NDArray[np.float32], labels: npt.NDArray[np.int64], batch: int) -> Predictions:
+def predict(
+    runner: Runner,
+    images: npt.NDArray[np.float32],
+    labels: npt.NDArray[np.int64],
+    batch: int,
+    output: str | None = None,
+) -> Predictions:
     """Classify all images, ``batch`` at a time: a last batch that is not full is filled up, and the rest ignored.
 
     Args:
-        images: float32 [N, C, H, W]; labels: int [N].
+        images: float32 [N, C, H, W]; labels: int [N]. output: the logits, where the engine has further outputs
+            (default: its first).
     """
     if len(images) != len(labels) or not len(images):
         raise DataError(f"{len(images)} images and {len(labels)} labels, expected as many of each, at least one")
     if len(runner.inputs) != 1 or not runner.outputs:
         raise DataError(f"the engine has {len(runner.inputs)} inputs, expected one", "run it with Runner.run")
     name = next(iter(runner.inputs))
+    logits_name = output if output in runner.outputs else runner.outputs[0]
     classes: list[int] = []
     for at in range(0, len(images), batch):
         part = images[at : at + batch]
         full = np.concatenate([part, np.repeat(part[-1:], batch - len(part), axis=0)]) if len(part) < batch else part
-        logits = runner.run({name: full})[runner.outputs[0]]
+        logits = runner.run({name: full})[logits_name]
         classes += [int(index) for index in logits.reshape(batch, -1).argmax(axis=1)[: len(part)]]
     correct = int(np.count_nonzero(np.array(classes) == labels))
     return Predictions(tuple(classes), correct, len(classes))
@@ -156,7 +164,7 @@ def run_variant(
         keep(built)
     images, labels = load_images("test")
     with Runner(built.plan) as runner:
-        predictions = predict(runner, images, labels, options.batch)
+        predictions = predict(runner, images, labels, options.batch, card.output_name)
         timing = _time(runner, images, options.batch, runs, warmup)
     return Experiment(
         model=card.name,
