@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import typing
 from collections.abc import Iterable, Sequence
 
@@ -96,10 +97,10 @@ def engine_diff(
         if row.status not in STATUS_LINES:
             continue
         x, y = joined.setdefault(row.status, ([], []))
-        for left in row.first:
-            for right in row.second:
-                x += [0, 1, None]
-                y += [left, right, None]
+        paired = zip(row.first, row.second, strict=True) if row.status != "fused differently" else None
+        for left, right in paired or itertools.product(row.first, row.second):
+            x += [0, 1, None]
+            y += [left, right, None]
         if row.changes:
             middle.append(((row.first[0] + row.second[0]) / 2, "<br>".join(row.changes)))
     for status, (x, y) in joined.items():
@@ -153,8 +154,10 @@ def fusion(
     left: list[tuple[float, str, str | None, str]] = []
     for at, row in enumerate(found.nodes):
         held = list(dict.fromkeys(place for name in row.engine_layers for place in places[name]))
-        types = dict.fromkeys(_dtype(engine.layers[place]) for place in held)
-        dtype = next(iter(types)) if len(types) == 1 else None
+        types = {computed_in(engine.layers[place]) for place in held} - {None}
+        if not types:
+            types = {_dtype(engine.layers[place]) for place in held}
+        dtype = types.pop() if len(types) == 1 else None
         where = short(", ".join(row.engine_layers), 90) or "no engine layer names it"
         left.append(
             (at, row.node if held else f"{row.node}: in no layer", dtype, f"<b>{short(row.node, 90)}</b><br>{where}")
