@@ -12,6 +12,7 @@ from .errors import TrtlearnError
 from .panels import badge, guarded, ipywidgets, say, table
 from .record import show
 from .records import Experiment, Step
+from .variants import ALGORITHMS, LABELS, VARIANTS, trtexec_command
 
 __all__ = ["MODES", "explainer_widget"]
 
@@ -19,7 +20,10 @@ MODES: dict[str, tuple[str, str]] = {
     "not-int8": ("No INT8 is asked for.", DTYPE_COLORS["fp32"]),
     "placeholder-ranges": ("INT8 with invented ranges: every tensor gets ±4 or ±2, whatever its data.", WARN),
     "random-calibration": ("INT8 calibrated on random noise instead of images.", WARN),
-    "cached-scales": ("INT8 with the scales of a calibration cache.", DTYPE_COLORS["int8"]),
+    "cached-scales": (
+        "INT8 with the scales of a calibration cache: as good as whatever made the cache.",
+        DTYPE_COLORS["int8"],
+    ),
     "explicit-qdq": ("INT8 where the model's own Q/DQ nodes say so.", DTYPE_COLORS["int8"]),
     "rejected": ("This version of trtexec refuses the command.", DTYPE_COLORS["unknown"]),
 }
@@ -73,9 +77,7 @@ def explainer_widget(
 
 
 def _examples() -> dict[str, str]:
-    from .variants import LABELS, VARIANTS, trtexec_command
-
-    shown = ("fp32", "fp16", "int8-placeholder", "int8-random", "int8-entropy2", "int8-fp16")
+    shown = ("fp32", "fp16", "int8-placeholder", "int8-random", "int8-entropy2", "int8-minmax", "int8-fp16")
     return {LABELS[name]: trtexec_command(name, "resnet") for name in shown if name in VARIANTS}
 
 
@@ -104,7 +106,9 @@ def answer_html(command: str, version: str, cache_exists: bool, bench: Any = Non
         bench = None
     color, sentence = MODES[said.mode][1], MODES[said.mode][0]
     parts = [f'<p style="font-size:1.15em">{badge(said.mode, color)} {html.escape(sentence)}</p>']
-    parts.append(measured_html(bench, variant_of(said)))
+    known = variant_of(said)
+    any_cache = said.mode == "cached-scales" and not said.fp16 and str(known) not in (said.cache or "")
+    parts.append(measured_html(bench, tuple(f"int8-{name}" for name in ALGORITHMS) if any_cache else (known,)))
     parts.append(table(said.details()))
     steps = "".join(f"<li>{step_html(step)}</li>" for step in said.steps)
     parts.append(
@@ -122,23 +126,25 @@ def step_html(step: Step) -> str:
     return f"{html.escape(step.text)}, because {html.escape(step.condition)}{link}"
 
 
-def measured_html(bench: Any, variant: str | None) -> str:
-    """What the variant measured beside FP32, as HTML; says so where nothing was measured."""
-    if bench is None or variant is None or variant not in bench.variants:
+def measured_html(bench: Any, variants: tuple[str | None, ...]) -> str:
+    """What the variants measured beside FP32, as HTML; says so where nothing was measured."""
+    found = [name for name in variants if bench is not None and name in bench.variants]
+    if not found:
         return f'<p style="color:{INK}">This course has no measurement of exactly this command.</p>'
     try:
-        here, base = bench.run(variant), bench.run("fp32")
+        runs = [bench.run(name) for name in (*found, *({"fp32"} - set(found)))]
     except TrtlearnError as problem:
         return f"<p>{html.escape(str(problem))}</p>"
-    rows = [(name, *facts_of(one)) for name, one in {variant: here, "fp32": base}.items()]
+    here = runs[0]
+    rows = [(LABELS.get(one.variant, one.variant), *facts_of(one)) for one in runs]
     head = ("build", "test images right", "median latency", "plan size", "engine layers with INT8 weights")
     ranges = here.ranges.tensors if here.ranges else here.build.scales
     title = f"Measured on {here.model}: {here.provenance.label()}"
-    found = f"<p><b>{html.escape(title)}</b></p>{table(rows, head)}"
-    if not ranges:
-        return found
+    shown = f"<p><b>{html.escape(title)}</b></p>{table(rows, head)}"
+    if not ranges or len(found) > 1:
+        return shown
     listing = table([(t.name, f"±{show(t.amax)}", t.scale, t.source) for t in ranges], RANGE_HEAD)
-    return f"{found}<details><summary>Its {len(ranges)} ranges, tensor by tensor</summary>{listing}</details>"
+    return f"{shown}<details><summary>Its {len(ranges)} ranges, tensor by tensor</summary>{listing}</details>"
 
 
 RANGE_HEAD = ("tensor", "range", "scale", "from")
