@@ -107,6 +107,7 @@ class LayerTrial(Record):
     int8_units: tuple[str, ...]
     accuracy: float
     sqnr_db: float | None  # of the logits against the FP32 engine's
+    int8_layers: int | None = None  # engine layers with INT8 weights
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,7 @@ class Sensitivity(Record):
     target: float
     alone: dict[str, LayerTrial]  # unit -> only it in INT8
     kept_out: dict[str, LayerTrial]  # unit -> all but it in INT8
-    greedy: MixedSearch
+    greedy: MixedSearch | None  # None where the recording was cut short
     random: tuple[MixedSearch, ...]
     provenance: Provenance
 
@@ -154,6 +155,7 @@ class Sensitivity(Record):
                 "kept out: SQNR dB": self.kept_out[unit].sqnr_db,
             }
             for unit in self.alone
+            if unit in self.kept_out
         ]
 
 
@@ -166,6 +168,8 @@ class DynamicTrial(Record):
     cache: str
     accuracy_at: dict[str, float]  # batch size at run time -> accuracy
     messages: tuple[str, ...] = ()
+    algorithm: str = "entropy2"
+    profile_named: bool = True  # a calibration profile was set; else TensorRT takes the usual shape of the first
 
 
 @dataclass(frozen=True)
@@ -182,7 +186,13 @@ class DynamicShapes(Record):
 
     def rows(self) -> list[dict[str, Any]]:
         return [
-            {"calibrated at batch": t.calibration_batch, "batches": t.batches, "accuracy at batch": str(t.accuracy_at)}
+            {
+                "calibrator": t.algorithm,
+                "calibrated at batch": t.calibration_batch,
+                "calibration profile": "set" if t.profile_named else "not set",
+                "batches": t.batches,
+                **{f"accuracy % at batch {size}": 100 * share for size, share in t.accuracy_at.items()},
+            }
             for t in self.trials
         ]
 
