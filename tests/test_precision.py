@@ -191,6 +191,10 @@ def test_the_engine_alone_leaves_the_request_unknown():
     assert "not known" in rows["conv"].reason
     assert rows["conv2"].code == "faster-in-fp32"  # other layers show that INT8 was allowed
     assert "unknown" in str(rows)
+    mixed = precision_report(read_engine(FIXTURES / "v11_qdq.json"))
+    assert mixed["head"].computed_in == "fp8"
+    assert mixed["head"].code == "fused"  # never called narrower than a request that nobody knows
+    assert "not known" in mixed["head"].reason
 
 
 def test_names_only_engines_admit_that_they_say_nothing():

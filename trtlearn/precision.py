@@ -74,6 +74,8 @@ def _verdict(layer: EngineLayer, asked: str | None, alone: bool, allowed: str | 
             "as-requested" if asked else "request-unknown", words + _writes(layer, computed, facts), "measured"
         )
     if computed in _NARROW and wanted in _NARROW and _NARROW.index(computed) < _NARROW.index(wanted):
+        if asked is None:
+            return Reason("request-unknown", "what was requested is not known", "measured")
         if alone:
             return Reason("wish-not-met", f"{wanted} was asked for, TensorRT chose {computed}", "measured")
         return Reason("narrower", f"runs in {computed}, narrower than what was requested", "measured")

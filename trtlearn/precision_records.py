@@ -60,7 +60,7 @@ class PrecisionReport(Record):
                 "runs in": "none" if row.code in IDLE else row.computed_in,
                 "in": row.input_dtypes,
                 "out": row.output_dtypes,
-                "weights": row.weight_dtype or "none",
+                "weights": row.weight_dtype or "none listed",
                 "engine layer": row.name if row.is_layer else row.engine_layers,
                 "why": row.reason,
                 "evidence": row.evidence,
