@@ -42,9 +42,9 @@ def test_a_threshold_whose_last_bin_is_empty_is_never_chosen_while_there_is_a_ta
     counts = np.where(np.arange(BINS) % 7 == 3, 5, 0)
     counts[0] = counts[1]
     search = entropy_search(counts)
-    for i in range(128, 2045):
+    for i in range(128, BINS + 1):
         assert np.isinf(search.kl[i - 128]) == (counts[i - 1] == 0)
-    assert all(np.isfinite(search.kl[i - 128]) for i in range(2045, 2049))
+    assert counts[search.chosen - 1] > 0
 
 
 @pytest.mark.parametrize("seed", range(8))

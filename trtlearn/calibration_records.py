@@ -1,0 +1,328 @@
+"""Records of what TensorRT's calibrators did on the GPU: see calibration_recordings.py for how to get them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from .record import Record
+from .records import Message
+
+__all__ = [
+    "Agreement",
+    "AgreementTable",
+    "Crafted",
+    "CraftedScale",
+    "Disagreement",
+    "FeedingRates",
+    "FeedingRun",
+    "ImagesNeeded",
+    "ImagesPoint",
+    "LegacyGrid",
+    "LegacyPoint",
+    "OddCache",
+    "OddCaches",
+    "Order",
+    "Shuffles",
+    "TiedOperator",
+    "TiedOperators",
+]
+
+
+@dataclass(frozen=True)
+class Disagreement(Record):
+    """One tensor whose scale ours and TensorRT's do not share, and why."""
+
+    tensor: str
+    ours: float | None
+    tensorrt: float
+    relative_difference: float | None
+    explanation: str
+
+
+@dataclass(frozen=True)
+class Agreement(Record):
+    """One network under one calibrator: of ``tensors`` cached scales ``agreeing`` equal ours to 1e-6."""
+
+    network: str
+    kind: str  # what kind of network it is, in words
+    algorithm: str
+    batch: int
+    batches: int
+    tensors: int
+    agreeing: int
+    others: tuple[Disagreement, ...] = ()
+
+
+@dataclass(frozen=True)
+class AgreementTable(Record):
+    """Every network under every calibrator."""
+
+    networks: tuple[Agreement, ...]
+
+    @property
+    def tensors(self) -> int:
+        """All cached scales compared."""
+        return sum(row.tensors for row in self.networks)
+
+    @property
+    def agreeing(self) -> int:
+        """Those equal to ours within 1e-6."""
+        return sum(row.agreeing for row in self.networks)
+
+    def summary(self) -> str:
+        share = 100 * self.agreeing / self.tensors if self.tensors else 0.0
+        return f"{self.agreeing:,} of {self.tensors:,} scales ({share:.2f} %) equal TensorRT's to 1e-6"
+
+    def rows(self) -> list[dict[str, Any]]:
+        table: dict[str, dict[str, Any]] = {}
+        for row in self.networks:
+            line = table.setdefault(row.network, {"network": row.network, "kind": row.kind})
+            line[row.algorithm] = f"{row.agreeing} of {row.tensors}"
+        return list(table.values())
+
+
+@dataclass(frozen=True)
+class ImagesPoint(Record):
+    """Calibration with the first ``images`` images: every tensor's scale, and the INT8 engine's accuracy if known."""
+
+    algorithm: str
+    images: int
+    batch: int
+    scales: dict[str, float]
+    correct: int | None = None
+    tested: int | None = None
+
+
+@dataclass(frozen=True)
+class ImagesNeeded(Record):
+    """Scales as the number of calibration images grows."""
+
+    model: str
+    points: tuple[ImagesPoint, ...]
+
+    def curve(self, tensor: str, algorithm: str = "entropy2") -> tuple[tuple[int, float], ...]:
+        """(images, scale) of one tensor."""
+        chosen = [p for p in self.points if p.algorithm == algorithm and tensor in p.scales]
+        return tuple(sorted((p.images, p.scales[tensor]) for p in chosen))
+
+    def accuracy(self, algorithm: str = "entropy2") -> tuple[tuple[int, float], ...]:
+        """(images, share of test images right) where an engine was built and run."""
+        chosen = [p for p in self.points if p.algorithm == algorithm and p.correct is not None and p.tested]
+        return tuple(sorted((p.images, (p.correct or 0) / (p.tested or 1)) for p in chosen))
+
+    def summary(self) -> str:
+        return f"{self.model}: scales after {', '.join(str(n) for n in sorted({p.images for p in self.points}))} images"
+
+    def rows(self) -> list[dict[str, Any]]:
+        return [
+            {"calibrator": p.algorithm, "images": p.images, "batch": p.batch, "tensors": len(p.scales)}
+            | {"right": p.correct, "of": p.tested}
+            for p in self.points
+        ]
+
+
+@dataclass(frozen=True)
+class Order(Record):
+    """The scales that one order (``seed``; None: as the images come) and one batch size give."""
+
+    seed: int | None
+    batch: int
+    scales: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Shuffles(Record):
+    """The same images in several orders and batch sizes, under the entropy calibrator."""
+
+    model: str
+    images: int
+    orders: tuple[Order, ...]
+
+    def spread(self, tensor: str) -> tuple[float, float]:
+        """Least and largest scale of one tensor over the shuffled orders."""
+        scales = [order.scales[tensor] for order in self.orders if order.seed is not None]
+        return min(scales), max(scales)
+
+    def summary(self) -> str:
+        return f"{self.model}: {self.images} images in {len(self.orders)} orders and batch sizes"
+
+    def rows(self) -> list[dict[str, Any]]:
+        names = [name for name in self.orders[0].scales if not name.startswith("(")] if self.orders else []
+        return [{"order": o.seed, "batch": o.batch, **{n: o.scales.get(n) for n in names[:8]}} for o in self.orders]
+
+
+@dataclass(frozen=True)
+class OddCache(Record):
+    """A cache changed by hand, given back to TensorRT.
+
+    ``batches_asked``: how many batches TensorRT took (0: it used the cache). ``scales``: tensor -> scale as the log
+    printed it (six digits); ``written``: the cache that TensorRT then handed over, if it did.
+    """
+
+    name: str
+    change: str
+    batches_asked: int
+    built: bool | None
+    messages: tuple[Message, ...]
+    scales: dict[str, float]
+    written: str | None = None
+    error: str | None = None
+
+    @property
+    def used(self) -> bool:
+        """Whether TensorRT took the cache and asked for no data."""
+        return self.batches_asked == 0
+
+
+@dataclass(frozen=True)
+class OddCaches(Record):
+    """Every changed cache and what came of it."""
+
+    caches: tuple[OddCache, ...]
+
+    def __getitem__(self, name: str) -> OddCache:
+        return next(cache for cache in self.caches if cache.name == name)
+
+    def summary(self) -> str:
+        used = sum(cache.used for cache in self.caches)
+        return f"{len(self.caches)} changed caches: {used} used as they are, {len(self.caches) - used} calibrated anew"
+
+    def rows(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "cache": c.name,
+                "change": c.change,
+                "used": c.used,
+                "batches asked": c.batches_asked,
+                "messages": "; ".join(f"{m.count} x {m.code or m.text[:60]}" for m in c.messages),
+            }
+            for c in self.caches
+        ]
+
+
+@dataclass(frozen=True)
+class FeedingRun(Record):
+    """One calibration: seconds from the first get_batch to the end of the last, and those spent inside it."""
+
+    who: str
+    batches: int
+    whole_s: float
+    inside_s: float
+
+
+@dataclass(frozen=True)
+class FeedingRates(Record):
+    """Our calibrator and Polygraphy's on the same network and data, run in turns on one machine."""
+
+    model: str
+    batch: int
+    runs: tuple[FeedingRun, ...]
+
+    def rate(self, who: str) -> float:
+        """Batches a second, the median of its runs."""
+        return median(run.batches / run.whole_s for run in self.runs if run.who == who)
+
+    @property
+    def ratio(self) -> float:
+        """Our rate over Polygraphy's."""
+        return self.rate("trtlearn") / self.rate("polygraphy")
+
+    def summary(self) -> str:
+        return f"feeding {self.model}: {self.ratio:.2f} times Polygraphy's rate ({self.rate('trtlearn'):.0f} batches/s)"
+
+    def rows(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "who": r.who,
+                "batches": r.batches,
+                "batches/s": r.batches / r.whole_s,
+                "in get_batch ms": 1e3 * r.inside_s,
+            }
+            for r in self.runs
+        ]
+
+
+@dataclass(frozen=True)
+class CraftedScale(Record):
+    """A tensor made on purpose (``group`` and ``name`` in scripts/crafted.py): TensorRT's scale and ours."""
+
+    group: str
+    name: str
+    algorithm: str
+    tensorrt: float
+    ours: float | None
+    explanation: str | None = None
+
+
+@dataclass(frozen=True)
+class Crafted(Record):
+    """All tensors made on purpose."""
+
+    tensors: tuple[CraftedScale, ...]
+
+    def agreeing(self, tolerance: float = 1e-6) -> int:
+        """How many of ours equal TensorRT's."""
+        return sum(t.ours is not None and abs(t.ours - t.tensorrt) <= tolerance * t.tensorrt for t in self.tensors)
+
+    def summary(self) -> str:
+        return f"{self.agreeing()} of {len(self.tensors)} made-up tensors have TensorRT's scale"
+
+    def rows(self) -> list[dict[str, Any]]:
+        return [t.to_dict() for t in self.tensors]
+
+
+@dataclass(frozen=True)
+class LegacyPoint(Record):
+    """The legacy calibrator's amax of one tensor for one quantile and cut-off."""
+
+    tensor: str
+    quantile: float
+    cutoff: float
+    tensorrt: float
+    ours: float | None
+
+
+@dataclass(frozen=True)
+class LegacyGrid(Record):
+    """amax over a grid of quantiles and cut-offs."""
+
+    points: tuple[LegacyPoint, ...]
+
+    def summary(self) -> str:
+        settings = {(p.quantile, p.cutoff) for p in self.points}
+        return f"{len(self.points)} legacy thresholds: {len(settings)} settings"
+
+    def rows(self) -> list[dict[str, Any]]:
+        return [p.to_dict() for p in self.points]
+
+
+@dataclass(frozen=True)
+class TiedOperator(Record):
+    """Whether an operator's output got exactly its input's scale, in a network made for this question.
+
+    ``place``: middle (between two layers) or input (right after the network's input). ``cached``: whether the cache
+    has a line for the output at all.
+    """
+
+    operator: str
+    place: str
+    algorithm: str
+    cached: bool
+    tied: bool | None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class TiedOperators(Record):
+    """Every operator tried."""
+
+    operators: tuple[TiedOperator, ...]
+
+    def summary(self) -> str:
+        names = sorted({o.operator for o in self.operators if o.tied})
+        return f"{len({o.operator for o in self.operators})} operators tried; share a scale: {', '.join(names)}"
+
+    def rows(self) -> list[dict[str, Any]]:
+        return [o.to_dict() for o in self.operators]
