@@ -48,8 +48,8 @@ class _Builder:
         return self.op("Relu", [self.op("Add", [y, x], f"{name}_add")], f"{name}_relu3")
 
 
-def big_network(batch: int, seed: int = 0) -> bytes:
-    """The network as ONNX bytes (about 102 MB) for a fixed batch; the same bytes for the same seed."""
+def big_network(batch: int | str = "batch", seed: int = 0) -> bytes:
+    """The network as ONNX bytes (about 102 MB), of a named batch size or a fixed one; the same for the same seed."""
     make = _Builder(seed)
     x = make.op("Relu", [make.conv("image", "stem", (3, 64), 7, 2)], "stem_relu")
     x = make.op("MaxPool", [x], "stem_pool", kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])

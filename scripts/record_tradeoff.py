@@ -313,10 +313,9 @@ class Study:
     def big(self) -> None:
         """ResNet-50's size, random weights: speed, size and memory only."""
         level, jobs = self.options.big_level, []  # batch 8 first: the stage may be cut short
+        path = self.scratch / "big.onnx"
+        path.write_bytes(big_network())
         for batch in BIG_BATCHES:
-            path = self.scratch / f"big-{batch}.onnx"
-            if not path.is_file():
-                path.write_bytes(big_network(batch))
             for name in ("fp32", "tf32", "fp16", "int8-placeholder", "int8-fp16"):
                 base = dataclasses.replace(VARIANTS[name], ranges="placeholder" if "int8" in name else "none")
                 changes = {"batch": batch}
