@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .activations import activations, feeds, load_arrays
+from .agree_batch import TOLERANCE, find_batch_size, relative_difference
 from .cachefile import CalibrationCache, read_cache
 from .errors import CacheError, DataError
 from .explanations import Evidence, explain_difference
@@ -23,12 +24,6 @@ from .ties import TieReport, predict_ties
 __all__ = ["TOLERANCE", "AgreeReport", "TensorAgreement", "agree"]
 
 Array = NDArray[Any]
-TOLERANCE = 1e-6
-"""Relative difference up to which two scales count as equal: a few last bits of float32."""
-PROBES = 10
-"""How many tensors, and batch sizes, are looked at closer where the inputs alone do not tell the batch size."""
-BATCHES = (8, 1, 16, 32, 4, 2, 64, 128, 10, 100)
-"""Batch sizes tried first where neither the model nor the caller says which TensorRT was given."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +127,7 @@ def agree(
     if kind == "legacy" and known.quantile is not None and known.cutoff is not None:
         settings |= {"quantile": known.quantile, "cutoff": known.cutoff}
     notes: list[str] = []
-    size = batch if batch is not None else _batch_size(facts, proto, arrays, known, kind, settings, notes)
+    size = batch if batch is not None else find_batch_size(facts, proto, arrays, known, kind, settings, notes)
     parts = hidden_parts(proto) if any(name not in facts.tensors for name in known.names) else ()
     observers, count = _observe(proto, arrays, size, known, kind, settings, parts)
     thresholds = {name: observer.result() for name, observer in observers.items()}
@@ -150,70 +145,6 @@ def _arrays(data: str | os.PathLike[str] | Array | Mapping[str, Array], facts: O
             raise DataError(f"one array for a model with inputs {names}", "give a dict or a .npz file by input name")
         return {names[0]: data}
     return load_arrays(data, names)
-
-
-def _batch_size(
-    facts: OnnxModel,
-    proto: Any,
-    arrays: Mapping[str, Array],
-    cache: CalibrationCache,
-    kind: str,
-    settings: Mapping[str, Any],
-    notes: list[str],
-) -> int:
-    """The batch size that the model fixes, or the one that reproduces the cache's scales best."""
-    rows: int = min((len(array) for array in arrays.values() if array.ndim), default=0)
-    fixed = {int(value.shape[0]) for value in facts.inputs if value.shape and isinstance(value.shape[0], int)}
-    if len(fixed) == 1 and 1 <= (only := fixed.pop()) <= rows:
-        return only
-    if not rows:
-        raise DataError("the data have no rows", "give arrays [N, ...], N the number of samples")
-    sizes: list[int] = [b for b in dict.fromkeys((*BATCHES, rows, *range(1, rows + 1))) if 1 <= b <= rows]
-    sizes = [b for b in sizes if rows % b == 0] + [b for b in BATCHES if b <= rows and rows % b]
-    inputs = [name for name in arrays if name in cache and cache[name].scale > 0 and arrays[name].dtype == np.float32]
-    if kind == "minmax" or not inputs:
-        return sizes[0]
-    fits = [
-        b
-        for b in sizes
-        if all(_difference(_whole(arrays[n], b, kind, settings), cache[n].scale) <= TOLERANCE for n in inputs)
-    ]
-    if not fits:
-        notes.append(f"no batch size reproduces the network inputs' cached scales: {sizes[0]} assumed (--batch)")
-        return sizes[0]
-    known = [name for name in facts.tensors if name in cache]
-    probes = known[:: max(1, len(known) // PROBES)]
-    scores = {b: _score(proto, arrays, b, probes, cache, kind, settings) for b in fits[:PROBES]} if fits[1:] else {}
-    size = max(scores, key=lambda b: scores[b]) if scores else fits[0]
-    notes.append(f"batch size {size}, found: it reproduces the cached scales of the network's inputs")
-    return size
-
-
-def _score(
-    proto: Any,
-    arrays: Mapping[str, Array],
-    size: int,
-    names: list[str],
-    cache: CalibrationCache,
-    kind: str,
-    settings: Mapping[str, Any],
-) -> int:
-    """How many of ``names`` get their cached scale with this batch size."""
-    observers = {name: make_observer(kind, **settings) for name in names}
-    for tensors in activations(proto, feeds(arrays, size), names):
-        for name, values in tensors.items():
-            if values.dtype == np.float32 and values.size:
-                observers[name].observe(values)
-    return sum(
-        _difference(observer.result().scale, cache[name].scale) <= TOLERANCE for name, observer in observers.items()
-    )
-
-
-def _whole(array: Array, size: int, kind: str, settings: Mapping[str, Any]) -> float:
-    observer = make_observer(kind, **settings)
-    for part in feeds({"x": array}, size):
-        observer.observe(part["x"])
-    return observer.result().scale
 
 
 def _observe(
@@ -262,9 +193,9 @@ def _compare(
         if ours is None and (fitting := {name: t for name, t in hidden.items() if could_be(name, line.name)}):
             onnx_tensor = min(fitting, key=lambda name: abs(fitting[name].scale - line.scale))
             ours = fitting[onnx_tensor]
-            if len(fitting) > 1 and _difference(ours.scale, line.scale) > 1e-3:
+            if len(fitting) > 1 and relative_difference(ours.scale, line.scale) > 1e-3:
                 ours = onnx_tensor = None
-        difference = None if ours is None else _difference(ours.scale, line.scale)
+        difference = None if ours is None else relative_difference(ours.scale, line.scale)
         explanation = None
         if difference is None or difference > tolerance:
             evidence = Evidence(line, ours, thresholds, cache, ties)
@@ -275,7 +206,3 @@ def _compare(
             )
         )
     return rows
-
-
-def _difference(ours: float, theirs: float) -> float:
-    return abs(ours - theirs) / theirs if theirs else (0.0 if ours == 0 else 1.0)

@@ -8,16 +8,14 @@ import re
 import struct
 import warnings
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from .cacherecord import ALGORITHMS, KINDS, CacheEntry, CalibrationCache, make_header, version_text
 from .errors import CacheError, DataError
 from .paths import read_bytes, write_atomic
 from .quant import scale_from_amax
-from .record import Record
 
 __all__ = [
     "ALGORITHMS",
@@ -33,107 +31,9 @@ __all__ = [
     "write_cache",
 ]
 
-ALGORITHMS = {
-    "entropy2": "EntropyCalibration2",
-    "minmax": "MinMaxCalibration",
-    "entropy": "EntropyCalibration",
-    "legacy": "LegacyCalibration",
-}
-"""trtlearn's word for a calibrator -> the header's word (the legacy calibrator's header is three numbers instead)."""
-
-_KINDS = {word: kind for kind, word in ALGORITHMS.items()}
 _HEADER = re.compile(r"TRT-([0-9]{1,9})-([A-Za-z][A-Za-z0-9_]*)")
 _LEGACY = re.compile(r"([0-9]{1,9}) ([0-9a-fA-F]{1,16}) ([0-9a-fA-F]{1,16})")
 _HEX = re.compile(r"[0-9a-fA-F]{1,8}")
-
-
-@dataclass(frozen=True)
-class CacheEntry(Record):
-    """One line of the cache: a tensor's INT8 scale, the range ``amax = scale * 127``, and the hex as written."""
-
-    name: str
-    scale: float  # a float32
-    amax: float  # a float32
-    hex: str  # big-endian bits of the scale, without leading zeros when TensorRT wrote it
-
-
-@dataclass(frozen=True)
-class CalibrationCache(Record):
-    """A calibration cache: a header, then one activation scale a line, no weights.
-
-    ``algorithm`` is the header's word (None where unknown to trtlearn), ``kind`` trtlearn's. ``tensorrt_version`` is
-    None for the legacy calibrator, whose header holds a cut-off and a quantile instead.
-    """
-
-    header: str
-    algorithm: str | None
-    tensorrt_version: str | None
-    scales: tuple[CacheEntry, ...]
-    cutoff: float | None = None
-    quantile: float | None = None
-
-    @property
-    def kind(self) -> str | None:
-        """entropy2, entropy, minmax, legacy, or None."""
-        return _KINDS.get(self.algorithm or "")
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The tensors' names in the file's order."""
-        return tuple(item.name for item in self.scales)
-
-    def __contains__(self, name: object) -> bool:
-        return any(item.name == name for item in self.scales)
-
-    def __getitem__(self, name: str) -> CacheEntry:
-        for item in self.scales:
-            if item.name == name:
-                return item
-        raise CacheError(f"no tensor {name!r} in the cache", "see .names for the tensors it holds")
-
-    def as_dict(self) -> dict[str, float]:
-        """Tensor name -> scale."""
-        return {item.name: item.scale for item in self.scales}
-
-    def summary(self) -> str:
-        version = f", TensorRT {self.tensorrt_version}" if self.tensorrt_version else ""
-        return f"calibration cache: {self.algorithm or 'unknown algorithm'}{version}, {len(self.scales)} tensors"
-
-    def rows(self) -> list[dict[str, Any]]:
-        return [{"tensor": e.name, "hex": e.hex, "scale": e.scale, "amax": e.amax} for e in self.scales]
-
-
-def version_text(number: int) -> str:
-    """The version that a header's number stands for: four digits up to 9.x, six from 10.0 on.
-
-    Source: NV_TENSORRT_VERSION in include/NvInferVersion.h (v8.6.1: 1000 * major + 100 * minor + patch; v10.0.0:
-    10000 * major + 100 * minor + patch).
-
-    >>> version_text(8600), version_text(8205), version_text(101600)
-    ('8.6.0', '8.2.5', '10.16.0')
-    """
-    unit = 10000 if number >= 10000 else 1000
-    return f"{number // unit}.{number % unit // 100}.{number % 100}"
-
-
-def make_header(
-    kind: str = "entropy2", tensorrt: str = "8.6.0", *, cutoff: float = 1.0, quantile: float = 0.999
-) -> str:
-    """The first line of a cache; ``cutoff`` and ``quantile`` matter for the legacy calibrator only.
-
-    >>> make_header("minmax"), make_header("legacy")
-    ('TRT-8600-MinMaxCalibration', '0 3ff0000000000000 3feff7ced916872b')
-    """
-    if kind not in ALGORITHMS:
-        raise CacheError(f"no calibrator is called {kind!r}", f"use one of {', '.join(ALGORITHMS)}")
-    if kind == "legacy":
-        return " ".join(["0", *(f"{int.from_bytes(struct.pack('>d', x), 'big'):x}" for x in (cutoff, quantile))])
-    match = re.fullmatch(r"(\d{1,3})\.(\d{1,2})(?:\.(\d{1,2}))?.*", tensorrt)
-    if not match:
-        raise CacheError(f"{tensorrt!r} is no TensorRT version", "write it as 8.6.0")
-    major, minor, patch = (int(part or 0) for part in match.groups())
-    number = major * 10000 + minor * 100 + patch if major >= 10 else major * 1000 + minor * 100 + patch
-    return f"TRT-{number}-{ALGORITHMS[kind]}"
 
 
 def _name_problem(name: str) -> str | None:
@@ -199,9 +99,9 @@ def amax_entries(ranges: Mapping[str, float]) -> tuple[CacheEntry, ...]:
 def _header(line: str, where: str) -> tuple[str | None, str | None, float | None, float | None]:
     if match := _HEADER.fullmatch(line):
         word = match[2]
-        if word not in _KINDS:
+        if word not in KINDS:
             warnings.warn(f"{where}line 1: trtlearn does not know the algorithm {word!r}", stacklevel=4)
-        return (word if word in _KINDS else None), version_text(int(match[1])), None, None
+        return (word if word in KINDS else None), version_text(int(match[1])), None, None
     if match := _LEGACY.fullmatch(line):
         cutoff, quantile = (struct.unpack(">d", int(match[i], 16).to_bytes(8, "big"))[0] for i in (2, 3))
         if all(math.isfinite(x) and 0 <= x <= 1 for x in (cutoff, quantile)):

@@ -73,7 +73,7 @@ def _load(kind: type[R], name: str) -> R:
 
 
 def cache_path(network: str, algorithm: str) -> Path:
-    """TensorRT's own cache of a network of the zoo: residual, mobile, inception, transformer, conv1d, recurrent, ocr."""
+    """TensorRT's own cache of one of the networks in scripts/zoo.py: residual, mobile, inception, transformer …"""
     path = folder() / "caches" / f"{network}-{algorithm}.cache"
     if not path.is_file():
         raise RecordingError(f"no recorded cache of {network!r} by {algorithm!r}", AGAIN)

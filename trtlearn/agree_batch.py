@@ -1,0 +1,97 @@
+"""Which batch size a calibration had: the model's own, or the one that reproduces the cache's scales."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .activations import activations, feeds
+from .cachefile import CalibrationCache
+from .errors import DataError
+from .observers import make_observer
+from .onnxfile import OnnxModel
+
+__all__ = ["TOLERANCE", "find_batch_size", "relative_difference"]
+
+Array = NDArray[Any]
+TOLERANCE = 1e-6
+"""Relative difference up to which two scales count as equal: a few last bits of float32."""
+PROBES = 10
+"""How many tensors, and batch sizes, are looked at closer where the inputs alone do not tell the batch size."""
+BATCHES = (8, 1, 16, 32, 4, 2, 64, 128, 10, 100)
+"""Batch sizes tried first where neither the model nor the caller says which TensorRT was given."""
+
+
+def relative_difference(ours: float, theirs: float) -> float:
+    """|ours - theirs| / theirs; 0 where both are 0, 1 where only theirs is.
+
+    >>> relative_difference(0.75, 0.5)
+    0.5
+    """
+    return abs(ours - theirs) / theirs if theirs else (0.0 if ours == 0 else 1.0)
+
+
+def find_batch_size(
+    facts: OnnxModel,
+    proto: Any,
+    arrays: Mapping[str, Array],
+    cache: CalibrationCache,
+    kind: str,
+    settings: Mapping[str, Any],
+    notes: list[str],
+) -> int:
+    """The batch size that the model fixes, or the one that reproduces the cache's scales best."""
+    rows: int = min((len(array) for array in arrays.values() if array.ndim), default=0)
+    fixed = {int(value.shape[0]) for value in facts.inputs if value.shape and isinstance(value.shape[0], int)}
+    if len(fixed) == 1 and 1 <= (only := fixed.pop()) <= rows:
+        return only
+    if not rows:
+        raise DataError("the data have no rows", "give arrays [N, ...], N the number of samples")
+    sizes: list[int] = [b for b in dict.fromkeys((*BATCHES, rows, *range(1, rows + 1))) if 1 <= b <= rows]
+    sizes = [b for b in sizes if rows % b == 0] + [b for b in BATCHES if b <= rows and rows % b]
+    inputs = [name for name in arrays if name in cache and cache[name].scale > 0 and arrays[name].dtype == np.float32]
+    if kind == "minmax" or not inputs:
+        return sizes[0]
+    fits = [
+        b
+        for b in sizes
+        if all(relative_difference(_whole(arrays[n], b, kind, settings), cache[n].scale) <= TOLERANCE for n in inputs)
+    ]
+    if not fits:
+        notes.append(f"no batch size reproduces the network inputs' cached scales: {sizes[0]} assumed (--batch)")
+        return sizes[0]
+    known = [name for name in facts.tensors if name in cache]
+    probes = known[:: max(1, len(known) // PROBES)]
+    scores = {b: _score(proto, arrays, b, probes, cache, kind, settings) for b in fits[:PROBES]} if fits[1:] else {}
+    size = max(scores, key=lambda b: scores[b]) if scores else fits[0]
+    notes.append(f"batch size {size}, found: it reproduces the cached scales of the network's inputs")
+    return size
+
+
+def _score(
+    proto: Any,
+    arrays: Mapping[str, Array],
+    size: int,
+    names: list[str],
+    cache: CalibrationCache,
+    kind: str,
+    settings: Mapping[str, Any],
+) -> int:
+    """How many of ``names`` get their cached scale with this batch size."""
+    observers = {name: make_observer(kind, **settings) for name in names}
+    for tensors in activations(proto, feeds(arrays, size), names):
+        for name, values in tensors.items():
+            if values.dtype == np.float32 and values.size:
+                observers[name].observe(values)
+    scales = {name: observer.result().scale for name, observer in observers.items()}
+    return sum(relative_difference(scale, cache[name].scale) <= TOLERANCE for name, scale in scales.items())
+
+
+def _whole(array: Array, size: int, kind: str, settings: Mapping[str, Any]) -> float:
+    observer = make_observer(kind, **settings)
+    for part in feeds({"x": array}, size):
+        observer.observe(part["x"])
+    return observer.result().scale

@@ -1,0 +1,127 @@
+"""Calibration caches in other forms: a JSON of ranges, ONNX Runtime's calibration table, scales for ONNX Q/DQ."""
+
+from __future__ import annotations
+
+import json
+import math
+
+from .cachefile import CalibrationCache, amax_entries, make_header, new_cache, parse_cache
+from .errors import CacheError
+
+__all__ = [
+    "from_ort_table",
+    "from_ranges_json",
+    "to_ort_flatbuffers",
+    "to_ort_table",
+    "to_qdq_scales",
+    "to_ranges_json",
+]
+
+
+def to_ranges_json(cache: CalibrationCache) -> str:
+    """The cache as JSON: ``{"header": ..., "ranges": {tensor: amax}, "hex": {tensor: bits of the scale}}``.
+
+    ``amax = scale * 127`` in float32 is for reading and editing; ``hex`` keeps the way back exact.
+    """
+    ranges = {item.name: item.amax for item in cache.scales}
+    if bad := [name for name, amax in ranges.items() if not math.isfinite(amax)]:
+        raise CacheError(f"the range of {bad[0]!r} overflows float32", "its scale is too large to mean anything")
+    return json.dumps(
+        {"header": cache.header, "ranges": ranges, "hex": {item.name: item.hex for item in cache.scales}}, indent=2
+    )
+
+
+def from_ranges_json(text: str, *, kind: str = "entropy2", tensorrt: str = "8.6.0") -> CalibrationCache:
+    """The cache of :func:`to_ranges_json`'s text, or of a plain ``{tensor: amax}`` object.
+
+    A range edited by hand wins over the hex beside it: ``scale = amax / 127``.
+
+    >>> from_ranges_json('{"image": 127.0}')["image"].scale
+    1.0
+    """
+    try:
+        data = json.loads(text)
+    except ValueError as problem:
+        raise CacheError(f"not JSON: {problem}", "write {tensor: amax}") from None
+    whole = isinstance(data, dict) and isinstance(data.get("ranges"), dict)
+    ranges = data["ranges"] if whole else data
+    if not isinstance(ranges, dict) or any(
+        isinstance(v, bool) or not isinstance(v, (int, float)) for v in ranges.values()
+    ):
+        raise CacheError("expected a JSON object of tensor names and ranges (numbers)", "write {tensor: amax}")
+    given = data.get("hex") if whole else None
+    exact = given if isinstance(given, dict) else {}
+    items = []
+    for item in amax_entries(ranges):
+        line = (
+            parse_cache(f"{make_header()}\n{item.name}: {exact[item.name]}\n").scales[0] if item.name in exact else None
+        )
+        items.append(line if line and line.amax == float(ranges[item.name]) else item)
+    header = data.get("header") if whole else None
+    return new_cache(items, kind, tensorrt, header=header if isinstance(header, str) else None)
+
+
+def to_ort_table(cache: CalibrationCache) -> str:
+    """ONNX Runtime's text calibration table (``calibration.cache``): ``tensor amax`` a line, sorted by name.
+
+    Source: onnxruntime 1.32 quantization/quant_utils.py, write_calibration_table (which writes the same amax to
+    calibration.flatbuffers, the file that its TensorRT provider reads: see :func:`to_ort_flatbuffers`).
+
+    >>> print(to_ort_table(new_cache({"image": 1.0})), end="")
+    image 127.0
+    """
+    return "".join(f"{item.name} {item.amax!r}\n" for item in sorted(cache.scales, key=lambda item: item.name))
+
+
+def from_ort_table(text: str, *, kind: str = "entropy2", tensorrt: str = "8.6.0") -> CalibrationCache:
+    """The cache of ONNX Runtime's text calibration table: ``scale = amax / 127``."""
+    ranges: dict[str, float] = {}
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        name, _, value = line.rpartition(" ")
+        try:
+            amax = float(value)
+        except ValueError:
+            raise CacheError(f"line {number}: {line!r:.80} is not 'tensor amax'", "give calibration.cache") from None
+        if name in ranges:
+            raise CacheError(f"line {number}: the tensor {name!r} was already given", "keep one of the two lines")
+        ranges[name] = amax
+    return new_cache(amax_entries(ranges), kind, tensorrt)
+
+
+def to_ort_flatbuffers(cache: CalibrationCache) -> bytes:
+    """ONNX Runtime's ``calibration.flatbuffers``, for its TensorRT provider's ``trt_int8_calibration_table_name``.
+
+    Needs onnxruntime, which brings flatbuffers and the table's schema.
+    """
+    import flatbuffers  # type: ignore[import-untyped]
+    from onnxruntime.quantization.CalTableFlatBuffers import KeyValue, TrtTable
+
+    builder = flatbuffers.Builder(1024)
+    pairs = []
+    for item in sorted(cache.scales, key=lambda item: item.name):
+        key, value = builder.CreateString(item.name), builder.CreateString(repr(item.amax))
+        KeyValue.KeyValueStart(builder)
+        KeyValue.KeyValueAddKey(builder, key)
+        KeyValue.KeyValueAddValue(builder, value)
+        pairs.append(KeyValue.KeyValueEnd(builder))
+    TrtTable.TrtTableStartDictVector(builder, len(pairs))
+    for pair in pairs:
+        builder.PrependUOffsetTRelative(pair)
+    rows = builder.EndVector()
+    TrtTable.TrtTableStart(builder)
+    TrtTable.TrtTableAddDict(builder, rows)
+    builder.Finish(TrtTable.TrtTableEnd(builder))
+    return bytes(builder.Output())
+
+
+def to_qdq_scales(cache: CalibrationCache) -> dict[str, tuple[float, int]]:
+    """Tensor -> (scale, zero point 0), as ONNX QuantizeLinear and DequantizeLinear take them (int8, symmetric).
+
+    A scale of 0 is left out: QuantizeLinear would divide by it.
+
+    >>> to_qdq_scales(new_cache({"x": 0.5, "zeros": 0.0}))
+    {'x': (0.5, 0)}
+    """
+    return {item.name: (item.scale, 0) for item in cache.scales if item.scale > 0}
