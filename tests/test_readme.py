@@ -10,6 +10,9 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
+from readme_picture import SHOWN, words
+
+from trtlearn.replay import open_bench
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "README.md").read_text()
@@ -82,6 +85,12 @@ def test_links_resolve(page: str) -> None:
         assert target.exists(), link
         if anchor and target.suffix == ".md":
             assert anchor in anchors(target.read_text()), link
+
+
+def test_picture_s_words_tell_the_recordings() -> None:
+    bench = open_bench("mobile", mode="recorded")
+    told = words([bench.run(name) for name in SHOWN])
+    assert f"![{told}](docs/tradeoff.png)" in TEXT, "run scripts/readme_picture.py"
 
 
 def test_notebooks_are_all_listed() -> None:
