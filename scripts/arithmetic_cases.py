@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -199,6 +200,56 @@ def _image_case(name: str, question: str, x: Array, amax: float) -> Case:
     return Case(name, question, model, {"x": amax, "y": amax}, {"x": x}, True)
 
 
+def _near_ties(rng: np.random.Generator) -> Iterator[Case]:
+    """Weights within three last bits of a tie, read back through layers with INT8 outputs and what is fused into them.
+
+    One-hot inputs; the output's step is the smallest channel's, so each code up to 127 · smallest / its channel's tells
+    its weight's code.
+    """
+    ties = (np.arange(-127, 127) + 0.5).astype(np.float32)
+    for name, kernel, residual, act, group in (
+        ("near_conv", 1, False, None, 1),
+        ("near_relu", 1, False, "Relu", 1),
+        ("near_add", 1, True, None, 1),
+        ("near_add_relu", 1, True, "Relu", 1),
+        ("near_add_relu_3x3", 3, True, "Relu", 1),
+        ("near_depthwise", 3, False, None, 64),
+    ):
+        cin = 64 if group > 1 else 256 if kernel == 1 else 32
+        count = 64
+        w: Array = np.zeros((count, cin // group * kernel * kernel), np.float32)
+        amax = np.concatenate([[1.0], rng.uniform(1, 1.5, count - 1)]).astype(np.float32)
+        for channel in range(count):
+            near = (rng.permutation(ties)[: w.shape[1] - 1] * (amax[channel] / np.float32(127))).astype(np.float32)
+            bits = near.view(np.int32) + rng.integers(-3, 4, near.size).astype(np.int32)
+            w[channel, 0] = amax[channel]
+            w[channel, 1 : 1 + near.size] = bits.view(np.float32)
+        w = w.reshape(count, cin // group, kernel, kernel)
+        if kernel == 1:
+            x: Array = np.zeros((1, cin, cin), np.int8)
+            x[0, np.arange(cin), np.arange(cin)] = 127
+            x = x.reshape(1, cin, 16, 16)
+        else:
+            taps = cin // group * kernel * kernel
+            x = np.zeros((taps, cin, kernel, kernel), np.int8)
+            for tap in range(taps):
+                spot = np.unravel_index(tap, (cin // group, kernel, kernel))
+                x[(tap, slice(None) if group > 1 else spot[0], *spot[1:])] = 127
+        inputs = {"x": x}
+        nodes = [helper.make_node("Conv", ["x", "w"], ["conv"], "conv", group=group)]
+        names = ["conv"]
+        if residual:
+            inputs["r"] = np.zeros((x.shape[0], count, *(n - kernel + 1 for n in x.shape[2:])), np.int8)
+            nodes.append(helper.make_node("Add", ["conv", "r"], ["add"], "add"))
+            names.append("add")
+        if act:
+            nodes.append(helper.make_node(act, [names[-1]], ["relu"], "relu"))
+            names.append("relu")
+        ranges = {"x": 127 * 2.0**-5, "r": 2.3} | dict.fromkeys(names, 127 * 2.0**-5)
+        ranges = {key: value for key, value in ranges.items() if key in (*inputs, *names)}
+        yield _case(name, "is a weight near a tie rounded the same in this layer?", nodes, {"w": w}, inputs, ranges)
+
+
 def _images(rng: np.random.Generator) -> Iterator[Case]:
     grid = (np.arange(-320, 320) * np.float32(0.5)).astype(np.float32).reshape(1, 1, 20, 32)
     yield _image_case("image_ties", "a float input on exact ties and out of range: even, and [-128, 127]?", grid, 127.0)
@@ -316,7 +367,9 @@ def _convolutions(rng: np.random.Generator) -> Iterator[Case]:
     yield make("conv_deep", "sums beyond 2^24", channels=(512, 16), kernel=3, size=5, int8_output=False)
 
 
+@cache
 def cases() -> list[Case]:
     """All cases, the most telling first."""
     rng = np.random.default_rng(20261123)
-    return [*_convolutions(rng), *_readbacks(rng), *_images(rng), *_products(rng), *_deconvs(rng), *_pools(rng)]
+    groups = [_convolutions(rng), _readbacks(rng), _images(rng), _products(rng), _deconvs(rng), _pools(rng)]
+    return [case for group in (*groups, _near_ties(rng)) for case in group]

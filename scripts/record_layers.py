@@ -47,6 +47,8 @@ from trtlearn.trt import live
 FOCUS = {"resnet": ("b1_conv1", "b1_relu1"), "mobile": ("m2_dw", "m2_relu6b")}
 """The layer that the studies of precision and of broken scales are about, and the tensor that leaves it."""
 KEPT_IMAGES = 2
+NEAR = ("near_add_relu_3x3", "near_add_relu", "near_conv", "near_relu", "near_add", "near_depthwise")
+"""Cases of arithmetic_cases.py that need no study of their own."""
 
 
 @dataclass(frozen=True)
@@ -215,6 +217,13 @@ def make(model: str, plan: Plan, folder: Path, timing: Path, runs: int) -> str:
     return said
 
 
+def weights_near(case: str, folder: Path) -> str:
+    """One case of arithmetic_cases.py that scripts/arithmetic.py records too."""
+    from arithmetic import record
+
+    return record(case, str(folder / "arithmetic"))
+
+
 def transformer(folder: Path, sources: tuple[str, ...] | None) -> str:
     """A small transformer (random weights) with placeholder ranges: what of it runs in INT8?"""
     from zoo import build as zoo
@@ -317,6 +326,8 @@ def _one_model(arguments: argparse.Namespace, models: list[str], begun_file: Pat
                         return make(model, plan, arguments.out, timing / f"{model}.timing", arguments.runs)
 
                     work.append((f"{model}-{plan.name}", study))
+            if model == "mobile" and (arguments.only is None or "near" in arguments.only):
+                work += [(case, lambda case=case: weights_near(case, arguments.out)) for case in NEAR]  # type: ignore[misc]
             if model == "resnet" and (arguments.only is None or "transformer" in arguments.only):
                 work.insert(min(7, len(work)), ("transformer-int8", lambda: transformer(arguments.out, sources)))
         if arguments.ten and arguments.ten_model in models and (arguments.only is None or "sizes" in arguments.only):
