@@ -327,7 +327,7 @@ def _one_model(arguments: argparse.Namespace, models: list[str], begun_file: Pat
 
                     work.append((f"{model}-{plan.name}", study))
             if model == "mobile" and (arguments.only is None or "near" in arguments.only):
-                work += [(case, lambda case=case: weights_near(case, arguments.out)) for case in NEAR]  # type: ignore[misc]
+                work[1:1] = [(case, lambda case=case: weights_near(case, arguments.out)) for case in NEAR]  # type: ignore[misc]
             if model == "resnet" and (arguments.only is None or "transformer" in arguments.only):
                 work.insert(min(7, len(work)), ("transformer-int8", lambda: transformer(arguments.out, sources)))
         if arguments.ten and arguments.ten_model in models and (arguments.only is None or "sizes" in arguments.only):
