@@ -192,6 +192,23 @@ def _agree(values: dict[str, str], tag: str) -> None:
         raise _Stop("Building a TensorRT engine requires --useRuntime=full.", "options")
 
 
+def _dla(values: dict[str, str], tag: str) -> None:
+    """The rules of a DLA engine that stands alone: its own formats at both ends, and no fallback to the GPU."""
+    core = re.match(r"\s*\+?\d", values.get("--useDLACore", ""), re.A)
+    if "--buildDLAStandalone" not in values and not ("--safe" in values and core):
+        return
+    first = {"8.4": ("chw", "chw4"), "8.5": ("dla_linear", "chw4")}.get(tag[:3], ("dla_linear",))
+    for way in ("input", "output"):
+        own = {*first, *(("chw4", "dla_hwc4") if way == "input" and first == ("dla_linear",) else ())}
+        taken = {f"{kind}:{one}" for kind, last in (("int8", "chw32"), ("fp16", "chw16")) for one in {*own, last}}
+        taken |= {*own, "chw16", "chw32"} if not words(tag, "types") else set()
+        formats = _pieces(values.get(f"--{way}IOFormats", ""))
+        if not formats or not taken >= set(formats):
+            raise _Stop("I/O formats for safe DLA capability are restricted", "options")
+    if "--allowGPUFallback" in values:
+        raise _Stop("GPU fallback (--allowGPUFallback) not allowed for DLA standalone mode", "options")
+
+
 def _hints(arguments: tuple[str, ...], left: list[str], tag: str) -> tuple[str, ...]:
     known, hints = option_kinds(tag), []
     for name in dict.fromkeys(left):
@@ -209,7 +226,7 @@ def parse_trtexec(command: str, trt: str = "8.6") -> TrtexecCommand:
     """What trtexec's parser makes of ``command`` at version ``trt``.
 
     Numbers, data types, formats and the values of --precisionConstraints and --sparsity are checked as trtexec does;
-    the values of options that have no bearing on precision are taken as they are. Raises CommandError only where
+    the values of other options are taken as they are. Raises CommandError only where
     the text is no trtexec command line, or the version is unknown.
 
     >>> parse_trtexec("trtexec --onnx=m.onnx --int8 --calib").values
@@ -228,6 +245,7 @@ def parse_trtexec(command: str, trt: str = "8.6") -> TrtexecCommand:
     try:
         values, left = _take(arguments, tag)
         _agree(values, tag)
+        _dla(values, tag)
     except _Stop as stop:
         error, key = str(stop), stop.key
     if error is None and left:
