@@ -245,7 +245,7 @@ def _near_ties(rng: np.random.Generator) -> Iterator[Case]:
         if act:
             nodes.append(helper.make_node(act, [names[-1]], ["relu"], "relu"))
             names.append("relu")
-        ranges = {"x": 127 * 2.0**-5, "r": 2.3} | dict.fromkeys(names, 127 * 2.0**-5)
+        ranges = {"x": 3.1, "r": 2.3} | dict.fromkeys(names, 3.1)
         ranges = {key: value for key, value in ranges.items() if key in (*inputs, *names)}
         yield _case(name, "is a weight near a tie rounded the same in this layer?", nodes, {"w": w}, inputs, ranges)
 
