@@ -117,8 +117,9 @@ class Histogram:
         for start in range(0, values.size, CHUNK):
             part = values[start : start + CHUNK]
             scaled = part * inverse if inverse is not None else part / np.float64(width)
-            bins = np.minimum(scaled.astype(np.intp), BINS - 1)
-            self.counts += np.bincount(bins, minlength=BINS)
+            found = np.bincount(scaled.astype(np.intp), minlength=BINS)
+            self.counts += found[:BINS]
+            self.counts[BINS - 1] += found[BINS:].sum()  # the maximum itself
             nothing = part.size - int(np.count_nonzero(part))
             self.counts[0] -= nothing
             self.zeros += nothing
