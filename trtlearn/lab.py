@@ -40,7 +40,7 @@ def lab_command(folder: Path, *, browser: bool = True, port: int | None = None) 
     if not notebooks:
         raise TrtlearnError(f"no notebook in {folder}", "name another --dir")
     place = [f"--ServerApp.root_dir={folder}", f"--LabApp.default_url=/lab/tree/{notebooks[0].name}"]
-    command = [sys.executable, "-m", "jupyterlab", *place]
+    command = [sys.executable, "-m", "jupyterlab", "--log-level=WARN", *place]
     if not browser:
         command.append("--no-browser")
     if port is not None:
