@@ -96,4 +96,4 @@ def scale_groups(
     low, high = min((n.x for n in drawn.nodes), default=0), max((n.x for n in drawn.nodes), default=0)
     fig.update_xaxes(visible=False, range=[low - max(1.5, 0.5 * (high - low)), high + max(1.5, 0.5 * (high - low))])
     fig.update_yaxes(visible=False)
-    return footer(fig, source_label(source))
+    return footer(fig, "predicted from the ONNX graph" if source is None else source_label(source))
