@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
+from pathlib import PurePath
+
+from .commandline import split_command
 
 __all__ = ["REMOVED", "WORDS", "Words", "dtype_words", "why_removed"]
 
@@ -89,11 +93,13 @@ def why_removed(options: tuple[str, ...], command: str) -> tuple[str, ...]:
     """What to do instead of the options that 11.0 removed."""
     advice = [f"instead of {option}: {REMOVED[option]}" for option in options if option in REMOVED]
     if {"--int8", "--best", "--calib"} & set(options):
-        quoted = command.replace('"', "'")
-        advice.append(
-            f'`trtlearn migrate "{quoted}" MODEL.onnx --cache FILE -o OUT.onnx` writes the Q/DQ model with the same '
-            "scales; then `trtexec --onnx=OUT.onnx`, with no precision option"
-        )
+        given = dict(argument.partition("=")[::2] for argument in split_command(command))
+        model, cache = given.get("--onnx") or "MODEL.onnx", given.get("--calib") or "FILE"
+        written = f"{PurePath(model).stem}.qdq.onnx"
+        line = shlex.join(["trtlearn", "migrate", command, model, "--cache", cache, "-o", written])
+        advice.append(f"`{line}` writes the Q/DQ model with the cache's scales, and prints the new trtexec command")
+        if cache == "FILE":
+            advice.append("FILE is a calibration cache; no --calib is given, so the old ranges were invented ones")
     return (*advice, f"NVIDIA's own account of what went: {MIGRATION}")
 
 

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .errors import ModelError
+from .prepare import named
 from .quant import weight_scales
 from .record import Record
 
@@ -40,7 +41,10 @@ WEIGHTED = {"Conv": 0, "ConvTranspose": 1, "Gemm": 1, "MatMul": -1}
 
 AVERAGING = ("AveragePool", "GlobalAveragePool")
 
-MOVES = ("MaxPool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Identity", "Slice", "Dropout")
+MOVES = (
+    *("MaxPool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Identity", "Slice", "Dropout"),
+    *("Split", "DepthToSpace", "SpaceToDepth"),
+)
 """Operators that only pass values on: a tensor they make can use its input's scale."""
 
 
@@ -116,11 +120,21 @@ class Graph:
             return self.adds_inside(maker.input[0])
         return bool(maker.op_type == "Conv")
 
+    def branches(self, add: onnx.NodeProto) -> tuple[list[str], list[str]]:
+        """The activations that an Add adds, and of these the one (at most) whose convolution it fuses into."""
+        tensors = [tensor for tensor in add.input if tensor not in self.constants]
+        return tensors, [tensor for tensor in tensors if self.adds_inside(tensor)][-1:]
+
+    def fused_into(self, add: onnx.NodeProto) -> set[str]:
+        """The name of the convolution that an Add fuses into, if any."""
+        makers = [self.maker[tensor] for tensor in self.branches(add)[1]]
+        return {node_name(self.maker[m.input[0]] if m.op_type == "BatchNormalization" else m) for m in makers}
+
     def scale_of(self, tensor: str, scales: Mapping[str, float]) -> str | None:
         """The tensor whose scale ``tensor`` takes: itself, or the one whose values reach it unchanged."""
         while tensor not in scales:
             maker = self.maker.get(tensor)
-            if maker is None or maker.op_type not in MOVES:
+            if maker is None or maker.op_type not in MOVES or not maker.input:
                 return None
             tensor = maker.input[0]
         return tensor
@@ -131,22 +145,35 @@ def node_name(node: onnx.NodeProto) -> str:
     return str(node.name or node.output[0])
 
 
-def named(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy in which every node has a name of its own: an unnamed or repeated one takes its first output's name."""
-    copy = type(model)()
-    copy.CopyFrom(model)
-    seen: set[str] = set()
-    for node in copy.graph.node:
-        if not node.name or node.name in seen:
-            node.name = node.output[0]
-        seen.add(node.name)
-    return copy
-
-
-def weight_axis(node: onnx.NodeProto) -> int:
+def weight_axis(node: onnx.NodeProto) -> int | None:
+    """The axis of the weights' output channels; None where one scale for all must do (a grouped ConvTranspose)."""
+    if node.op_type == "ConvTranspose" and any(a.name == "group" and a.i > 1 for a in node.attribute):
+        return None
     if node.op_type == "Gemm" and any(a.name == "transB" and a.i for a in node.attribute):
         return 0
     return WEIGHTED[node.op_type]
+
+
+def _why_float(graph: Graph, node: onnx.NodeProto, scales: Mapping[str, float]) -> str | None:
+    """Why a weighted node cannot run in INT8; None where it can."""
+    data = [tensor for tensor in node.input[:2] if tensor not in graph.constants]
+    missing = [tensor for tensor in data if graph.scale_of(tensor, scales) is None]
+    if not data:
+        return "all its inputs are constants"
+    if missing:
+        return f"no scale for {', '.join(missing)}"
+    for tensor in node.input[:2]:
+        if tensor in graph.constants:
+            stored = graph.constants[tensor]
+            if stored.data_type != 1:
+                return f"its weights {tensor} are not FP32"
+            if node.op_type in ("MatMul", "Gemm") and (len(stored.dims) != 2 or tensor == node.input[0]):
+                return f"its weights {tensor} are no matrix on the right-hand side"
+            if 0 in stored.dims:
+                return f"its weights {tensor} are empty"
+            if not np.isfinite(graph.array(tensor)).all():
+                return f"its weights {tensor} hold NaN or infinity"
+    return None
 
 
 def _wanted(graph: Graph, placement: str) -> dict[str, list[str]]:
@@ -167,8 +194,7 @@ def _wanted(graph: Graph, placement: str) -> dict[str, list[str]]:
         elif node.op_type in AVERAGING:
             want(node.input[0], node)
         elif node.op_type == "Add" and placement != "no-shortcut":
-            branches = [tensor for tensor in node.input if tensor not in graph.constants]
-            fused = [tensor for tensor in branches if graph.adds_inside(tensor)][-1:]
+            branches, fused = graph.branches(node)
             if fused and len(branches) == 2:  # an Add with no convolution to fuse into stays in floating point
                 want(next((tensor for tensor in branches if tensor not in fused), fused[0]), node)
         if placement == "conv-outputs" and node.op_type == "Conv":
@@ -196,16 +222,14 @@ def plan_sites(
         name = node_name(node)
         if node.op_type not in WEIGHTED:
             continue
-        data = [tensor for tensor in node.input[:2] if tensor not in graph.constants]
-        missing = [tensor for tensor in data if graph.scale_of(tensor, scales) is None]
-        if name in left_out:
-            float_nodes[name] = "left out on request"
-        elif missing:
-            float_nodes[name] = f"no scale for {', '.join(missing)}"
+        reason = "left out on request" if name in left_out else _why_float(graph, node, scales)
+        if reason:
+            float_nodes[name] = reason
         else:
             quantized.append(name)
             weights += [(tensor, node) for tensor in node.input[:2] if tensor in graph.constants]
     idle = left_out | set(float_nodes)
+    idle |= {node_name(node) for node in graph.nodes if node.op_type == "Add" and graph.fused_into(node) & idle}
     sites = []
     for tensor, readers in wanted.items():
         active = tuple(reader for reader in readers if reader not in idle)
@@ -214,11 +238,9 @@ def plan_sites(
             scale = float(np.float32(scales[source]))
             sites.append(QdqSite(tensor, scale, active, scale_of="" if source == tensor else source))
     for tensor, node in weights:
-        array = graph.array(tensor)
-        if array.ndim < 2:
-            continue
-        per_channel = weight_scales(array, axis=weight_axis(node))
-        per_channel[per_channel == 0] = 1  # a channel of zeros: any scale above 0 keeps it exactly
+        array, axis = graph.array(tensor), weight_axis(node)
+        per_channel = weight_scales(array.reshape(1, -1) if axis is None else array, axis=axis or 0)
+        per_channel[per_channel < np.finfo(np.float32).tiny] = 1  # a channel of zeros: any scale keeps it exactly
         sites.append(QdqSite(tensor, None, (node_name(node),), "weights", tuple(map(float, per_channel))))
     used = {site.scale_of or site.tensor for site in sites}
     return QdqReport(

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .errors import ModelError
-from .placement import Graph, QdqReport, QdqSite, named, node_name, plan_sites, weight_axis
+from .placement import Graph, QdqReport, QdqSite, node_name, plan_sites, weight_axis
+from .prepare import at_least_opset_13, prepared, read_names
 from .quant import quantize
 
 if TYPE_CHECKING:
@@ -35,17 +36,19 @@ def insert_qdq(
     import onnx
     from onnx import helper, numpy_helper
 
-    result = named(at_least_opset_13(model))
+    result = prepared(model)
     report = plan_sites(result, scales, placement, skip)
     graph = Graph(result)
-    taken = set(graph.maker) | set(graph.constants) | set(graph.readers)
+    taken = set(graph.maker) | set(graph.constants) | read_names(result)
+    taken |= {value.name for value in result.graph.input}
     by_name: dict[str, onnx.NodeProto] = {node_name(node): node for node in graph.nodes}
     before: dict[str, list[onnx.NodeProto]] = {}  # reader -> the new nodes that must stand in front of it
     for site in report.sites:
         readers = [by_name[name] for name in site.readers]
         name = _free(f"{site.tensor}_{'_'.join(site.readers)}" if _shared(site, graph) else site.tensor, taken)
         axis = weight_axis(readers[0]) if site.kind == "weights" else None
-        steps = np.asarray(site.channel_scales if site.kind == "weights" else site.scale, np.float32)
+        scale = site.scale if site.kind == "activation" else site.channel_scales if axis is not None else None
+        steps = np.asarray(site.channel_scales[0] if scale is None else scale, np.float32)
         attributes: dict[str, Any] = {} if axis is None else {"axis": axis % len(graph.constants[site.tensor].dims)}
         add = result.graph.initializer.append
         add(numpy_helper.from_array(steps, f"{name}_scale"))
@@ -74,7 +77,11 @@ def insert_qdq(
     del result.graph.node[:]
     result.graph.node.extend(ordered)
     _drop_unread(result)
-    onnx.checker.check_model(result)
+    try:
+        onnx.checker.check_model(result)
+    except (onnx.checker.ValidationError, ValueError) as problem:  # ValueError: over protobuf's 2 GiB
+        said = (str(problem).strip().splitlines() or ["no reason given"])[0]
+        raise ModelError(f"the model with Q/DQ is not valid ONNX: {said:.200}", "export the model again") from None
     return result, report
 
 
@@ -95,23 +102,7 @@ def _free(name: str, taken: set[str]) -> str:
 
 def _drop_unread(model: onnx.ModelProto) -> None:
     """Take away initializers that nobody reads any more (the FP32 twin of INT8 weights)."""
-    read = {name for node in model.graph.node for name in node.input} | {item.name for item in model.graph.output}
+    read = read_names(model)
     kept = [item for item in model.graph.initializer if item.name in read]
     del model.graph.initializer[:]
     model.graph.initializer.extend(kept)
-
-
-def at_least_opset_13(model: onnx.ModelProto) -> onnx.ModelProto:
-    """``model``, converted to opset 13 if it is older: per-channel QuantizeLinear begins there."""
-    from onnx import version_converter
-
-    opset = max((item.version for item in model.opset_import if item.domain in ("", "ai.onnx")), default=0)
-    if opset >= 13:
-        return model
-    try:
-        converted: onnx.ModelProto = version_converter.convert_version(model, 13)
-    except Exception as problem:
-        raise ModelError(
-            f"the model is opset {opset}, and onnx cannot convert it to 13: {problem!s:.200}", "export it at opset 13"
-        ) from None
-    return converted

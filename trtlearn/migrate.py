@@ -1,0 +1,174 @@
+"""From ``trtexec --int8 --calib=FILE`` to TensorRT 11: the same scales, as Q/DQ in the model.
+
+TensorRT 11.0 took calibrators, dynamic ranges and BuilderFlag.INT8 away. What a calibration cache says survives the
+move: each scale becomes the scale of a QuantizeLinear/DequantizeLinear pair, bit for bit, and the weights get the
+per-channel scales (amax / 127) that implicit quantization gave them.
+Source: docs.nvidia.com/deeplearning/tensorrt/latest/api/migration/ (10.x to 11.x); placement: trtlearn.placement.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .cache import INTERNAL, CalibrationCache, read_cache
+from .errors import CommandError, ModelError
+from .explain import explain, options_from
+from .newcommand import modern_command
+from .onnxfile import describe, load_proto
+from .paths import write_atomic
+from .placement import QdqReport
+from .qdq import insert_qdq
+from .record import Record
+from .records import Explanation
+from .trtexec_sources import known_versions
+
+__all__ = ["MigrationReport", "migrate"]
+
+QUANTIZES = ("cached-scales", "random-calibration", "placeholder-ranges")
+
+
+@dataclass(frozen=True)
+class MigrationReport(Record):
+    """What a migration kept, and what it could not."""
+
+    old_command: str
+    old_version: str  # the newest trtexec that takes the old command
+    old_mode: str
+    new_command: str
+    model: str
+    written: str
+    cache_header: str
+    kept: dict[str, float]  # tensor -> scale, equal to the cache's to the last bit
+    unused: tuple[str, ...]  # in the cache, but no Q/DQ pair needs it: inside a fusion, or an output
+    stale: tuple[str, ...]  # in the cache, but no tensor of the model
+    internal: tuple[str, ...]  # TensorRT's own tensors inside an ONNX node: no ONNX file has them
+    zero: tuple[str, ...]  # scale 0 in the cache: the calibrator saw nothing but zeros there
+    qdq: QdqReport
+    notes: tuple[str, ...] = ()
+
+    def summary(self) -> str:
+        return (
+            f"{self.written}: {len(self.kept)} of the cache's scales kept, {len(self.unused)} not needed, "
+            f"{len(self.stale)} stale; {self.qdq.summary()}. Build it with: {self.new_command}"
+        )
+
+    def rows(self) -> list[dict[str, Any]]:
+        fates = {
+            "not needed: no pair stands there": self.unused,
+            "stale: the model has no such tensor": self.stale,
+            "TensorRT's own tensor inside an ONNX node": self.internal,
+            "scale 0: no pair can have it": self.zero,
+        }
+        kept = [{"tensor": name, "scale": scale, "fate": "kept as Q/DQ"} for name, scale in self.kept.items()]
+        return kept + [{"tensor": n, "scale": None, "fate": fate} for fate, names in fates.items() for n in names]
+
+    def __str__(self) -> str:
+        return "\n".join([Record.__str__(self), *(f"note: {note}" for note in self.notes)])
+
+
+def migrate(
+    command: str,
+    model: str | os.PathLike[str],
+    cache: str | os.PathLike[str] | CalibrationCache,
+    output: str | os.PathLike[str],
+    int8_weights: bool = False,
+) -> MigrationReport:
+    """Write ``output``, an ONNX model with Q/DQ that keeps the scales of ``cache``, and say what was kept.
+
+    ``command`` is the trtexec line of TensorRT 8 to 10 that is to be replaced; ``int8_weights`` stores the weights as
+    INT8, a quarter of the size. Raises CommandError where that command does not quantize by ranges, CacheError or
+    ModelError where a file is not what it should be. Nothing is written unless all of it succeeds.
+    """
+    proto = load_proto(model)
+    scales = cache if isinstance(cache, CalibrationCache) else read_cache(cache)
+    _not_an_input(output, model, cache)
+    old = _explained(command, os.fspath(model))
+    if old.mode == "rejected":
+        raise CommandError(
+            f"trtexec refuses the command: {old.kind}", "give the line that worked with TensorRT 8 or 10"
+        )
+    if old.mode not in QUANTIZES or not old.int8:
+        raise CommandError(
+            f"the command's mode is {old.mode}, so there are no ranges to migrate",
+            "it needs no cache: TensorRT 11 builds the model as it is"
+            if old.mode == "explicit-qdq"
+            else "give the command with --int8 --calib=FILE",
+        )
+    positive = {entry.name: entry.scale for entry in scales.scales if entry.scale > 0}
+    tensors = set(describe(proto).tensors)
+    known = {name: scale for name, scale in positive.items() if name in tensors}
+    if not known:
+        raise ModelError(
+            f"none of the cache's {len(scales.scales)} tensors is in the model "
+            f"(the cache's first: {next(iter(scales.names), 'none')!r}; the model's: {min(tensors)!r})",
+            "give the model that this cache was made for",
+        )
+    changed, report = insert_qdq(proto, known, skip=_kept_out(old, proto), int8_weights=int8_weights)
+    if not report.quantized_nodes:
+        why = next(iter(report.float_nodes.items()), None)
+        raise ModelError(
+            "no layer of the model can run in INT8 with these scales"
+            + (f": {why[0]} has {why[1]}" if why else ": it has no Conv, Gemm or MatMul"),
+            "give a cache with the scale of each convolution's input",
+        )
+    used = {site.scale_of or site.tensor for site in report.sites if site.kind == "activation"}
+    try:
+        content = changed.SerializeToString()
+    except ValueError as problem:  # protobuf's 2 GiB
+        raise ModelError(f"the model with Q/DQ cannot be stored in one file: {problem}", "use --int8-weights") from None
+    written = write_atomic(output, content)
+    line, said = modern_command(command, os.fspath(output))
+    other = [name for name in scales.names if name not in tensors]
+    return MigrationReport(
+        old_command=command,
+        old_version=old.version,
+        old_mode=old.mode,
+        new_command=line,
+        model=os.fspath(model),
+        written=str(written),
+        cache_header=scales.header,
+        kept={name: scale for name, scale in known.items() if name in used},
+        unused=tuple(name for name in known if name not in used),
+        stale=tuple(name for name in other if not name.startswith(INTERNAL)),
+        internal=tuple(name for name in other if name.startswith(INTERNAL)),
+        zero=tuple(entry.name for entry in scales.scales if entry.name in tensors and entry.scale <= 0),
+        qdq=report,
+        notes=(*_answers_change(old), *said, *_left_in_float(report)),
+    )
+
+
+def _not_an_input(output: str | os.PathLike[str], *inputs: object) -> None:
+    for path in inputs:
+        if isinstance(path, (str, os.PathLike)) and Path(path).resolve() == Path(output).resolve():
+            raise ModelError(f"the output {os.fspath(output)} is one of the inputs", "name another file with -o")
+
+
+def _explained(command: str, model: str) -> Explanation:
+    """What the newest trtexec before 11.0 that takes the command does with it."""
+    old = [version for version in known_versions() if not version.startswith("11")]
+    answers = [explain(command, trt=version, model=model, cache_exists=True) for version in reversed(old)]
+    return next((answer for answer in answers if answer.mode != "rejected"), answers[0])
+
+
+def _kept_out(old: Explanation, proto: Any) -> tuple[str, ...]:
+    """The nodes that --layerPrecisions keeps out of INT8; "*" stands for all that are not named."""
+    options = options_from(old)
+    asked = options.layer_precisions if options.precision_constraints in ("obey", "prefer") else {}
+    rest = asked.get("*", "int8")
+    return tuple(node.name for node in proto.graph.node if node.name and asked.get(node.name, rest) != "int8")
+
+
+def _answers_change(old: Explanation) -> tuple[str, ...]:
+    if old.mode != "placeholder-ranges":
+        return ()
+    return (
+        "the old command named no cache, so trtexec invented ranges; the new model has the cache's, "
+        "and so answers differently",
+    )
+
+
+def _left_in_float(report: QdqReport) -> tuple[str, ...]:
+    return tuple(f"left in floating point: {name} ({why})" for name, why in report.float_nodes.items())
