@@ -1,0 +1,121 @@
+"""The recorded trade-off: what scripts/record_tradeoff.py left in <recordings>/tradeoff/.
+
+points, big, mixed and seconds hold engines (Tradeoff), sensitivity-<model>-<ranges> a Sensitivity, dynamic a
+DynamicShapes, placements/<model>/qdq-<placement> whole experiments. Each was made from the models and images whose
+hashes it holds; one that was made from others is refused.
+"""
+
+from __future__ import annotations
+
+import os
+import zlib
+from pathlib import Path
+from typing import TypeVar
+
+from .errors import RecordingError
+from .paths import read_bytes
+from .record import Record
+from .recordings import LARGEST, check_hashes, data_hashes, load_experiment
+from .records import Experiment, Provenance
+from .replay import recording_folders
+from .tradeoff import DynamicShapes, Sensitivity, Tradeoff
+
+__all__ = ["TradeoffRecordings", "open_tradeoff"]
+
+R = TypeVar("R", bound=Record)
+AGAIN = "make it with `python scripts/record_tradeoff.py --out FOLDER` on a GPU machine"
+
+
+class TradeoffRecordings:
+    """The recordings of one folder; each is read when it is asked for, once. Made by :func:`open_tradeoff`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._known: dict[str, Record] = {}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What is there: "points", "sensitivity-mobile-minmax", "placements/resnet/qdq-tensorrt", ..."""
+        found = self.folder.glob("**/*.json.gz")
+        return tuple(sorted(path.relative_to(self.folder).as_posix().removesuffix(".json.gz") for path in found))
+
+    def tradeoff(self, name: str = "points") -> Tradeoff:
+        """Engines: points (all ways of building), big (ResNet-50's size), mixed, seconds (build times)."""
+        return self._load(name, Tradeoff)
+
+    def sensitivity(self, model: str = "mobile", ranges: str = "minmax") -> Sensitivity:
+        """Which units of a network mind INT8."""
+        return self._load(f"sensitivity-{model}-{ranges}", Sensitivity)
+
+    def dynamic(self) -> DynamicShapes:
+        """One network with a dynamic batch, calibrated at several batch sizes."""
+        return self._load("dynamic", DynamicShapes)
+
+    def placements(self, model: str = "resnet") -> dict[str, Experiment]:
+        """Placement of Q/DQ -> the experiment with it, in the order of placement.PLACEMENTS."""
+        from .placement import PLACEMENTS
+
+        found = {}
+        for placement in PLACEMENTS:
+            path = self.folder / "placements" / model / f"qdq-{placement}.json.gz"
+            if path.is_file():
+                found[placement] = load_experiment(path)
+                _check(found[placement].provenance, path)
+        if not found:
+            raise RecordingError(f"no Q/DQ placement of {model!r} is recorded in {self.folder}", AGAIN)
+        return found
+
+    def _load(self, name: str, kind: type[R]) -> R:
+        if name not in self._known:
+            path = self.folder / f"{name}.json.gz"
+            if not path.is_file():
+                raise RecordingError(f"nothing called {name!r} is recorded in {self.folder}", AGAIN)
+            record = kind.from_json(_text(path))
+            origin: Provenance = record.provenance  # type: ignore[attr-defined]
+            _check(origin, path)
+            self._known[name] = record
+        held = self._known[name]
+        assert isinstance(held, kind)
+        return held
+
+    def __repr__(self) -> str:
+        return f"<TradeoffRecordings in {self.folder}: {', '.join(self.names) or 'nothing'}>"
+
+
+def _text(path: Path) -> str:
+    unpacker = zlib.decompressobj(wbits=31)
+    try:
+        text = unpacker.decompress(read_bytes(path, RecordingError), LARGEST).decode()
+    except (zlib.error, UnicodeDecodeError) as problem:
+        raise RecordingError(f"{path} is damaged: {problem}", AGAIN) from None
+    if not unpacker.eof:
+        raise RecordingError(f"{path} is cut short, or unpacks to over {LARGEST:,} bytes", AGAIN)
+    return text
+
+
+def _check(origin: Provenance, path: Path) -> None:
+    """RecordingError unless the models and images that the recording names are those here."""
+    models = [
+        name.removeprefix("models/").removesuffix(".onnx") for name in origin.sha256 if name.startswith("models/")
+    ]
+    if not models:
+        raise RecordingError(f"{path} does not say from which model it was made", AGAIN)
+    for model in models:
+        check_hashes(origin, data_hashes(model), str(path))
+
+
+def open_tradeoff(folder: str | os.PathLike[str] | None = None) -> TradeoffRecordings:
+    """The recorded trade-off of the newest recordings that have one, or of ``folder``.
+
+    Raises RecordingError where there is none.
+
+    Example::
+
+        points = open_tradeoff().tradeoff("points")
+        print(points.select("resnet", batch=8)[0].accuracy)
+    """
+    folders = [root / "tradeoff" for root in recording_folders()] if folder is None else [Path(folder)]
+    for candidate in folders:
+        if any(candidate.glob("*.json.gz")):
+            return TradeoffRecordings(candidate)
+    raise RecordingError("no trade-off is recorded" + (f" in {folder}" if folder else ""), AGAIN)
