@@ -153,9 +153,10 @@ def open_notebook(browser: webdriver.Chrome, lab: Lab, name: str, timeout: float
 def run_all(browser: webdriver.Chrome, timeout: float = 180) -> None:
     """Run every cell and wait until none is running and all that they gave is drawn."""
     browser.execute_script("window.jupyterapp.commands.execute('notebook:run-all-cells')")
-    busy = """return [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')]
-        .some(prompt => prompt.textContent.includes('*') || !/\\[\\d+\\]/.test(prompt.textContent))"""
-    time.sleep(0.5)
+    busy = """const cells = [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')];
+        const kernel = [...window.jupyterapp.shell.widgets('main')][0].context.sessionContext.session?.kernel;
+        return cells.some(cell => cell.textContent.includes('*')) || kernel?.status !== 'idle'"""
+    time.sleep(1)
     wait_for(lambda: not browser.execute_script(busy), timeout, "the notebook did not run to its end")
     time.sleep(2)
 
@@ -167,7 +168,14 @@ def cells(browser: webdriver.Chrome) -> list[WebElement]:
 
 def faults(browser: webdriver.Chrome) -> list[str]:
     """Error outputs on the page, widgets that did not load, and requests that left this machine."""
-    errors = [one.text for one in browser.find_elements(By.CSS_SELECTOR, "[data-mime-type$='stderr'], .jp-mod-error")]
+    left = [
+        one.text for one in browser.find_elements(By.CSS_SELECTOR, ".jp-CodeCell .jp-InputPrompt") if "[ ]" in one.text
+    ]
+    errors = [f"{len(left)} cells were not run"] if left else []
+    errors += [
+        one.text
+        for one in browser.find_elements(By.CSS_SELECTOR, "[data-mime-type$='stderr'], [data-mime-type$='error']")
+    ]
     page = browser.find_element(By.TAG_NAME, "body").text
     errors += [line for line in page.splitlines() if "Error displaying widget" in line or "model not found" in line]
     for entry in browser.get_log("performance"):

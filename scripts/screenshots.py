@@ -35,6 +35,9 @@ def shoot(notebook: Path, theme: str, out: Path, width: int) -> list[str]:
         )
         browser.set_window_size(width, min(int(tall), TALLEST))
         time.sleep(2)
+        browser.execute_script(
+            "for (const box of document.querySelectorAll('.jp-WindowedPanel-outer')) box.scrollTop = 0"
+        )
         browser.save_screenshot(str(out / f"{stem}-page.png"))
         for name, cell in zip(names, cells(browser), strict=True):
             if cell.find_elements("css selector", ".jp-OutputArea-output"):

@@ -44,7 +44,7 @@ register(
         "What does --best do about ranges?",
         choice(
             "placeholder-ranges",
-            "--best sets int8 and fp16, and there is no --calib (v8.6.1 sampleOptions.cpp:930-938)",
+            "--best sets int8 and fp16, and there is no --calib (v8.6.1 sampleOptions.cpp:932-938)",
             wrong={
                 "not-int8": "--best sets int8 too",
                 "cached-scales": "no --calib is given",

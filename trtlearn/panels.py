@@ -15,9 +15,39 @@ try:
 except ModuleNotFoundError as missing:
     raise ModuleNotFoundError("widgets need ipywidgets. Try: pip install 'trtlearn[lab]'", name=missing.name) from None
 
-__all__ = ["alert", "badge", "guarded", "ipywidgets", "say", "table"]
+__all__ = ["alert", "badge", "guarded", "ipywidgets", "say", "stack", "table"]
 
 LEFT = "text-align:left;vertical-align:top;padding:2px 10px 2px 0"
+
+
+KEYS = """
+function render({ el }) {
+  el.style.display = "none";
+  const mark = () => {
+    const box = el.closest(".widget-vbox");
+    if (!box) { requestAnimationFrame(mark); return; }
+    box.addEventListener("focusin", (event) => event.target.setAttribute("data-lm-suppress-shortcuts", "true"));
+    for (const text of box.querySelectorAll(".widget-html")) { text.setAttribute("aria-live", "polite"); }
+  };
+  mark();
+}
+export default { render };
+"""
+"""In the browser: keys pressed in a control of the box stay there, and changed text is read aloud.
+
+Without the mark JupyterLab takes the arrow keys from lists and radio buttons and moves to another cell. It looks for
+the mark from the focused element upwards and stops at the first match of its own, so each control needs it
+(@lumino/commands; measured in JupyterLab 4.6 by tests/test_browser.py).
+"""
+
+
+def stack(*children: ipywidgets.Widget) -> ipywidgets.VBox:
+    """Controls, texts and figures below each other, usable by keyboard in JupyterLab and Notebook."""
+    try:
+        import anywidget
+    except ImportError:
+        return ipywidgets.VBox(list(children))
+    return ipywidgets.VBox([*children, anywidget.AnyWidget(_esm=KEYS)])
 
 
 def say(text: str) -> ipywidgets.HTML:

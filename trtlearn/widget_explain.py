@@ -9,7 +9,7 @@ from typing import Any
 
 from .colors import DTYPE_COLORS, INK, WARN
 from .errors import TrtlearnError
-from .panels import badge, guarded, ipywidgets, say, table
+from .panels import badge, guarded, ipywidgets, say, stack, table
 from .record import show
 from .records import Experiment, Step
 from .variants import ALGORITHMS, LABELS, VARIANTS, trtexec_command
@@ -73,7 +73,7 @@ def explainer_widget(
     examples.observe(guarded(pick, problem, clear=False), "value")
     guarded(ask, problem)()
     row = ipywidgets.HBox([version, cache, examples], layout={"flex_flow": "row wrap"})
-    return ipywidgets.VBox([text, row, problem, answer])
+    return stack(text, row, problem, answer)
 
 
 def _examples() -> dict[str, str]:

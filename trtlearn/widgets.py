@@ -14,7 +14,7 @@ import numpy as np
 
 from . import progress, quant
 from .errors import DataError, TrtlearnError
-from .panels import alert, guarded, ipywidgets, say
+from .panels import alert, guarded, ipywidgets, say, stack
 from .plots import Ranges, amax_by_name
 from .plots_slider import Histogram, error_curves, slider_figure
 from .records import Provenance
@@ -111,7 +111,7 @@ def quantize_slider(
 
     slider.observe(guarded(move, problem), "value")
     guarded(move, problem)()
-    return ipywidgets.VBox([slider, problem, text, fig])
+    return stack(slider, problem, text, fig)
 
 
 def ranges_browser(
@@ -162,7 +162,7 @@ def ranges_browser(
     for control in (tensor, way):
         control.observe(guarded(choose, problem), "value")
     guarded(choose, problem)()
-    return ipywidgets.VBox([tensor, way, problem, text, fig])
+    return stack(tensor, way, problem, text, fig)
 
 
 def prediction_widget(prediction: Prediction, answer: str | None = None) -> ipywidgets.Widget:
@@ -184,4 +184,4 @@ def prediction_widget(prediction: Prediction, answer: str | None = None) -> ipyw
 
     buttons.observe(guarded(keep, note, clear=False), "value")
     guarded(keep, note, clear=False)()
-    return ipywidgets.VBox([say(f"<b>Predict: {html.escape(prediction.question)}</b>"), buttons, note])
+    return stack(say(f"<b>Predict: {html.escape(prediction.question)}</b>"), buttons, note)
