@@ -9,14 +9,27 @@ if TYPE_CHECKING:
     from .onnxfile import OnnxModel, OnnxNode
     from .records import EngineInfo
 
-__all__ = ["ACTIVATIONS", "KEEPS_SCALE", "PRODUCTS", "engine_groups", "float_tensors", "fused_groups"]
+__all__ = [
+    "ACTIVATIONS",
+    "KEEPS_SCALE",
+    "MOVES",
+    "POINTWISE",
+    "PRODUCTS",
+    "engine_groups",
+    "float_tensors",
+    "fused_groups",
+]
 
 PRODUCTS = {"Conv": "conv", "ConvTranspose": "deconv", "Gemm": "matmul", "MatMul": "matmul"}
 """ONNX operators whose INT8 kernels multiply codes -> the kind of Int8Layer."""
 ACTIVATIONS = ("Relu", "Clip")
-"""Activations that the kernel applies before it rounds."""
-KEEPS_SCALE = ("MaxPool", "Flatten", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Transpose")
-"""Operators that only move or pick codes: their output has its input's scale."""
+"""Activations that the kernel applies as bounds, before it rounds."""
+POINTWISE = (*ACTIVATIONS, "LeakyRelu", "Sigmoid")
+"""Activations that a convolution's kernel computes in float32, before it rounds (measured, one-layer engines)."""
+MOVES = ("Flatten", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Transpose")
+"""Operators that only move numbers: what leaves them is as it came, in scale and type."""
+KEEPS_SCALE = ("MaxPool", *MOVES)
+"""Operators that pick or move codes: their output has its input's scale (MaxPool's: where it has none of its own)."""
 
 Groups = tuple[tuple[str, ...], ...]
 
@@ -30,15 +43,18 @@ def fused_groups(model: OnnxModel) -> Groups:
     """The names of the nodes of each layer, in order, as TensorRT 8.6 fuses an INT8 network without Q/DQ.
 
     A convolution, deconvolution or matrix product takes the Add that alone reads its result (of two products that an
-    Add joins, the earlier one takes it) and the ReLU or Clip that alone reads that. Every other node stands alone.
+    Add joins, the later one takes it), and a convolution or deconvolution the ReLU, Clip, LeakyRelu or Sigmoid that
+    alone reads that. Every other node stands alone. Which of two products takes the Add was not the same in every build
+    of the same network: give engine_groups of a built engine where there is one.
 
     >>> from trtlearn.models import model_path
     >>> from trtlearn.onnxfile import read_model
     >>> [group for group in fused_groups(read_model(model_path("resnet"))) if len(group) == 3]
-    [('b0_conv2', 'b0_add', 'b0_relu2'), ('b1_conv2', 'b1_add', 'b1_relu2'), ('b2_conv2', 'b2_add', 'b2_relu2')]
+    [('b0_conv2', 'b0_add', 'b0_relu2'), ('b1_proj', 'b1_add', 'b1_relu2'), ('b2_conv2', 'b2_add', 'b2_relu2')]
 
-    Source: measured: the builder's log of both models ("ConvEltwiseSumFusion: Fusing b1_conv2 with b1_add",
-    "ConvReluFusion", "ConvPointWiseClipFusion") and the inspector's fusion, data/recordings/.
+    Source: measured: the builder's log of both models ("ConvEltwiseSumFusion: Fusing b1_proj with b1_add",
+    "ConvReluFusion", "ConvPointWiseClipFusion") and the inspector's fusion, data/recordings/; trtexec's build of the
+    same network said b1_conv2 instead.
     """
     results = {value.name for value in model.outputs}
     order = {node_key(node): index for index, node in enumerate(model.nodes)}
@@ -58,10 +74,11 @@ def fused_groups(model: OnnxModel) -> Groups:
         if reader is not None and reader.op == "Add" and len(set(reader.inputs)) == 2:
             makers = [model.producer_of(name) for name in reader.inputs]
             rivals = [m for m in makers if m is not None and m.op in PRODUCTS and only_reader(m) is not None]
-            if all(order[node_key(rival)] >= order[node_key(node)] for rival in rivals):
+            if all(order[node_key(rival)] <= order[node_key(node)] for rival in rivals):
                 taken[node_key(reader)] = node_key(node)
                 last, reader = reader, only_reader(reader)
-        if reader is not None and reader.op in ACTIVATIONS and last.outputs[0] in reader.inputs:
+        fuses = reader is not None and reader.op in POINTWISE and PRODUCTS[node.op] != "matmul"
+        if reader is not None and fuses and last.outputs[0] in reader.inputs:
             taken[node_key(reader)] = node_key(node)
     groups: dict[str, list[str]] = {}
     for node in model.nodes:
@@ -84,12 +101,17 @@ def engine_groups(model: OnnxModel, engine: EngineInfo) -> Groups:
 
 
 def float_tensors(model: OnnxModel, engine: EngineInfo) -> tuple[str, ...]:
-    """Tensors of the ONNX model that the engine holds in FP32 or FP16, and never in INT8."""
+    """Tensors of the ONNX model that the engine holds in FP32 or FP16, and never in INT8.
+
+    A tensor that a reformat makes INT8 for its reader (the image, say) is not among them.
+    """
     eight: set[str] = set()
     more: set[str] = set()
     for layer in engine.layers:
         for tensor in (*layer.inputs, *layer.outputs):
             (eight if tensor.dtype == "int8" else more).add(tensor.name)
+        if layer.is_reformat and any(tensor.dtype == "int8" for tensor in layer.outputs):
+            eight.update(tensor.name for tensor in layer.inputs)
     return tuple(name for name in model.tensors if name in more and name not in eight)
 
 

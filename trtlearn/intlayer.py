@@ -22,14 +22,16 @@ Floats = NDArray[np.float32]
 class Int8Layer:
     """A convolution, deconvolution or matrix product with everything that its INT8 kernel knows.
 
-    ``codes`` are the weights, int8; ``weight_scales`` float32, one per output channel; ``bias`` float32, in the
-    output's units. ``output_scale`` None: the layer gives FP32. ``low`` and ``high`` are the fused activation's bounds
+    ``codes`` are the weights, int8; ``weight_scales`` float32, one per output channel; ``units`` what a sum of 1 is
+    worth, float32 (``max|w · s_x| / 127``: s_x · s_w but for its last bits); ``bias`` float32, in the output's units.
+    ``output_scale`` None: the layer gives FP32. ``low`` and ``high`` are the fused activation's bounds
     in the output's units (ReLU: 0 and infinity).
     """
 
     kind: str  # conv, deconv, matmul
     codes: NDArray[np.int8] = field(repr=False)
     weight_scales: Floats = field(repr=False)
+    units: Floats = field(repr=False)
     bias: Floats = field(repr=False)
     input_scale: float
     output_scale: float | None
@@ -45,8 +47,7 @@ class Int8Layer:
     @property
     def multiplier(self) -> Floats:
         """What a sum is multiplied with: ``s_x · s_w / s_y`` per channel (``s_x · s_w`` for an FP32 output)."""
-        factor = np.float32(self.input_scale) * self.weight_scales
-        return np.asarray(factor if self.output_scale is None else factor / np.float32(self.output_scale), np.float32)
+        return self.units if self.output_scale is None else self.units / np.float32(self.output_scale)
 
     def sums(self, x: NDArray[np.int8]) -> NDArray[np.int32]:
         """The exact int32 sums of products for the input's codes."""
@@ -104,21 +105,23 @@ def int8_layer(
             raise DataError(f"{name} is {scale}, expected a number above 0", "use amax / 127")
     weights = np.asarray(w, np.float32)
     if kind == "deconv":
-        codes, scales = _quantize_deconv(weights, int(geometry.get("groups", 1)))
+        groups = int(geometry.get("groups", 1))
+        (codes, units), (_, scales) = (_quantize_deconv(weights, groups, s) for s in (float(input_scale), 1.0))
     else:
-        codes, scales = quantize_weights(weights, -1 if kind == "matmul" else 0)
+        axis = -1 if kind == "matmul" else 0
+        (codes, units), (_, scales) = (quantize_weights(weights, axis, s) for s in (float(input_scale), 1.0))
     offset = np.zeros(len(scales), np.float32) if bias is None else np.asarray(bias, np.float32).reshape(-1)
     if offset.shape != scales.shape:
         raise DataError(f"{offset.size} biases for {scales.size} output channels", "give one each")
-    return Int8Layer(kind, codes, scales, offset, float(input_scale), output_scale, low, high, geometry)
+    return Int8Layer(kind, codes, scales, units, offset, float(input_scale), output_scale, low, high, geometry)
 
 
-def _quantize_deconv(w: Floats, groups: int) -> tuple[NDArray[np.int8], Floats]:
+def _quantize_deconv(w: Floats, groups: int, input_scale: float) -> tuple[NDArray[np.int8], Floats]:
     """[C, O / groups, *kernel]: output channel g · O / groups + o is w[the channels of group g, o]."""
     parts = np.split(w, groups) if groups > 0 and w.shape[0] % groups == 0 else []
     if not parts:
         raise DataError(f"{w.shape[0]} input channels in {groups} groups", "the channels must divide evenly")
-    done = [quantize_weights(part, 1) for part in parts]
+    done = [quantize_weights(part, 1, input_scale) for part in parts]
     return np.concatenate([codes for codes, _ in done]), np.concatenate([scales for _, scales in done])
 
 

@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 
 from .cachefile import CalibrationCache
 from .errors import DataError
-from .intgroups import ACTIVATIONS, KEEPS_SCALE, PRODUCTS, check_groups, fused_groups, node_key
+from .intgroups import ACTIVATIONS, KEEPS_SCALE, MOVES, PRODUCTS, check_groups, fused_groups, node_key
 from .intlayer import Int8Layer
+from .intmath import quantize_activations
 from .intnodes import attributes, clip_bounds, float_node, product_layer
 from .onnxfile import describe, load_proto
-from .quant import dequantize, quantize
+from .quant import dequantize
 
 if TYPE_CHECKING:
     import onnx
@@ -69,7 +70,8 @@ def run_int8(
 
     Products (Conv, ConvTranspose, Gemm, MatMul by a constant) whose input has a scale multiply codes into int32 and
     round once, at the end of their layer. Everything else is computed in float32 on dequantized values and quantized
-    where its output has a scale. MaxPool and reshapes hand codes on with their input's scale.
+    where its output has a scale. Reshapes hand on what they get, codes or floats; MaxPool's codes get its output's
+    scale.
 
     Args:
         model: path or bytes. scales: tensor -> scale, or a calibration cache.
@@ -139,7 +141,7 @@ class _Work:
         if scale is None or values.dtype != np.float32:
             self.tensors[name] = Int8Tensor(name, values)
         else:
-            self.put_codes(name, quantize(values, scale), scale)
+            self.put_codes(name, quantize_activations(values, scale), scale)
 
     def value(self, name: str) -> Array:
         return self.weights[name] if name in self.weights else self.tensors[name].values
@@ -154,8 +156,11 @@ class _Work:
         held: dict[str, Array] = {}
         if source is not None and source.codes is not None and source.scale is not None:
             if first.op_type in KEEPS_SCALE and len(nodes) == 1:
-                moved = self.floats(first, {first.input[0]: source.codes.astype(np.float32)})
-                self.put_codes(last, moved[0].astype(np.int8), source.scale)
+                moved = self.floats(first, {first.input[0]: source.codes.astype(np.float32)})[0]
+                scale = source.scale if first.op_type in MOVES else self.scales.get(last, source.scale)
+                if scale != source.scale:  # the kernel rescales
+                    moved = np.clip(np.rint(moved * (np.float32(source.scale) / np.float32(scale))), -128, 127)
+                self.put_codes(last, moved.astype(np.int8), scale)
                 return
             if first.op_type in PRODUCTS and len(first.input) > 1 and first.input[1] in self.weights:
                 codes = source.codes
@@ -169,6 +174,9 @@ class _Work:
                     first, self.weights, source.scale, None
                 )
                 held[first.output[0]] = layer.run(codes)
+        if first.op_type in MOVES and len(nodes) == 1 and source is not None and source.codes is None:
+            self.tensors[last] = Int8Tensor(last, self.floats(first, {})[0])  # moving numbers rounds nothing
+            return
         for node in nodes:
             if node.output[0] not in held:
                 held |= dict(zip(node.output, self.floats(node, held), strict=True))
