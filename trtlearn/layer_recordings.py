@@ -1,0 +1,204 @@
+"""Recordings of single layers and of what decides a layer's precision: loaded as records, from data/recordings/.
+
+One-layer INT8 engines with their inputs and outputs (scripts/arithmetic.py), studies of one network built in another
+way (scripts/record_layers.py), tensors of an engine with every tensor marked, and the sizes of ten builds.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import zipfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import RecordingError
+from .inspector import read_engine
+from .intgroups import engine_groups, float_tensors
+from .intrun import Int8Run, run_int8
+from .onnxfile import describe, load_proto
+from .paths import read_bytes
+from .plansize import PlanSizes
+from .record import Record
+from .recordings import AGAIN, Study, load_study
+from .records import EngineInfo, Provenance
+from .replay import recording_folders
+
+__all__ = ["LayerCase", "layer_case", "layer_cases", "load_studies", "marked_tensors", "plan_sizes", "studies", "study"]
+
+Array = NDArray[Any]
+LARGEST = 64 << 20  # bytes that one file may unpack to
+
+
+@dataclass(frozen=True)
+class LayerCase(Record):
+    """One engine of one layer or few: the model, the ranges that were set, what went in and what came out."""
+
+    name: str
+    question: str
+    ranges: dict[str, float]  # tensor -> amax
+    scales: dict[str, float]  # tensor -> amax / 127 in float32
+    inputs: dict[str, Array] = field(repr=False)  # int8 codes, or float32 where TensorRT quantized them itself
+    output_name: str
+    output: Array = field(repr=False)  # int8 codes, or float32
+    engine: EngineInfo
+    provenance: Provenance
+    constraint: str  # OBEY: INT8 was demanded; PREFER: TensorRT could not obey
+    model: bytes = field(repr=False)  # the ONNX file
+
+    def summary(self) -> str:
+        layers = " / ".join(layer.name for layer in self.engine.layers if not layer.is_reformat)
+        return f"{self.name}: {self.question} Engine: {layers}; output {self.output.dtype} {self.output.shape}"
+
+    @property
+    def weights(self) -> dict[str, Array]:
+        """The model's constants by name, float32."""
+        from onnx import numpy_helper
+
+        return {item.name: numpy_helper.to_array(item) for item in load_proto(self.model).graph.initializer}
+
+    def numpy_run(self) -> Int8Run:
+        """The numpy model of the same layers, grouped and kept in float as the engine has them."""
+        shape = describe(load_proto(self.model))
+        floats = set(float_tensors(shape, self.engine))
+        keep = floats - {self.output_name} if self.output.dtype == np.int8 else floats | {self.output_name}
+        return run_int8(
+            self.model, self.scales, self.inputs, groups=engine_groups(shape, self.engine), floats=sorted(keep)
+        )
+
+    def difference(self) -> Array:
+        """numpy minus engine, element by element: in codes where the output is INT8, else in float32."""
+        found = self.numpy_run()[self.output_name]
+        if self.output.dtype == np.int8:
+            if found.codes is None:
+                raise RecordingError(f"{self.name}: the numpy model leaves {self.output_name!r} in float", AGAIN)
+            return np.asarray(found.codes.astype(np.int32) - self.output.astype(np.int32))
+        return np.asarray(found.values - self.output)
+
+
+def _folder(folder: Path | None) -> Path:
+    if folder is not None:
+        return folder
+    for found in recording_folders():
+        if (found / "arithmetic").is_dir():
+            return found
+    raise RecordingError("no recordings of layers came with this copy", AGAIN)
+
+
+def layer_cases(folder: Path | None = None) -> tuple[str, ...]:
+    """The names of the one-layer engines that were recorded.
+
+    >>> "conv3x3" in layer_cases()
+    True
+    """
+    found = sorted((_folder(folder) / "arithmetic").glob("*.npz"))
+    return tuple(path.stem for path in found if "-marked-" not in path.stem)
+
+
+def _arrays(path: Path) -> dict[str, Array]:
+    content = read_bytes(path, RecordingError)
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as packed:
+            size = sum(item.file_size for item in packed.infolist())
+        if size > LARGEST:
+            raise RecordingError(f"{path} unpacks to {size:,} bytes", AGAIN)
+        with np.load(io.BytesIO(content), allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except (ValueError, OSError, KeyError, zipfile.BadZipFile, zlib.error) as problem:
+        raise RecordingError(f"{path} is damaged: {problem}", AGAIN) from None
+
+
+def _provenance(facts: Mapping[str, Any]) -> Provenance:
+    kept = facts.get("kept_images")
+    notes = [f"a one-layer engine, built at optimization level {facts.get('optimization_level')}"]
+    notes += [f"{kept} of {facts['recorded_images']} images kept"] if kept else []
+    return Provenance(
+        gpu=facts["gpu"],
+        tensorrt=facts["tensorrt"],
+        tactic_sources=(),
+        time_utc=facts["time_utc"],
+        command="scripts/arithmetic.py",
+        notes=tuple(notes),
+    )
+
+
+def layer_case(name: str, folder: Path | None = None) -> LayerCase:
+    """One recorded one-layer engine. RecordingError for a name that was not recorded or a damaged file.
+
+    >>> case = layer_case("conv3x3")
+    >>> case.output.dtype.name, int(abs(case.difference()).max())
+    ('int8', 0)
+    """
+    root = _folder(folder) / "arithmetic"
+    if not (root / f"{name}.npz").is_file():
+        raise RecordingError(f"no recorded layer {name!r}", f"one of {', '.join(layer_cases(folder))}")
+    held = _arrays(root / f"{name}.npz")
+    try:
+        facts = json.loads(str(held["facts"]))
+        ranges = {key: float(value) for key, value in facts["ranges"].items()}
+        outputs = {key[4:]: value for key, value in held.items() if key.startswith("out_")}
+        (output_name,) = outputs
+        return LayerCase(
+            name=name,
+            question=facts["question"],
+            ranges=ranges,
+            scales={key: float(np.float32(value) / np.float32(127)) for key, value in ranges.items()},
+            inputs={key[3:]: value for key, value in held.items() if key.startswith("in_")},
+            output_name=output_name,
+            output=outputs[output_name],
+            engine=read_engine(str(held["inspector"])),
+            provenance=_provenance(facts),
+            constraint=facts["constraint"],
+            model=held["model"].tobytes(),
+        )
+    except (KeyError, ValueError, TypeError) as problem:
+        raise RecordingError(
+            f"{root / name}.npz is not what scripts/arithmetic.py writes: {problem!r}", AGAIN
+        ) from None
+
+
+def studies(model: str, folder: Path | None = None) -> tuple[str, ...]:
+    """The names of the studies recorded for a model, without the model's name.
+
+    >>> "no-ranges" in studies("resnet")
+    True
+    """
+    found = sorted((_folder(folder) / "studies").glob(f"{model}-*.json"))
+    return tuple(path.stem.removeprefix(f"{model}-") for path in found)
+
+
+def study(model: str, name: str, folder: Path | None = None) -> Study:
+    """One study: a network built in another way, and what TensorRT made of it, or the error that it gave."""
+    path = _folder(folder) / "studies" / f"{model}-{name}.json"
+    if not path.is_file():
+        raise RecordingError(f"no study {name!r} of {model!r}", f"one of {', '.join(studies(model, folder))}")
+    return load_study(path)
+
+
+def load_studies(model: str, folder: Path | None = None) -> dict[str, Study]:
+    """All studies of a model by name."""
+    return {name: study(model, name, folder) for name in studies(model, folder)}
+
+
+def marked_tensors(model: str, variant: str = "int8", folder: Path | None = None) -> dict[str, Array]:
+    """What an engine with every tensor marked as an output gave for the first test images: tensor -> float32.
+
+    ``variant``: "int8" or "fp32". The key "image" holds the images themselves.
+    """
+    return _arrays(_folder(folder) / "arithmetic" / f"{model}-marked-{variant}.npz")
+
+
+def plan_sizes(model: str = "resnet", folder: Path | None = None) -> PlanSizes:
+    """The sizes and contents of several builds of the same network with the same options."""
+    path = _folder(folder) / "arithmetic" / f"{model}-plan-sizes.json.gz"
+    try:
+        return PlanSizes.from_json(gzip.decompress(read_bytes(path, RecordingError)).decode())
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as problem:
+        raise RecordingError(f"{path} is damaged: {problem}", AGAIN) from None
