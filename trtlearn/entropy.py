@@ -16,6 +16,8 @@ __all__ = ["LEVELS", "EntropySearch", "divergence", "entropy_search", "reference
 
 LEVELS = 128
 """Levels of an INT8 magnitude: 0 to 127; also the first candidate threshold, in bins."""
+SAME = 1e-12
+"""Divergences this close are the same number, reached by additions in another order."""
 
 
 @dataclass(frozen=True)
@@ -104,14 +106,17 @@ def _curve(h: NDArray[np.float64], levels: int) -> NDArray[np.float64]:
     with np.errstate(divide="ignore", invalid="ignore"):
         kl = (own - cross) / total + np.log(inside) - np.log(total)
     # a last bin that is empty but for the tail has a P and no Q: the divergence is infinite
-    return np.where((inside > 0) & ~((last == 0) & (tail > 0)), kl, np.inf)
+    orphan = (last == 0) & (tail > 0)
+    return np.where((filled[kept] > 1) & ~orphan, kl, np.inf)
 
 
 def entropy_search(counts: ArrayLike, levels: int = LEVELS) -> EntropySearch:
     """The number of bins to keep so that INT8's 128 magnitudes distort the histogram least.
 
     ``counts`` [bins], bins over |x| without zeros. Bin 0 is first given bin 1's count. For every ``i`` from 128 to
-    all bins: ``P`` and ``Q`` of :func:`reference_and_candidate`; the least ``KL(P||Q)`` wins, the first on a tie.
+    all bins: ``P`` and ``Q`` of :func:`reference_and_candidate`; the least ``KL(P||Q)`` wins, the last on a tie.
+    Passed over (KL infinite): an ``i`` whose last bin is empty while counts lie beyond it, and one that keeps a single
+    non-empty bin, which any scale represents. Where nothing is left all bins are kept.
 
     Source: measured, data/recordings/*/calibration: TensorRT 8.6.0's caches for inputs made on purpose.
     """
@@ -120,5 +125,5 @@ def entropy_search(counts: ArrayLike, levels: int = LEVELS) -> EntropySearch:
         raise DataError(f"counts of shape {h.shape}, sum {h.sum():g}", f"pass at least {levels} counts, not all zero")
     h[0] = h[1]
     kl = _curve(h, levels)
-    best = int(np.argmin(kl))
+    best = int(np.flatnonzero(kl <= kl.min() + SAME)[-1])
     return EntropySearch(levels + best, levels, tuple(kl.tolist()))

@@ -1,16 +1,30 @@
-"""TensorRT's legacy calibrator: a quantile of the magnitudes, and a regression cut-off."""
+"""TensorRT's legacy calibrator: a quantile of the magnitudes."""
 
 from __future__ import annotations
 
-from .thresholds import HistogramObserver, Threshold, fraction, need_batches, quantile_bin
+import numpy as np
+
+from .thresholds import HistogramObserver, Threshold, fraction, need_batches
 
 __all__ = ["LegacyObserver"]
 
 
 class LegacyObserver(HistogramObserver):
-    """LegacyCalibration: a quantile of the magnitudes.
+    """LegacyCalibration: the upper edge of the bin in which a quantile of all magnitudes lies.
 
-    ``quantile`` from 0 to 1.
+    The same histogram as the entropy calibrators', but zeros are counted, in bin 0, and MaxPool's output has one of its
+    own. ``p = counts / total`` is summed from bin 0 in float64; the first bin ``b`` where the sum exceeds ``quantile``
+    gives ``amax = (b + 1) * width``; the whole range where none does. ``curve`` of the threshold holds the running sum.
+
+    ``quantile`` from 0 to 1, 0.999 where nothing is said; ``cutoff`` from 0 to 1. With ``cutoff = 1`` the quantile
+    alone decides: measured, all of 894 tensors equal TensorRT's to float32. Below 1 TensorRT fits a regression to some
+    tensors (most others keep the quantile); its rule has not been found, and the quantile is given here too.
+
+    Source: measured, data/recordings/*/calibration (crafted.json, legacy-grid.json).
+
+    >>> o = LegacyObserver(quantile=0.5)
+    >>> o.observe(np.linspace(0, 1, 9999)); round(o.result().amax, 3)
+    0.5
     """
 
     algorithm = "legacy"
@@ -20,9 +34,19 @@ class LegacyObserver(HistogramObserver):
         self.quantile, self.cutoff = fraction(quantile, "quantile"), fraction(cutoff, "cutoff")
 
     def result(self) -> Threshold:
+        """The threshold of all batches so far; DataError before the first."""
         h = self.histogram
         need_batches(h.batches)
         if h.width is None:
             return self.threshold(0.0, note="all values are 0")
-        kept = quantile_bin(h, self.quantile, zeros=True)
-        return self.threshold((kept + 1) * h.width, bins_kept=kept + 1)
+        counts = h.counts.astype(np.float64)
+        counts[0] += h.zeros
+        running = np.cumsum(counts / counts.sum())
+        beyond = np.flatnonzero(running > self.quantile)
+        kept = int(beyond[0]) + 1 if beyond.size else len(running)
+        return self.threshold(
+            kept * h.width,
+            bins_kept=kept,
+            curve=tuple(running.tolist()),
+            note="amax = bins kept * width" + ("" if self.cutoff == 1 else "; the regression cut-off is not modelled"),
+        )

@@ -17,7 +17,7 @@ from .errors import DataError
 from .histogram import absolute
 from .legacy import LegacyObserver
 from .quant import scale_from_amax
-from .thresholds import HistogramObserver, Observer, Threshold, fraction, need_batches, quantile_bin
+from .thresholds import HistogramObserver, Observer, Threshold, fraction, need_batches
 
 __all__ = [
     "OBSERVERS",
@@ -113,7 +113,8 @@ class PercentileObserver(HistogramObserver):
         need_batches(h.batches)
         if h.width is None:
             return self.threshold(0.0, note="all values are 0")
-        kept = quantile_bin(h, self.percentile / 100, zeros=True) + 1
+        running = np.cumsum(h.counts) + h.zeros
+        kept = min(int(np.searchsorted(running, self.percentile / 100 * running[-1])), len(running) - 1) + 1
         return self.threshold(
             min(kept * h.width, h.amax), bins_kept=kept, note=f"{self.percentile:g} % of the values are within amax"
         )

@@ -14,7 +14,7 @@ from .histogram import Histogram, HistogramStep
 from .quant import scale_from_amax
 from .record import Record
 
-__all__ = ["HistogramObserver", "Observer", "Threshold", "fraction", "need_batches", "quantile_bin"]
+__all__ = ["HistogramObserver", "Observer", "Threshold", "fraction", "need_batches"]
 
 
 @dataclass(frozen=True)
@@ -107,9 +107,3 @@ def fraction(value: float, what: str) -> float:
     if not 0 <= value <= 1:
         raise DataError(f"{what} is {value}, expected a number from 0 to 1", "0.999 keeps all but one in a thousand")
     return float(value)
-
-
-def quantile_bin(h: Histogram, quantile: float, zeros: bool) -> int:
-    """The first bin where the running count reaches ``quantile`` of all."""
-    running = np.cumsum(h.counts) + (h.zeros if zeros else 0)
-    return min(int(np.searchsorted(running, quantile * running[-1])), len(running) - 1)
