@@ -33,7 +33,6 @@ def insert_qdq(
     Weights stay FP32 in front of a Q/DQ pair, which every TensorRT from 8.0 folds at build time; with
     ``int8_weights`` they are stored as INT8 in front of a DequantizeLinear alone, a quarter of the size.
     """
-    import onnx
     from onnx import helper, numpy_helper
 
     result = prepared(model)
@@ -77,12 +76,21 @@ def insert_qdq(
     del result.graph.node[:]
     result.graph.node.extend(ordered)
     _drop_unread(result)
-    try:
-        onnx.checker.check_model(result)
-    except (onnx.checker.ValidationError, ValueError) as problem:  # ValueError: over protobuf's 2 GiB
-        said = (str(problem).strip().splitlines() or ["no reason given"])[0]
-        raise ModelError(f"the model with Q/DQ is not valid ONNX: {said:.200}", "export the model again") from None
+    fault = _fault(result)
+    if fault and not _fault(model):  # a fault that the model came with (an output without a shape) is left to its maker
+        raise ModelError(f"the model with Q/DQ is not valid ONNX: {fault}", "please report it with the model")
     return result, report
+
+
+def _fault(model: onnx.ModelProto) -> str:
+    """What onnx's checker says against a model in one line; empty where nothing."""
+    import onnx
+
+    try:
+        onnx.checker.check_model(model)
+    except (onnx.checker.ValidationError, ValueError) as problem:  # ValueError: over protobuf's 2 GiB
+        return (str(problem).strip().splitlines() or ["no reason given"])[0][:200]
+    return ""
 
 
 def _shared(site: QdqSite, graph: Graph) -> bool:

@@ -116,6 +116,6 @@ def open_tradeoff(folder: str | os.PathLike[str] | None = None) -> TradeoffRecor
     """
     folders = [root / "tradeoff" for root in recording_folders()] if folder is None else [Path(folder)]
     for candidate in folders:
-        if any(candidate.glob("*.json.gz")):
+        if any(candidate.glob("**/*.json.gz")):
             return TradeoffRecordings(candidate)
     raise RecordingError("no trade-off is recorded" + (f" in {folder}" if folder else ""), AGAIN)

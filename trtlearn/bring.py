@@ -1,0 +1,201 @@
+"""Bring your own model: an ONNX file and data, walked through calibration, Q/DQ and comparison, with or without a GPU.
+
+Without one, our observers calibrate on the CPU, and ONNX Runtime runs the network with Q/DQ in it: for the course's
+two networks that gives the accuracy of TensorRT's INT8 engines to 0.2 point (tests/test_migrate.py). With one,
+:mod:`trtlearn.bring_live` builds and times engines as well. Nothing of the reader's leaves this machine.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .activations import activations, feeds
+from .bring_data import DataFacts, fit_data, load_labels
+from .bring_records import Answer, LiveResult, TensorFit, Walk
+from .cache import format_cache, new_cache
+from .doctor import DoctorReport, examine
+from .errors import DataError, ModelError
+from .observers import OBSERVERS, make_observer
+from .onnxfile import OnnxModel, describe, load_proto
+from .placement import QdqReport
+from .qdq import insert_qdq
+
+__all__ = ["STEPS", "Answer", "LiveResult", "TensorFit", "Walk", "walk"]
+
+Array = NDArray[Any]
+STEPS = ("look", "calibrate", "quantize", "compare", "build", "write")
+KEPT = {"entropy2": "entropy2", "entropy": "entropy", "minmax": "minmax", "legacy": "legacy"}
+
+
+def walk(
+    model: str | os.PathLike[str],
+    data: str | os.PathLike[str] | Array | Mapping[str, Array] | None,
+    *,
+    labels: str | os.PathLike[str] | Array | None = None,
+    algorithm: str = "entropy2",
+    batch: int = 8,
+    out: str | os.PathLike[str] | None = None,
+    live: bool | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> Walk:
+    """Walk an ONNX file and its data through everything this machine can do.
+
+    Args:
+        model: the ONNX file; data: a .npy or .npz file, an array, or arrays by input name; labels: class of each row.
+        algorithm: entropy2, entropy, minmax, legacy, percentile or mse; batch: rows at a time, where not fixed.
+        out: folder for the cache, the Q/DQ model, the script for a GPU machine and report.html; None writes nothing.
+        live: build on this machine's GPU; None: where there is one.
+        progress: called with a word from STEPS as each begins.
+
+    Raises DataError, ModelError in one line for whatever does not fit; then nothing is written.
+    """
+    said = progress or (lambda step: None)
+    if algorithm not in OBSERVERS:
+        raise DataError(f"no calibrator {algorithm!r}", f"one of {', '.join(OBSERVERS)}")
+    said("look")
+    doctor, proto = examine(), load_proto(model)
+    facts = describe(proto, os.fspath(model))
+    if facts.has_qdq:
+        raise ModelError("the network has Q/DQ nodes already: its ranges are in it", "build it as it is")
+    arrays, shape = fit_data(facts, data, batch)
+    classes = load_labels(labels, shape.rows_in_all)
+    said("calibrate")
+    chosen, largest = _calibrate(proto, arrays, shape.batch, algorithm)
+    said("quantize")
+    cache = new_cache({name: scale for name, (_, scale) in chosen.items()}, KEPT.get(algorithm, "entropy2"))
+    scales = {entry.name: entry.scale for entry in cache.scales if entry.scale > 0}
+    quantized, report = insert_qdq(proto, scales)
+    if not report.quantized_nodes:
+        raise ModelError(
+            "nothing in this network can run in INT8 through Q/DQ: no Conv, Gemm or MatMul with FP32 weights"
+        )
+    said("compare")
+    models = {"fp32": proto, f"int8-{algorithm}": quantized}
+    if algorithm != "minmax":
+        models["int8-minmax"] = insert_qdq(proto, {n: v / 127 for n, v in largest.items() if v > 0})[0]
+    models["int8-placeholder"] = insert_qdq(proto, {n: v / 127 for n, v in _placeholder(facts).items()})[0]
+    outputs = {way: _outputs(one, arrays, shape, facts) for way, one in models.items()}
+    answers = tuple(_answer(way, outputs["fp32"], found, classes) for way, found in outputs.items())
+    used = {site.scale_of or site.tensor for site in report.sites if site.kind == "activation"}
+    fits = tuple(TensorFit(n, amax, scale, largest[n], n in used) for n, (amax, scale) in chosen.items())
+    said("build")
+    found, notes = _live(live, model, facts, quantized, arrays, shape, algorithm, outputs["fp32"], classes, doctor)
+    result = Walk(
+        Path(model).stem, doctor, facts, shape, algorithm, fits, format_cache(cache), report, answers, found,
+        (*_notes(algorithm, report, answers), *notes), {},
+    )  # fmt: skip
+    if out is None:
+        return result
+    from .bring_files import write_files
+
+    said("write")
+    return write_files(result, Path(out), quantized.SerializeToString(), Path(model), data, labels)
+
+
+def _calibrate(
+    proto: Any, arrays: Mapping[str, Array], batch: int, algorithm: str
+) -> tuple[dict[str, tuple[float, float]], dict[str, float]]:
+    """Tensor -> (amax, scale) by the observer, and tensor -> largest magnitude."""
+    settings: dict[str, Any] = {} if algorithm == "minmax" else {"keep_steps": False}
+    observers: dict[str, Any] = {}
+    largest: dict[str, float] = {}
+    for tensors in activations(proto, feeds(arrays, batch)):
+        for name, values in tensors.items():
+            if not values.size:
+                continue
+            if not np.isfinite(values).all():
+                raise DataError(
+                    f"tensor {name!r} becomes NaN or infinite inside the network",
+                    "check the network and its input's scale",
+                )
+            if name not in observers:
+                observers[name] = make_observer(algorithm, **settings)
+            observers[name].observe(values)
+            largest[name] = max(largest.get(name, 0.0), float(np.abs(values).max()))
+    if not observers:
+        raise ModelError("the network computes no FP32 tensor", "export it in FP32: INT8 is made from that")
+    results = {name: observer.result() for name, observer in observers.items()}
+    return {name: (float(one.amax), float(one.scale)) for name, one in results.items()}, largest
+
+
+def _placeholder(facts: OnnxModel) -> dict[str, float]:
+    """The ranges of bare --int8 (v8.6.1:samples/common/sampleEngines.cpp:459-505), by the ONNX file's nodes."""
+    ranges: dict[str, float] = {}
+    for node in facts.nodes:
+        for name in node.inputs:
+            ranges.setdefault(name, 4.0 if node.op == "Concat" else 2.0)
+        for name in node.outputs:
+            ranges.setdefault(name, 2.0 if node.op in ("MaxPool", "AveragePool") else 4.0)
+    return {name: ranges[name] for name in facts.tensors if name in ranges}
+
+
+def _outputs(proto: Any, arrays: Mapping[str, Array], shape: DataFacts, facts: OnnxModel) -> dict[str, Array]:
+    names = [value.name for value in facts.outputs]
+    parts: Iterator[dict[str, Array]] = activations(proto, feeds(arrays, shape.batch), names)
+    collected: dict[str, list[Array]] = {name: [] for name in names}
+    for part in parts:
+        for name in names:
+            collected[name].append(part[name])
+    try:
+        return {name: np.concatenate(found) for name, found in collected.items()}
+    except ValueError:
+        raise ModelError("an output's shape changes from batch to batch", "give rows of one shape") from None
+
+
+def _answer(way: str, reference: Mapping[str, Array], found: Mapping[str, Array], labels: Array | None) -> Answer:
+    floats = [name for name, values in reference.items() if values.dtype.kind == "f"]
+    signal = sum(float((reference[name].astype(np.float64) ** 2).sum()) for name in floats)
+    noise = sum(float(((reference[name].astype(np.float64) - found[name]) ** 2).sum()) for name in floats)
+    sqnr = 10 * float(np.log10(signal / noise)) if signal > 0 and noise > 0 else None
+    first = next(iter(reference))
+    table, other = reference[first], found[first]
+    if table.ndim != 2 or table.shape[1] < 2:
+        return Answer(way, sqnr, None, None)
+    same = float((table.argmax(1) == other.argmax(1)).mean())
+    right = None if labels is None else float((other.argmax(1) == labels[: len(other)]).mean())
+    return Answer(way, sqnr, same, right)
+
+
+def _live(
+    live: bool | None,
+    model: str | os.PathLike[str],
+    facts: OnnxModel,
+    quantized: Any,
+    arrays: Mapping[str, Array],
+    shape: DataFacts,
+    algorithm: str,
+    reference: Mapping[str, Array],
+    labels: Array | None,
+    doctor: DoctorReport,
+) -> tuple[tuple[LiveResult, ...], tuple[str, ...]]:
+    if live is False or (live is None and doctor.mode != "live"):
+        return (), (f"nothing was built with TensorRT here: {doctor.why.removeprefix('because ')}",)
+    from .bring_live import build_all
+
+    def judge(way: str, outputs: Mapping[str, Array]) -> Answer:
+        return _answer(way, reference, outputs, labels)
+
+    return build_all(model, facts, quantized, arrays, shape, algorithm, judge), ()
+
+
+def _notes(algorithm: str, report: QdqReport, answers: tuple[Answer, ...]) -> tuple[str, ...]:
+    notes = [f"{name} stays in floating point: {why}" for name, why in report.float_nodes.items()]
+    by_way = {one.way: one for one in answers}
+    ours, other = by_way[f"int8-{algorithm}"], by_way.get("int8-minmax")
+    if (
+        other
+        and ours.agreement is not None
+        and other.agreement is not None
+        and other.agreement > ours.agreement + 0.005
+    ):
+        notes.append(
+            f"min-max ranges keep {100 * other.agreement:.1f} % of the answers, {algorithm} only "
+            f"{100 * ours.agreement:.1f} %: look at the ranges before you trust a calibrator's name"
+        )
+    return tuple(notes)

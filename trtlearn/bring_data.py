@@ -1,0 +1,144 @@
+"""A reader's own data for a reader's own network: loaded, and checked against the network's inputs before any work."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .activations import load_arrays
+from .errors import DataError, ModelError
+from .onnxfile import OnnxModel, OnnxValue
+from .record import Record
+
+__all__ = ["DataFacts", "fit_data", "load_labels"]
+
+Array = NDArray[Any]
+KINDS = {"fp32": "float32", "fp16": "float16", "int32": "int32", "int64": "int64", "bool": "bool", "uint8": "uint8"}
+WANTED = "a .npy file [rows, ...] for one input, a .npz file with one array for each input's name for several"
+
+
+@dataclass(frozen=True)
+class DataFacts(Record):
+    """What the data are: shapes and types by input, how many rows, and how many at a time."""
+
+    shapes: dict[str, tuple[int, ...]]
+    dtypes: dict[str, str]
+    rows_in_all: int
+    batch: int
+    rows_used: int  # rows of the last batch that is not full are left out
+
+    def summary(self) -> str:
+        return f"{self.rows_in_all} rows, {self.rows_used} of them used in batches of {self.batch}"
+
+    def rows(self) -> list[dict[str, Any]]:
+        return [{"input": name, "shape": shape, "type": self.dtypes[name]} for name, shape in self.shapes.items()]
+
+
+def fit_data(
+    model: OnnxModel, data: str | os.PathLike[str] | Array | Mapping[str, Array] | None, batch: int = 8
+) -> tuple[dict[str, Array], DataFacts]:
+    """The arrays by input name, and what they are; DataError in one line where they do not fit the network.
+
+    ``data`` is a .npy or .npz file, one array, or a dict of arrays. A fixed first axis of the network overrides
+    ``batch``; other axes that are dynamic take the data's size. Refused: nothing given, a missing input, another type,
+    another shape, unequal rows, fewer rows than one batch, NaN or infinity.
+    """
+    if not model.inputs:
+        raise ModelError("the network has no inputs", "export it with its input as a graph input")
+    for value in model.inputs:
+        if value.shape is None or not value.shape:
+            raise ModelError(
+                f"input {value.name!r} has no axes or no known shape", "export it with a shape [batch, ...]"
+            )
+    wanted = _batch(model, batch)
+    arrays = _arrays(model, data)
+    for value in model.inputs:
+        _check(value, arrays[value.name], wanted)
+    lengths = {name: len(array) for name, array in arrays.items()}
+    if len(set(lengths.values())) != 1:
+        raise DataError(f"the inputs have different numbers of rows: {lengths}", "give each input as many rows")
+    total = next(iter(lengths.values()))
+    fixed = any(isinstance(value.shape[0], int) for value in model.inputs if value.shape)
+    size = wanted if fixed else min(wanted, total)
+    if total < size:
+        raise DataError(f"the data have {total} rows, the network takes {size} at once", "give at least one batch")
+    return arrays, DataFacts(
+        {name: tuple(array.shape) for name, array in arrays.items()},
+        {name: str(array.dtype) for name, array in arrays.items()},
+        total,
+        size,
+        total // size * size,
+    )
+
+
+def load_labels(source: str | os.PathLike[str] | Array | None, rows: int) -> Array | None:
+    """Class numbers, one a row, from a .npy file or an array; DataError where they are not that."""
+    if source is None or (isinstance(source, str) and not source.strip()):
+        return None
+    labels = source if isinstance(source, np.ndarray) else load_arrays(source, ["labels"])["labels"]
+    if labels.dtype.kind not in "iu" or labels.shape != (rows,):
+        raise DataError(
+            f"the labels are {labels.dtype} {list(labels.shape)}, expected whole numbers [{rows}]",
+            "give the class number of each row",
+        )
+    return labels
+
+
+def _batch(model: OnnxModel, batch: int) -> int:
+    if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
+        raise DataError(f"the batch size is {batch!r}, expected a whole number above 0", "8 is a good start")
+    fixed = {value.shape[0] for value in model.inputs if value.shape and isinstance(value.shape[0], int)}
+    if len(fixed) > 1:
+        raise ModelError(
+            f"the inputs' first axes are fixed to {sorted(fixed)}: they are no common batch",
+            "export the network with a dynamic batch",
+        )
+    return int(fixed.pop()) if fixed else batch
+
+
+def _arrays(model: OnnxModel, data: Any) -> dict[str, Array]:
+    names = [value.name for value in model.inputs]
+    if data is None or (isinstance(data, str) and not data.strip()):
+        raise DataError(f"no data given for {', '.join(map(repr, names))}", WANTED)
+    if isinstance(data, np.ndarray):
+        if len(names) > 1:
+            raise DataError(f"one array for a network with inputs {names}", WANTED)
+        return {names[0]: data}
+    if isinstance(data, Mapping):
+        if missing := [name for name in names if name not in data]:
+            raise DataError(f"no data for input {missing[0]!r} (given: {sorted(data)})", WANTED)
+        return {name: np.asarray(data[name]) for name in names}
+    path = Path(data)
+    if path.is_file() and path.suffix == ".npy" and len(names) > 1:
+        raise DataError(f"{path.name} holds one array, but the network has inputs {names}", WANTED)
+    return load_arrays(path, names)
+
+
+def _check(value: OnnxValue, array: Array, batch: int) -> None:
+    shape = value.shape or ()
+    where = f"input {value.name!r}"
+    wanted = KINDS.get(value.dtype or "")
+    if wanted is None:
+        raise ModelError(f"{where} has type {value.dtype}, which trtlearn cannot feed", "export it with float32 inputs")
+    if str(array.dtype) != wanted:
+        advice = " after the normalisation that the network was trained with" if array.dtype == np.uint8 else ""
+        raise DataError(
+            f"{where}: the data are {array.dtype}, the network takes {wanted}", f".astype('{wanted}'){advice}"
+        )
+    fits = array.ndim == len(shape) and all(
+        not isinstance(axis, int) or axis == size for axis, size in zip(shape[1:], array.shape[1:], strict=True)
+    )
+    if not fits:
+        told = ", ".join("rows" if i == 0 else str(axis or "any") for i, axis in enumerate(shape))
+        raise DataError(f"{where}: the data have shape {list(array.shape)}, the network takes [{told}]", "reshape them")
+    if array.size == 0:
+        raise DataError(f"{where}: the data are empty (shape {list(array.shape)})", f"give at least {batch} rows")
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        row = int(np.argwhere(~np.isfinite(array))[0][0])
+        raise DataError(f"{where}: the data hold NaN or infinity, first in row {row}", "mend or leave out these rows")
