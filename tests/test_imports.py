@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parent.parent / "trtlearn"
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem not in ("__init__", "__main__"))
 HEAVY = ("tensorrt", "cuda", "onnx", "onnxruntime", "plotly", "ipywidgets", "pandas", "rich", "IPython", "jax")
 # What shows (drawing, notebooks, the terminal) stands on what knows, never the other way round.
-SHOWING = ("plots", "widgets", "cli", "lab", "doctor", "exercises")
+SHOWING = ("plots", "widget", "cli", "lab", "doctor", "exercises", "bring", "report")
 BASE = {"errors": set(), "paths": {"errors"}, "record": {"errors"}, "records": {"record"}}
 
 

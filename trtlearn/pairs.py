@@ -200,7 +200,8 @@ def ort_quantized(
 def modelopt_quantized(model: str | os.PathLike[str], arrays: Mapping[str, Array]) -> onnx.ModelProto:
     """The model as NVIDIA's ModelOpt leaves it (INT8, calibrated by "max" on ``arrays``); needs nvidia-modelopt[onnx].
 
-    Source: modelopt/onnx/quantization/quantize.py of NVIDIA/TensorRT-Model-Optimizer.
+    The rest stays FP32; ModelOpt's default would turn it into FP16. The file ``model`` is not touched.
+    Source: modelopt/onnx/quantization/quantize.py of NVIDIA/TensorRT-Model-Optimizer, 0.47.
     """
     import onnx
 
@@ -209,15 +210,18 @@ def modelopt_quantized(model: str | os.PathLike[str], arrays: Mapping[str, Array
     except ImportError:
         raise TrtlearnError("ModelOpt is not installed", "pip install 'nvidia-modelopt[onnx]' elsewhere") from None
     with tempfile.TemporaryDirectory() as folder:
-        target = Path(folder) / "quantized.onnx"
+        source, target = Path(folder) / "model.onnx", Path(folder) / "quantized.onnx"
+        onnx.save(load_proto(model), str(source))  # a copy: 0.47 writes into the file that it is given
         try:
             quantize(
-                os.fspath(model),
+                str(source),
                 quantize_mode="int8",
+                high_precision_dtype="fp32",
                 calibration_data=dict(arrays),
                 calibration_method="max",
                 calibration_eps=["cpu"],
                 output_path=str(target),
+                log_level="ERROR",
             )
         except Exception as problem:
             raise ModelError(f"ModelOpt failed: {problem!s:.200}", "export the model again") from None
