@@ -188,7 +188,7 @@ KINDS = (
         "timing-cache-refused",
         r"myelinCache\.h::deserializeFromBuffer|The timing cache will not be used",
         "TensorRT could not read the timing cache, or Myelin's part of it, and times those kernels anew.",
-        "Nothing: the engine is as good, the build takes longer. Build without a timing cache to be rid of the message.",
+        "Nothing: the engine is as good, the build takes longer. Build without a timing cache to lose the message.",
     ),
     _kind(
         "timing-cache-off",
