@@ -21,9 +21,11 @@ GROUPS = (
      "formats inspector* fused fusion* precision* engine_* layers* layer_times"),
     ("Explicit quantization: Q/DQ, TensorRT 11", "qdq* placement migrate* newcommand pairs prepare"),
     ("The TensorRT side, over the only files that import it (`trt`) and CUDA (`cuda`)",
-     "trt cuda network ranges calibrator build plansize timingcache runner experiment variants builderconfig calibrator_*"),
+     "trt cuda network ranges calibrator build plansize timingcache runner experiment variants "
+     "builderconfig calibrator_*"),
     ("The course: recorded or live, figures, widgets, exercises",
-     "replay course colors plots* tradeoff* pareto* sensitivity* panels widget* exercises* verdicts progress* study* calibration_rec* layer_recordings* questions *_recordings"),
+     "replay course colors plots* tradeoff* pareto* sensitivity* panels widget* exercises* verdicts progress* study* "
+     "calibration_rec* layer_recordings* questions *_recordings"),
     ("Your own model, walked through with or without a GPU", "bring* report"),
     ("The command line", "cli* doctor lab"),
 )  # fmt: skip
