@@ -27,10 +27,15 @@ import crafted as made  # noqa: E402
 from trtlearn import calibration_records as r  # noqa: E402
 from trtlearn.agree import agree  # noqa: E402
 from trtlearn.cachefile import parse_cache  # noqa: E402
+from trtlearn.entropy import entropy_search  # noqa: E402
 from trtlearn.messages import decode, scales_from_log  # noqa: E402
 from trtlearn.observers import threshold_of  # noqa: E402
+from trtlearn.onnxfile import load_proto  # noqa: E402
+from trtlearn.parts import flat_pools, kind_of  # noqa: E402
 from trtlearn.paths import write_atomic  # noqa: E402
+from trtlearn.quant import scale_from_amax  # noqa: E402
 from trtlearn.record import Record  # noqa: E402
+from trtlearn.ties import predict_ties  # noqa: E402
 
 ALGORITHMS = ("entropy2", "minmax", "entropy", "legacy")
 KINDS = {
@@ -123,11 +128,31 @@ def agreement(raw: Raw, zoo: Path, out: Path) -> Record | None:
                 if not t.agrees()
             ]
             counts = (report.batch, report.batches, len(report.tensors), report.agreeing)
-            rows.append(r.Agreement(network, kind, algorithm, *counts, tuple(others)))
+            gpu = on_gpu(raw, network, algorithm, zoo)
+            rows.append(r.Agreement(network, kind, algorithm, *counts, tuple(others), *gpu))
             print(network, algorithm, f"{report.agreeing} of {len(report.tensors)}")
             for other in others:
                 print("   ", other.tensor, other.ours, other.tensorrt, other.explanation)
     return r.AgreementTable(tuple(rows)) if rows else None
+
+
+def on_gpu(raw: Raw, network: str, algorithm: str, zoo: Path) -> tuple[int | None, int | None]:
+    """How many scales equal ours from the GPU's own FP32 activations, of how many: entropy2 and minmax only."""
+    dumped = raw(f"zoo_{network}_dump").get("histograms")
+    if not dumped or algorithm not in ("entropy2", "minmax"):
+        return None, None
+    ties = predict_ties(zoo / f"{network}.onnx", algorithm, flat_pools(load_proto(zoo / f"{network}.onnx")))
+    right = compared = 0
+    for name, theirs in scales(raw(f"zoo_{network}_{algorithm}")).items():
+        if (found := dumped.get(ties.source_of(name))) is None or (kind_of(name) == "Pooling"):
+            continue
+        amax = found["amax"]
+        if algorithm == "entropy2":
+            counts = np.frombuffer(zlib.decompress(base64.b64decode(found["counts"])), np.int32)
+            amax = (entropy_search(counts).chosen + 0.5) * found["width"]
+        compared += 1
+        right += bool(abs(float(scale_from_amax(amax)) - theirs) <= 1e-6 * theirs)
+    return right, compared
 
 
 def images(raw: Raw, model: str) -> Record | None:

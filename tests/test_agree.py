@@ -68,12 +68,15 @@ def test_another_tensors_scale_is_named(entropy):
 
 
 def test_stale_names_are_told_apart(entropy):
-    renamed = c.rename(entropy, {entropy.names[2]: "gone", entropy.names[3]: "(Unnamed Layer* 9) [Shuffle]_output"})
+    softmax, shuffle = "(Unnamed Layer* 9) [Softmax]_output", "(Unnamed Layer* 12) [Shuffle]_output"
+    renamed = c.rename(entropy, dict(zip(entropy.names[2:5], ("gone", softmax, shuffle), strict=True)))
     rows = {t.name: t for t in agree(MODEL, IMAGES, renamed, batch=8).tensors}
     assert "stale" in (rows["gone"].explanation or "")
     assert rows["gone"].ours is None
     assert rows["gone"].relative_difference is None
-    assert "parser" in (rows["(Unnamed Layer* 9) [Shuffle]_output"].explanation or "")
+    assert "parser" in (rows[softmax].explanation or "")
+    assert rows[shuffle].agrees()
+    assert rows[shuffle].onnx_tensor in entropy.names
 
 
 def test_facts_are_json_with_stable_keys(entropy):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,14 +12,23 @@ from numpy.typing import NDArray
 
 from .activations import activations, feeds, load_arrays
 from .agree_batch import TOLERANCE, find_batch_size, relative_difference
-from .cachefile import CalibrationCache, read_cache
+from .cachefile import CacheEntry, CalibrationCache, read_cache
 from .errors import CacheError, DataError
 from .explanations import Evidence, explain_difference
 from .observers import Observer, Threshold, make_observer
 from .onnxfile import OnnxModel, describe, load_proto
-from .parts import Candidate, could_be, hidden_parts
+from .parts import (
+    Candidate,
+    could_be,
+    flat_pools,
+    hidden_parts,
+    kind_of,
+    made_of_constants,
+    merged_siblings,
+    tensors_of_kind,
+)
 from .record import Record
-from .ties import TieReport, predict_ties
+from .ties import UNTIED, TieReport, predict_ties
 
 __all__ = ["TOLERANCE", "AgreeReport", "TensorAgreement", "agree"]
 
@@ -129,10 +138,14 @@ def agree(
     notes: list[str] = []
     size = batch if batch is not None else find_batch_size(facts, proto, arrays, known, kind, settings, notes)
     parts = hidden_parts(proto) if any(name not in facts.tensors for name in known.names) else ()
+    merged = merged_siblings(proto) if kind in UNTIED else {}
+    parts = (*parts, *merged.values())
     observers, count = _observe(proto, arrays, size, known, kind, settings, parts)
     thresholds = {name: observer.result() for name, observer in observers.items()}
-    ties = predict_ties(facts, kind)
-    rows = _compare(known, thresholds, ties, parts, tolerance)
+    names = _Names(
+        proto, predict_ties(facts, kind, flat_pools(proto)), thresholds, merged, tuple(p.name for p in parts)
+    )
+    rows = [_compare(line, names, known, tolerance) for line in known.scales]
     return AgreeReport(kind, size, count, tolerance, tuple(rows), tuple(notes), thresholds)
 
 
@@ -177,32 +190,47 @@ def _observe(
     return observers, count
 
 
-def _compare(
-    cache: CalibrationCache,
-    thresholds: Mapping[str, Threshold],
-    ties: TieReport,
-    parts: tuple[Candidate, ...],
-    tolerance: float,
-) -> list[TensorAgreement]:
-    hidden = {part.name: thresholds[part.name] for part in parts if part.name in thresholds}
-    rows = []
-    for line in cache.scales:
-        source = ties.source_of(line.name)
-        ours = thresholds.get(source) or thresholds.get(line.name)
-        onnx_tensor = source if source != line.name and ours is not None else None
-        if ours is None and (fitting := {name: t for name, t in hidden.items() if could_be(name, line.name)}):
-            onnx_tensor = min(fitting, key=lambda name: abs(fitting[name].scale - line.scale))
-            ours = fitting[onnx_tensor]
-            if len(fitting) > 1 and relative_difference(ours.scale, line.scale) > 1e-3:
-                ours = onnx_tensor = None
-        difference = None if ours is None else relative_difference(ours.scale, line.scale)
-        explanation = None
-        if difference is None or difference > tolerance:
-            evidence = Evidence(line, ours, thresholds, cache, ties)
-            explanation = explain_difference(evidence)
-        rows.append(
-            TensorAgreement(
-                line.name, None if ours is None else ours.scale, line.scale, difference, explanation, onnx_tensor
-            )
-        )
-    return rows
+@dataclass(frozen=True)
+class _Names:
+    """Which of our thresholds belongs to a line of the cache."""
+
+    proto: Any
+    ties: TieReport
+    thresholds: Mapping[str, Threshold]
+    merged: Mapping[str, Candidate]
+    parts: tuple[str, ...]
+
+    def of(self, line: CacheEntry) -> str | None:
+        """The tensor or part of a node that the line is about; None where the ONNX file has nothing like it."""
+        if line.name in self.merged:  # merged or not: whichever TensorRT did here
+            return self._nearest((line.name, self.merged[line.name].name), line.scale)
+        source = self.ties.source_of(line.name)
+        if source in self.thresholds:
+            return source
+        if line.name in self.thresholds:
+            return line.name
+        kind = kind_of(line.name) or ("Constant" if line.name in made_of_constants(self.proto) else None)
+        if kind is None:
+            return None
+        parts = [name for name in self.parts if could_be(name, kind)]
+        if len(parts) == 1:
+            return self._nearest(parts, line.scale)
+        found = self._nearest((*parts, *tensors_of_kind(self.proto, kind)), line.scale)
+        close = found is not None and relative_difference(self.thresholds[found].scale, line.scale) <= 1e-3
+        return found if close else None
+
+    def _nearest(self, names: Iterable[str], scale: float) -> str | None:
+        known = [name for name in names if name in self.thresholds]
+        return min(known, key=lambda name: abs(self.thresholds[name].scale - scale), default=None)
+
+
+def _compare(line: CacheEntry, names: _Names, cache: CalibrationCache, tolerance: float) -> TensorAgreement:
+    source = names.of(line)
+    ours = None if source is None else names.thresholds[source]
+    difference = None if ours is None else relative_difference(ours.scale, line.scale)
+    explanation = None
+    if difference is None or difference > tolerance:
+        explanation = explain_difference(Evidence(line, ours, names.thresholds, cache, names.ties))
+    mine = None if ours is None else ours.scale
+    other = source if source != line.name else None
+    return TensorAgreement(line.name, mine, line.scale, difference, explanation, other)

@@ -43,7 +43,11 @@ class Disagreement(Record):
 
 @dataclass(frozen=True)
 class Agreement(Record):
-    """One network under one calibrator: of ``tensors`` cached scales ``agreeing`` equal ours to 1e-6."""
+    """One network under one calibrator: of ``tensors`` cached scales ``agreeing`` equal ours to 1e-6.
+
+    Our activations come from ONNX Runtime on the CPU. ``on_gpu`` of ``on_gpu_tensors`` equal ours when the rule is
+    given histograms of the activations that a GPU computed in FP32 (None where they were not recorded).
+    """
 
     network: str
     kind: str  # what kind of network it is, in words
@@ -53,6 +57,8 @@ class Agreement(Record):
     tensors: int
     agreeing: int
     others: tuple[Disagreement, ...] = ()
+    on_gpu: int | None = None
+    on_gpu_tensors: int | None = None
 
 
 @dataclass(frozen=True)
@@ -71,9 +77,14 @@ class AgreementTable(Record):
         """Those equal to ours within 1e-6."""
         return sum(row.agreeing for row in self.networks)
 
+    def share(self, *networks: str) -> float:
+        """Share of equal scales in these networks; in all where none is named."""
+        rows = [row for row in self.networks if not networks or row.network in networks]
+        return sum(row.agreeing for row in rows) / max(sum(row.tensors for row in rows), 1)
+
     def summary(self) -> str:
-        share = 100 * self.agreeing / self.tensors if self.tensors else 0.0
-        return f"{self.agreeing:,} of {self.tensors:,} scales ({share:.2f} %) equal TensorRT's to 1e-6"
+        equal = f"{self.agreeing:,} of {self.tensors:,} scales ({100 * self.share():.2f} %)"
+        return f"{equal} equal TensorRT's to 1e-6"
 
     def rows(self) -> list[dict[str, Any]]:
         table: dict[str, dict[str, Any]] = {}
@@ -221,26 +232,31 @@ class FeedingRates(Record):
     runs: tuple[FeedingRun, ...]
 
     def rate(self, who: str) -> float:
-        """Batches a second, the median of its runs."""
+        """Batches handed over a second of get_batch's own time, the median of the runs."""
+        return median(run.batches / run.inside_s for run in self.runs if run.who == who)
+
+    def whole_rate(self, who: str) -> float:
+        """Batches a second of the whole calibration, in which TensorRT runs the network too: the median of the runs."""
         return median(run.batches / run.whole_s for run in self.runs if run.who == who)
 
     @property
     def ratio(self) -> float:
-        """Our rate over Polygraphy's."""
+        """Our rate of feeding over Polygraphy's."""
         return self.rate("trtlearn") / self.rate("polygraphy")
 
     def summary(self) -> str:
-        return f"feeding {self.model}: {self.ratio:.2f} times Polygraphy's rate ({self.rate('trtlearn'):.0f} batches/s)"
+        ours, theirs = self.rate("trtlearn"), self.rate("polygraphy")
+        return f"feeding {self.model}: {ours:,.0f} batches/s, Polygraphy {theirs:,.0f}: {self.ratio:.2f} times the rate"
 
     def rows(self) -> list[dict[str, Any]]:
         return [
             {
-                "who": r.who,
-                "batches": r.batches,
-                "batches/s": r.batches / r.whole_s,
-                "in get_batch ms": 1e3 * r.inside_s,
+                "who": run.who,
+                "batches": run.batches,
+                "ms in get_batch, each": 1e3 * run.inside_s / run.batches,
+                "s in all": run.whole_s,
             }
-            for r in self.runs
+            for run in self.runs
         ]
 
 

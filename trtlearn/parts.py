@@ -1,12 +1,14 @@
-"""What TensorRT's ONNX parser makes of one node: tensors that the ONNX file does not name, but the cache may.
+"""What TensorRT makes of ONNX nodes: tensors that the ONNX file does not name, but the cache may.
 
-A Gemm becomes a matrix product and an addition, a constant a layer of its own: the cache names them
-``(Unnamed Layer* N) [Kind]_output``. N counts layers, not nodes, so they are recognised by their values.
+A Gemm becomes a matrix product and an addition, a constant a layer of its own, a 1-D convolution a 2-D one between two
+reshapes: the cache names their tensors ``(Unnamed Layer* N) [Kind]_output``. N counts layers, not nodes, so they are
+recognised by kind and value. After fusion, sibling convolutions may have become one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -16,66 +18,172 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["Candidate", "could_be", "hidden_parts"]
+__all__ = [
+    "Candidate",
+    "could_be",
+    "flat_pools",
+    "hidden_parts",
+    "kind_of",
+    "made_of_constants",
+    "merged_siblings",
+    "tensors_of_kind",
+]
 
 Array = NDArray[Any]
+POOLS = ("MaxPool", "AveragePool", "GlobalMaxPool", "GlobalAveragePool")
+MADE_BY = {
+    "Softmax": ("Softmax", "LogSoftmax"),
+    "Convolution": ("Conv",),
+    "Deconvolution": ("ConvTranspose",),
+    "Pooling": POOLS,
+    "Matrix Multiply": ("MatMul", "Gemm"),
+}
+"""TensorRT's kind of layer -> the ONNX operators that become one; any operator may become a kind that is not here."""
+_LINE = re.compile(r"\(Unnamed Layer\* \d+\) \[([^\]]+)\]")
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A tensor inside a node: a constant, or the product of a Gemm before its bias is added."""
+    """A tensor that TensorRT has and the ONNX file has not: a constant, a product, or several outputs joined."""
 
-    name: str  # what to call it: "constant W", "product of gemm1"
+    name: str  # what to call it: "constant W", "product of gemm1", "a, b and c computed as one"
     constant: Array | None = field(default=None, repr=False)
     source: str = ""  # the tensor that the product is made from
     weight: Array | None = field(default=None, repr=False)
+    joined: tuple[str, ...] = ()  # tensors joined along the channels, of which the first one's number of values count
 
     def values(self, tensors: Mapping[str, Array]) -> Array | None:
         """Its values for one batch of activations; None where they cannot be computed."""
         if self.constant is not None:
             return self.constant
+        if self.joined:
+            if any(name not in tensors for name in self.joined):
+                return None
+            together: Array = np.concatenate([tensors[name] for name in self.joined], axis=1)
+            return together.ravel()[: tensors[self.joined[0]].size]
         if self.weight is None or self.source not in tensors:
             return None
         product: Array = (tensors[self.source] @ self.weight).astype(np.float32)
         return product
 
 
-def could_be(part: str, line: str) -> bool:
-    """Whether the cache's line ``(Unnamed Layer* N) [Kind]_output`` can be this part: a product or a constant.
+def kind_of(line: str) -> str | None:
+    """The kind in a name that TensorRT made up; None for any other name.
 
-    >>> could_be("product of fc", "(Unnamed Layer* 3) [Matrix Multiply]_output")
-    True
+    >>> kind_of("(Unnamed Layer* 3) [Matrix Multiply]_output"), kind_of("conv1")
+    ('Matrix Multiply', None)
     """
-    return part.startswith("product of ") == ("[Matrix Multiply]" in line)
+    found = _LINE.match(line)
+    return found[1] if found else None
+
+
+def could_be(part: str, kind: str) -> bool:
+    """Whether a layer of ``kind`` may have made this part of :func:`hidden_parts`.
+
+    >>> could_be("product of fc", "Matrix Multiply"), could_be("constant b", "Pooling")
+    (True, False)
+    """
+    return kind == "Matrix Multiply" if part.startswith("product of ") else kind in ("Constant", "Shuffle")
+
+
+def _attributes(node: onnx.NodeProto) -> dict[str, Any]:
+    from onnx import helper
+
+    return {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+
+
+def tensors_of_kind(proto: onnx.ModelProto, kind: str) -> tuple[str, ...]:
+    """The ONNX tensors whose values a layer of TensorRT's ``kind`` may hold; of pooling also the input: one scale."""
+    wanted = MADE_BY.get(kind)
+    found: dict[str, None] = {}
+    if wanted is None:
+        found |= dict.fromkeys(value.name for value in proto.graph.input)
+    for node in proto.graph.node:
+        if wanted is None or node.op_type in wanted:
+            found |= dict.fromkeys([*node.output, *(node.input[:1] if kind == "Pooling" else ())])
+    return tuple(found)
+
+
+def flat_pools(proto: onnx.ModelProto) -> frozenset[str]:
+    """Outputs of 1-D pooling: TensorRT reshapes around them, so what the ONNX file names is calibrated on its own."""
+    return frozenset(
+        node.output[0]
+        for node in proto.graph.node
+        if node.op_type in POOLS and len(_attributes(node).get("kernel_shape", (0, 0))) == 1
+    )
+
+
+def _weights(proto: onnx.ModelProto) -> dict[str, Array]:
+    from onnx import numpy_helper
+
+    found: dict[str, Array] = {tensor.name: numpy_helper.to_array(tensor) for tensor in proto.graph.initializer}
+    for node in proto.graph.node:
+        for attribute in node.attribute if node.op_type == "Constant" else ():
+            if attribute.name == "value":
+                found[node.output[0]] = numpy_helper.to_array(attribute.t)
+            elif attribute.name == "value_float":
+                found[node.output[0]] = np.float32(attribute.f).reshape(1)
+    return found
+
+
+def made_of_constants(proto: onnx.ModelProto) -> frozenset[str]:
+    """Tensors that nodes make from the network's constants alone, such as a reshaped bias."""
+    fixed = {tensor.name for tensor in proto.graph.initializer} | {""}
+    made: set[str] = set()
+    for node in proto.graph.node:
+        if all(name in fixed or name in made for name in node.input):
+            made.update(node.output)
+    return frozenset(made)
 
 
 def hidden_parts(proto: onnx.ModelProto) -> tuple[Candidate, ...]:
     """Every float constant of the model, and every Gemm's product before its bias."""
-    from onnx import numpy_helper
-
     found: dict[str, Candidate] = {}
-    constants: dict[str, Array] = {}
-    for tensor in proto.graph.initializer:
-        constants[tensor.name] = numpy_helper.to_array(tensor)
-    for node in proto.graph.node:
-        for attribute in node.attribute:
-            if node.op_type == "Constant" and attribute.name == "value":
-                constants[node.output[0]] = numpy_helper.to_array(attribute.t)
-            elif node.op_type == "Constant" and attribute.name == "value_float":
-                constants[node.output[0]] = np.float32(attribute.f).reshape(1)
+    constants = _weights(proto)
     for name, array in constants.items():
         if array.dtype == np.float32 and array.size:
             found[f"constant {name}"] = Candidate(f"constant {name}", constant=array)
     for node in proto.graph.node:
         if node.op_type == "Gemm" and len(node.input) > 1 and node.input[1] in constants:
-            options = {a.name: a for a in node.attribute}
-            weight = constants[node.input[1]]
-            if "transB" in options and options["transB"].i:
-                weight = weight.T
-            if "alpha" in options:
-                weight = weight * np.float32(options["alpha"].f)
-            if "transA" in options and options["transA"].i:
+            options = _attributes(node)
+            if options.get("transA"):
                 continue
+            weight = constants[node.input[1]]
+            weight = (weight.T if options.get("transB") else weight) * np.float32(options.get("alpha", 1.0))
             name = f"product of {node.name or node.output[0]}"
             found[name] = Candidate(name, source=node.input[0], weight=np.ascontiguousarray(weight))
     return tuple(found.values())
+
+
+def _readers(nodes: Iterable[onnx.NodeProto]) -> dict[str, list[onnx.NodeProto]]:
+    readers: dict[str, list[onnx.NodeProto]] = {}
+    for node in nodes:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+    return readers
+
+
+def merged_siblings(proto: onnx.ModelProto) -> dict[str, Candidate]:
+    """First tensor -> what TensorRT takes for it where sibling convolutions became one layer.
+
+    Convolutions of one input with the same kernel, strides and padding, all followed by a Relu or all not, are run as
+    one. Their joined output keeps the first one's name, and the calibrators that look at the fused network (entropy
+    and legacy) read as many of its values as the first one's own output has. Measured: data/recordings/*/calibration,
+    the Inception-like network, all four scales to float32.
+    """
+    readers = _readers(proto.graph.node)
+    groups: dict[tuple[Any, ...], list[str]] = {}
+    for node in proto.graph.node:
+        options = _attributes(node)
+        if node.op_type != "Conv" or options.get("group", 1) != 1:
+            continue
+        after = readers.get(node.output[0], [])
+        fused = after[0] if len(after) == 1 and after[0].op_type == "Relu" else None
+        shape = tuple(str(options.get(name)) for name in ("kernel_shape", "strides", "pads", "dilations", "auto_pad"))
+        key = (node.input[0], shape, fused is not None)
+        groups.setdefault(key, []).append(fused.output[0] if fused is not None else node.output[0])
+    return {
+        names[0]: Candidate(f"{', '.join(names[:-1])} and {names[-1]} computed as one", joined=tuple(names))
+        for names in groups.values()
+        if len(names) > 1
+    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,11 +13,16 @@ from .record import Record
 __all__ = ["TIES", "UNTIED", "Tie", "TieReport", "predict_ties"]
 
 TIES = {
-    "MaxPool": "the largest of some of its input's values is one of those values: the input's scale fits exactly",
+    "MaxPool": "the largest of some of its input's values is one of those values: the input's scale fits",
+    "AveragePool": "a mean of some of its input's values lies within their range: the input's scale fits",
 }
-"""ONNX operators whose output gets its input's scale, and why (measured: data/recordings/)."""
-UNTIED = ("legacy",)
-"""Calibrators that give such outputs a scale of their own all the same (measured: data/recordings/)."""
+"""ONNX operators whose output gets its input's scale, and why (measured: data/recordings/*/calibration/ties.json).
+
+Global pooling, slices, Split, Gather and Concat are calibrated on their own; Flatten, Reshape, Transpose, Identity and
+their like only hold the same values, and so get the same scale.
+"""
+UNTIED = ("entropy", "legacy")
+"""Calibrators that give pooled tensors a scale of their own all the same (measured: data/recordings/)."""
 
 
 @dataclass(frozen=True)
@@ -50,10 +56,13 @@ class TieReport(Record):
         return next((tie.source for tie in self.ties if tie.tensor == tensor), tensor)
 
 
-def predict_ties(model: OnnxModel | str | os.PathLike[str], algorithm: str = "entropy2") -> TieReport:
+def predict_ties(
+    model: OnnxModel | str | os.PathLike[str], algorithm: str = "entropy2", own: Collection[str] = ()
+) -> TieReport:
     """The ties of a network: a tensor made by an operator in :data:`TIES` takes its first input's scale, and so on up.
 
-    ``algorithm``: entropy2, entropy, minmax or legacy; those in :data:`UNTIED` tie nothing.
+    ``algorithm``: entropy2, entropy, minmax or legacy; those in :data:`UNTIED` tie nothing. ``own`` names
+    tensors known to have a scale of their own: outputs of 1-D pooling (parts.flat_pools).
 
     >>> from trtlearn.models import model_path
     >>> predict_ties(model_path("resnet")).tensors > 10
@@ -65,6 +74,8 @@ def predict_ties(model: OnnxModel | str | os.PathLike[str], algorithm: str = "en
         if algorithm in UNTIED:
             break
         if node.op not in TIES or not node.inputs or not node.outputs or node.inputs[0] not in known.tensors:
+            continue
+        if node.outputs[0] in own:
             continue
         tensor, source = node.outputs[0], node.inputs[0]
         before = found.get(source)
