@@ -1,0 +1,34 @@
+"""trtexec's own build against ours, by what TensorRT's optimizer said in both logs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from trtlearn.errors import RecordingError
+from trtlearn.optimizer_log import load_trtexec_log, read_optimizer_log
+from trtlearn.replay import open_bench
+
+
+@pytest.mark.parametrize("model", ["resnet", "mobile"])
+def test_trtexec_and_trtlearn_set_the_same_scales_in_the_same_order(model: str) -> None:
+    theirs = load_trtexec_log(model)
+    ours = read_optimizer_log(open_bench(model).run("int8-placeholder").build.log)
+    assert " --int8 " in theirs.command
+    assert "--calib" not in theirs.command
+    assert theirs.optimizer.scales == ours.scales
+    assert theirs.optimizer.layers == ours.layers
+    kinds = [[fusion.split(":")[0] for fusion in log.fusions] for log in (theirs.optimizer, ours)]
+    assert sorted(kinds[0]) == sorted(kinds[1])
+
+
+def test_a_log_that_is_not_verbose_says_nothing() -> None:
+    log = read_optimizer_log("[W] something")
+    assert (log.scales, log.fusions, log.layers) == ((), (), None)
+    assert "unknown layers" in log.summary()
+
+
+def test_a_missing_recording_is_one_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(RecordingError, match="no such file"):
+        load_trtexec_log("resnet", tmp_path)
