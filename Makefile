@@ -1,6 +1,7 @@
 # make lab     set up .venv and open the course in JupyterLab       make test    everything that must hold
-# make record  every recording anew (needs an NVIDIA GPU)            make bench   how fast the observers are
-# make dist    a wheel and a source package in dist/                 make clean   remove all that make made
+# make site    the course as pages to read, in site/                 make bench   how fast the observers are
+# make record  every recording anew (needs an NVIDIA GPU)            make dist    a wheel and a source package in dist/
+# make clean   remove all that make made
 # ARGS goes to the program that runs, for example: make lab ARGS=--no-browser
 VENV   := .venv
 PYTHON ?=
@@ -9,7 +10,7 @@ PY     := $(VENV)/bin/python
 PIP    := $(PY) -m pip install -qq --disable-pip-version-check
 export PYTHON
 
-.PHONY: lab test record bench dist clean
+.PHONY: lab test site record bench dist clean
 .DEFAULT_GOAL := lab
 
 lab: $(VENV)/.lab
@@ -19,7 +20,10 @@ test: $(VENV)/.test
 	@$(VENV)/bin/ruff check -q .
 	@$(VENV)/bin/ruff format -q --check .
 	@$(VENV)/bin/mypy
-	@$(VENV)/bin/pytest -n 2 $(ARGS)
+	@$(VENV)/bin/pytest -n 2 --dist loadgroup $(ARGS)
+
+site: $(VENV)/.test
+	@$(PY) scripts/make_site.py $(ARGS)
 
 record: $(VENV)/.lab
 	@$(PY) scripts/record.py $(ARGS)
