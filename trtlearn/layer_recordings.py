@@ -51,6 +51,8 @@ class LayerCase(Record):
     engine: EngineInfo
     provenance: Provenance
     constraint: str  # OBEY: INT8 was demanded; PREFER: TensorRT could not obey
+    failures: tuple[str, ...]  # what TensorRT said of the builds before, where one failed
+    log: tuple[str, ...]  # warnings and errors of the build that succeeded
     model: bytes = field(repr=False)  # the ONNX file
 
     def summary(self) -> str:
@@ -156,6 +158,8 @@ def layer_case(name: str, folder: Path | None = None) -> LayerCase:
             engine=read_engine(str(held["inspector"])),
             provenance=_provenance(facts),
             constraint=facts["constraint"],
+            failures=tuple(facts["failures"]),
+            log=tuple(facts["log"]),
             model=held["model"].tobytes(),
         )
     except (KeyError, ValueError, TypeError) as problem:
