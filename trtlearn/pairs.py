@@ -17,14 +17,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import ModelError, TrtlearnError
+from .errors import ModelError, RecordingError, TrtlearnError
 from .onnxfile import load_proto
+from .paths import data_dir, read_bytes
 from .record import Record
 
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["Pair", "PairComparison", "PairTable", "compare_pairs", "modelopt_quantized", "ort_quantized", "read_pairs"]
+__all__ = [
+    "Pair",
+    "PairComparison",
+    "PairTable",
+    "compare_pairs",
+    "modelopt_quantized",
+    "ort_quantized",
+    "read_pairs",
+    "recorded_modelopt",
+]
 
 Array = NDArray[Any]
 
@@ -226,3 +236,13 @@ def modelopt_quantized(model: str | os.PathLike[str], arrays: Mapping[str, Array
         except Exception as problem:
             raise ModelError(f"ModelOpt failed: {problem!s:.200}", "export the model again") from None
         return onnx.load(str(target))
+
+
+def recorded_modelopt(model: str) -> PairTable:
+    """The pairs that ModelOpt put into one of the course's networks, recorded by scripts/record_modelopt.py.
+
+    >>> recorded_modelopt("resnet").pairs[0].kind in ("activation", "weights")
+    True
+    """
+    path = data_dir() / "quantizers" / f"modelopt-{model}.json"
+    return PairTable.from_json(read_bytes(path, RecordingError).decode())
