@@ -49,6 +49,7 @@ def check_options(options: BuildOptions, ranges: object, calibrator: Calibrator 
 
 
 def configure(config: trt.IBuilderConfig, options: BuildOptions, workspace_bytes: int | None) -> None:
+    """Set what the options ask for on the builder's configuration; BuildError for what this TensorRT lacks."""
     flags = trt.BuilderFlag.__members__
     wanted = {
         "INT8": options.int8,
@@ -101,6 +102,7 @@ def profile_of(builder: trt.Builder, network: trt.INetworkDefinition, shapes: Sh
 
 
 def target(config: Any, compute_capability: str) -> None:
+    """Build for another GPU, such as "8.9" (TensorRT for RTX only); BuildError where that cannot be."""
     if not hasattr(config, "set_compute_capability"):
         raise BuildError("this TensorRT builds only for the GPU that is here", "leave compute_capability out")
     name = f"SM{compute_capability.replace('.', '')}"

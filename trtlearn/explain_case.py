@@ -150,6 +150,7 @@ def look_at_model(case: Case, model: Any, has_qdq: bool | None) -> None:
 
 
 def look_at_cache(case: Case, cache_exists: bool | None) -> None:
+    """Note whether the file of --calib is there: as told, else as found on this machine."""
     if not case.cache:
         return
     case.cache_exists = cache_exists

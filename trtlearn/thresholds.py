@@ -99,11 +99,13 @@ class HistogramObserver:
 
 
 def need_batches(batches: int) -> None:
+    """DataError where an observer is asked for its result before it has seen a batch."""
     if not batches:
         raise DataError("no batch was observed", "call observe(batch) first")
 
 
 def fraction(value: float, what: str) -> float:
+    """The value, which must lie from 0 to 1; DataError names ``what`` otherwise."""
     if not 0 <= value <= 1:
         raise DataError(f"{what} is {value}, expected a number from 0 to 1", "0.999 keeps all but one in a thousand")
     return float(value)

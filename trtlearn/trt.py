@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 else:
 
     class _Later:
+        """The module tensorrt, imported when one of its names is first used."""
+
         def __getattr__(self, name: str) -> Any:
             if name.startswith("__"):  # what inspection asks of any object must not import TensorRT
                 raise AttributeError(name)
