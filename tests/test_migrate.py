@@ -280,3 +280,28 @@ def test_the_command_that_explain_advises_works_as_it_stands(name, tmp_path, mon
     assert main(shlex.split(line)[1:]) == 0
     written = name.replace(".onnx", ".qdq.onnx")
     assert explain(modern_command(command, written)[0], trt="11.1").mode == "explicit-qdq"
+
+
+@pytest.mark.parametrize("network", ["inception", "transformer", "conv1d", "recurrent"])
+def test_networks_of_other_kinds(network, tmp_path):
+    """Concat, attention, one-dimensional convolutions, a recurrent loop: all migrate and answer as before."""
+    import zoo_nets
+
+    (tmp_path / "m.onnx").write_bytes(getattr(zoo_nets, network)(np.random.default_rng(0), 2))
+    model = onnx.load(tmp_path / "m.onnx")
+    source = model.graph.input[0]
+    shape = [axis.dim_value for axis in source.type.tensor_type.shape.dim]
+    image = rng.normal(size=shape).astype(np.float32)
+    from trtlearn.activations import activations
+
+    values = next(iter(activations(model, [{source.name: image}])))
+    cache = cache_of({name: float(np.abs(value).max()) for name, value in values.items()})
+    report = migrate(COMMAND, tmp_path / "m.onnx", cache, tmp_path / "out.onnx")
+    assert not report.qdq.float_nodes
+    written = pairs(tmp_path / "out.onnx")
+    assert {struct.unpack(">f", bits)[0] for bits in written.values()} <= {entry.scale for entry in cache.scales}
+    before, after = (
+        session(tmp_path / name).run(None, {source.name: image})[0].astype(np.float64)
+        for name in ("m.onnx", "out.onnx")
+    )
+    assert 0 < np.linalg.norm(after - before) / np.linalg.norm(before) < 0.05
