@@ -87,16 +87,8 @@ def pixel(trace: PixelTrace, *, question: str | None = None, source: Provenance 
     )
     steps = f"{trace.sum:,} · {trace.multiplier:.4g} + {trace.offset:.4g}"
     steps += f" + {trace.added:.4g}" if trace.added else ""
-    fig.add_annotation(
-        text=f"{steps} = {trace.steps:.4f} → code {trace.code}",
-        x=0,
-        xref="paper",
-        y=-0.17,
-        yref="paper",
-        xanchor="left",
-        showarrow=False,
-    )
-    fig.update_xaxes(tickmode="linear", dtick=max(1, len(order) // 12))
+    text = f"{steps} = {trace.steps:.4f} → code {trace.code}"
+    fig.update_xaxes(title=text, tickmode="linear", dtick=max(1, len(order) // 12))
     fig.update_yaxes(title="units of s_x · s_w")
     return footer(fig, source_label(source))
 
