@@ -26,7 +26,7 @@ site: $(VENV)/.test
 	@$(PY) scripts/make_site.py $(ARGS)
 
 record: $(VENV)/.lab
-	@$(PY) scripts/record.py $(ARGS)
+	@$(PY) scripts/record_all.py $(ARGS)
 
 bench: $(VENV)/.test
 	@$(PY) scripts/bench.py $(ARGS)

@@ -1,0 +1,89 @@
+"""Make every recording of the course anew on this machine's GPU, one script after the other: `make record`.
+
+    python scripts/record_all.py [--tactic-sources none] [--only core,arithmetic,...]
+
+Nothing is shared with what else the GPU may be doing: stop that first. A script that fails is named at the end, and the
+others go on; what it had written until then stays.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+SCRIPTS = Path(__file__).resolve().parent
+ROOT = SCRIPTS.parent
+sys.path.insert(0, str(ROOT))
+
+from trtlearn import cuda  # noqa: E402
+from trtlearn.errors import LiveUnavailable  # noqa: E402
+from trtlearn.paths import data_dir  # noqa: E402
+from trtlearn.recordings import folder_name  # noqa: E402
+from trtlearn.trt import available, live  # noqa: E402
+
+PARTS = ("core", "arithmetic", "layers", "tradeoff", "calibration")
+
+
+def commands(folder: Path, scratch: Path, sources: str) -> dict[str, list[list[str]]]:
+    """Part -> the command lines that make it, without the Python in front."""
+    raw, zoo, cases = scratch / "calibration", scratch / "zoo", scratch / "arithmetic"
+    now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+    origin = [f"--gpu={cuda.gpu_name()}", f"--driver={cuda.driver_version()}", f"--tensorrt={available()}"]
+    tactics = [f"--tactic-sources={sources}"]
+    return {
+        "core": [["record.py", "--out", str(folder), *tactics]],
+        "arithmetic": [
+            ["arithmetic.py", "--out", str(cases), "--jobs=1", "--seconds=900"],
+            ["pack_arithmetic.py", str(cases), str(folder / "arithmetic")],
+        ],
+        "layers": [["record_layers.py", "--out", str(folder), *tactics]],
+        "tradeoff": [["record_tradeoff.py", "--out", str(folder / "tradeoff"), *tactics]],
+        "calibration": [
+            ["zoo.py", str(zoo)],
+            ["calib_experiments.py", "--zoo", str(zoo), "--seconds=3600", "--jobs=1"],
+            ["calib_pack.py", str(raw), "--zoo", str(zoo), "--out", str(folder / "calibration"), *origin,
+             f"--time={now}"],
+        ],
+    }  # fmt: skip
+
+
+def main() -> int:
+    """Run the parts asked for; the exit status."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--only", default=",".join(PARTS), help="some of " + ",".join(PARTS))
+    parser.add_argument("--tactic-sources", default="default", choices=("default", "none"))
+    options = parser.parse_args()
+    chosen = options.only.split(",")
+    if unknown := sorted(set(chosen) - set(PARTS)):
+        parser.error(f"no part {unknown[0]!r}, expected some of {', '.join(PARTS)}")
+    try:
+        live()
+    except LiveUnavailable as problem:
+        print(f"record_all.py: {problem}", file=sys.stderr)
+        return 2
+    folder = data_dir() / "recordings" / folder_name(cuda.gpu_name() or "gpu", available() or "unknown")
+    failed = []
+    with tempfile.TemporaryDirectory() as scratch:
+        raw = {"OUT": str(Path(scratch) / "packed"), "CALIB_WORK": str(Path(scratch) / "calibration")}
+        environment = os.environ | raw | {"PYTHONPATH": str(ROOT)}
+        for part in chosen:
+            begun = time.monotonic()
+            for command in commands(folder, Path(scratch), options.tactic_sources)[part]:
+                line = [sys.executable, str(SCRIPTS / command[0]), *command[1:]]
+                if subprocess.run(line, env=environment, cwd=ROOT, check=False).returncode:
+                    failed.append(f"{part}: {' '.join(command)}")
+                    break
+            print(f"-- {part}: {time.monotonic() - begun:.0f} s", flush=True)
+    for problem in failed:
+        print(f"FAILED {problem}")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
