@@ -1,0 +1,118 @@
+"""Studies, plan sizes and the figures of layers: what the recordings say, and what the figures show of it."""
+
+from __future__ import annotations
+
+import gzip
+
+import numpy as np
+import pytest
+
+from trtlearn import plots_layers
+from trtlearn.activations import activations
+from trtlearn.errors import DataError, RecordingError
+from trtlearn.interrors import tensor_errors
+from trtlearn.intlayer import int8_layer, trace_pixel
+from trtlearn.intrun import run_like
+from trtlearn.layer_recordings import layer_case, load_studies, marked_tensors, plan_sizes, studies, study
+from trtlearn.models import MODELS, accuracy, load_images, model_path
+from trtlearn.precision import precision_report
+from trtlearn.replay import open_bench
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_marking_every_tensor_measures_another_engine(model):
+    found = study(model, "marked").experiment
+    assert found.build.options.int8
+    assert {layer.weight_dtype for layer in found.engine.layers if layer.weight_count} == {"fp32"}
+    assert len(found.engine.layers) > len(open_bench(model).run("int8-minmax").engine.layers)
+
+
+def test_one_missing_range_costs_its_reader_int8():
+    found = study("resnet", "missing-one")
+    report = precision_report(found.experiment)
+    assert report["b1_conv2"].computed_in == "fp32"
+    assert report["b1_conv1"].computed_in == report["b2_conv1"].computed_in == "int8"
+    assert any("b1_relu1" in m.names for m in found.messages if m.code == "missing-scale")
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_studies_load_by_name(model):
+    found = load_studies(model)
+    assert set(found) == set(studies(model)) >= {"no-ranges", "missing-scale", "marked"}
+    assert all(one.model == model and one.provenance.gpu for one in found.values())
+    assert (found["no-ranges"].error is None) == (found["no-ranges"].experiment is not None)
+    with pytest.raises(RecordingError, match="no-ranges"):
+        study(model, "no-such")
+
+
+def test_an_obedient_build_fails_where_no_kernel_is():
+    case = layer_case("weights_groups")
+    assert "Could not find any implementation" in case.failures[0]
+    assert any("obeys the requested" in line for line in case.log)
+    assert layer_case("conv3x3").failures == ()
+
+
+def test_the_plan_varies_from_build_to_build(tmp_path):
+    sizes = plan_sizes("resnet")
+    total = [build.plan_bytes for build in sizes.builds]
+    assert max(total) > 1.1 * min(total)
+    assert all(build.kernels != sizes.builds[0].kernels for build in sizes.builds[1:])
+    fig = plots_layers.plan_sizes(sizes)
+    np.testing.assert_allclose(fig.data[0].y, np.array(total) / 1000)
+    assert "H200" in fig.layout.annotations[-1].text
+    (tmp_path / "arithmetic").mkdir()
+    (tmp_path / "arithmetic" / "resnet-plan-sizes.json.gz").write_bytes(gzip.compress(sizes.to_json().encode())[:-20])
+    with pytest.raises(RecordingError, match="damaged"):
+        plan_sizes("resnet", tmp_path)
+
+
+def test_what_was_not_recorded_is_said():
+    with pytest.raises(RecordingError):
+        marked_tensors("resnet", "nothing")
+
+
+def test_repairing_every_broken_range_repairs_the_network():
+    bench = open_bench("resnet")
+    broken, good = bench.run("int8-entropy2"), bench.run("int8-minmax")
+    images, labels = (part[:100] for part in load_images("test"))
+
+    def share(*names):
+        run = run_like(broken, images, {name: good.ranges[name].scale for name in names})
+        return accuracy(run["logits"].values, labels)
+
+    assert share() < 0.5
+    assert share("image") < 0.8 < share("image", "stem_relu", "pool")
+    with pytest.raises(DataError, match="no ranges"):
+        run_like(bench.run("fp32"), images)
+
+
+def test_errors_figure_marks_what_clips():
+    bench = open_bench("resnet")
+    images = load_images("test")[0][:16]
+    reference = next(iter(activations(model_path("resnet"), [{"image": images}])))
+    found = {
+        name: tensor_errors(run_like(bench.run(name), images), reference) for name in ("int8-minmax", "int8-entropy2")
+    }
+    fig = plots_layers.errors_by_tensor(found, source=bench.provenance)
+    names = [trace.name for trace in fig.data]
+    assert names == ["int8-minmax", "int8-entropy2", "mostly clipping"]
+    assert "image" in fig.layout.xaxis.ticktext
+    good = plots_layers.errors_by_tensor({"int8-minmax": found["int8-minmax"]})
+    assert "mostly clipping" not in [trace.name for trace in good.data]
+
+
+def test_read_back_tells_equal_from_unequal():
+    fig = plots_layers.read_back([1, 2, 3], [1, 2, 4])
+    assert fig.layout.annotations[0].text == "2 of 3 weights equal"
+    assert [trace.name for trace in fig.data] == ["equal", "equal code", "another code"]
+    with pytest.raises(DataError):
+        plots_layers.read_back([1], [1, 2])
+
+
+def test_pixel_figure_adds_up():
+    layer = int8_layer([[[[1.0, -1.0]]]], 0.5, 0.25, [0.3])
+    trace = trace_pixel(layer, np.array([[[[3, 1, 2]]]], np.int8), (0, 0, 0, 1))
+    fig = plots_layers.pixel(trace)
+    assert tuple(fig.data[0].y) == trace.products
+    assert fig.data[1].y[-1] == trace.sum
+    assert f"code {trace.code}" in fig.layout.xaxis.title.text
