@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import os
-import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -154,10 +153,11 @@ def load_arrays(path: str | os.PathLike[str], input_names: Iterable[str]) -> dic
     try:
         loaded = np.load(io.BytesIO(read_bytes(path, DataError)), allow_pickle=False)
         arrays = {key: loaded[key] for key in loaded.files} if hasattr(loaded, "files") else {names[0]: loaded}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as problem:
-        raise DataError(
-            f"{path} is no .npy or .npz file of plain arrays: {problem}", "save it with numpy.save"
-        ) from None
+    except DataError:
+        raise
+    except Exception as problem:  # numpy, zipfile, zlib and tokenize each raise their own on a damaged file
+        said = f"{problem}".split("\n", maxsplit=1)[0][:200]
+        raise DataError(f"{path} is no .npy or .npz file of plain arrays: {said}", "save it with numpy.save") from None
     if missing := [name for name in names if name not in arrays]:
         raise DataError(
             f"{path} holds {sorted(arrays)}, but the network needs {missing[0]!r}", "save it as .npz by name"

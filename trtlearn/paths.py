@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import glob
 import hashlib
 import os
 import tempfile
+import time
 from pathlib import Path
 
 from .errors import TrtlearnError
@@ -12,6 +15,7 @@ from .errors import TrtlearnError
 __all__ = ["data_dir", "notebooks_dir", "read_bytes", "sha256", "user_dir", "write_atomic"]
 
 _PACKAGE = Path(__file__).resolve().parent
+STALE_SECONDS = 600
 
 
 def _shared(name: str) -> Path:
@@ -53,12 +57,19 @@ def read_bytes(path: str | os.PathLike[str], error: type[TrtlearnError] = Trtlea
 
 
 def write_atomic(path: str | os.PathLike[str], content: bytes | str) -> Path:
-    """Write ``content`` beside ``path`` and rename it into place, so that no reader ever sees half a file."""
+    """Write ``content`` beside ``path`` and rename it into place, so that no reader ever sees half a file.
+
+    A program that is killed in between leaves a file ".NAME.????????"; the next one that writes there removes it.
+    """
     target = Path(path)
     payload = content.encode() if isinstance(content, str) else content
     scratch = None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
+        for old in glob.glob(f"{glob.escape(str(target.parent / f'.{target.name}'))}.????????"):
+            with contextlib.suppress(OSError):
+                if time.time() - os.stat(old).st_mtime > STALE_SECONDS:
+                    os.unlink(old)
         handle, scratch = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
         with os.fdopen(handle, "wb") as file:
             file.write(payload)
