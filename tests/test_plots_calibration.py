@@ -1,0 +1,110 @@
+"""Figures and widgets of the calibration notebooks: what is drawn is what the observers found, and moves in time."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+
+from trtlearn import cachefile, plots_cache
+from trtlearn import plots_calibration as plots
+from trtlearn.calibration_study import scales_after
+from trtlearn.entropy import divergence
+from trtlearn.errors import DataError
+from trtlearn.observers import MinMaxObserver, Threshold, threshold_of
+
+RNG = np.random.default_rng(8)
+BATCHES = [RNG.normal(0, 1 + index / 3, 4000).astype(np.float32) for index in range(6)]
+FOUND = threshold_of("entropy2", *BATCHES)
+
+
+def test_kl_figure_marks_the_least_of_its_own_curve() -> None:
+    fig = plots.kl_figure(FOUND, "x")
+    curve, choice = fig.data[4], fig.data[5]
+    best = int(np.argmin(curve.y))
+    assert np.isclose(curve.x[best], choice.x[0])
+    assert np.isclose(choice.x[0], FOUND.amax)
+
+
+def test_p_and_q_have_the_divergence_of_the_search() -> None:
+    assert FOUND.search is not None
+    for kept in (128, 500, FOUND.search.chosen, 2048):
+        p, q = plots.p_and_q(FOUND, kept)
+        expected = FOUND.search.kl[kept - FOUND.search.first]
+        found = divergence(p, q)
+        assert np.isclose(found, expected) or (np.isinf(found) and np.isinf(expected))
+
+
+def test_p_keeps_every_value() -> None:
+    counts = np.array(FOUND.counts)
+    counts[0] = counts[1]
+    for kept in (128, 777, 2048):
+        assert plots.p_and_q(FOUND, kept)[0].sum() == counts.sum()
+
+
+def test_kl_figure_says_what_it_needs() -> None:
+    plain = MinMaxObserver()
+    plain.observe([1.0])
+    with pytest.raises(DataError, match="no histogram"):
+        plots.kl_figure(plain.result(), "x")
+    with pytest.raises(DataError, match="no entropy search"):
+        plots.kl_figure(threshold_of("mse", *BATCHES), "x")
+
+
+def test_histogram_needs_steps() -> None:
+    with pytest.raises(DataError, match="no steps"):
+        plots.histogram_figure(threshold_of("entropy2", *BATCHES, keep_steps=False), "x")
+
+
+def test_thresholds_figure_draws_each_amax() -> None:
+    chosen: dict[str, Threshold] = {a: threshold_of(a, *BATCHES) for a in ("minmax", "entropy2", "legacy", "mse")}
+    fig = plots.thresholds_figure(chosen, "x")
+    drawn = {trace.name: trace.x[0] for trace in fig.data if trace.name in chosen}
+    assert drawn == {label: one.amax for label, one in chosen.items()}
+
+
+def test_order_spread_draws_every_value_as_a_share() -> None:
+    fig = plots.order_spread({"a": {"x": [1.0, 2.0]}, "b": {"x": [4.0]}}, {"x": 4.0})
+    assert [list(trace.x) for trace in fig.data] == [[25.0, 50.0], [100.0]]
+
+
+def test_scales_after_equals_calibrations_that_stop_there() -> None:
+    values = {"x": np.concatenate(BATCHES).reshape(60, -1)}
+    for algorithm in ("minmax", "entropy2"):
+        found = scales_after(values, algorithm, (2, 10, 60), batch=2)
+        for mark, scales in found.items():
+            parts = [values["x"][start : start + 2] for start in range(0, mark, 2)]
+            assert scales["x"] == threshold_of(algorithm, *parts).scale
+    with pytest.raises(DataError, match="multiples of the batch"):
+        scales_after(values, "minmax", (3,), batch=2)
+    with pytest.raises(DataError):
+        scales_after({}, "minmax", (1,))
+
+
+@pytest.mark.parametrize("scale", [0.5, 1.0, 0.02221643, 1e-40, 3e38])
+def test_float_bits_are_the_scale(scale: float) -> None:
+    line = cachefile.entry("x", scale)
+    fig = plots_cache.float_bits(line)
+    bits = "".join("".join(trace.text) for trace in fig.data)
+    assert np.array([int(bits, 2)], np.uint32).view(np.float32)[0] == np.float32(line.scale)
+
+
+def test_widgets_move_and_stay_fast() -> None:
+    pytest.importorskip("anywidget")
+    from trtlearn import widget_calibration as widgets
+
+    box = widgets.kl_slider(FOUND, "x", kept=600)
+    slider, problem, text, fig = box.children[:4]
+    start = time.perf_counter()
+    slider.value = 2048
+    assert time.perf_counter() - start < 1.5  # 150 ms alone on a core; tests share theirs
+    assert not problem.value
+    assert "2048 bins" in text.value
+    assert len(fig.data[1].x) == 2048
+    assert all(np.isclose(shape.x0, 2048.5 * FOUND.width) for shape in fig.layout.shapes)
+    player = widgets.histogram_player(FOUND, "x")
+    player.children[0].value = len(FOUND.steps) - 1
+    assert not player.children[1].value
+    drawn = np.asarray(player.children[3].data[0].y)
+    assert drawn[drawn >= 1].sum() == sum(FOUND.counts)
