@@ -32,9 +32,11 @@ from trtlearn.messages import decode, scales_from_log  # noqa: E402
 from trtlearn.observers import threshold_of  # noqa: E402
 from trtlearn.onnxfile import load_proto  # noqa: E402
 from trtlearn.parts import flat_pools, kind_of  # noqa: E402
-from trtlearn.paths import write_atomic  # noqa: E402
+from trtlearn.paths import sha256, write_atomic  # noqa: E402
 from trtlearn.quant import scale_from_amax  # noqa: E402
 from trtlearn.record import Record  # noqa: E402
+from trtlearn.recordings import save_provenance  # noqa: E402
+from trtlearn.records import Provenance  # noqa: E402
 from trtlearn.ties import predict_ties  # noqa: E402
 
 ALGORITHMS = ("entropy2", "minmax", "entropy", "legacy")
@@ -88,6 +90,9 @@ CHANGES = {
     "legacy_other_quantile": "the legacy calibrator's cache, another quantile asked for",
     "legacy_other_cutoff": "the legacy calibrator's cache, another cut-off asked for",
 }
+
+
+LONG = ("crafted", "legacy-grid")  # written without indentation
 
 
 class Raw:
@@ -255,7 +260,8 @@ def legacy(raw: Raw) -> Record | None:
                 if name in cached:
                     mine = threshold_of("legacy", *batches, quantile=job["quantile"], cutoff=job["cutoff"])
                     theirs = float(np.float32(cached[name]) * np.float32(127))
-                    points.append(r.LegacyPoint(name, job["quantile"], job["cutoff"], theirs, mine.amax))
+                    ours = mine.amax if job["cutoff"] == 1 else None  # the regression is not modelled
+                    points.append(r.LegacyPoint(name, job["quantile"], job["cutoff"], theirs, ours))
     return r.LegacyGrid(tuple(points)) if points else None
 
 
@@ -276,6 +282,26 @@ def ties(raw: Raw) -> Record | None:
     return r.TiedOperators(tuple(rows)) if rows else None
 
 
+def provenance(options: argparse.Namespace) -> Provenance:
+    """Where the raw results came from, with the hashes of the networks and data that they rest on."""
+    names = [f"{network}.{kind}" for network in KINDS for kind in ("onnx", "npz")]
+    hashes = {f"zoo/{name}": sha256(options.zoo / name) for name in names}
+    for name in names:
+        if name.endswith(".npz"):  # the file's own bytes depend on the time: its arrays' do not
+            with np.load(options.zoo / name) as file:
+                hashes[f"zoo/{name}"] = sha256(b"".join(file[key].tobytes() for key in sorted(file.files)))
+    return Provenance(
+        gpu=options.gpu,
+        driver=options.driver,
+        tensorrt=options.tensorrt,
+        tactic_sources=(),
+        command="scripts/calib_experiments.py, then scripts/calib_pack.py",
+        time_utc=options.time,
+        sha256=hashes,
+        notes=tuple(options.note),
+    )
+
+
 def tie_model(raw: Raw, name: str) -> bytes:
     """The ONNX file of a tie experiment, as it was run."""
     return zlib.decompress(base64.b64decode(raw("tie_models")[name]))
@@ -287,8 +313,15 @@ def main() -> None:
     parser.add_argument("--zoo", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=HERE.parent / "data" / "recordings" / "h200-8.6.0" / "calibration")
     parser.add_argument("--only", nargs="*")
+    parser.add_argument("--gpu", help="with it PROVENANCE.json is written too")
+    parser.add_argument("--driver")
+    parser.add_argument("--tensorrt", default="8.6.0")
+    parser.add_argument("--time", help="when, ISO 8601")
+    parser.add_argument("--note", action="append", default=[])
     options = parser.parse_args()
     raw = Raw(options.raw)
+    if options.gpu:
+        save_provenance(options.out, provenance(options))
     parts: dict[str, Callable[[], Record | None]] = {
         "agreement": lambda: agreement(raw, options.zoo, options.out),
         **{f"images-{m}": (lambda m=m: images(raw, m)) for m in ("resnet", "mobile")},
@@ -306,7 +339,7 @@ def main() -> None:
         if record is None:
             print("nothing for", name)
             continue
-        write_atomic(options.out / f"{name}.json", record.to_json(indent=1) + "\n")
+        write_atomic(options.out / f"{name}.json", record.to_json(None if name in LONG else 1) + "\n")
         print(name, record.summary())
 
 

@@ -1,0 +1,122 @@
+"""Our scales held against TensorRT's caches of seven networks, and of 2,460 tensors made on purpose."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from trtlearn.agree import agree
+from trtlearn.calibration_recordings import agreement, cache_path, crafted, feeding, folder, legacy_grid, origin, tied
+from trtlearn.errors import RecordingError
+from trtlearn.observers import threshold_of
+from trtlearn.ties import TIES
+
+SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
+sys.path.insert(0, str(SCRIPTS))
+try:
+    import crafted as made
+    import zoo
+finally:
+    sys.path.remove(str(SCRIPTS))
+
+RECORDED = {(row.network, row.algorithm): row for row in agreement().networks}
+DENORMAL = ("tinier", "denormal")  # below 1.2e-38 TensorRT's GPU code takes values for 0
+
+
+def network(name: str) -> tuple[bytes, dict[str, np.ndarray], int]:
+    if name == "ocr" and importlib.util.find_spec("rapidocr_onnxruntime") is None:
+        pytest.skip("pip install --no-deps rapidocr-onnxruntime")
+    content, arrays, batch = zoo.build(name)
+    hashed = hashlib.sha256(b"".join(arrays[key].tobytes() for key in sorted(arrays))).hexdigest()
+    if hashed != origin().sha256[f"zoo/{name}.npz"]:
+        pytest.skip("other library versions make other data than those that were calibrated with")
+    kept = folder() / "networks" / f"{name}.onnx"  # where the network was trained anew since
+    if kept.exists():
+        content = kept.read_bytes()
+    if name != "ocr":
+        assert hashlib.sha256(content).hexdigest() == origin().sha256[f"zoo/{name}.onnx"]
+    return content, {key: value[: 64 // batch * batch] for key, value in arrays.items()}, batch
+
+
+@pytest.mark.parametrize(
+    ("name", "algorithm"),
+    [
+        *((name, "entropy2") for name in ("residual", "mobile", "inception", "transformer", "conv1d", "recurrent")),
+        *((name, "legacy") for name in ("mobile", "inception", "ocr")),
+        *(("inception", kind) for kind in ("minmax", "entropy")),
+    ],
+)
+def test_agreement_is_what_was_recorded(name, algorithm):
+    content, data, batch = network(name)
+    report = agree(content, data, cache_path(name, algorithm), batch=batch)
+    row = RECORDED[name, algorithm]
+    assert (len(report.tensors), report.batches) == (row.tensors, row.batches)
+    assert report.agreeing >= 0.97 * row.agreeing  # another processor may round a near tie the other way
+    for tensor in report.tensors:
+        assert tensor.agrees() or tensor.explanation
+
+
+def test_nearly_all_scales_agree_and_the_rest_is_explained():
+    table = agreement()
+    assert len({row.network for row in table.networks}) == 7
+    assert len(table.networks) == 27
+    without = [name for name in zoo.NAMES if name != "recurrent"]
+    assert table.share(*without) >= 0.99
+    unexplained = [o for row in table.networks for o in row.others if o.explanation.startswith("not explained")]
+    assert {o.tensor for o in unexplained} <= {"r_conv_relu"}
+    for row in table.networks:
+        assert row.agreeing + len(row.others) == row.tensors
+        if row.network != "recurrent" and row.on_gpu is not None:
+            assert row.on_gpu == row.on_gpu_tensors
+
+
+@pytest.mark.parametrize("algorithm", ["entropy2", "minmax", "entropy", "legacy"])
+def test_tensors_made_on_purpose_get_tensorrts_scale(algorithm):
+    groups = {name: made.group(name) for name in {t.group for t in crafted().tensors}}
+    chosen = [t for t in crafted().tensors if t.algorithm == algorithm and not t.name.startswith("out::")]
+    checked = 0
+    for scale in chosen[:: 4 if algorithm.startswith("entropy") else 1]:
+        if scale.name in DENORMAL:
+            continue
+        ours = threshold_of(
+            algorithm, *groups[scale.group][scale.name], **{"keep_steps": False} if algorithm != "minmax" else {}
+        )
+        assert ours.scale == pytest.approx(scale.tensorrt, rel=1e-6), scale.name
+        checked += 1
+    assert checked > 50
+
+
+def test_the_legacy_quantile_is_tensorrts_for_every_setting():
+    points = [p for p in legacy_grid().points if p.cutoff == 1]
+    assert {p.quantile for p in points} == {0.0, 0.5, 0.9, 0.99, 0.999, 0.9999, 1.0}
+    assert all(p.ours == pytest.approx(p.tensorrt, rel=1e-6) for p in points)
+    tensors = made.group("grid")
+    for point in [p for p in points if p.tensor in ("normal_64", "lognormal_100000", "half_1536")]:
+        if len(tensors[point.tensor]) == 1:
+            amax = threshold_of("legacy", *tensors[point.tensor], quantile=point.quantile).amax
+            assert amax == pytest.approx(point.tensorrt, rel=1e-6)
+
+
+def test_pooling_shares_its_inputs_scale_and_nothing_else_with_other_values_does():
+    shared = {o.operator for o in tied().operators if o.tied}
+    assert set(TIES) <= shared
+    same_values = {"Abs", "Neg", "Identity", "Flatten", "Reshape", "Reshape2", "Transpose", "Unsqueeze", "DepthToSpace"}
+    assert shared - set(TIES) <= same_values | {"Pad", "Resize"}  # these two repeat values, or add zeros
+
+
+def test_our_calibrator_feeds_at_least_as_fast_as_polygraphys():
+    rates = feeding()
+    assert {run.who for run in rates.runs} == {"trtlearn", "polygraphy"}
+    assert all(run.batches == 64 for run in rates.runs)
+    assert rates.ratio >= 1
+    assert rates.rate("trtlearn") > rates.whole_rate("trtlearn")
+
+
+def test_what_was_not_recorded_is_one_clear_error():
+    with pytest.raises(RecordingError, match="ocr"):
+        cache_path("ocr", "entropy2")
