@@ -10,4 +10,4 @@ trap 'rm -rf "$scratch"' EXIT
 tar -xzf dist/*.tar.gz -C "$scratch" --strip-components=1
 cd "$scratch"
 venv/bin/trtlearn doctor
-venv/bin/pytest -q -n 2 -p no:cacheprovider tests
+venv/bin/pytest -q -n 2 --dist loadgroup -p no:cacheprovider tests

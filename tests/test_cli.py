@@ -197,7 +197,14 @@ def test_progress_is_shown_exported_and_reset(
     monkeypatch.setenv("TRTLEARN_HOME", str(tmp_path / "home"))
     progress.note("01-scale", passed=True)
     assert "01-scale" in facts("progress")["steps"]
+    assert facts("progress", "show") == facts("progress")
+    progress.note("01-range", answer="exactly ±7.25")
+    progress.note("77-of-an-older-course", passed=True)
     assert run("progress", "export", "-o", tmp_path / "mine.json")[0] == 0
+    report = json.loads((tmp_path / "mine.json").read_text())
+    assert (report["solved"], report["predicted"]) == (1, 1)
+    assert report["exercises"] > 3
+    assert set(report["steps"]) == {"01-scale", "01-range"}
     assert "01-scale" in json.loads((tmp_path / "mine.json").read_text())["steps"]
     assert run("progress", "reset")[0] == 0
     assert facts("progress")["steps"] == {}

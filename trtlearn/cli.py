@@ -157,15 +157,23 @@ def progress(context: typer.Context, as_json: Json = False) -> None:
         give(load(), as_json)
 
 
+@progress_app.command("show")
+def progress_show(as_json: Json = False) -> None:
+    """Show what was tried and what is solved."""
+    from .progress import load
+
+    give(load(), as_json)
+
+
 @progress_app.command("export")
 def progress_export(
     output: Annotated[Path, typer.Option("-o", "--output", help="The JSON file to write.")] = Path("progress.json"),
 ) -> None:
-    """Write a summary to hand in."""
+    """Write a summary to hand in: what was tried, solved and predicted, and how much there is to do."""
+    from .exercises import report
     from .paths import write_atomic
-    from .progress import load
 
-    print(f"wrote {write_atomic(output, load().to_json(indent=2))}")
+    print(f"wrote {write_atomic(output, report().to_json(indent=2))}")
 
 
 @progress_app.command("reset")

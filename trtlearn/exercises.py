@@ -35,6 +35,7 @@ __all__ = [
     "outcome",
     "predict",
     "register",
+    "report",
     "show",
     "solution",
 ]
@@ -135,6 +136,25 @@ def get(exercise_id: str) -> Exercise | Prediction:
         near = [known for known in ids() if known[:2] == exercise_id[:2]] or ids()
         raise TrtlearnError(f"no exercise {exercise_id!r}", f"use one of {', '.join(near)}")
     return _REGISTRY[exercise_id]
+
+
+def report() -> progress.Report:
+    """The reader's progress beside what the course asks, to hand in (``trtlearn progress export``)."""
+    import time
+
+    from . import __version__
+
+    done = progress.load().steps
+    kinds = {one: isinstance(get(one), Exercise) for one in ids()}
+    return progress.Report(
+        trtlearn=__version__,
+        time_utc=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        exercises=sum(kinds.values()),
+        solved=sum(bool(step.passed) for one, step in done.items() if kinds.get(one)),
+        predictions=len(kinds) - sum(kinds.values()),
+        predicted=sum(bool(step.answer) for one, step in done.items() if kinds.get(one) is False),
+        steps={one: done[one] for one in sorted(done) if one in kinds},
+    )
 
 
 def _exercise(exercise_id: str) -> Exercise:

@@ -18,7 +18,7 @@ from .errors import RecordingError, TrtlearnError
 from .paths import user_dir, write_atomic
 from .record import Record
 
-__all__ = ["Progress", "Step", "load", "note", "path", "reset"]
+__all__ = ["Progress", "Report", "Step", "load", "note", "path", "reset"]
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,22 @@ class Progress(Record):
             }
             for _, s in sorted(self.steps.items())
         ]
+
+
+@dataclass(frozen=True)
+class Report(Record):
+    """The progress, and how much there is to do: what ``trtlearn progress export`` writes. No name, no code."""
+
+    trtlearn: str
+    time_utc: str
+    exercises: int  # of the course
+    solved: int
+    predictions: int  # of the course
+    predicted: int
+    steps: dict[str, Step] = field(default_factory=dict)
+
+    def summary(self) -> str:
+        return f"{self.solved} of {self.exercises} exercises solved, {self.predicted} of {self.predictions} predicted"
 
 
 def path() -> Path:
