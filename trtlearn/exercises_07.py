@@ -63,7 +63,7 @@ register(
             "def my_front(cost, value):\n    return value == value.max()",
         ),
         hints=(
-            "A point is beaten by another that costs no more, is worth no less, and is strictly better in one of the two.",
+            "A point is beaten by another that costs no more, is worth no less, and is strictly better in one.",
             "For one point (c, v): (cost <= c) & (value >= v) & ((cost < c) | (value > v)) marks those that beat it.",
         ),
         difficulty=2,
