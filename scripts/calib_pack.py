@@ -24,6 +24,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 import crafted as made  # noqa: E402
 
+from trtlearn import calibration_probes as probes  # noqa: E402
 from trtlearn import calibration_records as r  # noqa: E402
 from trtlearn.agree import agree  # noqa: E402
 from trtlearn.cachefile import parse_cache  # noqa: E402
@@ -219,11 +220,15 @@ def odd(raw: Raw) -> Record | None:
 
 def feeding(raw: Raw) -> Record | None:
     runs = [
-        r.FeedingRun(result["job"]["who"], result["batches"], result["whole_s"], sum(result["inside_get_batch_s"]))
+        probes.FeedingRun(result["job"]["who"], result["batches"], result["whole_s"], sum(result["inside_get_batch_s"]))
         for _, result in raw.all("feed_")
         if result.get("whole_s")
     ]
-    return r.FeedingRates("resnet", 8, tuple(runs)) if {run.who for run in runs} >= {"trtlearn", "polygraphy"} else None
+    return (
+        probes.FeedingRates("resnet", 8, tuple(runs))
+        if {run.who for run in runs} >= {"trtlearn", "polygraphy"}
+        else None
+    )
 
 
 def crafted(raw: Raw) -> Record | None:
@@ -246,8 +251,8 @@ def crafted(raw: Raw) -> Record | None:
                 for line, values in ((name, batches), (f"out::{name}", [np.maximum(b, 0) for b in batches])):
                     if line in cached:
                         mine = threshold_of(algorithm, *values).scale
-                        rows.append(r.CraftedScale(which, line, algorithm, cached[line], mine))
-    return r.Crafted(tuple(rows)) if rows else None
+                        rows.append(probes.CraftedScale(which, line, algorithm, cached[line], mine))
+    return probes.Crafted(tuple(rows)) if rows else None
 
 
 def legacy(raw: Raw) -> Record | None:
@@ -261,8 +266,8 @@ def legacy(raw: Raw) -> Record | None:
                     mine = threshold_of("legacy", *batches, quantile=job["quantile"], cutoff=job["cutoff"])
                     theirs = float(np.float32(cached[name]) * np.float32(127))
                     ours = mine.amax if job["cutoff"] == 1 else None  # the regression is not modelled
-                    points.append(r.LegacyPoint(name, job["quantile"], job["cutoff"], theirs, ours))
-    return r.LegacyGrid(tuple(points)) if points else None
+                    points.append(probes.LegacyPoint(name, job["quantile"], job["cutoff"], theirs, ours))
+    return probes.LegacyGrid(tuple(points)) if points else None
 
 
 def ties(raw: Raw) -> Record | None:
@@ -275,11 +280,11 @@ def ties(raw: Raw) -> Record | None:
         source = "x" if place == "input" else "before"
         own, theirs = cached.get("op"), cached.get(source)
         rows.append(
-            r.TiedOperator(
+            probes.TiedOperator(
                 operator, place, parts[-1], own is not None, None if own is None or theirs is None else own == theirs
             )
         )
-    return r.TiedOperators(tuple(rows)) if rows else None
+    return probes.TiedOperators(tuple(rows)) if rows else None
 
 
 def provenance(options: argparse.Namespace) -> Provenance:

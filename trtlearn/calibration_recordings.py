@@ -13,7 +13,8 @@
 
 ``model`` is "resnet" or "mobile". All records are frozen, have .summary(), .rows(), .to_frame() and show themselves
 as tables; RecordingError says what is missing. Nothing here needs a GPU, TensorRT or ONNX. Their fields are in
-calibration_records.py.
+calibration_records.py and calibration_probes.py. Not recorded so far:
+images, orders and odd caches (scripts/calib_experiments.py makes them, scripts/calib_pack.py packs them).
 """
 
 from __future__ import annotations
@@ -22,16 +23,8 @@ from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
-from .calibration_records import (
-    AgreementTable,
-    Crafted,
-    FeedingRates,
-    ImagesNeeded,
-    LegacyGrid,
-    OddCaches,
-    Shuffles,
-    TiedOperators,
-)
+from .calibration_probes import Crafted, FeedingRates, LegacyGrid, TiedOperators
+from .calibration_records import AgreementTable, ImagesNeeded, OddCaches, Shuffles
 from .errors import RecordingError
 from .paths import data_dir, read_bytes
 from .record import Record
