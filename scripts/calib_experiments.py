@@ -1,9 +1,10 @@
 """Experiments on a GPU with TensorRT 8.6: what its four calibrators make of activations that we control.
 
-    OUT=folder python scripts/calib_experiments.py --zoo FOLDER [--seconds 240] [--only zoo,crafted,...] [--jobs 8]
+    OUT=folder python scripts/calib_experiments.py --zoo FOLDER [--seconds 240] [--only probe,crafted,...] [--jobs 3]
 
-A few worker processes are started once (more of them slow each other down); each job ends as soon as TensorRT hands over its cache (the engine is not
-needed). Results go to $OUT/calib.tar.xz, one JSON file a job, packed anew after each stage.
+A few worker processes are started once (more of them slow each other down); each job ends as soon as TensorRT hands
+over its cache, the engine is not needed. Results go to $OUT/calib.tar.xz, one JSON file a job, packed anew after each
+stage.
 """
 
 from __future__ import annotations
