@@ -50,7 +50,8 @@ COMMAND = (
     b"CUDA_VISIBLE_DEVICES=0 ./trtexec --onnx='a b.onnx' --int8 --fp16 --calib=c.cache --layerPrecisions=*:fp16 2>&1"
 )
 
-scalars = st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=8)
+numbers = st.integers(-(2**70), 2**70) | st.just(10**400) | st.floats()
+scalars = st.none() | st.booleans() | numbers | st.text(max_size=8)
 anything = st.recursive(
     scalars, lambda inside: st.lists(inside, max_size=4) | st.dictionaries(st.text(max_size=6), inside, max_size=4)
 )
@@ -153,6 +154,12 @@ def test_other_tools_tables(ranges: bytes, table: bytes) -> None:
 def test_logs(log: str) -> None:
     assert isinstance(decode(log), tuple)
     assert isinstance(scales_from_log(log), tuple)
+
+
+@pytest.mark.parametrize("reader", [from_ranges_json, read_engine, Experiment.from_json, progress.Progress.from_json])
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 100_000, "9" * 5000, '{"image": ' + "9" * 400 + "}"])
+def test_json_too_deep_or_too_long(reader: Callable[[str], Any], text: str) -> None:
+    assert read(reader, text) is None
 
 
 @settings(bounded, max_examples=max(20, MANY // 4))

@@ -41,12 +41,12 @@ def from_ranges_json(text: str, *, kind: str = "entropy2", tensorrt: str = "8.6.
     """
     try:
         data = json.loads(text)
-    except ValueError as problem:
+    except (ValueError, RecursionError) as problem:
         raise CacheError(f"not JSON: {problem}", "write {tensor: amax}") from None
     whole = isinstance(data, dict) and isinstance(data.get("ranges"), dict)
     ranges = data["ranges"] if whole else data
     if not isinstance(ranges, dict) or any(
-        isinstance(v, bool) or not isinstance(v, (int, float)) for v in ranges.values()
+        isinstance(v, bool) or not isinstance(v, (int, float)) or abs(v) > 1e300 for v in ranges.values()
     ):
         raise CacheError("expected a JSON object of tensor names and ranges (numbers)", "write {tensor: amax}")
     given = data.get("hex") if whole else None

@@ -51,7 +51,7 @@ def _decode(hint: Any, value: Any, where: str) -> Any:
         return {key: _decode(arguments[1], item, f"{where}[{key!r}]") for key, item in value.items()}
     if isinstance(hint, type) and issubclass(hint, Record) and isinstance(value, dict):
         return hint.from_dict(value, where)
-    if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+    if hint is float and (isinstance(value, float) or (type(value) is int and abs(value) < 2**1023)):
         return float(value)
     if hint is float and value in ("nan", "inf", "-inf"):
         return float(value)
@@ -121,7 +121,7 @@ class Record:
         """The record that ``to_json`` gave."""
         try:
             data = json.loads(text)
-        except ValueError as problem:
+        except (ValueError, RecursionError) as problem:
             raise RecordingError(f"not JSON: {problem}", "make the recording again with `make record`") from None
         if not isinstance(data, dict):
             raise RecordingError(f"{cls.__name__}: expected a JSON object, found {type(data).__name__}")
