@@ -53,7 +53,7 @@ def read_bytes(path: str | os.PathLike[str], error: type[TrtlearnError] = Trtlea
     except IsADirectoryError:
         raise error(f"{path} is a folder, expected a file", "name a file inside it") from None
     except OSError as problem:
-        raise error(f"cannot read {path}: {problem.strerror}", "check its permissions") from None
+        raise error(f"cannot read {str(path)[:300]}: {problem.strerror}", "check its permissions") from None
 
 
 def write_atomic(path: str | os.PathLike[str], content: bytes | str) -> Path:
