@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from trtlearn.errors import RecordingError
+from trtlearn.intcodes import quantize_activations, quantize_weights
 from trtlearn.intgroups import engine_groups, float_tensors, fused_groups
 from trtlearn.intlayer import trace_pixel
-from trtlearn.intmath import quantize_activations, quantize_weights
 from trtlearn.intrun import run_int8
 from trtlearn.layer_recordings import layer_case, layer_cases
 from trtlearn.models import MODELS, load_images, model_path

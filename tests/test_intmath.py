@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from trtlearn.errors import DataError, ModelError
+from trtlearn.intcodes import quantize_weights
 from trtlearn.intlayer import PixelTrace, int8_layer, trace_pixel
-from trtlearn.intmath import conv_sums, deconv_sums, matmul_sums, quantize_weights, requantize, windows
+from trtlearn.intmath import conv_sums, deconv_sums, matmul_sums, requantize, windows
 from trtlearn.quant import quantize, weight_scales
 
 RNG = np.random.default_rng(5)

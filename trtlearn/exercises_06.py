@@ -15,7 +15,7 @@ __all__: list[str] = []
 def int8_share(layers: Any) -> float:
     """The reference: percent of the layers with weights whose weights are INT8."""
     kinds = [layer["Weights"]["Type"] for layer in layers if layer.get("Weights", {}).get("Count")]
-    return 100 * kinds.count("Int8") / len(kinds)
+    return float(100 * kinds.count("Int8") / len(kinds))
 
 
 def _first_input(layers: Any) -> float:
@@ -26,7 +26,7 @@ def _first_input(layers: Any) -> float:
 
 def _all_layers(layers: Any) -> float:
     kinds = [layer.get("Weights", {}).get("Type") == "Int8" for layer in layers]
-    return 100 * sum(kinds) / len(kinds)
+    return float(100 * sum(kinds) / len(kinds))
 
 
 def _inspector(rng: np.random.Generator) -> tuple[Any]:
@@ -38,7 +38,7 @@ def _inspector(rng: np.random.Generator) -> tuple[Any]:
         if index < 2:
             kind = "CaskConvolution"
         dtype = str(rng.choice(["Int8", "Float"]))
-        layer = {
+        layer: dict[str, Any] = {
             "Name": f"layer{index}",
             "LayerType": kind,
             "Inputs": [{"Name": f"t{index}", "Format/Datatype": formats[str(rng.choice(["Int8", "Float"]))]}],

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .errors import DataError
-from .intmath import conv_sums, deconv_sums, matmul_sums, quantize_weights, requantize, windows
+from .intcodes import quantize_weights
+from .intmath import conv_sums, deconv_sums, matmul_sums, requantize, windows
 from .record import Record
 
 __all__ = ["Int8Layer", "PixelTrace", "int8_layer", "trace_pixel"]

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from .cachefile import CalibrationCache
 from .errors import DataError
+from .intcodes import quantize_activations
 from .intgroups import (
     ACTIVATIONS,
     KEEPS_SCALE,
@@ -28,7 +29,6 @@ from .intgroups import (
     node_key,
 )
 from .intlayer import Int8Layer
-from .intmath import quantize_activations
 from .intnodes import attributes, clip_bounds, float_node, product_layer
 from .onnxfile import describe, load_proto
 from .quant import dequantize

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .intmath import quantize_weights
+from .intcodes import quantize_weights
 from .record import Record
 from .records import BuildOptions, EngineLayer, Provenance
 
