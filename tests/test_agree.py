@@ -109,3 +109,12 @@ def test_bad_input_is_one_clear_error(entropy, tmp_path):
         agree(MODEL, IMAGES, entropy, tolerance=-1)
     with pytest.raises(DataError, match="rows"):
         agree(MODEL, IMAGES[:0], entropy)
+
+
+def test_a_legacy_cut_off_below_one_is_named():
+    made = own_cache("legacy")
+    name = made.names[4]
+    other = c.with_header(c.with_scale(made, name, 1.3 * made[name].scale), header=c.make_header("legacy", cutoff=0.5))
+    (row,) = [t for t in agree(MODEL, IMAGES, other, batch=8).tensors if not t.agrees()]
+    assert row.name == name
+    assert "cut-off is 0.5" in (row.explanation or "")

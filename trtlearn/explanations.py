@@ -35,7 +35,7 @@ def explain_difference(evidence: Evidence) -> str:
         if line.name.startswith(INTERNAL):
             return "made by TensorRT's ONNX parser inside a node: the ONNX file has no such tensor to compare with"
         return "stale: the model has no tensor of this name (TensorRT ignores the line)"
-    for cause in (_zero, _bin_width, _same_scale, _near_tie):
+    for cause in (_zero, _bin_width, _cutoff, _same_scale, _near_tie):
         if text := cause(evidence, ours):
             return text
     return f"not explained: TensorRT's amax is {line.amax:.6g}, ours {ours.amax:.6g} of max|x| {ours.seen_amax:.6g}"
@@ -44,6 +44,13 @@ def explain_difference(evidence: Evidence) -> str:
 def _zero(evidence: Evidence, ours: Threshold) -> str | None:
     if ours.seen_amax == 0:
         return "all values are 0 in these data: TensorRT's scale comes from other data"
+    return None
+
+
+def _cutoff(evidence: Evidence, ours: Threshold) -> str | None:
+    cutoff = evidence.cache.cutoff
+    if cutoff is not None and cutoff != 1:
+        return f"the legacy calibrator's regression cut-off is {cutoff:g}: below 1 it may replace the quantile's choice"
     return None
 
 
