@@ -149,15 +149,15 @@ def test_a_shared_scale_and_a_scale_of_zero(tmp_path):
     amax = minmax(model, image)
     onnx.save(model, str(tmp_path / "m.onnx"))
     del amax["d"]  # a MaxPool's output takes its input's scale
-    amax["g"] = 0.0
+    amax["e"] = 0.0
     report = migrate(COMMAND, tmp_path / "m.onnx", cache_of(amax), tmp_path / "out.onnx")
-    assert report.zero == ("g",)
-    assert report.qdq.float_nodes == {"h": "no scale for g"}
-    assert any("left in floating point: h" in note for note in report.notes)
+    assert report.zero == ("e",)
+    assert report.qdq.float_nodes == {"f": "no scale for e"}
+    assert any("left in floating point: f" in note for note in report.notes)
     assert report.kept["c"] == np.float32(amax["c"] / 127)
     written = pairs(tmp_path / "out.onnx")
     assert struct.unpack(">f", written["d"])[0] == report.kept["c"]
-    assert "g" not in written
+    assert "e" not in written
 
 
 def test_the_layers_that_were_kept_out_stay_out(tmp_path):

@@ -140,6 +140,20 @@ def test_a_model_with_qdq_is_refused():
         insert_qdq(model, SCALES)
 
 
+def test_a_concat_without_a_scale_takes_the_widest_of_its_parts():
+    model = residual()
+    model.graph.node.insert(8, helper.make_node("Concat", ["relu2", "pool"], ["both"], "both", axis=1))
+    mean = next(node for node in model.graph.node if node.name == "mean")
+    mean.input[0] = "both"
+    fc = numpy_helper.from_array(rng.normal(size=(10, 8)).astype(np.float32), "fc_w")
+    model.graph.initializer[-1].CopyFrom(fc)
+    site = next(s for s in plan_sites(model, SCALES).sites if s.tensor == "both")
+    assert (site.scale_of, site.scale) == ("relu2", SCALES["relu2"])
+    assert SCALES["relu2"] > SCALES["relu"], "pool passes relu's scale on, which is the smaller"
+    partly = {name: scale for name, scale in SCALES.items() if name != "relu2"}
+    assert not [s for s in plan_sites(model, partly).sites if s.tensor == "both"]
+
+
 def test_clashing_and_missing_names_do_not_matter():
     model = residual()
     for node in model.graph.node:

@@ -131,9 +131,16 @@ class Graph:
         return {node_name(self.maker[m.input[0]] if m.op_type == "BatchNormalization" else m) for m in makers}
 
     def scale_of(self, tensor: str, scales: Mapping[str, float]) -> str | None:
-        """The tensor whose scale ``tensor`` takes: itself, or the one whose values reach it unchanged."""
+        """The tensor whose scale ``tensor`` takes: itself, the one whose values reach it unchanged, or the widest part.
+
+        A Concat without a scale of its own takes the largest of its inputs', which holds the values of all.
+        """
         while tensor not in scales:
             maker = self.maker.get(tensor)
+            if maker is not None and maker.op_type == "Concat":
+                parts = [self.scale_of(name, scales) for name in maker.input if name not in self.constants]
+                known = [part for part in parts if part is not None]
+                return max(known, key=lambda part: scales[part]) if known and len(known) == len(parts) else None
             if maker is None or maker.op_type not in MOVES or not maker.input:
                 return None
             tensor = maker.input[0]
