@@ -32,7 +32,7 @@ def _throughput(batch: int, milliseconds: float) -> float:
 register(
     Prediction(
         "07-fastest",
-        "Which build of `resnet` answers a batch of 8 fastest on the recorded GPU (CUDA graph replay)?",
+        "Which build of `resnet` answers a batch of 8 fastest?",
         ("FP32 or TF32", "FP16", "INT8", "INT8 with FP16 allowed"),
     ),
     Exercise(

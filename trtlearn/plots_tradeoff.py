@@ -24,7 +24,7 @@ def _latency(point: TradeoffPoint) -> float | None:
 
 
 COSTS: dict[str, tuple[str, Measure]] = {
-    "latency": ("median latency, ms per batch (CUDA graph replay)", _latency),
+    "latency": ("median latency, ms per batch", _latency),
     "size": ("plan size, kB", lambda p: None if p.plan_bytes is None else p.plan_bytes / 1000),
     "memory": (
         "GPU memory for activations, kB",

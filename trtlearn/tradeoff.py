@@ -46,8 +46,9 @@ class TradeoffPoint(Record):
 
     @property
     def images_per_second(self) -> float | None:
-        """Throughput of graph replays: ``1000 * batch / median milliseconds``."""
-        return None if self.graph_timing is None else 1000 * self.batch / self.graph_timing.median_ms
+        """Throughput: ``1000 * batch / median milliseconds``, of graph replays where they were timed."""
+        timing = self.graph_timing or self.timing
+        return None if timing is None else 1000 * self.batch / timing.median_ms
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class Tradeoff(Record):
                 "built as": p.name,
                 "batch": p.batch,
                 "accuracy %": None if p.accuracy is None else 100 * p.accuracy,
-                "latency ms": p.graph_timing and p.graph_timing.median_ms,
+                "latency ms": (p.graph_timing or p.timing) and (p.graph_timing or p.timing).median_ms,  # type: ignore[union-attr]
                 "images/s": p.images_per_second,
                 "plan bytes": p.plan_bytes,
                 "build s": p.build_seconds,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,9 +19,9 @@ from .record import Record
 from .recordings import LARGEST, check_hashes, data_hashes, load_experiment
 from .records import Experiment, Provenance
 from .replay import recording_folders
-from .tradeoff import DynamicShapes, Sensitivity, Tradeoff
+from .tradeoff import DynamicShapes, Sensitivity, Tradeoff, TradeoffPoint
 
-__all__ = ["TradeoffRecordings", "open_tradeoff"]
+__all__ = ["TradeoffRecordings", "open_tradeoff", "tradeoff_of"]
 
 R = TypeVar("R", bound=Record)
 AGAIN = "make it with `python scripts/record_tradeoff.py --out FOLDER` on a GPU machine"
@@ -102,6 +103,36 @@ def _check(origin: Provenance, path: Path) -> None:
         raise RecordingError(f"{path} does not say from which model it was made", AGAIN)
     for model in models:
         check_hashes(origin, data_hashes(model), str(path))
+
+
+def tradeoff_of(experiments: Iterable[Experiment]) -> Tradeoff:
+    """The trade-off of whole experiments, live or recorded (``bench.run(variant)``): timed launch after launch.
+
+    Raises RecordingError for none, or for experiments of several machines.
+    """
+    chosen = tuple(experiments)
+    machines = {(one.provenance.gpu, one.provenance.tensorrt) for one in chosen}
+    if len(machines) != 1:
+        raise RecordingError(f"experiments of {len(machines)} machines, expected one", "compare what one GPU measured")
+    points = tuple(
+        TradeoffPoint(
+            model=one.model,
+            name=one.variant,
+            batch=one.build.options.batch,
+            options=one.build.options,
+            accuracy=None if one.predictions is None else one.predictions.accuracy,
+            timing=one.timing,
+            graph_timing=None,
+            plan_bytes=one.build.plan_bytes,
+            device_memory_bytes=None,
+            build_seconds=one.build.build_seconds,
+            engine_layers=len(one.engine.layers) or None,
+            int8_layers=sum(layer.weight_dtype == "int8" for layer in one.engine.layers),
+            reformats=sum(layer.is_reformat for layer in one.engine.layers),
+        )
+        for one in chosen
+    )
+    return Tradeoff(points, chosen[0].provenance)
 
 
 def open_tradeoff(folder: str | os.PathLike[str] | None = None) -> TradeoffRecordings:
