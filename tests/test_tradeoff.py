@@ -95,6 +95,9 @@ def test_figures_show_every_point_and_say_where_they_are_from():
         assert sum(len(trace.x) for trace in marks) == len(points)
         assert sum(bool(trace.showlegend) for trace in marks) == 3
         assert fig.layout.annotations[-1].text == ORIGIN.label()
+    many = [point(str(i), ms=0.1 + i / 100) for i in range(12)]
+    looks = [(trace.marker.symbol, trace.marker.color) for trace in plots.scatter(many).data if trace.mode == "markers"]
+    assert len(set(looks)) == 12, "each way of building looks different"
     fronts = [trace for trace in plots.scatter(Tradeoff(points, ORIGIN)).data if trace.name == "front"]
     assert [list(trace.y) for trace in fronts] == [[98.0, 99.0]] * 2
     bars = plots.sensitivity_bars(study())

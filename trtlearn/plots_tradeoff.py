@@ -54,6 +54,11 @@ def _hover(point: TradeoffPoint) -> str:
     return "<br>".join(facts)
 
 
+def _mark(index: int) -> str:
+    """A symbol of its own for each of 16 series: the eight marks, then their outlines."""
+    return MARKS[index % len(MARKS)] + ("-open" if index // len(MARKS) % 2 else "")
+
+
 def scatter(
     points: Tradeoff | Iterable[TradeoffPoint],
     cost: str = "latency",
@@ -79,9 +84,10 @@ def scatter(
     look = figure(question).layout
     fig = make_subplots(
         rows=1, cols=len(batches), shared_yaxes=True, horizontal_spacing=0.04,
-        subplot_titles=[f"batch {batch}" for batch in batches],
+        subplot_titles=[f"batch {batch}" for batch in batches] if len(batches) > 1 else None,
     )  # fmt: skip
-    fig.update_layout(template=look.template, title=look.title, height=520, margin={"t": 150, "b": 90})
+    legend = {"y": 1.07 if len(batches) > 1 else 1.01}
+    fig.update_layout(template=look.template, title=look.title, height=520, margin={"t": 150, "b": 90}, legend=legend)
     for column, batch in enumerate(batches, 1):
         here = [point for point in known if point.batch == batch]
         front = pareto(here, read, _percent)
@@ -95,7 +101,7 @@ def scatter(
             fig.add_scatter(
                 x=[read(p) for p in same], y=[_percent(p) for p in same], mode="markers", name=name, legendgroup=name,
                 showlegend=bool(same) and not any(p.name == name and p.batch < batch for p in known),
-                marker={"color": SERIES[index % len(SERIES)], "symbol": MARKS[index % len(MARKS)], "size": 12,
+                marker={"color": SERIES[index % len(SERIES)], "symbol": _mark(index), "size": 12,
                         "line": {"width": [2 if p in front else 0 for p in same], "color": INK}},
                 hovertext=[_hover(p) for p in same], hoverinfo="text", row=1, col=column,
             )  # fmt: skip
