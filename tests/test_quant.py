@@ -24,7 +24,7 @@ def test_error_is_at_most_half_a_step_where_nothing_clips(x, scale):
 @given(TENSORS)
 def test_the_largest_magnitude_becomes_127_with_its_own_scale(x):
     amax = float(np.abs(x).max())
-    if amax > 0:
+    if amax >= 2.0**-119:  # below, amax / 127 is no normal float32: it loses bits, or becomes 0
         assert np.abs(quantize(x, scale_from_amax(amax), qmin=-127)).max() == 127
 
 

@@ -6,13 +6,13 @@ import pytest
 
 from trtlearn import plots
 from trtlearn.engine_view import diff_engines, fusion_map, graph, layer_times, reformats
-from trtlearn.models import model_path
+from trtlearn.models import MODELS, model_path
 from trtlearn.onnxfile import read_model
 from trtlearn.paths import data_dir
 from trtlearn.precision import precision_report
 from trtlearn.recordings import load_experiment
 
-FILES = sorted(data_dir().glob("recordings/*-8.6.*/*/*.json.gz"))
+FILES = sorted(path for model in MODELS for path in data_dir().glob(f"recordings/*-8.6.*/{model}/*.json.gz"))
 pytestmark = pytest.mark.skipif(not FILES, reason="no recordings of TensorRT 8.6 in data/recordings")
 
 
