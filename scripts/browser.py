@@ -62,9 +62,10 @@ class Lab:
     home: Path
     log: Path
 
-    def url(self, name: str) -> str:
-        """The address of the notebook alone, without file browser."""
-        return f"http://127.0.0.1:{self.port}/doc/tree/{name}?token={self.token}&reset"
+    def url(self, name: str, app: str = "lab") -> str:
+        """The address of the notebook alone, without file browser, in JupyterLab ("lab") or Notebook 7 ("notebook")."""
+        place = "doc/tree" if app == "lab" else "notebooks"
+        return f"http://127.0.0.1:{self.port}/{place}/{name}?token={self.token}&reset"
 
 
 @contextlib.contextmanager
@@ -85,7 +86,8 @@ def jupyter(notebooks: Path, theme: str = "light") -> Iterator[Lab]:
         env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
         command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--ip=127.0.0.1", f"--port={lab.port}"]
         command += [f"--IdentityProvider.token={lab.token}", f"--ServerApp.root_dir={folder}", "--allow-root"]
-        command += ["--LabApp.expose_app_in_browser=True", "--ServerApp.port_retries=0"]
+        command += ["--LabApp.expose_app_in_browser=True", "--JupyterNotebookApp.expose_app_in_browser=True"]
+        command += ["--ServerApp.port_retries=0"]
         with lab.log.open("wb") as log:
             process = subprocess.Popen(command, env=env, stdout=log, stderr=log, cwd=folder)
         try:
@@ -140,9 +142,9 @@ def chromium(width: int = 1280, height: int = 1000) -> Iterator[webdriver.Chrome
             browser.quit()
 
 
-def open_notebook(browser: webdriver.Chrome, lab: Lab, name: str, timeout: float = 90) -> None:
+def open_notebook(browser: webdriver.Chrome, lab: Lab, name: str, app: str = "lab", timeout: float = 90) -> None:
     """Open the notebook and wait until its kernel is idle."""
-    browser.get(lab.url(name))
+    browser.get(lab.url(name, app))
     ready = "return !!(window.jupyterapp && document.querySelector('.jp-Notebook .jp-Cell'))"
     wait_for(lambda: browser.execute_script(ready), timeout, f"{name} did not open", lab)
     idle = """const panel = [...window.jupyterapp.shell.widgets('main')][0];

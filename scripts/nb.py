@@ -165,11 +165,16 @@ def solved(book: nbformat.NotebookNode) -> nbformat.NotebookNode:
     return result
 
 
-def run(path: Path, solve: bool = False, timeout: int = 120) -> nbformat.NotebookNode:
-    """Run the notebook in its folder from the recordings; raises where a cell does or where one writes to stderr."""
+def run(path: Path, solve: bool = False, timeout: int = 120, after: str = "") -> nbformat.NotebookNode:
+    """Run the notebook in its folder from the recordings; raises where a cell does or where one writes to stderr.
+
+    ``after`` is the source of one more cell, run at the end: what a test wants to know of the kernel.
+    """
     import nbclient
 
     book = solved(read(path)) if solve else read(path)
+    if after:
+        book.cells.append(nbformat.v4.new_code_cell(after, id="after"))
     with tempfile.TemporaryDirectory() as home:
         env = {**os.environ, "TRTLEARN_MODE": "recorded", "TRTLEARN_HOME": home}
         env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))

@@ -1,13 +1,17 @@
 """Every notebook keeps the rules of style, runs unsolved, runs solved, and refuses every wrong answer."""
 
+import json
 from pathlib import Path
 
 import nb
 import nbformat
 import pytest
+from site_notebook import executed
 
 from trtlearn import exercises
 from trtlearn.course import NOTEBOOKS
+
+pytestmark = pytest.mark.xdist_group("notebooks")
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -19,6 +23,37 @@ def test_the_course_is_whole():
     assert [path.name for path in FOUND] == [name for name, _ in NOTEBOOKS.values()]
 
 
+CONTROLS = """
+import json, statistics, time, ipywidgets
+from ipywidgets.widgets.widget import _instances
+def spent(control, value):
+    start = time.process_time()
+    control.value = value
+    return 1000 * (time.process_time() - start)
+def values(control):
+    if hasattr(control, "options"):
+        options = [one[1] if isinstance(one, tuple) else one for one in control.options]
+        return options[1:] + options[:1]
+    if isinstance(control, ipywidgets.Checkbox):
+        return [not control.value, control.value]
+    low, high, log = control.min, control.max, isinstance(control, ipywidgets.FloatLogSlider)
+    steps = [low + (high - low) * i / 8 for i in range(9)]
+    whole = isinstance(control, (ipywidgets.IntSlider, ipywidgets.IntText))
+    return [round(one) if whole else control.base**one if log else one for one in steps]
+moved, faults = {}, []
+kinds = (ipywidgets.FloatSlider, ipywidgets.IntSlider, ipywidgets.FloatLogSlider, ipywidgets.Dropdown,
+         ipywidgets.Select, ipywidgets.ToggleButtons, ipywidgets.SelectionSlider, ipywidgets.RadioButtons,
+         ipywidgets.Checkbox)
+for control in [one for one in list(_instances.values()) if isinstance(one, kinds)]:
+    times = [spent(control, value) for value in values(control)]
+    name = f"{type(control).__name__} {control.description} {len(moved)}"
+    moved[name] = round(statistics.median(times), 1)
+    faults += [f"{name}: {one.value}" for one in list(_instances.values())
+               if isinstance(one, ipywidgets.HTML) and "fault of the course" in one.value]
+print(json.dumps({"moved": moved, "faults": faults}))
+"""
+
+
 @each
 def test_style(path):
     assert nb.problems(path) == []
@@ -26,14 +61,21 @@ def test_style(path):
 
 @each
 def test_runs_unsolved_from_the_recordings(path):
-    book = nb.run(path)
+    book = executed(path)  # kept for the pages of tests/test_site.py
     said = [output for cell in book.cells for output in cell.get("outputs", ())]
     assert any("plotly" in mime or "widget" in mime for output in said for mime in output.get("data", ()))
 
 
 @each
-def test_solved_passes_and_wrong_fails(path):
-    nb.run(path, solve=True)
+def test_solved_passes_and_wrong_fails_and_every_control_answers_in_time(path):
+    """Every option of every control is tried in the kernel: what the reader sees is never a fault, nor late."""
+    book = nb.run(path, solve=True, timeout=300, after=CONTROLS)
+    said = json.loads(book.cells[-1].outputs[0].text)
+    assert said["faults"] == []
+    assert said["moved"]
+    slow = {name: ms for name, ms in said["moved"].items() if ms >= 150}
+    print(path.name, said["moved"])
+    assert slow == {}, "milliseconds of CPU time, median"
 
 
 @pytest.mark.parametrize("one", [one for one in exercises.ids() if isinstance(exercises.get(one), exercises.Exercise)])
