@@ -85,6 +85,7 @@ CONTROLS = {
         ".jp-OutputArea .widget-radio-box input:not(:checked)",
         (Keys.SPACE,),
     ),  # the choice itself is what changes
+    "button": (".jp-OutputArea .widget-button", (Keys.SPACE,)),
     "checkbox": (".jp-OutputArea .widget-checkbox input", (Keys.SPACE,)),
 }
 
@@ -114,8 +115,12 @@ def move_all(page):
                 else:
                     name = page.execute_script("return arguments[0].closest('.widget-box')?.innerText", control)
                     still.append(f"{kind} in {name!r:.120}")
-    unmoved = [before for before, control in cells.items() if page.execute_script(SHOWN, control, True) == before]
-    return moved, still + unmoved  # a choice may change nothing by itself, but not all those of a cell
+    for before, control in cells.items():  # a choice may change nothing by itself, but not all those of a cell
+        try:
+            lab.wait_for(lambda c=control, b=before: page.execute_script(SHOWN, c, True) != b, 15, "nothing changed")
+        except TimeoutError:
+            still.append(before)
+    return moved, still
 
 
 @pytest.mark.parametrize("name", FOUND)
