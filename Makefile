@@ -20,6 +20,7 @@ test: $(VENV)/.test
 	@$(VENV)/bin/ruff check -q .
 	@$(VENV)/bin/ruff format -q --check .
 	@$(VENV)/bin/mypy
+	@$(PY) scripts/typecheck_trt.py
 	@$(VENV)/bin/pytest -n 2 --dist loadgroup $(ARGS)
 
 site: $(VENV)/.test

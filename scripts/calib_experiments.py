@@ -32,7 +32,7 @@ sys.path[:0] = [str(HERE), str(ROOT)]
 from calib_models import odd_caches, strange_name_model, tie_models  # noqa: E402
 from calib_pool import Pool  # noqa: E402
 
-OUT = Path(os.environ.get("OUT", "/tmp/gpu/out"))
+OUT = Path(os.environ.get("OUT", "calib-results"))
 WORK = Path(os.environ.get("CALIB_WORK", "/tmp/calib_work"))
 ALGORITHMS = ("entropy2", "minmax", "legacy", "entropy")
 IMAGES = 64
