@@ -30,6 +30,7 @@ ASKED = bool(os.environ.get("CI") or os.environ.get("TRTLEARN_END_TO_END"))
 
 pytestmark = [
     pytest.mark.xdist_group("browser"),
+    pytest.mark.flaky(reruns=1),  # it needs the package index and a browser
     pytest.mark.skipif(not ASKED, reason="takes minutes and the package index: set TRTLEARN_END_TO_END=1"),
 ]
 

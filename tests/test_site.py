@@ -116,6 +116,7 @@ def test_arrays_of_widgets_become_plotly_s() -> None:
 BROWSER = Path("/usr/bin/chromium").exists() and Path("/usr/bin/chromedriver").exists()
 
 
+@pytest.mark.flaky(reruns=2)
 @pytest.mark.skipif(not BROWSER, reason="needs a browser: apt-get install chromium chromium-driver")
 def test_in_a_browser_figures_are_drawn_search_finds_and_the_theme_changes(site: Path) -> None:
     """Opened from the file system: no server, no network."""
