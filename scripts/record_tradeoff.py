@@ -43,6 +43,7 @@ from trtlearn.qdq import insert_qdq
 from trtlearn.recordings import check_hashes, data_hashes, folder_name, load_provenance, save_experiment
 from trtlearn.records import BuildOptions, Experiment, Provenance, Record
 from trtlearn.runner import Runner
+from trtlearn.sensitivity import sqnr_db
 from trtlearn.tradeoff import (
     DynamicShapes,
     DynamicTrial,
@@ -133,12 +134,6 @@ def run_all(runner: Runner, batch: int) -> np.ndarray:
 def accuracy(logits: np.ndarray) -> float:
     _, labels = load_images("test")
     return float((logits.argmax(1) == labels).mean())
-
-
-def sqnr(reference: np.ndarray, logits: np.ndarray) -> float | None:
-    """10 log10(signal / error) of the logits in dB, None where they are equal."""
-    noise = float(((reference.astype(np.float64) - logits) ** 2).sum())
-    return None if noise == 0 else float(10 * np.log10(float((reference.astype(np.float64) ** 2).sum()) / noise))
 
 
 class Study:
@@ -353,7 +348,7 @@ class Study:
                     engine_layers=facts["layers"],
                     int8_layers=facts["int8"],
                     reformats=facts["reformats"],
-                    logits_sqnr_db=None if logits is None or against is None else sqnr(against, logits),
+                    logits_sqnr_db=None if logits is None or against is None else sqnr_db(against, logits),
                     note=note,
                 )
             )
@@ -410,7 +405,7 @@ class Study:
                 if job.key in done:
                     facts = done[job.key]
                     order = tuple(unit for unit in names if unit in kept)
-                    quality = sqnr(reference, facts["logits"])
+                    quality = sqnr_db(reference, facts["logits"])
                     known[kept] = LayerTrial(order, accuracy(facts["logits"]), quality, facts["int8"])
             return [known.get(kept) for kept in wanted]
 

@@ -134,14 +134,14 @@ class Record:
         frame: pandas.DataFrame = pandas.DataFrame(self.rows())
         return frame
 
-    def _cells(self) -> list[dict[str, str]]:
+    @staticmethod
+    def _cells(rows: list[dict[str, Any]]) -> list[dict[str, str]]:
         """The table as text; a key that some row lacks is unknown there."""
-        rows = self.rows()
         keys = dict.fromkeys(key for row in rows for key in row)
         return [{key: show(row.get(key)) for key in keys} for row in rows]
 
     def __str__(self) -> str:
-        rows = self._cells()
+        rows = self._cells(self.rows())
         if not rows:
             return self.summary()
         widths = {key: max(len(key), *(len(row[key]) for row in rows)) for key in rows[0]}
@@ -150,14 +150,15 @@ class Record:
         return "\n".join([self.summary(), head, *lines])
 
     def _repr_html_(self) -> str:
-        rows, cell = self._cells(), html.escape
+        rows, cell = self.rows(), html.escape
+        shown = self._cells(rows[:SHOWN_ROWS])  # no more than is shown: an engine may have thousands
         text = f"<p><b>{cell(self.summary())}</b></p>"
         if not rows:
             return text
-        head = "".join(f'<th style="text-align:left">{cell(key)}</th>' for key in rows[0])
+        head = "".join(f'<th style="text-align:left">{cell(key)}</th>' for key in shown[0])
         body = "".join(
             "<tr>" + "".join(f'<td style="text-align:left">{cell(value)}</td>' for value in row.values()) + "</tr>"
-            for row in rows[:SHOWN_ROWS]
+            for row in shown
         )
         more = f"<p>… and {len(rows) - SHOWN_ROWS} more rows: see .to_frame()</p>" if len(rows) > SHOWN_ROWS else ""
         return f"{text}<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}"

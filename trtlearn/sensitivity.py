@@ -21,7 +21,7 @@ from .qdq import insert_qdq
 from .records import Provenance
 from .tradeoff import LayerTrial, MixedSearch, Sensitivity, units
 
-__all__ = ["search_mixed", "sensitivity_on_cpu"]
+__all__ = ["search_mixed", "sensitivity_on_cpu", "sqnr_db"]
 
 Try = Callable[[frozenset[str]], LayerTrial]
 
@@ -61,7 +61,7 @@ def sensitivity_on_cpu(
             changed = insert_qdq(proto, scales, skip=skip)[0] if kept else proto
             logits = _logits(changed, images, facts.outputs[0].name)
             order = tuple(unit for unit in names if unit in kept)
-            known[kept] = LayerTrial(order, _accuracy(logits, labels), _sqnr(reference, logits))
+            known[kept] = LayerTrial(order, _accuracy(logits, labels), sqnr_db(reference, logits))
         return known[kept]
 
     everything = frozenset(names)
@@ -118,6 +118,11 @@ def _accuracy(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
     return float((logits.argmax(axis=1) == labels).mean())
 
 
-def _sqnr(reference: NDArray[np.float32], logits: NDArray[np.float32]) -> float | None:
+def sqnr_db(reference: NDArray[np.float32], logits: NDArray[np.float32]) -> float | None:
+    """``10 log10(sum reference^2 / sum (reference - logits)^2)`` in dB, None where they are equal; any shape.
+
+    >>> sqnr_db(np.array([3.0], np.float32), np.array([3.0], np.float32)) is None
+    True
+    """
     noise = float(((reference.astype(np.float64) - logits) ** 2).sum())
     return None if noise == 0 else float(10 * np.log10(float((reference.astype(np.float64) ** 2).sum()) / noise))
