@@ -1,6 +1,6 @@
 """Record what TensorRT's INT8 kernels compute, layer by layer: engines of one layer with INT8 in and out.
 
-    python scripts/arithmetic.py --out data/recordings/h200-8.6.0/arithmetic [--only NAME ...] [--jobs 4] [--seconds S]
+    python scripts/arithmetic.py --out FOLDER/arithmetic [--only NAME ...] [--jobs 4] [--seconds S]
 
 Needs a GPU and TensorRT 8.x or 10.x. Writes one small CASE.npz for each case of arithmetic_cases.py: the ONNX model,
 the ranges set, the inputs, the engine's outputs and its inspector text. A case that fails is named and the rest go on.

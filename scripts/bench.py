@@ -10,6 +10,7 @@ machine slows both.
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import sys
 import time
@@ -58,24 +59,14 @@ def onnxruntime_search(counts: np.ndarray, width: float) -> Work | None:
     return lambda: collector.get_entropy_threshold((both, edges, -top, top, top), 128)
 
 
-def modelopt_search(counts: np.ndarray, width: float) -> Work | None:
-    """NVIDIA ModelOpt's entropy search on the same histogram, where it is installed."""
+def nvidia_search(module: str, counts: np.ndarray, width: float) -> Work | None:
+    """The entropy search of one of NVIDIA's two libraries on the same histogram, where it is installed."""
     try:
-        from modelopt.torch.quantization.calib.histogram import _compute_amax_entropy
-    except ImportError:
+        search = importlib.import_module(module)._compute_amax_entropy
+    except (ImportError, AttributeError):
         return None
     edges = np.arange(BINS + 1) * width
-    return lambda: _compute_amax_entropy(counts, edges, 8, False, 1, 128)
-
-
-def pytorch_quantization_search(counts: np.ndarray, width: float) -> Work | None:
-    """NVIDIA pytorch-quantization's entropy search on the same histogram, where it is installed."""
-    try:
-        from pytorch_quantization.calib.histogram import _compute_amax_entropy
-    except ImportError:
-        return None
-    edges = np.arange(BINS + 1) * width
-    return lambda: _compute_amax_entropy(counts, edges, 8, False, 1, 128)
+    return lambda: search(counts, edges, 8, False, 1, 128)
 
 
 def bench_search(repeats: int) -> dict[str, Any]:
@@ -88,8 +79,8 @@ def bench_search(repeats: int) -> dict[str, Any]:
     result: dict[str, Any] = {"bins": BINS, "trtlearn": _spread(ours["trtlearn"])}
     others = {
         "onnxruntime": onnxruntime_search(counts, width),
-        "modelopt": modelopt_search(counts, width),
-        "pytorch-quantization": pytorch_quantization_search(counts, width),
+        "modelopt": nvidia_search("modelopt.torch.quantization.calib.histogram", counts, width),
+        "pytorch-quantization": nvidia_search("pytorch_quantization.calib.histogram", counts, width),
     }
     for name, work in others.items():
         if work is None:

@@ -45,9 +45,15 @@ def say(*words) -> None:
 
 def cache_of(network: str, algorithm: str) -> str | None:
     """TensorRT's cache of a network: from this run, else as recorded before."""
-    recorded = ROOT / "data" / "recordings" / "h200-8.6.0" / "calibration" / "caches" / f"{network}-{algorithm}.cache"
-    found = result_of(f"zoo_{network}_{algorithm}").get("cache")
-    return found or (recorded.read_text() if recorded.exists() else None)
+    from trtlearn.calibration_recordings import cache_path
+    from trtlearn.errors import RecordingError
+
+    if found := result_of(f"zoo_{network}_{algorithm}").get("cache"):
+        return found
+    try:
+        return cache_path(network, algorithm).read_text()
+    except RecordingError:
+        return None
 
 
 def coded(content: bytes) -> str:
@@ -96,7 +102,7 @@ def zoo(options) -> list[dict]:
 
 
 def stage_probe(options, pool: Pool) -> None:
-    """Which design of a network takes tensors that we make: asked for beside the first networks of the zoo."""
+    """Which design of a network takes tensors that we make."""
     base = {"do": "calibrate", "batch": 1, "crafted": "probe", "timeout": 40}
     jobs = [
         {**base, "name": f"probe_{design}_{a}", "design": design, "algorithm": a}
@@ -104,12 +110,13 @@ def stage_probe(options, pool: Pool) -> None:
         for a in ("entropy2", "legacy")
     ]
     one = {**base, "name": "probe_one_entropy2", "design": "one", "names": ["normal_1536"], "algorithm": "entropy2"}
-    pool.run([*jobs, one, *_zoo_jobs(options)])
+    pool.run([*jobs, one])
 
 
-def _zoo_jobs(options) -> list[dict]:
+def stage_zoo(options, pool: Pool) -> None:
+    """Every network of the zoo with every calibrator, and its FP32 activations on the GPU."""
     jobs = []
-    networks = zoo(options)
+    networks = [network for network in zoo(options) if network["model"] in (options.networks or network["model"])]
     for algorithm in ALGORITHMS:
         for network in networks:
             batch = network["batch"]
@@ -119,7 +126,7 @@ def _zoo_jobs(options) -> list[dict]:
     for network in networks:
         limit = IMAGES // network["batch"]
         jobs.append({"do": "dump", "name": f"zoo_{network['model']}_dump", "limit": limit, "timeout": 60, **network})
-    return jobs
+    pool.run(jobs)
 
 
 def design() -> str:
@@ -293,7 +300,7 @@ def stage_accuracy(options, pool: Pool) -> None:
     pool.run([{**base, "name": f"accuracy_resnet_{a}_{n}", "algorithm": a, "images": n} for a, n in plan])
 
 
-STAGES = ("probe", "crafted", "ties", "odd", "property", "feed", "images", "accuracy")
+STAGES = ("probe", "crafted", "ties", "zoo", "odd", "property", "feed", "images", "accuracy")
 
 
 def pack() -> None:
@@ -307,6 +314,7 @@ def pack() -> None:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--zoo", action="append", default=[])
+    parser.add_argument("--networks", nargs="+", help="these of the zoo only, in the stage zoo")
     parser.add_argument("--seconds", type=float, default=240)
     parser.add_argument("--only", default=",".join(STAGES))
     parser.add_argument("--jobs", type=int, default=3)

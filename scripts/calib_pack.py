@@ -1,6 +1,6 @@
 """Turn the raw results of scripts/calib_experiments.py into the recordings that the course reads.
 
-    python scripts/calib_pack.py RAW_FOLDER --zoo ZOO_FOLDER [--out data/recordings/h200-8.6.0/calibration]
+    python scripts/calib_pack.py RAW_FOLDER --zoo ZOO_FOLDER --out FOLDER/calibration
 
 Our own scales are computed here, on the CPU, and written beside TensorRT's. A part whose raw results are missing is
 left as it was, and named.
@@ -49,6 +49,10 @@ KINDS = {
     "conv1d": "dilated 1-D convolutions",
     "recurrent": "unrolled gated recurrent unit",
     "ocr": "pre-trained PP-OCR text-direction classifier",
+    "bottleneck": "bottleneck residual blocks, batch norms unfused",
+    "mobilev3": "depthwise convolutions, HardSwish, squeeze-and-excite",
+    "vit": "vision transformer, class token, fused qkv",
+    "unet": "encoder and decoder, ConvTranspose, Resize",
 }
 CHANGES = {
     "whole": "nothing",
@@ -316,7 +320,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("raw", type=Path)
     parser.add_argument("--zoo", type=Path, required=True)
-    parser.add_argument("--out", type=Path, default=HERE.parent / "data" / "recordings" / "h200-8.6.0" / "calibration")
+    parser.add_argument("--out", type=Path, required=True, help="the calibration folder of some recordings")
     parser.add_argument("--only", nargs="*")
     parser.add_argument("--gpu", help="with it PROVENANCE.json is written too")
     parser.add_argument("--driver")

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from check_sources import RELEASE, git, lines_of
+from check_sources import git, lines_of, releases
 
 TABLE = Path(__file__).resolve().parent.parent / "trtlearn" / "tables" / "samples.json"
 BUILD, TRT = "build_engine.py", r"class \w+\(trt\.IInt8{}Calibrator"
@@ -200,8 +200,7 @@ ROWS: list[tuple[str, str, str, str, str]] = [
 
 
 def derive(repo: Path) -> dict[str, Any]:
-    tags = [tag for tag in git(repo, "tag").split() if RELEASE.fullmatch(tag)]
-    tags.sort(key=lambda tag: [int(part) for part in tag.removeprefix("v").split(".")])
+    tags = releases(repo)
     listing = {tag: set(git(repo, "ls-tree", "-r", "-d", "--name-only", tag).splitlines()) for tag in tags}
     files = {tag: set(git(repo, "ls-tree", "-r", "--name-only", tag).splitlines()) for tag in tags}
     rows = []

@@ -29,6 +29,12 @@ RELEASE = re.compile(r"v?(8\.[456]|9\.\d+|1[01]\.\d+)(\.\d+)?$")
 KINDS = {"bool": "flag", "int32_t": "int", "int64_t": "int", "int": "int", "size_t": "int", "float": "float"}
 KINDS |= {"double": "float", "SparsityFlag": "sparsity"}
 
+
+def taken(option: str, variable: str) -> str:
+    """The anchor of the call that takes ``option`` off the command line into ``variable``."""
+    return rf"getAndDelOption\(arguments, \"--{option}\", {variable}\)"
+
+
 # key -> (file, anchor regex, how many lines or "block" (to the closing brace) or "function" (the whole function))
 ANCHORS: dict[str, tuple[str, str, int | str]] = {
     "split": (SO, r"^Arguments argsToArgumentsMap", "function"),
@@ -38,17 +44,17 @@ ANCHORS: dict[str, tuple[str, str, int | str]] = {
     "invalid": (TX, r"catch \(std::invalid_argument const& arg\)", "block"),
     "io_formats": (SO, r"getFormats\(inputFormats, \"--inputIOFormats\"\)", 2),
     "io_format_value": (SO, r"^IOFormat stringToValue<IOFormat>", "function"),
-    "best": (SO, r"getAndDelOption\(arguments, \"--best\", best\)", "statement and block"),
-    "int8": (SO, r"getAndDelOption\(arguments, \"--int8\", int8\)", 1),
-    "fp16": (SO, r"getAndDelOption\(arguments, \"--fp16\", fp16\)", 1),
+    "best": (SO, taken("best", "best"), "statement and block"),
+    "int8": (SO, taken("int8", "int8"), 1),
+    "fp16": (SO, taken("fp16", "fp16"), 1),
     "fp8_and_int8": (SO, r"if \(fp8 && int8\)", "block"),
     "best_and_strongly_typed": (SO, r"if \(best && stronglyTyped\)", "block"),
     "strongly_typed": (SO, r"^    if \(stronglyTyped\)", "block"),
-    "strongly_typed_option": (SO, r"getAndDelOption\(arguments, \"--stronglyTyped\", stronglyTyped\)", 1),
+    "strongly_typed_option": (SO, taken("stronglyTyped", "stronglyTyped"), 1),
     "weakly_typed": (SO, r"if \(fp16 \|\| bf16 \|\| int8 \|\| fp8 \|\| int4 \|\| best\)", "block"),
     "constraints": (SO, r"^    if \(layerPrecisions\.empty\(\) && layerOutputTypes\.empty\(\) && precision", "chain"),
-    "calib": (SO, r"bool calibCheck = getAndDelOption\(arguments, \"--calib\", calibration\)", "statement and block"),
-    "load_option": (SO, r"if \(getAndDelOption\(arguments, \"--loadEngine\", engine\)\)", "block"),
+    "calib": (SO, "bool calibCheck = " + taken("calib", "calibration"), "statement and block"),
+    "load_option": (SO, rf"if \({taken('loadEngine', 'engine')}\)", "block"),
     "load_and_save": (SO, r"if \(load && save\)", "block"),
     "no_model": (SO, r"if \(!build\.load && model\.baseModel\.format == ModelFormat::kANY\)", "block"),
     "printed": (SO, r"\"Calibration: \"", 1),
@@ -127,6 +133,12 @@ NEEDED_11 |= {"load", "load_option", "load_and_save", "parse_model", "typed_alwa
 
 def git(repo: Path, *arguments: str) -> str:
     return subprocess.run(["git", "-C", str(repo), *arguments], check=True, capture_output=True, text=True).stdout
+
+
+def releases(repo: Path) -> list[str]:
+    """The tags of the releases, the oldest first."""
+    tags = [tag for tag in git(repo, "tag").split() if RELEASE.fullmatch(tag)]
+    return sorted(tags, key=lambda tag: [int(part) for part in tag.removeprefix("v").split(".")])
 
 
 @cache
@@ -263,14 +275,12 @@ def names_in(repo: Path, tag: str, function: str) -> list[str]:
 
 
 def derive(repo: Path) -> dict[str, Any]:
-    tags = [tag for tag in git(repo, "tag").split() if RELEASE.fullmatch(tag)]
-    tags.sort(key=lambda tag: [int(part) for part in tag.removeprefix("v").split(".")])
     table: dict[str, Any] = {
         "repository": "https://github.com/NVIDIA/TensorRT",
         "files": {Path(file).name: file.removesuffix(Path(file).name) for file in (SO, SE, TX)},
         "tags": {},
     }
-    for tag in tags:
+    for tag in releases(repo):
         options: dict[str, list[str]] = {}
         for option, kind in sorted(option_kinds(repo, tag).items()):
             options.setdefault(kind, []).append(option)

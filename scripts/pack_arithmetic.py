@@ -1,6 +1,6 @@
 """Choose what of scripts/arithmetic.py's files goes with the course, and cut batches short; no value is altered.
 
-    python scripts/pack_arithmetic.py RECORDED_FOLDER data/recordings/h200-8.6.0/arithmetic
+    python scripts/pack_arithmetic.py RECORDED_FOLDER FOLDER/arithmetic
 
 Images of a batch are computed apart from each other, so the first ones say what all say. What was left out is noted in
 each file's facts: ``kept_images`` of ``recorded_images``.

@@ -14,8 +14,8 @@ GROUPS = (
     ("Base: errors that say what to do, frozen records, files", "errors paths record records recordings commandline"),
     ("A number in eight bits, calibrators from scratch, TensorRT's scales to float32",
      "quant histogram entropy legacy* observers activations parts ties agree explanations agree_* thresholds noise"),
-    ("Calibration caches and ONNX files", "cache* onnxfile models batches onnxtensors anatomy"),
-    ("Integer arithmetic of INT8 layers in numpy", "int*"),
+    ("Calibration caches and ONNX files", "cache* onnx* models batches anatomy"),
+    ("Integer arithmetic of INT8 layers in numpy", "intcodes interrors intgroups intlayer intmath intnodes intrun"),
     ("What a trtexec command does, with the lines of its source", "explain* trtexec_* message* samples"),
     ("What a built engine is: layers, types, fusions, reasons",
      "formats inspector* fused fusion* precision* engine_* layers* layer_times"),
@@ -25,7 +25,7 @@ GROUPS = (
      "builderconfig calibrator_*"),
     ("The course: recorded or live, figures, widgets, exercises",
      "replay course colors plots* tradeoff* pareto* sensitivity* panels widget* exercises* verdicts progress* study* "
-     "calibration_rec* layer_recordings* questions *_recordings"),
+     "calibration_rec* layer_recordings* questions interrupts *_recordings"),
     ("Your own model, walked through with or without a GPU", "bring* report"),
     ("The command line", "cli* doctor lab"),
 )  # fmt: skip

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import sys
-import tempfile
 import time
 import traceback
 from pathlib import Path
@@ -39,7 +38,7 @@ from trtlearn.trt import available, live
 from trtlearn.variants import VARIANTS
 
 STUDIES = ("no-ranges", "missing-scale")
-SHARED = "one timing cache was shared by all builds of a model, in the order of the variants; the first found it empty"
+ALONE = "every engine was built with an empty timing cache, one after the other"
 
 
 def names(text: str, known: tuple[str, ...], what: str) -> list[str]:
@@ -63,15 +62,14 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--runs", type=int, default=500)
     parser.add_argument("--resume", action="store_true", help="keep what is there already")
     parser.add_argument("--deadline", type=float, help="start nothing new after this many seconds")
-    parser.add_argument("--timing-cache", type=Path, help="folder that keeps the timing caches for the next time")
     return parser.parse_args()
 
 
 class Recorder:
     """Records one thing after the other and keeps count of what failed."""
 
-    def __init__(self, options: argparse.Namespace, folder: Path, scratch: Path) -> None:
-        self.options, self.folder, self.scratch = options, folder, scratch
+    def __init__(self, options: argparse.Namespace, folder: Path) -> None:
+        self.options, self.folder = options, folder
         self.start = time.monotonic()
         self.failed: list[str] = []
         sources: str = options.tactic_sources
@@ -105,7 +103,6 @@ class Recorder:
         experiment = run_variant(
             model,
             variant,
-            timing_cache=self.scratch / f"{model}.timing",
             tactic_sources=self.sources,
             runs=self.runs,
             warmup=min(100, self.runs),
@@ -146,7 +143,6 @@ class Recorder:
             options,
             name="int8-missing-scale",
             ranges={name: value for name, value in amax.items() if name != left_out},
-            timing_cache=self.scratch / f"{model}.timing",
             tactic_sources=self.sources,
             runs=self.runs,
             warmup=min(100, self.runs),
@@ -175,7 +171,7 @@ def finish(recorder: Recorder, models: list[str]) -> None:
         earlier: Provenance = load_provenance(recorder.folder)
         if earlier.gpu == origin.gpu and earlier.tensorrt == origin.tensorrt:
             hashes = earlier.sha256 | hashes
-    notes = (SHARED, *recorder.failed)
+    notes = (ALONE, *recorder.failed)
     save_provenance(recorder.folder, dataclasses.replace(origin, sha256=hashes, notes=notes))
 
 
@@ -193,18 +189,15 @@ def main() -> int:
     gpu, version = cuda.gpu_name() or "gpu", available() or "unknown"
     folder = options.out or data_dir() / "recordings" / folder_name(gpu, version)
     print(f"{gpu}, driver {cuda.driver_version()}, TensorRT {version} -> {folder}", flush=True)
-    with tempfile.TemporaryDirectory() as temporary:
-        scratch = options.timing_cache or Path(temporary)
-        scratch.mkdir(parents=True, exist_ok=True)
-        recorder = Recorder(options, folder, scratch)
-        for model in models:
-            for variant in variants:
-                recorder.guarded(f"{model} {variant}", lambda m=model, v=variant: recorder.variant(m, v))
-            if "no-ranges" in studies:
-                recorder.guarded(f"{model} study no-ranges", lambda m=model: recorder.no_ranges(m))
-            if "missing-scale" in studies:
-                recorder.guarded(f"{model} study missing-scale", lambda m=model: recorder.missing_scale(m))
-            finish(recorder, models[: models.index(model) + 1])
+    recorder = Recorder(options, folder)
+    for model in models:
+        for variant in variants:
+            recorder.guarded(f"{model} {variant}", lambda m=model, v=variant: recorder.variant(m, v))
+        if "no-ranges" in studies:
+            recorder.guarded(f"{model} study no-ranges", lambda m=model: recorder.no_ranges(m))
+        if "missing-scale" in studies:
+            recorder.guarded(f"{model} study missing-scale", lambda m=model: recorder.missing_scale(m))
+        finish(recorder, models[: models.index(model) + 1])
     print(f"{time.monotonic() - recorder.start:.0f} s in all", flush=True)
     for failure in recorder.failed:
         print(f"FAILED {failure}")

@@ -1,6 +1,6 @@
 """Make every recording of the course anew on this machine's GPU, one script after the other: `make record`.
 
-    python scripts/record_all.py [--tactic-sources none] [--only core,arithmetic,...]
+    python scripts/record_all.py [--tactic-sources none] [--only core,arithmetic,...] [--trtexec PATH]
 
 Nothing is shared with what else the GPU may be doing: stop that first. A script that fails is named at the end, and the
 others go on; what it had written until then stays.
@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -27,15 +28,16 @@ from trtlearn.paths import data_dir  # noqa: E402
 from trtlearn.recordings import folder_name  # noqa: E402
 from trtlearn.trt import available, live  # noqa: E402
 
-PARTS = ("core", "arithmetic", "layers", "tradeoff", "calibration")
+PARTS = ("core", "arithmetic", "layers", "tradeoff", "calibration", "interrupts", "trtexec")
 
 
-def commands(folder: Path, scratch: Path, sources: str) -> dict[str, list[list[str]]]:
-    """Part -> the command lines that make it, without the Python in front."""
+def commands(folder: Path, scratch: Path, sources: str, trtexec: str | None) -> dict[str, list[list[str]]]:
+    """Part -> the command lines that make it, without the Python in front; none where its program is not here."""
     raw, zoo, cases = scratch / "calibration", scratch / "zoo", scratch / "arithmetic"
     now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
     origin = [f"--gpu={cuda.gpu_name()}", f"--driver={cuda.driver_version()}", f"--tensorrt={available()}"]
     tactics = [f"--tactic-sources={sources}"]
+    timer = [f"--trtexec={trtexec}"] if trtexec else []
     return {
         "core": [["record.py", "--out", str(folder), *tactics]],
         "arithmetic": [
@@ -43,13 +45,15 @@ def commands(folder: Path, scratch: Path, sources: str) -> dict[str, list[list[s
             ["pack_arithmetic.py", str(cases), str(folder / "arithmetic")],
         ],
         "layers": [["record_layers.py", "--out", str(folder), *tactics]],
-        "tradeoff": [["record_tradeoff.py", "--out", str(folder / "tradeoff"), *tactics]],
+        "tradeoff": [["record_tradeoff.py", "--out", str(folder / "tradeoff"), *tactics, *timer]],
         "calibration": [
             ["zoo.py", str(zoo)],
             ["calib_experiments.py", "--zoo", str(zoo), "--seconds=3600", "--jobs=1"],
             ["calib_pack.py", str(raw), "--zoo", str(zoo), "--out", str(folder / "calibration"), *origin,
              f"--time={now}"],
         ],
+        "interrupts": [["record_interrupts.py", "--out", str(folder / "interrupts.json")]],
+        "trtexec": [["record_trtexec.py", "--out", str(folder / "trtexec"), *tactics, *timer]] if timer else [],
     }  # fmt: skip
 
 
@@ -58,6 +62,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--only", default=",".join(PARTS), help="some of " + ",".join(PARTS))
     parser.add_argument("--tactic-sources", default="default", choices=("default", "none"))
+    parser.add_argument("--trtexec", default=shutil.which("trtexec"), help="NVIDIA's own program, to compare with")
     options = parser.parse_args()
     chosen = options.only.split(",")
     if unknown := sorted(set(chosen) - set(PARTS)):
@@ -74,7 +79,7 @@ def main() -> int:
         environment = os.environ | raw | {"PYTHONPATH": str(ROOT)}
         for part in chosen:
             begun = time.monotonic()
-            for command in commands(folder, Path(scratch), options.tactic_sources)[part]:
+            for command in commands(folder, Path(scratch), options.tactic_sources, options.trtexec)[part]:
                 line = [sys.executable, str(SCRIPTS / command[0]), *command[1:]]
                 if subprocess.run(line, env=environment, cwd=ROOT, check=False).returncode:
                     failed.append(f"{part}: {' '.join(command)}")

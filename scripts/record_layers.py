@@ -1,13 +1,13 @@
 """Record what decides which layers run in INT8: marked outputs, precision constraints, missing and broken scales.
 
-    python scripts/record_layers.py --out data/recordings/h200-8.6.0 [--models resnet,mobile] [--only WORD ...]
+    python scripts/record_layers.py --out FOLDER [--models resnet,mobile] [--only WORD ...]
         [--timing-cache FOLDER] [--deadline SECONDS] [--tactic-sources none] [--ten 10] [--keep-plans FOLDER]
 
 Needs a GPU and the calibration caches of the recordings. Writes studies/<model>-<study>.json, the tensors of engines
-with every tensor marked as arithmetic/<model>-marked-<variant>.npz, and the sizes of ten builds as
-arithmetic/<model>-plan-sizes.json.gz. A study that fails is recorded with its error, and the rest go on. Each model
-has a process of its own, so latencies of the studies are not to be compared, and none is kept; a process that
-crashes is started again after the study that it crashed in.
+with every tensor marked as studies/<model>-marked-<variant>.npz, and the sizes of ten builds as
+studies/<model>-plan-sizes.json.gz. A study that fails is recorded with its error, and the rest go on. The models
+come one after the other, each in a process of its own; one that crashes is started again after the study that it
+crashed in.
 """
 
 from __future__ import annotations
@@ -47,8 +47,6 @@ from trtlearn.trt import live
 FOCUS = {"resnet": ("b1_conv1", "b1_relu1"), "mobile": ("m2_dw", "m2_relu6b")}
 """The layer that the studies of precision and of broken scales are about, and the tensor that leaves it."""
 KEPT_IMAGES = 2
-NEAR = ("near_add_relu_3x3", "near_add_relu", "near_conv", "near_relu", "near_add", "near_depthwise")
-"""Cases of arithmetic_cases.py that need no study of their own."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +123,12 @@ def plans(model: str) -> list[Plan]:
             "qdq", "Q/DQ layers where TensorRT fuses them", BuildOptions(int8=True, ranges="qdq"), placement="tensorrt"
         ),
         Plan(
+            "qdq-with-calibrator",
+            "Q/DQ layers and a calibrator, both",
+            BuildOptions(int8=True, ranges="entropy2"),
+            placement="tensorrt",
+        ),
+        Plan(
             "obey-fp32-output",
             f"Layer {layer} asked for in FP32 with an FP32 output, obey",
             replace(
@@ -189,7 +193,6 @@ def make(model: str, plan: Plan, folder: Path, timing: Path, runs: int) -> str:
             onnx_file=onnx_file,
             keep=lambda built: held.append(built.plan),
         )
-        experiment = replace(experiment, timing=None)  # another process was building meanwhile
         study = Study(
             f"{model}-{plan.name}",
             model,
@@ -213,15 +216,8 @@ def make(model: str, plan: Plan, folder: Path, timing: Path, runs: int) -> str:
         packed = io.BytesIO()
         few: dict[str, Any] = {name: value[:KEPT_IMAGES] for name, value in tensors.items()}
         np.savez_compressed(packed, image=images[:KEPT_IMAGES], **few)
-        write_atomic(folder / "arithmetic" / f"{model}-marked-{plan.marked}.npz", packed.getvalue())
+        write_atomic(folder / "studies" / f"{model}-marked-{plan.marked}.npz", packed.getvalue())
     return said
-
-
-def weights_near(case: str, folder: Path) -> str:
-    """One case of arithmetic_cases.py that scripts/arithmetic.py records too."""
-    from arithmetic import record
-
-    return record(case, str(folder / "arithmetic"))
 
 
 def transformer(folder: Path, sources: tuple[str, ...] | None) -> str:
@@ -257,7 +253,7 @@ def sizes(model: str, folder: Path, options: BuildOptions, count: int, end: floa
         origin = provenance(model, options.tactic_sources, recorded=True)
         found = PlanSizes(model, "int8-placeholder", options, origin, tuple(builds))
         packed = gzip.compress(found.to_json().encode(), mtime=0)
-        write_atomic(folder / "arithmetic" / f"{model}-plan-sizes.json.gz", packed)
+        write_atomic(folder / "studies" / f"{model}-plan-sizes.json.gz", packed)
     return found.summary()
 
 
@@ -291,21 +287,14 @@ def main() -> int:
             command = [sys.executable, __file__, *sys.argv[1:], "--models", ",".join(parts[index])]
             return subprocess.Popen([*command, "--begun", str(begun[index]), "--deadline", str(rest)])
 
-        running = {index: start_part(index) for index in range(len(parts))}
-        again = dict.fromkeys(running, 3)
         worst = 0
-        while running:
-            for index, process in list(running.items()):
-                status = process.poll()
-                if status is None:
-                    continue
-                del running[index]
+        for index in range(len(parts)):
+            for _ in range(4):
+                status = start_part(index).wait()
                 worst = max(worst, abs(status))
-                if status < 0 and again[index] and time.monotonic() - start < arguments.deadline:
-                    print(f"CRASHED ({status}): {begun[index].read_text().split() if begun[index].exists() else ''}")
-                    again[index] -= 1
-                    running[index] = start_part(index)
-            time.sleep(0.2)
+                if status >= 0 or time.monotonic() - start > arguments.deadline:
+                    break
+                print(f"CRASHED ({status}): {begun[index].read_text().split() if begun[index].exists() else ''}")
     return 1 if worst else 0
 
 
@@ -326,8 +315,6 @@ def _one_model(arguments: argparse.Namespace, models: list[str], begun_file: Pat
                         return make(model, plan, arguments.out, timing / f"{model}.timing", arguments.runs)
 
                     work.append((f"{model}-{plan.name}", study))
-            if model == "mobile" and (arguments.only is None or "near" in arguments.only):
-                work[1:1] = [(case, lambda case=case: weights_near(case, arguments.out)) for case in NEAR]  # type: ignore[misc]
             if model == "resnet" and (arguments.only is None or "transformer" in arguments.only):
                 work.insert(min(7, len(work)), ("transformer-int8", lambda: transformer(arguments.out, sources)))
         if arguments.ten and arguments.ten_model in models and (arguments.only is None or "sizes" in arguments.only):

@@ -1,4 +1,4 @@
-"""Record which layers of the mobile network mind INT8, on a CPU (tradeoff/sensitivity-mobile-minmax.json.gz).
+"""Record which layers of the mobile network mind INT8, on a CPU (tradeoff/sensitivity-mobile-minmax-cpu.json.gz).
 
     python scripts/record_sensitivity.py [FOLDER]      by default the newest recordings; about a minute
 
@@ -18,13 +18,13 @@ from trtlearn.cache import read_cache
 from trtlearn.models import load_images, model_path
 from trtlearn.paths import write_atomic
 from trtlearn.recordings import data_hashes, load_provenance
-from trtlearn.replay import recording_folders
+from trtlearn.replay import folder_with
 from trtlearn.sensitivity import sensitivity_on_cpu
 
 
 def main() -> int:
     """Run the study and write it."""
-    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else recording_folders()[0]
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else folder_with("mobile")
     cache, version = read_cache(folder / "mobile" / "int8-minmax.cache"), load_provenance(folder).tensorrt
     images, labels = load_images("test")
     scales = {entry.name: entry.scale for entry in cache.scales}
@@ -33,7 +33,7 @@ def main() -> int:
         study.provenance, tensorrt=f"{version}'s min-max scales", sha256=data_hashes("mobile"), recorded=True
     )
     study = dataclasses.replace(study, provenance=origin)
-    path = folder / "tradeoff" / "sensitivity-mobile-minmax.json.gz"
+    path = folder / "tradeoff" / "sensitivity-mobile-minmax-cpu.json.gz"
     print(study, study.greedy, write_atomic(path, gzip.compress(study.to_json().encode(), mtime=0)), sep="\n")
     return 0
 

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-__all__ = ["Net", "conv1d", "inception", "recurrent", "transformer"]
+__all__ = ["Net", "conv1d", "inception", "layer_norm", "recurrent", "transformer"]
 
 
 class Net:
@@ -55,7 +55,7 @@ class Net:
             name,
             [helper.make_tensor_value_info(x[0], TensorProto.FLOAT, x[1])],
             [helper.make_tensor_value_info(y[0], TensorProto.FLOAT, y[1])],
-            [numpy_helper.from_array(np.ascontiguousarray(value), key) for key, value in self.weights.items()],
+            [numpy_helper.from_array(np.asarray(value, order="C"), key) for key, value in self.weights.items()],
         )
         model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 13)], producer_name="trtlearn")
         model.ir_version = 8
@@ -105,7 +105,7 @@ def inception(random: np.random.Generator, batch: int) -> bytes:
     return net.finish("inception", ("image", [batch, 3, 28, 28]), ("logits", [batch, 10]))
 
 
-def _layer_norm(net: Net, name: str, x: str, width: int) -> str:
+def layer_norm(net: Net, name: str, x: str, width: int) -> str:
     """(x - mean) / sqrt(variance + ε) * gain + offset over the last axis, in primitive operators."""
     mean = net.op("ReduceMean", f"{name}_mean", x, axes=[-1], keepdims=1)
     centred = net.op("Sub", f"{name}_centred", x, mean)
@@ -123,7 +123,7 @@ def transformer(random: np.random.Generator, batch: int, tokens: int = 28, width
     net, size = Net(random), width // heads
     x = net.linear("embed", "tokens", 28, width)
     x = net.op("Add", "embed_position", x, net.normal("position", (1, tokens, width), 0.3))
-    normed = _layer_norm(net, "norm1", x, width)
+    normed = layer_norm(net, "norm1", x, width)
     split = net.constant("split_shape", np.int64([batch, tokens, heads, size]))
     parts = {}
     for part, order in (("query", [0, 2, 1, 3]), ("key", [0, 2, 3, 1]), ("value", [0, 2, 1, 3])):
@@ -135,13 +135,13 @@ def transformer(random: np.random.Generator, batch: int, tokens: int = 28, width
     mixed = net.op("Transpose", "mixed_tokens", net.op("MatMul", "mixed", weights, parts["value"]), perm=[0, 2, 1, 3])
     joined = net.op("Reshape", "joined", mixed, net.constant("joined_shape", np.int64([batch, tokens, width])))
     x = net.op("Add", "residual1", x, net.linear("project", joined, width, width))
-    hidden = net.linear("up", _layer_norm(net, "norm2", x, width), width, 2 * width)
+    hidden = net.linear("up", layer_norm(net, "norm2", x, width), width, 2 * width)
     inner = net.op("Div", "gelu_inner", hidden, net.constant("root_two", np.float32([2**0.5])))
     share = net.op("Add", "gelu_share", net.op("Erf", "gelu_erf", inner), net.constant("one", np.float32([1])))
     product = net.op("Mul", "gelu_product", hidden, share)
     gelu = net.op("Mul", "gelu", product, net.constant("half", np.float32([0.5])))
     x = net.op("Add", "residual2", x, net.linear("down", gelu, 2 * width, width))
-    x = net.op("ReduceMean", "pooled", _layer_norm(net, "norm3", x, width), axes=[1], keepdims=0)
+    x = net.op("ReduceMean", "pooled", layer_norm(net, "norm3", x, width), axes=[1], keepdims=0)
     net.linear("logits", x, width, 10)
     return net.finish("transformer", ("tokens", [batch, tokens, 28]), ("logits", [batch, 10]))
 

@@ -85,7 +85,8 @@ class Cache:
         return self.content
 
     def combine(self, other: Cache, ignore_mismatch: bool) -> bool:
-        self.content += other.content
+        if other.content not in self.content:
+            self.content += other.content
         return True
 
 
@@ -192,7 +193,8 @@ def make_module(make_network: Any, scene: dict[str, Any]) -> types.ModuleType:
                 self.logger.log(severity[letter], text)
             if config.cache is not None:
                 config.cache.content += b"+timed"
-            return None if scene.get("fail") else b"ftrt" + bytes(60)
+            batch = max(tuple(network.get_input(0).shape)[0], 0)  # 0 where it is dynamic
+            return None if scene.get("fail") else b"ftrt" + bytes([batch]) + bytes(59)
 
     class OnnxParser:
         def __init__(self, network: Network, logger: Any) -> None:
@@ -239,10 +241,14 @@ def make_module(make_network: Any, scene: dict[str, Any]) -> types.ModuleType:
 
 
 def _running(scene: dict[str, Any]) -> dict[str, Any]:
-    """Runtime, engine and context of an engine that takes image [8, 1, 2, 2] and gives logits [8, 4] = -image."""
+    """Runtime, engine and context of an engine that takes image [B, 1, 2, 2] and gives logits [B, 4] = -image.
+
+    The plan's fifth byte is B; 8 where that is 0 or missing.
+    """
 
     class Context:
-        def __init__(self) -> None:
+        def __init__(self, batch: int) -> None:
+            self.batch = batch
             self.address: dict[str, int] = {}
             self.profiler: Any = None
 
@@ -250,7 +256,7 @@ def _running(scene: dict[str, Any]) -> dict[str, Any]:
             return True
 
         def get_tensor_shape(self, name: str) -> Dims:
-            return Dims((8, 4))
+            return Dims((self.batch, 4))
 
         def set_tensor_address(self, name: str, address: int) -> bool:
             self.address[name] = address
@@ -272,11 +278,14 @@ def _running(scene: dict[str, Any]) -> dict[str, Any]:
     class Engine:
         num_io_tensors, device_memory_size = 2, 512
 
+        def __init__(self, batch: int) -> None:
+            self.batch = batch
+
         def get_tensor_name(self, index: int) -> str:
             return ("image", "logits")[index]
 
         def get_tensor_shape(self, name: str) -> Dims:
-            return Dims({"image": (8, 1, 2, 2), "logits": (8, 4)}[name])
+            return Dims({"image": (self.batch, 1, 2, 2), "logits": (self.batch, 4)}[name])
 
         def get_tensor_dtype(self, name: str) -> Any:
             return scene["module"].DataType.FLOAT
@@ -289,7 +298,7 @@ def _running(scene: dict[str, Any]) -> dict[str, Any]:
             return scene["module"].TensorFormat.LINEAR
 
         def create_execution_context(self) -> Context:
-            return Context()
+            return Context(self.batch)
 
         def create_engine_inspector(self) -> Inspector:
             return Inspector()
@@ -300,7 +309,7 @@ def _running(scene: dict[str, Any]) -> dict[str, Any]:
 
         def deserialize_cuda_engine(self, plan: bytes) -> Engine | None:
             if plan.startswith(b"ftrt"):
-                return Engine()
+                return Engine(plan[4:5] and plan[4] or 8)
             text = "The engine plan file is not compatible with this version of TensorRT, please rebuild."
             self.logger.log(scene["module"].ILogger.Severity.ERROR, text)
             return None

@@ -87,9 +87,9 @@ def test_no_range_on_a_weight_clips_it():
 
 
 def _path(name):
-    from trtlearn.replay import recording_folders
+    from trtlearn.replay import folder_with
 
-    return recording_folders()[0] / "arithmetic" / f"{name}.npz"
+    return folder_with("arithmetic") / "arithmetic" / f"{name}.npz"
 
 
 def test_grouped_weights_fell_back_to_fp32():

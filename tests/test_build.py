@@ -126,15 +126,18 @@ def test_the_timing_cache_is_read_merged_and_written(fake: dict[str, Any], tmp_p
     assert built.timing_cache == b"+timed"  # refused, so it started from nothing
 
 
-def test_a_failed_build_names_the_layer_and_keeps_the_log(fake: dict[str, Any]) -> None:
+def fails(fake: dict[str, Any], error: str) -> None:
+    """Let TensorRT's build fail, with ``error`` in its log."""
     fake["fail"] = True
-    fake["log"] = [
-        (
-            "ERROR",
-            "10: [optimizer.cpp::computeCosts::3869] Error Code 10: Internal Error "
-            "(Could not find any implementation for node conv12 + PWN(PWN(sigmoid13), mul14).)",
-        )
-    ]
+    fake["log"] = [("ERROR", error)]
+
+
+def test_a_failed_build_names_the_layer_and_keeps_the_log(fake: dict[str, Any]) -> None:
+    fails(
+        fake,
+        "10: [optimizer.cpp::computeCosts::3869] Error Code 10: Internal Error "
+        "(Could not find any implementation for node conv12 + PWN(PWN(sigmoid13), mul14).)",
+    )
     with pytest.raises(BuildError, match="at layer 'conv12 ") as caught:
         build_engine(b"onnx", BuildOptions(int8=True, ranges="placeholder"))
     assert caught.value.layer == "conv12 + PWN(PWN(sigmoid13), mul14)"
@@ -145,14 +148,11 @@ def test_a_failed_build_names_the_layer_and_keeps_the_log(fake: dict[str, Any]) 
 
 
 def test_int8_without_ranges(fake: dict[str, Any]) -> None:
-    fake["fail"] = True
-    fake["log"] = [
-        (
-            "ERROR",
-            "4: [s.cpp::initCalibrationParams::1460] Error Code 4: Internal Error (Calibration failure "
-            "occurred with no scaling factors detected. This could be due to no int8 calibrator.)",
-        )
-    ]
+    fails(
+        fake,
+        "4: [s.cpp::initCalibrationParams::1460] Error Code 4: Internal Error (Calibration failure "
+        "occurred with no scaling factors detected. This could be due to no int8 calibrator.)",
+    )
     with pytest.raises(BuildError, match="nothing has a scale"):
         build_engine(b"onnx", BuildOptions(int8=True))
 

@@ -55,7 +55,7 @@ def test_a_recording_comes_before_what_was_measured_earlier(monkeypatch) -> None
     warning = Message("warning", "Missing scale", "missing-scale", names=("x",), count=3)
     recorded = OddCaches((OddCache("whole", "none", 64, True, (warning,), {}),))
     monkeypatch.setattr(cache_cases, "odd_caches", lambda: recorded)
-    monkeypatch.setattr(cache_cases, "origin", lambda: Provenance(gpu="a GPU", tensorrt="8.6.0"))
+    monkeypatch.setattr(cache_cases, "origin", lambda part: Provenance(gpu="a GPU", tensorrt="8.6.0"))
     case = cache_cases.cache_cases({"whole": ("as it was", new_cache({"x": 0.5}))})["whole"]
     assert case.batches_asked == 64
     assert "a GPU" in case.source

@@ -190,6 +190,14 @@ def test_graph_of_a_concat_in_place_and_of_a_name_used_again():
     assert [(e.source, e.target) for e in graph(reused).edges if e.tensor == "s"] == [(0, 1), (2, 3)]
 
 
+def test_the_layers_of_each_profile_hang_on_the_same_inputs_and_outputs():
+    def second(name, read, made):
+        return EngineLayer(f"{name} [profile 1]", None, (t(f"{read} [profile 1]"),), (t(f"{made} [profile 1]"),))
+
+    drawn = graph(engine(layer("a", "x", "m"), layer("b", "m", "y"), second("a", "x", "m"), second("b", "m", "y")))
+    assert sorted((e.source, e.target) for e in drawn.edges) == [(0, 1), (1, 5), (2, 3), (3, 5), (4, 0), (4, 2)]
+
+
 def test_roles_and_types_in_the_graph():
     nodes = {node.name: (node.role, node.dtype) for node in graph(ENGINE).nodes}
     assert nodes[COPY] == ("reformat", "int8")

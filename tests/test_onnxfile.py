@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from trtlearn import models, onnxfile
+from trtlearn import models, onnxproto
 from trtlearn.activations import activations, feeds, load_arrays
 from trtlearn.errors import DataError, ModelError
 from trtlearn.onnxfile import OnnxModel, load_proto, read_model
@@ -128,7 +128,7 @@ def test_missing_files_folders_and_giants_are_refused(tmp_path, monkeypatch):
         read_model(tmp_path / "none.onnx")
     with pytest.raises(ModelError, match="is a folder"):
         read_model(tmp_path)
-    monkeypatch.setattr(onnxfile, "MAX_BYTES", 1000)
+    monkeypatch.setattr(onnxproto, "MAX_BYTES", 1000)
     with pytest.raises(ModelError, match="at most 1,000"):
         read_model(models.model_path("resnet"))
 

@@ -229,6 +229,72 @@ def test_the_type_that_a_layer_works_in(inputs, weights, expected):
     assert computed_in(layer("a", [t(str(i), dtype) for i, dtype in enumerate(inputs)], [], weights)) == expected
 
 
+@pytest.mark.parametrize(
+    ("kind", "dtype", "expected"),
+    [
+        ("gemm", "int8", "int8"),
+        ("kgen", "int8", None),  # scales and computes in a type that the inspector does not name
+        ("kgen", "fp8", None),
+        ("kgen", "fp16", "fp16"),
+        ("Myelin", "fp16", None),  # a stretch of the network: what lies inside is not shown
+        ("cjmp", "bool", None),
+        ("DeviceToShapeHost", "int32", None),
+    ],
+)
+def test_the_type_of_layers_that_myelin_made(kind, dtype, expected):
+    assert computed_in(layer("a", [t("x", dtype)], [t("y", dtype)], kind=kind)) == expected
+
+
+def test_myelin_kernels_around_an_int8_gemm():
+    before = layer("__myl_MulRounCast_myl0_0", [t("x", "fp32")], [t("q", "int8")], nodes=("quantize",), kind="kgen")
+    gemm = layer("fc_myl0_1", [t("q", "int8")], [t("m", "int8")], nodes=("fc",), kind="gemm")
+    after = layer("__myl_CastExp_myl0_2", [t("m", "int8")], [t("y", "fp32")], nodes=("exp",), kind="kgen")
+    found = report([before, gemm, after], options=None)
+    assert [(row.computed_in, row.code) for row in found.layers] == [
+        ("fp32", "quantizes"),
+        ("int8", "request-unknown"),
+        (None, "unknown"),
+    ]
+    asked = report([after])["exp"]
+    assert (asked.code, asked.reason) == ("unknown", "reads int8; the type inside is not shown")
+
+
+@pytest.mark.parametrize(
+    ("dtypes", "words"),
+    [
+        (("fp32", "int8"), "converts fp32 to int8"),
+        ((None, "int8"), "converts unknown to int8"),
+        ((None, None), "the types are not shown"),  # dynamic shapes
+        (("fp16", "fp16"), "same type"),
+    ],
+)
+def test_a_reformat_says_only_what_is_shown(dtypes, words):
+    def row(name):
+        copy = layer(name, [t("x", dtypes[0])], [t("y", dtypes[1])], kind="Reformat", is_reformat=True)
+        return report([copy]).layers[0]
+
+    inserted = row("Reformatting CopyNode for Input Tensor 0 to conv")
+    assert inserted.reason == f"a reformat inserted by TensorRT: {words}"
+    assert row("image_QuantizeLinear").reason == f"done as a reformat: {words}"
+
+
+def test_why_a_type_is_unknown():
+    def reason(inputs):
+        return report([layer("a", inputs, [t("y", "fp32")], kind="Einsum")]).layers[0].reason
+
+    assert reason([t("x", None)]) == "the type of an input is not shown"
+    assert reason([]) == "no inputs are listed"
+    assert "differ" in reason([t("x", "fp32"), t("z", "int8")])
+
+
+def test_each_profile_has_layers_and_outputs_of_its_own():
+    profiles = ("", " [profile 1]")
+    layers = [layer(f"a{p}", [t(f"x{p}", "fp32")], [t(f"y{p}", "fp32")], "fp32", nodes=("a",)) for p in profiles]
+    found = report(layers, bindings=[Binding("y", "output")])
+    assert [row.code for row in found.layers] == ["network-output", "network-output"]
+    assert found["a"].reason.startswith("split over 2 engine layers (each profile has its own): ")
+
+
 def test_a_ring_of_copies_ends():
     ring = [
         layer(a, [t(a, "int8")], [t(b, "int8")], nodes=(), kind="NoOp") for a, b in (("a", "b"), ("b", "c"), ("c", "a"))

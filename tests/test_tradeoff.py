@@ -127,7 +127,7 @@ def test_recordings_round_trip_and_refuse_other_models(tmp_path):
         (tmp_path / f"{name}.json.gz").write_bytes(pack(record))
     found = open_tradeoff(tmp_path)
     assert set(found.names) == set(records)
-    assert found.tradeoff() == records["points"]
+    assert found.tradeoff("points") == records["points"]
     assert found.sensitivity() == records["sensitivity-mobile-minmax"]
     assert found.dynamic() == records["dynamic"]
     assert found.dynamic().rows()[0]["accuracy % at batch 1"] == 90
@@ -136,7 +136,7 @@ def test_recordings_round_trip_and_refuse_other_models(tmp_path):
     with pytest.raises(RecordingError, match="no Q/DQ placement"):
         found.placements()
     with pytest.raises(RecordingError, match="resnet at batch 8"):
-        found.tradeoff().select("other")
+        found.tradeoff("points").select("other")
     other = dataclasses.replace(ORIGIN, sha256=HASHES | {"models/resnet.onnx": "0" * 64})
     for bad, words in (
         (pack(Tradeoff((), other)), "was made from another"),

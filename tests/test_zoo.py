@@ -1,4 +1,4 @@
-"""The zoo is what it says: seven kinds of networks, the same each time, that compute and that the parser reads."""
+"""The zoo is what it says: eleven kinds of networks, the same each time, that compute and that the parser reads."""
 
 from __future__ import annotations
 
@@ -33,6 +33,10 @@ KINDS = {
     "conv1d": {"Conv", "LeakyRelu", "Tanh"},
     "recurrent": {"Sigmoid", "Tanh", "Slice"},
     "ocr": {"HardSigmoid", "BatchNormalization"},
+    "bottleneck": {"Conv", "BatchNormalization", "Add", "MaxPool"},
+    "mobilev3": {"HardSigmoid", "Clip", "Div", "Mul", "Add"},
+    "vit": {"Softmax", "Erf", "Sqrt", "Concat", "Gather"},
+    "unet": {"ConvTranspose", "Resize", "Concat", "Sigmoid"},
 }
 
 
@@ -101,6 +105,11 @@ def test_the_folder_and_the_table(tmp_path, monkeypatch, capsys):
         np.testing.assert_array_equal(file["signal"], zoo.build("conv1d")[1]["signal"])
     table = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in table] == ["network", "conv1d", "recurrent"]
+
+
+def test_the_hold_out_is_small():
+    assert zoo.HOLDOUT == ("bottleneck", "mobilev3", "vit", "unet")
+    assert all(len(zoo.build(name)[0]) < 400_000 for name in zoo.HOLDOUT)
 
 
 def test_an_unknown_network_is_refused():

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import DataError, ModelError
+from .onnxproto import live_tensors, load_proto
 from .paths import read_bytes
 
 if TYPE_CHECKING:
@@ -105,8 +106,6 @@ def activations(
     (['image', 'stem', 'stem_relu'], 'float32', (8, 10))
     """
     import onnx
-
-    from .onnxfile import live_tensors, load_proto
 
     proto = onnx.ModelProto()
     proto.CopyFrom(model if isinstance(model, onnx.ModelProto) else load_proto(model))

@@ -82,7 +82,7 @@ def cache_cases(changed: Mapping[str, tuple[str, CalibrationCache | bytes]]) -> 
     0
     """
     try:
-        recorded, label = {case.name: case for case in odd_caches().caches}, origin().label()
+        recorded, label = {case.name: case for case in odd_caches().caches}, origin("odd-caches").label()
     except RecordingError:
         recorded, label = {}, ""
     cases = []

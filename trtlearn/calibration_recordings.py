@@ -9,12 +9,12 @@
     crafted()              Crafted: tensors made on purpose (scripts/crafted.py), TensorRT's scale for each
     tied()                 TiedOperators: which operator's output gets its input's scale, per calibrator
     legacy_grid()          LegacyGrid: the legacy calibrator's amax for quantiles and cut-offs
-    origin()               Provenance: GPU, driver, versions, tactic sources, date; .label() for captions
+    origin(part)           Provenance of one of these: GPU, driver, versions, date; .label() for captions
 
 ``model`` is "resnet" or "mobile". All records are frozen, have .summary(), .rows(), .to_frame() and show themselves
 as tables; RecordingError says what is missing. Nothing here needs a GPU, TensorRT or ONNX. Their fields are in
-calibration_records.py and calibration_probes.py. Not recorded so far:
-images, orders and odd caches (scripts/calib_experiments.py makes them, scripts/calib_pack.py packs them).
+calibration_records.py and calibration_probes.py; scripts/calib_experiments.py makes them, scripts/calib_pack.py packs
+them.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from typing import TypeVar
 from .calibration_probes import Crafted, FeedingRates, LegacyGrid, TiedOperators
 from .calibration_records import AgreementTable, ImagesNeeded, OddCaches, Shuffles
 from .errors import RecordingError
-from .paths import data_dir, read_bytes
+from .paths import read_bytes
 from .record import Record
 from .recordings import AGAIN, load_provenance
 from .records import Provenance
+from .replay import recording_folders
 
 __all__ = [
-    "FOLDER",
     "agreement",
     "cache_path",
     "crafted",
@@ -46,19 +46,19 @@ __all__ = [
     "tied",
 ]
 
-FOLDER = "h200-8.6.0/calibration"
-"""Where the recordings lie, below data/recordings/."""
-
 R = TypeVar("R", bound=Record)
 
 
-def folder() -> Path:
-    """The folder of the recordings."""
-    return data_dir() / "recordings" / FOLDER
+def folder(part: str = "agreement.json") -> Path:
+    """The folder of the newest recordings that hold ``part``, a file or folder of theirs."""
+    for root in recording_folders():
+        if (root / "calibration" / part).exists():
+            return root / "calibration"
+    raise RecordingError(f"no recorded calibration holds {part!r}", AGAIN)
 
 
 def _load(kind: type[R], name: str) -> R:
-    path = folder() / f"{name}.json"
+    path = folder(f"{name}.json") / f"{name}.json"
     try:
         return kind.from_json(read_bytes(path, RecordingError).decode())
     except UnicodeDecodeError:
@@ -67,10 +67,8 @@ def _load(kind: type[R], name: str) -> R:
 
 def cache_path(network: str, algorithm: str) -> Path:
     """TensorRT's own cache of one of the networks in scripts/zoo.py: residual, mobile, inception, transformer …"""
-    path = folder() / "caches" / f"{network}-{algorithm}.cache"
-    if not path.is_file():
-        raise RecordingError(f"no recorded cache of {network!r} by {algorithm!r}", AGAIN)
-    return path
+    name = f"caches/{network}-{algorithm}.cache"
+    return folder(name) / name
 
 
 @cache
@@ -128,6 +126,6 @@ def tied() -> TiedOperators:
 
 
 @cache
-def origin() -> Provenance:
-    """Where and with what all of this was recorded."""
-    return load_provenance(folder())
+def origin(part: str = "agreement") -> Provenance:
+    """Where and with what ``part`` was recorded: agreement, odd-caches, images-resnet, ties …"""
+    return load_provenance(folder(f"{part}.json"))

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ import numpy.typing as npt
 
 from .batches import Batches, batches_from, check_batch
 from .calibrator_handle import BASES, make_handle
-from .cuda import DeviceBuffer
+from .cuda import Closing, DeviceBuffers
 from .errors import CacheError, DataError
 from .paths import read_bytes, write_atomic
 from .records import CalibrationTrace, CalibratorCall
@@ -27,7 +26,7 @@ __all__ = ["BASES", "Calibrator", "make_calibrator"]
 Data = npt.NDArray[Any] | Mapping[str, npt.NDArray[Any]] | Iterable[Any]
 
 
-class Calibrator:
+class Calibrator(Closing):
     """One calibration: hands batches to TensorRT and keeps every call. ``handle`` is what TensorRT is given.
 
     A context manager: leaving it frees the GPU memory, also after an exception or Ctrl-C. An exception of the data
@@ -57,9 +56,9 @@ class Calibrator:
         self._progress = progress
         self._source: Iterator[dict[str, npt.NDArray[Any]]] | None = None
         self._inputs: dict[str, tuple[tuple[int, ...], str]] | None = None
-        self._buffers: dict[str, DeviceBuffer] = {}
+        self._buffers = DeviceBuffers()
         self._calls: list[CalibratorCall] = []
-        self._done = 0
+        self.done = 0
         self.handle: Any = make_handle(self)
 
     def bind(self, inputs: Mapping[str, tuple[tuple[int, ...], str]]) -> None:
@@ -75,7 +74,7 @@ class Calibrator:
         return CalibrationTrace(
             algorithm=self.algorithm,
             batch_size=self.batches.size,
-            batches=self._done,
+            batches=self.done,
             calls=(*note, *self._calls),
             cache=None if text is None else text.decode("utf-8", "replace"),
             cache_was_read=self.cache is not None and any(c.method == "read_calibration_cache" for c in self._calls),
@@ -84,19 +83,10 @@ class Calibrator:
 
     def close(self) -> None:
         """Free the GPU memory and stop the data's generator; further calls do nothing."""
-        while self._buffers:
-            self._buffers.popitem()[1].close()
+        self._buffers.close()
         source, self._source = self._source, None
         if source is not None and hasattr(source, "close"):
             source.close()
-
-    def __enter__(self) -> Calibrator:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def finish(self) -> None:
         """After the build: raise what was kept, else write the cache where that was asked for."""
@@ -127,23 +117,18 @@ class Calibrator:
             self._source = iter(self.batches)
         batch = next(self._source, None)
         if batch is None:
-            if not self._done:
+            if not self.done:
                 raise DataError("the calibration data hold no full batch", "give at least one batch of images")
             return None
         arrays = self.batches.rename(batch, tuple(names))
         if self._inputs is not None:
-            check_batch(arrays, {name: self._inputs[name] for name in names}, self._done)
+            check_batch(arrays, {name: self._inputs[name] for name in names}, self.done)
         for name in names:
             array = np.ascontiguousarray(arrays[name])
-            held = self._buffers.get(name)
-            if held is None or held.size_bytes < array.nbytes:
-                if held is not None:
-                    held.close()
-                self._buffers[name] = held = DeviceBuffer(array.nbytes)
-            held.upload(array)
-        self._done += 1
+            self._buffers.at_least(name, array.nbytes).upload(array)
+        self.done += 1
         if self._progress is not None:
-            self._progress(self._done, self.batches.count)
+            self._progress(self.done, self.batches.count)
         return [int(self._buffers[name]) for name in names]
 
     def keep_cache(self, content: Any) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any, Protocol
 
+from .batches import Batches
 from .errors import BuildError
 from .trt import capabilities, trt
-
-if TYPE_CHECKING:
-    from .calibrator import Calibrator
 
 __all__ = ["BASES", "make_handle"]
 
@@ -21,7 +20,24 @@ BASES = {
 """trtlearn's names of the calibrators -> TensorRT's classes."""
 
 
-def make_handle(owner: Calibrator) -> Any:
+class Owner(Protocol):
+    """What the calls are passed on to: a Calibrator, as far as its handle knows it."""
+
+    algorithm: str
+    batches: Batches
+    cache: bytes | None
+    quantile: float
+    cutoff: float
+    done: int  # batches given so far
+
+    def answer(self, method: str, argument: str, work: Callable[[], Any], said: Callable[[Any], str]) -> Any: ...
+
+    def next_batch(self, names: list[str]) -> list[int] | None: ...
+
+    def keep_cache(self, content: Any) -> None: ...
+
+
+def make_handle(owner: Owner) -> Any:
     """The object of TensorRT's own class that passes each call on to ``owner``."""
     if not capabilities().calibrators:
         raise BuildError("this TensorRT has no calibrators: 11.0 removed them", "put Q/DQ layers into the model")
@@ -41,7 +57,7 @@ def make_handle(owner: Calibrator) -> Any:
                 "get_batch",
                 ", ".join(asked),
                 lambda: owner.next_batch(asked),
-                lambda value: "no more" if value is None else f"batch {owner._done - 1}",
+                lambda value: "no more" if value is None else f"batch {owner.done - 1}",
             )
             return got
 

@@ -12,12 +12,15 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from .errors import EngineError, LiveUnavailable
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["DeviceBuffer", "Event", "Graph", "Stream", "cuda_version", "driver_version", "gpu_name", "require_gpu"]
 
@@ -97,8 +100,24 @@ def free_memory() -> int:
     return int(free)
 
 
-class _Handle:
-    """Something of CUDA's that must be given back once: a context manager that does so."""
+class Closing:
+    """What holds something that must be given back: a context manager that closes it, also after an exception."""
+
+    def close(self) -> None:
+        """Give it back; further calls do nothing."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class _Handle(Closing):
+    """Something of CUDA's that must be given back once."""
 
     def __init__(self, value: Any, release: Callable[[Any], Any]) -> None:
         self.value: Any = value
@@ -109,14 +128,6 @@ class _Handle:
         value, self.value = self.value, None
         if value is not None:
             self._release(value)
-
-    def __enter__(self) -> Any:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 class Stream(_Handle):
@@ -174,6 +185,24 @@ class DeviceBuffer(_Handle):
         array = np.empty(shape, dtype)
         check(runtime().cudaMemcpy(array.ctypes.data, self.value, array.nbytes, self._down), "copying from the GPU")
         return array
+
+
+class DeviceBuffers(dict[str, DeviceBuffer]):
+    """Buffers by tensor name."""
+
+    def at_least(self, name: str, size_bytes: int) -> DeviceBuffer:
+        """The buffer of ``name``, made anew where it is missing or too small."""
+        held = self.get(name)
+        if held is None or held.size_bytes < size_bytes:
+            if held is not None:
+                held.close()
+            self[name] = held = DeviceBuffer(size_bytes)
+        return held
+
+    def close(self) -> None:
+        """Free them all; further calls do nothing."""
+        while self:
+            self.popitem()[1].close()
 
 
 class Graph(_Handle):

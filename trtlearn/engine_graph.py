@@ -6,7 +6,8 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any
 
-from .precision_reasons import computed_in
+from .fused import without_profile
+from .precision_reasons import IDLE_KINDS, computed_in
 from .record import Record
 from .records import EngineInfo, EngineLayer
 
@@ -53,32 +54,38 @@ def role_of(layer: EngineLayer) -> str:
     """What a layer is in the picture: compute, reformat or no-op."""
     if layer.is_reformat:
         return "reformat"
-    return "no-op" if layer.kind in ("NoOp", "signal", "wait", "shape_call", "Constant") else "compute"
+    return "no-op" if layer.kind in (*IDLE_KINDS, "Constant") else "compute"
 
 
 def _edges(engine: EngineInfo, inputs: list[str], outputs: list[str]) -> list[GraphEdge]:
     """Tensors from writer to reader, in the order of execution.
 
     Several layers may write parts of one tensor (a Concat that needs no copy): all of them count until the tensor
-    is read; a write after that starts it anew (names are used again inside Myelin's layers).
+    is read; a write after that starts it anew (names are used again inside Myelin's layers). The layers of a second
+    profile read and write the network's inputs and outputs as "x [profile 1]".
     """
     first = len(engine.layers)
-    writers: dict[str, list[int]] = {name: [first + at] for at, name in enumerate(inputs)}
+    starts = {name: [first + at] for at, name in enumerate(inputs)}
+    writers: dict[str, list[int]] = dict(starts)
     read: set[str] = set()
     edges = []
     for index, layer in enumerate(engine.layers):
         for tensor in {tensor.name: tensor for tensor in layer.inputs}.values():
             read.add(tensor.name)
-            edges += [GraphEdge(at, index, tensor.name, tensor.dtype) for at in writers.get(tensor.name, ())]
+            found = writers.get(tensor.name) or starts.get(without_profile(tensor.name), [])
+            edges += [GraphEdge(at, index, tensor.name, tensor.dtype) for at in found]
         for tensor in layer.outputs:
             if tensor.name in read or tensor.name not in writers:
                 writers[tensor.name] = []
                 read.discard(tensor.name)
             if index not in writers[tensor.name]:
                 writers[tensor.name].append(index)
+    ends: dict[str, list[int]] = defaultdict(list)
+    for name, found in writers.items():
+        ends[without_profile(name)] += found
     for at, name in enumerate(outputs, first + len(inputs)):
         dtype = next((binding.dtype for binding in engine.bindings if binding.name == name), None)
-        edges += [GraphEdge(writer, at, name, dtype) for writer in writers.get(name, ()) if writer != at]
+        edges += [GraphEdge(writer, at, name, dtype) for writer in ends[name] if writer != at]
     return edges
 
 

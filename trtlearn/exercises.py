@@ -18,7 +18,7 @@ from typing import Any
 from . import progress
 from .errors import TrtlearnError
 from .record import Record
-from .verdicts import Case, Verdict, choice, function, number
+from .verdicts import Case, Prediction, Verdict, choice, function, number
 
 __all__ = [
     "Case",
@@ -39,15 +39,6 @@ __all__ = [
     "show",
     "solution",
 ]
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """A question asked before the measurement: ``options`` to choose from, nothing is right or wrong yet."""
-
-    id: str
-    question: str
-    options: tuple[str, ...]
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from .exercises import Exercise, Prediction, number, register
-from .verdicts import Case, Verdict, text
+from .verdicts import NOTHING, Case, Verdict, no_function, text
 
 __all__: list[str] = []
 
@@ -41,13 +41,13 @@ def _network(rng: np.random.Generator) -> list[tuple[str, list[str], list[str]]]
 def _rule(answer: Any) -> Verdict:
     """Judge the reader's rule on six random networks."""
     if not callable(answer):
-        return Verdict("", False, f"Expected a function, got {type(answer).__name__}.")
+        return no_function(answer)
     for seed in (0, None, None, None, None, None):
         nodes = _network(np.random.default_rng(seed))
         wanted = placeholder(nodes)
         got = answer([(op, list(inputs), list(outputs)) for op, inputs, outputs in nodes])
         if got is None or got is ...:
-            return Verdict("", None, "Not answered yet: your function returns nothing.")
+            return NOTHING
         if not isinstance(got, dict):
             return Verdict("", False, f"Expected a dict of tensor name to amax, got {type(got).__name__}.")
         wrong = [name for name in {**wanted, **got} if got.get(name) != wanted.get(name)]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from .exercises import Exercise, Prediction, register
 from .observers import threshold_of
-from .verdicts import Case, Verdict, text
+from .verdicts import NOTHING, Case, Verdict, no_function, text
 
 __all__: list[str] = []
 
@@ -57,7 +57,7 @@ def _observer(algorithm: str, cases: int, rtol: float, slips: Slips) -> Callable
 
     def checker(answer: Any) -> Verdict:
         if not callable(answer):
-            return Verdict("", False, f"Expected a function, got {type(answer).__name__}.")
+            return no_function(answer)
         tests = [
             (f"random batches {index + 1}", batches, threshold_of(algorithm, *batches).amax, "reference")
             for index in range(cases)
@@ -68,7 +68,7 @@ def _observer(algorithm: str, cases: int, rtol: float, slips: Slips) -> Callable
         for name, batches, wanted, whose in tests:
             got = answer([batch.copy() for batch in batches])
             if got is None or got is ...:
-                return Verdict("", None, "Not answered yet: your function returns nothing.")
+                return NOTHING
             value = float(got)
             off = abs(value - wanted) / wanted
             shown.append(

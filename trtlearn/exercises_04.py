@@ -10,7 +10,7 @@ import numpy as np
 
 from .cachefile import format_cache, new_cache, parse_cache
 from .exercises import Exercise, Prediction, number, register
-from .verdicts import Case, Verdict, text
+from .verdicts import NOTHING, Case, Verdict, no_function, raised, text
 
 __all__: list[str] = []
 
@@ -27,7 +27,7 @@ NAMES = ("conv1", "layer:0", "block/add:1: out", "(Unnamed Layer* 7) [Shuffle]_o
 def _reader(answer: Any) -> Verdict:
     """Judge the reader's parser on random caches."""
     if not callable(answer):
-        return Verdict("", False, f"Expected a function, got {type(answer).__name__}.")
+        return no_function(answer)
     for seed in (0, None, None, None, None, None):
         rng = np.random.default_rng(seed)
         names = [str(name) for name in rng.permutation(NAMES)[:4]]
@@ -37,10 +37,9 @@ def _reader(answer: Any) -> Verdict:
         try:
             got = answer(content)
         except Exception as problem:
-            case = Case(repr(content), f"raised {type(problem).__name__}: {problem}", text(wanted), "it raised")
-            return Verdict("", False, f"Your code raised {type(problem).__name__}: {problem}.", (case,))
+            return raised(problem, repr(content), wanted)
         if got is None or got is ...:
-            return Verdict("", None, "Not answered yet: your function returns nothing.")
+            return NOTHING
         if not isinstance(got, dict):
             return Verdict("", False, f"Expected a dict of tensor name to amax, got {type(got).__name__}.")
         for name in {**wanted, **got}:

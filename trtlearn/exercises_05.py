@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from .exercises import Exercise, Prediction, number, register
-from .verdicts import Case, Verdict
+from .verdicts import NOTHING, Case, Verdict, no_function
 
 __all__: list[str] = []
 
@@ -51,13 +51,13 @@ def _convolution(answer: Any) -> Verdict:
     from .layer_recordings import layer_case
 
     if not callable(answer):
-        return Verdict("", False, f"Expected a function, got {type(answer).__name__}.")
+        return no_function(answer)
     case = layer_case(RECORDED)
     w = case.weights["w"]
     given = (case.inputs["x"], w.reshape(w.shape[:2]), case.weights["b"], case.scales["x"], case.scales["conv"])
     yours = answer(*(value.copy() if isinstance(value, np.ndarray) else value for value in given))
     if yours is None or yours is ...:
-        return Verdict("", None, "Not answered yet: your function returns nothing.")
+        return NOTHING
     yours = np.asarray(yours)
     if yours.shape != case.output.shape:
         return Verdict("", False, f"Your output has shape {yours.shape}, the engine's {case.output.shape}.")

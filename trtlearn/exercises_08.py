@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .exercises import Exercise, Prediction, function, register
-from .verdicts import Case, Verdict, text
+from .verdicts import NOTHING, Case, Verdict, no_function, text
 
 __all__: list[str] = []
 
@@ -53,13 +53,13 @@ def _network(rng: np.random.Generator) -> list[Node]:
 def _sites(answer: Any) -> Verdict:
     """Judge the reader's rule on eight random networks."""
     if not callable(answer):
-        return Verdict("", False, f"Expected a function, got {type(answer).__name__}.")
+        return no_function(answer)
     for seed in (0, 1, None, None, None, None, None, None):
         nodes = _network(np.random.default_rng(seed))
         wanted = pairs_of(nodes)
         got = answer([(op, list(inputs), list(outputs)) for op, inputs, outputs in nodes])
         if got is None or got is ...:
-            return Verdict("", None, "Not answered yet: your function returns nothing.")
+            return NOTHING
         if not isinstance(got, (set, frozenset, list, tuple)):
             return Verdict("", False, f"Expected a set of tensor names, got {type(got).__name__}.")
         if wrong := sorted(wanted ^ set(got)):

@@ -8,11 +8,20 @@ from dataclasses import replace
 
 from .records import EngineLayer
 
-__all__ = ["foreign_ends", "infer_nodes", "nodes_in_metadata", "nodes_in_name", "plain_name", "reformat_target"]
+__all__ = [
+    "foreign_ends",
+    "infer_nodes",
+    "nodes_in_metadata",
+    "nodes_in_name",
+    "plain_name",
+    "reformat_target",
+    "without_profile",
+]
 
 _TAG = "[ONNX Layer: "
 _SEPARATORS = re.compile(r"[\x1c-\x1f]")
 _SUFFIX = re.compile(r"(?: \[profile \d+\])?(?:_myl\d+_\d+)?$")
+_PROFILE = re.compile(r" \[profile \d+\]$")
 _FOREIGN = re.compile(r"\{ForeignNode\[(.*?)\.\.\.(.*)\]\}", re.DOTALL)
 _REFORMAT = re.compile(r"Reformatting CopyNode for (?:Network )?(?:Input|Output)(?: Tensor \d+ to)? (.*)", re.DOTALL)
 
@@ -42,6 +51,15 @@ def plain_name(name: str) -> str:
     ('conv1 + relu1', 'fc')
     """
     return _SUFFIX.sub("", name, count=1) or name
+
+
+def without_profile(name: str) -> str:
+    """A tensor's name without the number of its profile: each profile but the first has layers and tensors of its own.
+
+    >>> without_profile("image [profile 1]"), without_profile("image")
+    ('image', 'image')
+    """
+    return _PROFILE.sub("", name, count=1)
 
 
 def reformat_target(name: str) -> str | None:

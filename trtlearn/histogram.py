@@ -36,15 +36,19 @@ class HistogramStep(Record):
     counts: tuple[int, ...]
 
 
-def absolute(batch: ArrayLike) -> NDArray[np.float32]:
-    """|x| of a batch as flat float32; DataError for what is not a number, NaN or infinity."""
+def absolute(batch: ArrayLike) -> tuple[NDArray[np.float32], float]:
+    """|x| of a batch as flat float32, and the largest; DataError for what is not a number, NaN or infinity."""
     try:
         values = np.asarray(batch, dtype=np.float32).ravel()
     except (TypeError, ValueError) as problem:
         raise DataError(f"the batch is no array of numbers: {problem}", "pass a numpy array of floats") from None
     if not values.size:
         raise DataError("the batch has no values", "leave empty batches out")
-    return np.abs(values)
+    magnitudes = np.abs(values)
+    amax = float(magnitudes.max())
+    if not np.isfinite(amax):
+        raise DataError("the batch holds NaN or infinity", "find where they come from: no scale fits them")
+    return magnitudes, amax
 
 
 class Histogram:
@@ -91,10 +95,7 @@ class Histogram:
 
     def add(self, batch: ArrayLike) -> float:
         """Count one batch (any shape); returns its max|x|."""
-        values = absolute(batch)
-        amax = float(values.max())
-        if not np.isfinite(amax):
-            raise DataError("the batch holds NaN or infinity", "find where they come from: no scale fits them")
+        values, amax = absolute(batch)
         merges = self._make_room(amax)
         if self.width is not None:
             self._count(values, self.width)

@@ -14,6 +14,8 @@ __all__ = ["EXPORT", "inspector_text", "parse"]
 
 EXPORT = "export it with trtexec --loadEngine=PLAN --profilingVerbosity=detailed --exportLayerInfo=layers.json"
 """What to try when a file is no inspector output."""
+_DECODER = json.JSONDecoder(strict=False)  # strict=False: 8.6 leaves 0x1e raw inside strings
+_START = re.compile(r'\{\s*"(?:Layers|Name)"\s*:')
 
 
 def _decode(content: bytes) -> str:
@@ -50,15 +52,36 @@ def inspector_text(source: str | bytes | os.PathLike[str]) -> str:
         raise InspectorError(f"neither JSON nor a path: {source!r:.60}", EXPORT) from None
 
 
+def _among_other_lines(text: str) -> Any:
+    """The engine, or the list of layers, that a script printed between lines of a log; None where there is none."""
+    found: list[dict[str, Any]] = []
+    at = 0
+    while start := _START.search(text, at):
+        try:
+            value, at = _DECODER.raw_decode(text, start.start())
+        except (ValueError, RecursionError):
+            return None
+        found.append(value)
+    engines = [value for value in found if "Layers" in value]
+    if len(engines) > 1:
+        raise InspectorError(f"the text holds {len(engines)} engines", "give each a file of its own")
+    return engines[0] if engines else found or None
+
+
 def parse(text: str) -> Any:
-    """The JSON of ``text``, or an InspectorError that says in one line what is wrong with it."""
+    """The JSON of ``text``, or an InspectorError that says in one line what is wrong with it.
+
+    A text that is no JSON as a whole may still hold one engine, or its layers one after the other.
+    """
     if not text.strip():
         raise InspectorError("the inspector's text is empty", EXPORT)
     try:
-        return json.loads(text, strict=False)  # strict=False: 8.6 leaves 0x1e raw inside strings
+        return _DECODER.decode(text)
     except RecursionError:
         raise InspectorError("the JSON is nested too deeply for inspector output", EXPORT) from None
     except json.JSONDecodeError as problem:
+        if (found := _among_other_lines(text)) is not None:
+            return found
         if re.search(r"^Layers:|\bLayerType: ", text, re.MULTILINE):
             raise InspectorError("this is the inspector's one-line text or a log, expected its JSON", EXPORT) from None
         if text.lstrip()[:1] not in ("{", "["):

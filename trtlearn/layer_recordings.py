@@ -29,7 +29,7 @@ from .plansize import PlanSizes
 from .record import Record
 from .recordings import AGAIN, Study, load_study
 from .records import EngineInfo, Provenance
-from .replay import recording_folders
+from .replay import folder_with
 
 __all__ = ["LayerCase", "layer_case", "layer_cases", "load_studies", "marked_tensors", "plan_sizes", "studies", "study"]
 
@@ -85,13 +85,8 @@ class LayerCase(Record):
         return np.asarray(found.values - self.output)
 
 
-def _folder(folder: Path | None) -> Path:
-    if folder is not None:
-        return folder
-    for found in recording_folders():
-        if (found / "arithmetic").is_dir():
-            return found
-    raise RecordingError("no recordings of layers came with this copy", AGAIN)
+def _folder(folder: Path | None, part: str = "arithmetic") -> Path:
+    return (folder_with(part) if folder is None else folder) / part
 
 
 def layer_cases(folder: Path | None = None) -> tuple[str, ...]:
@@ -100,8 +95,7 @@ def layer_cases(folder: Path | None = None) -> tuple[str, ...]:
     >>> "conv3x3" in layer_cases()
     True
     """
-    found = sorted((_folder(folder) / "arithmetic").glob("*.npz"))
-    return tuple(path.stem for path in found if "-marked-" not in path.stem)
+    return tuple(sorted(path.stem for path in _folder(folder).glob("*.npz")))
 
 
 def _arrays(path: Path) -> dict[str, Array]:
@@ -140,7 +134,7 @@ def layer_case(name: str, folder: Path | None = None) -> LayerCase:
     >>> case.output.dtype.name, int(abs(case.difference()).max())
     ('int8', 0)
     """
-    root = _folder(folder) / "arithmetic"
+    root = _folder(folder)
     if not (root / f"{name}.npz").is_file():
         raise RecordingError(f"no recorded layer {name!r}", f"one of {', '.join(layer_cases(folder))}")
     held = _arrays(root / f"{name}.npz")
@@ -176,13 +170,13 @@ def studies(model: str, folder: Path | None = None) -> tuple[str, ...]:
     >>> "no-ranges" in studies("resnet")
     True
     """
-    found = sorted((_folder(folder) / "studies").glob(f"{model}-*.json"))
+    found = sorted(_folder(folder, "studies").glob(f"{model}-*.json"))
     return tuple(path.stem.removeprefix(f"{model}-") for path in found)
 
 
 def study(model: str, name: str, folder: Path | None = None) -> Study:
     """One study: a network built in another way, and what TensorRT made of it, or the error that it gave."""
-    path = _folder(folder) / "studies" / f"{model}-{name}.json"
+    path = _folder(folder, "studies") / f"{model}-{name}.json"
     if not path.is_file():
         raise RecordingError(f"no study {name!r} of {model!r}", f"one of {', '.join(studies(model, folder))}")
     return load_study(path)
@@ -198,12 +192,12 @@ def marked_tensors(model: str, variant: str = "int8", folder: Path | None = None
 
     ``variant``: "int8" or "fp32". The key "image" holds the images themselves.
     """
-    return _arrays(_folder(folder) / "arithmetic" / f"{model}-marked-{variant}.npz")
+    return _arrays(_folder(folder, "studies") / f"{model}-marked-{variant}.npz")
 
 
 def plan_sizes(model: str = "resnet", folder: Path | None = None) -> PlanSizes:
     """The sizes and contents of several builds of the same network with the same options."""
-    path = _folder(folder) / "arithmetic" / f"{model}-plan-sizes.json.gz"
+    path = _folder(folder, "studies") / f"{model}-plan-sizes.json.gz"
     try:
         return PlanSizes.from_json(gzip.decompress(read_bytes(path, RecordingError)).decode())
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as problem:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .thresholds import HistogramObserver, Threshold, fraction, need_batches
+from .thresholds import HistogramObserver, Threshold, fraction
 
 __all__ = ["LegacyObserver"]
 
@@ -33,19 +33,15 @@ class LegacyObserver(HistogramObserver):
         super().__init__(keep_steps)
         self.quantile, self.cutoff = fraction(quantile, "quantile"), fraction(cutoff, "cutoff")
 
-    def result(self) -> Threshold:
-        """The threshold of all batches so far; DataError before the first."""
+    def choose(self, width: float) -> Threshold:
         h = self.histogram
-        need_batches(h.batches)
-        if h.width is None:
-            return self.threshold(0.0, note="all values are 0")
         counts = h.counts.astype(np.float64)
         counts[0] += h.zeros
         running = np.cumsum(counts / counts.sum())
         beyond = np.flatnonzero(running > self.quantile)
         kept = int(beyond[0]) + 1 if beyond.size else len(running)
         return self.threshold(
-            kept * h.width,
+            kept * width,
             bins_kept=kept,
             curve=tuple(running.tolist()),
             note="amax = bins kept * width" + ("" if self.cutoff == 1 else "; the regression cut-off is not modelled"),

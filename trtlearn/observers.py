@@ -49,10 +49,7 @@ class MinMaxObserver:
         self.amax, self.values, self.zeros, self.batches = 0.0, 0, 0, 0
 
     def observe(self, batch: ArrayLike) -> None:
-        values = absolute(batch)
-        amax = float(values.max())
-        if not np.isfinite(amax):
-            raise DataError("the batch holds NaN or infinity", "find where they come from: no scale fits them")
+        values, amax = absolute(batch)
         self.amax = max(self.amax, amax)
         self.values += values.size
         self.zeros += values.size - int(np.count_nonzero(values))
@@ -77,14 +74,11 @@ class EntropyObserver(HistogramObserver):
 
     algorithm = "entropy2"
 
-    def result(self) -> Threshold:
+    def choose(self, width: float) -> Threshold:
         h = self.histogram
-        need_batches(h.batches)
-        if h.width is None:
-            return self.threshold(0.0, note="all values are 0")
         search = entropy_search(h.counts)
         return self.threshold(
-            (search.chosen + 0.5) * h.width,
+            (search.chosen + 0.5) * width,
             bins_kept=search.chosen,
             search=search,
             note="amax = (bins kept + 0.5) * width",
@@ -108,15 +102,12 @@ class PercentileObserver(HistogramObserver):
         super().__init__(keep_steps)
         self.percentile = 100 * fraction(percentile / 100, "percentile / 100")
 
-    def result(self) -> Threshold:
+    def choose(self, width: float) -> Threshold:
         h = self.histogram
-        need_batches(h.batches)
-        if h.width is None:
-            return self.threshold(0.0, note="all values are 0")
         running = np.cumsum(h.counts) + h.zeros
         kept = min(int(np.searchsorted(running, self.percentile / 100 * running[-1])), len(running) - 1) + 1
         return self.threshold(
-            min(kept * h.width, h.amax), bins_kept=kept, note=f"{self.percentile:g} % of the values are within amax"
+            min(kept * width, h.amax), bins_kept=kept, note=f"{self.percentile:g} % of the values are within amax"
         )
 
 
@@ -130,20 +121,17 @@ class MseObserver(HistogramObserver):
 
     algorithm = "mse"
 
-    def result(self) -> Threshold:
+    def choose(self, width: float) -> Threshold:
         h = self.histogram
-        need_batches(h.batches)
-        if h.width is None:
-            return self.threshold(0.0, note="all values are 0")
         kept = np.arange(128, len(h.counts) + 1)
         centres = np.arange(len(h.counts)) + 0.5
         filled = h.counts > 0
         steps = kept[:, None] / 127.0
         rounded = np.minimum(np.rint(centres[filled] / steps), 127) * steps
-        costs = ((rounded - centres[filled]) ** 2) @ h.counts[filled] * h.width**2 / h.values
+        costs = ((rounded - centres[filled]) ** 2) @ h.counts[filled] * width**2 / h.values
         best = int(np.argmin(costs))
         return self.threshold(
-            int(kept[best]) * h.width,
+            int(kept[best]) * width,
             bins_kept=int(kept[best]),
             curve=tuple(costs.tolist()),
             note="least squared error",

@@ -1,7 +1,7 @@
 """What TensorRT's optimizer says before it times a kernel: the scales it took over, the layers it fused.
 
 The verbose log names these in fixed sentences, whoever built the engine, so a build by trtexec and one by trtlearn can
-be compared line by line. Source: verbose logs of TensorRT 8.6.0, measured: data/recordings/h200-8.6.0/trtexec/.
+be compared line by line. Source: verbose logs of TensorRT 8.6.0, measured: data/recordings/*/trtexec/.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from .errors import RecordingError
-from .paths import data_dir, read_bytes
+from .paths import read_bytes
 from .record import Record
 from .records import Provenance
+from .replay import folder_with
 
 __all__ = ["OptimizerLog", "TrtexecLog", "load_trtexec_log", "read_optimizer_log"]
 
@@ -48,6 +49,7 @@ class TrtexecLog(Record):
     optimizer: OptimizerLog
     provenance: Provenance
     note: str = ""
+    inspector: str = ""  # what --exportLayerInfo wrote: the inspector's text of trtexec's own engine
 
     def summary(self) -> str:
         return f"{self.command}: {self.optimizer.summary()}; {self.provenance.label()}"
@@ -75,7 +77,7 @@ def read_optimizer_log(log: str) -> OptimizerLog:
 
 def load_trtexec_log(model: str, folder: Path | None = None) -> TrtexecLog:
     """The recording of ``trtexec --int8`` on one of the course's networks; RecordingError where there is none."""
-    base = folder or data_dir() / "recordings" / "h200-8.6.0" / "trtexec"
+    base = folder or folder_with("trtexec") / "trtexec"
     try:
         return TrtexecLog.from_json(read_bytes(base / f"{model}-int8.json", RecordingError).decode())
     except UnicodeDecodeError:

@@ -118,7 +118,12 @@ def _no_layer(name: str, op: str | None, engine: EngineInfo) -> Reason:
 
 
 def _node_row(
-    name: str, op: str | None, asked: str | None, held: list[tuple[EngineLayer, PrecisionRow]], nothing: Reason
+    name: str,
+    op: str | None,
+    asked: str | None,
+    held: list[tuple[EngineLayer, PrecisionRow]],
+    nothing: Reason,
+    profiles: bool,
 ) -> PrecisionRow:
     if not held:
         return PrecisionRow(name, False, op, asked, None, (), (), None, (), *nothing)
@@ -129,7 +134,8 @@ def _node_row(
         code = "fused" if row.code in ("as-requested", "request-unknown") else row.code
         reason = Reason(code, f"fused into {layer.name}: {row.reason}", row.evidence)
     elif len(held) > 1:
-        reason = Reason(row.code, f"split over {len(held)} engine layers: {row.reason}", row.evidence)
+        words = f"{len(held)} engine layers{' (each profile has its own)' if profiles else ''}"
+        reason = Reason(row.code, f"split over {words}: {row.reason}", row.evidence)
     if layer.onnx_nodes_inferred:
         reason = Reason(reason.code, reason.words + " (node read off the layer's name)", "inferred")
     computed = {computed_in(each) for each, _ in held} - {None}
@@ -215,11 +221,12 @@ def precision_report(
             held.setdefault(node, []).append((layer, row))
     listed = [node.name or f"({node.op} -> {', '.join(node.outputs)})" for node in model.nodes] if model else []
     unnamed = {f"({node.op} -> {', '.join(node.outputs)})" for node in model.nodes if not node.name} if model else set()
+    profiles = any(" [profile " in layer.name for layer in layers)
     nodes = []
     for name in dict.fromkeys([*listed, *held]):
         op = facts.operators.get(name)
         nothing = _no_layer("" if name in unnamed else name, op, engine)
-        nodes.append(_node_row(name, op, wish((name,))[0], held.get(name, []), nothing))
+        nodes.append(_node_row(name, op, wish((name,))[0], held.get(name, []), nothing, profiles))
     counts = Counter("no kernel" if row.code in IDLE else show(row.computed_in) for row in nodes)
     notes = []
     if options and options.layer_precisions and options.precision_constraints == "none":

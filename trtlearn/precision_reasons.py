@@ -7,13 +7,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from .fused import plain_name
-from .records import BuildOptions, BuildReport, EngineInfo, EngineLayer, Message
+from .fused import plain_name, reformat_target, without_profile
+from .record import show
+from .records import BuildOptions, BuildReport, EngineInfo, EngineLayer, EngineTensor, Message
 
 if TYPE_CHECKING:
     from .onnxfile import OnnxModel
 
 __all__ = [
+    "IDLE_KINDS",
     "QDQ",
     "Facts",
     "Reason",
@@ -28,7 +30,14 @@ __all__ = [
 QDQ = ("QuantizeLinear", "DequantizeLinear")
 """The operators that carry scales in a model."""
 
+IDLE_KINDS = (
+    *("NoOp", "signal", "wait", "shape_call", "jmp", "cjmp"),
+    *("DeviceToShapeHost", "ShapeHostToDevice", "TrainStation"),
+)
+"""LayerTypes that compute nothing: renamings, Myelin's control flow, copies of shapes and waiting for them."""
+
 _FLOATS = ("fp32", "fp16", "bf16", "fp8")
+_QUANTIZED = {"int8", "int4", "fp8"}
 _INTEGERS = ("int32", "int64", "bool", "uint8")
 _SOFTMAX = "SoftMax takes float16 and float32 only (docs.nvidia.com/…/tensorrt-860-ea/operators/docs/SoftMax.html)"
 _NO_KERNEL = ("no-implementation", "constraint-not-met")
@@ -89,14 +98,16 @@ def gather(
             operators[node.name] = node.op
             edges[node.name] = tuple(name for name in (*node.inputs, *node.outputs) if name in activations)
     origin = sources_of(engine)
-    outputs = [binding.name for binding in engine.bindings if binding.mode == "output"]
+    outputs = {binding.name for binding in engine.bindings if binding.mode == "output"}
+    written = [tensor.name for layer in engine.layers for tensor in layer.outputs]
+    ends = {name: without_profile(name) for name in written if without_profile(name) in outputs}
     return Facts(
         options,
         report.messages if report else (),
         frozenset(entry.name for entry in report.scales if entry.scale) if report else frozenset(),
         operators,
         edges,
-        {tensor: name for name in outputs for tensor in (name, origin.get(name, name))},
+        {tensor: name for end, name in ends.items() for tensor in (end, origin.get(end, end))},
         origin,
     )
 
@@ -119,9 +130,10 @@ def computed_in(layer: EngineLayer) -> str | None:
     """The type in which a layer works, as far as weights and inputs show it; None where they do not.
 
     The weights' type where both are equally narrow (INT8 weights meet INT8 inputs); the inputs' where only the
-    weights are narrow (weight-only quantization). A reformat or a NoOp computes nothing.
+    weights are narrow (weight-only quantization). A reformat or a NoOp computes nothing. "Myelin" is a stretch of the
+    network in one layer; a "kgen" kernel only moves quantized inputs, or scales them to a type that is not named.
     """
-    if layer.is_reformat or layer.kind in ("NoOp", "Constant", "signal", "wait", "shape_call"):
+    if layer.is_reformat or layer.kind in (*IDLE_KINDS, "Constant"):
         return None
     inputs = {dtype for dtype in layer.input_dtypes if dtype is not None}
     floats = inputs & set(_FLOATS)
@@ -131,9 +143,11 @@ def computed_in(layer: EngineLayer) -> str | None:
         if not (narrow and inputs and inputs <= wide):
             return layer.weight_dtype
         return wide.pop() if len(wide) == 1 else None
-    if None in layer.input_dtypes:
+    if None in layer.input_dtypes or layer.kind == "Myelin":
         return None
     data = floats | (inputs & {"int8", "int4"})
+    if layer.kind == "kgen" and data & _QUANTIZED:
+        return None
     if data:
         return data.pop() if len(data) == 1 else None
     return inputs.pop() if len(inputs) == 1 else None
@@ -155,18 +169,34 @@ def _listed(names: list[str]) -> str:
     return ", ".join(names[:3]) + more
 
 
+def _converts(before: EngineTensor, after: EngineTensor) -> str:
+    if before.dtype is None and after.dtype is None:
+        return "the types are not shown"
+    if before.dtype != after.dtype:
+        return f"converts {show(before.dtype)} to {show(after.dtype)}"
+    return "same type" if before.format == after.format else "same type, another layout"
+
+
+def _why_unknown(layer: EngineLayer) -> str:
+    """Why ``computed_in`` is None."""
+    if not layer.inputs:
+        return "no inputs are listed"
+    if None in layer.input_dtypes:
+        return "the type of an input is not shown"
+    if layer.kind in ("Myelin", "kgen"):
+        return f"reads {_listed(sorted(set(filter(None, layer.input_dtypes))))}; the type inside is not shown"
+    return "its inputs differ in type and its weights are not listed"
+
+
 def reason_for_layer(layer: EngineLayer) -> Reason | None:
     """The reason of a layer that computes nothing, or nothing that a quantization concerns; None for any other."""
-    if layer.is_reformat and layer.inputs and layer.outputs:
-        before, after = layer.inputs[0], layer.outputs[0]
-        if before.dtype != after.dtype:
-            words = f"a reformat inserted by TensorRT: converts {before.dtype} to {after.dtype}"
-        else:
-            words = "a reformat inserted by TensorRT: same type, another layout"
-        return Reason("reformat", words, "measured")
     if layer.is_reformat:
-        return Reason("reformat", "a reformat inserted by TensorRT", "measured")
-    if layer.kind in ("NoOp", "signal", "wait", "shape_call"):
+        inserted = reformat_target(layer.name) is not None
+        words = "a reformat inserted by TensorRT" if inserted else "done as a reformat"  # such as a QuantizeLinear
+        if layer.inputs and layer.outputs:
+            words += f": {_converts(layer.inputs[0], layer.outputs[0])}"
+        return Reason("reformat", words, "measured")
+    if layer.kind in IDLE_KINDS:
         return Reason("no-op", f"{layer.kind}: no kernel that computes", "measured")
     if layer.kind == "Constant":
         return Reason("constant", "a constant", "measured")
@@ -181,7 +211,9 @@ def reason_for_narrower(layer: EngineLayer, computed: str | None, allowed: str, 
     if dtypes and dtypes <= set(_INTEGERS):
         return Reason("integers", "works on integers, such as shapes and indices", "measured")
     if computed is None:
-        return Reason("unknown", "its inputs differ in type and its weights are not listed", "inferred")
+        return Reason("unknown", _why_unknown(layer), "inferred")
+    if layer.kind == "kgen" and layer.output_dtypes and set(layer.output_dtypes) <= _QUANTIZED:
+        return Reason("quantizes", f"reads {computed} and writes {layer.output_dtypes[0]}: it quantizes", "measured")
     missing = facts.named(["missing-scale", "tensor-zero"])
     if allowed == "int8" and (without := [name for name in tensors if name in missing]):
         return Reason("no-scale", f"no scale for tensor {_listed(without)}: TensorRT's log says so", "measured")

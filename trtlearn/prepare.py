@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .errors import ModelError
-from .onnxtensors import all_graphs
+from .onnxproto import all_graphs
 
 if TYPE_CHECKING:
     import onnx

@@ -27,7 +27,7 @@ from .recordings import (
 from .records import Experiment, Provenance
 from .variants import VARIANTS
 
-__all__ = ["Bench", "open_bench", "recording_folders"]
+__all__ = ["Bench", "folder_with", "open_bench", "recording_folders"]
 
 
 def recording_folders() -> tuple[Path, ...]:
@@ -35,6 +35,20 @@ def recording_folders() -> tuple[Path, ...]:
     root = data_dir() / "recordings"
     found = [path.parent for path in root.glob("*/PROVENANCE.json")]
     return tuple(sorted(found, key=lambda folder: load_provenance(folder).time_utc or "", reverse=True))
+
+
+def folder_with(part: str) -> Path:
+    """The newest recordings that hold ``part``: arithmetic, calibration, studies, tradeoff, trtexec, or a model's name.
+
+    RecordingError where none does.
+
+    >>> (folder_with("arithmetic") / "arithmetic").is_dir()
+    True
+    """
+    found = next((folder for folder in recording_folders() if (folder / part).is_dir()), None)
+    if found is None:
+        raise RecordingError(f"no recordings of {part!r} came with this copy", AGAIN)
+    return found
 
 
 class Bench:
@@ -116,9 +130,7 @@ class Bench:
     @cached_property
     def studies(self) -> dict[str, Study]:
         """Further questions asked of TensorRT, recorded: name -> Study (the newest recordings' where live)."""
-        folder = self.folder or next(iter(recording_folders()), None)
-        if folder is None:
-            return {}
+        folder = self.folder or folder_with("studies")
         found = {}
         for path in sorted((folder / "studies").glob("*.json")):
             if path.name.startswith(f"{self.model}-"):
@@ -168,10 +180,9 @@ def open_bench(model: str, folder: str | os.PathLike[str] | None = None, mode: s
             return Bench(model, None)
         if wanted == "live":
             raise problem
-    folders = recording_folders() if folder is None else (Path(folder),)
-    chosen = next((path for path in folders if (path / model).is_dir()), None)
-    if chosen is None:
-        raise RecordingError(f"there are no recordings of {model}", AGAIN)
+    chosen = folder_with(model) if folder is None else Path(folder)
+    if not (chosen / model).is_dir():
+        raise RecordingError(f"there are no recordings of {model} in {chosen}", AGAIN)
     bench = Bench(model, chosen)
     check_hashes(bench.provenance, bench._hashes, f"the recordings in {chosen.name}")
     return bench

@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Mapping
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from .batches import DTYPES_NUMPY, check_batch, check_finite
-from .cuda import DeviceBuffer, Event, Graph, Stream
+from .cuda import Closing, DeviceBuffers, Event, Graph, Stream
 from .errors import DataError, EngineError
 from .paths import read_bytes
 from .records import Timing
@@ -35,7 +34,7 @@ def summarize(
     return Timing(middle, low, high, len(times_ms), warmup, batch, method, layers_ms or {})
 
 
-class Runner:
+class Runner(Closing):
     """An engine ready to run: loads the plan, holds one GPU buffer an input or output, frees all at the end.
 
     Args:
@@ -54,7 +53,7 @@ class Runner:
         live()
         content = plan if isinstance(plan, bytes) else read_bytes(plan, EngineError)
         self._stack = contextlib.ExitStack()
-        self._buffers: dict[str, DeviceBuffer] = {}
+        self._buffers = DeviceBuffers()
         self._log = make_logger()
         self._runtime: trt.Runtime | None = trt.Runtime(self._log)
         self._engine: trt.ICudaEngine | None = self._runtime.deserialize_cuda_engine(content) if content else None
@@ -91,18 +90,9 @@ class Runner:
 
     def close(self) -> None:
         """Free all GPU memory; further calls do nothing."""
-        while self._buffers:
-            self._buffers.popitem()[1].close()
+        self._buffers.close()
         self._context = self._engine = self._runtime = None  # in this order: each needs the next
         self._stack.close()
-
-    def __enter__(self) -> Runner:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def inspect_text(self) -> str:
         """The inspector's JSON of the whole engine, as TensorRT gives it (read_engine understands it)."""
@@ -113,14 +103,6 @@ class Runner:
         if self._engine is None or self._context is None:
             raise EngineError("this runner is closed", "make a new one, or keep the work inside the with block")
         return self._engine, self._context
-
-    def _buffer(self, name: str, size_bytes: int) -> DeviceBuffer:
-        held = self._buffers.get(name)
-        if held is None or held.size_bytes < size_bytes:
-            if held is not None:
-                held.close()
-            self._buffers[name] = held = DeviceBuffer(size_bytes)
-        return held
 
     def _load(self, arrays: Arrays) -> dict[str, tuple[int, ...]]:
         """Check and upload the inputs, and bind every buffer; the outputs' shapes."""
@@ -134,7 +116,7 @@ class Runner:
             check_finite(array, f"input {name!r}")
             if not context.set_input_shape(name, array.shape):
                 raise DataError(f"input {name!r} of shape {array.shape} is outside the engine's profile")
-            self._buffer(name, array.nbytes).upload(np.ascontiguousarray(array))
+            self._buffers.at_least(name, array.nbytes).upload(np.ascontiguousarray(array))
         shapes = {}
         for name in self.outputs:
             shape = shape_of(context.get_tensor_shape(name))
@@ -144,7 +126,7 @@ class Runner:
                 raise EngineError(
                     f"output {name!r} is {self._dtypes[name]}, which numpy has not", "cast it in the model"
                 )
-            self._buffer(name, int(np.prod(shape)) * np.dtype(DTYPES_NUMPY[self._dtypes[name]]).itemsize)
+            self._buffers.at_least(name, int(np.prod(shape)) * np.dtype(DTYPES_NUMPY[self._dtypes[name]]).itemsize)
             shapes[name] = shape
         for name, buffer in self._buffers.items():
             if not context.set_tensor_address(name, int(buffer)):

@@ -81,6 +81,16 @@ class HistogramObserver:
         """Count one batch (any shape, float)."""
         self.histogram.add(batch)
 
+    def result(self) -> Threshold:
+        """The threshold chosen from all batches so far; DataError before the first."""
+        need_batches(self.histogram.batches)
+        width = self.histogram.width
+        return self.threshold(0.0, note="all values are 0") if width is None else self.choose(width)
+
+    def choose(self, width: float) -> Threshold:
+        """The threshold, where not all values are 0; ``width`` is that of the histogram's bins."""
+        raise NotImplementedError
+
     def threshold(self, amax: float, **more: Any) -> Threshold:
         h, amax = self.histogram, float(np.float32(amax))
         return Threshold(

@@ -43,6 +43,8 @@ class TradeoffPoint(Record):
     reformats: int | None = None
     logits_sqnr_db: float | None = None  # of the answers against FP32's
     note: str = ""
+    trtexec_ms: float | None = None  # the same plan timed by NVIDIA's trtexec: its median GPU compute time
+    trtexec_graph_ms: float | None = None  # likewise with --useCudaGraph
 
     @property
     def images_per_second(self) -> float | None:

@@ -1,6 +1,6 @@
 """The recorded trade-off: what scripts/record_tradeoff.py left in <recordings>/tradeoff/.
 
-points, big, mixed and seconds hold engines (Tradeoff), sensitivity-<model>-<ranges> a Sensitivity, dynamic a
+points-<model>, big and mixed hold engines (Tradeoff), sensitivity-<model>-<ranges> a Sensitivity, dynamic a
 DynamicShapes, placements/<model>/qdq-<placement> whole experiments. Each was made from the models and images whose
 hashes it holds; one that was made from others is refused.
 """
@@ -18,7 +18,7 @@ from .paths import read_bytes
 from .record import Record
 from .recordings import LARGEST, check_hashes, data_hashes, load_experiment
 from .records import Experiment, Provenance
-from .replay import recording_folders
+from .replay import folder_with
 from .tradeoff import DynamicShapes, Sensitivity, Tradeoff, TradeoffPoint
 
 __all__ = ["TradeoffRecordings", "open_tradeoff", "tradeoff_of"]
@@ -36,12 +36,12 @@ class TradeoffRecordings:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What is there: "points", "sensitivity-mobile-minmax", "placements/resnet/qdq-tensorrt", ..."""
+        """What is there: "points-resnet", "sensitivity-mobile-minmax", "placements/resnet/qdq-tensorrt", ..."""
         found = self.folder.glob("**/*.json.gz")
         return tuple(sorted(path.relative_to(self.folder).as_posix().removesuffix(".json.gz") for path in found))
 
-    def tradeoff(self, name: str = "points") -> Tradeoff:
-        """Engines: points (all ways of building), big (ResNet-50's size), mixed, seconds (build times)."""
+    def tradeoff(self, name: str) -> Tradeoff:
+        """Engines: points-<model> (all ways of building), big (ResNet-50's size), mixed (by sensitivity)."""
         return self._load(name, Tradeoff)
 
     def sensitivity(self, model: str = "mobile", ranges: str = "minmax") -> Sensitivity:
@@ -142,11 +142,10 @@ def open_tradeoff(folder: str | os.PathLike[str] | None = None) -> TradeoffRecor
 
     Example::
 
-        points = open_tradeoff().tradeoff("points")
+        points = open_tradeoff().tradeoff("points-resnet")
         print(points.select("resnet", batch=8)[0].accuracy)
     """
-    folders = [root / "tradeoff" for root in recording_folders()] if folder is None else [Path(folder)]
-    for candidate in folders:
-        if any(candidate.glob("**/*.json.gz")):
-            return TradeoffRecordings(candidate)
-    raise RecordingError("no trade-off is recorded" + (f" in {folder}" if folder else ""), AGAIN)
+    chosen = folder_with("tradeoff") / "tradeoff" if folder is None else Path(folder)
+    if not any(chosen.glob("**/*.json.gz")):
+        raise RecordingError(f"no trade-off is recorded in {chosen}", AGAIN)
+    return TradeoffRecordings(chosen)

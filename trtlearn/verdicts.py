@@ -1,4 +1,4 @@
-"""How an answer is judged: yours beside the reference, and in words what differs."""
+"""What is asked before a measurement, and how an answer is judged: yours beside the reference, and what differs."""
 
 from __future__ import annotations
 
@@ -11,9 +11,18 @@ import numpy as np
 
 from .record import Record
 
-__all__ = ["Case", "Verdict", "choice", "function", "number"]
+__all__ = ["Case", "Prediction", "Verdict", "choice", "function", "number"]
 
 SHOWN = 8  # elements of an array that a verdict shows
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A question asked before the measurement: ``options`` to choose from, nothing is right or wrong yet."""
+
+    id: str
+    question: str
+    options: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -53,6 +62,21 @@ class Verdict(Record):
         table = super()._repr_html_().split("</p>", 1)[1] if self.cases else ""
         style = f"border-left:4px solid {color};padding-left:8px"
         return f'<div role="status" style="{style}"><p><b>{head}</b></p>{table}</div>'
+
+
+NOTHING = Verdict("", None, "Not answered yet: your function returns nothing.")
+"""Where a function that the reader is to write still returns None or ``...``."""
+
+
+def no_function(answer: Any) -> Verdict:
+    """Where the answer should be a function and is none."""
+    return Verdict("", False, f"Expected a function, got {type(answer).__name__}.")
+
+
+def raised(problem: Exception, given: str, wanted: Any) -> Verdict:
+    """Where the reader's function raised ``problem``."""
+    said = f"raised {type(problem).__name__}: {problem}"
+    return Verdict("", False, f"Your code {said}.", (Case(given, said, text(wanted), "it raised"),))
 
 
 def text(value: Any) -> str:
@@ -161,7 +185,7 @@ def function(
 
     def checker(answer: Any) -> Verdict:
         if not callable(answer):
-            return Verdict("", False, f"Expected a function, got {type(answer).__name__}.")
+            return no_function(answer)
         shown: list[Case] = []
         ran: list[tuple[tuple[Any, ...], Any]] = []
         wrong = 0
@@ -173,10 +197,9 @@ def function(
                 copies = [a.copy() if isinstance(a, np.ndarray) else a for a in arguments]
                 got = answer(*copies)
             except Exception as problem:
-                case = Case(given, f"raised {type(problem).__name__}: {problem}", text(wanted), "it raised")
-                return Verdict("", False, f"Your code raised {type(problem).__name__}: {problem}.", (case,))
+                return raised(problem, given, wanted)
             if index == 0 and (got is None or got is ...):
-                return Verdict("", None, "Not answered yet: your function returns nothing.")
+                return NOTHING
             differs = difference(got, wanted, rtol, atol)
             if not differs and same_dtype and np.asarray(got).dtype != np.asarray(wanted).dtype:
                 differs = f"dtype {np.asarray(got).dtype}, expected {np.asarray(wanted).dtype}"

@@ -18,12 +18,11 @@ from .panels import alert, guarded, ipywidgets, say, stack
 from .plots import Ranges, amax_by_name
 from .plots_slider import Histogram, error_curves, slider_figure
 from .records import Provenance
+from .verdicts import Prediction
 from .widget_explain import explainer_widget
 
 if typing.TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
-
-    from .exercises import Prediction
 
 __all__ = ["explainer_widget", "prediction_widget", "quantize_slider", "ranges_browser"]
 

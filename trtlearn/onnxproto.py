@@ -1,18 +1,25 @@
-"""The tensors stored in an ONNX file: found, measured, and read from data files inside the model's own folder only."""
+"""ONNX files, read with care: the one place where a model from outside is opened.
+
+A model is data. Nothing in it is executed on reading, and it may name no file outside its own folder.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING
 
 from .errors import ModelError
+from .paths import read_bytes
 
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["NOT_ONNX", "all_graphs", "check_size", "load_external", "stored_tensors"]
+__all__ = ["MAX_BYTES", "all_graphs", "live_tensors", "load_proto"]
 
+MAX_BYTES = 2**31 - 1
+"""The largest file read: protobuf's own limit for one message."""
 NOT_ONNX = "export the network to ONNX again and check it with onnx.checker"
 """What to try where a file is no sound model."""
 PACKED = (21, 22, 23)
@@ -107,3 +114,79 @@ def check_size(tensor: onnx.TensorProto, where: str) -> None:
             f"expected {expected}",
             NOT_ONNX,
         )
+
+
+def _check(proto: onnx.ModelProto, where: str) -> None:
+    """ModelError unless ``proto`` is a whole model: operator sets, outputs, and every input of a node made earlier."""
+    graph = proto.graph
+    if not proto.ir_version or not graph.node or not proto.opset_import:
+        raise ModelError(f"{where} holds no ONNX model (no version, no nodes or no operator set)", NOT_ONNX)
+    known = {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer} | {""}
+    known |= {sparse.values.name for sparse in graph.sparse_initializer}
+    for index, node in enumerate(graph.node):
+        if not node.op_type:
+            raise ModelError(f"{where}: node {index} ({node.name!r}) has no operator", NOT_ONNX)
+        if unknown := [name for name in node.input if name not in known]:
+            raise ModelError(
+                f"{where}: node {node.name or index!r} ({node.op_type}) reads {unknown[0]!r}, "
+                "which nothing before it makes",
+                NOT_ONNX,
+            )
+        known |= set(node.output)
+    missing = [value.name for value in graph.output if value.name not in known]
+    if missing or not graph.output:
+        raise ModelError(
+            f"{where}: {f'nothing makes the output {missing[0]!r}' if missing else 'no outputs'}", NOT_ONNX
+        )
+
+
+def load_proto(model: str | os.PathLike[str] | bytes) -> onnx.ModelProto:
+    """The ONNX model at a path, or in bytes, with its weights; ModelError in one line where it is no sound model.
+
+    Refused: a missing or empty file, one over ``MAX_BYTES``, bytes that are no ONNX or that end too early, and
+    external data outside the model's folder or beyond the end of its file.
+
+    >>> from trtlearn.models import model_path
+    >>> load_proto(model_path("resnet")).graph.node[0].name
+    'stem'
+    """
+    try:
+        import onnx
+    except ImportError:
+        raise ModelError("reading ONNX files needs the package onnx", "pip install 'trtlearn[cli]'") from None
+    where, folder = "the given bytes", None
+    if not isinstance(model, bytes):
+        where, folder = os.fspath(model), Path(model).parent
+        if Path(model).is_file() and (size := Path(model).stat().st_size) > MAX_BYTES:
+            raise ModelError(
+                f"{where} has {size:,} bytes, expected at most {MAX_BYTES:,}", "keep the weights outside it"
+            )
+        model = read_bytes(model, ModelError)
+    if not model:
+        raise ModelError(f"{where} is empty, expected an ONNX model", "export or copy it again")
+    try:
+        proto = onnx.load_model_from_string(model)
+    except Exception as problem:  # protobuf's own errors, and what else broken bytes may cause
+        detail = str(problem).splitlines()[0] if str(problem) else "broken protobuf"
+        raise ModelError(f"{where} is no ONNX model, or is cut: {detail}", NOT_ONNX) from None
+    _check(proto, where)
+    for tensor in stored_tensors(proto):
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            load_external(tensor, folder)
+        if tensor.HasField("raw_data"):
+            check_size(tensor, where)
+    return proto
+
+
+def live_tensors(proto: onnx.ModelProto) -> tuple[str, ...]:
+    """Names of the network inputs and of all that depends on them, in the order in which they are made.
+
+    What is computed from weights alone is left out: it is a constant, and no calibrator sees it.
+    """
+    fixed = {tensor.name for tensor in proto.graph.initializer}
+    live = dict.fromkeys(value.name for value in proto.graph.input if value.name not in fixed)
+    for node in proto.graph.node:
+        inner = any(attribute.HasField("g") or attribute.graphs for attribute in node.attribute)
+        if inner or any(name in live for name in node.input):
+            live |= dict.fromkeys(name for name in node.output if name)
+    return tuple(live)
