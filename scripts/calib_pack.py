@@ -40,6 +40,7 @@ from trtlearn.recordings import save_provenance  # noqa: E402
 from trtlearn.records import Provenance  # noqa: E402
 from trtlearn.ties import predict_ties  # noqa: E402
 
+IMAGES = 64  # of each network
 ALGORITHMS = ("entropy2", "minmax", "entropy", "legacy")
 KINDS = {
     "residual": "residual convolutions",
@@ -119,19 +120,38 @@ def scales(result: dict[str, Any]) -> dict[str, float]:
     return parse_cache(result["cache"]).as_dict() if result.get("cache") else {}
 
 
+def model_file(network: str, zoo: Path, out: Path) -> Path:
+    """The network's ONNX file: as it was recorded, where it has changed since, else the zoo's."""
+    kept = out / "networks" / f"{network}.onnx"
+    return kept if kept.is_file() else zoo / f"{network}.onnx"
+
+
+def earlier(out: Path) -> dict[tuple[str, str], r.Agreement]:
+    """The rows of the table that is there already, by network and calibrator."""
+    try:
+        table = r.AgreementTable.from_json((out / "agreement.json").read_text())
+    except OSError:
+        return {}
+    return {(row.network, row.algorithm): row for row in table.networks}
+
+
 def agreement(raw: Raw, zoo: Path, out: Path) -> Record | None:
-    rows = []
+    """Every network and calibrator: TensorRT's cache from the raw results, or else as it was recorded before."""
+    rows, before = [], earlier(out)
     for network, kind in KINDS.items():
         for algorithm in ALGORITHMS:
+            path = out / "caches" / f"{network}-{algorithm}.cache"
             result = raw(f"zoo_{network}_{algorithm}")
-            if not result.get("cache"):
+            if result.get("cache"):
+                write_atomic(path, result["cache"])
+            elif not path.is_file():
                 print("no cache:", network, algorithm, str(result.get("error"))[-200:])
                 continue
-            write_atomic(out / "caches" / f"{network}-{algorithm}.cache", result["cache"])
-            job = result["job"]
+            model = model_file(network, zoo, out)
+            batch = int(load_proto(model).graph.input[0].type.tensor_type.shape.dim[0].dim_value)
             with np.load(zoo / f"{network}.npz") as file:
-                data = {name: file[name][: job["limit"] * job["batch"]] for name in file.files}
-            report = agree(zoo / f"{network}.onnx", data, result["cache"].encode(), batch=job["batch"])
+                data = {name: file[name][:IMAGES] for name in file.files}
+            report = agree(model, data, path, batch=batch)
             others = [
                 r.Disagreement(t.name, t.ours, t.tensorrt, t.relative_difference, t.explanation or "")
                 for t in report.tensors
@@ -139,6 +159,8 @@ def agreement(raw: Raw, zoo: Path, out: Path) -> Record | None:
             ]
             counts = (report.batch, report.batches, len(report.tensors), report.agreeing)
             gpu = on_gpu(raw, network, algorithm, zoo)
+            if gpu == (None, None) and (known := before.get((network, algorithm))):
+                gpu = (known.on_gpu, known.on_gpu_tensors)
             rows.append(r.Agreement(network, kind, algorithm, *counts, tuple(others), *gpu))
             print(network, algorithm, f"{report.agreeing} of {len(report.tensors)}")
             for other in others:
@@ -269,8 +291,7 @@ def legacy(raw: Raw) -> Record | None:
                 if name in cached:
                     mine = threshold_of("legacy", *batches, quantile=job["quantile"], cutoff=job["cutoff"])
                     theirs = float(np.float32(cached[name]) * np.float32(127))
-                    ours = mine.amax if job["cutoff"] == 1 else None  # the regression is not modelled
-                    points.append(probes.LegacyPoint(name, job["quantile"], job["cutoff"], theirs, ours))
+                    points.append(probes.LegacyPoint(name, job["quantile"], job["cutoff"], theirs, mine.amax))
     return probes.LegacyGrid(tuple(points)) if points else None
 
 
@@ -294,7 +315,7 @@ def ties(raw: Raw) -> Record | None:
 def provenance(options: argparse.Namespace) -> Provenance:
     """Where the raw results came from, with the hashes of the networks and data that they rest on."""
     names = [f"{network}.{kind}" for network in KINDS for kind in ("onnx", "npz")]
-    hashes = {f"zoo/{name}": sha256(options.zoo / name) for name in names}
+    hashes = {f"zoo/{network}.onnx": sha256(model_file(network, options.zoo, options.out)) for network in KINDS}
     for name in names:
         if name.endswith(".npz"):  # the file's own bytes depend on the time: its arrays' do not
             with np.load(options.zoo / name) as file:

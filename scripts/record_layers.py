@@ -46,7 +46,7 @@ from trtlearn.trt import live
 
 FOCUS = {"resnet": ("b1_conv1", "b1_relu1"), "mobile": ("m2_dw", "m2_relu6b")}
 """The layer that the studies of precision and of broken scales are about, and the tensor that leaves it."""
-KEPT_IMAGES = 2
+KEPT_IMAGES = 1
 
 
 @dataclass(frozen=True)

@@ -193,7 +193,7 @@ def make_module(make_network: Any, scene: dict[str, Any]) -> types.ModuleType:
                 self.logger.log(severity[letter], text)
             if config.cache is not None:
                 config.cache.content += b"+timed"
-            batch = max(tuple(network.get_input(0).shape)[0], 0)  # 0 where it is dynamic
+            batch = max(next(iter(network.get_input(0).shape)), 0)  # 0 where it is dynamic
             return None if scene.get("fail") else b"ftrt" + bytes([batch]) + bytes(59)
 
     class OnnxParser:
@@ -309,7 +309,7 @@ def _running(scene: dict[str, Any]) -> dict[str, Any]:
 
         def deserialize_cuda_engine(self, plan: bytes) -> Engine | None:
             if plan.startswith(b"ftrt"):
-                return Engine(plan[4:5] and plan[4] or 8)
+                return Engine((plan[4:5] and plan[4]) or 8)
             text = "The engine plan file is not compatible with this version of TensorRT, please rebuild."
             self.logger.log(scene["module"].ILogger.Severity.ERROR, text)
             return None

@@ -111,10 +111,9 @@ def test_bad_input_is_one_clear_error(entropy, tmp_path):
         agree(MODEL, IMAGES[:0], entropy)
 
 
-def test_a_legacy_cut_off_below_one_is_named():
-    made = own_cache("legacy")
-    name = made.names[4]
-    other = c.with_header(c.with_scale(made, name, 1.3 * made[name].scale), header=c.make_header("legacy", cutoff=0.5))
-    (row,) = [t for t in agree(MODEL, IMAGES, other, batch=8).tensors if not t.agrees()]
-    assert row.name == name
-    assert "cut-off is 0.5" in (row.explanation or "")
+def test_the_legacy_calibrators_settings_come_from_the_header():
+    made = own_cache("legacy", quantile=0.99, cutoff=0.5)
+    told = c.with_header(made, header=c.make_header("legacy", quantile=0.99, cutoff=0.5))
+    assert agree(MODEL, IMAGES, told, batch=8).all_agree
+    other = c.with_header(made, header=c.make_header("legacy"))
+    assert not agree(MODEL, IMAGES, other, batch=8).all_agree

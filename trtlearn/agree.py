@@ -22,6 +22,7 @@ from .parts import (
     could_be,
     flat_pools,
     hidden_parts,
+    in_concat,
     kind_of,
     made_of_constants,
     merged_siblings,
@@ -138,15 +139,19 @@ def agree(
     notes: list[str] = []
     size = batch if batch is not None else find_batch_size(facts, proto, arrays, known, kind, settings, notes)
     parts = hidden_parts(proto) if any(name not in facts.tensors for name in known.names) else ()
-    merged = merged_siblings(proto) if kind in UNTIED else {}
-    parts = (*parts, *merged.values())
+    fused = _fused(proto) if kind in UNTIED else {}
+    parts = (*parts, *(part for several in fused.values() for part in several))
     observers, count = _observe(proto, arrays, size, known, kind, settings, parts)
     thresholds = {name: observer.result() for name, observer in observers.items()}
-    names = _Names(
-        proto, predict_ties(facts, kind, flat_pools(proto)), thresholds, merged, tuple(p.name for p in parts)
-    )
+    names = _Names(proto, predict_ties(facts, kind, flat_pools(proto)), thresholds, fused, tuple(p.name for p in parts))
     rows = [_compare(line, names, known, tolerance) for line in known.scales]
     return AgreeReport(kind, size, count, tolerance, tuple(rows), tuple(notes), thresholds)
+
+
+def _fused(proto: Any) -> dict[str, tuple[Candidate, ...]]:
+    """Tensor -> what else the calibrators of the fused network may take for it."""
+    both = (merged_siblings(proto), in_concat(proto))
+    return {name: tuple(one[name] for one in both if name in one) for name in {**both[0], **both[1]}}
 
 
 def _arrays(data: str | os.PathLike[str] | Array | Mapping[str, Array], facts: OnnxModel) -> dict[str, Array]:
@@ -179,14 +184,16 @@ def _observe(
                 observers[name] = make_observer(kind, **settings)
             observers[name].observe(values)
 
+    before: dict[str, Array] | None = None
     batches: Iterator[dict[str, Array]] = feeds(arrays, size)
     for tensors in activations(proto, batches):
         count += 1
         for name, values in tensors.items():
             look(name, values)
         for part in parts:
-            if (made := part.values(tensors)) is not None:
+            if (made := part.values(tensors, before)) is not None:
                 look(part.name, made)
+        before = {name: tensors[name] for part in parts if part.stale for name in part.joined if name in tensors}
     return observers, count
 
 
@@ -197,13 +204,13 @@ class _Names:
     proto: Any
     ties: TieReport
     thresholds: Mapping[str, Threshold]
-    merged: Mapping[str, Candidate]
+    fused: Mapping[str, tuple[Candidate, ...]]
     parts: tuple[str, ...]
 
     def of(self, line: CacheEntry) -> str | None:
         """The tensor or part of a node that the line is about; None where the ONNX file has nothing like it."""
-        if line.name in self.merged:  # merged or not: whichever TensorRT did here
-            return self._nearest((line.name, self.merged[line.name].name), line.scale)
+        if line.name in self.fused:  # fused or not: whichever TensorRT did here
+            return self._nearest((line.name, *(part.name for part in self.fused[line.name])), line.scale)
         source = self.ties.source_of(line.name)
         if source in self.thresholds:
             return source
@@ -230,7 +237,9 @@ def _compare(line: CacheEntry, names: _Names, cache: CalibrationCache, tolerance
     difference = None if ours is None else relative_difference(ours.scale, line.scale)
     explanation = None
     if difference is None or difference > tolerance:
-        explanation = explain_difference(Evidence(line, ours, names.thresholds, cache, names.ties))
+        explanation = explain_difference(
+            Evidence(line, ours, names.thresholds, cache, names.ties, names.fused.get(line.name, ()))
+        )
     mine = None if ours is None else ours.scale
     other = source if source != line.name else None
     return TensorAgreement(line.name, mine, line.scale, difference, explanation, other)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from .cachefile import CacheEntry, CalibrationCache
 from .observers import Threshold
+from .parts import Candidate
 from .ties import TieReport
 
 __all__ = ["Evidence", "explain_difference"]
@@ -26,6 +27,7 @@ class Evidence:
     thresholds: Mapping[str, Threshold]
     cache: CalibrationCache
     ties: TieReport
+    fused: tuple[Candidate, ...] = ()  # what else TensorRT may have taken for the tensor
 
 
 def explain_difference(evidence: Evidence) -> str:
@@ -35,7 +37,7 @@ def explain_difference(evidence: Evidence) -> str:
         if line.name.startswith(INTERNAL):
             return "made by TensorRT's ONNX parser inside a node: the ONNX file has no such tensor to compare with"
         return "stale: the model has no tensor of this name (TensorRT ignores the line)"
-    for cause in (_zero, _bin_width, _cutoff, _same_scale, _near_tie):
+    for cause in (_zero, _bin_width, _same_scale, _near_tie, _in_concat):
         if text := cause(evidence, ours):
             return text
     return f"not explained: TensorRT's amax is {line.amax:.6g}, ours {ours.amax:.6g} of max|x| {ours.seen_amax:.6g}"
@@ -44,13 +46,6 @@ def explain_difference(evidence: Evidence) -> str:
 def _zero(evidence: Evidence, ours: Threshold) -> str | None:
     if ours.seen_amax == 0:
         return "all values are 0 in these data: TensorRT's scale comes from other data"
-    return None
-
-
-def _cutoff(evidence: Evidence, ours: Threshold) -> str | None:
-    cutoff = evidence.cache.cutoff
-    if cutoff is not None and cutoff != 1:
-        return f"the legacy calibrator's regression cut-off is {cutoff:g}: below 1 it may replace the quantile's choice"
     return None
 
 
@@ -78,6 +73,16 @@ def _near_tie(evidence: Evidence, ours: Threshold) -> str | None:
             f"near tie: keeping {kept} bins (TensorRT) has KL {theirs:.6g}, {search.chosen} bins (ours) {mine:.6g}; "
             f"last-bit differences between activations on the GPU and on the CPU decide"
         )
+    return None
+
+
+def _in_concat(evidence: Evidence, ours: Threshold) -> str | None:
+    for part in evidence.fused:
+        if part.stale:
+            return (
+                f"it begins the Concat of {', '.join(part.joined)}, whose memory this calibrator reads on into: other "
+                f"tensors may have used that memory in between, which is not computed here"
+            )
     return None
 
 

@@ -1,0 +1,27 @@
+"""What interrupted calibrations left on the GPU machine, as recorded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from trtlearn import interrupts
+from trtlearn.errors import RecordingError
+
+
+def test_an_interrupted_calibration_leaves_no_memory_and_no_file() -> None:
+    finished, pressed, killed = interrupts.interruptions().runs
+    assert (finished.ended, pressed.ended, killed.ended) == ("finished", "KeyboardInterrupt", "killed")
+    assert "model.cache" in finished.files_left
+    assert pressed.batches == killed.batches < finished.batches
+    assert pressed.files_left == killed.files_left == ()
+    assert pressed.buffers_held == 0
+    for run in (finished, pressed, killed):
+        assert run.free_bytes_after == run.free_bytes_before
+
+
+def test_a_missing_recording_is_one_clear_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(interrupts, "recording_folders", lambda: (tmp_path,))
+    with pytest.raises(RecordingError, match="no interrupted calibration"):
+        interrupts.interruptions()
