@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from trtlearn.activations import activations
 from trtlearn.interrors import tensor_errors
@@ -11,6 +12,7 @@ from trtlearn.intgroups import check_groups, engine_groups, float_tensors, fused
 from trtlearn.intrun import run_int8
 from trtlearn.models import MODELS, load_images, model_path
 from trtlearn.onnxfile import read_model
+from trtlearn.prepare import folded_batch_norms
 from trtlearn.records import EngineInfo, EngineLayer, EngineTensor
 
 
@@ -61,3 +63,32 @@ def test_int8_networks_classify_as_well_as_float_ones(name, least_db):
     assert right >= (reference["logits"].argmax(1) == labels).sum() - 2
     assert min(error.total_sqnr_db for error in tensor_errors(run, reference)) > least_db
     assert all(tensor.codes is not None for tensor in run.tensors.values() if tensor.name != "logits")
+
+
+def test_a_batch_normalization_behind_a_convolution_is_part_of_its_weights():
+    rng = np.random.default_rng(5)
+    shapes = {"w": (4, 3, 3, 3), "gain": (4,), "offset": (4,), "mean": (4,), "variance": (4,)}
+    arrays = {name: np.abs(rng.normal(1, 0.4, shape)).astype(np.float32) for name, shape in shapes.items()}
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"], "c", pads=[1, 1, 1, 1]),
+        helper.make_node("BatchNormalization", ["c", "gain", "offset", "mean", "variance"], ["b"], "b"),
+        helper.make_node("Relu", ["b"], ["y"], "y"),
+    ]
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        nodes,
+        "normed",
+        [value("x", TensorProto.FLOAT, [1, 3, 6, 6])],
+        [value("y", TensorProto.FLOAT, [1, 4, 6, 6])],
+        [numpy_helper.from_array(array, name) for name, array in arrays.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    x = rng.normal(size=(1, 3, 6, 6)).astype(np.float32)
+    scales = {"x": float(np.abs(x).max()) / 127, "c": 0.1, "b": 0.1, "y": 0.15}
+    ours = run_int8(model.SerializeToString(), scales, {"x": x}, groups=[("c", "b", "y")], floats=())
+    folded = run_int8(folded_batch_norms(model).SerializeToString(), scales, {"x": x}, floats=())
+    assert ours.groups == folded.groups == (("c", "y"),)
+    np.testing.assert_array_equal(ours["y"].codes, folded["y"].codes)
+    exact = next(activations(model.SerializeToString(), [{"x": x}]))["y"]
+    assert np.abs(ours["y"].values - exact).max() < 0.15 * 3
+    assert "c" not in ours.tensors  # what the kernel never holds

@@ -31,6 +31,7 @@ from .intgroups import (
 from .intlayer import Int8Layer
 from .intnodes import attributes, clip_bounds, float_node, product_layer
 from .onnxfile import describe, load_proto
+from .prepare import folded_batch_norms
 from .quant import dequantize
 
 if TYPE_CHECKING:
@@ -83,7 +84,8 @@ def run_int8(
     Products (Conv, ConvTranspose, Gemm, MatMul by a constant) whose input has a scale multiply codes into int32 and
     round once, at the end of their layer. Everything else is computed in float32 on dequantized values and quantized
     where its output has a scale. Reshapes hand on what they get, codes or floats; MaxPool's codes get its output's
-    scale.
+    scale. A BatchNormalization behind a convolution is folded into its weights before they are quantized (inferred: no
+    such engine was recorded).
 
     Args:
         model: path or bytes. scales: tensor -> scale, or a calibration cache.
@@ -102,11 +104,13 @@ def run_int8(
     ('int8', 0.03, True)
     """
     proto = load_proto(model)
+    if any(node.op_type == "BatchNormalization" for node in proto.graph.node):
+        proto = folded_batch_norms(proto)
     shape = describe(proto)
     given = {item.name: item.scale for item in scales.scales} if isinstance(scales, CalibrationCache) else dict(scales)
     if bad := sorted(name for name, scale in given.items() if not (np.isfinite(scale) and scale >= 0)):
         raise DataError(f"the scale of {bad[0]!r} is {given[bad[0]]}", "give a finite number above 0")
-    chosen = fused_groups(shape) if groups is None else tuple(tuple(group) for group in groups)
+    chosen = fused_groups(shape) if groups is None else _without_folded(groups, load_proto(model), proto)
     if wrong := check_groups(shape, chosen):
         raise DataError(f"the groups do not hold each node once: {', '.join(wrong[:5])}", "use engine_groups(…)")
     kept = {value.name for value in shape.outputs} if floats is None else set(floats)
@@ -122,6 +126,17 @@ def run_int8(
     for group in sorted(chosen, key=lambda names: max(order[name] for name in names)):
         work.run_group([nodes[name] for name in group])
     return Int8Run(work.tensors, work.layers, chosen)
+
+
+def _without_folded(
+    groups: Sequence[Sequence[str]], whole: onnx.ModelProto, folded: onnx.ModelProto
+) -> tuple[tuple[str, ...], ...]:
+    """The groups without the nodes that were folded away."""
+    gone = {node.name or node.output[0] for node in whole.graph.node} - {
+        node.name or node.output[0] for node in folded.graph.node
+    }
+    left = (tuple(name for name in group if name not in gone) for group in groups)
+    return tuple(group for group in left if group)
 
 
 def run_like(experiment: Experiment, images: Array, scales: Mapping[str, float] | None = None) -> Int8Run:

@@ -17,7 +17,7 @@ from .onnxproto import all_graphs
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["at_least_opset_13", "named", "prepared", "read_names"]
+__all__ = ["at_least_opset_13", "folded_batch_norms", "named", "prepared", "read_names"]
 
 FOLDED = ("Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Cast", "Slice", "Concat")
 """Operators computed here where all their inputs are constants."""
@@ -88,6 +88,17 @@ def _constants(model: onnx.ModelProto) -> dict[str, onnx.TensorProto]:
         if node.op_type == "Constant" and node.attribute and node.attribute[0].name == "value":
             found[node.output[0]] = node.attribute[0].t
     return found
+
+
+def folded_batch_norms(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy in which each BatchNormalization behind a convolution that only it reads is part of that convolution.
+
+    The convolution keeps its name; its output takes the BatchNormalization's.
+    """
+    copy = type(model)()
+    copy.CopyFrom(model)
+    _fold_batch_norms(copy)
+    return copy
 
 
 def _fold_constants(model: onnx.ModelProto) -> None:
