@@ -10,12 +10,16 @@ import nbformat
 import site_notebook
 from site_md import Page, table
 
+from trtlearn import calibration_recordings
+from trtlearn.interrupts import interruptions
 from trtlearn.paths import data_dir, sha256
-from trtlearn.record import show
+from trtlearn.record import Record, show
 from trtlearn.recordings import load_experiment, load_provenance, load_study
 from trtlearn.records import Experiment
+from trtlearn.tradeoff_recordings import open_tradeoff
 from trtlearn.variants import LABELS, VARIANTS
 
+MOST_ROWS = 100  # a longer record is only summed up
 ISSUE = re.compile(r"T#(\d+)")
 LINES = re.compile(
     r"(v[\d.]+)[: ](?:(SE|SO|H)|(?:samples/common/|include/)?(sampleEngines\.cpp|sampleOptions\.cpp|NvInfer\.h))"
@@ -105,12 +109,42 @@ def folder(path: Path) -> str:
     return "\n".join(made)
 
 
+def record_table(record: Record) -> str:
+    """A record's own rows, under its summary."""
+    rows = record.rows()
+    body = [[html.escape(show(row.get(name))) for name in rows[0]] for row in rows]
+    return f"<p>{html.escape(record.summary())}</p>" + table(list(rows[0]), body)
+
+
+def studies() -> str:
+    """What was measured beside the builds: trade-off, calibrators, caches, interruptions."""
+    recorded = open_tradeoff()
+    parts: dict[str, Record] = {
+        f"Trade-off: {name}": recorded.tradeoff(name)
+        for name in recorded.names
+        if name.startswith("points-") or name in ("big", "mixed")
+    }
+    parts["Dynamic shapes"] = recorded.dynamic()
+    parts["TensorRT's scales and ours"] = calibration_recordings.agreement()
+    parts["Legacy calibrator, settings"] = calibration_recordings.legacy_grid()
+    parts["Caches changed by hand"] = calibration_recordings.odd_caches()
+    parts["Feeding a calibrator"] = calibration_recordings.feeding()
+    parts["Interrupted calibrations"] = interruptions()
+    made = [
+        f"<h3>{html.escape(title)}</h3>"
+        + (record_table(one) if len(one.rows()) <= MOST_ROWS else f"<p>{html.escape(one.summary())}</p>")
+        for title, one in parts.items()
+    ]
+    return "<h2>Further measurements</h2>" + "\n".join(made)
+
+
 def page(books: dict[Path, nbformat.NotebookNode], intro: str) -> Page:
     """The whole page."""
     made = [intro]
     made += [
         folder(path) for path in sorted((data_dir() / "recordings").iterdir()) if (path / "PROVENANCE.json").is_file()
     ]
+    made.append(studies())
     made.append("<h2>What the notebooks claim, and check each time they run</h2>")
     for path, book in books.items():
         rows = [
