@@ -100,12 +100,6 @@ def plans(model: str) -> list[Plan]:
             replace(base, layer_precisions={layer: "fp32"}, precision_constraints="prefer"),
         ),
         Plan("broken-small", f"The range of {tensor} 50 times too small", base, factors={tensor: 1 / 50}),
-        Plan(
-            "marked-fp32",
-            "Every tensor marked as an output, in FP32",
-            BuildOptions(outputs_marked=inner),
-            marked="fp32",
-        ),
         Plan("missing-half", "No range for every other activation, fallback to FP32", base, drop=every_other),
         Plan("missing-half-fp16", "No range for every other activation, FP16 allowed", both, drop=every_other),
         Plan(
@@ -147,6 +141,12 @@ def plans(model: str) -> list[Plan]:
         ),
         Plan("cached", "The ranges of min-max calibration, set by hand", base),
         Plan("cached-fp16", "The same ranges with FP16 allowed", both),
+        Plan(
+            "marked-fp32",
+            "Every tensor marked as an output, in FP32",
+            BuildOptions(outputs_marked=inner),
+            marked="fp32",
+        ),
     ]
 
 
