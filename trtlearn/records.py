@@ -236,6 +236,11 @@ class EngineLayer(Record):
     def output_dtypes(self) -> tuple[str | None, ...]:
         return tuple(tensor.dtype for tensor in self.outputs)
 
+    @property
+    def weights_listed(self) -> str:
+        """The type of the weights in words; "none listed" may still hide some (the inspector is silent on Myelin's)."""
+        return show(self.weight_dtype) if self.weight_count else "none listed"
+
 
 @dataclass(frozen=True)
 class Binding(Record):
@@ -268,7 +273,7 @@ class EngineInfo(Record):
                 "layer": layer.name,
                 "in": layer.input_dtypes,
                 "out": layer.output_dtypes,
-                "weights": layer.weight_dtype if layer.weight_count else "none",
+                "weights": layer.weights_listed,
                 "kernel": layer.kernel,
                 "ONNX nodes": layer.onnx_nodes,
             }
