@@ -172,7 +172,10 @@ def finish(recorder: Recorder, models: list[str]) -> None:
         if earlier.gpu == origin.gpu and earlier.tensorrt == origin.tensorrt:
             hashes = earlier.sha256 | hashes
     notes = (ALONE, *recorder.failed)
-    save_provenance(recorder.folder, dataclasses.replace(origin, sha256=hashes, notes=notes))
+    files = [path for model in MODELS for path in (recorder.folder / model).glob("*.json.gz")]
+    made = [load_experiment(path).provenance.time_utc for path in files]
+    since = min((time for time in made if time), default=None)
+    save_provenance(recorder.folder, dataclasses.replace(origin, sha256=hashes, notes=notes, since_utc=since))
 
 
 def main() -> int:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import gzip
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from trtlearn import plots_layers
 from trtlearn.activations import activations
+from trtlearn.course import inside
 from trtlearn.errors import DataError, RecordingError
 from trtlearn.interrors import tensor_errors
 from trtlearn.intlayer import int8_layer, trace_pixel
@@ -17,6 +19,7 @@ from trtlearn.layer_recordings import layer_case, load_studies, marked_tensors, 
 from trtlearn.models import MODELS, accuracy, load_images, model_path
 from trtlearn.precision import precision_report
 from trtlearn.replay import open_bench
+from trtlearn.tradeoff_recordings import open_tradeoff
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -25,6 +28,71 @@ def test_marking_every_tensor_measures_another_engine(model):
     assert found.build.options.int8
     assert {layer.weight_dtype for layer in found.engine.layers if layer.weight_count} == {"fp32"}
     assert len(found.engine.layers) > len(open_bench(model).run("int8-minmax").engine.layers)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_marked_engine_gives_fp32_tensors(model):
+    tensors = marked_tensors(model)
+    exact = inside(model, tensors.pop("image"))
+    assert set(tensors) == set(exact) - {"image"}
+    for name, found in tensors.items():
+        assert np.abs(found.reshape(exact[name].shape) - exact[name]).max() < 1e-5 * np.abs(exact[name]).max(), name
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_broken_range_is_the_one_that_does_not_fit(model):
+    found = study(model, "broken-small")
+    data = inside(model, load_images("test")[0][:64])
+    ranges = {t.name: t.amax for t in found.experiment.ranges.tensors if t.name in data and t.amax}
+    beyond = [name for name, amax in ranges.items() if np.abs(data[name]).max() > 10 * amax]
+    assert len(beyond) == 1
+    assert beyond[0] in found.question
+
+
+@pytest.mark.parametrize(("model", "node"), [("resnet", "b1_conv1"), ("mobile", "m2_dw")])
+@pytest.mark.parametrize("constraint", ["obey", "prefer"])
+def test_a_wish_that_can_be_met_is_met(model, node, constraint):
+    found = study(model, f"{constraint}-fp32").experiment
+    report = precision_report(found)
+    assert found.build.options.precision_constraints == constraint
+    assert report[node].requested_dtype == report[node].computed_in == "fp32"
+    assert report.reformats > precision_report(open_bench(model, mode="recorded").run("int8-minmax")).reformats
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_time_by_dtype_shows_all_of_the_layers_time(model):
+    runs = {name: study(model, name).experiment for name in ("missing-one", "missing-one-fp16")}
+    fig = plots_layers.time_by_dtype(runs, source="made up")
+    bars, (whole,) = ([t for t in fig.data if t.type == kind] for kind in ("bar", "scatter"))
+    for place, run in enumerate(runs.values()):
+        assert sum(bar.x[place] for bar in bars) == pytest.approx(sum(run.timing.layers_ms.values()))
+        assert whole.x[place] == run.timing.median_ms
+        assert whole.x[place] - whole.error_x.arrayminus[place] == pytest.approx(run.timing.p05_ms)
+    assert {"works in int8", "works in fp32", "works in fp16", "reformat"} == {bar.name for bar in bars}
+    assert fig.layout.title.text.endswith("?")
+    assert fig.layout.annotations[-1].text == "made up"
+    with pytest.raises(DataError, match="'untimed' was not timed"):
+        plots_layers.time_by_dtype({"untimed": replace(next(iter(runs.values())), timing=None)})
+
+
+def test_a_first_layer_left_in_fp32_is_why_noise_did_better():
+    """Two builds of int8-random, one with its stem in FP32: numpy gives both accuracies from the first one's ranges."""
+    bench = open_bench("resnet", mode="recorded")
+    noise, whole = bench.run("int8-random"), bench.run("int8-minmax")
+    images, labels = load_images("test")
+    scales = {tensor.name: tensor.scale for tensor in noise.ranges.tensors if tensor.scale}
+    runs = (run_like(noise, images), run_like(whole, images, scales))
+    right = [accuracy(run["logits"].values, labels) for run in runs]
+    points = open_tradeoff().tradeoff("points-resnet").points
+    again = next(point for point in points if (point.name, point.batch) == ("int8-random", 8))
+    assert right == pytest.approx([noise.predictions.accuracy, again.accuracy])
+
+
+def test_time_by_dtype_counts_layers_without_a_time():
+    run = study("resnet", "missing-one").experiment
+    times = dict(list(run.timing.layers_ms.items())[:-2])
+    fig = plots_layers.time_by_dtype({"one": replace(run, timing=replace(run.timing, layers_ms=times))})
+    assert fig.layout.annotations[-1].text.endswith("; 2 layers have no time")
 
 
 def test_one_missing_range_costs_its_reader_int8():

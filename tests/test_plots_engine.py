@@ -10,6 +10,7 @@ from trtlearn.colors import dtype_color
 from trtlearn.engine_view import diff_engines
 from trtlearn.errors import DataError
 from trtlearn.inspector import read_engine
+from trtlearn.plots_pairs import hover
 from trtlearn.records import Binding, EngineInfo, EngineLayer, EngineTensor, Provenance
 
 FIXTURES = Path(__file__).parent / "fixtures" / "inspector"
@@ -117,3 +118,16 @@ def test_five_thousand_layers_are_drawn_in_under_three_seconds():
     assert time.process_time() - start < 3
     assert all(trace.type == "scattergl" for trace in fig.data)
     assert -min(y for trace in fig.data for y in trace.y if y is not None) <= 150  # folded into columns
+
+
+def test_weights_that_the_inspector_does_not_list_are_not_called_none():
+    """Myelin's layers hold weights that the inspector is silent about."""
+    silent = next(layer for layer in HALF.layers if not layer.weight_count)
+    assert silent.weights_listed == "none listed"
+    assert "weights none listed;" in hover(silent)
+    assert HALF.rows()[HALF.layers.index(silent)]["weights"] == "none listed"
+    listed = next(layer for layer in INT8.layers if layer.weight_count)
+    assert listed.weights_listed == listed.weight_dtype
+    unknown = EngineLayer("x", "Gemm", (), (), None, 9)
+    assert unknown.weights_listed is None
+    assert "weights unknown;" in hover(unknown)

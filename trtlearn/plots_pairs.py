@@ -31,7 +31,7 @@ def hover(layer: EngineLayer, ms: float | None = None) -> str:
     kernel = f"<br>kernel: {short(layer.kernel, 70)}" if layer.kernel else ""
     nodes = f"<br>ONNX nodes: {short(', '.join(layer.onnx_nodes), 90)}" if layer.onnx_nodes else ""
     time = f"<br>{ms:.4f} ms" if ms is not None else ""
-    types = f"in {show(layer.input_dtypes)}; weights {layer.weights_listed}; out {show(layer.output_dtypes)}"
+    types = f"in {show(layer.input_dtypes)}; weights {show(layer.weights_listed)}; out {show(layer.output_dtypes)}"
     return f"<b>{short(layer.name, 90)}</b><br>{show(layer.kind)}<br>{types}{nodes}{kernel}{time}"
 
 

@@ -55,11 +55,14 @@ class Provenance(Record):
     sha256: dict[str, str] = field(default_factory=dict)  # file under data/ -> hash it had
     notes: tuple[str, ...] = ()
     recorded: bool = True
+    since_utc: str | None = None  # of a folder whose oldest recording was made on another day: when that was
 
     def label(self) -> str:
         """What every figure says of itself, for example "recorded on NVIDIA H200, TensorRT 8.6.0, 2026-11-23"."""
         state = "recorded" if self.recorded else "measured live"
         date = self.time_utc[:10] if self.time_utc else "unknown date"
+        if self.since_utc and self.since_utc[:10] != date:
+            date = f"{self.since_utc[:10]} to {date}"
         return f"{state} on {show(self.gpu)}, TensorRT {show(self.tensorrt)}, {date}"
 
     def summary(self) -> str:
@@ -237,9 +240,9 @@ class EngineLayer(Record):
         return tuple(tensor.dtype for tensor in self.outputs)
 
     @property
-    def weights_listed(self) -> str:
-        """The type of the weights in words; "none listed" may still hide some (the inspector is silent on Myelin's)."""
-        return show(self.weight_dtype) if self.weight_count else "none listed"
+    def weights_listed(self) -> str | None:
+        """The weights' type, None if unknown; "none listed" may hide some (the inspector is silent on Myelin's)."""
+        return self.weight_dtype if self.weight_count else "none listed"
 
 
 @dataclass(frozen=True)
