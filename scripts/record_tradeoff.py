@@ -46,12 +46,11 @@ from trtlearn.recordings import check_hashes, data_hashes, load_experiment, save
 from trtlearn.records import BuildOptions, Experiment, Provenance, Record
 from trtlearn.replay import recording_folders
 from trtlearn.runner import Runner
-from trtlearn.sensitivity import sqnr_db
+from trtlearn.sensitivity import search_mixed, sqnr_db
 from trtlearn.tradeoff import (
     DynamicShapes,
     DynamicTrial,
     LayerTrial,
-    MixedSearch,
     Sensitivity,
     Tradeoff,
     TradeoffPoint,
@@ -256,11 +255,9 @@ class Study:
         names, everything = tuple(groups), frozenset(groups)
         known: dict[frozenset[str], LayerTrial] = {}
 
-        def trials(wanted: list[frozenset[str]]) -> list[LayerTrial | None]:
-            """The trials of these sets of units, built where not known yet; None for one that does not build."""
-            for kept in dict.fromkeys(wanted):
-                if kept in known:
-                    continue
+        def attempt(kept: frozenset[str]) -> LayerTrial | None:
+            """The trial of these units, built where not known yet; None where it does not build."""
+            if kept not in known:
                 name = f"kept-{sum(1 << i for i, unit in enumerate(names) if unit in kept):x}"
                 base = dataclasses.replace(mixed_options(kept, groups, kinds), optimization_level=1)
                 facts = self.made(self.job(model, name, base, cache_path=cache, algorithm=ranges))
@@ -268,7 +265,7 @@ class Study:
                     order = tuple(unit for unit in names if unit in kept)
                     quality = sqnr_db(reference, facts.logits)
                     known[kept] = LayerTrial(order, accuracy(facts.logits), quality, facts.int8_layers)
-            return [known.get(kept) for kept in wanted]
+            return known.get(kept)
 
         fp32 = self.made(self.job(model, "fp32", dataclasses.replace(VARIANTS["fp32"], optimization_level=1)))
         if fp32 is None or fp32.logits is None:
@@ -276,32 +273,19 @@ class Study:
         reference = fp32.logits
         target = accuracy(reference) - ALLOWED_LOSS
 
-        def search(order: list[str]) -> MixedSearch:
-            """Take units out of INT8 in this order until the target is reached."""
-            sets = [everything - frozenset(order[:count]) for count in range(len(order) + 1)]
-            steps: list[LayerTrial] = []
-            for kept in sets:
-                (trial,) = trials([kept])
-                if trial is None:
-                    return MixedSearch(tuple(order[: max(0, len(steps) - 1)]), tuple(steps), False)
-                steps.append(trial)
-                if trial.accuracy >= target:
-                    return MixedSearch(tuple(order[: len(steps) - 1]), tuple(steps), True)
-            return MixedSearch(tuple(order), tuple(steps), False)
-
-        trials([everything])
-        if everything not in known:
+        whole = attempt(everything)
+        if whole is None:
             raise TrtlearnError("the network with all units in INT8 was not built")
-        trials([frozenset({name}) for name in names])
-        trials([everything - {name} for name in names])
+        alone = {name: trial for name in names if (trial := attempt(frozenset({name})))}
+        kept_out = {name: trial for name in names if (trial := attempt(everything - {name}))}
         study = Sensitivity(
             model,
             ranges,
             accuracy(reference),
-            known[everything].accuracy,
+            whole.accuracy,
             target,
-            {name: known[one] for name in names if (one := frozenset({name})) in known},
-            {name: known[one] for name in names if (one := everything - {name}) in known},
+            alone,
+            kept_out,
             None,
             (),
             self.origin(
@@ -314,19 +298,20 @@ class Study:
         name = f"sensitivity-{model}-{ranges}"
         self.save(name, study)
         damage = {unit: trial.sqnr_db if trial.sqnr_db is not None else 1e9 for unit, trial in study.alone.items()}
-        greedy = search(sorted(names, key=lambda unit: damage.get(unit, 1e9)))
+        order = sorted(names, key=lambda unit: damage.get(unit, 1e9))
+        greedy = search_mixed(order, attempt, target)
         study = dataclasses.replace(study, greedy=greedy)
         self.save(name, study)
         for seed in range(3):
             order = list(names)
             random.Random(seed).shuffle(order)
-            study = dataclasses.replace(study, random=(*study.random, search(order)))
+            study = dataclasses.replace(study, random=(*study.random, search_mixed(order, attempt, target)))
             self.save(name, study)
 
     def mixed(self) -> None:
         """The mixed network that the recorded greedy search ended with, built and timed like all others."""
         model, ranges = "mobile", "minmax"
-        folder = self.out if (self.out / f"sensitivity-{model}-{ranges}.json.gz").is_file() else None
+        folder = self.out if any(self.out.glob(f"sensitivity-{model}-{ranges}*.json.gz")) else None
         study = open_tradeoff(folder).sensitivity(model, ranges)
         if study.greedy is None or not study.greedy.reached:
             raise RecordingError("the recorded greedy search did not reach its target")

@@ -117,3 +117,13 @@ def test_the_legacy_calibrators_settings_come_from_the_header():
     assert agree(MODEL, IMAGES, told, batch=8).all_agree
     other = c.with_header(made, header=c.make_header("legacy"))
     assert not agree(MODEL, IMAGES, other, batch=8).all_agree
+
+
+def test_a_line_that_ends_elsewhere_is_named():
+    made = own_cache("legacy", cutoff=0.5)
+    told = c.with_header(made, header=c.make_header("legacy", cutoff=0.5))
+    report = agree(MODEL, IMAGES, told, batch=8)
+    fitted = next(name for name, threshold in report.thresholds.items() if threshold.bins_kept is None)
+    other = c.with_scale(told, fitted, 1.0007 * told[fitted].scale)
+    (row,) = [t for t in agree(MODEL, IMAGES, other, batch=8).tensors if not t.agrees()]
+    assert (row.name, "a line through the counts" in (row.explanation or "")) == (fitted, True)

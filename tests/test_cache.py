@@ -109,6 +109,7 @@ BROKEN = {
     GOOD + "no colon here\n": "line 7.*no colon",
     GOOD + ": 3f800000\n": "line 7.*empty tensor name",
     GOOD + "bad: zzzz\n": "line 7.*'zzzz'.*hex",
+    GOOD + "bad:3f800000\n": "line 7.*no space after the colon",
     GOOD + "bad: 0x3f800000\n": "line 7.*hex",
     GOOD + "bad: 0.0706\n": "line 7.*hex",
     GOOD + "bad: 3f8000001\n": "line 7.*hex",

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+
+import calib_models
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,7 +13,10 @@ from hypothesis import strategies as st
 from trtlearn import cache, cache_cases, paths
 from trtlearn.anatomy import anatomy
 from trtlearn.cachefile import entry, format_cache, new_cache
+from trtlearn.calibration_recordings import cache_path, odd_caches, origin
+from trtlearn.calibration_records import OddCache, OddCaches
 from trtlearn.errors import CacheError
+from trtlearn.records import Message, Provenance
 
 CACHES = sorted((paths.data_dir() / "recordings").glob("*/*/*.cache"))
 NAMES = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1).filter(str.strip)
@@ -42,24 +49,114 @@ def test_outcomes_are_known_or_none() -> None:
     cases = cache_cases.cache_cases(made)
     assert cases["whole"].batches_asked == 0
     assert cases["whole"].content == format_cache(one).encode()
+    assert cases["whole"].problem is None
+    assert origin("odd-caches").label() == cases["whole"].source
     unknown = cases["never_measured"]
-    assert (unknown.batches_asked, unknown.outcome, unknown.messages) == (None, None, ())
+    assert (unknown.batches_asked, cases.outcome("never_measured"), unknown.messages) == (None, None, ())
+    assert unknown.problem
     assert "unknown" in str(cases)
-    assert all(case.source for case in cases.cases)
+    assert "known for 1" in cases.summary()
 
 
-def test_a_recording_comes_before_what_was_measured_earlier(monkeypatch) -> None:
-    from trtlearn.calibration_records import OddCache, OddCaches
-    from trtlearn.records import Message, Provenance
-
+def test_an_outcome_is_what_was_recorded(monkeypatch) -> None:
     warning = Message("warning", "Missing scale", "missing-scale", names=("x",), count=3)
-    recorded = OddCaches((OddCache("whole", "none", 64, True, (warning,), {}),))
-    monkeypatch.setattr(cache_cases, "odd_caches", lambda: recorded)
+    rows = (
+        OddCache("whole", "none", 0, True, (), {"x": 0.5, "y": 1.0}),
+        OddCache("anew", "header", 64, True, (), {"x": 0.25}),
+        OddCache("read_wrongly", "digits", 0, None, (warning,), {"x": 0.0, "y": 2.0}),
+    )
+    monkeypatch.setattr(cache_cases, "odd_caches", lambda: OddCaches(rows))
     monkeypatch.setattr(cache_cases, "origin", lambda part: Provenance(gpu="a GPU", tensorrt="8.6.0"))
-    case = cache_cases.cache_cases({"whole": ("as it was", new_cache({"x": 0.5}))})["whole"]
-    assert case.batches_asked == 64
-    assert "a GPU" in case.source
-    assert "3 warning(s)" in (case.outcome or "")
+    cases = cache_cases.cache_cases({row.name: ("changed", new_cache({"x": 0.5})) for row in rows})
+    assert cases["anew"].batches_asked == 64
+    assert "a GPU" in cases["anew"].source
+    assert [cases.outcome(row.name) for row in rows] == [
+        "used",
+        "set aside: calibrated anew",
+        "used: x has scale 0, not 0.5, 1 more otherwise too",
+    ]
+    assert cases["read_wrongly"].warned == "3 x missing-scale"
+
+
+BROKEN = calib_models.odd_caches(cache_path("residual", "entropy2").read_text())
+SET_ASIDE = {"version_101600", "bom", "binary", "empty", "header_only", "header_missing", "header_bogus"} | {
+    f"header_{kind}" for kind in ("minmax", "entropy", "legacy")
+}
+SILENT = {"bad_hex", "decimal_scale", "nan_scale", "inf_scale", "negative_scale", "no_space", "truncated_line"} | {
+    "duplicate_line",
+    "duplicate_line_first",
+}
+"""Caches that TensorRT took without a word and read otherwise than anybody meant: our reader refuses each."""
+
+
+def test_every_broken_cache_is_recorded() -> None:
+    names = {case.name for case in odd_caches().caches if not case.name.startswith("random_")}
+    legacy = {"legacy_same", "legacy_other_quantile", "legacy_other_cutoff"}
+    assert names == {*BROKEN, "other_models_cache", *legacy}
+    assert {name for name in BROKEN if not odd_caches()[name].used} == SET_ASIDE
+    assert {name for name in legacy if odd_caches()[name].used} == {"legacy_same"}
+
+
+@pytest.mark.parametrize("name", sorted(BROKEN))
+def test_what_our_reader_takes_tensorrt_read_alike(name) -> None:
+    """Where TensorRT used the file, we read the scales that its log printed, or refuse the file."""
+    recorded = odd_caches()[name]
+    if name in SILENT or (not recorded.used and name in ("bom", "binary", "empty", "header_missing", "header_bogus")):
+        with pytest.raises(CacheError):
+            cache.read_cache(BROKEN[name])
+        return
+    if name == "truncated_half":
+        with pytest.raises(CacheError, match="no colon"):
+            cache.read_cache(BROKEN[name])
+        assert [m.code for m in recorded.messages] == ["cache-bad-line", "missing-scale"]
+        return
+    read = {entry.name: entry.scale for entry in cache.read_cache(BROKEN[name]).scales}
+    if recorded.used:
+        assert recorded.scales == pytest.approx({n: read[n] for n in recorded.scales}, rel=1e-5)
+
+
+def test_the_notebooks_changes_are_the_recorded_ones() -> None:
+    text = BROKEN["whole"]
+    good = cache.read_cache(text)
+    tensor = good.names[len(good.names) // 2]
+    assert tensor == "b1_add"
+    changed = {
+        "version_7600": cache.with_header(good, tensorrt="7.6.0"),
+        "version_101600": cache.with_header(good, tensorrt="10.16.0"),
+        "header_minmax": cache.with_header(good, "minmax"),
+        "line_deleted": cache.drop(good, [tensor]),
+        "renamed": cache.rename(good, {tensor: f"{tensor}_old"}),
+    }
+    for name, made in changed.items():
+        assert format_cache(made).encode() == BROKEN[name], name
+    assert text.replace(b": ", b":") == BROKEN["no_space"]
+    assert text[:-5] == BROKEN["truncated_line"]
+
+
+def test_tensorrt_took_every_cache_that_we_wrote() -> None:
+    """The 14 caches of scripts/calib_experiments.py, stage "property", made again: names and scales came back."""
+    import calib_experiments
+
+    class Jobs:
+        def run(self, jobs):
+            self.jobs = jobs
+
+    pool = Jobs()
+    calib_experiments.stage_property(None, pool)  # type: ignore[arg-type]
+    assert len(pool.jobs) == 14
+    for job in pool.jobs:
+        recorded = odd_caches()[f"random_{job['name'].removeprefix('strange_')}"]
+        written = cache.read_cache(base64.b64decode(job["given_cache"]))
+        assert (recorded.used, recorded.messages) == (True, ())
+        assert {entry.name: entry.scale for entry in written.scales} == pytest.approx(recorded.scales, rel=1e-5)
+
+
+def test_a_live_case_is_told_like_a_recorded_one(fake) -> None:
+    images = np.zeros((2, 1, 2, 2), np.float32)
+    case = cache_cases.CacheCase("whole", "none", format_cache(new_cache({"image": 0.5})).encode())
+    tried = cache_cases.try_cache(case, b"onnx", images, batch=1)
+    assert tried.batches_asked is not None
+    assert tried.source.startswith("here, TensorRT")
 
 
 def test_entry_of_zero_is_one_digit() -> None:

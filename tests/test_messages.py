@@ -47,6 +47,13 @@ def test_each_is_decoded(code: str) -> None:
     assert found[code].text in MET[code]
 
 
+def test_a_bad_line_of_a_cache_is_quoted_without_its_quotes() -> None:
+    start = "[W] Could not parse the following line from the calibration cache: "
+    (found,) = decode([start + '"b"', start + '""', start + '"half a line', start + '"a "b" c"'])
+    assert (found.code, found.count) == ("cache-bad-line", 4)
+    assert found.names == ("b", "half a line", 'a "b" c')  # a blank line has no name
+
+
 def test_the_table_is_sound() -> None:
     codes = [kind.code for kind in KINDS]
     assert len(codes) == len(set(codes))

@@ -7,12 +7,16 @@ import time
 import numpy as np
 import pytest
 
-from trtlearn import cachefile, plots_cache
+from trtlearn import cachefile, plots_cache, plots_images
 from trtlearn import plots_calibration as plots
-from trtlearn.calibration_study import scales_after
+from trtlearn.calibration_recordings import images_needed, shuffles
+from trtlearn.calibration_records import Order, Shuffles
+from trtlearn.calibration_study import in_order, kl_excess, orders_apart, scales_after
 from trtlearn.entropy import divergence
 from trtlearn.errors import DataError
+from trtlearn.legacy import fit_line
 from trtlearn.observers import MinMaxObserver, Threshold, threshold_of
+from trtlearn.plots_legacy import line_figure
 
 RNG = np.random.default_rng(8)
 BATCHES = [RNG.normal(0, 1 + index / 3, 4000).astype(np.float32) for index in range(6)]
@@ -65,8 +69,75 @@ def test_thresholds_figure_draws_each_amax() -> None:
 
 
 def test_order_spread_draws_every_value_as_a_share() -> None:
-    fig = plots.order_spread({"a": {"x": [1.0, 2.0]}, "b": {"x": [4.0]}}, {"x": 4.0})
+    fig = plots_images.order_spread({"a": {"x": [1.0, 2.0]}, "b": {"x": [4.0]}}, {"x": 4.0})
     assert [list(trace.x) for trace in fig.data] == [[25.0, 50.0], [100.0]]
+    assert not set(fig.data[0].y) & set(fig.data[1].y)  # side by side, not on each other
+    assert all(name == "x" for trace in fig.data for name in trace.customdata)
+
+
+def test_images_curve_rings_our_values_around_tensorrts() -> None:
+    told = {"min-max": {1: 2.0, 8: 3.0}}
+    fig = plots_images.images_curve(told, {"min-max": {8: 90.0}}, "x", {"min-max": {1: 2.0, 8: 3.5}})
+    dots, right, rings = fig.data
+    assert (list(dots.y), list(right.y), list(rings.y)) == ([2.0, 3.0], [90.0], [2.0, 3.5])
+    assert "open" in rings.marker.symbol
+    assert rings.marker.color == dots.marker.color
+
+
+def test_line_figure_ends_at_amax_and_leaves_the_rest_out() -> None:
+    values = [RNG.exponential(1, 20_000).astype(np.float32) for _ in range(2)]
+    found = threshold_of("legacy", *values, cutoff=0.5)
+    fig = line_figure(found, "x", 0.5, told=found.amax)
+    left_out, part, line, end, told = fig.data
+    assert told.x[0] == found.amax == pytest.approx(end.x[0], rel=1e-6)
+    assert (end.x[0], end.y[0]) == (line.x[-1], line.y[-1])
+    fitted = fit_line(found.counts, 0.5)
+    assert fitted is not None
+    assert len(part.x) == len(fitted.used)
+    assert min(part.y) >= 0.5 * max(part.y) > max(left_out.y[left_out.x > part.x.max()])
+    assert np.polyfit(part.x, part.y, 1)[0] == pytest.approx((line.y[1] - line.y[0]) / (line.x[1] - line.x[0]))
+    with pytest.raises(DataError, match="no line"):
+        line_figure(threshold_of("legacy", *values), "x", 1.0)
+
+
+def test_orders_apart_names_what_differs_and_how_near_the_tie_is() -> None:
+    values = {"x": np.concatenate(BATCHES).reshape(60, -1)}
+    mine = {(seed, batch): in_order(values, seed, batch)["x"] for seed in (None, 3) for batch in (10, 60)}
+    orders = tuple(Order(seed, batch, {"x": found.scale}) for (seed, batch), found in mine.items())
+    assert not orders_apart(values, Shuffles("m", 60, orders))
+    found = mine[None, 10]
+    assert found.width is not None
+    next_bin = found.scale + found.width / 127
+    apart = orders_apart(values, Shuffles("m", 60, (Order(None, 10, {"x": next_bin}),)))
+    assert list(apart) == ["x (as they come, 10 a batch)"]
+    assert apart["x (as they come, 10 a batch)"] == kl_excess(found, next_bin)
+    assert (kl_excess(found, next_bin) or 0) > 0
+    assert kl_excess(found, found.scale * 1.00017) is None
+    assert set(Shuffles("m", 60, orders).amax(["x"])) == {
+        f"{way}, batches of {size}" for way in ("shuffled", "as they come") for size in (10, 60)
+    }
+
+
+@pytest.mark.parametrize("model", ["resnet", "mobile"])
+def test_tensorrts_scales_for_fewer_images_and_other_orders_are_ours(model) -> None:
+    from trtlearn.course import inside
+    from trtlearn.models import load_images
+
+    data = inside(model, load_images("calibration")[0])
+    points = [p for p in images_needed(model).points if p.batch == 1]
+    off = [
+        abs(found[p.images][name] / p.scales[name] - 1)
+        for algorithm in ("minmax", "entropy2")
+        for found in [scales_after(data, algorithm)]
+        for p in points
+        if p.algorithm == algorithm
+        for name in data
+    ]
+    assert len(off) == 18 * len(data)
+    assert np.mean(np.array(off) < 1e-6) > 0.99
+    apart = orders_apart(data, shuffles(model))
+    assert len(apart) <= 0.02 * len(shuffles(model).orders) * len(data)
+    assert all(gap is not None and gap < 5e-3 for gap in apart.values())
 
 
 def test_scales_after_equals_calibrations_that_stop_there() -> None:

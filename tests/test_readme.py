@@ -10,9 +10,9 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
-from readme_picture import SHOWN, words
+from readme_picture import SHOWN, shown, words
 
-from trtlearn.replay import open_bench
+from trtlearn.tradeoff_recordings import open_tradeoff
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "README.md").read_text()
@@ -88,8 +88,9 @@ def test_links_resolve(page: str) -> None:
 
 
 def test_picture_s_words_tell_the_recordings() -> None:
-    bench = open_bench("mobile", mode="recorded")
-    told = words([bench.run(name) for name in SHOWN])
+    points = shown(open_tradeoff().tradeoff("points-mobile"))
+    assert [point.name for point in points] == list(SHOWN)
+    told = words(points)
     assert f"![{told}](docs/tradeoff.png)" in TEXT, "run scripts/readme_picture.py"
 
 

@@ -14,6 +14,8 @@ from trtlearn.models import model_path
 from trtlearn.onnxfile import read_model
 from trtlearn.recordings import data_hashes
 from trtlearn.records import BuildOptions, Provenance, Timing
+from trtlearn.replay import open_bench
+from trtlearn.sensitivity import search_mixed
 from trtlearn.tradeoff import (
     DynamicShapes,
     DynamicTrial,
@@ -23,9 +25,10 @@ from trtlearn.tradeoff import (
     Tradeoff,
     TradeoffPoint,
     pareto,
+    slower,
     units,
 )
-from trtlearn.tradeoff_recordings import open_tradeoff
+from trtlearn.tradeoff_recordings import open_tradeoff, tradeoff_of
 
 rng = np.random.default_rng(0)
 HASHES = data_hashes("resnet") | data_hashes("mobile")
@@ -34,9 +37,7 @@ ORIGIN = Provenance(gpu="synthetic", tensorrt="8.6.0", time_utc="2026-01-01T00:0
 
 def point(name="fp32", batch=8, accuracy=0.9, ms=0.1, size=1000, model="resnet"):
     timing = None if ms is None else Timing(ms, ms * 0.9, ms * 1.1, 10, 1, batch)
-    return TradeoffPoint(
-        model, name, batch, BuildOptions(batch=batch), accuracy, timing, timing, size, 5, None, 3, 1, 1
-    )
+    return TradeoffPoint(model, name, batch, BuildOptions(batch=batch), accuracy, timing, timing, size, 5, 2.0, 3, 1, 1)
 
 
 def test_the_front_is_what_nothing_beats():
@@ -98,8 +99,9 @@ def test_figures_show_every_point_and_say_where_they_are_from():
     many = [point(str(i), ms=0.1 + i / 100) for i in range(12)]
     looks = [(trace.marker.symbol, trace.marker.color) for trace in plots.scatter(many).data if trace.mode == "markers"]
     assert len(set(looks)) == 12, "each way of building looks different"
-    fronts = [trace for trace in plots.scatter(Tradeoff(points, ORIGIN)).data if trace.name == "front"]
-    assert [list(trace.y) for trace in fronts] == [[98.0, 99.0]] * 2
+    fronts = [trace for trace in plots.scatter(Tradeoff(points, ORIGIN)).data if trace.legendgroup == "front"]
+    assert [list(trace.y) for trace in fronts] == [[98.0, 99.0, 99.0]] * 2
+    assert [list(trace.x) for trace in fronts] == [[0.1, 0.2, 0.3]] * 2
     bars = plots.sensitivity_bars(study())
     assert list(bars.data[0].x) == pytest.approx([0.0, 10.0, 20.0])
     assert len(plots.search_steps(study()).data) == 2
@@ -110,6 +112,116 @@ def test_figures_show_every_point_and_say_where_they_are_from():
     cut = dataclasses.replace(study(), greedy=None, random=())
     with pytest.raises(DataError, match="no search"):
         plots.search_steps(cut)
+
+
+def test_more_images_a_second_are_better():
+    pytest.importorskip("plotly")
+    from trtlearn import plots_tradeoff as plots
+
+    fig = plots.scatter([point("slow", accuracy=0.9, ms=2.0), point("fast", accuracy=0.9, ms=1.0)], "throughput")
+    (front,) = [trace for trace in fig.data if trace.legendgroup == "front"]
+    assert list(front.x) == [8000, 4000]  # the fast one alone, and the line on to the slow one
+
+
+def test_latency_is_launch_after_launch_only_where_nothing_was_replayed():
+    pytest.importorskip("plotly")
+    from trtlearn import plots_tradeoff as plots
+
+    live = dataclasses.replace(point(), graph_timing=None)
+    assert "launch after launch" in plots.scatter([live]).layout.xaxis.title.text
+    both = plots.scatter([live, point("int8")])
+    assert "graph replay" in both.layout.xaxis.title.text
+    assert [trace.name for trace in both.data if trace.mode == "markers"] == ["int8"]
+
+
+def test_bars_write_unknown_and_leave_out_what_nobody_knows():
+    pytest.importorskip("plotly")
+    from trtlearn import plots_tradeoff as plots
+
+    fig = plots.bars([point(accuracy=None, size=20_000_000), point("int8", accuracy=None, ms=None, size=None)])
+    assert [list(trace.text) for trace in fig.data] == [
+        ["0.1 ms", "unknown"], ["20.0 MB", "unknown"], ["0.0 MB", "0.0 MB"],
+    ]  # fmt: skip
+    assert plots.bars([point()], {"fp32": "plain"}).data[0].y == ("plain",)
+    with pytest.raises(DataError, match="no engine"):
+        plots.bars([])
+
+
+def test_timing_figures_show_both_ways_of_timing_and_trtexec_s():
+    pytest.importorskip("plotly")
+    from trtlearn import plots_timing as plots
+
+    known = dataclasses.replace(point(ms=0.1), trtexec_graph_ms=0.102, trtexec_ms=0.09)
+    fig = plots.launches({"resnet": [known, point("untimed", ms=None)]}, label="somewhere")
+    assert [trace.name for trace in fig.data if trace.mode == "markers"] == ["graph replay", "launch after launch"]
+    assert all(list(trace.y) == ["fp32"] for trace in fig.data if trace.mode == "markers")
+    assert fig.layout.annotations[-1].text == "somewhere"
+    fig = plots.against_trtexec({"resnet": [known, point()]})
+    assert [trace.y[0] for trace in fig.data] == pytest.approx([2.0, 2.0, -10.0, -10.0])  # µs and %, replay and launch
+    for draw in (plots.launches, plots.against_trtexec):
+        with pytest.raises(DataError, match="no engine was timed"):
+            draw({"resnet": [point(ms=None)]})
+
+
+def test_slower_is_by_more_than_both_spreads():
+    assert slower(point(ms=0.2), point(ms=0.1))
+    assert not slower(point(ms=0.115), point(ms=0.1))
+    assert not slower(point(ms=0.1), point(ms=0.2))
+    assert not slower(point(ms=None), point(ms=0.1))
+
+
+def test_the_explorer_redraws_for_each_choice_and_says_what_is_not_known():
+    pytest.importorskip("anywidget")
+    from trtlearn.widget_tradeoff import tradeoff_explorer
+
+    two = Tradeoff((point(), point("int8", accuracy=0.5), point("qdq", batch=1)), ORIGIN)
+    box = tradeoff_explorer({"one": two, "live": Tradeoff((dataclasses.replace(point(), build_seconds=None),), ORIGIN)})
+    engines, cost, hide, problem, holder = box.children[:5]
+    first = holder.children[0]
+    hide.value = True
+    assert [trace.name for trace in holder.children[0].data if trace.mode == "markers" and trace.x] == ["qdq", "fp32"]
+    hide.value = False
+    assert holder.children[0] is first  # kept, not drawn again
+    engines.value, cost.value = "live", "build time"
+    assert 'role="alert"' in problem.value
+    cost.value = "size"
+    assert problem.value == ""
+    with pytest.raises(DataError, match="no engines"):
+        tradeoff_explorer({})
+
+
+def test_a_search_ends_where_an_engine_is_not_built():
+    built = {frozenset("ab"): LayerTrial(("a", "b"), 0.5, None)}
+    cut = search_mixed(["a", "b"], built.get, 0.9)
+    assert (cut.order, len(cut.trials), cut.reached) == ((), 1, False)
+    assert search_mixed(["a"], {}.get, 0.9) == MixedSearch((), (), False)
+    whole = search_mixed(["a"], lambda kept: LayerTrial(tuple(kept), 0.5, None), 0.9)
+    assert (whole.order, whole.reached) == (("a",), False)
+
+
+def test_the_gpu_s_study_is_taken_before_the_cpu_s(tmp_path):
+    name = "sensitivity-mobile-minmax"
+    cpu = dataclasses.replace(study(), provenance=dataclasses.replace(ORIGIN, gpu="a CPU"))
+    (tmp_path / f"{name}-cpu.json.gz").write_bytes(pack(cpu))
+    assert open_tradeoff(tmp_path).sensitivity().provenance.gpu == "a CPU"
+    (tmp_path / f"{name}.json.gz").write_bytes(pack(study()))
+    assert open_tradeoff(tmp_path).sensitivity().provenance.gpu == "synthetic"
+    with pytest.raises(RecordingError, match="nothing called 'sensitivity-resnet-minmax'"):
+        open_tradeoff(tmp_path).sensitivity("resnet")
+
+
+def test_build_times_are_those_of_builds_begun_from_nothing():
+    """The course's own recordings: known at batch 8 where the timing cache was empty, and nowhere else."""
+    found = open_tradeoff().with_build_times("points-mobile")
+    bench = open_bench("mobile", mode="recorded")
+    for one in found.points:
+        own = bench.run(one.name).build if one.name in bench.variants and one.batch == 8 else None
+        cold = own is not None and own.options.timing_cache == "empty"
+        assert one.build_seconds == (own.build_seconds if cold else None), one.name
+    warm = bench.run("fp32")
+    options = dataclasses.replace(warm.build.options, timing_cache="warm")
+    warm = dataclasses.replace(warm, build=dataclasses.replace(warm.build, options=options))
+    assert tradeoff_of([warm]).points[0].build_seconds is None
 
 
 def pack(record) -> bytes:

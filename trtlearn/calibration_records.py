@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,13 +105,13 @@ class ImagesNeeded(Record):
     model: str
     points: tuple[ImagesPoint, ...]
 
-    def curve(self, tensor: str, algorithm: str = "entropy2") -> tuple[tuple[int, float], ...]:
-        """(images, scale) of one tensor."""
-        chosen = [p for p in self.points if p.algorithm == algorithm and tensor in p.scales]
+    def curve(self, tensor: str, algorithm: str = "entropy2", batch: int = 1) -> tuple[tuple[int, float], ...]:
+        """(images, scale) of one tensor, from the calibrations with ``batch`` images a batch."""
+        chosen = [p for p in self.points if (p.algorithm, p.batch) == (algorithm, batch) and tensor in p.scales]
         return tuple(sorted((p.images, p.scales[tensor]) for p in chosen))
 
     def accuracy(self, algorithm: str = "entropy2") -> tuple[tuple[int, float], ...]:
-        """(images, share of test images right) where an engine was built and run."""
+        """(images, share of test images right) where an engine was built and run (batches of 8)."""
         chosen = [p for p in self.points if p.algorithm == algorithm and p.correct is not None and p.tested]
         return tuple(sorted((p.images, (p.correct or 0) / (p.tested or 1)) for p in chosen))
 
@@ -146,6 +147,17 @@ class Shuffles(Record):
         """Least and largest scale of one tensor over the shuffled orders."""
         scales = [order.scales[tensor] for order in self.orders if order.seed is not None]
         return min(scales), max(scales)
+
+    def amax(self, names: Iterable[str]) -> dict[str, dict[str, list[float]]]:
+        """Way of feeding -> tensor -> each amax that it gave: as plots_images.order_spread draws them."""
+        ways: dict[str, dict[str, list[float]]] = {}
+        wanted = tuple(names)
+        for order in sorted(self.orders, key=lambda one: (one.seed is None, one.batch, one.seed or 0)):
+            start = "as they come" if order.seed is None else "shuffled"
+            way = ways.setdefault(f"{start}, batches of {order.batch}", {name: [] for name in wanted})
+            for name in wanted:
+                way[name].append(127 * order.scales[name])
+        return ways
 
     def summary(self) -> str:
         return f"{self.model}: {self.images} images in {len(self.orders)} orders and batch sizes"

@@ -1,16 +1,18 @@
-"""What a calibration would have given with fewer images: every tensor's scale as the images come in."""
+"""What a calibration would have given with fewer images, in another order, or in batches of another size."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
+from .calibration_records import Shuffles
 from .errors import DataError
-from .observers import Observer, make_observer
+from .observers import Observer, Threshold, make_observer, threshold_of
 
-__all__ = ["MARKS", "scales_after"]
+__all__ = ["MARKS", "in_order", "kl_excess", "orders_apart", "scales_after"]
 
 MARKS = (1, 2, 5, 10, 20, 50, 100, 200, 500)
 
@@ -42,4 +44,65 @@ def scales_after(
             observer.observe(tensors[name][start : start + batch])
         if start + batch in marks:
             found[start + batch] = {name: observer.result().scale for name, observer in observers.items()}
+    return found
+
+
+def in_order(
+    tensors: Mapping[str, NDArray[Any]], seed: int | None, batch: int, algorithm: str = "entropy2"
+) -> dict[str, Threshold]:
+    """Tensor -> threshold when the images come shuffled by ``seed`` (None: as they are), ``batch`` at a time.
+
+    The order is numpy's ``default_rng(seed).shuffle``, as in the recordings (calibration_recordings.shuffles).
+
+    >>> x = {"x": np.arange(8, dtype=np.float32).reshape(4, 2)}
+    >>> in_order(x, 1, 2, "minmax")["x"].amax
+    7.0
+    """
+    found = {}
+    for name, values in tensors.items():
+        order = np.arange(len(values))
+        if seed is not None:
+            np.random.default_rng(seed).shuffle(order)
+        parts = [values[order[start : start + batch]] for start in range(0, len(order), batch)]
+        found[name] = threshold_of(algorithm, *parts, **({} if algorithm == "minmax" else {"keep_steps": False}))
+    return found
+
+
+def kl_excess(threshold: Threshold, scale: float) -> float | None:
+    """How much more KL another ``scale`` of the same histogram costs than the least, as a share of the least.
+
+    Near 0 is a near tie: last bits of the activations decide. None where ``scale`` is no threshold of this histogram.
+
+    >>> found = threshold_of("entropy2", np.linspace(-1, 1, 5000))
+    >>> kl_excess(found, found.scale)
+    0.0
+    """
+    search, width = threshold.search, threshold.width
+    if search is None or width is None:
+        return None
+    place = 127 * scale / width - 0.5
+    index = round(place) - search.first
+    if abs(place - round(place)) > 1e-2 or not 0 <= index < len(search.kl):
+        return None
+    least = search.kl[search.chosen - search.first]
+    return float(search.kl[index] / least - 1) if least else None
+
+
+def orders_apart(
+    tensors: Mapping[str, NDArray[Any]], recorded: Shuffles, tolerance: float = 1e-6
+) -> dict[str, float | None]:
+    """Where our entropy scales and TensorRT's recorded ones differ: "tensor, seed, batch" -> :func:`kl_excess`.
+
+    ``tensors``: name -> activations [N, ...] of the same images, as ``course.inside`` gives them.
+
+    >>> from trtlearn.calibration_recordings import shuffles
+    >>> orders_apart({}, shuffles("resnet"))
+    {}
+    """
+    found = {}
+    for order in recorded.orders:
+        for name, threshold in in_order(tensors, order.seed, order.batch).items():
+            if abs(threshold.scale / order.scales[name] - 1) > tolerance:
+                way = "as they come" if order.seed is None else f"shuffle {order.seed}"
+                found[f"{name} ({way}, {order.batch} a batch)"] = kl_excess(threshold, order.scales[name])
     return found

@@ -14,6 +14,7 @@ __all__ = ["Evidence", "explain_difference"]
 
 INTERNAL = "(Unnamed Layer* "
 SAME = 1e-6
+LINE = 2e-3  # relative difference that one bin more or less under the legacy calibrator's line makes at most, as seen
 NEAR_TIE = 5e-3  # of the least KL: closer costs than this are decided by the last bits of the activations
 ROUNDING = 5e-5  # relative difference of bin widths that float32 rounding of activations can make
 
@@ -37,7 +38,7 @@ def explain_difference(evidence: Evidence) -> str:
         if line.name.startswith(INTERNAL):
             return "made by TensorRT's ONNX parser inside a node: the ONNX file has no such tensor to compare with"
         return "stale: the model has no tensor of this name (TensorRT ignores the line)"
-    for cause in (_zero, _bin_width, _same_scale, _near_tie, _in_concat):
+    for cause in (_zero, _bin_width, _same_scale, _near_tie, _line, _in_concat):
         if text := cause(evidence, ours):
             return text
     return f"not explained: TensorRT's amax is {line.amax:.6g}, ours {ours.amax:.6g} of max|x| {ours.seen_amax:.6g}"
@@ -72,6 +73,17 @@ def _near_tie(evidence: Evidence, ours: Threshold) -> str | None:
         return (
             f"near tie: keeping {kept} bins (TensorRT) has KL {theirs:.6g}, {search.chosen} bins (ours) {mine:.6g}; "
             f"last-bit differences between activations on the GPU and on the CPU decide"
+        )
+    return None
+
+
+def _line(evidence: Evidence, ours: Threshold) -> str | None:
+    """The legacy calibrator's line, fitted to bins of which the lowest are in or out by a single count."""
+    ratio = evidence.line.scale / ours.scale - 1
+    if ours.algorithm == "legacy" and ours.bins_kept is None and abs(ratio) <= LINE:
+        return (
+            f"a line through the counts with another end ({ratio:+.1e}): by one count a bin at the cut-off's height "
+            f"takes part or not, and last-bit differences between activations on the GPU and on the CPU decide"
         )
     return None
 

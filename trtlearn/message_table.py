@@ -99,9 +99,9 @@ KINDS = (
     ),
     _kind(
         "cache-bad-line",
-        r'Could not parse the following line from the calibration cache: "(.*)"?',
-        "A line of the calibration cache is not 'name: hex'.",
-        "Repair the line (`trtlearn cache show`), or calibrate again.",
+        r'Could not parse the following line from the calibration cache: "(.*?)"?$',
+        "A line of the calibration cache has no colon: a blank line, or a file cut short. TensorRT skips it.",
+        "Repair the line (`trtlearn cache show`), or calibrate again; blank lines alone do no harm.",
     ),
     _kind(
         "no-calibration-profile",

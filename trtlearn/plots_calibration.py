@@ -1,9 +1,9 @@
-"""Figures of how a calibrator arrives at a scale: its histogram, its search, and what moves the result."""
+"""Figures of how a calibrator arrives at a scale: its histogram, its search, and the result."""
 
 from __future__ import annotations
 
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -18,7 +18,7 @@ if typing.TYPE_CHECKING:
     import plotly.graph_objects as go
     from numpy.typing import NDArray
 
-__all__ = ["histogram_figure", "images_curve", "kl_figure", "order_spread", "thresholds_figure"]
+__all__ = ["histogram_figure", "kl_figure", "thresholds_figure"]
 
 FLOOR = 0.5  # where a logarithmic axis of counts begins
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
@@ -195,77 +195,4 @@ def thresholds_figure(
     most = log_range(max(drawn.counts))
     fig.update_yaxes(title="values in a bin", type="log", dtick=1, exponentformat="power", range=most, row=1, col=1)
     fig.update_yaxes(autorange="reversed", row=2, col=1)
-    return footer(fig, source_label(source))
-
-
-def order_spread(
-    amax: Mapping[str, Mapping[str, Sequence[float]]],
-    largest: Mapping[str, float],
-    *,
-    question: str = "Same images, another order or batch size: the same scale?",
-    source: Provenance | str | None = None,
-) -> go.Figure:
-    """One row a tensor, one mark a calibration: ``amax[way][tensor]`` holds every amax that this way gave.
-
-    ``largest``: tensor -> max|x|; the axis shows amax as a share of it.
-
-    >>> len(order_spread({"shuffled": {"x": [1.0, 2.0]}}, {"x": 2.0}).data)
-    1
-    """
-    fig = figure(question, height=tall(len(largest)) + 40)
-    for index, (way, tensors) in enumerate(amax.items()):
-        pairs = [(100 * value / largest[name], name) for name, values in tensors.items() for value in values]
-        symbol = MARKS[index % len(MARKS)] + ("-open" if index == 0 else "")
-        fig.add_scatter(
-            x=[share for share, _ in pairs],
-            y=[name for _, name in pairs],
-            mode="markers",
-            name=way,
-            marker={"symbol": symbol, "color": SERIES[index % len(SERIES)], "size": 11, "line": {"width": 2}},
-            hovertemplate="%{y}: amax is %{x:.3g} % of max|x|<extra>" + way + "</extra>",
-        )
-    fig.update_xaxes(title="amax chosen, % of max|x|", rangemode="tozero")
-    fig.update_yaxes(autorange="reversed")
-    return footer(fig, source_label(source))
-
-
-def images_curve(
-    amax: Mapping[str, Mapping[int, float]],
-    accuracy: Mapping[str, Mapping[int, float]],
-    tensor: str,
-    *,
-    source: Provenance | str | None = None,
-) -> go.Figure:
-    """How many images are enough? Left amax of one tensor, right accuracy in %, against the number of images (log).
-
-    Both map a calibrator's label to {images: value}.
-
-    >>> len(images_curve({"min-max": {1: 2.0, 8: 3.0}}, {"min-max": {1: 90.0}}, "x").data)
-    2
-    """
-    from plotly.subplots import make_subplots
-
-    fig = make_subplots(rows=1, cols=2, horizontal_spacing=0.13)
-    look = figure("How many calibration images are enough?").layout
-    fig.update_layout(template=look.template, title=look.title, height=420, autosize=True)
-    labels = list(dict.fromkeys([*amax, *accuracy]))
-    for column, curves in ((1, amax), (2, accuracy)):
-        for label, points in curves.items():
-            index = labels.index(label)
-            color, mark = SERIES[index % len(SERIES)], MARKS[index % len(MARKS)]
-            fig.add_scatter(
-                x=list(points),
-                y=list(points.values()),
-                mode="lines+markers",
-                name=label,
-                legendgroup=label,
-                showlegend=column == 1,
-                line={"color": color, "dash": DASHES[index % len(DASHES)]},
-                marker={"symbol": mark, "size": 9, "color": color},
-                row=1,
-                col=column,
-            )
-    fig.update_xaxes(title="calibration images (log scale)", type="log", tickvals=[1, 2, 5, 10, 20, 50, 100, 200, 500])
-    fig.update_yaxes(title=f"amax of {tensor}", rangemode="tozero", row=1, col=1)
-    fig.update_yaxes(title="test images right, %", range=[0, 103], row=1, col=2)
     return footer(fig, source_label(source))

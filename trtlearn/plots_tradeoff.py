@@ -1,37 +1,55 @@
-"""Figures of the trade-off: every engine as a point with the front that nothing beats, and which layers mind INT8."""
+"""Figures of the trade-off: every engine as a point or as bars, the front that nothing beats, layers that mind INT8."""
 
 from __future__ import annotations
 
 import typing
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from .colors import BAD, GOOD, INK, MARKS, SERIES, figure, footer
+from .colors import BAD, GOOD, INK, MARKS, SERIES, dtype_color, figure, footer
 from .errors import DataError
 from .plots_numbers import tall
+from .record import show
+from .records import Timing
 from .tradeoff import Sensitivity, Tradeoff, TradeoffPoint, pareto
+from .variants import VARIANTS
 
 if typing.TYPE_CHECKING:
     import plotly.graph_objects as go
 
-__all__ = ["COSTS", "scatter", "search_steps", "sensitivity_bars"]
+__all__ = ["COSTS", "bars", "scatter", "search_steps", "sensitivity_bars", "ways"]
 
 Measure = Callable[[TradeoffPoint], float | None]
 
 
-def _latency(point: TradeoffPoint) -> float | None:
-    timing = point.graph_timing or point.timing
+def _kilo(count: int | None) -> float | None:
+    return None if count is None else count / 1000
+
+
+def _median(timing: Timing | None) -> float | None:
     return None if timing is None else timing.median_ms
 
 
+def _replayed(point: TradeoffPoint) -> Timing | None:
+    return point.graph_timing
+
+
+def _launched(point: TradeoffPoint) -> Timing | None:
+    return point.timing
+
+
+TIMINGS: dict[str, Callable[[TradeoffPoint], Timing | None]] = {"latency": _replayed, "launches": _launched}
+
 COSTS: dict[str, tuple[str, Measure]] = {
-    "latency": ("median latency, ms per batch", _latency),
-    "size": ("plan size, kB", lambda p: None if p.plan_bytes is None else p.plan_bytes / 1000),
-    "memory": (
-        "GPU memory for activations, kB",
-        lambda p: None if p.device_memory_bytes is None else p.device_memory_bytes / 1000,
-    ),
+    "latency": ("ms a batch by graph replay, median", lambda p: _median(p.graph_timing)),
+    "launches": ("ms a batch, launch after launch, median", lambda p: _median(p.timing)),
+    "throughput": ("images a second", lambda p: p.images_per_second),
+    "size": ("plan size, kB", lambda p: _kilo(p.plan_bytes)),
+    "memory": ("GPU memory for activations, kB", lambda p: _kilo(p.device_memory_bytes)),
+    "build time": ("build from nothing, seconds", lambda p: p.build_seconds),
 }
-"""What a point may cost: a word -> the axis' title and how it is read off a point."""
+"""What a point may cost, or bring: a word -> the axis' title and how it is read off a point."""
+
+GAINS = ("throughput",)  # where more is better
 
 
 def _percent(point: TradeoffPoint) -> float | None:
@@ -42,16 +60,26 @@ def _hover(point: TradeoffPoint) -> str:
     facts = [f"<b>{point.model}, {point.name}</b>, batch {point.batch}"]
     if point.accuracy is not None:
         facts.append(f"{100 * point.accuracy:.1f} % of the test images right")
-    timing = point.graph_timing or point.timing
-    if timing is not None:
-        facts.append(f"{timing.median_ms:.4f} ms (5 to 95 %: {timing.p05_ms:.4f} to {timing.p95_ms:.4f})")
+    for how, timing in (("graph replay", point.graph_timing), ("launch after launch", point.timing)):
+        if timing is not None:
+            facts.append(f"{how}: {timing.median_ms:.4f} ms (5 to 95 %: {timing.p05_ms:.4f} to {timing.p95_ms:.4f})")
     if point.images_per_second is not None:
         facts.append(f"{point.images_per_second:,.0f} images/s")
     if point.plan_bytes is not None:
         facts.append(f"plan {point.plan_bytes:,} bytes")
+    if point.device_memory_bytes is not None:
+        facts.append(f"{point.device_memory_bytes:,} bytes for activations")
+    if point.build_seconds is not None:
+        facts.append(f"built from nothing in {point.build_seconds:.1f} s")
     if point.engine_layers is not None:
         facts.append(f"{point.engine_layers} engine layers, {point.int8_layers} INT8, {point.reformats} reformats")
     return "<br>".join(facts)
+
+
+def ways(points: Iterable[TradeoffPoint]) -> list[str]:
+    """The names of the points' ways of building, in the course's order and others after."""
+    found = dict.fromkeys(point.name for point in points)
+    return [name for name in VARIANTS if name in found] + [name for name in found if name not in VARIANTS]
 
 
 def _mark(index: int) -> str:
@@ -67,8 +95,9 @@ def scatter(
 ) -> go.Figure:
     """Accuracy against ``cost`` (see COSTS), a panel for each batch size, with the Pareto front drawn through.
 
-    One symbol and colour for each way of building, the same in every panel; the legend switches them. Points of which
-    the accuracy or the cost is unknown are left out; DataError where none is left.
+    One symbol for each way of building, in the colour of the narrowest type allowed; the
+    legend switches them. Latencies carry their 5 to 95 % spread. Where nothing was timed by graph replay, "latency" is
+    launch after launch. Points of which accuracy or cost is unknown are left out; DataError where none is left.
     """
     from plotly.subplots import make_subplots
 
@@ -76,11 +105,15 @@ def scatter(
     label = label or (points.provenance.label() if isinstance(points, Tradeoff) else "")
     if cost not in COSTS:
         raise DataError(f"no cost {cost!r}", f"one of {', '.join(COSTS)}")
+    if cost == "latency" and not any(point.graph_timing for point in chosen):
+        cost = "launches"
     title, read = COSTS[cost]
+    sign = -1 if cost in GAINS else 1
     known = [point for point in chosen if read(point) is not None and point.accuracy is not None]
     if not known:
         raise DataError("no point with both an accuracy and a cost", "pass Tradeoff.select(model)")
-    batches, names = sorted({p.batch for p in known}), list(dict.fromkeys(p.name for p in known))
+    batches, names = sorted({p.batch for p in known}), ways(known)
+    fixed = {name: index for index, name in enumerate([*VARIANTS, *(name for name in names if name not in VARIANTS)])}
     look = figure(question).layout
     fig = make_subplots(
         rows=1, cols=len(batches), shared_yaxes=True, horizontal_spacing=0.04,
@@ -90,9 +123,11 @@ def scatter(
     fig.update_layout(template=look.template, title=look.title, height=520, margin={"t": 150, "b": 90}, legend=legend)
     for column, batch in enumerate(batches, 1):
         here = [point for point in known if point.batch == batch]
-        front = pareto(here, read, _percent)
+        end = (min if cost in GAINS else max)(value for p in here if (value := read(p)) is not None)
+        front = pareto(here, lambda p: None if (value := read(p)) is None else sign * value, _percent)
         fig.add_scatter(
-            x=[read(p) for p in front], y=[_percent(p) for p in front], mode="lines", name="front",
+            x=[*(read(p) for p in front), end], y=[_percent(p) for p in (*front, *front[-1:])], mode="lines",
+            name="front (outlined: nothing beats it)",
             line={"color": INK, "dash": "dot", "shape": "hv"}, hoverinfo="skip", showlegend=column == 1,
             legendgroup="front", row=1, col=column,
         )  # fmt: skip
@@ -100,14 +135,76 @@ def scatter(
             same = [point for point in here if point.name == name]
             fig.add_scatter(
                 x=[read(p) for p in same], y=[_percent(p) for p in same], mode="markers", name=name, legendgroup=name,
+                legendrank=1001 + index,
                 showlegend=bool(same) and not any(p.name == name and p.batch < batch for p in known),
-                marker={"color": SERIES[index % len(SERIES)], "symbol": _mark(index), "size": 12,
+                marker={"color": dtype_color(_allowed(same[0])) if same else None,
+                        "symbol": _mark(fixed[name]), "size": 12,
                         "line": {"width": [2 if p in front else 0 for p in same], "color": INK}},
+                error_x=_spread([TIMINGS[cost](p) for p in same]) if cost in TIMINGS else None,
                 hovertext=[_hover(p) for p in same], hoverinfo="text", row=1, col=column,
             )  # fmt: skip
-        fig.update_xaxes(title=title if column == (len(batches) + 1) // 2 else None, row=1, col=column)
+        fig.update_xaxes(title=title if len(batches) < 3 or column == 2 else None, row=1, col=column)
     fig.update_yaxes(title="test images right, %", row=1, col=1)
     return footer(fig, label)
+
+
+def _spread(timings: Sequence[Timing | None]) -> dict[str, typing.Any]:
+    """Error bars from the 5th to the 95th percentile."""
+    return {
+        "array": [t.p95_ms - t.median_ms if t else 0 for t in timings],
+        "arrayminus": [t.median_ms - t.p05_ms if t else 0 for t in timings],
+        "color": INK,
+        "thickness": 1,
+    }
+
+
+def bars(
+    points: Iterable[TradeoffPoint],
+    labels: Mapping[str, str] | None = None,
+    question: str = "What does each type cost?",
+    label: str = "",
+) -> go.Figure:
+    """Accuracy, latency by graph replay, plan size and activation memory of each engine, side by side.
+
+    A panel for each that some point knows; what one point does not know is written "unknown". The colour is the
+    narrowest type that the build allowed. ``labels`` maps a point's name to plain words.
+    """
+    from plotly.subplots import make_subplots
+
+    chosen = tuple(points)
+    if not chosen:
+        raise DataError("no engine to draw", "pass Tradeoff.select(model, batch)")
+    names = [(labels or {}).get(point.name, point.name) for point in chosen]
+    mega = max(point.plan_bytes or 0 for point in chosen) > 10_000_000
+    unit, divisor, form = ("MB", 1e6, "{:.1f} MB") if mega else ("kB", 1e3, "{:,.0f} kB")
+    panels: list[tuple[str, str, list[float | None]]] = [
+        ("test images right, %", "{:.1f} %", [_percent(p) for p in chosen]),
+        ("latency, ms a batch", "{:.3g} ms", [COSTS["latency"][1](p) for p in chosen]),
+        (f"plan size, {unit}", form, [p.plan_bytes and p.plan_bytes / divisor for p in chosen]),
+        (f"activations, {unit}", form, [p.device_memory_bytes and p.device_memory_bytes / divisor for p in chosen]),
+    ]
+    panels = [panel for panel in panels if any(value is not None for value in panel[2])]
+    look = figure(question).layout
+    fig = make_subplots(rows=1, cols=len(panels), shared_yaxes=True, horizontal_spacing=0.04)
+    fig.update_layout(template=look.template, title=look.title, height=tall(2 * len(names)), showlegend=False)
+    for column, (title, written, values) in enumerate(panels, 1):
+        most = max(value or 0 for value in values)
+        fig.add_bar(
+            x=[value or 0 for value in values], y=names, orientation="h",
+            marker={"color": [dtype_color(_allowed(p)) for p in chosen]},
+            text=[show(None) if value is None else written.format(value) for value in values],
+            textposition="outside", textfont={"color": INK}, cliponaxis=False,
+            hovertext=[_hover(p) for p in chosen], hoverinfo="text", row=1, col=column,
+        )  # fmt: skip
+        ticks = {"tickvals": [0, 50, 100]} if title.endswith("%") else {"nticks": 4}
+        fig.update_xaxes(title=title, range=[0, 1.65 * most], **ticks, row=1, col=column)
+    fig.update_yaxes(autorange="reversed")
+    return footer(fig, label)
+
+
+def _allowed(point: TradeoffPoint) -> str:
+    """The narrowest type that the build was allowed."""
+    return "int8" if point.options.int8 else "fp16" if point.options.fp16 else "fp32"
 
 
 def sensitivity_bars(study: Sensitivity, question: str = "Which layers mind INT8?") -> go.Figure:
@@ -150,7 +247,8 @@ def search_steps(study: Sensitivity, question: str = "How many layers must leave
             hovertext=["nothing taken out", *(f"{unit} taken out" for unit in one.order)],
             hovertemplate="%{hovertext}: %{y:.1f} %<extra></extra>",
         )  # fmt: skip
-    fig.add_hline(y=100 * study.target, line={"color": INK, "dash": "dash"}, annotation_text="FP32 less 0.5 point")
+    fig.add_hline(y=100 * study.target, line={"color": INK, "dash": "dash"}, annotation_text="FP32 less 0.5 point",
+                  annotation_position="top left")  # fmt: skip
     fig.update_xaxes(title="units taken out of INT8", dtick=1)
     fig.update_yaxes(title="test images right, %")
     return footer(fig, study.provenance.label())

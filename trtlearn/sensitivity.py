@@ -23,7 +23,7 @@ from .tradeoff import LayerTrial, MixedSearch, Sensitivity, units
 
 __all__ = ["search_mixed", "sensitivity_on_cpu", "sqnr_db"]
 
-Try = Callable[[frozenset[str]], LayerTrial]
+Try = Callable[[frozenset[str]], LayerTrial | None]
 
 
 def sensitivity_on_cpu(
@@ -94,19 +94,25 @@ def sensitivity_on_cpu(
 
 
 def search_mixed(order: Sequence[str], attempt: Try, target: float) -> MixedSearch:
-    """Take units out of INT8 in this order until ``attempt`` reaches the target accuracy.
+    """Take units out of INT8 in this order until ``attempt`` reaches the target accuracy, or gives None.
+
+    ``attempt``: the units left in INT8 -> what came of them, None where that engine was not built.
 
     >>> tried = search_mixed(["a", "b"], lambda kept: LayerTrial(tuple(sorted(kept)), 1 - 0.1 * len(kept), None), 0.85)
     >>> tried.order, tried.reached
     (('a',), True)
     """
-    kept, trials = frozenset(order), []
-    for unit in [None, *order]:
-        kept = kept - {unit} if unit else kept
-        trials.append(attempt(kept))
-        if trials[-1].accuracy >= target:
-            return MixedSearch(tuple(order[: len(trials) - 1]), tuple(trials), True)
-    return MixedSearch(tuple(order), tuple(trials), False)
+    trials: list[LayerTrial] = []
+    reached = False
+    for count in range(len(order) + 1):
+        trial = attempt(frozenset(order[count:]))
+        if trial is None:
+            break
+        trials.append(trial)
+        reached = trial.accuracy >= target
+        if reached:
+            break
+    return MixedSearch(tuple(order[: max(0, len(trials) - 1)]), tuple(trials), reached)
 
 
 def _logits(proto: Any, images: NDArray[np.float32], output: str) -> NDArray[np.float32]:

@@ -20,6 +20,7 @@ __all__ = [
     "Tradeoff",
     "TradeoffPoint",
     "pareto",
+    "slower",
     "units",
 ]
 
@@ -37,7 +38,7 @@ class TradeoffPoint(Record):
     graph_timing: Timing | None  # a CUDA graph replayed: without the CPU's launching
     plan_bytes: int | None
     device_memory_bytes: int | None  # activations and scratch, without weights
-    build_seconds: float | None
+    build_seconds: float | None  # from nothing: None where a timing cache shortened it
     engine_layers: int | None = None
     int8_layers: int | None = None  # with INT8 weights
     reformats: int | None = None
@@ -73,6 +74,7 @@ class Tradeoff(Record):
                 "latency ms": (p.graph_timing or p.timing) and (p.graph_timing or p.timing).median_ms,  # type: ignore[union-attr]
                 "images/s": p.images_per_second,
                 "plan bytes": p.plan_bytes,
+                "activations bytes": p.device_memory_bytes,
                 "build s": p.build_seconds,
             }
             for p in self.points
@@ -101,6 +103,15 @@ def pareto(
         (c, v, p) for c, v, p in known if not any(c2 <= c and v2 >= v and (c2 < c or v2 > v) for c2, v2, _ in known)
     ]
     return tuple(p for _, _, p in sorted(front, key=lambda item: (item[0], -item[1])))
+
+
+def slower(one: TradeoffPoint, other: TradeoffPoint) -> bool:
+    """Whether ``one`` is slower by more than both spreads: its 5th percentile is above the other's 95th.
+
+    By graph replay, which is what small engines can be compared by; False where either was not timed so.
+    """
+    first, second = one.graph_timing, other.graph_timing
+    return first is not None and second is not None and first.p05_ms > second.p95_ms
 
 
 @dataclass(frozen=True)
