@@ -102,7 +102,7 @@ def ranges_against_data(
     note = f" ({left} tensors without data or range left out)" if left else ""
     fig.update_xaxes(title=f"|x|, log scale{note}", type="log")
     fig.update_yaxes(autorange="reversed", showgrid=True)
-    fig.update_layout(margin={"r": 165})
+    fig.update_layout(margin={"r": 200})
     return footer(fig, source_label(source))
 
 
