@@ -1,6 +1,6 @@
 """Make every recording of the course anew on this machine's GPU, one script after the other: `make record`.
 
-    python scripts/record_all.py [--tactic-sources none] [--only core,arithmetic,...] [--trtexec PATH]
+    python scripts/record_all.py [--tactic-sources none] [--only core,tradeoff,...] [--trtexec PATH] [--resume]
 
 Nothing is shared with what else the GPU may be doing: stop that first. A script that fails is named at the end, and the
 others go on; what it had written until then stays.
@@ -31,21 +31,24 @@ from trtlearn.trt import available, live  # noqa: E402
 PARTS = ("core", "arithmetic", "layers", "tradeoff", "calibration", "interrupts", "trtexec")
 
 
-def commands(folder: Path, scratch: Path, sources: str, trtexec: str | None) -> dict[str, list[list[str]]]:
+def commands(
+    folder: Path, scratch: Path, sources: str, trtexec: str | None, resume: bool = False
+) -> dict[str, list[list[str]]]:
     """Part -> the command lines that make it, without the Python in front; none where its program is not here."""
     raw, zoo, cases = scratch / "calibration", scratch / "zoo", scratch / "arithmetic"
     now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
     origin = [f"--gpu={cuda.gpu_name()}", f"--driver={cuda.driver_version()}", f"--tensorrt={available()}"]
     tactics = [f"--tactic-sources={sources}"]
     timer = [f"--trtexec={trtexec}"] if trtexec else []
+    missing = ["--resume"] if resume else []  # only what is not there yet
     return {
-        "core": [["record.py", "--out", str(folder), *tactics]],
+        "core": [["record.py", "--out", str(folder), *tactics, *missing]],
         "arithmetic": [
             ["arithmetic.py", "--out", str(cases), "--jobs=1", "--seconds=900"],
             ["pack_arithmetic.py", str(cases), str(folder / "arithmetic")],
         ],
-        "layers": [["record_layers.py", "--out", str(folder), *tactics]],
-        "tradeoff": [["record_tradeoff.py", "--out", str(folder / "tradeoff"), *tactics, *timer]],
+        "layers": [["record_layers.py", "--out", str(folder), *tactics, *missing]],
+        "tradeoff": [["record_tradeoff.py", "--out", str(folder / "tradeoff"), *tactics, *timer, *missing]],
         "calibration": [
             ["zoo.py", str(zoo)],
             ["calib_experiments.py", "--zoo", str(zoo), "--seconds=3600", "--jobs=1"],
@@ -62,6 +65,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--only", default=",".join(PARTS), help="some of " + ",".join(PARTS))
     parser.add_argument("--tactic-sources", default="default", choices=("default", "none"))
+    parser.add_argument("--resume", action="store_true", help="keep builds, studies and engines that are there already")
     parser.add_argument("--trtexec", default=shutil.which("trtexec"), help="NVIDIA's own program, to compare with")
     options = parser.parse_args()
     chosen = options.only.split(",")
@@ -79,7 +83,9 @@ def main() -> int:
         environment = os.environ | raw | {"PYTHONPATH": str(ROOT)}
         for part in chosen:
             begun = time.monotonic()
-            for command in commands(folder, Path(scratch), options.tactic_sources, options.trtexec)[part]:
+            for command in commands(folder, Path(scratch), options.tactic_sources, options.trtexec, options.resume)[
+                part
+            ]:
                 line = [sys.executable, str(SCRIPTS / command[0]), *command[1:]]
                 if subprocess.run(line, env=environment, cwd=ROOT, check=False).returncode:
                     failed.append(f"{part}: {' '.join(command)}")

@@ -270,6 +270,7 @@ def main() -> int:
     parser.add_argument("--ten-level", type=int, default=None, help="their optimization level")
     parser.add_argument("--keep-plans", type=Path, default=None)
     parser.add_argument("--runs", type=int, default=100)
+    parser.add_argument("--resume", action="store_true", help="keep the studies that --out holds, make the others")
     parser.add_argument("--begun", type=Path, default=None, help=argparse.SUPPRESS)  # set for a model's own process
     arguments = parser.parse_args()
     models = [model for model in arguments.models.split(",") if model in MODELS]
@@ -309,7 +310,8 @@ def _one_model(arguments: argparse.Namespace, models: list[str], begun_file: Pat
         for model in models:
             for plan in plans(model):
                 plan = replace(plan, options=replace(plan.options, tactic_sources=sources))  # noqa: PLW2901
-                if arguments.only is None or plan.name in arguments.only:
+                there = arguments.resume and (arguments.out / "studies" / f"{model}-{plan.name}.json").is_file()
+                if not there and (arguments.only is None or plan.name in arguments.only):
 
                     def study(model: str = model, plan: Plan = plan) -> str:
                         return make(model, plan, arguments.out, timing / f"{model}.timing", arguments.runs)

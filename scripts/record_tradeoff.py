@@ -194,10 +194,14 @@ class Study:
         self.measure("big", jobs, f"optimization level {level}; random weights, so no accuracy")
 
     def measure(self, name: str, jobs: list[Job], note: str = "") -> None:
-        """Make and time all engines, and write the points after each."""
-        points: list[TradeoffPoint] = []
+        """Make and time all engines, and write the points after each; with --resume only those not recorded yet."""
+        earlier = self.earlier(name)
+        points: list[TradeoffPoint] = [] if earlier is None else list(earlier.points)
+        there = {(point.model, point.name, point.batch) for point in points}
         reference: dict[str, np.ndarray] = {}
         for job in jobs:
+            if (job.model, job.name, job.options.batch) in there:
+                continue
             facts = self.made(job)
             if facts is None:
                 continue
@@ -227,7 +231,20 @@ class Study:
                 )
             )
             notes = ("one build at a time, a timing cache for each network; each engine timed alone", *self.failed)
-            self.save(name, Tradeoff(tuple(points), self.origin(notes)))
+            origin = self.origin(notes)
+            if earlier is not None:
+                origin = dataclasses.replace(
+                    origin, since_utc=earlier.provenance.since_utc or earlier.provenance.time_utc
+                )
+            self.save(name, Tradeoff(tuple(points), origin))
+
+    def earlier(self, name: str) -> Tradeoff | None:
+        """What --resume goes on with: the points recorded before, if on the same kind of GPU by the same TensorRT."""
+        if not self.options.resume or not (self.out / f"{name}.json.gz").is_file():
+            return None
+        found, here = open_tradeoff(self.out).tradeoff(name), self.origin()
+        same = (found.provenance.gpu, found.provenance.tensorrt) == (here.gpu, here.tensorrt)
+        return found if same else None
 
     def trtexec(self, job: Job, graph: bool) -> float | None:
         """The plan's median GPU compute time by NVIDIA's own program, ms; None if that is not here or not COMPARED."""
@@ -410,6 +427,7 @@ def main() -> int:
     parser.add_argument("--tactic-sources", default="default", choices=("default", "none"))
     parser.add_argument("--timing-cache", type=Path, help="folder that keeps the networks' timing caches")
     parser.add_argument("--runs", type=int, default=300)
+    parser.add_argument("--resume", action="store_true", help="keep the engines that --out holds, measure the others")
     parser.add_argument("--models", default=",".join(MODELS), help="of the stages points and placements")
     parser.add_argument("--trtexec", help="NVIDIA's trtexec, to time the same plans with")
     parser.add_argument("--big-level", type=int, default=1)

@@ -115,3 +115,29 @@ def test_a_worker_that_dies_twice_is_one_clear_error() -> None:
         patch.setattr(tradeoff_jobs, "ProcessPoolExecutor", dead)
         with pytest.raises(TrtlearnError, match="died, twice"):
             worker.run(None)  # type: ignore[arg-type]
+
+
+def test_a_recording_goes_on_where_it_was_cut_short(record: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    built: list[str] = []
+
+    def first(self: tradeoff_jobs.Worker, job: tradeoff_jobs.Job) -> tradeoff_jobs.Facts:
+        if job.options.batch == 64:
+            raise TrtlearnError("no time")
+        built.append(job.key)
+        return here(job)
+
+    monkeypatch.setattr(tradeoff_jobs.Worker, "run", first)
+    _, out = record("points")
+    before = open_tradeoff(out).tradeoff("points-resnet")
+
+    def rest(self: tradeoff_jobs.Worker, job: tradeoff_jobs.Job) -> tradeoff_jobs.Facts:
+        built.append(job.key)
+        return here(job)
+
+    monkeypatch.setattr(tradeoff_jobs.Worker, "run", rest)
+    status, _ = record("points", "--resume")
+    after = open_tradeoff(out).tradeoff("points-resnet")
+    assert status == 0
+    assert len(built) == len(set(built)) == len(after.points) == 33
+    assert after.points[:22] == before.points
+    assert after.provenance.since_utc == before.provenance.time_utc
