@@ -81,11 +81,10 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as scratch:
         raw = {"OUT": str(Path(scratch) / "packed"), "CALIB_WORK": str(Path(scratch) / "calibration")}
         environment = os.environ | raw | {"PYTHONPATH": str(ROOT)}
+        todo = commands(folder, Path(scratch), options.tactic_sources, options.trtexec, options.resume)
         for part in chosen:
             begun = time.monotonic()
-            for command in commands(folder, Path(scratch), options.tactic_sources, options.trtexec, options.resume)[
-                part
-            ]:
+            for command in todo[part]:
                 line = [sys.executable, str(SCRIPTS / command[0]), *command[1:]]
                 if subprocess.run(line, env=environment, cwd=ROOT, check=False).returncode:
                     failed.append(f"{part}: {' '.join(command)}")
