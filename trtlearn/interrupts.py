@@ -38,7 +38,7 @@ class Interruptions(Record):
     provenance: Provenance
 
     def summary(self) -> str:
-        lost = max(run.free_bytes_before - run.free_bytes_after for run in self.runs)
+        lost = max((run.free_bytes_before - run.free_bytes_after for run in self.runs), default=0)
         return f"{len(self.runs)} calibrations, {max(lost, 0):,} bytes of GPU memory lost; {self.provenance.label()}"
 
     def rows(self) -> list[dict[str, Any]]:
