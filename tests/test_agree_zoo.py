@@ -115,3 +115,17 @@ def test_our_calibrator_feeds_at_least_as_fast_as_polygraphys():
 def test_what_was_not_recorded_is_one_clear_error():
     with pytest.raises(RecordingError, match="ocr"):
         cache_path("ocr", "entropy2")
+
+
+def test_a_tie_that_only_rounding_breaks_is_broken_as_tensorrt_does():
+    content, data, batch = network("mobilev3")
+    report = agree(content, data, cache_path("mobilev3", "entropy2"), batch=batch)
+    found = report.thresholds["b0_squeeze_relu"].search  # 256 values: 1271 and 1334 bins cost the same but for rounding
+    assert (
+        found.kl[1271 - 128]
+        == pytest.approx(found.kl[1334 - 128], abs=1e-12)
+        == pytest.approx(min(found.kl), abs=1e-12)
+    )
+    assert found.chosen == 1271
+    (row,) = [tensor for tensor in report.tensors if tensor.name == "b0_squeeze_relu"]
+    assert row.agrees()
