@@ -18,14 +18,14 @@ GROUPS = (
     ("Integer arithmetic of INT8 layers in numpy", "intcodes interrors intgroups intlayer intmath intnodes intrun"),
     ("What a trtexec command does, with the lines of its source", "explain* trtexec_* message* samples"),
     ("What a built engine is: layers, types, fusions, reasons",
-     "formats inspector* fused fusion* precision* engine_* layers* layer_times"),
+     "formats inspector* fused fusion* precision* engine_* layers* layer_times optimizer_log"),
     ("Explicit quantization: Q/DQ, TensorRT 11", "qdq* placement migrate* newcommand pairs prepare"),
     ("The TensorRT side, over the only files that import it (`trt`) and CUDA (`cuda`)",
      "trt cuda network ranges calibrator build plansize timingcache runner experiment variants "
      "builderconfig calibrator_*"),
     ("The course: recorded or live, figures, widgets, exercises",
      "replay course colors plots* tradeoff* pareto* sensitivity* panels widget* exercises* verdicts progress* study* "
-     "calibration_rec* layer_recordings* questions interrupts *_recordings"),
+     "calibration_* layer_recordings* questions interrupts *_recordings"),
     ("Your own model, walked through with or without a GPU", "bring* report"),
     ("The command line", "cli* doctor lab"),
 )  # fmt: skip

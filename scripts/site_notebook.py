@@ -50,12 +50,26 @@ def fingerprint(path: Path) -> str:
     return hashed.hexdigest()[:16]
 
 
+def joined(book: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """The notebook with what a cell printed in several pieces as one."""
+    for cell in book.cells:
+        kept: list[Any] = []
+        for output in cell.get("outputs", ()):
+            if kept and output.output_type == kept[-1].output_type == "stream" and output.name == kept[-1].name:
+                kept[-1].text += output.text
+            else:
+                kept.append(output)
+        if kept:
+            cell.outputs = kept
+    return book
+
+
 def executed(path: Path) -> nbformat.NotebookNode:
     """The notebook, run from the recordings; kept in build/executed until something that it rests on changes."""
     kept = KEPT / f"{path.stem}-{fingerprint(path)}.ipynb"
     if kept.is_file():
-        return nbformat.read(kept, as_version=4)
-    book = nb.run(path, timeout=300)
+        return joined(nbformat.read(kept, as_version=4))
+    book = joined(nb.run(path, timeout=300))
     for old in KEPT.glob(f"{path.stem}-*.ipynb"):
         old.unlink(missing_ok=True)
     write_atomic(kept, nbformat.writes(book))

@@ -10,7 +10,7 @@ from trtlearn.colors import dtype_color
 from trtlearn.engine_view import diff_engines
 from trtlearn.errors import DataError
 from trtlearn.inspector import read_engine
-from trtlearn.plots_pairs import hover
+from trtlearn.plots_pairs import STATUS_WORDS, hover
 from trtlearn.records import Binding, EngineInfo, EngineLayer, EngineTensor, Provenance
 
 FIXTURES = Path(__file__).parent / "fixtures" / "inspector"
@@ -85,10 +85,11 @@ def test_diff_draws_both_engines_and_a_line_for_each_pair():
     fig = plots.engine_diff(INT8, HALF, labels=("INT8", "FP16"))
     assert len([text for text in texts(fig) if text]) == len(INT8.layers) + len(HALF.layers)
     found = diff_engines(INT8, HALF)
+    words = {said: status for status, said in STATUS_WORDS.items()}
     for trace in fig.data:
         if trace.mode == "lines":
             status, count = trace.name.split(": ")
-            assert found.counts[status] == int(count)
+            assert found.counts[words.get(status, status)] == int(count)
     assert any("softmax (fp32)" in text for text in texts(fig))
 
 

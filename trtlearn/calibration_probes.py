@@ -115,7 +115,8 @@ class LegacyGrid(Record):
 
     def summary(self) -> str:
         settings = {(p.quantile, p.cutoff) for p in self.points}
-        return f"{len(self.points)} legacy thresholds: {len(settings)} settings"
+        equal = sum(p.ours is not None and abs(p.ours - p.tensorrt) <= 1e-6 * p.tensorrt for p in self.points)
+        return f"{len(self.points):,} legacy thresholds over {len(settings)} settings, {equal:,} equal ours within 1e-6"
 
     def rows(self) -> list[dict[str, Any]]:
         return [p.to_dict() for p in self.points]

@@ -62,7 +62,7 @@ class Setup(Record):
         import html
 
         first, second = (html.escape(line) for line in str(self).split("\n", 1))
-        mark = "●" if self.state == "live" else "⏺"
+        mark = "●" if self.state == "live" else "◉"
         return f"<p><b>{mark} {first}</b><br>{second}</p>"
 
 

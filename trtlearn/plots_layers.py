@@ -160,7 +160,7 @@ def plan_sizes(sizes: PlanSizes, *, question: str = "Does the same network build
     fig.add_bar(
         x=[f"build {index + 1}" for index in range(len(sizes.builds))],
         y=[build.plan_bytes / 1000 for build in sizes.builds],
-        name="plan",
+        name="plan, and in how many layers build 1 has another kernel",
         marker={"color": dtype_color("int8")},
         text=[
             f"{build.plan_bytes / 1000:.0f} kB" + (f"<br>{n} other kernels" if index else "")
@@ -171,7 +171,9 @@ def plan_sizes(sizes: PlanSizes, *, question: str = "Does the same network build
         textfont={"color": "white"},
     )
     fig.update_yaxes(title="plan, kB", rangemode="tozero")
-    return footer(fig, source_label(sizes.provenance))
+    chosen = sizes.options.optimization_level
+    level = "" if chosen is None else f", optimization level {chosen}"
+    return footer(fig, f"{source_label(sizes.provenance)}; {sizes.model}, {sizes.variant}{level}")
 
 
 def time_by_dtype(

@@ -233,5 +233,7 @@ def weight_error(
             hovertemplate="channel %{customdata}: %{y:.3g} %<extra></extra>",
         )
     fig.update_xaxes(title="output channels, from the largest weights to the smallest")
-    fig.update_yaxes(title="error in % of the weights (RMS)", type="log", dtick=1)
+    drawn = np.concatenate([trace.y for trace in fig.data])
+    wide = np.nanmax(drawn) > 20 * np.nanmin(drawn) if np.isfinite(drawn).any() else True
+    fig.update_yaxes(title="error in % of the weights (RMS)", type="log", dtick=1 if wide else "D1")
     return footer(fig, source_label(source))

@@ -71,6 +71,7 @@ STATUS_LINES = {
     "changed": (BAD, "solid"),
     "fused differently": (WARN, "dash"),
 }
+STATUS_WORDS = {"changed": "changed in type, format or kernel"}  # in the legend
 
 
 def engine_diff(
@@ -105,7 +106,7 @@ def engine_diff(
     for status, (x, y) in joined.items():
         color, dash = STATUS_LINES[status]
         line = {"color": color, "dash": dash, "width": 2}
-        name = f"{status}: {found.counts[status]}"
+        name = f"{STATUS_WORDS.get(status, status)}: {found.counts[status]}"
         fig.add_scatter(x=x, y=y, mode="lines", line=line, name=name, hoverinfo="skip")
     if middle:
         fig.add_scatter(

@@ -6,7 +6,7 @@ import os
 import typing
 
 from .colors import INK, MARKS, SERIES, figure, footer
-from .engine_graph import graph
+from .engine_graph import GraphNode, graph
 from .onnxfile import OnnxModel, read_model
 from .plots_numbers import source_label
 from .plots_pairs import short
@@ -65,14 +65,22 @@ def scale_groups(
     fig = figure(question, height=int(190 + 26 * ranks), margin={"t": 110})
     x: list[float | None] = []
     y: list[float | None] = []
-    for edge in drawn.edges:
-        a, b = drawn.nodes[edge.source], drawn.nodes[edge.target]
+    ends = [(drawn.nodes[edge.source], drawn.nodes[edge.target]) for edge in drawn.edges]
+    ends = [(a, b) for a, b in ends if b.role != "output"]  # the tensor that is the output has a node already
+    for a, b in ends:
         x += [a.x, b.x, None]
         y += [a.y, b.y, None]
     fig.add_trace(
         go.Scatter(x=x, y=y, mode="lines", line={"color": INK, "width": 1}, hoverinfo="skip", showlegend=False)
     )
-    own = [i for i in range(len(drawn.nodes)) if tensor_of(i) not in member]
+
+    def beside(node: GraphNode) -> str:
+        """Where the label stands: at the left where a line comes in over the right."""
+        near = ((a, b) for a, b in ends if b.y <= node.y < a.y and a.x > node.x)
+        over = (a.x + (b.x - a.x) * (a.y - node.y) / (a.y - b.y) for a, b in near)
+        return "middle left" if node.x < -0.1 or any(0 <= x - node.x < 0.3 for x in over) else "middle right"
+
+    own = [i for i in range(len(drawn.nodes)) if tensor_of(i) not in member and drawn.nodes[i].role != "output"]
     parts = [("a scale of its own", own, INK, "circle-open")]
     for at, (first, tensors) in enumerate(groups.items()):
         chosen = [i for i in range(len(drawn.nodes)) if tensor_of(i) in tensors and drawn.nodes[i].role != "output"]
@@ -87,7 +95,7 @@ def scale_groups(
                 mode="markers+text",
                 marker={"color": color, "symbol": mark, "size": 11},
                 text=[short(tensor_of(i), 28) for i in chosen],
-                textposition=["middle left" if node.x < -0.1 else "middle right" for node in nodes],
+                textposition=[beside(node) for node in nodes],
                 hovertext=[f"{tensor_of(i)}<br>{name}" for i in chosen],
                 hoverinfo="text",
                 name=name,

@@ -6,6 +6,7 @@ import dataclasses
 import html
 import json
 import math
+import re
 import types
 import typing
 from functools import cache
@@ -20,6 +21,8 @@ __all__ = ["Record", "show"]
 
 R = TypeVar("R", bound="Record")
 SHOWN_ROWS = 40
+LONG = 30  # characters: a longer cell may break after each / and :
+SCROLLED_ROWS = 16  # a longer table scrolls in a box of its own
 
 
 @cache
@@ -156,9 +159,16 @@ class Record:
         if not rows:
             return text
         head = "".join(f'<th style="text-align:left">{cell(key)}</th>' for key in shown[0])
+
+        def inside(value: str) -> str:
+            return cell(value) if len(value) <= LONG else re.sub("([/:])", r"\1<wbr>", cell(value))
+
         body = "".join(
-            "<tr>" + "".join(f'<td style="text-align:left">{cell(value)}</td>' for value in row.values()) + "</tr>"
+            "<tr>" + "".join(f'<td style="text-align:left">{inside(value)}</td>' for value in row.values()) + "</tr>"
             for row in shown
         )
         more = f"<p>… and {len(rows) - SHOWN_ROWS} more rows: see .to_frame()</p>" if len(rows) > SHOWN_ROWS else ""
-        return f"{text}<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}"
+        table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        if len(shown) > SCROLLED_ROWS:
+            table = f'<div tabindex="0" style="max-height:28em;overflow:auto">{table}</div>'
+        return f"{text}{table}{more}"

@@ -38,7 +38,7 @@ def bring_widget(
     ``out`` is the folder for the report and the other files; by default bring/ in the reader's own folder. Whatever
     does not fit is said in one line below the button, and the fields keep what was typed.
     """
-    wide, style = {"width": "98%"}, {"description_width": "8em"}
+    wide, style = {"width": "98%"}, {"description_width": "10em"}
     fields = {
         "model": ipywidgets.Text(str(model), description="ONNX file", layout=wide, style=style),
         "data": ipywidgets.Text(

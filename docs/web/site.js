@@ -28,7 +28,8 @@
         if (!here) return 0;
         sum += here;
       }
-      return sum + (one.body.includes(plain(question).trim()) ? 6 : 0);
+      sum += one.body.includes(plain(question).trim()) ? 6 : 0;
+      return one.to.startsWith("api/") ? sum / 2 : sum;  // the course before the reference
     };
     return sections.map((one) => [rank(one), one]).filter(([score]) => score > 0)
       .sort((a, b) => b[0] - a[0]).slice(0, 20).map(([, one]) => one);
@@ -43,7 +44,8 @@
       const item = document.createElement("li"), link = document.createElement("a");
       const head = document.createElement("b"), text = document.createElement("small");
       link.href = root + one.to;
-      head.textContent = one.heading && one.heading !== one.title ? `${one.title}: ${one.heading}` : one.title;
+      const heading = one.to.startsWith("api/") ? one.heading.replace(/\(.*$/s, "(…)") : one.heading;  // no signatures
+      head.textContent = heading && heading !== one.title ? `${one.title}: ${heading}` : one.title;
       text.textContent = excerpt(one, question.split(/\s+/)[0] || "");
       link.append(head, text);
       item.append(link);
