@@ -56,6 +56,7 @@ def test_the_courses_models_keep_scales_and_accuracy(model, algorithm, tmp_path)
     assert set(written) == set(sources)
     assert all(value == bits[sources[name]] for name, value in written.items())
     assert not report.stale
+    assert {row["tensor"]: row["scale"] for row in report.rows()} == cache.as_dict()  # whatever became of each
     assert not report.qdq.float_nodes
     images, labels = load_images("test")
     classes = session(tmp_path / "out.onnx").run(None, {"image": images})[0].argmax(1)

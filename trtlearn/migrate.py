@@ -9,7 +9,7 @@ Source: docs.nvidia.com/deeplearning/tensorrt/latest/api/migration/ (10.x to 11.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,7 @@ class MigrationReport(Record):
     zero: tuple[str, ...]  # scale 0 in the cache: the calibrator saw nothing but zeros there
     qdq: QdqReport
     notes: tuple[str, ...] = ()
+    cached: dict[str, float] = field(default_factory=dict)  # every line of the cache: tensor -> scale
 
     def summary(self) -> str:
         return (
@@ -63,7 +64,11 @@ class MigrationReport(Record):
             "scale 0: no pair can have it": self.zero,
         }
         kept = [{"tensor": name, "scale": scale, "fate": "kept as Q/DQ"} for name, scale in self.kept.items()]
-        return kept + [{"tensor": n, "scale": None, "fate": fate} for fate, names in fates.items() for n in names]
+        return kept + [
+            {"tensor": name, "scale": self.cached.get(name), "fate": fate}
+            for fate, names in fates.items()
+            for name in names
+        ]
 
     def __str__(self) -> str:
         return "\n".join([Record.__str__(self), *(f"note: {note}" for note in self.notes)])
@@ -137,6 +142,7 @@ def migrate(
         zero=tuple(entry.name for entry in scales.scales if entry.name in tensors and entry.scale <= 0),
         qdq=report,
         notes=(*_answers_change(old), *said, *_left_in_float(report)),
+        cached=scales.as_dict(),
     )
 
 
