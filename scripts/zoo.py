@@ -3,8 +3,8 @@
 ``python scripts/zoo.py OUT_DIR`` writes NAME.onnx and NAME.npz (the network's inputs, by name, all batches one after
 the other) for each and prints a table. ``build(name)`` gives the same in memory. Everything is seeded; the batch is
 static; opset 13 except for the pre-trained one. Needs onnx and numpy; ``ocr`` also Pillow and rapidocr-onnxruntime
-(``pip install --no-deps rapidocr-onnxruntime``: only its ONNX file is read, none of its code is imported). No rule of
-ours was fitted on the last four, ``HOLDOUT``.
+(``pip install --no-deps rapidocr-onnxruntime``: only its ONNX file is read, none of its code is imported). The last
+four, ``HOLDOUT``, were kept aside while the calibrators' rules were found on the others.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The zoo's hold-out: four more networks with seeded weights, on which no rule of ours was fitted (as zoo_nets.py)."""
+"""The zoo's hold-out: four more networks with seeded weights, kept aside while rules were found (as zoo_nets.py)."""
 
 from __future__ import annotations
 

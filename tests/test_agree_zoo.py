@@ -60,7 +60,7 @@ def test_nearly_all_scales_agree_and_the_rest_is_explained():
     assert len(table.networks) == 43
     without = [name for name in zoo.NAMES if name != "recurrent"]
     assert table.share(*without) >= 0.99
-    assert table.share(*zoo.HOLDOUT) >= 0.99  # no rule was made with these
+    assert table.share(*zoo.HOLDOUT) >= 0.99  # kept aside while the rules were found
     assert not [o for row in table.networks for o in row.others if o.explanation.startswith("not explained")]
     for row in table.networks:
         assert row.agreeing + len(row.others) == row.tensors
