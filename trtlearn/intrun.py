@@ -103,14 +103,14 @@ def run_int8(
     >>> run["stem_relu"].codes.dtype.name, run["pool"].scale, run["b0_relu1"].codes is None
     ('int8', 0.03, True)
     """
-    proto = load_proto(model)
-    if any(node.op_type == "BatchNormalization" for node in proto.graph.node):
-        proto = folded_batch_norms(proto)
+    whole = proto = load_proto(model)
+    if any(node.op_type == "BatchNormalization" for node in whole.graph.node):
+        proto = folded_batch_norms(whole)
     shape = describe(proto)
     given = {item.name: item.scale for item in scales.scales} if isinstance(scales, CalibrationCache) else dict(scales)
     if bad := sorted(name for name, scale in given.items() if not (np.isfinite(scale) and scale >= 0)):
         raise DataError(f"the scale of {bad[0]!r} is {given[bad[0]]}", "give a finite number above 0")
-    chosen = fused_groups(shape) if groups is None else _without_folded(groups, load_proto(model), proto)
+    chosen = fused_groups(shape) if groups is None else _without_folded(groups, whole, proto)
     if wrong := check_groups(shape, chosen):
         raise DataError(f"the groups do not hold each node once: {', '.join(wrong[:5])}", "use engine_groups(…)")
     kept = {value.name for value in shape.outputs} if floats is None else set(floats)
