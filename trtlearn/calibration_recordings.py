@@ -30,7 +30,7 @@ from .paths import read_bytes
 from .record import Record
 from .recordings import AGAIN, load_provenance
 from .records import Provenance
-from .replay import recording_folders
+from .replay import folder_with
 
 __all__ = [
     "agreement",
@@ -51,10 +51,7 @@ R = TypeVar("R", bound=Record)
 
 def folder(part: str = "agreement.json") -> Path:
     """The folder of the newest recordings that hold ``part``, a file or folder of theirs."""
-    for root in recording_folders():
-        if (root / "calibration" / part).exists():
-            return root / "calibration"
-    raise RecordingError(f"no recorded calibration holds {part!r}", AGAIN)
+    return folder_with(f"calibration/{part}") / "calibration"
 
 
 def _load(kind: type[R], name: str) -> R:

@@ -38,14 +38,15 @@ def recording_folders() -> tuple[Path, ...]:
 
 
 def folder_with(part: str) -> Path:
-    """The newest recordings that hold ``part``: arithmetic, calibration, studies, tradeoff, trtexec, or a model's name.
+    """The newest recordings that hold ``part``: arithmetic, calibration, studies, tradeoff, trtexec, or a model's name,
+    or a file of these such as "calibration/ties.json".
 
     RecordingError where none does.
 
     >>> (folder_with("arithmetic") / "arithmetic").is_dir()
     True
     """
-    found = next((folder for folder in recording_folders() if (folder / part).is_dir()), None)
+    found = next((folder for folder in recording_folders() if (folder / part).exists()), None)
     if found is None:
         raise RecordingError(f"no recordings of {part!r} came with this copy", AGAIN)
     return found
