@@ -32,6 +32,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from trtlearn.build import build_engine
 from trtlearn.cachefile import CalibrationCache, read_cache
+from trtlearn.calibrator import make_calibrator
 from trtlearn.errors import BuildError
 from trtlearn.experiment import engine_info, provenance, run_variant
 from trtlearn.models import MODELS, load_images, model_path
@@ -62,6 +63,7 @@ class Plan:
     base: str = "int8-minmax"  # the variant whose ranges all others get
     marked: str = ""  # keep all tensors of the engine under this name
     placement: str = ""  # where the Q/DQ layers go, for a network that has them
+    alone: bool = False  # built with an empty timing cache: which kernel a layer gets is not owed to other builds
 
 
 def plans(model: str) -> list[Plan]:
@@ -81,7 +83,7 @@ def plans(model: str) -> list[Plan]:
             marked="int8",
         ),
         Plan("missing-one", f"No range for {tensor}, fallback to FP32", base, drop=(tensor,)),
-        Plan("missing-one-fp16", f"No range for {tensor}, fallback to FP16 allowed", both, drop=(tensor,)),
+        Plan("missing-one-fp16", f"No range for {tensor}, fallback to FP16 allowed", both, drop=(tensor,), alone=True),
         Plan(
             "obey-fp32",
             f"Layer {layer} asked for in FP32, obey",
@@ -185,7 +187,7 @@ def make(model: str, plan: Plan, folder: Path, timing: Path, runs: int) -> str:
             options,
             name=plan.name,
             ranges=ranges,
-            timing_cache=timing,
+            timing_cache=None if plan.alone else timing,
             tactic_sources=options.tactic_sources,
             runs=runs,
             warmup=min(50, runs),
@@ -234,6 +236,28 @@ def transformer(folder: Path, sources: tuple[str, ...] | None) -> str:
         Study("transformer-int8", "transformer", question, origin, options, None, built.report.messages, found),
     )
     return found.engine.summary()
+
+
+def zero_images(folder: Path, sources: tuple[str, ...] | None) -> str:
+    """Min-max calibration with images that are all 0: which bits does a scale of 0 get in the cache?"""
+    options = BuildOptions(int8=True, ranges="minmax", tactic_sources=sources, optimization_level=0)
+    origin = provenance("resnet", sources, recorded=True)
+    question = "What does the cache say of a tensor that was 0 on every image?"
+    study = Study("resnet-zero-images", "resnet", question, origin, options)
+    images = np.zeros_like(load_images("calibration")[0][:8])
+    with make_calibrator("minmax", images, 8) as calibrator:
+        try:
+            built = build_engine(model_path("resnet"), options, calibrator=calibrator)
+            found = Experiment(
+                "resnet", "int8-zero-images", origin, built.report, engine_info(built.text), built.ranges,
+                calibrator.trace(),
+            )  # fmt: skip
+            study = replace(study, messages=built.report.messages, experiment=found)
+        except BuildError as error:
+            study = replace(study, error=f"{error}\nthe cache: {calibrator.trace().cache}", messages=error.messages)
+        cache = calibrator.trace().cache or "no cache"
+    save_study(folder, study)
+    return f"{cache[:120]!r}, {study.error or 'built'}"
 
 
 def sizes(model: str, folder: Path, options: BuildOptions, count: int, end: float, keep: Path | None) -> str:
@@ -319,6 +343,8 @@ def _one_model(arguments: argparse.Namespace, models: list[str], begun_file: Pat
                     work.append((f"{model}-{plan.name}", study))
             if model == "resnet" and (arguments.only is None or "transformer" in arguments.only):
                 work.insert(min(7, len(work)), ("transformer-int8", lambda: transformer(arguments.out, sources)))
+            if model == "resnet" and (arguments.only is None or "zero-images" in arguments.only):
+                work.append(("resnet-zero-images", lambda: zero_images(arguments.out, sources)))
         if arguments.ten and arguments.ten_model in models and (arguments.only is None or "sizes" in arguments.only):
             end = start + arguments.deadline
             ten, name = arguments.ten, arguments.ten_model

@@ -1,4 +1,5 @@
-"""Record what NVIDIA's own trtexec builds with ``--int8``: its optimizer's log and the inspector's text of its engine.
+"""Record what NVIDIA's own trtexec builds with ``--int8``: its optimizer's log and the inspector's text of its engine;
+and whether ``--int8 --calib=FILE`` leaves a file where there was none.
 
     python scripts/record_trtexec.py --trtexec PATH --out FOLDER/trtexec [--tactic-sources none]
 
@@ -39,9 +40,11 @@ def fixed_batch(model: str, folder: Path) -> Path:
     return path
 
 
-def record(model: str, options: argparse.Namespace, folder: Path) -> TrtexecLog:
-    """One build by trtexec; raises CalledProcessError where it fails."""
+def record(model: str, options: argparse.Namespace, folder: Path, missing: bool = False) -> TrtexecLog:
+    """One build by trtexec, with --calib=<missing file> where asked; raises CalledProcessError where it fails."""
     words = ["--int8", "--noTF32", "--profilingVerbosity=detailed", "--skipInference", "--verbose"]
+    cache = folder / "missing.cache"
+    words += [f"--calib={cache}"] if missing else []
     if options.tactic_sources == "none":
         words.append(f"--tacticSources={NONE}")
     path, told = fixed_batch(model, folder), folder / f"{model}.json"
@@ -49,10 +52,11 @@ def record(model: str, options: argparse.Namespace, folder: Path) -> TrtexecLog:
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
     sources = () if options.tactic_sources == "none" else None
     origin = dataclasses.replace(provenance(model, sources, recorded=True), command=f"trtexec --onnx={path.name} ...")
-    typed = " ".join(["trtexec", f"--onnx={path.name}", *words])
+    typed = " ".join(["trtexec", f"--onnx={path.name}", *words]).replace(f"{folder}/", "")
     note = f"the network's batch was fixed at {BATCH}; trtexec was compiled from the public sources"
     log = read_optimizer_log(done.stdout + done.stderr)
-    return TrtexecLog(model, typed, log, origin, note, inspector=told.read_text())
+    wrote = cache.exists() if missing else None
+    return TrtexecLog(model, typed, log, origin, note, inspector=told.read_text(), wrote_cache=wrote)
 
 
 def main() -> int:
@@ -65,9 +69,10 @@ def main() -> int:
     live()
     with tempfile.TemporaryDirectory() as scratch:
         for model in MODELS:
-            log = record(model, options, Path(scratch))
-            write_atomic(options.out / f"{model}-int8.json", log.to_json(indent=1) + "\n")
-            print(log.summary(), engine_info(log.inspector).summary(), sep="\n", flush=True)
+            for name, missing in (("int8", False), ("int8-random", True)):
+                log = record(model, options, Path(scratch), missing)
+                write_atomic(options.out / f"{model}-{name}.json", log.to_json(indent=1) + "\n")
+                print(log.summary(), engine_info(log.inspector).summary(), log.wrote_cache, sep="\n", flush=True)
     return 0
 
 

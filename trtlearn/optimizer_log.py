@@ -50,6 +50,7 @@ class TrtexecLog(Record):
     provenance: Provenance
     note: str = ""
     inspector: str = ""  # what --exportLayerInfo wrote: the inspector's text of trtexec's own engine
+    wrote_cache: bool | None = None  # whether the --calib file that was missing is there afterwards; None: not asked
 
     def summary(self) -> str:
         return f"{self.command}: {self.optimizer.summary()}; {self.provenance.label()}"
