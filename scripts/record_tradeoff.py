@@ -329,7 +329,7 @@ class Study:
     def mixed(self) -> None:
         """The mixed network that the recorded greedy search ended with, built and timed like all others."""
         model, ranges = "mobile", "minmax"
-        folder = self.out if any(self.out.glob(f"sensitivity-{model}-{ranges}*.json.gz")) else None
+        folder = self.out if (self.out / f"sensitivity-{model}-{ranges}.json.gz").is_file() else None
         study = open_tradeoff(folder).sensitivity(model, ranges)
         if study.greedy is None or not study.greedy.reached:
             raise RecordingError("the recorded greedy search did not reach its target")

@@ -95,6 +95,7 @@ class Config:
         self.flags: set[str] = {"TF32"}
         self.builder_optimization_level, self.profiling_verbosity, self.int8_calibrator = 3, None, None
         self.sources: int | None = None
+        self.avg_timing_iterations = 1
         self.cache: Cache | None = None
         self.profiles: list[Any] = []
         self.calibration_profile: Any = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 from pathlib import Path
@@ -24,6 +25,7 @@ SCALE = (
 
 def test_options_reach_tensorrt(fake: dict[str, Any]) -> None:
     options = BuildOptions(int8=True, fp16=True, ranges="placeholder", batch=4, optimization_level=2, tactic_sources=())
+    options = dataclasses.replace(options, avg_timing=8)
     fake["log"] = [
         ("WARNING", "Missing scale and zero-point for tensor x, expect fall back to non-int8"),
         ("VERBOSE", SCALE.format("image", "0.0157")),
@@ -31,7 +33,7 @@ def test_options_reach_tensorrt(fake: dict[str, Any]) -> None:
     built = build_engine(b"onnx", options)
     config = fake["config"]
     assert config.flags == {"INT8", "FP16"}  # TF32 is on by default and was cleared
-    assert (config.builder_optimization_level, config.sources) == (2, 0)
+    assert (config.builder_optimization_level, config.avg_timing_iterations, config.sources) == (2, 8, 0)
     assert config.profiling_verbosity.name == "DETAILED"
     assert fake["creation_flags"] == 1  # EXPLICIT_BATCH
     assert fake["network"].get_input(0).shape == (4, 1, 2, 2)
@@ -197,6 +199,7 @@ def test_the_datas_error_wins_over_the_builds(fake: dict[str, Any]) -> None:
         (BuildOptions(layer_precisions={"conv": "bf16"}, precision_constraints="obey"), {}, "no data type 'bf16'"),
         (BuildOptions(outputs_marked=("x",)), {}, "no tensor 'x'"),
         (BuildOptions(tactic_sources=("BLAS",)), {}, "no tactic source 'BLAS'"),
+        (BuildOptions(avg_timing=0), {}, "average at least 1 timing"),
         (BuildOptions(), {"shapes": {"x": ((1,), (1,), (1,))}}, "shapes are given for 'x'"),
         (BuildOptions(), {"shapes": {"image": ((1,), (1, 2), (1,))}}, "do not fit input 'image'"),
         (BuildOptions(), {"compute_capability": "8.9"}, "builds only for the GPU that is here"),

@@ -449,4 +449,4 @@ def test_a_reader_that_stops_early_is_no_error(tmp_path: Path) -> None:
     line = f"set -o pipefail; {sys.executable} -m trtlearn cache show {big} | head -n 1"
     answer = subprocess.run(["bash", "-c", line], check=False, capture_output=True, text=True, cwd=ROOT)
     assert (answer.returncode, answer.stderr) == (0, "")
-    assert "20000 tensors" in answer.stdout
+    assert "20,000 tensors" in answer.stdout

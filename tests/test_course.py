@@ -35,6 +35,22 @@ def test_setup_says_where_results_come_from(recorded, state):
     assert not recorded or said.why
 
 
+def test_a_live_build_may_differ_and_the_notebook_goes_on(capsys):
+    bench = types.SimpleNamespace(recorded=False, label="on a made-up GPU")
+    course.setup(bench)
+    try:
+        course.claim(False, "INT8 is faster")
+        said = capsys.readouterr().out
+        assert "✘ not so here: INT8 is faster" in said
+        assert "recorded" in said
+        with pytest.raises(course.ClaimError):  # what somebody's source says does not depend on this machine
+            course.claim(False, "the default is 8", "documented", "v8.6.1")
+    finally:
+        course.setup()
+    with pytest.raises(course.ClaimError):
+        course.claim(False, "INT8 is faster")
+
+
 def test_activations_of_every_image_come_back_in_order():
     images, _ = load_images("test")
     found = course.inside("resnet", images[:70], ["image", "logits"])  # more than one batch

@@ -13,6 +13,7 @@ from trtlearn.errors import TrtlearnError
 @pytest.fixture(autouse=True)
 def home(tmp_path, monkeypatch):
     monkeypatch.setenv("TRTLEARN_HOME", str(tmp_path / "home"))
+    exercises.ids()  # loads every module that registers some
     known = dict(exercises._REGISTRY)
     exercises.register(
         exercises.Prediction("99-guess", "Will it rain?", ("yes", "no")),
@@ -90,7 +91,7 @@ def test_show_draws_even_what_is_wrong_and_reports_what_raises():
 def test_hints_and_solutions():
     assert "add it" in str(exercises.hint("99-double"))
     assert "<details>" in exercises.solution("99-double")._repr_html_()
-    with pytest.raises(TrtlearnError, match="1 hints, not 2"):
+    with pytest.raises(TrtlearnError, match="1 hint, not 2"):
         exercises.hint("99-double", 2)
 
 
@@ -117,7 +118,7 @@ def test_progress_survives_and_resets(home):
     exercises.check("99-half", 4)
     step = progress.load().steps["99-half"]
     assert (step.tries, step.passed) == (3, True)
-    assert "1 exercises solved" in progress.load().summary()
+    assert "1 exercise solved" in progress.load().summary()
     progress.reset()
     assert not list(home.glob("*.json"))
     assert progress.load() == progress.Progress()

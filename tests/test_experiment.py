@@ -107,7 +107,24 @@ def test_the_bench_builds_live(bench: dict[str, Any], tmp_path: Path, monkeypatc
     assert bench_.label.startswith("measured live on NVIDIA Fake")
     assert bench_.run("int8-placeholder").build.options.timing_cache == "empty"
     assert bench_.run("fp16").build.options.timing_cache == "warm"
+    assert bench_.run("fp16").build.options.avg_timing == 8  # as trtexec builds
     assert list(tmp_path.rglob("resnet.timing"))
+
+
+def test_an_int8_engine_that_hardly_is_one_says_so(bench: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRTLEARN_MODE", "recorded")
+    from trtlearn.replay import _hardly_int8
+
+    whole = open_bench("mobile").run("int8-minmax")
+    assert _hardly_int8(whole) is None
+    layers = tuple(
+        dataclasses.replace(one, weight_dtype="fp32") if one.weight_count else one for one in whole.engine.layers
+    )
+    fallen = dataclasses.replace(whole, engine=dataclasses.replace(whole.engine, layers=layers))
+    assert "0 of 17 layers" in str(_hardly_int8(fallen))
+    assert (
+        _hardly_int8(dataclasses.replace(fallen, build=open_bench("mobile").run("fp32").build)) is None
+    )  # FP32 was asked for
 
 
 def test_live_without_a_gpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from trtlearn import interrupts
+from trtlearn import interrupts, replay
 from trtlearn.errors import RecordingError
 
 
@@ -21,7 +21,10 @@ def test_an_interrupted_calibration_leaves_no_memory_and_no_file() -> None:
         assert run.free_bytes_after == run.free_bytes_before
 
 
-def test_a_missing_recording_is_one_clear_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(interrupts, "recording_folders", lambda: (tmp_path,))
-    with pytest.raises(RecordingError, match="no interrupted calibration"):
-        interrupts.interruptions()
+def test_a_missing_or_damaged_recording_is_one_clear_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(replay, "recording_folders", lambda: (tmp_path,))
+    for content, said in ((None, "no recordings of 'interrupts.json'"), (b"{", "not JSON"), (b"\xff", "is no text")):
+        if content is not None:
+            (tmp_path / "interrupts.json").write_bytes(content)
+        with pytest.raises(RecordingError, match=said):
+            interrupts.interruptions()

@@ -31,4 +31,4 @@ def test_a_log_that_is_not_verbose_says_nothing() -> None:
 
 def test_a_missing_recording_is_one_clear_error(tmp_path: Path) -> None:
     with pytest.raises(RecordingError, match="no such file"):
-        load_trtexec_log("resnet", tmp_path)
+        load_trtexec_log("resnet", folder=tmp_path)

@@ -68,7 +68,7 @@ def test_time_grows_the_mark_and_names_that_do_not_join_are_counted():
         for text, size in zip(trace.text, trace.marker.size, strict=True)
     }
     assert sizes["softmax"] == max(sizes.values()) > sizes["gap"]
-    assert "1 profiled names are no layer" in footer(fig)
+    assert "1 profiled name is no layer" in footer(fig)
 
 
 def test_latency_bars_add_up_to_the_whole():
@@ -76,7 +76,7 @@ def test_latency_bars_add_up_to_the_whole():
     drawn = [value for trace in fig.data for value in trace.x]
     assert sum(drawn) == pytest.approx(sum(ms for name, ms in TIMES.items() if name != "gone"))
     assert fig.layout.yaxis.ticktext[-1] == "4 more layers"
-    assert "1 times have no layer" in footer(fig)
+    assert "1 time has no layer" in footer(fig)
     with pytest.raises(DataError, match="no time joins"):
         plots.layer_latency(INT8, {"gone": 1.0})
 

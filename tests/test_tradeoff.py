@@ -102,16 +102,44 @@ def test_figures_show_every_point_and_say_where_they_are_from():
     fronts = [trace for trace in plots.scatter(Tradeoff(points, ORIGIN)).data if trace.legendgroup == "front"]
     assert [list(trace.y) for trace in fronts] == [[98.0, 99.0, 99.0]] * 2
     assert [list(trace.x) for trace in fronts] == [[0.1, 0.2, 0.3]] * 2
-    bars = plots.sensitivity_bars(study())
-    assert list(bars.data[0].x) == pytest.approx([0.0, 10.0, 20.0])
-    assert len(plots.search_steps(study()).data) == 2
     with pytest.raises(DataError, match="no cost"):
         plots.scatter(points, "money")
     with pytest.raises(DataError, match="both an accuracy"):
         plots.scatter([point(accuracy=None)])
+
+
+def test_figures_of_mixed_precision():
+    pytest.importorskip("plotly")
+    from trtlearn import plots_sensitivity as plots
+
+    bars = plots.sensitivity_bars(study())
+    assert list(bars.data[0].x) == pytest.approx([0.0, 10.0, 20.0])
+    assert len(plots.search_steps(study()).data) == 2
     cut = dataclasses.replace(study(), greedy=None, random=())
     with pytest.raises(DataError, match="no search"):
         plots.search_steps(cut)
+
+
+def test_a_line_for_each_way_over_the_batch_sizes():
+    pytest.importorskip("plotly")
+    from trtlearn import plots_tradeoff as plots
+
+    points = [point("fp32", 8, ms=0.2), point("fp32", 1, ms=0.1), point("int8", 1, ms=0.05), point("int8", 8, ms=None)]
+    fig = plots.by_batch(points, {"fp32": "FP32", "int8": "INT8"}, label="somewhere")
+    assert [(line.name, list(line.x), list(line.y)) for line in fig.data] == [
+        ("FP32", [1, 8], [10_000, 40_000]), ("INT8", [1], [20_000]),
+    ]  # fmt: skip
+    assert fig.layout.annotations[-1].text == "somewhere"
+    with pytest.raises(DataError, match="no engine"):
+        plots.by_batch(points, {"fp16": "FP16"})
+
+
+def test_an_engine_is_found_by_its_name():
+    whole = Tradeoff((point("fp32", 8), point("int8", 8), point("int8", 1)), ORIGIN)
+    model = whole.points[0].model
+    assert whole.point(model, "int8", 1) is whole.points[2]
+    with pytest.raises(RecordingError, match="no engine 'fp16' of .* at batch 8. Try: one of fp32, int8"):
+        whole.point(model, "fp16")
 
 
 def test_more_images_a_second_are_better():
@@ -199,12 +227,14 @@ def test_a_search_ends_where_an_engine_is_not_built():
     assert (whole.order, whole.reached) == (("a",), False)
 
 
-def test_the_gpu_s_study_is_taken_before_the_cpu_s(tmp_path):
+def test_the_gpu_s_study_and_the_cpu_s_are_kept_apart(tmp_path):
     name = "sensitivity-mobile-minmax"
     cpu = dataclasses.replace(study(), provenance=dataclasses.replace(ORIGIN, gpu="a CPU"))
     (tmp_path / f"{name}-cpu.json.gz").write_bytes(pack(cpu))
-    assert open_tradeoff(tmp_path).sensitivity().provenance.gpu == "a CPU"
+    with pytest.raises(RecordingError, match=f"nothing called '{name}'"):
+        open_tradeoff(tmp_path).sensitivity()
     (tmp_path / f"{name}.json.gz").write_bytes(pack(study()))
+    assert open_tradeoff(tmp_path).sensitivity(cpu=True).provenance.gpu == "a CPU"
     assert open_tradeoff(tmp_path).sensitivity().provenance.gpu == "synthetic"
     with pytest.raises(RecordingError, match="nothing called 'sensitivity-resnet-minmax'"):
         open_tradeoff(tmp_path).sensitivity("resnet")

@@ -175,6 +175,6 @@ def feeds(arrays: Mapping[str, Array], batch: int) -> Iterator[dict[str, Array]]
         raise DataError(f"inputs have first axes {lengths}, expected one length for all", "give each as many rows")
     total = next(iter(lengths.values()))
     if not 1 <= batch <= total:
-        raise DataError(f"batch size is {batch}, expected 1 to {total} for {total} rows", "choose a smaller batch")
+        raise DataError(f"batch size is {batch}, expected 1 to {total} (all rows)", "choose a smaller batch")
     for start in range(0, total - batch + 1, batch):
         yield {name: array[start : start + batch] for name, array in arrays.items()}

@@ -28,7 +28,7 @@ from .parts import (
     merged_siblings,
     tensors_of_kind,
 )
-from .record import Record
+from .record import Record, plural
 from .ties import UNTIED, TieReport, predict_ties
 
 __all__ = ["TOLERANCE", "AgreeReport", "TensorAgreement", "agree"]
@@ -81,7 +81,7 @@ class AgreeReport(Record):
     def summary(self) -> str:
         return (
             f"{self.algorithm}: {self.agreeing} of {len(self.tensors)} scales equal TensorRT's within "
-            f"{self.tolerance:g} ({self.batches} batches of {self.batch})"
+            f"{self.tolerance:g} ({plural(self.batches, 'batch', 'batches')} of {self.batch})"
         )
 
     def facts(self) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import DataError
+from .record import plural
 
 __all__ = ["DTYPES_NUMPY", "Batches", "batches_from", "check_batch", "check_finite"]
 
@@ -111,14 +112,14 @@ def batches_from(data: Any, batch_size: int) -> Batches:
             check_finite(array, "the calibration data" + (f", input {name!r}," if name else ""))
         count, left = divmod(lengths.pop(), batch_size)
         if not count:
-            raise DataError(f"{left} images are less than one batch of {batch_size}", "use a smaller batch_size")
+            raise DataError(f"less than one batch of {batch_size}: {plural(left, 'image')}", "use a smaller batch_size")
         starts = range(0, count * batch_size, batch_size)
 
         def slices() -> Iterator[Arrays]:
             return ({name: array[at : at + batch_size] for name, array in arrays.items()} for at in starts)
 
-        note = f"the last {left} images do not fill a batch of {batch_size} and were left out" if left else ""
-        return Batches(slices, batch_size, next(slices()), count, note)
+        note = f"the last {plural(left, 'image does', 'images do')} not fill a batch of {batch_size}: left out"
+        return Batches(slices, batch_size, next(slices()), count, note if left else "")
     if not isinstance(data, Iterable) or isinstance(data, (str, bytes)):
         raise DataError(
             f"the calibration data are of type {type(data).__name__}", "give an array, a dict of arrays, or batches"
@@ -131,7 +132,7 @@ def _full(data: Iterable[Any], batch_size: int) -> Iterator[Arrays]:
     short: tuple[int, int] | None = None
     for index, item in enumerate(data):
         if short is not None:
-            raise DataError(f"batch {short[0]} has {short[1]} rows, expected {batch_size}: only the last may be short")
+            raise DataError(f"batch {short[0]} has {short[1]} of {batch_size} rows: only the last may be short")
         batch = _named(item, f"batch {index}")
         rows = {len(array) for array in batch.values()}
         if rows != {batch_size}:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from .activations import load_arrays
 from .errors import DataError, ModelError
 from .onnxfile import OnnxModel, OnnxValue
-from .record import Record
+from .record import Record, plural
 
 __all__ = ["DataFacts", "fit_data", "load_labels"]
 
@@ -34,7 +34,7 @@ class DataFacts(Record):
     rows_used: int  # rows of the last batch that is not full are left out
 
     def summary(self) -> str:
-        return f"{self.rows_in_all} rows, {self.rows_used} of them used in batches of {self.batch}"
+        return f"{plural(self.rows_in_all, 'row')}, {self.rows_used} of them used in batches of {self.batch}"
 
     def rows(self) -> list[dict[str, Any]]:
         return [{"input": name, "shape": shape, "type": self.dtypes[name]} for name, shape in self.shapes.items()]
@@ -67,7 +67,7 @@ def fit_data(
     fixed = any(isinstance(value.shape[0], int) for value in model.inputs if value.shape)
     size = wanted if fixed else min(wanted, total)
     if total < size:
-        raise DataError(f"the data have {total} rows, the network takes {size} at once", "give at least one batch")
+        raise DataError(f"{plural(total, 'row')} of data, the network takes {size} at once", "give at least one batch")
     return arrays, DataFacts(
         {name: tuple(array.shape) for name, array in arrays.items()},
         {name: str(array.dtype) for name, array in arrays.items()},
@@ -138,7 +138,7 @@ def _check(value: OnnxValue, array: Array, batch: int) -> None:
         told = ", ".join("rows" if i == 0 else str(axis or "any") for i, axis in enumerate(shape))
         raise DataError(f"{where}: the data have shape {list(array.shape)}, the network takes [{told}]", "reshape them")
     if array.size == 0:
-        raise DataError(f"{where}: the data are empty (shape {list(array.shape)})", f"give at least {batch} rows")
+        raise DataError(f"{where}: the data are empty (shape {list(array.shape)})", "give at least one batch")
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         row = int(np.argwhere(~np.isfinite(array))[0][0])
         raise DataError(f"{where}: the data hold NaN or infinity, first in row {row}", "mend or leave out these rows")

@@ -71,6 +71,10 @@ def configure(config: trt.IBuilderConfig, options: BuildOptions, workspace_bytes
         if not hasattr(config, "builder_optimization_level"):
             raise BuildError("this TensorRT has no optimization levels", "use 8.6 or later, or leave it out")
         config.builder_optimization_level = options.optimization_level
+    if options.avg_timing is not None and hasattr(config, "avg_timing_iterations"):  # TensorRT-RTX times nothing
+        if options.avg_timing < 1:
+            raise BuildError(f"avg_timing={options.avg_timing}", "average at least 1 timing")
+        config.avg_timing_iterations = options.avg_timing
     if options.tactic_sources is not None:
         sources = trt.TacticSource.__members__
         mask = 0

@@ -28,7 +28,7 @@ from .cachefile import (
     write_cache,
 )
 from .errors import CacheError
-from .record import Record
+from .record import Record, plural
 
 if TYPE_CHECKING:
     import os
@@ -130,8 +130,9 @@ class StaleReport(Record):
 
     def summary(self) -> str:
         return (
-            f"{len(self.matched)} names fit the model, {len(self.stale)} stale, "
-            f"{len(self.internal)} TensorRT's own, {len(self.missing)} tensors of the model have no line"
+            f"{plural(len(self.matched), 'name fits', 'names fit')} the model, {len(self.stale)} stale, "
+            f"{len(self.internal)} TensorRT's own, "
+            f"{plural(len(self.missing), 'tensor of the model has', 'tensors of the model have')} no line"
         )
 
     def rows(self) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .errors import CacheError
-from .record import Record
+from .record import Record, plural
 
 __all__ = ["ALGORITHMS", "KINDS", "CacheEntry", "CalibrationCache", "make_header", "version_text"]
 
@@ -74,7 +74,8 @@ class CalibrationCache(Record):
 
     def summary(self) -> str:
         version = f", TensorRT {self.tensorrt_version}" if self.tensorrt_version else ""
-        return f"calibration cache: {self.algorithm or 'unknown algorithm'}{version}, {len(self.scales)} tensors"
+        held = plural(len(self.scales), "tensor")
+        return f"calibration cache: {self.algorithm or 'unknown algorithm'}{version}, {held}"
 
     def rows(self) -> list[dict[str, Any]]:
         return [{"tensor": e.name, "hex": e.hex, "scale": e.scale, "amax": e.amax} for e in self.scales]

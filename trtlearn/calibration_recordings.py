@@ -26,9 +26,8 @@ from typing import TypeVar
 from .calibration_probes import Crafted, FeedingRates, LegacyGrid, TiedOperators
 from .calibration_records import AgreementTable, ImagesNeeded, OddCaches, Shuffles
 from .errors import RecordingError
-from .paths import read_bytes
 from .record import Record
-from .recordings import AGAIN, load_provenance
+from .recordings import load_provenance, read_text
 from .records import Provenance
 from .replay import folder_with
 
@@ -55,11 +54,7 @@ def folder(part: str = "agreement.json") -> Path:
 
 
 def _load(kind: type[R], name: str) -> R:
-    path = folder(f"{name}.json") / f"{name}.json"
-    try:
-        return kind.from_json(read_bytes(path, RecordingError).decode())
-    except UnicodeDecodeError:
-        raise RecordingError(f"{path} is no text", AGAIN) from None
+    return kind.from_json(read_text(folder(f"{name}.json") / f"{name}.json"))
 
 
 def cache_path(network: str, algorithm: str) -> Path:

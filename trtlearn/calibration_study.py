@@ -77,15 +77,11 @@ def kl_excess(threshold: Threshold, scale: float) -> float | None:
     >>> kl_excess(found, found.scale)
     0.0
     """
-    search, width = threshold.search, threshold.width
-    if search is None or width is None:
+    found = threshold.choice_of(scale)
+    if found is None:
         return None
-    place = 127 * scale / width - 0.5
-    index = round(place) - search.first
-    if abs(place - round(place)) > 1e-2 or not 0 <= index < len(search.kl):
-        return None
-    least = search.kl[search.chosen - search.first]
-    return float(search.kl[index] / least - 1) if least else None
+    _, kl, least = found
+    return kl / least - 1 if least else None
 
 
 def orders_apart(

@@ -95,6 +95,9 @@ def build(
     layer_output_type: Annotated[list[str] | None, typer.Option(help="NODE=DTYPE; may be repeated.")] = None,
     constraints: Annotated[str, typer.Option(help="Of layer precisions: none, prefer, obey.")] = "none",
     optimization_level: Annotated[int | None, typer.Option(help="0 to 5.", min=0, max=5)] = None,
+    avg_timing: Annotated[
+        int | None, typer.Option(help="Timings to average for each kernel; trtexec takes 8.", min=1)
+    ] = None,
     tactic_source: Annotated[list[str] | None, typer.Option(help="Permit only these; NONE for none.")] = None,
     timing_cache: Annotated[Path | None, typer.Option(help="Start from and add to this file.")] = None,
     mark_output: Annotated[list[str] | None, typer.Option(help="Mark this tensor as an output too.")] = None,
@@ -130,6 +133,7 @@ def build(
         layer_output_types=_pairs(layer_output_type or [], "--layer-output-type"),
         precision_constraints=constraints,
         optimization_level=optimization_level,
+        avg_timing=avg_timing,
         tactic_sources=None if tactic_source is None else tuple(name for name in tactic_source if name != "NONE"),
         timing_cache=str(timing_cache) if timing_cache else "empty",
         outputs_marked=tuple(mark_output or ()),

@@ -14,7 +14,7 @@ from typing import Any
 from . import __version__, cuda, trt
 from .errors import LiveUnavailable, TrtlearnError
 from .paths import data_dir, sha256
-from .record import Record, show
+from .record import Record, plural, show
 from .recordings import load_provenance
 
 __all__ = ["DoctorReport", "Extra", "Finding", "RecordingFound", "examine"]
@@ -170,7 +170,7 @@ def _extra_finding(extra: Extra, gpus: tuple[str, ...]) -> Finding:
 
 def _recording_finding(found: RecordingFound) -> Finding:
     made = f"{show(found.gpu)}, TensorRT {show(found.tensorrt)}, {show(found.time_utc)[:10]}"
-    return Finding(f"recording {found.folder}", f"{made}: {found.experiments} files", found.problem)
+    return Finding(f"recording {found.folder}", f"{made}: {plural(found.experiments, 'file')}", found.problem)
 
 
 def examine() -> DoctorReport:

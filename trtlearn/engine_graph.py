@@ -8,7 +8,7 @@ from typing import Any
 
 from .fused import without_profile
 from .precision_reasons import IDLE_KINDS, computed_in
-from .record import Record
+from .record import Record, plural
 from .records import EngineInfo, EngineLayer
 
 __all__ = ["EngineGraph", "GraphEdge", "GraphNode", "graph"]
@@ -44,7 +44,8 @@ class EngineGraph(Record):
     edges: tuple[GraphEdge, ...]
 
     def summary(self) -> str:
-        return f"{len(self.nodes)} nodes, {len(self.edges)} edges, {len({node.y for node in self.nodes})} ranks"
+        ranks = len({node.y for node in self.nodes})
+        return f"{plural(len(self.nodes), 'node')}, {plural(len(self.edges), 'edge')}, {plural(ranks, 'rank')}"
 
     def rows(self) -> list[dict[str, Any]]:
         return [{"node": n.name, "role": n.role, "dtype": n.dtype, "x": n.x, "y": n.y} for n in self.nodes]

@@ -12,7 +12,7 @@ from .engine_graph import EngineGraph, GraphEdge, GraphNode, graph
 from .formats import dtype_bits
 from .fused import infer_nodes, reformat_target
 from .layer_times import LayerTime, LayerTimes, layer_times
-from .record import Record, show
+from .record import Record, plural, show
 from .records import EngineInfo, EngineTensor, Timing
 
 if TYPE_CHECKING:
@@ -68,8 +68,9 @@ class FusionMap(Record):
     def summary(self) -> str:
         held = {layer for row in self.nodes for layer in row.engine_layers}
         return (
-            f"{len(self.nodes) - len(self.without_layer)} ONNX nodes in {len(held)} engine layers, "
-            f"{len(self.without_layer)} nodes in none, {len(self.layers_without_node)} layers that TensorRT added"
+            f"{plural(len(self.nodes) - len(self.without_layer), 'ONNX node')} in {plural(len(held), 'engine layer')}, "
+            f"{plural(len(self.without_layer), 'node')} in none, "
+            f"{plural(len(self.layers_without_node), 'layer')} that TensorRT added"
         )
 
     def rows(self) -> list[dict[str, Any]]:
@@ -163,7 +164,7 @@ class ReformatSummary(Record):
         size = "unknown bytes" if self.bytes is None else f"{self.bytes:,} bytes read and written"
         time = "" if self.ms is None else f", {self.ms:.4f} ms"
         share = "" if self.share is None else f" ({100 * self.share:.1f} % of the layers' time)"
-        return f"{self.count} reformats, {size}{time}{share}"
+        return f"{plural(self.count, 'reformat')}, {size}{time}{share}"
 
     def rows(self) -> list[dict[str, Any]]:
         return [

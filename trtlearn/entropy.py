@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .errors import DataError
-from .record import Record
+from .record import Record, plural
 
 __all__ = ["LEVELS", "EntropySearch", "divergence", "entropy_search", "reference_and_candidate"]
 
@@ -34,7 +34,8 @@ class EntropySearch(Record):
     kl: tuple[float, ...]
 
     def summary(self) -> str:
-        return f"keeps {self.chosen} bins, KL {self.kl[self.chosen - self.first]:.6g}, of {len(self.kl)} candidates"
+        kl, tried = self.kl[self.chosen - self.first], plural(len(self.kl), "candidate")
+        return f"keeps {self.chosen} bins, KL {kl:.6g}, of {tried}"
 
     def rows(self) -> list[dict[str, Any]]:
         return [{"bins kept": self.first + index, "KL": value} for index, value in enumerate(self.kl)]

@@ -17,7 +17,7 @@ from typing import Any
 
 from . import progress
 from .errors import TrtlearnError
-from .record import Record
+from .record import Record, plural
 from .verdicts import Case, Prediction, Verdict, choice, function, number
 
 __all__ = [
@@ -188,7 +188,7 @@ def hint(exercise_id: str, number: int = 1) -> Hint:
     """The first hint, or the ``number``-th."""
     hints = _exercise(exercise_id).hints
     if not 1 <= number <= len(hints):
-        raise TrtlearnError(f"{exercise_id} has {len(hints)} hints, not {number}", "count from 1")
+        raise TrtlearnError(f"{exercise_id} has {plural(len(hints), 'hint')}, not {number}", "count from 1")
     return Hint(hints[number - 1], number, len(hints))
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .exercises import Exercise, Prediction, function, register
+from .record import plural
 from .verdicts import NOTHING, Case, Verdict, no_function, text
 
 __all__: list[str] = []
@@ -66,7 +67,7 @@ def _sites(answer: Any) -> Verdict:
             first = next((node for node in nodes if wrong[0] in node[1] + node[2]), None)
             says = ("a pair", "no pair") if wrong[0] in got else ("no pair", "a pair")
             case = Case(f"first met in {first}", text(says[0]), text(says[1]), wrong[0])
-            return Verdict("", False, f"Not yet: {len(wanted ^ set(got))} tensors differ.", (case,))
+            return Verdict("", False, f"Not yet: {plural(len(wrong), 'tensor differs', 'tensors differ')}.", (case,))
     return Verdict("", True, "Right on 8 random networks.")
 
 

@@ -18,6 +18,7 @@ from .explain_words import WORDS, dtype_words
 from .records import BuildOptions, Explanation
 from .trtexec_options import parse_trtexec
 from .trtexec_sources import cite, known_versions, resolve
+from .variants import TRTEXEC_AVG_TIMING
 
 __all__ = ["VERSIONS", "explain", "options_from", "parse_trtexec", "recorded_variant", "variant_of"]
 
@@ -141,6 +142,7 @@ def options_from(explanation: Explanation) -> BuildOptions:
     shapes = options.get("--optShapes") or options.get("--shapes") or ""
     batch = re.search(r":(\d{1,9})(?:x|$|,)", shapes, re.A)
     sources = tuple(part for part in options.get("--tacticSources", "").split(",") if part)
+    averaged = re.match(r"\d{1,6}$", options.get("--avgTiming", ""), re.A)
     level = re.match(r"\d{1,3}$", options.get("--builderOptimizationLevel", ""), re.A)
     named = [part.rpartition(":") for part in options.get("--layerPrecisions", "").split(",") if ":" in part]
     return BuildOptions(
@@ -152,6 +154,7 @@ def options_from(explanation: Explanation) -> BuildOptions:
         layer_precisions={layer.replace("'", ""): dtype for layer, _, dtype in named},
         precision_constraints=options.get("--precisionConstraints") or "none",
         optimization_level=int(level[0]) if level else None,
+        avg_timing=int(averaged[0]) if averaged else TRTEXEC_AVG_TIMING,
         tactic_sources=sources or None,
         timing_cache=options.get("--timingCacheFile") or "empty",
     )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from .explain_case import Case
 from .explain_words import WORDS
+from .record import plural
 from .trtexec_sources import cite
 
 __all__ = ["afterwards", "decide"]
@@ -30,7 +31,7 @@ def decide(case: Case) -> tuple[str, str]:
     if case.int8_io:
         case.step(
             "int8_io",
-            f"counts {case.int8_io} INT8 format(s) at inputs and outputs",
+            f"counts {plural(case.int8_io, 'INT8 format')} at inputs and outputs",
             "--inputIOFormats or --outputIOFormats names int8",
         )
     case.step("has_qdq", "looks for Quantize and Dequantize layers in the network", f"its Q/DQ nodes are {seen}")

@@ -61,17 +61,13 @@ def _same_scale(evidence: Evidence, ours: Threshold) -> str | None:
 
 def _near_tie(evidence: Evidence, ours: Threshold) -> str | None:
     """The same histogram, another threshold of nearly the same cost."""
-    search, width = ours.search, ours.width
-    if search is None or width is None:
+    found = ours.choice_of(evidence.line.scale)
+    if found is None:
         return None
-    place = evidence.line.amax / width - 0.5
-    kept = round(place)
-    if abs(place - kept) > max(1e-2, kept * 1e-5) or not search.first <= kept < search.first + len(search.kl):
-        return None
-    mine, theirs = search.kl[search.chosen - search.first], search.kl[kept - search.first]
+    kept, theirs, mine = found
     if theirs - mine <= NEAR_TIE * max(abs(mine), 1e-12):
         return (
-            f"near tie: keeping {kept} bins (TensorRT) has KL {theirs:.6g}, {search.chosen} bins (ours) {mine:.6g}; "
+            f"near tie: keeping {kept} bins (TensorRT) has KL {theirs:.6g}, {ours.bins_kept} bins (ours) {mine:.6g}; "
             f"last-bit differences between activations on the GPU and on the CPU decide"
         )
     return None

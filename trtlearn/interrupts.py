@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from .errors import RecordingError
-from .paths import read_bytes
 from .record import Record
-from .recordings import AGAIN
+from .recordings import read_text
 from .records import Provenance
-from .replay import recording_folders
+from .replay import folder_with
 
 __all__ = ["Interruption", "Interruptions", "interruptions"]
 
@@ -56,8 +54,4 @@ class Interruptions(Record):
 
 def interruptions() -> Interruptions:
     """The newest recording (scripts/record_interrupts.py); RecordingError where there is none."""
-    for folder in recording_folders():
-        path = folder / "interrupts.json"
-        if path.is_file():
-            return Interruptions.from_json(read_bytes(path, RecordingError).decode())
-    raise RecordingError("no interrupted calibration is recorded", AGAIN)
+    return Interruptions.from_json(read_text(folder_with("interrupts.json") / "interrupts.json"))

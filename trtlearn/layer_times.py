@@ -10,7 +10,7 @@ from typing import Any
 
 from .errors import InspectorError
 from .inspector_text import inspector_text, parse
-from .record import Record
+from .record import Record, plural
 from .records import EngineInfo, Timing
 
 __all__ = ["LayerTime", "LayerTimes", "layer_times"]
@@ -37,7 +37,7 @@ class LayerTimes(Record):
 
     def summary(self) -> str:
         joined = sum(row.ms is not None for row in self.layers)
-        rest = f", {len(self.without_layer)} times without a layer" if self.without_layer else ""
+        rest = f", {plural(len(self.without_layer), 'time')} without a layer" if self.without_layer else ""
         return f"{joined} of {len(self.layers)} layers timed, {self.total_ms:.4f} ms together{rest}"
 
     def rows(self) -> list[dict[str, Any]]:

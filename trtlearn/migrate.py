@@ -107,8 +107,8 @@ def migrate(
     known = {name: scale for name, scale in positive.items() if name in tensors}
     if not known:
         raise ModelError(
-            f"none of the cache's {len(scales.scales)} tensors is in the model "
-            f"(the cache's first: {next(iter(scales.names), 'none')!r}; the model's: {min(tensors)!r})",
+            f"none of the cache's tensors is in the model ({len(scales.scales)} in the cache, "
+            f"the first {next(iter(scales.names), 'none')!r}; the model's first {min(tensors)!r})",
             "give the model that this cache was made for",
         )
     changed, report = insert_qdq(proto, known, skip=_kept_out(old, proto), int8_weights=int8_weights)

@@ -236,7 +236,7 @@ def batches(x: NDArray[np.float32], size: int = 8) -> list[NDArray[np.float32]]:
     [8, 8]
     """
     if size < 1 or size > len(x):
-        raise DataError(f"batch size is {size}, expected 1 to {len(x)} for {len(x)} images", "choose a smaller batch")
+        raise DataError(f"batch size is {size}, expected 1 to {len(x)} (all images)", "choose a smaller batch")
     return [x[start : start + size] for start in range(0, len(x) - size + 1, size)]
 
 

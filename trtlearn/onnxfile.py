@@ -13,7 +13,7 @@ from .activations import activations
 from .errors import ModelError
 from .onnxproto import MAX_BYTES, all_graphs, live_tensors, load_proto
 from .paths import read_bytes, sha256
-from .record import Record
+from .record import Record, plural
 
 if TYPE_CHECKING:
     import onnx
@@ -78,7 +78,8 @@ class OnnxModel(Record):
 
     def summary(self) -> str:
         kind = "with Q/DQ" if self.has_qdq else "no Q/DQ"
-        return f"{len(self.nodes)} nodes, {self.parameters:,} parameters, opset {self.opset}, {kind}"
+        size = f"{plural(len(self.nodes), 'node')}, {plural(self.parameters, 'parameter')}"
+        return f"{size}, opset {self.opset}, {kind}"
 
     def rows(self) -> list[dict[str, Any]]:
         return [{"node": n.name, "op": n.op, "inputs": n.inputs, "outputs": n.outputs} for n in self.nodes]

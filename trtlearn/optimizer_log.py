@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .errors import RecordingError
-from .paths import read_bytes
-from .record import Record
+from .record import Record, plural
+from .recordings import read_text
 from .records import Provenance
 from .replay import folder_with
 
@@ -33,8 +32,8 @@ class OptimizerLog(Record):
     layers: int | None  # left after all fusions, before reformats are put in; None where the log does not say
 
     def summary(self) -> str:
-        left = "unknown" if self.layers is None else self.layers
-        return f"{len(self.scales)} scales set by hand, {len(self.fusions)} fusions, {left} layers left"
+        left = "unknown layers" if self.layers is None else plural(self.layers, "layer")
+        return f"{plural(len(self.scales), 'scale')} set by hand, {plural(len(self.fusions), 'fusion')}, {left} left"
 
     def rows(self) -> list[dict[str, Any]]:
         return [{"fusion": fusion} for fusion in self.fusions]
@@ -63,7 +62,7 @@ def read_optimizer_log(log: str) -> OptimizerLog:
     """The scales, fusions and layer count that a verbose log names; all empty for a log that is not verbose.
 
     >>> read_optimizer_log("[V] ConvReluFusion: Fusing c1 with r1\\n[V] After concat removal: 12 layers").summary()
-    '0 scales set by hand, 1 fusions, 12 layers left'
+    '0 scales set by hand, 1 fusion, 12 layers left'
     """
     scales, fusions, layers = [], [], None
     for line in log.splitlines():
@@ -76,10 +75,10 @@ def read_optimizer_log(log: str) -> OptimizerLog:
     return OptimizerLog(tuple(scales), tuple(fusions), layers)
 
 
-def load_trtexec_log(model: str, folder: Path | None = None) -> TrtexecLog:
-    """The recording of ``trtexec --int8`` on one of the course's networks; RecordingError where there is none."""
+def load_trtexec_log(model: str, variant: str = "int8", folder: Path | None = None) -> TrtexecLog:
+    """A recording of trtexec on one of the course's networks; RecordingError where there is none.
+
+    ``variant``: "int8" for bare ``--int8``, "int8-random" for ``--int8 --calib=FILE`` with no such file.
+    """
     base = folder or folder_with("trtexec") / "trtexec"
-    try:
-        return TrtexecLog.from_json(read_bytes(base / f"{model}-int8.json", RecordingError).decode())
-    except UnicodeDecodeError:
-        raise RecordingError(f"the recording of trtexec on {model} is no text", "restore data/ from git") from None
+    return TrtexecLog.from_json(read_text(base / f"{model}-{variant}.json"))

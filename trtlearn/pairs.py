@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from .errors import ModelError, RecordingError, TrtlearnError
 from .onnxfile import load_proto
 from .paths import data_dir, read_bytes
-from .record import Record
+from .record import Record, plural
 
 if TYPE_CHECKING:
     import onnx
@@ -61,7 +61,7 @@ class PairTable(Record):
     def summary(self) -> str:
         kinds = [pair.kind for pair in self.pairs]
         counts = ", ".join(f"{kinds.count(kind)} on {kind}" for kind in dict.fromkeys(kinds))
-        return f"{self.maker}: {len(self.pairs)} pairs, {counts}"
+        return f"{self.maker}: {plural(len(self.pairs), 'pair')}, {counts}"
 
     def rows(self) -> list[dict[str, Any]]:
         return [
@@ -94,7 +94,8 @@ class PairComparison(Record):
     def summary(self) -> str:
         first, second = self.makers
         return (
-            f"{len(self.both)} activations have a pair from both, {len(self.only_first)} only from {first}, "
+            f"{plural(len(self.both), 'activation has', 'activations have')} a pair from both, "
+            f"{len(self.only_first)} only from {first}, "
             f"{len(self.only_second)} only from {second}"
         )
 

@@ -26,7 +26,7 @@ import numpy as np
 from .errors import ModelError
 from .prepare import named
 from .quant import weight_scales
-from .record import Record
+from .record import Record, plural
 
 if TYPE_CHECKING:
     import onnx
@@ -71,10 +71,11 @@ class QdqReport(Record):
     placement: str = "tensorrt"
 
     def summary(self) -> str:
+        kinds = [site.kind for site in self.sites]
         return (
-            f"{sum(site.kind == 'activation' for site in self.sites)} activations and "
-            f"{sum(site.kind == 'weights' for site in self.sites)} weights with Q/DQ, "
-            f"{len(self.quantized_nodes)} nodes quantized, {len(self.float_nodes)} left in floating point"
+            f"{plural(kinds.count('activation'), 'activation')} and "
+            f"{plural(kinds.count('weights'), 'weight')} with Q/DQ, "
+            f"{plural(len(self.quantized_nodes), 'node')} quantized, {len(self.float_nodes)} left in floating point"
         )
 
     def rows(self) -> list[dict[str, Any]]:
@@ -82,7 +83,7 @@ class QdqReport(Record):
             {
                 "tensor": s.tensor,
                 "kind": s.kind,
-                "scale": f"{len(s.channel_scales)} channels" if s.kind == "weights" else s.scale,
+                "scale": plural(len(s.channel_scales), "channel") if s.kind == "weights" else s.scale,
                 "read by": s.readers,
             }
             for s in self.sites

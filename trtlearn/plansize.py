@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .intcodes import quantize_weights
-from .record import Record
+from .record import Record, plural
 from .records import BuildOptions, EngineLayer, Provenance
 
 __all__ = ["GpuProgram", "PlanBuild", "PlanContents", "PlanSizes", "plan_contents"]
@@ -50,7 +50,7 @@ class PlanContents(Record):
 
     def summary(self) -> str:
         return (
-            f"{self.size_bytes:,} bytes: {len(self.programs)} GPU programs of {self.program_bytes:,} bytes, "
+            f"{self.size_bytes:,} bytes: {plural(len(self.programs), 'GPU program')} of {self.program_bytes:,} bytes, "
             f"{sum(self.float_weights.values()):,} bytes of weights as FP32, "
             f"{sum(self.int8_weights.values()):,} as INT8 in ONNX's order"
         )

@@ -15,6 +15,7 @@ from .errors import DataError
 from .plots_engine import engine_diff, engine_graph, fusion, layer_latency
 from .plots_experiment import confusion, engine_dtypes, tradeoff
 from .plots_numbers import clip_or_round, histogram_with_range, number_line, source_label, tall, weight_error
+from .record import plural
 from .records import Provenance, RangeReport, TensorRange
 
 if typing.TYPE_CHECKING:
@@ -99,7 +100,7 @@ def ranges_against_data(
         text = f"clips {100 * lost:.2g} %" if lost else f"{idle} of 127 steps unused"
         fig.add_annotation(x=1, xref="paper", xanchor="left", xshift=8, y=name, text=text, showarrow=False)
     left = len(set(amax) ^ set(activations))
-    note = f" ({left} tensors without data or range left out)" if left else ""
+    note = f" ({plural(left, 'tensor')} without data or range left out)" if left else ""
     fig.update_xaxes(title=f"|x|, log scale{note}", type="log")
     fig.update_yaxes(autorange="reversed", showgrid=True)
     fig.update_layout(margin={"r": 200})

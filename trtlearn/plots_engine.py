@@ -13,7 +13,7 @@ from .layer_times import layer_times
 from .plots_numbers import source_label, tall
 from .plots_pairs import engine_diff, fusion, hover, short
 from .precision_reasons import computed_in
-from .record import show
+from .record import plural, show
 from .records import EngineInfo, EngineLayer, Provenance, Timing
 
 if typing.TYPE_CHECKING:
@@ -155,8 +155,9 @@ def engine_graph(
     fig.update_xaxes(visible=False, range=[low - room, high + room])
     fig.update_yaxes(visible=False)
     fig.update_layout(title={"y": 1, "pad": {"t": 14}}, legend={"y": 1 + 8 / (fig.layout.height - 188)})
-    rest = f"; {len(joined.without_layer)} profiled names are no layer of this engine" if joined else ""
-    return footer(fig, source_label(source) + (rest if joined and joined.without_layer else ""))
+    alien = len(joined.without_layer) if joined else 0
+    rest = f"; {plural(alien, 'profiled name is', 'profiled names are')} no layer of this engine" if alien else ""
+    return footer(fig, source_label(source) + rest)
 
 
 def layer_latency(
@@ -215,13 +216,14 @@ def layer_latency(
             textposition="outside",
             hoverinfo="skip",
         )
-        labels.append(f"{len(rest)} more layers")
+        labels.append(plural(len(rest), "more layer"))
     fig.update_layout(barmode="overlay")
     fig.update_xaxes(
         title="ms, median of the profiled runs",
         range=[0, 1.25 * max(t.x[i] for t in fig.data for i in range(len(t.x)))],
     )
     fig.update_yaxes(tickvals=list(range(len(labels))), ticktext=labels, autorange="reversed", showgrid=False)
-    missed = f"; {len(joined.without_time)} layers have no time" if joined.without_time else ""
-    missed += f"; {len(joined.without_layer)} times have no layer" if joined.without_layer else ""
+    untimed, alien = len(joined.without_time), len(joined.without_layer)
+    missed = f"; {plural(untimed, 'layer has', 'layers have')} no time" if untimed else ""
+    missed += f"; {plural(alien, 'time has', 'times have')} no layer" if alien else ""
     return footer(fig, source_label(source) + missed)

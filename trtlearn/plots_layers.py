@@ -15,7 +15,7 @@ from .intlayer import PixelTrace
 from .layer_times import layer_times
 from .plots_numbers import source_label, tall
 from .precision_reasons import computed_in
-from .record import show
+from .record import plural, show
 
 if typing.TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -59,8 +59,8 @@ def read_back(
                 mode="markers",
                 name=name,
                 marker={"color": color, "symbol": symbol, "size": 6},
-                customdata=counts,
-                hovertemplate="numpy %{x}, engine %{y}: %{customdata} weights<extra></extra>",
+                customdata=[plural(count, "weight") for count in counts.tolist()],
+                hovertemplate="numpy %{x}, engine %{y}: %{customdata}<extra></extra>",
             )
     text = f"{int(same.sum()):,} of {same.size:,} weights equal"
     fig.add_annotation(text=text, x=-120, y=115, xanchor="left", showarrow=False)
@@ -163,7 +163,7 @@ def plan_sizes(sizes: PlanSizes, *, question: str = "Does the same network build
         name="plan, and in how many layers build 1 has another kernel",
         marker={"color": dtype_color("int8")},
         text=[
-            f"{build.plan_bytes / 1000:.0f} kB" + (f"<br>{n} other kernels" if index else "")
+            f"{build.plan_bytes / 1000:.0f} kB" + (f"<br>{plural(n, 'other kernel')}" if index else "")
             for index, (build, n) in enumerate(zip(sizes.builds, other, strict=True))
         ],
         textposition="inside",
@@ -235,4 +235,5 @@ def time_by_dtype(
     fig.update_layout(barmode="stack", bargap=0.35)
     fig.update_xaxes(title="ms", rangemode="tozero")
     fig.update_yaxes(tickvals=list(range(len(runs))), ticktext=list(runs), autorange="reversed", showgrid=False)
-    return footer(fig, source_label(source) + (f"; {missed} layers have no time" if missed else ""))
+    rest = f"; {plural(missed, 'layer has', 'layers have')} no time" if missed else ""
+    return footer(fig, source_label(source) + rest)

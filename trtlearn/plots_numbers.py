@@ -138,7 +138,7 @@ def histogram_with_range(
     lost = np.abs(centres) > amax
     share = float((np.abs(x) > amax).mean())
     fig = figure(f"What does ±{amax:.4g} keep of {name}?")
-    hover = "%{x:.4g}: %{y} values<extra></extra>"
+    hover = "values at %{x:.4g}: %{y}<extra></extra>"
     for label, mask, color, pattern in (
         (f"kept: {100 * (1 - share):.3g} %", ~lost, GOOD, ""),
         (f"clipped: {100 * share:.3g} %", lost, BAD, "x"),

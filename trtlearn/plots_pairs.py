@@ -10,7 +10,7 @@ from .colors import BAD, INK, WARN, dtype_color, figure, footer
 from .engine_view import EngineDiff, FusionMap, diff_engines, fusion_map
 from .plots_numbers import source_label, tall
 from .precision_reasons import computed_in
-from .record import show
+from .record import plural, show
 from .records import EngineInfo, EngineLayer, Provenance
 
 if typing.TYPE_CHECKING:
@@ -171,5 +171,5 @@ def fusion(
     _boxes(fig, 0, left, "middle left", "ONNX nodes")
     right = [(at * stretch, layer.name, _dtype(layer), hover(layer)) for at, layer in enumerate(engine.layers)]
     _boxes(fig, 1, right, "middle right", "engine layers")
-    _two_columns(fig, (f"{len(found.nodes)} ONNX nodes", f"{len(engine.layers)} engine layers"))
+    _two_columns(fig, (plural(len(found.nodes), "ONNX node"), plural(len(engine.layers), "engine layer")))
     return footer(fig, source_label(source))

@@ -77,7 +77,7 @@ def slider_figure(
             width=histogram.widths,
             name=label,
             marker={"color": color, "pattern": {"shape": pattern}, "line": {"width": 0}},
-            hovertemplate="%{x:.4g}: %{y} values<extra>" + label + "</extra>",
+            hovertemplate="values at %{x:.4g}: %{y}<extra>" + label + "</extra>",
             row=1,
             col=1,
         )

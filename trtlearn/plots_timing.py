@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from .colors import INK, MARKS, SERIES, figure, footer
 from .errors import DataError
 from .plots_numbers import tall
-from .plots_tradeoff import ways
+from .plots_tradeoff import spread, ways
 from .records import Timing
 from .tradeoff import TradeoffPoint
 
@@ -50,8 +50,7 @@ def launches(groups: Groups, question: str = "How much of the latency is launchi
             fig.add_scatter(
                 x=[t.median_ms for t in times], y=[p.name for p in points], mode="markers", name=name, legendgroup=name,
                 showlegend=column == 1, marker={"color": SERIES[index], "symbol": MARKS[index], "size": 10},
-                error_x={"array": [t.p95_ms - t.median_ms for t in times],
-                         "arrayminus": [t.median_ms - t.p05_ms for t in times], "color": SERIES[index]},
+                error_x=spread(times, SERIES[index]),
                 hovertemplate="%{y}: %{x:.4f} ms<extra>" + name + "</extra>", row=1, col=column,
             )  # fmt: skip
         fig.update_xaxes(title="median and 5 to 95 %, ms", rangemode="tozero", row=1, col=column)
@@ -101,7 +100,7 @@ def against_trtexec(
     for row, title in enumerate(("trtexec above ours, µs", "trtexec above ours, %"), 1):
         fig.update_yaxes(title=title, row=row, col=1)
     fig.update_yaxes(zeroline=True, zerolinecolor=INK, rangemode="tozero")
-    fig.update_xaxes(type="log", tickvals=[0.05, 0.1, 0.2, 0.5, 1, 2])
+    fig.update_xaxes(type="log", tickvals=[0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10])
     fig.update_xaxes(title="our median, ms (log scale)", row=2)
     return footer(fig, label)
 

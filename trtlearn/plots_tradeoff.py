@@ -1,22 +1,22 @@
-"""Figures of the trade-off: every engine as a point or as bars, the front that nothing beats, layers that mind INT8."""
+"""Figures of the trade-off: every engine as a point or as bars, the front that nothing beats, batch by batch."""
 
 from __future__ import annotations
 
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from .colors import BAD, GOOD, INK, MARKS, SERIES, dtype_color, figure, footer
+from .colors import INK, MARKS, dtype_color, figure, footer
 from .errors import DataError
 from .plots_numbers import tall
 from .record import show
 from .records import Timing
-from .tradeoff import Sensitivity, Tradeoff, TradeoffPoint, pareto
+from .tradeoff import Tradeoff, TradeoffPoint, pareto
 from .variants import VARIANTS
 
 if typing.TYPE_CHECKING:
     import plotly.graph_objects as go
 
-__all__ = ["COSTS", "bars", "scatter", "search_steps", "sensitivity_bars", "ways"]
+__all__ = ["COSTS", "bars", "by_batch", "scatter", "spread", "ways"]
 
 Measure = Callable[[TradeoffPoint], float | None]
 
@@ -50,6 +50,7 @@ COSTS: dict[str, tuple[str, Measure]] = {
 """What a point may cost, or bring: a word -> the axis' title and how it is read off a point."""
 
 GAINS = ("throughput",)  # where more is better
+DASHES = ("solid", "dash", "dot", "dashdot")
 
 
 def _percent(point: TradeoffPoint) -> float | None:
@@ -140,7 +141,7 @@ def scatter(
                 marker={"color": dtype_color(_allowed(same[0])) if same else None,
                         "symbol": _mark(fixed[name]), "size": 12,
                         "line": {"width": [2 if p in front else 0 for p in same], "color": INK}},
-                error_x=_spread([TIMINGS[cost](p) for p in same]) if cost in TIMINGS else None,
+                error_x=spread([TIMINGS[cost](p) for p in same]) if cost in TIMINGS else None,
                 hovertext=[_hover(p) for p in same], hoverinfo="text", row=1, col=column,
             )  # fmt: skip
         fig.update_xaxes(title=title if len(batches) < 3 or column == 2 else None, row=1, col=column)
@@ -148,12 +149,12 @@ def scatter(
     return footer(fig, label)
 
 
-def _spread(timings: Sequence[Timing | None]) -> dict[str, typing.Any]:
+def spread(timings: Sequence[Timing | None], color: str = INK) -> dict[str, typing.Any]:
     """Error bars from the 5th to the 95th percentile."""
     return {
         "array": [t.p95_ms - t.median_ms if t else 0 for t in timings],
         "arrayminus": [t.median_ms - t.p05_ms if t else 0 for t in timings],
-        "color": INK,
+        "color": color,
         "thickness": 1,
     }
 
@@ -202,53 +203,33 @@ def bars(
     return footer(fig, label)
 
 
+def by_batch(
+    points: Iterable[TradeoffPoint],
+    labels: Mapping[str, str] | None = None,
+    question: str = "What does a larger batch bring?",
+    label: str = "",
+) -> go.Figure:
+    """Images a second, by graph replay, against the batch size: a line for each way of building one model.
+
+    ``labels``: which ways, in which order -> plain words; all where not given.
+    """
+    chosen = [point for point in points if point.images_per_second is not None]
+    words = labels or {name: name for name in ways(chosen)}
+    if not any(point.name in words for point in chosen):
+        raise DataError("no engine to draw", "pass Tradeoff.select(model)")
+    fig = figure(question)
+    for index, (name, said) in enumerate(words.items()):
+        line = sorted((point for point in chosen if point.name == name), key=lambda point: point.batch)
+        fig.add_scatter(
+            x=[p.batch for p in line], y=[p.images_per_second for p in line], mode="lines+markers", name=said,
+            line={"color": dtype_color(_allowed(line[0])) if line else None, "dash": DASHES[index % len(DASHES)]},
+            marker={"symbol": _mark(index), "size": 10}, hovertext=[_hover(p) for p in line], hoverinfo="text",
+        )  # fmt: skip
+    fig.update_xaxes(title="batch size (log scale)", type="log", tickvals=sorted({p.batch for p in chosen}))
+    fig.update_yaxes(title="images a second (log scale)", type="log")
+    return footer(fig, label)
+
+
 def _allowed(point: TradeoffPoint) -> str:
     """The narrowest type that the build was allowed."""
     return "int8" if point.options.int8 else "fp16" if point.options.fp16 else "fp32"
-
-
-def sensitivity_bars(study: Sensitivity, question: str = "Which layers mind INT8?") -> go.Figure:
-    """Accuracy lost with one unit alone in INT8, and won back by keeping one unit out, in graph order.
-
-    Units of which one of the two engines was not built are left out.
-    """
-    names = [unit for unit in study.alone if unit in study.kept_out]
-    if not names:
-        raise DataError("the study holds no unit with both engines", "record the sensitivity stage again")
-    fig = figure(question, height=tall(2 * len(names)), barmode="group")
-    lost = [100 * (study.fp32_accuracy - study.alone[name].accuracy) for name in names]
-    won = [100 * (study.kept_out[name].accuracy - study.int8_accuracy) for name in names]
-    for title, values, color, pattern in (
-        ("lost when it alone is INT8", lost, BAD, "/"),
-        ("won back when it alone is not", won, GOOD, ""),
-    ):
-        fig.add_bar(
-            y=names, x=values, orientation="h", name=title, marker={"color": color, "pattern": {"shape": pattern}},
-            hovertemplate="%{y}: %{x:.1f} points<extra>" + title + "</extra>",
-        )  # fmt: skip
-    fig.update_yaxes(autorange="reversed", title="convolution and what follows it")
-    fig.update_xaxes(title="percentage points of accuracy")
-    return footer(fig, study.provenance.label())
-
-
-def search_steps(study: Sensitivity, question: str = "How many layers must leave INT8?") -> go.Figure:
-    """Accuracy after each unit taken out of INT8: the greedy order, and random ones, up to the target."""
-    searches = [("most harmful first", study.greedy), *(("random order", one) for one in study.random)]
-    shown: Sequence[typing.Any] = [(name, one) for name, one in searches if one is not None and one.trials]
-    if not shown:
-        raise DataError("the study holds no search", "record the sensitivity stage again")
-    fig = figure(question)
-    for index, (name, one) in enumerate(shown):
-        fig.add_scatter(
-            x=list(range(len(one.trials))), y=[100 * trial.accuracy for trial in one.trials],
-            mode="lines+markers", name=name if index == 0 else f"{name} {index}",
-            line={"color": SERIES[index % len(SERIES)], "dash": "solid" if index == 0 else "dot"},
-            marker={"symbol": MARKS[index % len(MARKS)], "size": 9},
-            hovertext=["nothing taken out", *(f"{unit} taken out" for unit in one.order)],
-            hovertemplate="%{hovertext}: %{y:.1f} %<extra></extra>",
-        )  # fmt: skip
-    fig.add_hline(y=100 * study.target, line={"color": INK, "dash": "dash"}, annotation_text="FP32 less 0.5 point",
-                  annotation_position="bottom")  # fmt: skip
-    fig.update_xaxes(title="units taken out of INT8", dtick=1)
-    fig.update_yaxes(title="test images right, %")
-    return footer(fig, study.provenance.label())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from .record import Record
+from .record import Record, plural
 
 __all__ = ["IDLE", "PrecisionReport", "PrecisionRow"]
 
@@ -47,7 +47,8 @@ class PrecisionReport(Record):
 
     def summary(self) -> str:
         held = ", ".join(f"{count} {dtype}" for dtype, count in self.counts.items()) or "no ONNX nodes named"
-        return f"{len(self.nodes)} ONNX nodes ({held}) in {len(self.layers)} engine layers, {self.reformats} reformats"
+        nodes, layers = plural(len(self.nodes), "ONNX node"), plural(len(self.layers), "engine layer")
+        return f"{nodes} ({held}) in {layers}, {plural(self.reformats, 'reformat')}"
 
     def rows(self) -> list[dict[str, Any]]:
         """The ONNX nodes, then the engine layers that hold none of them."""

@@ -16,7 +16,7 @@ from typing import Any
 
 from .errors import RecordingError, TrtlearnError
 from .paths import user_dir, write_atomic
-from .record import Record
+from .record import Record, plural
 
 __all__ = ["Progress", "Report", "Step", "load", "note", "path", "reset"]
 
@@ -41,7 +41,7 @@ class Progress(Record):
     def summary(self) -> str:
         solved = sum(bool(step.passed) for step in self.steps.values())
         predicted = sum(bool(step.answer) for step in self.steps.values())
-        return f"{solved} exercises solved, {predicted} predictions made"
+        return f"{plural(solved, 'exercise')} solved, {plural(predicted, 'prediction')} made"
 
     def rows(self) -> list[dict[str, Any]]:
         return [

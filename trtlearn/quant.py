@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .errors import DataError
-from .record import Record
+from .record import Record, plural
 
 __all__ = ["QuantError", "dequantize", "errors", "quantize", "scale_from_amax", "weight_scales"]
 
@@ -60,7 +60,7 @@ def _scale(scale: ArrayLike) -> NDArray[np.float32]:
 def _along(parameter: NDArray[Any], axis: int | None, ndim: int) -> NDArray[Any]:
     """``parameter`` (one number, or C of them) shaped to multiply a tensor of ``ndim`` dimensions along ``axis``."""
     if axis is not None and not -ndim <= axis < ndim:
-        raise DataError(f"axis {axis} of a tensor with {ndim} dimensions", f"use an axis from {-ndim} to {ndim - 1}")
+        raise DataError(f"axis {axis} of a {ndim}-dimensional tensor", f"use an axis from {-ndim} to {ndim - 1}")
     if axis is None or parameter.ndim == 0:
         if parameter.size != 1:
             raise DataError(f"{parameter.size} scales but no axis", "say which axis of x they belong to: axis=0")
@@ -73,7 +73,7 @@ def _along(parameter: NDArray[Any], axis: int | None, ndim: int) -> NDArray[Any]
 def _fits(x: NDArray[Any], parameter: NDArray[Any], axis: int | None) -> None:
     if axis is not None and parameter.ndim and parameter.size not in (1, x.shape[axis]):
         raise DataError(
-            f"{parameter.size} scales for axis {axis} of shape {x.shape}", f"expected {x.shape[axis]} scales"
+            f"{parameter.size} scales for axis {axis} of shape {x.shape}", f"expected {plural(x.shape[axis], 'scale')}"
         )
 
 

@@ -17,7 +17,7 @@ from .errors import RecordingError
 if typing.TYPE_CHECKING:
     import pandas
 
-__all__ = ["Record", "show"]
+__all__ = ["Record", "plural", "show"]
 
 R = TypeVar("R", bound="Record")
 SHOWN_ROWS = 40
@@ -78,6 +78,15 @@ def show(value: Any) -> str:
     if isinstance(value, (tuple, list)):
         return ", ".join(map(show, value)) if value else "none"
     return str(value)
+
+
+def plural(count: int, one: str, many: str = "") -> str:
+    """A count and what is counted; ``many`` where that is not ``one`` and an s.
+
+    >>> plural(1, "reformat"), plural(2048, "reformat"), plural(0, "batch", "batches")
+    ('1 reformat', '2,048 reformats', '0 batches')
+    """
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
 class Record:
@@ -167,7 +176,8 @@ class Record:
             "<tr>" + "".join(f'<td style="text-align:left">{inside(value)}</td>' for value in row.values()) + "</tr>"
             for row in shown
         )
-        more = f"<p>… and {len(rows) - SHOWN_ROWS} more rows: see .to_frame()</p>" if len(rows) > SHOWN_ROWS else ""
+        left = len(rows) - SHOWN_ROWS
+        more = f"<p>… and {plural(left, 'more row')}: see .to_frame()</p>" if left > 0 else ""
         table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
         if len(shown) > SCROLLED_ROWS:
             table = f'<div tabindex="0" style="max-height:28em;overflow:auto">{table}</div>'

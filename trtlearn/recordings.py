@@ -33,6 +33,7 @@ __all__ = [
     "load_experiment",
     "load_provenance",
     "load_study",
+    "read_text",
     "save_experiment",
     "save_provenance",
     "save_study",
@@ -124,12 +125,13 @@ def save_study(folder: Path, study: Study) -> Path:
 
 def load_study(path: str | os.PathLike[str]) -> Study:
     """The study in a studies/<name>.json; RecordingError where that is none."""
-    study = Study.from_json(_text(Path(path)))
+    study = Study.from_json(read_text(path))
     experiment = study.experiment
     return study if experiment is None else dataclasses.replace(study, experiment=_whole(experiment))
 
 
-def _text(path: Path) -> str:
+def read_text(path: str | os.PathLike[str]) -> str:
+    """The text of a recording; RecordingError where the file is missing or no text."""
     try:
         return read_bytes(path, RecordingError).decode()
     except UnicodeDecodeError:
@@ -144,7 +146,7 @@ def save_provenance(folder: Path, provenance: Provenance) -> Path:
 
 def load_provenance(folder: str | os.PathLike[str]) -> Provenance:
     """The PROVENANCE.json of a folder of recordings; RecordingError where there is none."""
-    return Provenance.from_json(_text(Path(folder) / "PROVENANCE.json"))
+    return Provenance.from_json(read_text(Path(folder) / "PROVENANCE.json"))
 
 
 def data_hashes(model: str) -> dict[str, str]:

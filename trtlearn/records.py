@@ -171,6 +171,7 @@ class BuildOptions(Record):
     precision_constraints: str = "none"  # none, prefer, obey
     optimization_level: int | None = None
     tactic_sources: tuple[str, ...] | None = None  # None: TensorRT's default
+    avg_timing: int | None = None  # timings of a kernel that are averaged; None: TensorRT's default, 1 (trtexec: 8)
     timing_cache: str = "empty"  # empty, warm (filled by earlier builds), or a path
     outputs_marked: tuple[str, ...] = ()  # further tensors marked as network outputs
 

@@ -6,7 +6,9 @@ whether it was recorded or measured live. The environment variable TRTLEARN_MODE
 
 from __future__ import annotations
 
+import dataclasses
 import os
+import warnings
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
@@ -25,7 +27,7 @@ from .recordings import (
     load_study,
 )
 from .records import Experiment, Provenance
-from .variants import VARIANTS
+from .variants import TRTEXEC_AVG_TIMING, VARIANTS
 
 __all__ = ["Bench", "folder_with", "open_bench", "recording_folders"]
 
@@ -121,7 +123,12 @@ class Bench:
 
         origin = self.provenance
         here = user_dir() / "timing" / folder_name(origin.gpu or "gpu", origin.tensorrt or "unknown")
-        return run_variant(self.model, variant, timing_cache=here / f"{self.model}.timing", progress=progress)
+        timings = here / f"{self.model}.timing"
+        options = dataclasses.replace(VARIANTS[variant], avg_timing=TRTEXEC_AVG_TIMING)
+        made = run_variant(self.model, options, name=variant, timing_cache=timings, progress=progress)
+        if said := _hardly_int8(made):
+            warnings.warn(f"{said}; to let it choose anew, delete {timings}", stacklevel=3)
+        return made
 
     def cache_text(self, variant: str) -> str | None:
         """The calibration cache that a variant's calibration left; None where it had none."""
@@ -142,6 +149,21 @@ class Bench:
 
     def __repr__(self) -> str:
         return f"<Bench of {self.model}: {self.label}; {', '.join(self.variants)}>"
+
+
+def _hardly_int8(made: Experiment) -> str | None:
+    """What to know of an INT8 engine that works in other types for the most part; None where there is nothing to say.
+
+    On networks as small as the course's a layer takes a few µs in any type, and the builder's timings decide.
+    """
+    types = [layer.weight_dtype for layer in made.engine.layers if layer.weight_count]
+    count = types.count("int8")
+    if not made.build.options.int8 or 2 * count >= len(types):
+        return None
+    return (
+        f"{made.variant} of {made.model}: TensorRT put {count} of {len(types)} layers with weights into INT8. "
+        "The others were faster in another type when it timed them (notebook 06): this engine says little of INT8"
+    )
 
 
 def _why_not_live() -> LiveUnavailable | None:

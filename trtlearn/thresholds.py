@@ -58,6 +58,22 @@ class Threshold(Record):
         }
         return [{"fact": name, "value": value} for name, value in facts.items()]
 
+    def choice_of(self, scale: float) -> tuple[int, float, float] | None:
+        """The bins that ``scale`` keeps of this histogram, their KL and the KL of the bins kept here.
+
+        None where no number of bins that the entropy search tries gives ``scale``.
+        """
+        search, width = self.search, self.width
+        if search is None or width is None:
+            return None
+        place = 127 * scale / width - 0.5
+        kept = round(place)
+        index = kept - search.first
+        rounding = max(1e-2, kept * 1e-5)  # of a float32 scale, in bins
+        if abs(place - kept) > rounding or not 0 <= index < len(search.kl):
+            return None
+        return kept, search.kl[index], search.kl[search.chosen - search.first]
+
 
 class Observer(Protocol):
     """What every observer does."""

@@ -88,6 +88,13 @@ class Tradeoff(Record):
             raise RecordingError(f"no engine of {model!r} at batch {batch}", f"one of {', '.join(known)}")
         return found
 
+    def point(self, model: str, name: str, batch: int = 8) -> TradeoffPoint:
+        """The engine built as ``name``; RecordingError where there is none."""
+        here = {p.name: p for p in self.select(model, batch)}
+        if name not in here:
+            raise RecordingError(f"no engine {name!r} of {model!r} at batch {batch}", f"one of {', '.join(here)}")
+        return here[name]
+
 
 def pareto(
     points: Iterable[TradeoffPoint],

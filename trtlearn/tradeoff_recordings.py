@@ -67,12 +67,9 @@ class TradeoffRecordings:
             points.append(point)
         return dataclasses.replace(whole, points=tuple(points))
 
-    def sensitivity(self, model: str = "mobile", ranges: str = "minmax") -> Sensitivity:
-        """Which units of a network mind INT8: by the GPU's engines where recorded, else as found on a CPU."""
-        name = f"sensitivity-{model}-{ranges}"
-        return self._load(
-            f"{name}-cpu" if name not in self.names and f"{name}-cpu" in self.names else name, Sensitivity
-        )
+    def sensitivity(self, model: str = "mobile", ranges: str = "minmax", cpu: bool = False) -> Sensitivity:
+        """Which units of a network mind INT8: by the GPU's engines, or as Q/DQ on a CPU foretells it (``cpu``)."""
+        return self._load(f"sensitivity-{model}-{ranges}{'-cpu' if cpu else ''}", Sensitivity)
 
     def dynamic(self) -> DynamicShapes:
         """One network with a dynamic batch, calibrated at several batch sizes."""

@@ -5,10 +5,13 @@ from __future__ import annotations
 from .errors import CommandError
 from .records import BuildOptions
 
-__all__ = ["ALGORITHMS", "LABELS", "VARIANTS", "trtexec_command", "variant_options"]
+__all__ = ["ALGORITHMS", "LABELS", "TRTEXEC_AVG_TIMING", "VARIANTS", "trtexec_command", "variant_options"]
 
 ALGORITHMS = ("entropy2", "minmax", "entropy", "legacy")
 """TensorRT's four calibrators."""
+
+TRTEXEC_AVG_TIMING = 8
+"""Timings of a kernel that trtexec averages (v8.6.1:samples/common/sampleOptions.h:38); the builder's default is 1."""
 
 VARIANTS: dict[str, BuildOptions] = {
     "fp32": BuildOptions(),

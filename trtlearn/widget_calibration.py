@@ -6,6 +6,7 @@ import numpy as np
 
 from .panels import guarded, ipywidgets, say, stack
 from .plots_calibration import centres, histogram_figure, kl_figure, on_log_axis, p_and_q
+from .record import plural
 from .records import Provenance
 from .thresholds import Threshold
 from .widgets import figure_widget
@@ -101,7 +102,7 @@ def histogram_player(
             for shape in fig.layout.shapes:
                 shape.x0 = shape.x1 = len(counts) * step.width
         doubled = round(np.log2(step.width / steps[0].width)) if steps[0].width else 0
-        state = f"doubled {doubled} time(s)" if doubled else "as the first batch set it"
+        state = f"doubled {plural(doubled, 'time')}" if doubled else "as the first batch set it"
         text.value = (
             f"after batch {step.batch + 1}: {int(counts.sum()):,} values other than 0 counted; this batch's max|x| "
             f"{step.batch_amax:.5g}; bin width {step.width:.6g} ({state}); "
