@@ -4,11 +4,12 @@ import pytest
 
 from trtlearn.agree import agree
 from trtlearn.models import load_images, model_path
-from trtlearn.paths import data_dir
+from trtlearn.replay import recording_folders
 
-FOLDER = data_dir() / "recordings" / "h200-8.6.0"
+FOLDERS = [folder for folder in recording_folders() if (folder / "resnet").is_dir()]
 
 
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
 @pytest.mark.parametrize(
     ("model", "variant", "unlike"),
     [
@@ -20,8 +21,8 @@ FOLDER = data_dir() / "recordings" / "h200-8.6.0"
         ("mobile", "legacy", 0),
     ],
 )
-def test_every_scale_of_the_courses_networks_is_tensorrts(model, variant, unlike):
-    cache = FOLDER / model / f"int8-{variant}.cache"
+def test_every_scale_of_the_courses_networks_is_tensorrts(model, variant, unlike, folder):
+    cache = folder / model / f"int8-{variant}.cache"
     report = agree(model_path(model), load_images("calibration")[0], cache, batch=8)
     others = [tensor for tensor in report.tensors if not tensor.agrees()]
     assert len(others) == unlike

@@ -14,7 +14,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from trtlearn.bring import STEPS, walk
-from trtlearn.bring_records import Walk
+from trtlearn.bring_records import Answer, LiveResult, Walk
 from trtlearn.cache import read_cache
 from trtlearn.errors import DataError, LiveUnavailable, ModelError, TrtlearnError
 from trtlearn.models import load_images, model_path
@@ -219,6 +219,16 @@ def test_with_a_gpu_engines_are_built_run_and_compared(fake, tmp_path):
     fake["fail"] = True
     failed = walk(tmp_path / "t.onnx", data, live=True).live
     assert all("the build failed" in one.problem for one in failed)
+
+
+@pytest.mark.parametrize(("count", "told"), [(0, True), (2, False)])
+def test_an_engine_that_took_no_int8_is_named(fake, tmp_path, monkeypatch, count, told):
+    answer = Answer("int8-entropy2", 40.0, 1.0, None)
+    made = LiveResult("int8-entropy2", "", 0.1, (0.1, 0.1), 1000, 1.0, 2, count, 0, answer)
+    monkeypatch.setattr("trtlearn.bring_live.build_all", lambda *given: (made,))
+    data = rng.normal(size=(20, 1, 2, 2)).astype(np.float32)
+    walked = walk(turned(tmp_path / "t.onnx"), data, live=True)
+    assert any("the engine int8-entropy2 has no INT8 weights" in note for note in walked.notes) == told
 
 
 def test_the_script_is_a_program_that_does_the_same(fake, tmp_path):

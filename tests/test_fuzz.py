@@ -32,15 +32,15 @@ from trtlearn.inspector import read_engine
 from trtlearn.messages import decode, scales_from_log
 from trtlearn.models import model_path
 from trtlearn.onnxfile import read_model
-from trtlearn.paths import data_dir
 from trtlearn.record import Record
 from trtlearn.recordings import load_experiment, load_study
 from trtlearn.records import Experiment
+from trtlearn.replay import folder_with
 
 MANY = int(os.environ.get("TRTLEARN_FUZZ", "100"))
 bounded = settings(max_examples=MANY, deadline=None, suppress_health_check=list(HealthCheck))
 
-RECORDED = data_dir() / "recordings" / "h200-8.6.0"
+RECORDED = folder_with("studies")
 CACHE = (RECORDED / "resnet" / "int8-entropy2.cache").read_bytes()
 LEGACY = (RECORDED / "resnet" / "int8-legacy.cache").read_bytes()
 EXPERIMENT = load_experiment(RECORDED / "resnet" / "int8-entropy2.json.gz")

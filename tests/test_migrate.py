@@ -16,14 +16,14 @@ from trtlearn.migrate import MigrationReport, migrate
 from trtlearn.models import load_images, model_path
 from trtlearn.newcommand import modern_command
 from trtlearn.onnxfile import load_proto
-from trtlearn.paths import data_dir
 from trtlearn.recordings import load_experiment
+from trtlearn.replay import folder_with
 from trtlearn.tradeoff_recordings import open_tradeoff
 from trtlearn.trtexec_options import parse_trtexec
 
 ort = pytest.importorskip("onnxruntime")
 COMMAND = "trtexec --onnx=m.onnx --int8 --calib=c.cache"
-RECORDED = data_dir() / "recordings" / "h200-8.6.0"
+RECORDED = folder_with("resnet")
 
 
 def session(path):

@@ -12,10 +12,10 @@ from trtlearn.errors import ModelError, TrtlearnError
 from trtlearn.models import load_images, model_path
 from trtlearn.onnxfile import load_proto
 from trtlearn.pairs import PairTable, compare_pairs, modelopt_quantized, ort_quantized, read_pairs
-from trtlearn.paths import data_dir
 from trtlearn.qdq import insert_qdq
+from trtlearn.replay import folder_with
 
-SCALES = {e.name: e.scale for e in read_cache(data_dir() / "recordings/h200-8.6.0/mobile/int8-minmax.cache").scales}
+SCALES = {e.name: e.scale for e in read_cache(folder_with("mobile") / "mobile/int8-minmax.cache").scales}
 
 
 @pytest.mark.parametrize("int8_weights", [False, True])

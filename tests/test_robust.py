@@ -20,13 +20,14 @@ from trtlearn import paths, progress
 from trtlearn.build import build_engine
 from trtlearn.errors import ModelError, TrtlearnError
 from trtlearn.onnxfile import read_model
-from trtlearn.paths import data_dir, write_atomic
+from trtlearn.paths import write_atomic
 from trtlearn.recordings import load_experiment, save_experiment
 from trtlearn.records import BuildOptions
+from trtlearn.replay import folder_with
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = Path(paths.__file__).parent
-RECORDING = data_dir() / "recordings" / "h200-8.6.0" / "resnet" / "fp32.json.gz"
+RECORDING = folder_with("resnet") / "resnet" / "fp32.json.gz"
 FORBIDDEN = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
 
 

@@ -138,7 +138,7 @@ def test_an_engine_is_found_by_its_name():
     whole = Tradeoff((point("fp32", 8), point("int8", 8), point("int8", 1)), ORIGIN)
     model = whole.points[0].model
     assert whole.point(model, "int8", 1) is whole.points[2]
-    with pytest.raises(RecordingError, match="no engine 'fp16' of .* at batch 8. Try: one of fp32, int8"):
+    with pytest.raises(RecordingError, match=r"no engine 'fp16' of .* at batch 8\. Try: one of fp32, int8"):
         whole.point(model, "fp16")
 
 

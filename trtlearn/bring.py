@@ -181,7 +181,10 @@ def _live(
     def judge(way: str, outputs: Mapping[str, Array]) -> Answer:
         return _answer(way, reference, outputs, labels)
 
-    return build_all(model, facts, quantized, arrays, shape, algorithm, judge), ()
+    built = build_all(model, facts, quantized, arrays, shape, algorithm, judge)
+    idle = [one.way for one in built if one.way.startswith("int8") and one.int8_layers == 0 and not one.problem]
+    why = "TensorRT may use INT8, but has no INT8 kernel there or found floating point faster"
+    return built, tuple(f"the engine {way} has no INT8 weights: {why}. Its answers are not INT8's" for way in idle)
 
 
 def _notes(algorithm: str, report: QdqReport, answers: tuple[Answer, ...]) -> tuple[str, ...]:

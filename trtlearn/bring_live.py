@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from .onnxfile import OnnxModel
 from .records import BuildOptions
 from .runner import Runner
 from .trt import capabilities
+from .variants import TRTEXEC_AVG_TIMING
 
 __all__ = ["build_all"]
 
@@ -43,14 +45,14 @@ def build_all(
     A build that fails gives a result that says why; the others go on. LiveUnavailable where there is no GPU.
     """
     able = capabilities()
-    qdq = quantized.SerializeToString()
-    ways: list[tuple[str, BuildOptions, Any]] = [("fp32", BuildOptions(batch=shape.batch), os.fspath(model))]
+    base = BuildOptions(batch=shape.batch, avg_timing=TRTEXEC_AVG_TIMING)
+    ways: list[tuple[str, BuildOptions, Any]] = [("fp32", base, os.fspath(model))]
     if able.implicit_int8:
-        ways.append(("fp16", BuildOptions(fp16=True, batch=shape.batch), os.fspath(model)))
+        ways.append(("fp16", replace(base, fp16=True), os.fspath(model)))
     if able.calibrators:
         kind = algorithm if algorithm in BASES else "entropy2"
-        ways.append((f"int8-{kind}", BuildOptions(int8=True, ranges=kind, batch=shape.batch), os.fspath(model)))
-    ways.append(("int8-qdq", BuildOptions(int8=True, ranges="qdq", batch=shape.batch), qdq))
+        ways.append((f"int8-{kind}", replace(base, int8=True, ranges=kind), os.fspath(model)))
+    ways.append(("int8-qdq", replace(base, int8=True, ranges="qdq"), quantized.SerializeToString()))
     shapes = _shapes(facts, arrays, shape.batch)
     return tuple(_one(way, options, source, arrays, shapes, judge) for way, options, source in ways)
 
