@@ -122,8 +122,10 @@ def test_no_kernel_softmax_and_network_output():
     assert report([SLOW], messages=[message])["conv2"].code == "no-kernel"
     soft = layer("probs", [t("y", "fp32")], [t("p", "fp32")], kind="CudaSoftMaxV2")
     assert (report([soft])["probs"].code, report([soft])["probs"].evidence) == ("no-int8-kernel", "documented")
-    rows = report([SLOW], bindings=[Binding("z", "output", (1, 8), "fp32")])
-    assert (rows["conv2"].code, rows["conv2"].evidence) == ("network-output", "inferred")
+    ends = [Binding("z", "output", (1, 8), "fp32")]
+    row = report([layer("sum", [t("y", "fp32")], [t("z", "fp32")])], bindings=ends)["sum"]
+    assert (row.code, row.evidence) == ("network-output", "inferred")
+    assert report([SLOW], bindings=ends)["conv2"].code == "faster-in-fp32"  # it has weights
 
 
 def test_an_int8_layer_that_writes_fp32_says_so():
@@ -289,7 +291,7 @@ def test_why_a_type_is_unknown():
 
 def test_each_profile_has_layers_and_outputs_of_its_own():
     profiles = ("", " [profile 1]")
-    layers = [layer(f"a{p}", [t(f"x{p}", "fp32")], [t(f"y{p}", "fp32")], "fp32", nodes=("a",)) for p in profiles]
+    layers = [layer(f"a{p}", [t(f"x{p}", "fp32")], [t(f"y{p}", "fp32")], nodes=("a",)) for p in profiles]
     found = report(layers, bindings=[Binding("y", "output")])
     assert [row.code for row in found.layers] == ["network-output", "network-output"]
     assert found["a"].reason.startswith("split over 2 engine layers (each profile has its own): ")

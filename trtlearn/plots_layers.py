@@ -160,14 +160,15 @@ def plan_sizes(sizes: PlanSizes, *, question: str = "Does the same network build
     fig.add_bar(
         x=[f"build {index + 1}" for index in range(len(sizes.builds))],
         y=[build.plan_bytes / 1000 for build in sizes.builds],
-        name="plan, and in how many layers build 1 has another kernel",
+        name="plan, and how many layers have another kernel than in build 1",
         marker={"color": dtype_color("int8")},
         text=[
-            f"{build.plan_bytes / 1000:.0f} kB" + (f"<br>{plural(n, 'other kernel')}" if index else "")
+            f"{build.plan_bytes / 1000:.0f} kB" + (f"<br>{plural(n, 'kernel')}<br>new" if index else "")
             for index, (build, n) in enumerate(zip(sizes.builds, other, strict=True))
         ],
         textposition="inside",
         insidetextanchor="middle",
+        textangle=0,
         textfont={"color": "white"},
     )
     fig.update_yaxes(title="plan, kB", rangemode="tozero")

@@ -57,7 +57,7 @@ def search_steps(study: Sensitivity, question: str = "How many layers must leave
             hovertemplate="%{hovertext}: %{y:.1f} %<extra></extra>",
         )  # fmt: skip
     fig.add_hline(y=100 * study.target, line={"color": INK, "dash": "dash"}, annotation_text="FP32 less 0.5 point",
-                  annotation_position="bottom")  # fmt: skip
+                  annotation_position="top left")  # fmt: skip
     fig.update_xaxes(title="units taken out of INT8", dtick=1)
     fig.update_yaxes(title="test images right, %")
     return footer(fig, study.provenance.label())

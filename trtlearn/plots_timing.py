@@ -18,6 +18,7 @@ if typing.TYPE_CHECKING:
 __all__ = ["against_trtexec", "launches"]
 
 Groups = Mapping[str, Iterable[TradeoffPoint]]
+SHORT = 0.2  # ms
 REPLAY, LAUNCH = "graph replay", "launch after launch"
 
 
@@ -67,7 +68,8 @@ def _timing(point: TradeoffPoint, graph: bool) -> Timing:
 def against_trtexec(
     groups: Groups, question: str = "Does trtexec measure the same time?", label: str = ""
 ) -> go.Figure:
-    """How far trtexec's median lies above ours for the same plan, in microseconds and in percent, over the latency.
+    """How far trtexec's median lies above ours for the same plan, over the latency: in microseconds, for engines SHORT
+    enough that these matter, and in percent.
 
     ``groups``: what the legend calls them -> engines. Those that trtexec did not time are left out.
     """
@@ -86,19 +88,23 @@ def against_trtexec(
     for column, kind in enumerate((REPLAY, LAUNCH), 1):
         for index, (title, points) in enumerate(groups.items()):
             pairs = [pair for point in points if (pair := _pair(point, kind == REPLAY))]
-            more = [1000 * (its - mine) for _, mine, its in pairs], [100 * (its / mine - 1) for _, mine, its in pairs]
-            for row, (values, unit) in enumerate(zip(more, ("µs", "%"), strict=True), 1):
+            more = (
+                ("µs", [(p, mine, 1000 * (its - mine)) for p, mine, its in pairs if mine < SHORT]),
+                ("%", [(p, mine, 100 * (its / mine - 1)) for p, mine, its in pairs]),
+            )
+            for row, (unit, marks) in enumerate(more, 1):
                 fig.add_scatter(
-                    x=[mine for _, mine, _ in pairs], y=values, mode="markers", name=title, legendgroup=title,
-                    showlegend=row == column == 1, marker={"color": SERIES[index], "symbol": MARKS[index], "size": 10},
-                    hovertext=[f"{p.model} {p.name}, batch {p.batch}" for p, _, _ in pairs],
+                    x=[mine for _, mine, _ in marks], y=[far for *_, far in marks], mode="markers", name=title,
+                    legendgroup=title, showlegend=row == 2 and column == 1,
+                    marker={"color": SERIES[index], "symbol": MARKS[index], "size": 10},
+                    hovertext=[f"{p.model} {p.name}, batch {p.batch}" for p, _, _ in marks],
                     hovertemplate="%{hovertext}: %{x:.4f} ms, trtexec %{y:+.1f} " + unit + f"<extra>{kind}</extra>",
                     row=row, col=column,
                 )  # fmt: skip
     if not any(len(trace.x) for trace in fig.data):
         raise DataError("no engine was timed by trtexec", "record the trade-off with --trtexec PATH")
-    for row, title in enumerate(("trtexec above ours, µs", "trtexec above ours, %"), 1):
-        fig.update_yaxes(title=title, row=row, col=1)
+    for row, title in enumerate((f"µs, engines under {SHORT:g} ms", "%"), 1):
+        fig.update_yaxes(title=f"trtexec above ours,<br>{title}", row=row, col=1)
     fig.update_yaxes(zeroline=True, zerolinecolor=INK, rangemode="tozero")
     fig.update_xaxes(type="log", tickvals=[0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10])
     fig.update_xaxes(title="our median, ms (log scale)", row=2)

@@ -226,7 +226,8 @@ def by_batch(
             marker={"symbol": _mark(index), "size": 10}, hovertext=[_hover(p) for p in line], hoverinfo="text",
         )  # fmt: skip
     fig.update_xaxes(title="batch size (log scale)", type="log", tickvals=sorted({p.batch for p in chosen}))
-    fig.update_yaxes(title="images a second (log scale)", type="log")
+    rates = [1000 * base * 10**power for power in range(-3, 5) for base in (1, 2, 5)]
+    fig.update_yaxes(title="images a second (log scale)", type="log", tickvals=rates, tickformat=",")
     return footer(fig, label)
 
 

@@ -234,7 +234,13 @@ def reason_for_narrower(layer: EngineLayer, computed: str | None, allowed: str, 
                 words = f"perhaps because tensor {_listed(unlisted)} has no scale: the log lists none"
                 return Reason("no-scale", words, "inferred")
     written = [facts.origin.get(tensor.name, tensor.name) for tensor in layer.outputs]
-    if written and all(name in facts.outputs for name in written) and set(layer.output_dtypes) == {"fp32"}:
+    # no reason for a layer with weights: kernels that read INT8 and write FP32 exist (measured: resnet's last layer)
+    if (
+        written
+        and not layer.weight_count
+        and all(name in facts.outputs for name in written)
+        and set(layer.output_dtypes) == {"fp32"}
+    ):
         names_out = _listed([facts.outputs[name] for name in written])
         words = (
             f"it writes the network output {names_out}, fp32 unless --outputIOFormats says otherwise "
