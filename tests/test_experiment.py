@@ -111,20 +111,40 @@ def test_the_bench_builds_live(bench: dict[str, Any], tmp_path: Path, monkeypatc
     assert list(tmp_path.rglob("resnet.timing"))
 
 
-def test_an_int8_engine_that_hardly_is_one_says_so(bench: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TRTLEARN_MODE", "recorded")
-    from trtlearn.replay import _hardly_int8
+@pytest.mark.parametrize(
+    ("again", "said"), [("int8", "Built again, from no timings: INT8"), ("fp32", "0 of 17 layers")]
+)
+def test_an_int8_engine_that_hardly_is_one_is_built_once_more(
+    bench: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, again: str, said: str
+) -> None:
+    whole = open_bench("mobile", mode="recorded").run("int8-minmax")
 
-    whole = open_bench("mobile").run("int8-minmax")
-    assert _hardly_int8(whole) is None
-    layers = tuple(
-        dataclasses.replace(one, weight_dtype="fp32") if one.weight_count else one for one in whole.engine.layers
-    )
-    fallen = dataclasses.replace(whole, engine=dataclasses.replace(whole.engine, layers=layers))
-    assert "0 of 17 layers" in str(_hardly_int8(fallen))
-    assert (
-        _hardly_int8(dataclasses.replace(fallen, build=open_bench("mobile").run("fp32").build)) is None
-    )  # FP32 was asked for
+    def weights(dtype: str) -> Experiment:
+        layers = tuple(dataclasses.replace(y, weight_dtype=dtype) if y.weight_count else y for y in whole.engine.layers)
+        return dataclasses.replace(whole, engine=dataclasses.replace(whole.engine, layers=layers))
+
+    made, warm = iter([weights("fp32"), weights(again)]), []
+
+    def run(model: str, options: BuildOptions, *, timing_cache: Path, **more: Any) -> Experiment:
+        warm.append(timing_cache.exists())
+        timing_cache.parent.mkdir(parents=True, exist_ok=True)
+        timing_cache.touch()
+        return next(made)
+
+    monkeypatch.setattr(experiment_module, "run_variant", run)
+    monkeypatch.setenv("TRTLEARN_HOME", str(tmp_path))
+    with pytest.warns(UserWarning, match=said):
+        assert open_bench("mobile", mode="live").run("int8-minmax") == weights(again)
+    assert warm == [False, False]  # the second build began with no timings
+
+
+def test_fp16_in_place_of_int8_is_no_mistake_where_both_are_allowed(
+    bench: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    half = open_bench("mobile", mode="recorded").run("fp16")
+    monkeypatch.setattr(experiment_module, "run_variant", lambda *given, **named: half)
+    monkeypatch.setenv("TRTLEARN_HOME", str(tmp_path))
+    assert open_bench("mobile", mode="live").run("int8-fp16") is half
 
 
 def test_live_without_a_gpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
