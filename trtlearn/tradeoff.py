@@ -65,6 +65,7 @@ class Tradeoff(Record):
         return f"{len(self.points)} engines, {self.provenance.label()}"
 
     def rows(self) -> list[dict[str, Any]]:
+        models = list(dict.fromkeys(point.model for point in self.points))
         return [
             {
                 "model": p.model,
@@ -77,7 +78,7 @@ class Tradeoff(Record):
                 "activations bytes": p.device_memory_bytes,
                 "build s": p.build_seconds,
             }
-            for p in self.points
+            for p in sorted(self.points, key=lambda p: (models.index(p.model), p.batch))
         ]
 
     def select(self, model: str, batch: int | None = None) -> tuple[TradeoffPoint, ...]:
