@@ -103,8 +103,8 @@ def against_trtexec(
                 )  # fmt: skip
     if not any(len(trace.x) for trace in fig.data):
         raise DataError("no engine was timed by trtexec", "record the trade-off with --trtexec PATH")
-    for row, title in enumerate((f"µs, engines under {SHORT:g} ms", "%"), 1):
-        fig.update_yaxes(title=f"trtexec above ours,<br>{title}", row=row, col=1)
+    for row, unit in enumerate((f"µs<br>(engines under {SHORT:g} ms)", "%"), 1):
+        fig.update_yaxes(title=f"trtexec above ours, {unit}", row=row, col=1)
     fig.update_yaxes(zeroline=True, zerolinecolor=INK, rangemode="tozero")
     fig.update_xaxes(type="log", tickvals=[0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10])
     fig.update_xaxes(title="our median, ms (log scale)", row=2)
