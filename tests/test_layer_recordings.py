@@ -10,6 +10,7 @@ import pytest
 
 from trtlearn import plots_layers
 from trtlearn.activations import activations
+from trtlearn.cache import parse_cache
 from trtlearn.course import inside
 from trtlearn.errors import DataError, RecordingError
 from trtlearn.interrors import tensor_errors
@@ -17,6 +18,7 @@ from trtlearn.intlayer import int8_layer, trace_pixel
 from trtlearn.intrun import run_like
 from trtlearn.layer_recordings import layer_case, load_studies, marked_tensors, plan_sizes, studies, study
 from trtlearn.models import MODELS, accuracy, load_images, model_path
+from trtlearn.observers import threshold_of
 from trtlearn.precision import precision_report
 from trtlearn.replay import open_bench
 from trtlearn.tradeoff_recordings import open_tradeoff
@@ -184,3 +186,38 @@ def test_pixel_figure_adds_up():
     assert tuple(fig.data[0].y) == trace.products
     assert fig.data[1].y[-1] == trace.sum
     assert f"code {trace.code}" in fig.layout.xaxis.title.text
+
+
+def test_images_that_are_all_zero_give_a_scale_of_zero_and_our_other_scales():
+    trace = study("resnet", "zero-images").experiment.calibration
+    lines = trace.cache.splitlines()
+    assert (lines[0], lines[1]) == ("TRT-8600-MinMaxCalibration", "image: 0")
+    told = parse_cache(trace.cache).as_dict()
+    computed = inside("resnet", np.zeros((8, 1, 28, 28), np.float32))
+    ours = {name: threshold_of("minmax", x).scale for name, x in computed.items() if name in told}
+    assert len(ours) > 20
+    for name, scale in ours.items():
+        assert scale == pytest.approx(told[name], rel=1e-6), name
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_calibrator_beside_qdq_is_never_asked(model):
+    both, alone = (study(model, name).experiment for name in ("qdq-with-calibrator", "qdq"))
+    assert both.calibration.calls == ()
+    assert both.predictions == alone.predictions
+    assert [layer.kernel for layer in both.engine.layers] == [layer.kernel for layer in alone.engine.layers]
+    assert "explicit-precision" in {message.code for message in both.build.messages}
+
+
+def test_no_layer_of_a_transformer_takes_int8_by_the_flag_alone():
+    found = study("transformer", "int8").experiment
+    assert found.build.options.int8
+    assert all(tensor.amax for tensor in found.ranges.tensors)  # nothing lacks a range
+    assert {dtype for y in found.engine.layers for dtype in (*y.input_dtypes, *y.output_dtypes)} == {"fp32"}
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_one_missing_range_with_fp16_allowed_ends_in_fp16_also_from_an_empty_timing_cache(model):
+    found = study(model, "missing-one-fp16").experiment
+    assert found.build.options.timing_cache == "empty"
+    assert "int8" not in precision_report(found).counts

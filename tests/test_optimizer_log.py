@@ -32,3 +32,13 @@ def test_a_log_that_is_not_verbose_says_nothing() -> None:
 def test_a_missing_recording_is_one_clear_error(tmp_path: Path) -> None:
     with pytest.raises(RecordingError, match="no such file"):
         load_trtexec_log("resnet", folder=tmp_path)
+
+
+@pytest.mark.parametrize("model", ["resnet", "mobile"])
+def test_a_missing_calibration_file_is_still_missing_after_trtexec(model: str) -> None:
+    theirs = load_trtexec_log(model, "int8-random")
+    assert "--calib=missing.cache" in theirs.command
+    assert theirs.wrote_cache is False
+    assert not theirs.optimizer.scales  # none set by hand: it calibrated
+    ours = open_bench(model, mode="recorded").run("int8-random")
+    assert theirs.optimizer.layers == read_optimizer_log(ours.build.log).layers
