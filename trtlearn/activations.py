@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from .errors import DataError, ModelError
 from .onnxproto import live_tensors, load_proto
 from .paths import read_bytes
+from .prepare import named
 
 if TYPE_CHECKING:
     import onnx
@@ -26,6 +27,7 @@ __all__ = ["activations", "feeds", "load_arrays"]
 
 Array = NDArray[Any]
 FLOAT = "tensor(float)"
+FIRST_OPSET = 7  # ONNX Runtime runs models from this on
 ORT_DTYPES = {
     FLOAT: "float32",
     "tensor(float16)": "float16",
@@ -49,9 +51,9 @@ def _session(proto: onnx.ModelProto) -> onnxruntime.InferenceSession:
     try:
         return onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
     except Exception as problem:  # onnxruntime's exceptions have no common base but Exception
-        raise ModelError(
-            f"ONNX Runtime cannot load this model: {_line(problem)}", "check it with onnx.checker"
-        ) from None
+        opset = max((item.version for item in proto.opset_import if item.domain in ("", "ai.onnx")), default=0)
+        fix = "check it with onnx.checker" if opset >= FIRST_OPSET else "export it at opset 13 or later"
+        raise ModelError(f"ONNX Runtime cannot load this model (opset {opset}): {_line(problem)}", fix) from None
 
 
 def _line(problem: Exception) -> str:
@@ -107,14 +109,15 @@ def activations(
     """
     import onnx
 
-    proto = onnx.ModelProto()
-    proto.CopyFrom(model if isinstance(model, onnx.ModelProto) else load_proto(model))
+    proto = named(model if isinstance(model, onnx.ModelProto) else load_proto(model))  # a copy
     live = live_tensors(proto)
     wanted = live if names is None else tuple(names)
     if unknown := [name for name in wanted if name not in live]:
         raise ModelError(
             f"the model computes no tensor {unknown[0]!r} from its inputs", "choose names from model.tensors"
         )
+    if vague := [value.name for value in proto.graph.input if not value.type.tensor_type.HasField("shape")]:
+        raise ModelError(f"input {vague[0]!r} has no known shape", "export it with a shape [batch, ...]")
     inputs = {value.name for value in proto.graph.input}
     del proto.graph.output[:]
     proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in live if name not in inputs)
@@ -164,17 +167,21 @@ def load_arrays(path: str | os.PathLike[str], input_names: Iterable[str]) -> dic
     return {name: arrays[name] for name in names}
 
 
-def feeds(arrays: Mapping[str, Array], batch: int) -> Iterator[dict[str, Array]]:
+def feeds(arrays: Mapping[str, Array], batch: int, whole: Iterable[str] = ()) -> Iterator[dict[str, Array]]:
     """``arrays`` (equal first axes) cut into dicts of ``batch`` rows; rows left over at the end are dropped.
+
+    The arrays named in ``whole`` hold no rows and go into each dict as they are.
 
     >>> [part["x"].shape for part in feeds({"x": np.zeros((5, 3), np.float32)}, 2)]
     [(2, 3), (2, 3)]
     """
-    lengths = {name: len(array) for name, array in arrays.items() if array.ndim}
-    if len(set(lengths.values())) != 1 or len(lengths) != len(arrays):
+    same = {name: arrays[name] for name in whole}
+    cut = {name: array for name, array in arrays.items() if name not in same}
+    lengths = {name: len(array) for name, array in cut.items() if array.ndim}
+    if len(set(lengths.values())) != 1 or len(lengths) != len(cut):
         raise DataError(f"inputs have first axes {lengths}, expected one length for all", "give each as many rows")
     total = next(iter(lengths.values()))
     if not 1 <= batch <= total:
         raise DataError(f"batch size is {batch}, expected 1 to {total} (all rows)", "choose a smaller batch")
     for start in range(0, total - batch + 1, batch):
-        yield {name: array[start : start + batch] for name, array in arrays.items()}
+        yield {name: array if name in same else array[start : start + batch] for name, array in arrays.items()}

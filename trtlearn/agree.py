@@ -16,7 +16,7 @@ from .cachefile import CacheEntry, CalibrationCache, read_cache
 from .errors import CacheError, DataError
 from .explanations import Evidence, explain_difference
 from .observers import Observer, Threshold, make_observer
-from .onnxfile import OnnxModel, describe, load_proto
+from .onnxfile import OnnxModel, describe, load_proto, whole_inputs
 from .parts import (
     Candidate,
     could_be,
@@ -137,13 +137,15 @@ def agree(
     if kind == "legacy" and known.quantile is not None and known.cutoff is not None:
         settings |= {"quantile": known.quantile, "cutoff": known.cutoff}
     notes: list[str] = []
+    whole = whole_inputs(facts, arrays)
     size = batch if batch is not None else find_batch_size(facts, proto, arrays, known, kind, settings, notes)
     parts = hidden_parts(proto) if any(name not in facts.tensors for name in known.names) else ()
     fused = _fused(proto) if kind in UNTIED else {}
     parts = (*parts, *(part for several in fused.values() for part in several))
-    observers, count = _observe(proto, arrays, size, known, kind, settings, parts)
+    observers, count, infinite = _observe(proto, arrays, size, known, kind, settings, parts, whole)
     thresholds = {name: observer.result() for name, observer in observers.items()}
-    names = _Names(proto, predict_ties(facts, kind, flat_pools(proto)), thresholds, fused, tuple(p.name for p in parts))
+    ties, part_names = predict_ties(facts, kind, flat_pools(proto)), tuple(part.name for part in parts)
+    names = _Names(proto, ties, thresholds, fused, part_names, infinite)
     rows = [_compare(line, names, known, tolerance) for line in known.scales]
     return AgreeReport(kind, size, count, tolerance, tuple(rows), tuple(notes), thresholds)
 
@@ -157,7 +159,7 @@ def _fused(proto: Any) -> dict[str, tuple[Candidate, ...]]:
 def _arrays(data: str | os.PathLike[str] | Array | Mapping[str, Array], facts: OnnxModel) -> dict[str, Array]:
     names = [value.name for value in facts.inputs]
     if isinstance(data, Mapping):
-        return dict(data)
+        return {name: np.asarray(array) for name, array in data.items()}
     if isinstance(data, np.ndarray):
         if len(names) != 1:
             raise DataError(f"one array for a model with inputs {names}", "give a dict or a .npz file by input name")
@@ -173,19 +175,23 @@ def _observe(
     kind: str,
     settings: Mapping[str, Any],
     parts: tuple[Candidate, ...],
-) -> tuple[dict[str, Observer], int]:
-    """An observer for every float tensor of the model, and for each part that its ONNX nodes hide."""
+    whole: tuple[str, ...],
+) -> tuple[dict[str, Observer], int, tuple[str, ...]]:
+    """An observer for every float tensor of the model and for each part that its ONNX nodes hide, but infinite ones."""
     observers: dict[str, Observer] = {}
+    infinite: set[str] = set()  # an attention mask, say
     count = 0
 
     def look(name: str, values: Array) -> None:
-        if values.size:
+        if not np.isfinite(values).all():
+            infinite.add(name)
+        elif values.size:
             if name not in observers:
                 observers[name] = make_observer(kind, **settings)
             observers[name].observe(values)
 
     before: dict[str, Array] | None = None
-    batches: Iterator[dict[str, Array]] = feeds(arrays, size)
+    batches: Iterator[dict[str, Array]] = feeds(arrays, size, whole)
     for tensors in activations(proto, batches):
         count += 1
         for name, values in tensors.items():
@@ -194,7 +200,7 @@ def _observe(
             if (made := part.values(tensors, before)) is not None:
                 look(part.name, made)
         before = {name: tensors[name] for part in parts if part.stale for name in part.joined if name in tensors}
-    return observers, count
+    return {name: one for name, one in observers.items() if name not in infinite}, count, tuple(infinite)
 
 
 @dataclass(frozen=True)
@@ -206,6 +212,7 @@ class _Names:
     thresholds: Mapping[str, Threshold]
     fused: Mapping[str, tuple[Candidate, ...]]
     parts: tuple[str, ...]
+    infinite: tuple[str, ...]  # tensors that have no threshold because they become NaN or infinite
 
     def of(self, line: CacheEntry) -> str | None:
         """The tensor or part of a node that the line is about; None where the ONNX file has nothing like it."""
@@ -237,9 +244,8 @@ def _compare(line: CacheEntry, names: _Names, cache: CalibrationCache, tolerance
     difference = None if ours is None else relative_difference(ours.scale, line.scale)
     explanation = None
     if difference is None or difference > tolerance:
-        explanation = explain_difference(
-            Evidence(line, ours, names.thresholds, cache, names.ties, names.fused.get(line.name, ()))
-        )
+        fused, infinite = names.fused.get(line.name, ()), line.name in names.infinite
+        explanation = explain_difference(Evidence(line, ours, names.thresholds, cache, names.ties, fused, infinite))
     mine = None if ours is None else ours.scale
     other = source if source != line.name else None
     return TensorAgreement(line.name, mine, line.scale, difference, explanation, other)

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from .activations import activations, feeds
 from .cachefile import CalibrationCache
-from .errors import DataError
-from .observers import make_observer
-from .onnxfile import OnnxModel
+from .errors import DataError, ModelError
+from .observers import Observer, make_observer
+from .onnxfile import OnnxModel, whole_inputs
+from .record import plural
 
 __all__ = ["TOLERANCE", "find_batch_size", "relative_difference"]
 
@@ -44,16 +45,19 @@ def find_batch_size(
     notes: list[str],
 ) -> int:
     """The batch size that the model fixes, or the one that reproduces the cache's scales best."""
-    rows: int = min((len(array) for array in arrays.values() if array.ndim), default=0)
-    fixed = {int(value.shape[0]) for value in facts.inputs if value.shape and isinstance(value.shape[0], int)}
+    whole = whole_inputs(facts, arrays)
+    cut = [value for value in facts.inputs if value.name not in whole and value.name in arrays]
+    rows: int = min((len(arrays[value.name]) for value in cut if arrays[value.name].ndim), default=0)
+    fixed = {int(value.shape[0]) for value in cut if value.shape and isinstance(value.shape[0], int)}
     if len(fixed) == 1 and 1 <= (only := fixed.pop()) <= rows:
         return only
     if not rows:
         raise DataError("the data have no rows", "give arrays [N, ...], N the number of samples")
     sizes: list[int] = [b for b in dict.fromkeys((*BATCHES, rows, *range(1, rows + 1))) if 1 <= b <= rows]
     sizes = [b for b in sizes if rows % b == 0] + [b for b in BATCHES if b <= rows and rows % b]
-    inputs = [name for name in arrays if name in cache and cache[name].scale > 0 and arrays[name].dtype == np.float32]
-    if kind == "minmax" or not inputs:
+    names = [value.name for value in cut]
+    inputs = [name for name in names if name in cache and cache[name].scale > 0 and arrays[name].dtype == np.float32]
+    if kind == "minmax":
         return sizes[0]
     fits = [
         b
@@ -65,9 +69,12 @@ def find_batch_size(
         return sizes[0]
     known = [name for name in facts.tensors if name in cache]
     probes = known[:: max(1, len(known) // PROBES)]
-    scores = {b: _score(proto, arrays, b, probes, cache, kind, settings) for b in fits[:PROBES]} if fits[1:] else {}
+    scores = (
+        {b: _score(proto, arrays, b, probes, cache, kind, settings, whole) for b in fits[:PROBES]} if fits[1:] else {}
+    )
     size = max(scores, key=lambda b: scores[b]) if scores else fits[0]
-    notes.append(f"batch size {size}, found: it reproduces the cached scales of the network's inputs")
+    seen = "the network's inputs" if inputs else f"{scores.get(size, 0)} of {plural(len(probes), 'tensor')}"
+    notes.append(f"batch size {size}, found: it reproduces the cached scales of {seen}")
     return size
 
 
@@ -79,13 +86,19 @@ def _score(
     cache: CalibrationCache,
     kind: str,
     settings: Mapping[str, Any],
+    whole: tuple[str, ...],
 ) -> int:
     """How many of ``names`` get their cached scale with this batch size."""
-    observers = {name: make_observer(kind, **settings) for name in names}
-    for tensors in activations(proto, feeds(arrays, size), names):
-        for name, values in tensors.items():
-            if values.dtype == np.float32 and values.size:
-                observers[name].observe(values)
+    observers: dict[str, Observer] = {}
+    try:
+        for tensors in activations(proto, feeds(arrays, size, whole), names):
+            for name, values in tensors.items():
+                if values.dtype == np.float32 and values.size and np.isfinite(values).all():
+                    if name not in observers:
+                        observers[name] = make_observer(kind, **settings)
+                    observers[name].observe(values)
+    except ModelError:  # a network that runs with another batch size only
+        return -1
     scales = {name: observer.result().scale for name, observer in observers.items()}
     return sum(relative_difference(scale, cache[name].scale) <= TOLERANCE for name, scale in scales.items())
 

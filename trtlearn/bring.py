@@ -23,8 +23,10 @@ from .doctor import DoctorReport, examine
 from .errors import DataError, ModelError
 from .observers import OBSERVERS, make_observer
 from .onnxfile import OnnxModel, describe, load_proto
+from .parts import flat_pools
 from .placement import QdqReport
 from .qdq import insert_qdq
+from .ties import predict_ties
 
 __all__ = ["STEPS", "Answer", "LiveResult", "TensorFit", "Walk", "walk"]
 
@@ -66,19 +68,28 @@ def walk(
     arrays, shape = fit_data(facts, data, batch)
     classes = load_labels(labels, shape.rows_in_all)
     said("calibrate")
-    chosen, largest = _calibrate(proto, arrays, shape.batch, algorithm)
+    chosen, largest, infinite = _calibrate(proto, arrays, shape, algorithm)
+    if any(value.name in infinite for value in facts.outputs):
+        raise _infinite(infinite[0])
+    source = _sources(proto, facts, algorithm, chosen)
+    chosen = {name: chosen[source.get(name, name)] for name in chosen}
     said("quantize")
     cache = new_cache({name: scale for name, (_, scale) in chosen.items()}, KEPT.get(algorithm, "entropy2"))
     scales = {entry.name: entry.scale for entry in cache.scales if entry.scale > 0}
     quantized, report = insert_qdq(proto, scales)
     if not report.quantized_nodes:
+        if infinite:
+            raise _infinite(infinite[0])
         raise ModelError(
-            "nothing in this network can run in INT8 through Q/DQ: no Conv, Gemm or MatMul with FP32 weights"
+            f"nothing in this network can run in INT8 through Q/DQ ({report.why_none(proto)})",
+            "export it with its Conv, Gemm and MatMul in the main graph, in FP32",
         )
     said("compare")
     models = {"fp32": proto, f"int8-{algorithm}": quantized}
     if algorithm != "minmax":
-        models["int8-minmax"] = insert_qdq(proto, {n: v / 127 for n, v in largest.items() if v > 0})[0]
+        source = _sources(proto, facts, "minmax", largest)
+        tied = {name: largest[source.get(name, name)] for name in largest}
+        models["int8-minmax"] = insert_qdq(proto, {n: v / 127 for n, v in tied.items() if v > 0})[0]
     models["int8-placeholder"] = insert_qdq(proto, {n: v / 127 for n, v in _placeholder(facts).items()})[0]
     outputs = {way: _outputs(one, arrays, shape, facts) for way, one in models.items()}
     answers = tuple(_answer(way, outputs["fp32"], found, classes) for way, found in outputs.items())
@@ -88,7 +99,7 @@ def walk(
     found, notes = _live(live, model, facts, quantized, arrays, shape, algorithm, outputs["fp32"], classes, doctor)
     result = Walk(
         Path(model).stem, doctor, facts, shape, algorithm, fits, format_cache(cache), report, answers, found,
-        (*_notes(algorithm, report, answers), *notes), {},
+        (*_notes(algorithm, report, answers, infinite, outputs["fp32"], facts), *notes), {},
     )  # fmt: skip
     if out is None:
         return result
@@ -98,30 +109,45 @@ def walk(
     return write_files(result, Path(out), quantized.SerializeToString(), Path(model), data, labels)
 
 
+def _infinite(name: str) -> DataError:
+    return DataError(
+        f"tensor {name!r} becomes NaN or infinite inside the network", "check the network and its input's scale"
+    )
+
+
 def _calibrate(
-    proto: Any, arrays: Mapping[str, Array], batch: int, algorithm: str
-) -> tuple[dict[str, tuple[float, float]], dict[str, float]]:
-    """Tensor -> (amax, scale) by the observer, and tensor -> largest magnitude."""
+    proto: Any, arrays: Mapping[str, Array], shape: DataFacts, algorithm: str
+) -> tuple[dict[str, tuple[float, float]], dict[str, float], tuple[str, ...]]:
+    """Tensor -> (amax, scale) by the observer, tensor -> largest magnitude, and the tensors that get no scale.
+
+    These become NaN or infinite, as an attention mask of -infinity does.
+    """
     settings: dict[str, Any] = {} if algorithm == "minmax" else {"keep_steps": False}
     observers: dict[str, Any] = {}
     largest: dict[str, float] = {}
-    for tensors in activations(proto, feeds(arrays, batch)):
+    infinite: dict[str, None] = {}
+    for tensors in activations(proto, feeds(arrays, shape.batch, shape.whole)):
+        infinite |= dict.fromkeys(name for name, values in tensors.items() if not np.isfinite(values).all())
         for name, values in tensors.items():
-            if not values.size:
+            if not values.size or name in infinite:
                 continue
-            if not np.isfinite(values).all():
-                raise DataError(
-                    f"tensor {name!r} becomes NaN or infinite inside the network",
-                    "check the network and its input's scale",
-                )
             if name not in observers:
                 observers[name] = make_observer(algorithm, **settings)
             observers[name].observe(values)
             largest[name] = max(largest.get(name, 0.0), float(np.abs(values).max()))
-    if not observers:
+    if not observers and not infinite:
         raise ModelError("the network computes no FP32 tensor", "export it in FP32: INT8 is made from that")
-    results = {name: observer.result() for name, observer in observers.items()}
-    return {name: (float(one.amax), float(one.scale)) for name, one in results.items()}, largest
+    finite = {name: value for name, value in largest.items() if name not in infinite}
+    results = {name: observers[name].result() for name in finite}
+    return {name: (float(one.amax), float(one.scale)) for name, one in results.items()}, finite, tuple(infinite)
+
+
+def _sources(proto: Any, facts: OnnxModel, algorithm: str, known: Mapping[str, Any]) -> dict[str, str]:
+    """Pooled tensor -> the tensor whose scale TensorRT's calibrator gives it: see :mod:`trtlearn.ties`."""
+    if algorithm not in KEPT:
+        return {}
+    ties = predict_ties(facts, algorithm, flat_pools(proto)).ties
+    return {tie.tensor: tie.source for tie in ties if tie.source in known}
 
 
 def _placeholder(facts: OnnxModel) -> dict[str, float]:
@@ -136,27 +162,36 @@ def _placeholder(facts: OnnxModel) -> dict[str, float]:
 
 
 def _outputs(proto: Any, arrays: Mapping[str, Array], shape: DataFacts, facts: OnnxModel) -> dict[str, Array]:
-    names = [value.name for value in facts.outputs]
-    parts: Iterator[dict[str, Array]] = activations(proto, feeds(arrays, shape.batch), names)
+    """The outputs of all batches, one behind the other.
+
+    Left out are constants, sequences, and outputs whose shape depends on the values and so changes between batches.
+    """
+    names = [value.name for value in facts.outputs if value.name in facts.tensors]
+    parts: Iterator[dict[str, Array]] = activations(proto, feeds(arrays, shape.batch, shape.whole), names)
     collected: dict[str, list[Array]] = {name: [] for name in names}
     for part in parts:
         for name in names:
             collected[name].append(part[name])
-    try:
-        return {name: np.concatenate(found) for name, found in collected.items()}
-    except ValueError:
-        raise ModelError("an output's shape changes from batch to batch", "give rows of one shape") from None
+    return {
+        name: np.concatenate([np.atleast_1d(array) for array in found])
+        for name, found in collected.items()
+        if all(isinstance(array, np.ndarray) and array.shape[1:] == found[0].shape[1:] for array in found)
+    }
 
 
 def _answer(way: str, reference: Mapping[str, Array], found: Mapping[str, Array], labels: Array | None) -> Answer:
-    floats = [name for name, values in reference.items() if values.dtype.kind == "f"]
+    both = [name for name, values in reference.items() if name in found and found[name].shape == values.shape]
+    floats = [name for name in both if reference[name].dtype.kind == "f"]
     signal = sum(float((reference[name].astype(np.float64) ** 2).sum()) for name in floats)
-    noise = sum(float(((reference[name].astype(np.float64) - found[name]) ** 2).sum()) for name in floats)
+    with np.errstate(all="ignore"):  # INT8 may have made infinities
+        noise = sum(float(((reference[name].astype(np.float64) - found[name]) ** 2).sum()) for name in floats)
     sqnr = 10 * float(np.log10(signal / noise)) if signal > 0 and noise > 0 else None
-    first = next(iter(reference))
-    table, other = reference[first], found[first]
+    if not np.isfinite(noise):
+        sqnr = float("-inf")
+    table = reference[both[0]] if both else np.zeros(0)
     if table.ndim != 2 or table.shape[1] < 2:
         return Answer(way, sqnr, None, None)
+    other = found[both[0]]
     same = float((table.argmax(1) == other.argmax(1)).mean())
     right = None if labels is None else float((other.argmax(1) == labels[: len(other)]).mean())
     return Answer(way, sqnr, same, right)
@@ -187,8 +222,19 @@ def _live(
     return built, tuple(f"the engine {way} has no INT8 weights: {why}. Its answers are not INT8's" for way in idle)
 
 
-def _notes(algorithm: str, report: QdqReport, answers: tuple[Answer, ...]) -> tuple[str, ...]:
+def _notes(
+    algorithm: str,
+    report: QdqReport,
+    answers: tuple[Answer, ...],
+    infinite: tuple[str, ...],
+    reference: Mapping[str, Array],
+    facts: OnnxModel,
+) -> tuple[str, ...]:
     notes = [f"{name} stays in floating point: {why}" for name, why in report.float_nodes.items()]
+    if infinite:
+        notes.append(f"no scale for what becomes NaN or infinite inside the network: {', '.join(infinite)}")
+    if left := [value.name for value in facts.outputs if value.name in facts.tensors and value.name not in reference]:
+        notes.append(f"not compared, because their shapes depend on the values: {', '.join(left)}")
     by_way = {one.way: one for one in answers}
     ours, other = by_way[f"int8-{algorithm}"], by_way.get("int8-minmax")
     if (

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from .activations import load_arrays
 from .errors import DataError, ModelError
-from .onnxfile import OnnxModel, OnnxValue
+from .onnxfile import OnnxModel, OnnxValue, whole_inputs
 from .record import Record, plural
 
 __all__ = ["DataFacts", "fit_data", "load_labels"]
@@ -32,6 +32,7 @@ class DataFacts(Record):
     rows_in_all: int
     batch: int
     rows_used: int  # rows of the last batch that is not full are left out
+    whole: tuple[str, ...] = ()  # inputs without rows: every batch gets them as they are
 
     def summary(self) -> str:
         return f"{plural(self.rows_in_all, 'row')}, {self.rows_used} of them used in batches of {self.batch}"
@@ -47,24 +48,28 @@ def fit_data(
 
     ``data`` is a .npy or .npz file, one array, or a dict of arrays. A fixed first axis of the network overrides
     ``batch``; other axes that are dynamic take the data's size. Refused: nothing given, a missing input, another type,
-    another shape, unequal rows, fewer rows than one batch, NaN or infinity.
+    another shape, unequal rows, fewer rows than one batch, NaN or infinity. An input without a batch axis (a scalar,
+    a state: :func:`whole_inputs`) is given once, and goes into every batch.
     """
     if not model.inputs:
         raise ModelError("the network has no inputs", "export it with its input as a graph input")
     for value in model.inputs:
-        if value.shape is None or not value.shape:
-            raise ModelError(
-                f"input {value.name!r} has no axes or no known shape", "export it with a shape [batch, ...]"
-            )
-    wanted = _batch(model, batch)
+        if value.shape is None:
+            raise ModelError(f"input {value.name!r} has no known shape", "export it with a shape [batch, ...]")
+    if all(value.shape == () for value in model.inputs):
+        raise ModelError("no input of the network has an axis", "export it with a shape [batch, ...]")
+    _size_above_0(batch)
     arrays = _arrays(model, data)
+    whole = whole_inputs(model, arrays)
+    cut = tuple(value for value in model.inputs if value.name not in whole)
+    wanted = _batch(cut, batch)
     for value in model.inputs:
-        _check(value, arrays[value.name], wanted)
-    lengths = {name: len(array) for name, array in arrays.items()}
+        _check(value, arrays[value.name], value.name in whole)
+    lengths = {value.name: len(arrays[value.name]) for value in cut}
     if len(set(lengths.values())) != 1:
         raise DataError(f"the inputs have different numbers of rows: {lengths}", "give each input as many rows")
     total = next(iter(lengths.values()))
-    fixed = any(isinstance(value.shape[0], int) for value in model.inputs if value.shape)
+    fixed = any(isinstance(value.shape[0], int) for value in cut if value.shape)
     size = wanted if fixed else min(wanted, total)
     if total < size:
         raise DataError(f"{plural(total, 'row')} of data, the network takes {size} at once", "give at least one batch")
@@ -74,6 +79,7 @@ def fit_data(
         total,
         size,
         total // size * size,
+        whole,
     )
 
 
@@ -90,14 +96,17 @@ def load_labels(source: str | os.PathLike[str] | Array | None, rows: int) -> Arr
     return labels
 
 
-def _batch(model: OnnxModel, batch: int) -> int:
+def _size_above_0(batch: int) -> None:
     if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
         raise DataError(f"the batch size is {batch!r}, expected a whole number above 0", "8 is a good start")
-    fixed = {value.shape[0] for value in model.inputs if value.shape and isinstance(value.shape[0], int)}
+
+
+def _batch(inputs: tuple[OnnxValue, ...], batch: int) -> int:
+    fixed = {value.shape[0] for value in inputs if value.shape and isinstance(value.shape[0], int)}
     if len(fixed) > 1:
         raise ModelError(
             f"the inputs' first axes are fixed to {sorted(fixed)}: they are no common batch",
-            "export the network with a dynamic batch",
+            "give an input without rows (a state, say) in exactly its own shape, or export with a dynamic batch",
         )
     return int(fixed.pop()) if fixed else batch
 
@@ -120,12 +129,15 @@ def _arrays(model: OnnxModel, data: Any) -> dict[str, Array]:
     return load_arrays(path, names)
 
 
-def _check(value: OnnxValue, array: Array, batch: int) -> None:
+def _check(value: OnnxValue, array: Array, whole: bool) -> None:
     shape = value.shape or ()
     where = f"input {value.name!r}"
     wanted = KINDS.get(value.dtype or "")
     if wanted is None:
-        raise ModelError(f"{where} has type {value.dtype}, which trtlearn cannot feed", "export it with float32 inputs")
+        raise ModelError(
+            f"{where} is {value.dtype or 'no tensor of a known type'}, which trtlearn cannot feed",
+            "export it with float32 inputs",
+        )
     if str(array.dtype) != wanted:
         advice = " after the normalisation that the network was trained with" if array.dtype == np.uint8 else ""
         raise DataError(
@@ -135,10 +147,10 @@ def _check(value: OnnxValue, array: Array, batch: int) -> None:
         not isinstance(axis, int) or axis == size for axis, size in zip(shape[1:], array.shape[1:], strict=True)
     )
     if not fits:
-        told = ", ".join("rows" if i == 0 else str(axis or "any") for i, axis in enumerate(shape))
+        told = ", ".join("rows" if i == 0 and not whole else str(axis or "any") for i, axis in enumerate(shape))
         raise DataError(f"{where}: the data have shape {list(array.shape)}, the network takes [{told}]", "reshape them")
     if array.size == 0:
         raise DataError(f"{where}: the data are empty (shape {list(array.shape)})", "give at least one batch")
     if array.dtype.kind == "f" and not np.isfinite(array).all():
-        row = int(np.argwhere(~np.isfinite(array))[0][0])
+        row = int(np.argwhere(~np.isfinite(array.reshape(len(array), -1) if array.ndim else array[None, None]))[0][0])
         raise DataError(f"{where}: the data hold NaN or infinity, first in row {row}", "mend or leave out these rows")

@@ -53,19 +53,28 @@ def build_all(
         kind = algorithm if algorithm in BASES else "entropy2"
         ways.append((f"int8-{kind}", replace(base, int8=True, ranges=kind), os.fspath(model)))
     ways.append(("int8-qdq", replace(base, int8=True, ranges="qdq"), quantized.SerializeToString()))
-    shapes = _shapes(facts, arrays, shape.batch)
-    return tuple(_one(way, options, source, arrays, shapes, judge) for way, options, source in ways)
+    shapes = _shapes(facts, arrays, shape.batch, shape.whole)
+    return tuple(_one(way, options, source, arrays, shape.whole, shapes, judge) for way, options, source in ways)
 
 
-def _shapes(facts: OnnxModel, arrays: Mapping[str, Array], batch: int) -> Shapes | None:
+def _shapes(facts: OnnxModel, arrays: Mapping[str, Array], batch: int, whole: tuple[str, ...]) -> Shapes | None:
     """A profile of one shape, the data's; None where only the batch is dynamic, which build_engine sets itself."""
     more = any(not isinstance(axis, int) for value in facts.inputs for axis in (value.shape or ())[1:])
-    return {name: ((batch, *array.shape[1:]),) * 3 for name, array in arrays.items()} if more else None
+    sizes = {name: array.shape if name in whole else (batch, *array.shape[1:]) for name, array in arrays.items()}
+    return {name: (size,) * 3 for name, size in sizes.items()} if more else None
 
 
 def _one(
-    way: str, options: BuildOptions, source: Any, arrays: Mapping[str, Array], shapes: Shapes | None, judge: Judge
+    way: str,
+    options: BuildOptions,
+    source: Any,
+    arrays: Mapping[str, Array],
+    whole: tuple[str, ...],
+    shapes: Shapes | None,
+    judge: Judge,
 ) -> LiveResult:
+    if whole and options.ranges in BASES:
+        return LiveResult(way, f"TensorRT's calibrator is given rows, and {', '.join(whole)} has none: see int8-qdq")
     try:
         with contextlib.ExitStack() as stack:
             given: dict[str, Any] = {}
@@ -75,11 +84,11 @@ def _one(
             built = build_engine(source, options, shapes=shapes, **given)
         engine = engine_info(built.text)
         with Runner(built.plan) as runner:
-            parts = [runner.run(part) for part in feeds(arrays, options.batch)]
-            timing = runner.time(next(iter(feeds(arrays, options.batch))))
+            parts = [runner.run(part) for part in feeds(arrays, options.batch, whole)]
+            timing = runner.time(next(iter(feeds(arrays, options.batch, whole))))
     except TrtlearnError as problem:
         return LiveResult(way, str(problem))
-    outputs = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    outputs = {name: np.concatenate([np.atleast_1d(part[name]) for part in parts]) for name in parts[0]}
     return LiveResult(
         way,
         "",

@@ -30,7 +30,7 @@ class Answer(Record):
     """One way of running the network, against FP32's answers."""
 
     way: str  # fp32, int8-entropy2, int8-placeholder, ...
-    sqnr_db: float | None  # over all outputs; None where there is no error at all
+    sqnr_db: float | None  # over all outputs; None: no error at all, or nothing to compare; -inf: NaN or infinity
     agreement: float | None  # share of rows whose largest output is FP32's; None where the outputs are no classes
     accuracy: float | None  # against the labels, where given
 

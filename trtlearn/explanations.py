@@ -29,12 +29,15 @@ class Evidence:
     cache: CalibrationCache
     ties: TieReport
     fused: tuple[Candidate, ...] = ()  # what else TensorRT may have taken for the tensor
+    infinite: bool = False  # the tensor becomes NaN or infinite on these data
 
 
 def explain_difference(evidence: Evidence) -> str:
     """One sentence: the first of the known causes that the numbers show, or that none does."""
     line, ours = evidence.line, evidence.ours
     if ours is None:
+        if evidence.infinite:
+            return "it becomes NaN or infinite on these data, as an attention mask does: no scale fits that"
         if line.name.startswith(INTERNAL):
             return "made by TensorRT's ONNX parser inside a node: the ONNX file has no such tensor to compare with"
         return "stale: the model has no tensor of this name (TensorRT ignores the line)"

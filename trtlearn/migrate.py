@@ -113,10 +113,8 @@ def migrate(
         )
     changed, report = insert_qdq(proto, known, skip=_kept_out(old, proto), int8_weights=int8_weights)
     if not report.quantized_nodes:
-        why = next(iter(report.float_nodes.items()), None)
         raise ModelError(
-            "no layer of the model can run in INT8 with these scales"
-            + (f": {why[0]} has {why[1]}" if why else ": it has no Conv, Gemm or MatMul"),
+            f"no layer of the model can run in INT8 with these scales ({report.why_none(proto)})",
             "give a cache with the scale of each convolution's input",
         )
     used = {site.scale_of or site.tensor for site in report.sites if site.kind == "activation"}

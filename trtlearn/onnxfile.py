@@ -6,8 +6,12 @@ The file is opened by :func:`load_proto`; what ONNX Runtime computes from it is 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from .activations import activations
 from .errors import ModelError
@@ -28,10 +32,14 @@ __all__ = [
     "live_tensors",
     "load_proto",
     "read_model",
+    "whole_inputs",
 ]
 
 QDQ = ("QuantizeLinear", "DequantizeLinear")
-DTYPE_NAMES = {1: "fp32", 2: "uint8", 3: "int8", 6: "int32", 7: "int64", 9: "bool", 10: "fp16", 16: "bf16", 22: "int4"}
+DTYPE_NAMES = {
+    **{1: "fp32", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64", 8: "string", 9: "bool"},
+    **{10: "fp16", 11: "fp64", 12: "uint32", 13: "uint64", 16: "bf16", 22: "int4"},
+}
 """TensorProto.DataType numbers (onnx.proto3 of ONNX 1.17) in trtlearn's words; another number is unknown."""
 
 
@@ -138,6 +146,26 @@ def describe(proto: onnx.ModelProto, path: str | None = None, content: bytes | N
         parameters=elements,
         has_qdq=any(node.op_type in QDQ for inner in all_graphs(proto) for node in inner.node),
     )
+
+
+def whole_inputs(model: OnnxModel, arrays: Mapping[str, NDArray[Any]]) -> tuple[str, ...]:
+    """The inputs that every batch gets whole, because they hold no rows: a scalar, a recurrent network's first state.
+
+    These are all inputs without axes, and, where the arrays differ in their first axis, those that are as long there
+    as the network fixes it. Where that would be all of them, the first holds the rows.
+
+    >>> from trtlearn.models import model_path
+    >>> whole_inputs(read_model(model_path("resnet")), {"image": np.zeros((8, 1, 28, 28), np.float32)})
+    ()
+    """
+    given = {name: np.shape(array) for name, array in arrays.items()}
+    rows = {value.name: given[value.name][0] for value in model.inputs if value.shape and given.get(value.name)}
+    fixed = {value.name: value.shape[0] for value in model.inputs if value.shape and isinstance(value.shape[0], int)}
+    differ = len(set(rows.values())) > 1 or len(set(fixed.values())) > 1
+    whole = {name for name, size in fixed.items() if differ and rows.get(name) == size}
+    if whole == set(rows) and whole:
+        whole.remove(next(iter(rows)))
+    return tuple(value.name for value in model.inputs if value.shape == () or value.name in whole)
 
 
 def read_model(model: str | os.PathLike[str] | bytes) -> OnnxModel:

@@ -16,12 +16,14 @@ from .paths import read_bytes
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["MAX_BYTES", "all_graphs", "live_tensors", "load_proto"]
+__all__ = ["MAX_BYTES", "all_graphs", "constants", "live_tensors", "load_proto"]
 
 MAX_BYTES = 2**31 - 1
 """The largest file read: protobuf's own limit for one message."""
 NOT_ONNX = "export the network to ONNX again and check it with onnx.checker"
 """What to try where a file is no sound model."""
+CONSTANT_KINDS = {"value_float": 1, "value_floats": 1, "value_int": 7, "value_ints": 7}
+"""Attributes of a Constant node besides ``value``, and the type of tensor that each stands for."""
 PACKED = (21, 22, 23)
 """TensorProto.UINT4, INT4 and FLOAT4E2M1: two elements share a byte, so their size is not checked."""
 
@@ -176,6 +178,22 @@ def load_proto(model: str | os.PathLike[str] | bytes) -> onnx.ModelProto:
         if tensor.HasField("raw_data"):
             check_size(tensor, where)
     return proto
+
+
+def constants(proto: onnx.ModelProto) -> dict[str, onnx.TensorProto]:
+    """The graph's constants by name: initializers, and what Constant nodes hold (no sparse tensors, no strings)."""
+    from onnx import helper
+
+    found = {tensor.name: tensor for tensor in proto.graph.initializer}
+    for node in proto.graph.node:
+        for item in node.attribute if node.op_type == "Constant" else ():
+            if item.name == "value":
+                found[node.output[0]] = item.t
+            elif item.name in CONSTANT_KINDS:
+                value = helper.get_attribute_value(item)
+                shape, values = ([len(value)], value) if isinstance(value, list) else ([], [value])
+                found[node.output[0]] = helper.make_tensor(node.output[0], CONSTANT_KINDS[item.name], shape, values)
+    return found
 
 
 def live_tensors(proto: onnx.ModelProto) -> tuple[str, ...]:

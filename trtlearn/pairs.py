@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from .errors import ModelError, RecordingError, TrtlearnError
 from .onnxfile import load_proto
+from .onnxproto import constants
 from .paths import data_dir, read_bytes
 from .record import Record, plural
 
@@ -116,10 +117,7 @@ def read_pairs(model: str | os.PathLike[str] | bytes | onnx.ModelProto, maker: s
     from onnx import numpy_helper
 
     proto = load_proto(model) if isinstance(model, (str, os.PathLike, bytes)) else model
-    stored = {item.name: item for item in proto.graph.initializer}
-    for node in proto.graph.node:
-        if node.op_type == "Constant" and node.attribute and node.attribute[0].name == "value":
-            stored[node.output[0]] = node.attribute[0].t
+    stored = constants(proto)
     readers: dict[str, list[str]] = {}
     for node in proto.graph.node:
         for name in node.input:

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .errors import ModelError
+from .onnxproto import all_graphs, constants
 from .prepare import named
 from .quant import weight_scales
 from .record import Record, plural
@@ -70,6 +71,16 @@ class QdqReport(Record):
     unused_scales: tuple[str, ...]  # given, but no Q/DQ pair needs them
     placement: str = "tensorrt"
 
+    def why_none(self, model: onnx.ModelProto) -> str:
+        """Where no node is quantized: why, in a few words."""
+        if self.float_nodes:
+            return "; ".join(f"{name}: {why}" for name, why in list(self.float_nodes.items())[:3])
+        inside = [node for graph in list(all_graphs(model))[1:] for node in graph.node]
+        inside += [node for function in model.functions for node in function.node]
+        if any(map(_is_weighted, inside)):
+            return "its layers stand inside an If, a Loop or a function, and only those of the main graph get Q/DQ"
+        return "it has no Conv, Gemm or MatMul"
+
     def summary(self) -> str:
         kinds = [site.kind for site in self.sites]
         return (
@@ -103,10 +114,7 @@ class Graph:
             for name in node.input:
                 self.readers.setdefault(name, []).append(node)
         self.outputs = {output.name for output in model.graph.output}
-        self.constants = {item.name: item for item in model.graph.initializer}
-        for node in self.nodes:
-            if node.op_type == "Constant" and node.attribute[0].name == "value":
-                self.constants[node.output[0]] = node.attribute[0].t
+        self.constants = constants(model)
         self._array = numpy_helper.to_array
 
     def array(self, name: str) -> np.ndarray[Any, Any]:
@@ -153,6 +161,11 @@ def node_name(node: onnx.NodeProto) -> str:
     return str(node.name or node.output[0])
 
 
+def _is_weighted(node: onnx.NodeProto) -> bool:
+    """Whether a node is one of ONNX's own operators with weights: a "Conv" of another domain may be anything."""
+    return node.op_type in WEIGHTED and node.domain in ("", "ai.onnx")
+
+
 def weight_axis(node: onnx.NodeProto) -> int | None:
     """The axis of the weights' output channels; None where one scale for all must do (a grouped ConvTranspose)."""
     if node.op_type == "ConvTranspose" and any(a.name == "group" and a.i > 1 for a in node.attribute):
@@ -196,7 +209,7 @@ def _wanted(graph: Graph, placement: str) -> dict[str, list[str]]:
         if placement == "everywhere":
             for tensor in node.input:
                 want(tensor, node)
-        elif node.op_type in WEIGHTED:
+        elif _is_weighted(node):
             for tensor in node.input[:2]:
                 want(tensor, node)
         elif node.op_type in AVERAGING:
@@ -228,7 +241,7 @@ def plan_sites(
     float_nodes, quantized, weights = {}, [], []
     for node in graph.nodes:
         name = node_name(node)
-        if node.op_type not in WEIGHTED:
+        if not _is_weighted(node):
             continue
         reason = "left out on request" if name in left_out else _why_float(graph, node, scales)
         if reason:

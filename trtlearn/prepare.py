@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .errors import ModelError
-from .onnxproto import all_graphs
+from .onnxproto import all_graphs, constants
 
 if TYPE_CHECKING:
     import onnx
@@ -20,7 +20,16 @@ if TYPE_CHECKING:
 __all__ = ["at_least_opset_13", "folded_batch_norms", "named", "prepared", "read_names"]
 
 FOLDED = ("Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Cast", "Slice", "Concat")
-"""Operators computed here where all their inputs are constants."""
+"""Operators computed here where all their inputs are constants; in front of weights every other one is, too."""
+NOT_FOLDED = ("Bernoulli", "Dropout", "Multinomial", "RandomNormalLike", "RandomUniformLike")
+WEIGHTS_AT = {
+    "Conv": (1, 2),
+    "ConvTranspose": (1, 2),
+    "Gemm": (0, 1),
+    "MatMul": (0, 1),
+    "BatchNormalization": (1, 2, 3, 4),
+}
+"""Operators with weights, and which of their inputs these may be."""
 FOLD_LIMIT = 1 << 28  # elements
 
 
@@ -59,35 +68,51 @@ def named(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def at_least_opset_13(model: onnx.ModelProto) -> onnx.ModelProto:
-    """``model``, converted to opset 13 if it is older; ModelError where onnx cannot do that."""
-    from onnx import version_converter
+    """``model``, converted to opset 13 if it is older; ModelError where onnx cannot do that.
+
+    Tensors keep their names: the converter renames what a replaced node makes, unless it is an output of the network,
+    and so all are outputs while it works.
+    """
+    from onnx import helper, version_converter
 
     opset = max((item.version for item in model.opset_import if item.domain in ("", "ai.onnx")), default=0)
     if opset >= 13:
         return model
+    shown = type(model)()
+    shown.CopyFrom(model)
+    outputs = list(model.graph.output)
+    own = {value.name for value in outputs}
+    made = {name for node in model.graph.node for name in node.output if name}
+    shown.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in sorted(made - own))
     try:
-        converted: onnx.ModelProto = version_converter.convert_version(model, 13)
+        converted: onnx.ModelProto = version_converter.convert_version(shown, 13)
     except Exception as problem:  # a RuntimeError or ValueError of onnx's C++ code, by version
         said = (str(problem).strip().splitlines() or [type(problem).__name__])[0]
         raise ModelError(
             f"the model is opset {opset}, and onnx cannot convert it to 13: {said:.200}", "export it at opset 13"
         ) from None
+    kept = [value for value in converted.graph.output if value.name in own]
+    del converted.graph.output[:]
+    converted.graph.output.extend(kept)
+    if opset < 11:
+        _resizes_as_before_11(converted)
     return converted
+
+
+def _resizes_as_before_11(model: onnx.ModelProto) -> None:
+    """Say of every Resize what Upsample and Resize-10 did, which the converter forgets: asymmetric, rounding down."""
+    from onnx import helper
+
+    for node in (node for graph in all_graphs(model) for node in graph.node if node.op_type == "Resize"):
+        if not any(item.name == "coordinate_transformation_mode" for item in node.attribute):
+            before = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+            node.attribute.extend(helper.make_attribute(*item) for item in before.items())
 
 
 def read_names(model: onnx.ModelProto) -> set[str]:
     """Every tensor that a node reads, in the graph or in a graph inside a node, or that is an output."""
     read = {name for graph in all_graphs(model) for node in graph.node for name in node.input}
     return read | {value.name for graph in all_graphs(model) for value in graph.output}
-
-
-def _constants(model: onnx.ModelProto) -> dict[str, onnx.TensorProto]:
-    """The graph's constants by name: initializers, and the tensors of Constant nodes."""
-    found = {tensor.name: tensor for tensor in model.graph.initializer}
-    for node in model.graph.node:
-        if node.op_type == "Constant" and node.attribute and node.attribute[0].name == "value":
-            found[node.output[0]] = node.attribute[0].t
-    return found
 
 
 def folded_batch_norms(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -102,36 +127,68 @@ def folded_batch_norms(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _fold_constants(model: onnx.ModelProto) -> None:
-    """Compute FOLDED nodes whose inputs are all constants, and store what they gave."""
+    """Compute nodes whose inputs are all constants, FOLDED ones and what weights come from; store what they gave."""
     from onnx import numpy_helper
-    from onnx.reference import ReferenceEvaluator
 
-    known, gone = _constants(model), []
+    known, gone, wanted = constants(model), [], _behind_weights(model)
     outputs = {value.name for value in model.graph.output}
     for node in model.graph.node:
         inputs = [name for name in node.input if name]
-        if node.op_type not in FOLDED or not inputs or node.domain not in ("", "ai.onnx"):
+        folds = node.op_type in FOLDED or (node.op_type not in NOT_FOLDED and wanted.intersection(node.output))
+        if not folds or not inputs or node.domain not in ("", "ai.onnx"):
             continue
         if not all(name in known for name in inputs) or outputs & set(node.output):
             continue
-        if sum(int(np.prod(known[name].dims)) for name in inputs) > FOLD_LIMIT:
-            continue
-        feed = {name: numpy_helper.to_array(known[name]) for name in inputs}
         try:
-            values = ReferenceEvaluator(node).run(None, feed)
+            values = _computed(model, node, {name: numpy_helper.to_array(known[name]) for name in inputs})
         except Exception:  # whatever onnx's own evaluator cannot do stays in the graph as it is
             continue
-        for name, value in zip(node.output, values, strict=True):
-            known[name] = numpy_helper.from_array(np.ascontiguousarray(value), name)
+        for name, value in values.items():
+            known[name] = numpy_helper.from_array(np.asarray(value), name)
             model.graph.initializer.append(known[name])
         gone.append(node)
     for node in gone:
         model.graph.node.remove(node)
 
 
+def _behind_weights(model: onnx.ModelProto) -> set[str]:
+    """Every tensor that weights, or what may be weights, are computed from."""
+    behind: set[str] = set()
+    for node in reversed(model.graph.node):
+        if behind.intersection(node.output):
+            behind.update(node.input)
+        behind.update(node.input[at] for at in WEIGHTS_AT.get(node.op_type, ()) if at < len(node.input))
+    return behind
+
+
+def _computed(
+    model: onnx.ModelProto, node: onnx.NodeProto, feed: dict[str, np.ndarray[Any, Any]]
+) -> dict[str, np.ndarray[Any, Any]]:
+    """What a node gives for these inputs, by onnx's own evaluator at the model's opset; ValueError over FOLD_LIMIT."""
+    from onnx import helper
+    from onnx.reference import ReferenceEvaluator
+
+    shaped = {"ConstantOfShape": 0, "Expand": 1}  # operators one input of which is the shape of what they make
+    size = sum(array.size for array in feed.values())
+    if node.op_type in shaped:
+        size += int(np.prod(feed[node.input[shaped[node.op_type]]], dtype=np.float64))
+    if size > FOLD_LIMIT:
+        raise ValueError(f"{size} elements")
+    inputs = [
+        helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(array.dtype), array.shape)
+        for name, array in feed.items()
+    ]
+    names = [name for name in node.output if name]
+    outputs = [helper.make_empty_tensor_value_info(name) for name in names]
+    alone = helper.make_model(
+        helper.make_graph([node], "node", inputs, outputs), opset_imports=model.opset_import, functions=model.functions
+    )
+    return dict(zip(names, ReferenceEvaluator(alone).run(names, feed), strict=True))
+
+
 def _fold_batch_norms(model: onnx.ModelProto) -> None:
     """Put each BatchNormalization into the convolution in front of it, where only it reads that convolution."""
-    constants, readers = _constants(model), _readers(model)
+    known, readers = constants(model), _readers(model)
     makers = {name: node for node in model.graph.node for name in node.output}
     for norm in [node for node in model.graph.node if node.op_type == "BatchNormalization"]:
         conv = makers.get(norm.input[0])
@@ -139,23 +196,23 @@ def _fold_batch_norms(model: onnx.ModelProto) -> None:
             continue
         needed = [*norm.input[1:5], *conv.input[1:3]]
         training = any(item.name == "training_mode" and item.i for item in norm.attribute)
-        if training or len([name for name in norm.output if name]) > 1 or any(name not in constants for name in needed):
+        if training or len([name for name in norm.output if name]) > 1 or any(name not in known for name in needed):
             continue
-        if any(constants[name].data_type != 1 for name in needed):
+        if any(known[name].data_type != 1 for name in needed):
             continue
         if conv.op_type == "ConvTranspose" and any(item.name == "group" and item.i > 1 for item in conv.attribute):
             continue
-        _fold(model, conv, norm, constants)
+        _fold(model, conv, norm, known)
 
 
 def _fold(
-    model: onnx.ModelProto, conv: onnx.NodeProto, norm: onnx.NodeProto, constants: dict[str, onnx.TensorProto]
+    model: onnx.ModelProto, conv: onnx.NodeProto, norm: onnx.NodeProto, known: dict[str, onnx.TensorProto]
 ) -> None:
     """y = gain * (conv(x) - mean) / sqrt(variance + epsilon) + offset, as one convolution."""
     from onnx import numpy_helper
 
     def array(name: str) -> np.ndarray[Any, Any]:
-        return numpy_helper.to_array(constants[name]).astype(np.float64)
+        return numpy_helper.to_array(known[name]).astype(np.float64)
 
     gain, offset, mean, variance = (array(name) for name in norm.input[1:5])
     epsilon = next((item.f for item in norm.attribute if item.name == "epsilon"), 1e-5)
@@ -169,10 +226,10 @@ def _fold(
     names = []
     for what, value in made.items():
         name = f"{conv.name}_{norm.name}_{what}"
-        while name in constants:
+        while name in known:
             name += "_"
-        constants[name] = numpy_helper.from_array(value.astype(np.float32), name)
-        model.graph.initializer.append(constants[name])
+        known[name] = numpy_helper.from_array(value.astype(np.float32), name)
+        model.graph.initializer.append(known[name])
         names.append(name)
     source = conv.input[0]
     del conv.input[:]
