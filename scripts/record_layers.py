@@ -38,12 +38,13 @@ from trtlearn.experiment import engine_info, provenance, run_variant
 from trtlearn.models import MODELS, load_images, model_path
 from trtlearn.onnxfile import load_proto, read_model
 from trtlearn.paths import data_dir, write_atomic
-from trtlearn.plansize import PlanBuild, PlanSizes, plan_contents
+from trtlearn.plansize import PlanBuild, PlanInsides, PlanSizes, plan_contents
 from trtlearn.qdq import insert_qdq
 from trtlearn.recordings import Study, save_study
 from trtlearn.records import BuildOptions, Experiment
 from trtlearn.runner import Runner
 from trtlearn.trt import live
+from trtlearn.variants import VARIANTS
 
 FOCUS = {"resnet": ("b1_conv1", "b1_relu1"), "mobile": ("m2_dw", "m2_relu6b")}
 """The layer that the studies of precision and of broken scales are about, and the tensor that leaves it."""
@@ -260,6 +261,19 @@ def zero_images(folder: Path, sources: tuple[str, ...] | None) -> str:
     return f"{cache[:120]!r}, {study.error or 'built'}"
 
 
+def insides(model: str, folder: Path, timing: Path, sources: tuple[str, ...] | None) -> str:
+    """What the plans hold that FP32, FP16 and INT8 give: GPU programs, and weights as the bytes that they should be."""
+    weights = {w.name: numpy_helper.to_array(w) for w in load_proto(model_path(model)).graph.initializer}
+    plans = {}
+    for name in ("fp32", "fp16", "int8-placeholder"):
+        options = replace(VARIANTS[name], tactic_sources=sources)
+        plans[name] = plan_contents(build_engine(model_path(model), options, timing_cache=timing).plan, weights)
+    found = PlanInsides(model, provenance(model, sources, recorded=True), plans)
+    packed = gzip.compress(found.to_json().encode(), mtime=0)
+    write_atomic(folder / "studies" / f"{model}-plan-contents.json.gz", packed)
+    return "; ".join(f"{name} {one.summary()}" for name, one in plans.items())
+
+
 def sizes(model: str, folder: Path, options: BuildOptions, count: int, end: float, keep: Path | None) -> str:
     """Build the same INT8 network again and again, each time without a timing cache."""
     weights = {w.name: numpy_helper.to_array(w) for w in load_proto(model_path(model)).graph.initializer}
@@ -273,7 +287,7 @@ def sizes(model: str, folder: Path, options: BuildOptions, count: int, end: floa
         builds.append(PlanBuild(len(built.plan), built.report.build_seconds, contents, layers))
         if keep is not None:
             write_atomic(keep / f"{model}-{index}.plan", built.plan)
-        print(f"  build {index + 1}: {builds[-1].contents.summary()}, {builds[-1].build_seconds:.1f} s", flush=True)
+        print(f"  build {index + 1}: {contents.summary()}, {builds[-1].build_seconds:.1f} s", flush=True)
         origin = provenance(model, options.tactic_sources, recorded=True)
         found = PlanSizes(model, "int8-placeholder", options, origin, tuple(builds))
         packed = gzip.compress(found.to_json().encode(), mtime=0)
@@ -341,6 +355,12 @@ def _one_model(arguments: argparse.Namespace, models: list[str], begun_file: Pat
                         return make(model, plan, arguments.out, timing / f"{model}.timing", arguments.runs)
 
                     work.append((f"{model}-{plan.name}", study))
+            if arguments.only is None or "contents" in arguments.only:
+
+                def look(model: str = model) -> str:
+                    return insides(model, arguments.out, timing / f"{model}.timing", sources)
+
+                work.append((f"{model}-contents", look))
             if model == "resnet" and (arguments.only is None or "transformer" in arguments.only):
                 work.insert(min(7, len(work)), ("transformer-int8", lambda: transformer(arguments.out, sources)))
             if model == "resnet" and (arguments.only is None or "zero-images" in arguments.only):

@@ -12,11 +12,12 @@ from trtlearn import plots_layers
 from trtlearn.activations import activations
 from trtlearn.cache import parse_cache
 from trtlearn.course import inside
+from trtlearn.course import weights as course_weights
 from trtlearn.errors import DataError, RecordingError
 from trtlearn.interrors import tensor_errors
 from trtlearn.intlayer import int8_layer, trace_pixel
 from trtlearn.intrun import run_like
-from trtlearn.layer_recordings import layer_case, load_studies, marked_tensors, plan_sizes, studies, study
+from trtlearn.layer_recordings import layer_case, load_studies, marked_tensors, plan_insides, plan_sizes, studies, study
 from trtlearn.models import MODELS, accuracy, load_images, model_path
 from trtlearn.observers import threshold_of
 from trtlearn.precision import precision_report
@@ -221,3 +222,25 @@ def test_one_missing_range_with_fp16_allowed_ends_in_fp16_also_from_an_empty_tim
     found = study(model, "missing-one-fp16").experiment
     assert found.build.options.timing_cache == "empty"
     assert "int8" not in precision_report(found).counts
+
+
+def test_the_int8_plan_holds_the_codes_that_numpy_computes():
+    inside = plan_insides("resnet")
+    weights = {
+        name: array for name, array in course_weights("resnet").items() if array.ndim > 1 and array.shape[1] >= 8
+    }
+    found = inside.plans["int8-placeholder"].int8_vectors
+    assert found == {name: (array.size, array.size) for name, array in weights.items()}
+    assert not inside.plans["fp32"].int8_vectors
+    assert not inside.plans["fp16"].int8_vectors
+    for name, plan in inside.plans.items():
+        assert plan.size_bytes == open_tradeoff().tradeoff("points-resnet").point("resnet", name).plan_bytes
+        for one in plan.programs:
+            assert {"sm_80", "sm_86", "sm_90", "compute_86"} <= set(one.architectures)
+
+
+def test_a_damaged_recording_of_plans_is_one_clear_error(tmp_path):
+    (tmp_path / "studies").mkdir()
+    (tmp_path / "studies" / "resnet-plan-contents.json.gz").write_bytes(b"\x1f\x8b cut")
+    with pytest.raises(RecordingError, match="is damaged"):
+        plan_insides("resnet", tmp_path)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import struct
 
 import numpy as np
 import pytest
 
-from trtlearn.plansize import PlanBuild, PlanSizes, plan_contents
+from trtlearn.intcodes import quantize_weights
+from trtlearn.plansize import FAT_MAGIC, PlanBuild, PlanSizes, plan_contents
 from trtlearn.records import BuildOptions, EngineLayer, Provenance
 
 
@@ -53,6 +55,56 @@ def test_other_or_cut_programs_are_not_counted(cut):
     assert not plan_contents(b"\x7fELF" * 50).programs
 
 
+def fat(*parts):
+    """A fat binary: for each part (kind, architecture, data) a header of 64 bytes and the data."""
+    entries = [
+        struct.pack("<HHIQ12xI", kind, 0x101, 64, len(data), number) + bytes(32) + data for kind, number, data in parts
+    ]
+    return struct.pack("<4sHHQ", FAT_MAGIC, 1, 16, sum(map(len, entries))) + b"".join(entries)
+
+
+def test_a_fat_binary_is_one_program_for_several_architectures():
+    whole = fat((2, 80, b"x" * 100), (2, 90, program(["inner"])), (1, 86, b"ptx"))
+    plan = b"ftrt" + whole + b"between" + program(["conv"]) + fat((1, 75, b""))
+    found = plan_contents(plan).programs
+    assert [(p.offset, p.kernels, p.architectures) for p in found] == [
+        (4, (), ("sm_80", "sm_90", "compute_86")),  # the ELF file inside is a part of it
+        (4 + len(whole) + 7, ("conv",), ()),
+        (4 + len(whole) + 7 + len(program(["conv"])), (), ("compute_75",)),
+    ]
+    assert found[0].size_bytes == len(whole)
+
+
+@pytest.mark.parametrize(
+    "spoiled",
+    [
+        fat((2, 80, b"x" * 100))[:-1],
+        fat((2, 80, b"x" * 100))[:12],
+        fat((7, 80, b"x" * 100)),
+        fat(),
+        FAT_MAGIC * 9,
+        fat((2, 80, b"x")).replace(b"\x01\x00\x10", b"\x02\x00\x10", 1),
+    ],
+)
+def test_other_or_cut_fat_binaries_are_not_counted(spoiled):
+    assert not plan_contents(b"zz" + spoiled).programs
+
+
+def test_codes_are_found_as_vectors_of_input_channels():
+    rng = np.random.default_rng(1)
+    w = rng.normal(size=(6, 40, 3, 3)).astype(np.float32)
+    codes = quantize_weights(w)[0]
+    vectors = [
+        codes[k, c : c + 32, r, s].tobytes() for r in range(3) for s in range(3) for k in range(6) for c in (0, 32)
+    ]
+    shuffled = [vectors[i] for i in rng.permutation(len(vectors))]
+    assert plan_contents(b"..".join(shuffled), {"w": w}).int8_vectors == {"w": (w.size, w.size)}
+    assert plan_contents(b"..".join(shuffled[1:]), {"w": w}).int8_vectors["w"][0] == w.size - len(shuffled[0])
+    assert plan_contents(bytes(9000), {"w": w}).int8_vectors == {}
+    thin = rng.normal(size=(64, 4, 3, 3)).astype(np.float32)  # vectors of 4 would turn up by chance
+    assert plan_contents(quantize_weights(thin)[0].tobytes(), {"w": thin}).int8_vectors == {}
+
+
 def test_weights_are_found_as_floats_and_as_codes():
     rng = np.random.default_rng(0)
     w = rng.normal(size=(8, 32)).astype(np.float32)
@@ -73,6 +125,9 @@ def test_builds_side_by_side():
     )
     rows = sizes.rows()
     assert [row["layers whose kernel differs from build 1's"] for row in rows] == [0, 1, 0]
-    assert rows[1]["the rest"] == sizes.builds[1].plan_bytes - sizes.builds[1].contents.program_bytes
+    assert rows[1]["bytes of GPU programs"] == sizes.builds[1].contents.program_bytes
+    unknown = dataclasses.replace(sizes, builds=(dataclasses.replace(sizes.builds[0], contents=None),))
+    assert unknown.rows()[0]["bytes of GPU programs"] is None
+    assert PlanSizes.from_json(unknown.to_json()) == unknown
     assert PlanSizes.from_json(sizes.to_json()) == sizes
     assert "3 builds" in sizes.summary()

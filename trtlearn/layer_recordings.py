@@ -25,13 +25,23 @@ from .intgroups import engine_groups, float_tensors
 from .intrun import Int8Run, run_int8
 from .onnxfile import describe, load_proto
 from .paths import read_bytes
-from .plansize import PlanSizes
+from .plansize import PlanInsides, PlanSizes
 from .record import Record
 from .recordings import AGAIN, Study, load_study
 from .records import EngineInfo, Provenance
 from .replay import folder_with
 
-__all__ = ["LayerCase", "layer_case", "layer_cases", "load_studies", "marked_tensors", "plan_sizes", "studies", "study"]
+__all__ = [
+    "LayerCase",
+    "layer_case",
+    "layer_cases",
+    "load_studies",
+    "marked_tensors",
+    "plan_insides",
+    "plan_sizes",
+    "studies",
+    "study",
+]
 
 Array = NDArray[Any]
 LARGEST = 64 << 20  # bytes that one file may unpack to
@@ -197,8 +207,16 @@ def marked_tensors(model: str, variant: str = "int8", folder: Path | None = None
 
 def plan_sizes(model: str = "resnet", folder: Path | None = None) -> PlanSizes:
     """The sizes and contents of several builds of the same network with the same options."""
-    path = _folder(folder, "studies") / f"{model}-plan-sizes.json.gz"
+    return PlanSizes.from_json(_unpacked(_folder(folder, "studies") / f"{model}-plan-sizes.json.gz"))
+
+
+def plan_insides(model: str = "resnet", folder: Path | None = None) -> PlanInsides:
+    """What the plans of a network hold, built in FP32, FP16 and INT8: GPU programs and weights."""
+    return PlanInsides.from_json(_unpacked(_folder(folder, "studies") / f"{model}-plan-contents.json.gz"))
+
+
+def _unpacked(path: Path) -> str:
     try:
-        return PlanSizes.from_json(gzip.decompress(read_bytes(path, RecordingError)).decode())
+        return gzip.decompress(read_bytes(path, RecordingError)).decode()
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as problem:
         raise RecordingError(f"{path} is damaged: {problem}", AGAIN) from None

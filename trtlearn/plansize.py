@@ -1,14 +1,18 @@
 """What is in a plan, byte by byte as far as it can be told: GPU programs, and weights in a form that we know.
 
-The plan's format is not published. Two things can be found in it without guessing: CUDA programs, which are ELF files
-for machine 190, and weights that lie there as the very bytes that we expect.
+The plan's format is not published. Two things can be found in it without guessing: CUDA programs, and weights that lie
+there as the very bytes that we expect. The programs are ELF files for machine 190 or, in the plans of TensorRT 8.6, fat
+binaries: containers that hold one kernel's code for several architectures, compressed. How these begin was found by
+measuring (three plans, data/recordings/*/studies/resnet-plan-contents.json.gz): the magic number, version 1, the
+header's size, the size of what follows; then one header an architecture with its kind, its size and its number.
 """
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,20 +22,26 @@ from .intcodes import quantize_weights
 from .record import Record, plural
 from .records import BuildOptions, EngineLayer, Provenance
 
-__all__ = ["GpuProgram", "PlanBuild", "PlanContents", "PlanSizes", "plan_contents"]
+__all__ = ["GpuProgram", "PlanBuild", "PlanContents", "PlanInsides", "PlanSizes", "plan_contents"]
 
 CUDA_MACHINE = 190  # EM_CUDA, e_machine in the ELF header
 HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
 SECTION = struct.Struct("<IIQQQQIIQQ")
+VECTOR, SHORTEST = 32, 8  # input channels
+FAT_MAGIC = bytes.fromhex("50ed55ba")
+FAT_HEADER = struct.Struct("<4sHHQ")
+FAT_ENTRY = struct.Struct("<HHIQ12xI")  # kind, version, header size, data size, ..., architecture
+FAT_KINDS = {1: "compute", 2: "sm"}  # PTX, to be compiled for a later GPU; machine code
 
 
 @dataclass(frozen=True)
 class GpuProgram(Record):
-    """One CUDA program inside a plan, with the kernels that it holds."""
+    """One CUDA program inside a plan: an ELF file, or a fat binary with code for several architectures."""
 
     offset: int
     size_bytes: int
-    kernels: tuple[str, ...]
+    kernels: tuple[str, ...]  # of an ELF file; a fat binary's are compressed
+    architectures: tuple[str, ...] = ()  # of a fat binary: sm_90 machine code, compute_86 PTX
 
 
 @dataclass(frozen=True)
@@ -42,6 +52,7 @@ class PlanContents(Record):
     programs: tuple[GpuProgram, ...]
     float_weights: dict[str, int]  # weight -> bytes, where its FP32 bytes lie in the plan
     int8_weights: dict[str, int]  # weight -> bytes, where its codes lie in the plan in ONNX's order
+    int8_vectors: dict[str, tuple[int, int]] = field(default_factory=dict)  # weight -> (codes found as vectors, of all)
 
     @property
     def program_bytes(self) -> int:
@@ -52,11 +63,14 @@ class PlanContents(Record):
         return (
             f"{self.size_bytes:,} bytes: {plural(len(self.programs), 'GPU program')} of {self.program_bytes:,} bytes, "
             f"{sum(self.float_weights.values()):,} bytes of weights as FP32, "
-            f"{sum(self.int8_weights.values()):,} as INT8 in ONNX's order"
+            f"{sum(found for found, _ in self.int8_vectors.values()):,} INT8 codes"
         )
 
     def rows(self) -> list[dict[str, Any]]:
-        return [{"offset": p.offset, "bytes": p.size_bytes, "kernels": ", ".join(p.kernels)} for p in self.programs]
+        return [
+            {"offset": p.offset, "bytes": p.size_bytes, "kernels": p.kernels, "architectures": p.architectures}
+            for p in self.programs
+        ]
 
 
 @dataclass(frozen=True)
@@ -65,7 +79,7 @@ class PlanBuild(Record):
 
     plan_bytes: int
     build_seconds: float | None
-    contents: PlanContents
+    contents: PlanContents | None  # None: not looked into
     layers: tuple[EngineLayer, ...]
 
     @property
@@ -94,9 +108,7 @@ class PlanSizes(Record):
             {
                 "build": index + 1,
                 "plan bytes": build.plan_bytes,
-                "GPU programs": len(build.contents.programs),
-                "their bytes": build.contents.program_bytes,
-                "the rest": build.plan_bytes - build.contents.program_bytes,
+                "bytes of GPU programs": build.contents and build.contents.program_bytes,
                 "layers": len(build.layers),
                 "layers whose kernel differs from build 1's": sum(
                     self.builds[0].kernels.get(name) != kernel for name, kernel in build.kernels.items()
@@ -104,6 +116,50 @@ class PlanSizes(Record):
             }
             for index, build in enumerate(self.builds)
         ]
+
+
+@dataclass(frozen=True)
+class PlanInsides(Record):
+    """What is in the plans of one network, built in several ways."""
+
+    model: str
+    provenance: Provenance
+    plans: dict[str, PlanContents]  # variant -> what its plan holds
+
+    def summary(self) -> str:
+        return f"{self.model}: {', '.join(self.plans)}; {self.provenance.label()}"
+
+    def rows(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "built as": name,
+                "plan bytes": one.size_bytes,
+                "GPU programs": len(one.programs),
+                "their bytes": one.program_bytes,
+                "weights as FP32, bytes": sum(one.float_weights.values()),
+                "weights as INT8, bytes": sum(found for found, _ in one.int8_vectors.values()),
+            }
+            for name, one in self.plans.items()
+        ]
+
+
+def _fat_binary(plan: bytes, at: int) -> GpuProgram | None:
+    """The fat binary at ``at``; None where it is none or runs beyond the plan."""
+    if at + FAT_HEADER.size > len(plan):
+        return None
+    _, version, header, size = FAT_HEADER.unpack_from(plan, at)
+    end = at + header + size
+    if version != 1 or header != FAT_HEADER.size or end > len(plan):
+        return None
+    architectures = []
+    here = at + header
+    while here + FAT_ENTRY.size <= end:
+        kind, _, entry, data, number = FAT_ENTRY.unpack_from(plan, here)
+        if kind not in FAT_KINDS or entry < FAT_ENTRY.size or here + entry + data > end:
+            return None
+        architectures.append(f"{FAT_KINDS[kind]}_{number}")
+        here += entry + data
+    return GpuProgram(at, header + size, (), tuple(architectures)) if architectures else None
 
 
 def _program(plan: bytes, at: int) -> GpuProgram | None:
@@ -134,20 +190,23 @@ def plan_contents(plan: bytes, weights: Mapping[str, NDArray[Any]] | None = None
     """What is found in a plan: GPU programs, and which of ``weights`` (FP32, by name) lie in it.
 
     Each weight is looked for as FP32 bytes and as INT8 codes per output channel (axis 0), both in ONNX's order: what a
-    kernel keeps in another order is not found so. Weights under 64 bytes are not looked for.
+    kernel keeps in another order is not found so. Weights under 64 bytes are not looked for. INT8 kernels keep the
+    codes of up to VECTOR input channels together, so the codes are looked for in such vectors, too, if 8 or longer.
 
     >>> plan_contents(b"no plan " + np.arange(64, dtype=np.float32).tobytes(), {"w": np.arange(64.0)}).float_weights
     {'w': 256}
     """
     programs: list[GpuProgram] = []
-    at = plan.find(b"\x7fELF")
-    while at >= 0:
-        found = _program(plan, at)
-        if found is not None:
+    begins, end = re.compile(re.escape(b"\x7fELF") + b"|" + re.escape(FAT_MAGIC)), 0
+    for match in begins.finditer(plan):
+        at = match.start()
+        found = None if at < end else _fat_binary(plan, at) if match[0] == FAT_MAGIC else _program(plan, at)
+        if found is not None:  # an ELF file inside a fat binary is a part of it
             programs.append(found)
-        at = plan.find(b"\x7fELF", at + (found.size_bytes if found else 4))
+            end = at + found.size_bytes
     floats: dict[str, int] = {}
     codes: dict[str, int] = {}
+    vectors: dict[str, tuple[int, int]] = {}
     for name, weight in (weights or {}).items():
         values = np.ascontiguousarray(weight, np.float32)
         if values.nbytes < 64 or not np.isfinite(values).all():
@@ -158,4 +217,18 @@ def plan_contents(plan: bytes, weights: Mapping[str, NDArray[Any]] | None = None
             quantized = quantize_weights(values)[0].tobytes()
             if len(quantized) >= 64 and quantized in plan:
                 codes[name] = len(quantized)
-    return PlanContents(len(plan), tuple(programs), floats, codes)
+            vectors[name] = _vectors(plan, quantize_weights(values)[0])
+    return PlanContents(len(plan), tuple(programs), floats, codes, {n: both for n, both in vectors.items() if both[0]})
+
+
+def _vectors(plan: bytes, codes: NDArray[np.int8]) -> tuple[int, int]:
+    """How many of the codes [O, I, ...] lie in the plan as vectors of input channels, and how many were looked for."""
+    last = np.moveaxis(codes, 1, -1)
+    found = total = 0
+    for row in last.reshape(-1, last.shape[-1]):
+        for start in range(0, len(row), VECTOR):
+            vector = row[start : start + VECTOR].tobytes()
+            if len(vector) >= SHORTEST:
+                total += len(vector)
+                found += len(vector) * (vector in plan)
+    return found, total
