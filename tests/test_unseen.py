@@ -21,9 +21,16 @@ from trtlearn.prepare import at_least_opset_13, prepared
 
 ort = pytest.importorskip("onnxruntime")
 rng = np.random.default_rng(0)
+START = rng.bit_generator.state
 node = helper.make_node
 FLOAT, INT64, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
 IMAGE = ("x", FLOAT, ["n", 4, 8, 8])
+
+
+@pytest.fixture(autouse=True)
+def _the_same_numbers():
+    """Each test draws from the start, whatever ran before it in this process."""
+    rng.bit_generator.state = START
 
 
 def normal(*shape):
