@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import DataError, ModelError
-from .onnxproto import live_tensors, load_proto
+from .onnxproto import live_tensors, load_proto, opset
 from .paths import read_bytes
 from .prepare import named
 
@@ -51,9 +51,9 @@ def _session(proto: onnx.ModelProto) -> onnxruntime.InferenceSession:
     try:
         return onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
     except Exception as problem:  # onnxruntime's exceptions have no common base but Exception
-        opset = max((item.version for item in proto.opset_import if item.domain in ("", "ai.onnx")), default=0)
-        fix = "check it with onnx.checker" if opset >= FIRST_OPSET else "export it at opset 13 or later"
-        raise ModelError(f"ONNX Runtime cannot load this model (opset {opset}): {_line(problem)}", fix) from None
+        version = opset(proto)
+        fix = "check it with onnx.checker" if version >= FIRST_OPSET else "export it at opset 13 or later"
+        raise ModelError(f"ONNX Runtime cannot load this model (opset {version}): {_line(problem)}", fix) from None
 
 
 def _line(problem: Exception) -> str:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from .activations import activations
 from .errors import ModelError
-from .onnxproto import MAX_BYTES, all_graphs, live_tensors, load_proto
+from .onnxproto import MAX_BYTES, all_graphs, live_tensors, load_proto, opset
 from .paths import read_bytes, sha256
 from .record import Record, plural
 
@@ -137,7 +137,7 @@ def describe(proto: onnx.ModelProto, path: str | None = None, content: bytes | N
         size_bytes=len(content),
         producer=f"{proto.producer_name} {proto.producer_version}".strip(),
         ir_version=int(proto.ir_version),
-        opset=max((int(entry.version) for entry in proto.opset_import if entry.domain in ("", "ai.onnx")), default=0),
+        opset=opset(proto),
         nodes=tuple(OnnxNode(n.name, n.op_type, tuple(n.input), tuple(n.output)) for n in graph.node),
         inputs=tuple(_value(value) for value in graph.input if value.name not in fixed),
         outputs=tuple(_value(value) for value in graph.output),

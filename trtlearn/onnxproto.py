@@ -16,7 +16,7 @@ from .paths import read_bytes
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["MAX_BYTES", "all_graphs", "constants", "live_tensors", "load_proto"]
+__all__ = ["MAX_BYTES", "all_graphs", "constants", "live_tensors", "load_proto", "opset"]
 
 MAX_BYTES = 2**31 - 1
 """The largest file read: protobuf's own limit for one message."""
@@ -178,6 +178,11 @@ def load_proto(model: str | os.PathLike[str] | bytes) -> onnx.ModelProto:
         if tensor.HasField("raw_data"):
             check_size(tensor, where)
     return proto
+
+
+def opset(proto: onnx.ModelProto) -> int:
+    """The version of ONNX's own operators that the model asks for; 0 where it names none."""
+    return max((int(item.version) for item in proto.opset_import if item.domain in ("", "ai.onnx")), default=0)
 
 
 def constants(proto: onnx.ModelProto) -> dict[str, onnx.TensorProto]:

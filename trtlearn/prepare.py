@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .errors import ModelError
-from .onnxproto import all_graphs, constants
+from .onnxproto import all_graphs, constants, opset
 
 if TYPE_CHECKING:
     import onnx
@@ -75,8 +75,8 @@ def at_least_opset_13(model: onnx.ModelProto) -> onnx.ModelProto:
     """
     from onnx import helper, version_converter
 
-    opset = max((item.version for item in model.opset_import if item.domain in ("", "ai.onnx")), default=0)
-    if opset >= 13:
+    version = opset(model)
+    if version >= 13:
         return model
     shown = type(model)()
     shown.CopyFrom(model)
@@ -89,12 +89,12 @@ def at_least_opset_13(model: onnx.ModelProto) -> onnx.ModelProto:
     except Exception as problem:  # a RuntimeError or ValueError of onnx's C++ code, by version
         said = (str(problem).strip().splitlines() or [type(problem).__name__])[0]
         raise ModelError(
-            f"the model is opset {opset}, and onnx cannot convert it to 13: {said:.200}", "export it at opset 13"
+            f"the model is opset {version}, and onnx cannot convert it to 13: {said:.200}", "export it at opset 13"
         ) from None
     kept = [value for value in converted.graph.output if value.name in own]
     del converted.graph.output[:]
     converted.graph.output.extend(kept)
-    if opset < 11:
+    if version < 11:
         _resizes_as_before_11(converted)
     return converted
 
