@@ -79,6 +79,9 @@ SHOWN = """const cell = arguments[0].closest('.jp-Cell');
     const chosen = [...cell.querySelectorAll('input[type=radio]')].map(one => one.checked);
     const picked = [...cell.querySelectorAll('select')].map(one => one.value);
     return JSON.stringify([words, drawn, chosen, picked]);"""
+NARROW = """return [...document.querySelectorAll('.js-plotly-plot')]
+    .map(one => [one.querySelector('.main-svg').getBoundingClientRect().width, one.getBoundingClientRect().width])
+    .filter(([drawn, room]) => room > 0 && Math.abs(drawn - room) > 20);"""
 CONTROLS = {
     "slider": (".jp-OutputArea .noUi-handle", (Keys.ARROW_LEFT, Keys.ARROW_RIGHT)),
     "dropdown": (".jp-OutputArea .widget-dropdown select", (Keys.ARROW_DOWN, Keys.ARROW_UP)),
@@ -134,6 +137,7 @@ def test_runs_without_faults_and_every_control_changes_the_page(page, name):
     assert still == []
     assert moved > 0
     time.sleep(1)
+    assert opened.execute_script(NARROW) == [], "figures drawn wider or narrower than their place"
     assert lab.faults(opened) == []
     assert "fault of the course" not in opened.find_element(By.TAG_NAME, "body").text
 

@@ -204,16 +204,21 @@ def test_the_explorer_redraws_for_each_choice_and_says_what_is_not_known():
 
     two = Tradeoff((point(), point("int8", accuracy=0.5), point("qdq", batch=1)), ORIGIN)
     box = tradeoff_explorer({"one": two, "live": Tradeoff((dataclasses.replace(point(), build_seconds=None),), ORIGIN)})
-    engines, cost, hide, problem, holder = box.children[:5]
-    first = holder.children[0]
+    engines, cost, hide, problem, fig = box.children[:5]
+
+    def shown():
+        return [trace.name for trace in fig.data if trace.mode == "markers"], "xaxis2" in fig.layout.to_plotly_json()
+
+    assert shown() == (["qdq", "fp32", "int8"], True)
     hide.value = True
-    assert [trace.name for trace in holder.children[0].data if trace.mode == "markers" and trace.x] == ["qdq", "fp32"]
+    assert shown() == (["qdq", "fp32"], True)
     hide.value = False
-    assert holder.children[0] is first  # kept, not drawn again
+    assert shown() == (["qdq", "fp32", "int8"], True)
     engines.value, cost.value = "live", "build time"
     assert 'role="alert"' in problem.value
     cost.value = "size"
     assert problem.value == ""
+    assert shown() == (["fp32"], False), "no axes of a panel that is gone"
     with pytest.raises(DataError, match="no engines"):
         tradeoff_explorer({})
 

@@ -28,16 +28,21 @@ function render({ el }) {
     if (!box) { requestAnimationFrame(mark); return; }
     box.addEventListener("focusin", (event) => event.target.setAttribute("data-lm-suppress-shortcuts", "true"));
     for (const text of box.querySelectorAll(".widget-html")) { text.setAttribute("aria-live", "polite"); }
+    const widen = () => window.dispatchEvent(new Event("resize"));
+    const drawn = ({ detail }) => { if (box.contains(detail.element)) widen(); };
+    document.addEventListener("plotlywidget-after-render", drawn);
+    if (box.querySelector(".js-plotly-plot")) widen();
   };
   mark();
 }
 export default { render };
 """
-"""In the browser: keys pressed in a control of the box stay there, and changed text is read aloud.
+"""In the browser: keys pressed in a control of the box stay there, changed text is read aloud, figures fill the page.
 
 Without the mark JupyterLab takes the arrow keys from lists and radio buttons and moves to another cell. It looks for
 the mark from the focused element upwards and stops at the first match of its own, so each control needs it
-(@lumino/commands; measured in JupyterLab 4.6 by tests/test_browser.py).
+(@lumino/commands; measured in JupyterLab 4.6 by tests/test_browser.py). A FigureWidget is drawn before it has a place
+on the page, 700 pixels wide, and looks at its place again only when the window is resized (plotly 6).
 """
 
 

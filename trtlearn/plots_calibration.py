@@ -72,9 +72,8 @@ def kl_figure(
     if search is None:
         raise DataError(f"the {threshold.algorithm} threshold holds no entropy search", "use the entropy2 observer")
     kept = search.chosen if kept is None else kept
-    fig = make_subplots(rows=1, cols=2, horizontal_spacing=0.13)
-    look = figure(f"Where does entropy calibration cut {name}?").layout
-    fig.update_layout(template=look.template, title=look.title, height=450, autosize=True, margin={"t": 96})
+    empty = figure(f"Where does entropy calibration cut {name}?", height=450, margin={"t": 96})
+    fig = make_subplots(figure=empty, rows=1, cols=2, horizontal_spacing=0.13)
     middles = centres(len(threshold.counts), width)
     p, q = p_and_q(threshold, kept)
     lines = (
@@ -157,10 +156,10 @@ def thresholds_figure(
     drawn = next((one for one in thresholds.values() if one.width is not None and one.counts), None)
     if drawn is None or drawn.width is None:
         raise DataError("none of the thresholds has a histogram", "add one of entropy2, legacy, percentile or mse")
-    fig = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.04, row_heights=[0.55, 0.45])
-    look = figure(question or f"Where does each calibrator cut {name}?").layout
-    height = tall(len(thresholds)) + 190
-    fig.update_layout(template=look.template, title=look.title, height=height, autosize=True, showlegend=False)
+    asked = question or f"Where does each calibrator cut {name}?"
+    empty = figure(asked, height=tall(len(thresholds)) + 190, showlegend=False)
+    heights = [0.55, 0.45]
+    fig = make_subplots(figure=empty, rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.04, row_heights=heights)
     line = {"color": INK, "width": 1.2, "shape": "hvh"}
     values = on_log_axis(drawn.counts)
     fig.add_scatter(

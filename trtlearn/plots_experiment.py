@@ -37,9 +37,8 @@ def tradeoff(
     names = [(labels or {}).get(one.variant, one.variant) for one in experiments]
     batch = next((one.timing.batch for one in experiments if one.timing), None)
     titles = ("test images right, %", f"median latency, ms per batch of {show(batch)}", "plan size, kB")
-    look = figure(question).layout
-    fig = make_subplots(rows=1, cols=3, shared_yaxes=True, horizontal_spacing=0.05)
-    fig.update_layout(template=look.template, title=look.title, height=tall(2 * len(names)), showlegend=False)
+    empty = figure(question, height=tall(2 * len(names)), showlegend=False)
+    fig = make_subplots(figure=empty, rows=1, cols=3, shared_yaxes=True, horizontal_spacing=0.05)
     columns: tuple[list[float | None], ...] = (
         [100 * one.predictions.accuracy if one.predictions else None for one in experiments],
         [one.timing.median_ms if one.timing else None for one in experiments],

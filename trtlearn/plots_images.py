@@ -70,9 +70,8 @@ def images_curve(
     """
     from plotly.subplots import make_subplots
 
-    fig = make_subplots(rows=1, cols=2, horizontal_spacing=0.13)
-    look = figure("How many calibration images are enough?").layout
-    fig.update_layout(template=look.template, title=look.title, height=420, autosize=True)
+    empty = figure("How many calibration images are enough?")
+    fig = make_subplots(figure=empty, rows=1, cols=2, horizontal_spacing=0.13)
     labels = list(dict.fromkeys([*amax, *accuracy]))
     for column, curves in ((1, amax), (2, accuracy)):
         for label, points in curves.items():

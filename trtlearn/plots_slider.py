@@ -65,9 +65,8 @@ def slider_figure(
     """Traces 0 and 1 are the kept and the clipped bars, the last is the mark on the error curves (if any)."""
     from plotly.subplots import make_subplots
 
-    fig = make_subplots(rows=1, cols=2 if curves else 1, horizontal_spacing=0.13)
-    look = figure(f"What does the range keep of {name}?").layout
-    fig.update_layout(template=look.template, title=look.title, bargap=0, barmode="overlay", height=400, autosize=True)
+    empty = figure(f"What does the range keep of {name}?", bargap=0, barmode="overlay", height=400)
+    fig = make_subplots(figure=empty, rows=1, cols=2 if curves else 1, horizontal_spacing=0.13)
     for label, counts, color, pattern in zip(
         ("kept", "clipped"), histogram.split(amax), (GOOD, BAD), ("", "x"), strict=True
     ):

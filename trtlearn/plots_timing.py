@@ -33,12 +33,11 @@ def launches(groups: Groups, question: str = "How much of the latency is launchi
     names = ways(point for points in chosen.values() for point in points)
     if not names:
         raise DataError("no engine was timed in both ways", "pass Tradeoff.select(model, batch) of a recording")
-    look = figure(question).layout
+    empty = figure(question, height=tall(len(names)) + 90, margin={"t": 118}, legend={"y": 1.08})
+    titles = list(chosen)
     fig = make_subplots(
-        rows=1, cols=len(chosen), shared_yaxes=True, horizontal_spacing=0.04, subplot_titles=list(chosen)
+        figure=empty, rows=1, cols=len(chosen), shared_yaxes=True, horizontal_spacing=0.04, subplot_titles=titles
     )
-    fig.update_layout(template=look.template, title=look.title, height=tall(len(names)) + 90)
-    fig.update_layout(margin={"t": 118}, legend={"y": 1.08})
     for column, points in enumerate(chosen.values(), 1):
         for point in points:
             ends = [_timing(point, graph).median_ms for graph in (True, False)]
@@ -75,8 +74,8 @@ def against_trtexec(
     """
     from plotly.subplots import make_subplots
 
-    look = figure(question).layout
     fig = make_subplots(
+        figure=figure(question, height=600, margin={"t": 118}, legend={"y": 1.07}),
         rows=2,
         cols=2,
         shared_xaxes=True,
@@ -84,7 +83,6 @@ def against_trtexec(
         vertical_spacing=0.08,
         subplot_titles=[REPLAY, LAUNCH],
     )
-    fig.update_layout(template=look.template, title=look.title, height=600, margin={"t": 118}, legend={"y": 1.07})
     for column, kind in enumerate((REPLAY, LAUNCH), 1):
         for index, (title, points) in enumerate(groups.items()):
             pairs = [pair for point in points if (pair := _pair(point, kind == REPLAY))]

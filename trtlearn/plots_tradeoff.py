@@ -115,36 +115,39 @@ def scatter(
         raise DataError("no point with both an accuracy and a cost", "pass Tradeoff.select(model)")
     batches, names = sorted({p.batch for p in known}), ways(known)
     fixed = {name: index for index, name in enumerate([*VARIANTS, *(name for name in names if name not in VARIANTS)])}
-    look = figure(question).layout
+    legend = {"y": 1.07 if len(batches) > 1 else 1.01}
+    empty = figure(question, height=520, margin={"t": 150, "b": 90}, legend=legend)
     fig = make_subplots(
-        rows=1, cols=len(batches), shared_yaxes=True, horizontal_spacing=0.04,
+        figure=empty, rows=1, cols=len(batches), shared_yaxes=True, horizontal_spacing=0.04,
         subplot_titles=[f"batch {batch}" for batch in batches] if len(batches) > 1 else None,
     )  # fmt: skip
-    legend = {"y": 1.07 if len(batches) > 1 else 1.01}
-    fig.update_layout(template=look.template, title=look.title, height=520, margin={"t": 150, "b": 90}, legend=legend)
+    traces: list[dict[str, typing.Any]] = []  # plain: plotly checks every trace anew each time it is passed on
     for column, batch in enumerate(batches, 1):
+        axes = {"xaxis": f"x{column}", "yaxis": f"y{column}"}
         here = [point for point in known if point.batch == batch]
         end = (min if cost in GAINS else max)(value for p in here if (value := read(p)) is not None)
         front = pareto(here, lambda p: None if (value := read(p)) is None else sign * value, _percent)
-        fig.add_scatter(
-            x=[*(read(p) for p in front), end], y=[_percent(p) for p in (*front, *front[-1:])], mode="lines",
-            name="front (outlined: nothing beats it)",
-            line={"color": INK, "dash": "dot", "shape": "hv"}, hoverinfo="skip", showlegend=column == 1,
-            legendgroup="front", row=1, col=column,
-        )  # fmt: skip
+        traces.append(axes | {
+            "type": "scatter", "mode": "lines", "name": "front (outlined: nothing beats it)",
+            "x": [*(read(p) for p in front), end], "y": [_percent(p) for p in (*front, *front[-1:])],
+            "line": {"color": INK, "dash": "dot", "shape": "hv"}, "hoverinfo": "skip", "showlegend": column == 1,
+            "legendgroup": "front",
+        })  # fmt: skip
         for index, name in enumerate(names):
             same = [point for point in here if point.name == name]
-            fig.add_scatter(
-                x=[read(p) for p in same], y=[_percent(p) for p in same], mode="markers", name=name, legendgroup=name,
-                legendrank=1001 + index,
-                showlegend=bool(same) and not any(p.name == name and p.batch < batch for p in known),
-                marker={"color": dtype_color(_allowed(same[0])) if same else None,
-                        "symbol": _mark(fixed[name]), "size": 12,
-                        "line": {"width": [2 if p in front else 0 for p in same], "color": INK}},
-                error_x=spread([TIMINGS[cost](p) for p in same]) if cost in TIMINGS else None,
-                hovertext=[_hover(p) for p in same], hoverinfo="text", row=1, col=column,
-            )  # fmt: skip
+            if not same:
+                continue
+            traces.append(axes | {
+                "type": "scatter", "mode": "markers", "name": name, "legendgroup": name, "legendrank": 1001 + index,
+                "x": [read(p) for p in same], "y": [_percent(p) for p in same],
+                "showlegend": not any(p.name == name and p.batch < batch for p in known),
+                "marker": {"color": dtype_color(_allowed(same[0])), "symbol": _mark(fixed[name]), "size": 12,
+                           "line": {"width": [2 if p in front else 0 for p in same], "color": INK}},
+                "error_x": spread([TIMINGS[cost](p) for p in same]) if cost in TIMINGS else None,
+                "hovertext": [_hover(p) for p in same], "hoverinfo": "text",
+            })  # fmt: skip
         fig.update_xaxes(title=title if len(batches) < 3 or column == 2 else None, row=1, col=column)
+    fig.add_traces(traces)
     fig.update_yaxes(title="test images right, %", row=1, col=1)
     return footer(fig, label)
 
@@ -185,9 +188,8 @@ def bars(
         (f"activations, {unit}", form, [p.device_memory_bytes and p.device_memory_bytes / divisor for p in chosen]),
     ]
     panels = [panel for panel in panels if any(value is not None for value in panel[2])]
-    look = figure(question).layout
-    fig = make_subplots(rows=1, cols=len(panels), shared_yaxes=True, horizontal_spacing=0.04)
-    fig.update_layout(template=look.template, title=look.title, height=tall(2 * len(names)), showlegend=False)
+    empty = figure(question, height=tall(2 * len(names)), showlegend=False)
+    fig = make_subplots(figure=empty, rows=1, cols=len(panels), shared_yaxes=True, horizontal_spacing=0.04)
     for column, (title, written, values) in enumerate(panels, 1):
         most = max(value or 0 for value in values)
         fig.add_bar(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from .colors import figure
 from .errors import DataError
 from .panels import guarded, ipywidgets, say, stack
 from .plots_tradeoff import COSTS, scatter
 from .tradeoff import Tradeoff
-from .widgets import figure_widget
+from .widgets import figure_widget, redraw
 
 __all__ = ["tradeoff_explorer"]
 
@@ -19,7 +20,7 @@ USELESS = 0.9  # below this share of right answers a point may be hidden
 def tradeoff_explorer(groups: Mapping[str, Tradeoff]) -> ipywidgets.Widget:
     """Accuracy against latency, throughput, size, memory or build time, with the Pareto front, a panel a batch size.
 
-    ``groups``: what the list calls them -> engines of one network. A figure is drawn when it is first asked for.
+    ``groups``: what the list calls them -> engines of one network.
     """
     if not groups:
         raise DataError("no engines to explore", "pass {'resnet': open_tradeoff().tradeoff('points-resnet')}")
@@ -27,18 +28,16 @@ def tradeoff_explorer(groups: Mapping[str, Tradeoff]) -> ipywidgets.Widget:
     engines = ipywidgets.Dropdown(options=list(groups), description="engines", layout=wide, style=STYLE)
     cost = ipywidgets.Dropdown(options=list(COSTS), description="against", layout=wide, style=STYLE)
     hide = ipywidgets.Checkbox(value=False, description="hide engines below 90 %", indent=False)
-    problem, drawn, holder = say(""), {}, ipywidgets.VBox([])
+    problem = say("")
+    fig = figure_widget(figure(""))
 
     def draw() -> None:
-        key = (engines.value, cost.value, hide.value)
-        if key not in drawn:
-            whole = groups[engines.value]
-            points = [p for p in whole.points if not hide.value or (p.accuracy or 0) >= USELESS]
-            question = f"{engines.value}: which engine does nothing else beat?"
-            drawn[key] = figure_widget(scatter(points, cost.value, question, whole.provenance.label()))
-        holder.children = (drawn[key],)
+        whole = groups[engines.value]
+        points = [p for p in whole.points if not hide.value or (p.accuracy or 0) >= USELESS]
+        question = f"{engines.value}: which engine does nothing else beat?"
+        redraw(fig, scatter(points, cost.value, question, whole.provenance.label()))
 
     for control in (engines, cost, hide):
         control.observe(guarded(draw, problem), "value")
     guarded(draw, problem)()
-    return stack(engines, cost, hide, problem, holder)
+    return stack(engines, cost, hide, problem, fig)

@@ -41,6 +41,18 @@ def figure_widget(fig: Any) -> Any:
     return widget
 
 
+def redraw(widget: Any, fig: Any) -> None:
+    """Show ``fig`` in ``widget``, a FigureWidget, whatever it showed before.
+
+    A new FigureWidget for each picture would send the whole of plotly.js to the page again: 4 MB.
+    """
+    for name in set(widget.layout.to_plotly_json()) - set(fig.layout.to_plotly_json()):
+        widget.layout[name] = None  # the page keeps what is not named, the axes of a panel that is gone
+    widget.data = ()
+    widget.add_traces(fig.data)
+    widget.layout = fig.layout
+
+
 def sample(values: ArrayLike, name: str, count: int = SAMPLE) -> NDArray[np.float32]:
     """At most ``count`` of the values, evenly spaced and the largest |x| always among them, as float32 [N].
 
