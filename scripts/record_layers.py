@@ -13,7 +13,6 @@ crashed in.
 from __future__ import annotations
 
 import argparse
-import gzip
 import io
 import subprocess
 import sys
@@ -40,7 +39,7 @@ from trtlearn.onnxfile import load_proto, read_model
 from trtlearn.paths import data_dir, write_atomic
 from trtlearn.plansize import PlanBuild, PlanInsides, PlanSizes, plan_contents
 from trtlearn.qdq import insert_qdq
-from trtlearn.recordings import Study, save_study
+from trtlearn.recordings import Study, save_packed, save_study
 from trtlearn.records import BuildOptions, Experiment
 from trtlearn.runner import Runner
 from trtlearn.trt import live
@@ -261,22 +260,25 @@ def zero_images(folder: Path, sources: tuple[str, ...] | None) -> str:
     return f"{cache[:120]!r}, {study.error or 'built'}"
 
 
+def weights_of(model: str) -> dict[str, Any]:
+    return {weight.name: numpy_helper.to_array(weight) for weight in load_proto(model_path(model)).graph.initializer}
+
+
 def insides(model: str, folder: Path, timing: Path, sources: tuple[str, ...] | None) -> str:
     """What the plans hold that FP32, FP16 and INT8 give: GPU programs, and weights as the bytes that they should be."""
-    weights = {w.name: numpy_helper.to_array(w) for w in load_proto(model_path(model)).graph.initializer}
+    weights = weights_of(model)
     plans = {}
     for name in ("fp32", "fp16", "int8-placeholder"):
         options = replace(VARIANTS[name], tactic_sources=sources)
         plans[name] = plan_contents(build_engine(model_path(model), options, timing_cache=timing).plan, weights)
     found = PlanInsides(model, provenance(model, sources, recorded=True), plans)
-    packed = gzip.compress(found.to_json().encode(), mtime=0)
-    write_atomic(folder / "studies" / f"{model}-plan-contents.json.gz", packed)
+    save_packed(folder / "studies" / f"{model}-plan-contents.json.gz", found)
     return "; ".join(f"{name} {one.summary()}" for name, one in plans.items())
 
 
 def sizes(model: str, folder: Path, options: BuildOptions, count: int, end: float, keep: Path | None) -> str:
     """Build the same INT8 network again and again, each time without a timing cache."""
-    weights = {w.name: numpy_helper.to_array(w) for w in load_proto(model_path(model)).graph.initializer}
+    weights = weights_of(model)
     builds: list[PlanBuild] = []
     for index in range(count):
         if time.monotonic() > end and builds:
@@ -290,8 +292,7 @@ def sizes(model: str, folder: Path, options: BuildOptions, count: int, end: floa
         print(f"  build {index + 1}: {contents.summary()}, {builds[-1].build_seconds:.1f} s", flush=True)
         origin = provenance(model, options.tactic_sources, recorded=True)
         found = PlanSizes(model, "int8-placeholder", options, origin, tuple(builds))
-        packed = gzip.compress(found.to_json().encode(), mtime=0)
-        write_atomic(folder / "studies" / f"{model}-plan-sizes.json.gz", packed)
+        save_packed(folder / "studies" / f"{model}-plan-sizes.json.gz", found)
     return found.summary()
 
 

@@ -8,7 +8,6 @@ TensorRT's recorded min-max scales as Q/DQ, run by ONNX Runtime on the 1,000 tes
 from __future__ import annotations
 
 import dataclasses
-import gzip
 import sys
 from pathlib import Path
 
@@ -16,8 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from trtlearn.cache import read_cache
 from trtlearn.models import load_images, model_path
-from trtlearn.paths import write_atomic
-from trtlearn.recordings import data_hashes, load_provenance
+from trtlearn.recordings import data_hashes, load_provenance, save_packed
 from trtlearn.replay import folder_with
 from trtlearn.sensitivity import sensitivity_on_cpu
 
@@ -34,7 +32,7 @@ def main() -> int:
     )
     study = dataclasses.replace(study, provenance=origin)
     path = folder / "tradeoff" / "sensitivity-mobile-minmax-cpu.json.gz"
-    print(study, study.greedy, write_atomic(path, gzip.compress(study.to_json().encode(), mtime=0)), sep="\n")
+    print(study, study.greedy, save_packed(path, study), sep="\n")
     return 0
 
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import gzip
 import random
 import re
 import subprocess
@@ -39,10 +38,9 @@ from trtlearn.calibrator import make_calibrator
 from trtlearn.errors import RecordingError, TrtlearnError
 from trtlearn.experiment import provenance, run_variant
 from trtlearn.models import MODELS, load_images, model_path
-from trtlearn.paths import write_atomic
 from trtlearn.placement import PLACEMENTS
 from trtlearn.qdq import insert_qdq
-from trtlearn.recordings import check_hashes, data_hashes, load_experiment, save_experiment
+from trtlearn.recordings import check_hashes, data_hashes, load_experiment, save_experiment, save_packed
 from trtlearn.records import BuildOptions, Experiment, Provenance, Record
 from trtlearn.replay import recording_folders
 from trtlearn.runner import Runner
@@ -141,7 +139,7 @@ class Study:
         return dataclasses.replace(both[0], sha256=hashes, notes=notes)
 
     def save(self, name: str, record: Record) -> None:
-        write_atomic(self.out / f"{name}.json.gz", gzip.compress(record.to_json().encode(), mtime=0))
+        save_packed(self.out / f"{name}.json.gz", record)
         print(f"{time.monotonic() - self.start:6.1f} s  wrote {name}.json.gz", flush=True)
 
     def job(self, model: str, name: str, base: BuildOptions, path: Path | str | None = None, **more: Any) -> Job:

@@ -16,7 +16,8 @@ import pytest
 
 from trtlearn import cli
 from trtlearn.cache import new_cache, read_cache, write_cache
-from trtlearn.records import DTYPES, BuildOptions, BuildReport
+from trtlearn.engine_records import DTYPES
+from trtlearn.records import BuildOptions, BuildReport
 
 ROOT = Path(__file__).parent.parent
 RTX = "tensorrt_rtx_bindings"

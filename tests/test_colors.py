@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from trtlearn import colors
-from trtlearn.records import DTYPES
+from trtlearn.engine_records import DTYPES
 
 DARK, LIGHT = "#111111", "#ffffff"
 # Machado, Oliveira, Fernandes (2009), severity 1.0, on linear RGB.

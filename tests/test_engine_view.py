@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from trtlearn.engine_records import Binding, EngineInfo, EngineLayer, EngineTensor
 from trtlearn.engine_view import (
     EngineDiff,
     EngineGraph,
@@ -25,7 +26,7 @@ from trtlearn.engine_view import (
 )
 from trtlearn.errors import InspectorError
 from trtlearn.inspector import read_engine
-from trtlearn.records import Binding, EngineInfo, EngineLayer, EngineTensor, Timing
+from trtlearn.records import Timing
 
 FIXTURES = Path(__file__).parent / "fixtures" / "inspector"
 ENGINE = read_engine(FIXTURES / "v8_6_int8.json")

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from trtlearn.commandline import split_command
 from trtlearn.errors import CommandError, ModelError
 from trtlearn.explain import VERSIONS, explain, options_from, parse_trtexec, variant_of
-from trtlearn.records import Explanation
+from trtlearn.explain_records import Explanation
 from trtlearn.trtexec_sources import _table, cite, option_kinds, resolve
 from trtlearn.variants import VARIANTS, trtexec_command
 

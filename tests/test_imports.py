@@ -16,7 +16,14 @@ MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem not in 
 HEAVY = ("tensorrt", "cuda", "onnx", "onnxruntime", "plotly", "ipywidgets", "pandas", "rich", "IPython", "jax")
 # What shows (drawing, notebooks, the terminal) stands on what knows, never the other way round.
 SHOWING = ("plots", "widget", "cli", "lab", "doctor", "exercises", "bring", "report")
-BASE = {"errors": set(), "paths": {"errors"}, "record": {"errors"}, "records": {"record"}}
+BASE = {
+    "errors": set(),
+    "paths": {"errors"},
+    "record": {"errors"},
+    "engine_records": {"record"},
+    "explain_records": {"record"},
+    "records": {"record", "engine_records"},
+}
 
 
 def imported(source: str) -> set[str]:

@@ -10,11 +10,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from trtlearn import formats
+from trtlearn.engine_records import DTYPES, EngineInfo
 from trtlearn.errors import InspectorError
 from trtlearn.formats import parse_dtype, parse_format
 from trtlearn.fused import nodes_in_metadata, nodes_in_name, reformat_target
 from trtlearn.inspector import read_engine
-from trtlearn.records import DTYPES, EngineInfo
 
 FIXTURES = Path(__file__).parent / "fixtures" / "inspector"
 FILES = sorted(FIXTURES.glob("*.json"))

@@ -7,13 +7,13 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from trtlearn.activations import activations
+from trtlearn.engine_records import EngineInfo, EngineLayer, EngineTensor
 from trtlearn.interrors import tensor_errors
 from trtlearn.intgroups import check_groups, engine_groups, float_tensors, fused_groups
 from trtlearn.intrun import run_int8
 from trtlearn.models import MODELS, load_images, model_path
 from trtlearn.onnxfile import read_model
 from trtlearn.prepare import folded_batch_norms
-from trtlearn.records import EngineInfo, EngineLayer, EngineTensor
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -8,9 +8,10 @@ import struct
 import numpy as np
 import pytest
 
+from trtlearn.engine_records import EngineLayer
 from trtlearn.intcodes import quantize_weights
 from trtlearn.plansize import FAT_MAGIC, PlanBuild, PlanSizes, plan_contents
-from trtlearn.records import BuildOptions, EngineLayer, Provenance
+from trtlearn.records import BuildOptions, Provenance
 
 
 def program(kernels, code=400, machine=190):

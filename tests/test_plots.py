@@ -4,19 +4,9 @@ import numpy as np
 import pytest
 
 from trtlearn import plots
+from trtlearn.engine_records import EngineInfo, EngineLayer, EngineTensor
 from trtlearn.errors import DataError
-from trtlearn.records import (
-    BuildOptions,
-    BuildReport,
-    EngineInfo,
-    EngineLayer,
-    EngineTensor,
-    Experiment,
-    Predictions,
-    Provenance,
-    TensorRange,
-    Timing,
-)
+from trtlearn.records import BuildOptions, BuildReport, Experiment, Predictions, Provenance, TensorRange, Timing
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=4000).astype(np.float32)

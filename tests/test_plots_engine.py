@@ -7,11 +7,12 @@ import pytest
 
 from trtlearn import plots
 from trtlearn.colors import dtype_color
+from trtlearn.engine_records import Binding, EngineInfo, EngineLayer, EngineTensor
 from trtlearn.engine_view import diff_engines
 from trtlearn.errors import DataError
 from trtlearn.inspector import read_engine
 from trtlearn.plots_pairs import STATUS_WORDS, hover
-from trtlearn.records import Binding, EngineInfo, EngineLayer, EngineTensor, Provenance
+from trtlearn.records import Provenance
 
 FIXTURES = Path(__file__).parent / "fixtures" / "inspector"
 INT8 = read_engine(FIXTURES / "v8_6_int8.json")

@@ -6,25 +6,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from trtlearn.engine_records import DTYPES, Binding, EngineInfo, EngineLayer, EngineTensor
 from trtlearn.errors import ModelError
 from trtlearn.inspector import read_engine
 from trtlearn.models import model_path
 from trtlearn.onnxfile import OnnxModel, OnnxNode, OnnxValue, read_model
 from trtlearn.precision import PrecisionReport, precision_report
 from trtlearn.precision_reasons import computed_in, sources_of
-from trtlearn.records import (
-    DTYPES,
-    Binding,
-    BuildOptions,
-    BuildReport,
-    EngineInfo,
-    EngineLayer,
-    EngineTensor,
-    Experiment,
-    Message,
-    Provenance,
-    TensorRange,
-)
+from trtlearn.records import BuildOptions, BuildReport, Experiment, Message, Provenance, TensorRange
 
 FIXTURES = Path(__file__).parent / "fixtures" / "inspector"
 INT8 = BuildOptions(int8=True, ranges="entropy2")

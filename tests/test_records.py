@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from trtlearn.engine_records import EngineInfo
 from trtlearn.errors import RecordingError
 from trtlearn.record import Record
-from trtlearn.records import BuildOptions, BuildReport, EngineInfo, Experiment, Provenance, TensorRange
+from trtlearn.records import BuildOptions, BuildReport, Experiment, Provenance, TensorRange
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from .agree_batch import TOLERANCE, find_batch_size, relative_difference
 from .cachefile import CacheEntry, CalibrationCache, read_cache
 from .errors import CacheError, DataError
 from .explanations import Evidence, explain_difference
-from .observers import Observer, Threshold, make_observer
+from .observers import NetworkObserver, Threshold
 from .onnxfile import OnnxModel, describe, load_proto, whole_inputs
 from .parts import (
     Candidate,
@@ -133,19 +133,20 @@ def agree(
     proto = load_proto(model)
     facts = describe(proto)
     arrays = _arrays(data, facts)
-    settings: dict[str, Any] = {} if kind == "minmax" else {"keep_steps": False}
+    settings: dict[str, Any] = {}
     if kind == "legacy" and known.quantile is not None and known.cutoff is not None:
-        settings |= {"quantile": known.quantile, "cutoff": known.cutoff}
+        settings = {"quantile": known.quantile, "cutoff": known.cutoff}
     notes: list[str] = []
     whole = whole_inputs(facts, arrays)
     size = batch if batch is not None else find_batch_size(facts, proto, arrays, known, kind, settings, notes)
     parts = hidden_parts(proto) if any(name not in facts.tensors for name in known.names) else ()
     fused = _fused(proto) if kind in UNTIED else {}
     parts = (*parts, *(part for several in fused.values() for part in several))
-    observers, count, infinite = _observe(proto, arrays, size, known, kind, settings, parts, whole)
-    thresholds = {name: observer.result() for name, observer in observers.items()}
+    observer = NetworkObserver(kind, **settings)
+    count = _observe(observer, proto, feeds(arrays, size, whole), parts)
+    thresholds = observer.thresholds()
     ties, part_names = predict_ties(facts, kind, flat_pools(proto)), tuple(part.name for part in parts)
-    names = _Names(proto, ties, thresholds, fused, part_names, infinite)
+    names = _Names(proto, ties, thresholds, fused, part_names, observer.infinite)
     rows = [_compare(line, names, known, tolerance) for line in known.scales]
     return AgreeReport(kind, size, count, tolerance, tuple(rows), tuple(notes), thresholds)
 
@@ -168,39 +169,17 @@ def _arrays(data: str | os.PathLike[str] | Array | Mapping[str, Array], facts: O
 
 
 def _observe(
-    proto: Any,
-    arrays: Mapping[str, Array],
-    size: int,
-    cache: CalibrationCache,
-    kind: str,
-    settings: Mapping[str, Any],
-    parts: tuple[Candidate, ...],
-    whole: tuple[str, ...],
-) -> tuple[dict[str, Observer], int, tuple[str, ...]]:
-    """An observer for every float tensor of the model and for each part that its ONNX nodes hide, but infinite ones."""
-    observers: dict[str, Observer] = {}
-    infinite: set[str] = set()  # an attention mask, say
+    observer: NetworkObserver, proto: Any, batches: Iterator[dict[str, Array]], parts: tuple[Candidate, ...]
+) -> int:
+    """Show the observer every float tensor of the model and each part that its ONNX nodes hide; returns the batches."""
     count = 0
-
-    def look(name: str, values: Array) -> None:
-        if not np.isfinite(values).all():
-            infinite.add(name)
-        elif values.size:
-            if name not in observers:
-                observers[name] = make_observer(kind, **settings)
-            observers[name].observe(values)
-
     before: dict[str, Array] | None = None
-    batches: Iterator[dict[str, Array]] = feeds(arrays, size, whole)
     for tensors in activations(proto, batches):
         count += 1
-        for name, values in tensors.items():
-            look(name, values)
-        for part in parts:
-            if (made := part.values(tensors, before)) is not None:
-                look(part.name, made)
+        made = {part.name: part.values(tensors, before) for part in parts}
+        observer.observe({**tensors, **{name: values for name, values in made.items() if values is not None}})
         before = {name: tensors[name] for part in parts if part.stale for name in part.joined if name in tensors}
-    return {name: one for name, one in observers.items() if name not in infinite}, count, tuple(infinite)
+    return count
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from .activations import activations, feeds
 from .cachefile import CalibrationCache
 from .errors import DataError, ModelError
-from .observers import Observer, make_observer
+from .observers import NetworkObserver, threshold_of
 from .onnxfile import OnnxModel, whole_inputs
 from .record import plural
 
@@ -89,22 +89,15 @@ def _score(
     whole: tuple[str, ...],
 ) -> int:
     """How many of ``names`` get their cached scale with this batch size."""
-    observers: dict[str, Observer] = {}
+    observer = NetworkObserver(kind, **settings)
     try:
         for tensors in activations(proto, feeds(arrays, size, whole), names):
-            for name, values in tensors.items():
-                if values.dtype == np.float32 and values.size and np.isfinite(values).all():
-                    if name not in observers:
-                        observers[name] = make_observer(kind, **settings)
-                    observers[name].observe(values)
+            observer.observe({name: values for name, values in tensors.items() if values.dtype == np.float32})
     except ModelError:  # a network that runs with another batch size only
         return -1
-    scales = {name: observer.result().scale for name, observer in observers.items()}
-    return sum(relative_difference(scale, cache[name].scale) <= TOLERANCE for name, scale in scales.items())
+    found = observer.thresholds()
+    return sum(relative_difference(one.scale, cache[name].scale) <= TOLERANCE for name, one in found.items())
 
 
 def _whole(array: Array, size: int, kind: str, settings: Mapping[str, Any]) -> float:
-    observer = make_observer(kind, **settings)
-    for part in feeds({"x": array}, size):
-        observer.observe(part["x"])
-    return observer.result().scale
+    return threshold_of(kind, *(part["x"] for part in feeds({"x": array}, size)), **settings).scale

@@ -21,7 +21,7 @@ from .bring_records import Answer, LiveResult, TensorFit, Walk
 from .cache import format_cache, new_cache
 from .doctor import DoctorReport, examine
 from .errors import DataError, ModelError
-from .observers import OBSERVERS, make_observer
+from .observers import OBSERVERS, NetworkObserver
 from .onnxfile import OnnxModel, describe, load_proto
 from .parts import flat_pools
 from .placement import QdqReport
@@ -122,24 +122,14 @@ def _calibrate(
 
     These become NaN or infinite, as an attention mask of -infinity does.
     """
-    settings: dict[str, Any] = {} if algorithm == "minmax" else {"keep_steps": False}
-    observers: dict[str, Any] = {}
-    largest: dict[str, float] = {}
-    infinite: dict[str, None] = {}
+    observer = NetworkObserver(algorithm)
     for tensors in activations(proto, feeds(arrays, shape.batch, shape.whole)):
-        infinite |= dict.fromkeys(name for name, values in tensors.items() if not np.isfinite(values).all())
-        for name, values in tensors.items():
-            if not values.size or name in infinite:
-                continue
-            if name not in observers:
-                observers[name] = make_observer(algorithm, **settings)
-            observers[name].observe(values)
-            largest[name] = max(largest.get(name, 0.0), float(np.abs(values).max()))
-    if not observers and not infinite:
+        observer.observe(tensors)
+    found = observer.thresholds()
+    if not found and not observer.infinite:
         raise ModelError("the network computes no FP32 tensor", "export it in FP32: INT8 is made from that")
-    finite = {name: value for name, value in largest.items() if name not in infinite}
-    results = {name: observers[name].result() for name in finite}
-    return {name: (float(one.amax), float(one.scale)) for name, one in results.items()}, finite, tuple(infinite)
+    ranges = {name: (float(one.amax), float(one.scale)) for name, one in found.items()}
+    return ranges, {name: float(one.seen_amax) for name, one in found.items()}, observer.infinite
 
 
 def _sources(proto: Any, facts: OnnxModel, algorithm: str, known: Mapping[str, Any]) -> dict[str, str]:

@@ -7,9 +7,9 @@ from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .engine_records import EngineInfo, EngineLayer
 from .fused import infer_nodes, plain_name, reformat_target
 from .record import Record, show
-from .records import EngineInfo, EngineLayer
 
 __all__ = ["STATUSES", "DiffRow", "EngineDiff", "diff_engines"]
 

@@ -7,11 +7,12 @@ import json
 import os
 from dataclasses import dataclass
 
+from .engine_records import EngineInfo
 from .errors import EngineError, InspectorError, LiveUnavailable
 from .inspector import read_engine
 from .paths import read_bytes
 from .recordings import load_experiment
-from .records import BuildReport, EngineInfo, Experiment
+from .records import BuildReport, Experiment
 
 __all__ = ["EngineFile", "open_engine"]
 

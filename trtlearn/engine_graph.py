@@ -6,10 +6,10 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any
 
+from .engine_records import EngineInfo, EngineLayer
 from .fused import without_profile
 from .precision_reasons import IDLE_KINDS, computed_in
 from .record import Record, plural
-from .records import EngineInfo, EngineLayer
 
 __all__ = ["EngineGraph", "GraphEdge", "GraphNode", "graph"]
 

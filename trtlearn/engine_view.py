@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from .engine_diff import DiffRow, EngineDiff, diff_engines
 from .engine_graph import EngineGraph, GraphEdge, GraphNode, graph
+from .engine_records import EngineInfo, EngineTensor
 from .formats import dtype_bits
 from .fused import infer_nodes, reformat_target
 from .layer_times import LayerTime, LayerTimes, layer_times
 from .record import Record, plural, show
-from .records import EngineInfo, EngineTensor, Timing
+from .records import Timing
 
 if TYPE_CHECKING:
     from .onnxfile import OnnxModel

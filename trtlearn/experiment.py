@@ -19,11 +19,12 @@ import numpy.typing as npt
 from . import __version__, cuda
 from .build import BuiltEngine, build_engine
 from .calibrator import make_calibrator
+from .engine_records import EngineInfo
 from .errors import DataError, InspectorError
 from .inspector import read_engine
 from .models import load_images, model_card, model_path
 from .recordings import data_hashes
-from .records import BuildOptions, EngineInfo, Experiment, Predictions, Provenance, Timing
+from .records import BuildOptions, Experiment, Predictions, Provenance, Timing
 from .runner import Runner
 from .trt import available, live
 from .variants import ALGORITHMS, variant_options

@@ -14,8 +14,9 @@ from typing import Any
 from .errors import CommandError
 from .explain_case import Case, look_at_cache, look_at_model, read_flags, refused
 from .explain_decision import afterwards, decide
+from .explain_records import Explanation
 from .explain_words import WORDS, dtype_words
-from .records import BuildOptions, Explanation
+from .records import BuildOptions
 from .trtexec_options import parse_trtexec
 from .trtexec_sources import cite, known_versions, resolve
 from .variants import TRTEXEC_AVG_TIMING

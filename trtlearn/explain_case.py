@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from .errors import ModelError
+from .explain_records import Step
 from .explain_words import WORDS, why_removed
-from .records import Step
 from .trtexec_options import TrtexecCommand, int8_count
 from .trtexec_sources import Release, best_skips_sm103, cite, option_kinds
 

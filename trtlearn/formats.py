@@ -16,7 +16,7 @@ import warnings
 from functools import lru_cache
 from typing import NamedTuple
 
-from .records import DTYPES
+from .engine_records import DTYPES
 
 __all__ = ["BITS", "Format", "dtype_bits", "parse_dtype", "parse_format"]
 
@@ -189,7 +189,7 @@ def parse_format(phrase: str | None, dtype: str | None = None) -> Format:
 
 
 def parse_dtype(word: str | None) -> str | None:
-    """The name in ``records.DTYPES`` of a data-type word such as "Half"; None for None, and for a type without one.
+    """The name in ``engine_records.DTYPES`` of a data-type word such as "Half"; None for None and for unknown types.
 
     >>> parse_dtype("Half"), parse_dtype("Int4"), parse_dtype("FP4"), parse_dtype(None)
     ('fp16', 'int4', None, None)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from .records import EngineLayer
+from .engine_records import EngineLayer
 
 __all__ = [
     "foreign_ends",

@@ -15,11 +15,11 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+from .engine_records import Binding, EngineInfo, EngineLayer, EngineTensor
 from .errors import InspectorError
 from .formats import dtype_bits, parse_dtype, parse_format
 from .fused import infer_nodes, nodes_in_metadata, reformat_target
 from .inspector_text import EXPORT, inspector_text, parse
-from .records import Binding, EngineInfo, EngineLayer, EngineTensor
 
 __all__ = ["read_engine"]
 

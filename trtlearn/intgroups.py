@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .engine_records import EngineInfo
     from .onnxfile import OnnxModel, OnnxNode
-    from .records import EngineInfo
 
 __all__ = [
     "ACTIVATIONS",

@@ -6,11 +6,9 @@ way (scripts/record_layers.py), tensors of an engine with every tensor marked, a
 
 from __future__ import annotations
 
-import gzip
 import io
 import json
 import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .engine_records import EngineInfo
 from .errors import RecordingError
 from .inspector import read_engine
 from .intgroups import engine_groups, float_tensors
@@ -27,8 +26,8 @@ from .onnxfile import describe, load_proto
 from .paths import read_bytes
 from .plansize import PlanInsides, PlanSizes
 from .record import Record
-from .recordings import AGAIN, Study, load_study
-from .records import EngineInfo, Provenance
+from .recordings import AGAIN, Study, load_study, read_packed
+from .records import Provenance
 from .replay import folder_with
 
 __all__ = [
@@ -207,16 +206,9 @@ def marked_tensors(model: str, variant: str = "int8", folder: Path | None = None
 
 def plan_sizes(model: str = "resnet", folder: Path | None = None) -> PlanSizes:
     """The sizes and contents of several builds of the same network with the same options."""
-    return PlanSizes.from_json(_unpacked(_folder(folder, "studies") / f"{model}-plan-sizes.json.gz"))
+    return PlanSizes.from_json(read_packed(_folder(folder, "studies") / f"{model}-plan-sizes.json.gz"))
 
 
 def plan_insides(model: str = "resnet", folder: Path | None = None) -> PlanInsides:
     """What the plans of a network hold, built in FP32, FP16 and INT8: GPU programs and weights."""
-    return PlanInsides.from_json(_unpacked(_folder(folder, "studies") / f"{model}-plan-contents.json.gz"))
-
-
-def _unpacked(path: Path) -> str:
-    try:
-        return gzip.decompress(read_bytes(path, RecordingError)).decode()
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as problem:
-        raise RecordingError(f"{path} is damaged: {problem}", AGAIN) from None
+    return PlanInsides.from_json(read_packed(_folder(folder, "studies") / f"{model}-plan-contents.json.gz"))

@@ -8,10 +8,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from .engine_records import EngineInfo
 from .errors import InspectorError
 from .inspector_text import inspector_text, parse
 from .record import Record, plural
-from .records import EngineInfo, Timing
+from .records import Timing
 
 __all__ = ["LayerTime", "LayerTimes", "layer_times"]
 

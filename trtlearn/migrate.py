@@ -16,13 +16,13 @@ from typing import Any
 from .cache import INTERNAL, CalibrationCache, read_cache
 from .errors import CommandError, ModelError
 from .explain import explain, options_from
+from .explain_records import Explanation
 from .newcommand import modern_command
 from .onnxfile import describe, load_proto
 from .paths import write_atomic
 from .placement import QdqReport
 from .qdq import insert_qdq
 from .record import Record
-from .records import Explanation
 from .trtexec_sources import known_versions
 
 __all__ = ["MigrationReport", "migrate"]

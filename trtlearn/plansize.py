@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .engine_records import EngineLayer
 from .intcodes import quantize_weights
 from .record import Record, plural
-from .records import BuildOptions, EngineLayer, Provenance
+from .records import BuildOptions, Provenance
 
 __all__ = ["GpuProgram", "PlanBuild", "PlanContents", "PlanInsides", "PlanSizes", "plan_contents"]
 

@@ -8,13 +8,14 @@ from collections.abc import Mapping
 
 from .colors import INK, dtype_color, figure, footer
 from .engine_graph import EngineGraph, graph, role_of
+from .engine_records import EngineInfo, EngineLayer
 from .errors import DataError
 from .layer_times import layer_times
 from .plots_numbers import source_label, tall
 from .plots_pairs import engine_diff, fusion, hover, short
 from .precision_reasons import computed_in
 from .record import plural, show
-from .records import EngineInfo, EngineLayer, Provenance, Timing
+from .records import Provenance, Timing
 
 if typing.TYPE_CHECKING:
     import plotly.graph_objects as go

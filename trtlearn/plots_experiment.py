@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from .colors import INK, SERIES, dtype_color, figure, footer
+from .engine_records import EngineInfo
 from .errors import DataError
 from .plots_numbers import source_label, tall
 from .record import show
-from .records import EngineInfo, Experiment, Predictions, Provenance
+from .records import Experiment, Predictions, Provenance
 
 if typing.TYPE_CHECKING:
     import plotly.graph_objects as go

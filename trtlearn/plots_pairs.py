@@ -7,11 +7,12 @@ import typing
 from collections.abc import Iterable, Sequence
 
 from .colors import BAD, INK, WARN, dtype_color, figure, footer
+from .engine_records import EngineInfo, EngineLayer
 from .engine_view import EngineDiff, FusionMap, diff_engines, fusion_map
 from .plots_numbers import source_label, tall
 from .precision_reasons import computed_in
 from .record import plural, show
-from .records import EngineInfo, EngineLayer, Provenance
+from .records import Provenance
 
 if typing.TYPE_CHECKING:
     import plotly.graph_objects as go

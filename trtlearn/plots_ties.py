@@ -7,10 +7,11 @@ import typing
 
 from .colors import INK, MARKS, SERIES, figure, footer
 from .engine_graph import GraphNode, graph
+from .engine_records import Binding, EngineInfo, EngineLayer, EngineTensor
 from .onnxfile import OnnxModel, read_model
 from .plots_numbers import source_label
 from .plots_pairs import short
-from .records import Binding, EngineInfo, EngineLayer, EngineTensor, Provenance
+from .records import Provenance
 from .ties import predict_ties
 
 if typing.TYPE_CHECKING:

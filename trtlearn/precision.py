@@ -12,12 +12,13 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from .engine_records import EngineInfo, EngineLayer
 from .errors import TrtlearnError
 from .fused import infer_nodes
 from .precision_reasons import QDQ, Facts, Reason, computed_in, fed_by_dq, gather, reason_for_layer, reason_for_narrower
 from .precision_records import IDLE, PrecisionReport, PrecisionRow
 from .record import show
-from .records import BuildOptions, BuildReport, EngineInfo, EngineLayer, Experiment
+from .records import BuildOptions, BuildReport, Experiment
 
 if TYPE_CHECKING:
     from .onnxfile import OnnxModel

@@ -7,9 +7,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
+from .engine_records import EngineInfo, EngineLayer, EngineTensor
 from .fused import plain_name, reformat_target, without_profile
 from .record import show
-from .records import BuildOptions, BuildReport, EngineInfo, EngineLayer, EngineTensor, Message
+from .records import BuildOptions, BuildReport, Message
 
 if TYPE_CHECKING:
     from .onnxfile import OnnxModel

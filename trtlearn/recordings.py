@@ -18,11 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .engine_records import EngineInfo
 from .errors import RecordingError
 from .inspector import read_engine
 from .models import model_path
 from .paths import data_dir, read_bytes, sha256, write_atomic
-from .records import BuildOptions, EngineInfo, Experiment, Message, Provenance, Record
+from .records import BuildOptions, Experiment, Message, Provenance, Record
 
 __all__ = [
     "AGAIN",
@@ -33,8 +34,10 @@ __all__ = [
     "load_experiment",
     "load_provenance",
     "load_study",
+    "read_packed",
     "read_text",
     "save_experiment",
+    "save_packed",
     "save_provenance",
     "save_study",
 ]
@@ -93,8 +96,7 @@ def save_experiment(folder: Path, experiment: Experiment) -> Path:
     trace = experiment.calibration
     if trace is not None and trace.cache:
         write_atomic(base.with_name(base.name + ".cache"), trace.cache)
-    packed = gzip.compress(_lean(experiment).to_json().encode(), mtime=0)  # the same facts give the same bytes
-    return write_atomic(base.with_name(base.name + ".json.gz"), packed)
+    return save_packed(base.with_name(base.name + ".json.gz"), _lean(experiment))
 
 
 def load_experiment(path: str | os.PathLike[str]) -> Experiment:
@@ -102,15 +104,7 @@ def load_experiment(path: str | os.PathLike[str]) -> Experiment:
 
     Raises RecordingError for a file that is missing, cut short, or no recording.
     """
-    packed = read_bytes(path, RecordingError)
-    unpacker = zlib.decompressobj(wbits=31)
-    try:
-        text = unpacker.decompress(packed, LARGEST)
-        if not unpacker.eof:
-            raise RecordingError(f"{path} is cut short, or unpacks to over {LARGEST:,} bytes", AGAIN)
-        return _whole(Experiment.from_json(text.decode()))
-    except (zlib.error, UnicodeDecodeError) as problem:
-        raise RecordingError(f"{path} is damaged: {problem}", AGAIN) from None
+    return _whole(Experiment.from_json(read_packed(path)))
 
 
 def save_study(folder: Path, study: Study) -> Path:
@@ -142,6 +136,24 @@ def save_provenance(folder: Path, provenance: Provenance) -> Path:
     """Write PROVENANCE.json."""
     text = json.dumps(provenance.to_dict(), indent=2, sort_keys=True, allow_nan=False)
     return write_atomic(folder / "PROVENANCE.json", text + "\n")
+
+
+def save_packed(path: Path, record: Record) -> Path:
+    """Write the record as gzipped JSON; the same facts give the same bytes."""
+    return write_atomic(path, gzip.compress(record.to_json().encode(), mtime=0))
+
+
+def read_packed(path: str | os.PathLike[str], again: str = AGAIN) -> str:
+    """The text of a gzipped file; RecordingError, with ``again`` as what to do, where that is missing or damaged."""
+    packed = read_bytes(path, RecordingError)
+    unpacker = zlib.decompressobj(wbits=31)
+    try:
+        text = unpacker.decompress(packed, LARGEST)
+        if not unpacker.eof:
+            raise RecordingError(f"{path} is cut short, or unpacks to over {LARGEST:,} bytes", again)
+        return text.decode()
+    except (zlib.error, UnicodeDecodeError) as problem:
+        raise RecordingError(f"{path} is damaged: {problem}", again) from None
 
 
 def load_provenance(folder: str | os.PathLike[str]) -> Provenance:

@@ -1,42 +1,31 @@
-"""Frozen facts: what every building block of trtlearn returns.
+"""Frozen facts of a build: where its numbers come from, its ranges, options, calibration, times and answers.
 
 Unknown is ``None`` and prints as "unknown". Nothing here knows TensorRT: a record looks the same live and
-replayed from a recording.
+replayed from a recording. The engine's own facts are in engine_records.py, an explanation's in explain_records.py.
 """
 
 from __future__ import annotations
 
-import html
 from dataclasses import dataclass, field
 from typing import Any
 
+from .engine_records import EngineInfo
 from .record import Record, show
 
 __all__ = [
-    "DTYPES",
-    "Binding",
     "BuildOptions",
     "BuildReport",
     "CalibrationTrace",
     "CalibratorCall",
-    "EngineInfo",
-    "EngineLayer",
-    "EngineTensor",
     "Experiment",
-    "Explanation",
     "Message",
     "Predictions",
     "Provenance",
     "RangeReport",
     "Record",
-    "Source",
-    "Step",
     "TensorRange",
     "Timing",
 ]
-
-DTYPES = ("fp32", "fp16", "bf16", "int8", "uint8", "int32", "int64", "bool", "fp8", "int4")
-"""The names of data types throughout trtlearn."""
 
 
 @dataclass(frozen=True)
@@ -200,92 +189,6 @@ class BuildReport(Record):
 
 
 @dataclass(frozen=True)
-class EngineTensor(Record):
-    """A tensor at a layer's edge, as the engine stores it."""
-
-    name: str
-    dims: tuple[int, ...] | None
-    dtype: str | None
-    format: str | None = None  # TensorRT's own phrase
-    vector: int | None = None  # channels packed together (the 32 of "Thirty-two wide channel vectorized ...")
-    location: str | None = None
-
-
-@dataclass(frozen=True)
-class EngineLayer(Record):
-    """One layer of a built engine."""
-
-    name: str
-    kind: str | None  # TensorRT's LayerType
-    inputs: tuple[EngineTensor, ...]
-    outputs: tuple[EngineTensor, ...]
-    weight_dtype: str | None = None
-    weight_count: int | None = None
-    weight_bytes: int | None = None
-    bias_dtype: str | None = None
-    bias_count: int | None = None
-    kernel: str | None = None  # the tactic's name
-    tactic: str | None = None
-    onnx_nodes: tuple[str, ...] = ()
-    onnx_nodes_inferred: bool = False  # True: read off the layer's name, the engine's Metadata does not say
-    is_reformat: bool = False
-    stream: int | None = None
-    raw: str = field(default="", repr=False)
-
-    @property
-    def input_dtypes(self) -> tuple[str | None, ...]:
-        return tuple(tensor.dtype for tensor in self.inputs)
-
-    @property
-    def output_dtypes(self) -> tuple[str | None, ...]:
-        return tuple(tensor.dtype for tensor in self.outputs)
-
-    @property
-    def weights_listed(self) -> str | None:
-        """The weights' type, None if unknown; "none listed" may hide some (the inspector is silent on Myelin's)."""
-        return self.weight_dtype if self.weight_count else "none listed"
-
-
-@dataclass(frozen=True)
-class Binding(Record):
-    """An input or output of the engine."""
-
-    name: str
-    mode: str  # input, output
-    dims: tuple[int, ...] | None = None
-    dtype: str | None = None
-    format: str | None = None
-
-
-@dataclass(frozen=True)
-class EngineInfo(Record):
-    """A built engine as its inspector describes it."""
-
-    layers: tuple[EngineLayer, ...]
-    bindings: tuple[Binding, ...] = ()
-    schema: str | None = None  # 8.6, 10, 11: which inspector's JSON it was
-    detailed: bool | None = None  # False: names only, built without detailed profiling verbosity
-    raw: str = field(default="", repr=False)
-
-    def summary(self) -> str:
-        reformats = sum(layer.is_reformat for layer in self.layers)
-        return f"{len(self.layers)} engine layers, {reformats} of them reformats"
-
-    def rows(self) -> list[dict[str, Any]]:
-        return [
-            {
-                "layer": layer.name,
-                "in": layer.input_dtypes,
-                "out": layer.output_dtypes,
-                "weights": layer.weights_listed,
-                "kernel": layer.kernel,
-                "ONNX nodes": layer.onnx_nodes,
-            }
-            for layer in self.layers
-        ]
-
-
-@dataclass(frozen=True)
 class Timing(Record):
     """Latency of one engine: each run timed alone with a pair of CUDA events."""
 
@@ -349,107 +252,3 @@ class Experiment(Record):
             "build time": self.build.build_seconds and f"{self.build.build_seconds:.1f} s",
         }
         return [{"fact": key, "value": value} for key, value in facts.items()]
-
-
-@dataclass(frozen=True)
-class Source(Record):
-    """A place in trtexec's source code at one release tag."""
-
-    file: str
-    function: str
-    lines: str  # "1009-1014", or "385"
-    tag: str
-    url: str = ""
-
-    def summary(self) -> str:
-        return f"{self.tag}:{self.file}:{self.lines} ({self.function})"
-
-    def rows(self) -> list[dict[str, Any]]:
-        return []
-
-    def _repr_html_(self) -> str:
-        return f'<a href="{html.escape(self.url)}">{html.escape(self.summary())}</a>'
-
-
-@dataclass(frozen=True)
-class Step(Record):
-    """One thing that trtexec does on its way to the engine, the condition that led there, and where it stands."""
-
-    text: str
-    condition: str
-    source: Source | None = None
-
-    def summary(self) -> str:
-        return f"{self.text}, because {self.condition}"
-
-    def __str__(self) -> str:
-        return self.summary() + (f" ({self.source.summary()})" if self.source else "")
-
-    def rows(self) -> list[dict[str, Any]]:
-        return [{"does": self.text, "because": self.condition, "source": self.source and self.source.summary()}]
-
-
-@dataclass(frozen=True)
-class Explanation(Record):
-    """What one trtexec command line does about INT8, why, and where its source says so.
-
-    ``mode`` is one of not-int8, placeholder-ranges, random-calibration, cached-scales, explicit-qdq, rejected.
-    """
-
-    command: str
-    version: str
-    tag: str
-    mode: str
-    kind: str
-    steps: tuple[Step, ...]
-    sources: tuple[Source, ...]
-    weights: str
-    activations: str
-    inputs: str
-    outputs: str
-    accuracy: str
-    advice: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
-    alternatives: tuple[str, ...] = ()
-    int8: bool = False  # BuilderFlag INT8 is set
-    fp16: bool = False
-    has_qdq: bool | None = None
-    cache: str | None = None  # the file that --calib names
-    cache_exists: bool | None = None
-    options: dict[str, str] = field(default_factory=dict)  # as trtexec's parser holds them
-
-    def summary(self) -> str:
-        return f"{self.mode} (trtexec {self.version}): {self.kind}"
-
-    def rows(self) -> list[dict[str, Any]]:
-        return [
-            {"step": number, "trtexec does": step.text, "because": step.condition, "source": step.source}
-            for number, step in enumerate(self.steps, 1)
-        ]
-
-    def details(self) -> list[tuple[str, str]]:
-        """What happens to the data, and what to know: (heading, sentence) in reading order."""
-        facts = [(name, getattr(self, name)) for name in ("weights", "activations", "inputs", "outputs", "accuracy")]
-        lists = {"warning": self.warnings, "otherwise": self.alternatives, "what to do": self.advice}
-        return facts + [(heading, text) for heading, texts in lists.items() for text in texts]
-
-    def __str__(self) -> str:
-        lines = [self.summary(), ""]
-        for number, step in enumerate(self.steps, 1):
-            lines += [f"{number}. {step.text}", f"   because {step.condition}"]
-            lines += [f"   {step.source.summary()}"] if step.source else []
-        width = max(len(heading) for heading, _ in self.details())
-        return "\n".join([*lines, "", *(f"{heading:<{width}}  {text}" for heading, text in self.details())])
-
-    def _repr_html_(self) -> str:
-        cell, left = html.escape, 'style="text-align:left;vertical-align:top"'
-        steps = "".join(
-            f"<li>{cell(step.text)}<br><i>because {cell(step.condition)}</i>"
-            + (f"<br><small>{step.source._repr_html_()}</small>" if step.source else "")
-            + "</li>"
-            for step in self.steps
-        )
-        facts = "".join(
-            f"<tr><th {left}>{cell(name)}</th><td {left}>{cell(text)}</td></tr>" for name, text in self.details()
-        )
-        return f"<p><b>{cell(self.summary())}</b></p><ol>{steps}</ol><table><tbody>{facts}</tbody></table>"

@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import zlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TypeVar
 
 from .errors import RecordingError
-from .paths import read_bytes
 from .record import Record
-from .recordings import LARGEST, check_hashes, data_hashes, load_experiment
+from .recordings import check_hashes, data_hashes, load_experiment, read_packed
 from .records import Experiment, Provenance
 from .replay import folder_with
 from .tradeoff import DynamicShapes, Sensitivity, Tradeoff, TradeoffPoint
@@ -94,7 +92,7 @@ class TradeoffRecordings:
             path = self.folder / f"{name}.json.gz"
             if not path.is_file():
                 raise RecordingError(f"nothing called {name!r} is recorded in {self.folder}", AGAIN)
-            record = kind.from_json(_text(path))
+            record = kind.from_json(read_packed(path, AGAIN))
             origin: Provenance = record.provenance  # type: ignore[attr-defined]
             _check(origin, path)
             self._known[name] = record
@@ -104,17 +102,6 @@ class TradeoffRecordings:
 
     def __repr__(self) -> str:
         return f"<TradeoffRecordings in {self.folder}: {', '.join(self.names) or 'nothing'}>"
-
-
-def _text(path: Path) -> str:
-    unpacker = zlib.decompressobj(wbits=31)
-    try:
-        text = unpacker.decompress(read_bytes(path, RecordingError), LARGEST).decode()
-    except (zlib.error, UnicodeDecodeError) as problem:
-        raise RecordingError(f"{path} is damaged: {problem}", AGAIN) from None
-    if not unpacker.eof:
-        raise RecordingError(f"{path} is cut short, or unpacks to over {LARGEST:,} bytes", AGAIN)
-    return text
 
 
 def _check(origin: Provenance, path: Path) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import CommandError
-from .records import Source
+from .explain_records import Source
 
 __all__ = ["Release", "cite", "known_versions", "option_kinds", "resolve", "words"]
 

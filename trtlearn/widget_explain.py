@@ -9,9 +9,10 @@ from typing import Any
 
 from .colors import DTYPE_COLORS, INK, WARN
 from .errors import TrtlearnError
+from .explain_records import Step
 from .panels import badge, guarded, ipywidgets, say, stack, table
 from .record import show
-from .records import Experiment, Step
+from .records import Experiment
 from .variants import ALGORITHMS, LABELS, VARIANTS, trtexec_command
 
 __all__ = ["MODES", "explainer_widget"]
