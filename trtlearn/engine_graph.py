@@ -135,7 +135,7 @@ def graph(engine: EngineInfo) -> EngineGraph:
     Ranks are longest paths from the inputs; inside a rank nodes are ordered by the mean place of their neighbours
     (Sugiyama, Tagawa and Toda, 1981). Network inputs and outputs come last in ``nodes``, after the layers.
 
-    >>> from .records import Binding, EngineTensor
+    >>> from .engine_records import Binding, EngineTensor
     >>> x, y = EngineTensor("x", (1,), "fp32"), EngineTensor("y", (1,), "fp32")
     >>> engine = EngineInfo((EngineLayer("fc", None, (x,), (y,)),), (Binding("x", "input"), Binding("y", "output")))
     >>> [(node.name, node.y) for node in graph(engine).nodes]

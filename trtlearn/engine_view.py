@@ -96,7 +96,7 @@ def fusion_map(engine: EngineInfo, nodes: OnnxModel | Iterable[str] | None = Non
         nodes: the model, or its node names in order: then nodes that were removed are listed too, and layers whose
             Metadata is silent are matched by name (evidence "inferred").
 
-    >>> from .records import EngineLayer
+    >>> from .engine_records import EngineLayer
     >>> layer = EngineLayer("conv + relu", "CaskConvolution", (), (), onnx_nodes=("conv", "relu"))
     >>> fusion_map(EngineInfo((layer,)), ["conv", "relu", "dropout"]).without_layer
     ('dropout',)

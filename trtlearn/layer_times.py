@@ -89,7 +89,7 @@ def layer_times(engine: EngineInfo, times: Mapping[str, float] | Timing | str | 
     A name that the profile repeats is added up. A name that several engine layers share cannot be told apart:
     they are listed in ``repeated`` and get no time.
 
-    >>> from .records import EngineLayer
+    >>> from .engine_records import EngineLayer
     >>> joined = layer_times(EngineInfo((EngineLayer("a", None, (), ()),)), {"a": 0.5, "b": 0.1})
     >>> joined.layers[0].ms, joined.without_layer
     (0.5, {'b': 0.1})

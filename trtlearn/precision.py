@@ -183,7 +183,7 @@ def precision_report(
     Raises:
         ModelError: ``model`` is a path that cannot be read.
 
-    >>> from .records import EngineTensor
+    >>> from .engine_records import EngineTensor
     >>> x, y = EngineTensor("x", (1,), "int8"), EngineTensor("y", (1,), "int8")
     >>> conv = EngineLayer("conv + relu", "CaskConvolution", (x,), (y,), "int8", 9, 9, onnx_nodes=("conv", "relu"))
     >>> report = precision_report(EngineInfo((conv,)), options=BuildOptions(int8=True))
