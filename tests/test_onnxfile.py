@@ -342,3 +342,32 @@ def test_feeds_refuse_what_does_not_fit():
     for size in (0, 6):
         with pytest.raises(DataError, match="batch size"):
             list(feeds({"x": x}, size))
+
+
+def calls(*names):
+    """One call after the other, of functions in the domain "own"."""
+    made = ["a", *(f"t{i}" for i in range(len(names) - 1)), "o"]
+    return [helper.make_node(name, [made[i]], [made[i + 1]], domain="own") for i, name in enumerate(names)]
+
+
+def with_functions(**bodies):
+    opsets = [helper.make_opsetid("", 13), helper.make_opsetid("own", 1)]
+    made = [helper.make_function("own", name, ["a"], ["o"], body, opsets) for name, body in bodies.items()]
+    value = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy"]
+    graph = helper.make_graph([helper.make_node("f", ["x"], ["y"], domain="own")], "g", value[:1], value[1:])
+    return helper.make_model(graph, opset_imports=opsets, functions=made, ir_version=8).SerializeToString()
+
+
+def test_functions_in_a_circle_are_refused():
+    for bodies in ({"f": calls("f")}, {"f": calls("g"), "g": calls("h"), "h": calls("g")}):
+        with pytest.raises(ModelError, match=r"calls itself\. Try"):
+            load_proto(with_functions(**bodies))
+
+
+def test_functions_that_multiply_are_refused_before_they_fill_the_memory():
+    bodies = {"f": calls(*["f0"] * 10), **{f"f{i}": calls(*[f"f{i + 1}"] * 10) for i in range(8)}}
+    bodies["f8"] = [helper.make_node("Relu", ["a"], ["o"])]
+    with pytest.raises(ModelError, match="grows to 1,000,000,000 nodes, expected at most 1,000,000"):
+        load_proto(with_functions(**bodies))
+    bodies["f3"] = bodies["f8"]
+    assert len(load_proto(with_functions(**bodies)).graph.node) == 10_000

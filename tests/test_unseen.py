@@ -316,15 +316,35 @@ def inside_an_if():
     return network([*nodes, node("If", ["k"], ["y"], **either)], weights={"w": normal(4, 4, 3, 3)})
 
 
-def inside_a_function():
+def inside_functions(opset=13):
+    """Two stages of two blocks each: functions that call functions, as exporters write them."""
+
+    def function(name, *nodes):
+        imports = [helper.make_opsetid("", opset), helper.make_opsetid("mine", 1)]
+        return helper.make_function("mine", name, ["a", "w"], ["o"], nodes, imports)
+
+    def call(name, source, made):
+        return node(name, [source, "w"], [made], made, domain="mine")
+
     model = network(
-        [node("Block", ["x", "w"], ["y"], domain="mine")], weights={"w": normal(4, 4, 3, 3)}, domains=["mine"]
+        [call("Stage", "x", "h"), call("Stage", "h", "y")], weights={"w": normal(4, 4, 3, 3)}, domains=["mine"]
     )
-    body = [node("Conv", ["a", "w"], ["c"], pads=[1] * 4), node("Relu", ["c"], ["o"])]
-    model.functions.append(
-        helper.make_function("mine", "Block", ["a", "w"], ["o"], body, [helper.make_opsetid("", 13)])
-    )
+    block = function("Block", conv("a", "c"), node("Relu", ["c"], ["o"], "relu"))
+    model.functions.extend([block, function("Stage", call("Block", "a", "t"), call("Block", "t", "o"))])
     return model
+
+
+def test_layers_inside_functions_get_qdq(tmp_path):
+    model, data = inside_functions(), {"x": normal(8, 4, 8, 8)}
+    found = walked(model, data, tmp_path)
+    assert len(read_pairs(tmp_path / "q.onnx").activations()) == 4, "each call is a layer of its own"
+    assert sqnr(found) > 30
+    whole = load_proto(tmp_path / "model.onnx")
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    assert [one.op_type for one in whole.graph.node] == ["Conv", "Relu"] * 4
+    np.testing.assert_allclose(
+        next(activations(whole, [data], ["y"]))["y"], session.run(None, data)[0], rtol=1e-4, atol=1e-5
+    )
 
 
 def of_opset_6():
@@ -345,7 +365,7 @@ def weights_on_the_left():
 
 REFUSED = {
     inside_an_if: "its layers stand inside an If, a Loop or a function",
-    inside_a_function: "its layers stand inside an If, a Loop or a function",
+    lambda: inside_functions(opset=12): "its layers stand inside an If, a Loop or a function",
     of_opset_6: r"opset 6.*Try: export it at opset 13",
     without_a_shape: "input 'x' has no known shape. Try",
     weights_on_the_left: r"product: its weights w are no matrix on the right-hand side",

@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING
 
 from .errors import ModelError
+from .onnxfunctions import inlined
 from .paths import read_bytes
 
 if TYPE_CHECKING:
@@ -145,8 +146,9 @@ def _check(proto: onnx.ModelProto, where: str) -> None:
 def load_proto(model: str | os.PathLike[str] | bytes) -> onnx.ModelProto:
     """The ONNX model at a path, or in bytes, with its weights; ModelError in one line where it is no sound model.
 
-    Refused: a missing or empty file, one over ``MAX_BYTES``, bytes that are no ONNX or that end too early, and
-    external data outside the model's folder or beyond the end of its file.
+    The nodes of the model's own functions stand where these are called. Refused: a missing or empty file, one over
+    ``MAX_BYTES``, bytes that are no ONNX or that end too early, and external data outside the model's folder or
+    beyond the end of its file.
 
     >>> from trtlearn.models import model_path
     >>> load_proto(model_path("resnet")).graph.node[0].name
@@ -177,7 +179,7 @@ def load_proto(model: str | os.PathLike[str] | bytes) -> onnx.ModelProto:
             load_external(tensor, folder)
         if tensor.HasField("raw_data"):
             check_size(tensor, where)
-    return proto
+    return inlined(proto, where)
 
 
 def opset(proto: onnx.ModelProto) -> int:
