@@ -12,6 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from trtlearn.cachefile import format_cache, make_header, new_cache
+from trtlearn.calibration_recordings import odd_caches
 from trtlearn.commandline import split_command
 from trtlearn.errors import CommandError, ModelError
 from trtlearn.explain import VERSIONS, explain, options_from, parse_trtexec, variant_of
@@ -227,9 +229,9 @@ def test_files_on_disk_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyP
     missing = explain(command)
     assert missing.mode == "random-calibration"
     assert any("cached-scales" in other for other in missing.alternatives)
-    Path("c.cache").write_text("TRT-8600-MinMaxCalibration\nimage: 3c010a14\n")
+    Path("c.cache").write_text("TRT-8600-EntropyCalibration2\nimage: 3c010a14\n")
     assert explain(command).mode == "cached-scales"
-    assert variant_of(explain(command)) == "int8-minmax"
+    assert variant_of(explain(command)) == "int8-entropy2"
     assert explain(command, cache_exists=False).mode == "random-calibration"
     Path("c.cache").write_text("")
     assert any("empty" in warning for warning in explain(command).warnings)
@@ -293,6 +295,51 @@ def test_hints() -> None:
     assert any("--onnx=m.onnx" in hint for hint in explain("trtexec --onnx m.onnx --int8").advice)
     assert any("--int8 is" in hint for hint in explain(f"{BARE} --int_8").advice)
     assert any("once" in hint for hint in explain(f"{BARE} --int8 --int8").advice)
+
+
+REFUSED = {case.name: case for case in odd_caches().caches if not case.name.startswith(("legacy_other", "random_"))}
+CACHE = format_cache(new_cache({"image": 0.5, "logits": 0.25}))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("whole", CACHE),
+        ("crlf", CACHE.replace("\n", "\r\n")),
+        ("blank_lines", CACHE.replace("\n", "\n\n")),
+        ("version_7600", CACHE.replace("8600", "7600")),
+        ("version_8601", CACHE.replace("8600", "8601")),
+        ("bad_hex", CACHE.replace("3f000000", "zzzz")),
+        ("truncated_line", CACHE[:-5]),
+        ("version_101600", CACHE.replace("8600", "101600")),
+        ("header_minmax", CACHE.replace("EntropyCalibration2", "MinMaxCalibration")),
+        ("header_entropy", CACHE.replace("EntropyCalibration2", "EntropyCalibration")),
+        ("header_legacy", CACHE.replace("TRT-8600-EntropyCalibration2", make_header("legacy"))),
+        ("header_bogus", CACHE.replace("TRT-8600-EntropyCalibration2", "hello world")),
+        ("header_missing", CACHE.partition("\n")[2]),
+        ("header_only", CACHE.partition("\n")[0] + "\n"),
+        ("bom", "\ufeff" + CACHE),
+        ("empty", ""),
+    ],
+)
+def test_a_cache_that_tensorrt_set_aside_is_told_before_the_build(
+    name: str, content: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """trtexec's calibrator is an EntropyCalibration2: what TensorRT made of such files is recorded."""
+    monkeypatch.chdir(tmp_path)
+    Path("int8-minmax.cache").write_bytes(content.encode())
+    command = f"{BARE} --int8 --calib=int8-minmax.cache"
+    for told in (None, True):
+        answer = explain(command, cache_exists=told)
+        assert answer.mode == "cached-scales"
+        assert (answer.cache_set_aside is None) == REFUSED[name].used
+        assert (variant_of(answer) is None) != REFUSED[name].used
+        assert ("null pointers" in str(answer)) != REFUSED[name].used
+        assert ("--header TRT-8600-EntropyCalibration2" in str(answer)) == (
+            not REFUSED[name].used and name not in ("empty", "header_only")
+        )
+    late = explain(command, trt="10.16").cache_set_aside
+    assert (late is None) == (REFUSED[name].used or name == "version_101600"), "10.x writes six digits itself"
 
 
 def test_no_model_is_said_and_explained_all_the_same() -> None:

@@ -2,7 +2,8 @@
 
 The rule, the same from 8.4 to 10.16 (v8.6.1:samples/common/sampleEngines.cpp:1009-1082): without Q/DQ nodes, and with
 --int8 or an INT8 input or output, and no --calib value: placeholder ranges. Otherwise with --int8 a calibrator is set;
-it hands over the cache where the file opens and noise where not. From 11.0 on --int8 is an unknown option.
+it hands over the cache where the file opens and noise where not; a cache of another kind than its own, entropy 2,
+TensorRT sets aside. From 11.0 on --int8 is an unknown option.
 """
 
 from __future__ import annotations
@@ -38,8 +39,10 @@ def explain(
 
     ``model`` is an ONNX file's path or an ``OnnxModel``, where it is not the file that --onnx names. ``cache_exists``
     and ``has_qdq`` say what cannot be seen from here: without them the files are looked for, relative to the current
-    folder, and what had to be assumed stands in ``warnings`` and ``alternatives``. A command that trtexec refuses
-    gives mode "rejected"; CommandError is raised only for text that is no trtexec command, or an unknown version.
+    folder, and what had to be assumed stands in ``warnings`` and ``alternatives``. A cache that is at hand is looked
+    into: ``cache_set_aside`` says why TensorRT does not take it from trtexec's calibrator. A command that trtexec
+    refuses gives mode "rejected"; CommandError is raised only for text that is no trtexec command, or an unknown
+    version.
 
     >>> explain("trtexec --onnx=m.onnx --int8").mode
     'placeholder-ranges'
@@ -76,6 +79,8 @@ def explain(
 def _finish(case: Case, command: str, mode: str, kind: str) -> Explanation:
     """The record of a case that has come to its end."""
     words, built = WORDS[mode], mode != "rejected" and not case.parsed.helps
+    if mode == "cached-scales" and case.cache_set_aside:
+        words = WORDS["set aside"]
     loaded = case.parsed.has("--loadEngine") and built
     release, quantized = case.release.tag, case.int8 or mode == "explicit-qdq"
     precisions = "FP32 (TF32 kernels allowed)" if not case.parsed.has("--noTF32") else "FP32"
@@ -119,6 +124,7 @@ def _finish(case: Case, command: str, mode: str, kind: str) -> Explanation:
         has_qdq=case.has_qdq,
         cache=case.cache,
         cache_exists=case.cache_exists,
+        cache_set_aside=case.cache_set_aside,
         options=dict(case.parsed.values),
     )
 
@@ -175,7 +181,7 @@ def variant_of(explanation: Explanation) -> str | None:
         return None
     if explanation.mode == "not-int8":
         return "fp16" if explanation.fp16 else "fp32" if "--noTF32" in explanation.options else "tf32"
-    if not explanation.int8:
+    if not explanation.int8 or explanation.cache_set_aside:
         return None
     if explanation.mode == "cached-scales":
         algorithm = _algorithm(explanation.cache or "")

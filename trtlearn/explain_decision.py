@@ -94,13 +94,38 @@ def decide(case: Case) -> tuple[str, str]:
     return _calibrated(case)
 
 
+def _set_aside(case: Case) -> tuple[str, str]:
+    """The file opens, so no noise is made; TensorRT does not take its scales, and asks for data that are not there."""
+    case.step("calibrator_opens", "makes no noise", f"{case.cache} opens")
+    case.step(
+        "calibrator_reads", "hands the file's bytes to TensorRT, which sets them aside", str(case.cache_set_aside)
+    )
+    case.step("calibrator_batch", "hands over one batch of null pointers", "no noise was made for it")
+    case.warnings.append(
+        f"TensorRT sets {case.cache} aside: {case.cache_set_aside} (measured with 8.6.0: "
+        "data/recordings/*/calibration/odd-caches.json). There is nothing to calibrate with: expect the build to fail "
+        "(inferred)"
+    )
+    if "header" in str(case.cache_set_aside) and "no scale" not in str(case.cache_set_aside):
+        case.advice.append(
+            f"`trtlearn cache edit {case.cache} -o NEW --header TRT-8600-EntropyCalibration2` keeps the scales and "
+            "writes the header that trtexec's calibrator takes"
+        )
+    return "cached-scales", f"the file opens, but none of its scales is taken: {case.cache_set_aside}"
+
+
 def _calibrated(case: Case) -> tuple[str, str]:
+    if case.cache_exists and case.cache_set_aside:
+        return _set_aside(case)
     if case.cache_exists:
         case.step("calibrator_opens", "makes no noise", f"{case.cache} opens")
         case.step(
             "calibrator_reads", "hands the file's bytes to TensorRT, which asks for no batch", f"{case.cache} opens"
         )
-        case.warnings.append("neither the model nor the version that the cache was made with is checked by trtexec")
+        case.warnings += [
+            "neither the model nor the version that the cache was made with is checked by trtexec",
+            "trtexec's calibrator is an EntropyCalibration2: a cache whose header names another one is set aside",
+        ]
         return "cached-scales", ""
     case.step("calibrator_opens", "goes on to make noise", f"{case.cache} does not open: a missing file is no error")
     case.step(
@@ -160,6 +185,8 @@ def _advice(case: Case, mode: str) -> list[str]:
     late = gone if case.release.number >= (10, 1) and case.int8 and mode != "explicit-qdq" else []
     if mode in ("placeholder-ranges", "random-calibration"):
         return [f"to time INT8 this is enough; for answers {calibrate}", f"or {qdq}", *late]
+    if mode == "cached-scales" and case.cache_set_aside:
+        return late
     if mode == "cached-scales":
         return ["look into the cache: `trtlearn cache show FILE`; its names must be this model's tensors", *late]
     if mode == "not-int8" and case.strongly_typed:

@@ -80,6 +80,7 @@ class Explanation(Record):
     has_qdq: bool | None = None
     cache: str | None = None  # the file that --calib names
     cache_exists: bool | None = None
+    cache_set_aside: str | None = None  # why TensorRT would not take the file; None: it would, or it was not looked at
     options: dict[str, str] = field(default_factory=dict)  # as trtexec's parser holds them
 
     def summary(self) -> str:

@@ -28,7 +28,7 @@ _WEIGHTS = (
     "No file and no calibration is involved; layers that run in floating point keep floating-point weights."
 )
 
-WORDS = {
+WORDS = {  # by mode, and "set aside" for a cached-scales whose file is not taken
     "not-int8": Words(
         "no INT8 quantization",
         "floating point",
@@ -57,6 +57,12 @@ WORDS = {
         "per tensor, fixed at build time: scale read from the cache by tensor name, range = 127 * scale. Nothing is "
         "run or measured. A tensor that the cache does not name has no scale: the layers at it run in floating point.",
         "as good as the data that the cache was made from; trtexec does not check that it belongs to this model",
+    ),
+    "set aside": Words(
+        "a calibration cache that TensorRT does not take from trtexec",
+        _WEIGHTS,
+        "none: no scale of the file is taken, and there are no data to find others with",
+        "no engine is to be expected (inferred)",
     ),
     "explicit-qdq": Words(
         "explicit quantization: the model's own QuantizeLinear and DequantizeLinear nodes say what is INT8",

@@ -60,7 +60,8 @@ def trtexec_command(variant: str, model: str) -> str:
     """The trtexec command line (TensorRT 8.4 to 10.x) that asks for what the variant builds.
 
     A calibrated variant names the calibration cache that the course recorded: trtexec itself cannot calibrate
-    with images (v8.6.1:samples/common/sampleEngines.cpp:362-457).
+    with images (v8.6.1:samples/common/sampleEngines.cpp:362-457). Its calibrator is an EntropyCalibration2, so the
+    caches of min-max, entropy and legacy need that header before it takes them (``trtlearn cache edit --header``).
 
     >>> trtexec_command("int8-placeholder", "resnet")
     'trtexec --onnx=resnet.onnx --shapes=image:8x1x28x28 --noTF32 --int8'
