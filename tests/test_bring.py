@@ -15,8 +15,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from trtlearn.bring import STEPS, walk
 from trtlearn.bring_records import Answer, LiveResult, Walk
-from trtlearn.cache import read_cache
+from trtlearn.cache import parse_cache, read_cache
 from trtlearn.errors import DataError, LiveUnavailable, ModelError, TrtlearnError
+from trtlearn.explain import explain
 from trtlearn.models import load_images, model_path
 from trtlearn.onnxfile import read_model
 from trtlearn.pairs import read_pairs
@@ -201,6 +202,22 @@ def test_the_report_stands_alone_and_escapes_names(tmp_path):
     assert "<script>alert" not in text
     assert text == report_html(walked)
     assert "Plotly.newPlot" in text
+
+
+@pytest.mark.parametrize("algorithm", ["entropy2", "minmax", "entropy", "legacy"])
+def test_the_report_says_whether_trtexec_takes_the_cache(algorithm, tmp_path):
+    walked = walk(
+        turned(tmp_path / "t.onnx"), rng.normal(size=(16, 1, 2, 2)).astype(np.float32), algorithm=algorithm, **CPU
+    )
+    text = report_html(walked)
+    assert ("trtlearn cache edit" in text) == (algorithm != "entropy2")
+    cache = tmp_path / "c.cache"
+    cache.write_text(walked.cache)
+    assert (explain(f"trtexec --int8 --calib={cache}").cache_set_aside is None) == (algorithm == "entropy2")
+    edit = ["cache", "edit", str(cache), "-o", str(cache), "--header", "TRT-8600-EntropyCalibration2"]
+    subprocess.run([sys.executable, "-m", "trtlearn", *edit], check=True)
+    assert explain(f"trtexec --int8 --calib={cache}").cache_set_aside is None
+    assert read_cache(cache).as_dict() == parse_cache(walked.cache).as_dict()
 
 
 def turned(path):

@@ -59,7 +59,7 @@ def gpu_script(result: Walk, model: object, data: object, labels: object) -> str
     name = Path(result.files["script"]).name
     return f'''"""Walk {result.name} through TensorRT on a machine with an NVIDIA GPU, and write the report there.
 
-Copy this file, the ONNX file and the data into one folder, then:
+Copy this file, the ONNX file, the data, and the labels if there are any, into one folder, then:
 
     pip install 'trtlearn[lab,gpu]'
     python {name}

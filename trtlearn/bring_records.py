@@ -61,7 +61,7 @@ class Walk(Record):
     data: DataFacts
     algorithm: str
     tensors: tuple[TensorFit, ...]
-    cache: str  # the calibration cache, as trtexec --calib reads it
+    cache: str  # the calibration cache, as a TensorRT calibrator of this algorithm reads it
     qdq: QdqReport
     answers: tuple[Answer, ...]
     live: tuple[LiveResult, ...]

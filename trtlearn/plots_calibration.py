@@ -79,7 +79,7 @@ def kl_figure(
     lines = (
         ("values counted", middles, on_log_axis(threshold.counts), INK, "solid", 1),
         ("P: clipped here", middles[:kept], on_log_axis(p), GOOD, "solid", 2),
-        ("Q: P in 128 steps", middles[:kept], on_log_axis(q), BAD, "dot", 2),
+        ("Q: the same in 128 steps", middles[:kept], on_log_axis(q), BAD, "dot", 2),
     )
     for label, x, y, color, dash, thick in lines:
         line = {"color": color, "dash": dash, "width": thick, "shape": "hvh"}

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import TrtlearnError
+from .explain_case import set_aside
 from .paths import write_atomic
 from .record import Record, show
 
@@ -28,6 +29,18 @@ code, pre { font-size: .9em; overflow-x: auto }
 .note { border-left: 4px solid #b3791b; padding-left: .7rem }
 """
 MOST_BARS = 60
+
+
+def _cache_words(cache: str) -> str:
+    """What the calibration cache is good for: trtexec takes one kind only."""
+    later = "From TensorRT 11.0 on use the Q/DQ model."
+    if why := set_aside(cache.encode()):
+        edit = "<code>trtlearn cache edit FILE -o NEW --header TRT-8600-EntropyCalibration2</code>"
+        return (
+            "For a program with a calibrator of this kind, up to TensorRT 10.16. With trtexec TensorRT sets it aside: "
+            f"{html.escape(why)}. {edit} writes the header that <code>trtexec --int8 --calib=NEW</code> takes. {later}"
+        )
+    return f"For <code>trtexec --int8 --calib=FILE</code> up to 10.16. {later}"
 
 
 def _table(rows: Iterable[dict[str, Any]]) -> str:
@@ -108,8 +121,8 @@ def report_html(walk: Walk) -> str:
         "Ranges": figure + f"<details><summary>All {len(tensors)} tensors</summary>{_table(tensors)}</details>",
         "Q/DQ": f"<details><summary>{esc(walk.qdq.summary())}</summary>{_table(walk.qdq.rows())}</details>",
         "Engines built with TensorRT": live,
-        "The calibration cache": "<p>For <code>trtexec --int8 --calib=FILE</code> up to 10.16; for 11 use the Q/DQ "
-        f"model.</p><details><summary>the file</summary><pre>{esc(walk.cache)}</pre></details>",
+        "The calibration cache": f"<p>{_cache_words(walk.cache)}</p>"
+        f"<details><summary>the file</summary><pre>{esc(walk.cache)}</pre></details>",
         "The network": f"<details><summary>{esc(walk.model.summary())}</summary>{_table(walk.model.rows())}</details>",
         "Files": files,
     }

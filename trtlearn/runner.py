@@ -160,8 +160,8 @@ class Runner(Closing):
             warmup, runs: how many runs go before, and how many are measured.
             graph: replay a CUDA graph, which takes the CPU's launching out of the measurement.
 
-        The runs are put into one stream without waiting in between, as trtexec does; small engines are then
-        bound by launching, which ``graph`` shows. Resolution of an event: about 0.5 µs.
+        The runs are put into one stream without waiting in between (trtexec has two under way at most); small engines
+        are then bound by launching, which ``graph`` shows. Resolution of an event: about 0.5 µs.
         """
         if runs < 1 or warmup < 0:
             raise DataError(f"runs={runs}, warmup={warmup}: expected at least 1 and 0")
