@@ -103,15 +103,15 @@ def _set_aside(case: Case) -> tuple[str, str]:
     case.step("calibrator_batch", "hands over one batch of null pointers", "no noise was made for it")
     case.warnings.append(
         f"TensorRT sets {case.cache} aside: {case.cache_set_aside} (measured with 8.6.0: "
-        "data/recordings/*/calibration/odd-caches.json). There is nothing to calibrate with: expect the build to fail "
-        "(inferred)"
+        "data/recordings/*/calibration/odd-caches.json) and calibrates on null pointers: the build ends with an "
+        "illegal memory access (documented: NVIDIA/TensorRT#3430, a min-max cache)"
     )
     if "header" in str(case.cache_set_aside) and "no scale" not in str(case.cache_set_aside):
         case.advice.append(
             f"`trtlearn cache edit {case.cache} -o NEW --header TRT-8600-EntropyCalibration2` keeps the scales and "
             "writes the header that trtexec's calibrator takes"
         )
-    return "cached-scales", f"the file opens, but none of its scales is taken: {case.cache_set_aside}"
+    return "cached-scales", f"the file opens, but TensorRT takes none of its scales: {case.cache_set_aside}"
 
 
 def _calibrated(case: Case) -> tuple[str, str]:
@@ -124,7 +124,8 @@ def _calibrated(case: Case) -> tuple[str, str]:
         )
         case.warnings += [
             "neither the model nor the version that the cache was made with is checked by trtexec",
-            "trtexec's calibrator is an EntropyCalibration2: a cache whose header names another one is set aside",
+            "trtexec's calibrator is an EntropyCalibration2: with a cache whose header names another one the build "
+            "fails (NVIDIA/TensorRT#3430)",
         ]
         return "cached-scales", ""
     case.step("calibrator_opens", "goes on to make noise", f"{case.cache} does not open: a missing file is no error")

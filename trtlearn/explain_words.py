@@ -62,7 +62,7 @@ WORDS = {  # by mode, and "set aside" for a cached-scales whose file is not take
         "a calibration cache that TensorRT does not take from trtexec",
         _WEIGHTS,
         "none: no scale of the file is taken, and there are no data to find others with",
-        "no engine is to be expected (inferred)",
+        "no engine comes out of this: the calibration reads from null pointers",
     ),
     "explicit-qdq": Words(
         "explicit quantization: the model's own QuantizeLinear and DequantizeLinear nodes say what is INT8",

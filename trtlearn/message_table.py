@@ -98,6 +98,13 @@ KINDS = (
         "Use the calibrator that wrote the cache, or calibrate again.",
     ),
     _kind(
+        "calibration-null-input",
+        r"Assertion memory != nullptr failed\. memory must be valid if nbElem",
+        "The calibration was given a null pointer for an input: trtexec does so when the cache that --calib names "
+        "opens, but is not an EntropyCalibration2's (NVIDIA/TensorRT#3430).",
+        "Give the cache that header (`trtlearn cache edit --header TRT-8600-EntropyCalibration2`), or calibrate again.",
+    ),
+    _kind(
         "cache-bad-line",
         r'Could not parse the following line from the calibration cache: "(.*?)"?$',
         "A line of the calibration cache has no colon: a blank line, or a file cut short. TensorRT skips it.",
