@@ -352,6 +352,12 @@ def of_opset_6():
     return network(nodes, weights={"w": normal(4, 4, 3, 3), "b": normal(4)}, opset=6)
 
 
+def of_tomorrow():
+    model = network([conv("x", "y")], weights={"w": normal(4, 4, 3, 3)})
+    model.ir_version = 99
+    return model
+
+
 def without_a_shape():
     model = network([conv("x", "y")], weights={"w": normal(4, 4, 3, 3)})
     model.graph.input[0].type.tensor_type.ClearField("shape")
@@ -367,6 +373,7 @@ REFUSED = {
     inside_an_if: "its layers stand inside an If, a Loop or a function",
     lambda: inside_functions(opset=12): "its layers stand inside an If, a Loop or a function",
     of_opset_6: r"opset 6.*Try: export it at opset 13",
+    of_tomorrow: r"\(opset 13\): Unsupported model IR version: 99.*Try: .*pip install -U onnxruntime",
     without_a_shape: "input 'x' has no known shape. Try",
     weights_on_the_left: r"product: its weights w are no matrix on the right-hand side",
     lambda: network([conv("x", "y")], [("x", TensorProto.DOUBLE, ["n", 4, 8, 8])], weights={"w": normal(4, 4, 3, 3)}): (

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -51,14 +52,24 @@ def _session(proto: onnx.ModelProto) -> onnxruntime.InferenceSession:
     try:
         return onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
     except Exception as problem:  # onnxruntime's exceptions have no common base but Exception
-        version = opset(proto)
+        version, said = opset(proto), _line(problem)
         fix = "check it with onnx.checker" if version >= FIRST_OPSET else "export it at opset 13 or later"
-        raise ModelError(f"ONNX Runtime cannot load this model (opset {version}): {_line(problem)}", fix) from None
+        if "IR version" in said or "under development" in said:
+            fix = "the model is newer than this ONNX Runtime: pip install -U onnxruntime, or export it for an older one"
+        raise ModelError(f"ONNX Runtime cannot load this model (opset {version}): {said}", fix) from None
 
 
 def _line(problem: Exception) -> str:
+    r"""The first line of what ONNX Runtime says, without its own source lines and C++ signatures.
+
+    >>> _line(ValueError("[ONNXRuntimeError] : 1 : FAIL : /core/model.cc:256 onnxruntime::Model::Model(A&) Too new"))
+    'Too new'
+    """
     lines = str(problem).strip().splitlines()
-    return lines[0][:200] if lines else type(problem).__name__
+    if not lines:
+        return type(problem).__name__
+    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : ", "", lines[0])
+    return (re.sub(r"^.{0,300}?\.(?:cc|h|cpp):\d+ .*onnxruntime::.*\) (?=\S)", "", text) or text)[:200]
 
 
 def _check(feed: Mapping[str, Array], inputs: Mapping[str, Any], where: str) -> dict[str, Array]:
