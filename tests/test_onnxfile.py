@@ -16,6 +16,7 @@ from trtlearn import models, onnxproto
 from trtlearn.activations import activations, feeds, load_arrays
 from trtlearn.errors import DataError, ModelError
 from trtlearn.onnxfile import OnnxModel, load_proto, read_model
+from trtlearn.onnxproto import serialized
 
 RESNET = models.model_path("resnet").read_bytes()
 
@@ -371,3 +372,14 @@ def test_functions_that_multiply_are_refused_before_they_fill_the_memory():
         load_proto(with_functions(**bodies))
     bodies["f3"] = bodies["f8"]
     assert len(load_proto(with_functions(**bodies)).graph.node) == 10_000
+
+
+def test_a_model_over_two_gigabytes_is_one_line():
+    class Large:
+        def SerializeToString(self, **_):
+            raise ValueError("Message onnx.ModelProto exceeds maximum protobuf size of 2GB")
+
+    with pytest.raises(ModelError, match=r"does not fit into 2 GB.*Try: take a smaller variant"):
+        serialized(Large())
+    with pytest.raises(ModelError, match="Try: use --int8-weights"):
+        serialized(Large(), "use --int8-weights")

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import DataError, ModelError
-from .onnxproto import live_tensors, load_proto, opset
+from .onnxproto import live_tensors, load_proto, opset, serialized
 from .paths import read_bytes
 from .prepare import named
 
@@ -49,8 +49,9 @@ def _session(proto: onnx.ModelProto) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
+    content = serialized(proto)
     try:
-        return onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as problem:  # onnxruntime's exceptions have no common base but Exception
         version, said = opset(proto), _line(problem)
         fix = "check it with onnx.checker" if version >= FIRST_OPSET else "export it at opset 13 or later"

@@ -23,6 +23,7 @@ from .doctor import DoctorReport, examine
 from .errors import DataError, ModelError
 from .observers import OBSERVERS, NetworkObserver
 from .onnxfile import OnnxModel, describe, load_proto
+from .onnxproto import serialized
 from .parts import flat_pools
 from .placement import QdqReport
 from .qdq import insert_qdq
@@ -106,7 +107,7 @@ def walk(
     from .bring_files import write_files
 
     said("write")
-    return write_files(result, Path(out), quantized.SerializeToString(), Path(model), data, labels)
+    return write_files(result, Path(out), serialized(quantized), Path(model), data, labels)
 
 
 def _infinite(name: str) -> DataError:

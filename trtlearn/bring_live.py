@@ -20,6 +20,7 @@ from .calibrator import BASES, make_calibrator
 from .errors import TrtlearnError
 from .experiment import engine_info
 from .onnxfile import OnnxModel
+from .onnxproto import serialized
 from .records import BuildOptions
 from .runner import Runner
 from .trt import capabilities
@@ -52,7 +53,7 @@ def build_all(
     if able.calibrators:
         kind = algorithm if algorithm in BASES else "entropy2"
         ways.append((f"int8-{kind}", replace(base, int8=True, ranges=kind), os.fspath(model)))
-    ways.append(("int8-qdq", replace(base, int8=True, ranges="qdq"), quantized.SerializeToString()))
+    ways.append(("int8-qdq", replace(base, int8=True, ranges="qdq"), serialized(quantized)))
     shapes = _shapes(facts, arrays, shape.batch, shape.whole)
     return tuple(_one(way, options, source, arrays, shape.whole, shapes, judge) for way, options, source in ways)
 

@@ -19,6 +19,7 @@ from .explain import explain, options_from
 from .explain_records import Explanation
 from .newcommand import modern_command
 from .onnxfile import describe, load_proto
+from .onnxproto import serialized
 from .paths import write_atomic
 from .placement import QdqReport
 from .qdq import insert_qdq
@@ -118,11 +119,7 @@ def migrate(
             "give a cache with the scale of each convolution's input",
         )
     used = {site.scale_of or site.tensor for site in report.sites if site.kind == "activation"}
-    try:
-        content = changed.SerializeToString()
-    except ValueError as problem:  # protobuf's 2 GiB
-        raise ModelError(f"the model with Q/DQ cannot be stored in one file: {problem}", "use --int8-weights") from None
-    written = write_atomic(output, content)
+    written = write_atomic(output, serialized(changed, "use --int8-weights, or a smaller variant of the model"))
     line, said = modern_command(command, os.fspath(output))
     other = [name for name in scales.names if name not in tensors]
     return MigrationReport(

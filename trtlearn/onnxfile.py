@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from .activations import activations
 from .errors import ModelError
-from .onnxproto import MAX_BYTES, all_graphs, live_tensors, load_proto, opset
+from .onnxproto import MAX_BYTES, all_graphs, live_tensors, load_proto, opset, serialized
 from .paths import read_bytes, sha256
 from .record import Record, plural
 
@@ -122,7 +122,7 @@ def _value(value: onnx.ValueInfoProto) -> OnnxValue:
 
 def describe(proto: onnx.ModelProto, path: str | None = None, content: bytes | None = None) -> OnnxModel:
     """The record of a model in memory; ``content`` are the bytes it was read from, for its hash and size."""
-    content = proto.SerializeToString(deterministic=True) if content is None else content
+    content = serialized(proto) if content is None else content
     graph = proto.graph
     fixed = {tensor.name for tensor in graph.initializer}
     elements = 0

@@ -17,7 +17,7 @@ from .paths import read_bytes
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["MAX_BYTES", "all_graphs", "constants", "live_tensors", "load_proto", "opset"]
+__all__ = ["MAX_BYTES", "all_graphs", "constants", "live_tensors", "load_proto", "opset", "serialized"]
 
 MAX_BYTES = 2**31 - 1
 """The largest file read: protobuf's own limit for one message."""
@@ -180,6 +180,20 @@ def load_proto(model: str | os.PathLike[str] | bytes) -> onnx.ModelProto:
         if tensor.HasField("raw_data"):
             check_size(tensor, where)
     return inlined(proto, where)
+
+
+SMALLER = "take a smaller variant of it, or a part cut out with onnx.utils.extract_model"
+
+
+def serialized(proto: onnx.ModelProto, fix: str = SMALLER) -> bytes:
+    """The model as bytes, the same for the same model; ModelError where it is over protobuf's 2 GB with its weights."""
+    try:
+        content: bytes = proto.SerializeToString(deterministic=True)
+    except Exception as problem:  # an EncodeError or a ValueError, by protobuf's version
+        raise ModelError(
+            f"the model with its weights does not fit into 2 GB, protobuf's limit ({problem})", fix
+        ) from None
+    return content
 
 
 def opset(proto: onnx.ModelProto) -> int:

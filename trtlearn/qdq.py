@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .errors import ModelError
+from .onnxproto import serialized
 from .placement import Graph, QdqReport, QdqSite, node_name, plan_sites, weight_axis
 from .prepare import at_least_opset_13, prepared, read_names
 from .quant import quantize
@@ -86,9 +87,10 @@ def _fault(model: onnx.ModelProto) -> str:
     """What onnx's checker says against a model in one line; empty where nothing."""
     import onnx
 
+    content = serialized(model)
     try:
-        onnx.checker.check_model(model)
-    except (onnx.checker.ValidationError, ValueError) as problem:  # ValueError: over protobuf's 2 GiB
+        onnx.checker.check_model(content)
+    except (onnx.checker.ValidationError, ValueError) as problem:
         return (str(problem).strip().splitlines() or ["no reason given"])[0][:200]
     return ""
 
