@@ -12,8 +12,9 @@ import numpy as np
 
 from .errors import ModelError
 from .onnxproto import serialized
-from .placement import Graph, QdqReport, QdqSite, node_name, plan_sites, weight_axis
+from .placement import QdqReport, QdqSite, plan_sites, weight_axis
 from .prepare import at_least_opset_13, prepared, read_names
+from .qdq_graph import Graph, node_name
 from .quant import quantize
 
 if TYPE_CHECKING:
