@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import DataError, ModelError
+from .errors import DataError, ModelError, first_line
 from .onnxproto import live_tensors, load_proto, opset, serialized
 from .paths import read_bytes
 from .prepare import named
@@ -66,10 +66,7 @@ def _line(problem: Exception) -> str:
     >>> _line(ValueError("[ONNXRuntimeError] : 1 : FAIL : /core/model.cc:256 onnxruntime::Model::Model(A&) Too new"))
     'Too new'
     """
-    lines = str(problem).strip().splitlines()
-    if not lines:
-        return type(problem).__name__
-    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : ", "", lines[0])
+    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : ", "", first_line(problem))
     return (re.sub(r"^.{0,300}?\.(?:cc|h|cpp):\d+ .*onnxruntime::.*\) (?=\S)", "", text) or text)[:200]
 
 

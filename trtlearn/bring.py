@@ -21,7 +21,7 @@ from .bring_records import Answer, LiveResult, TensorFit, Walk
 from .cache import format_cache, new_cache
 from .doctor import DoctorReport, examine
 from .errors import DataError, ModelError
-from .observers import OBSERVERS, NetworkObserver
+from .observers import OBSERVERS, NetworkObserver, Threshold
 from .onnxfile import OnnxModel, describe, load_proto
 from .onnxproto import serialized
 from .parts import flat_pools
@@ -69,13 +69,12 @@ def walk(
     arrays, shape = fit_data(facts, data, batch)
     classes = load_labels(labels, shape.rows_in_all)
     said("calibrate")
-    chosen, largest, infinite = _calibrate(proto, arrays, shape, algorithm)
+    own, infinite = _calibrate(proto, arrays, shape, algorithm)
     if any(value.name in infinite for value in facts.outputs):
         raise _infinite(infinite[0])
-    source = _sources(proto, facts, algorithm, chosen)
-    chosen = {name: chosen[source.get(name, name)] for name in chosen}
+    chosen = _tied(proto, facts, algorithm, own)
     said("quantize")
-    cache = new_cache({name: scale for name, (_, scale) in chosen.items()}, KEPT.get(algorithm, "entropy2"))
+    cache = new_cache({name: one.scale for name, one in chosen.items()}, KEPT.get(algorithm, "entropy2"))
     scales = {entry.name: entry.scale for entry in cache.scales if entry.scale > 0}
     quantized, report = insert_qdq(proto, scales)
     if not report.quantized_nodes:
@@ -88,14 +87,13 @@ def walk(
     said("compare")
     models = {"fp32": proto, f"int8-{algorithm}": quantized}
     if algorithm != "minmax":
-        source = _sources(proto, facts, "minmax", largest)
-        tied = {name: largest[source.get(name, name)] for name in largest}
-        models["int8-minmax"] = insert_qdq(proto, {n: v / 127 for n, v in tied.items() if v > 0})[0]
+        largest = {name: one.seen_amax for name, one in _tied(proto, facts, "minmax", own).items()}
+        models["int8-minmax"] = insert_qdq(proto, {n: v / 127 for n, v in largest.items() if v > 0})[0]
     models["int8-placeholder"] = insert_qdq(proto, {n: v / 127 for n, v in _placeholder(facts).items()})[0]
     outputs = {way: _outputs(one, arrays, shape, facts) for way, one in models.items()}
     answers = tuple(_answer(way, outputs["fp32"], found, classes) for way, found in outputs.items())
     used = {site.scale_of or site.tensor for site in report.sites if site.kind == "activation"}
-    fits = tuple(TensorFit(n, amax, scale, largest[n], n in used) for n, (amax, scale) in chosen.items())
+    fits = tuple(TensorFit(n, one.amax, one.scale, own[n].seen_amax, n in used) for n, one in chosen.items())
     said("build")
     found, notes = _live(live, model, facts, quantized, arrays, shape, algorithm, outputs["fp32"], classes, doctor)
     result = Walk(
@@ -118,27 +116,21 @@ def _infinite(name: str) -> DataError:
 
 def _calibrate(
     proto: Any, arrays: Mapping[str, Array], shape: DataFacts, algorithm: str
-) -> tuple[dict[str, tuple[float, float]], dict[str, float], tuple[str, ...]]:
-    """Tensor -> (amax, scale) by the observer, tensor -> largest magnitude, and the tensors that get no scale.
-
-    These become NaN or infinite, as an attention mask of -infinity does.
-    """
+) -> tuple[dict[str, Threshold], tuple[str, ...]]:
+    """Tensor -> what the observer chose, and the tensors that get no scale because they become NaN or infinite."""
     observer = NetworkObserver(algorithm)
     for tensors in activations(proto, feeds(arrays, shape.batch, shape.whole)):
         observer.observe(tensors)
     found = observer.thresholds()
     if not found and not observer.infinite:
         raise ModelError("the network computes no FP32 tensor", "export it in FP32: INT8 is made from that")
-    ranges = {name: (float(one.amax), float(one.scale)) for name, one in found.items()}
-    return ranges, {name: float(one.seen_amax) for name, one in found.items()}, observer.infinite
+    return found, observer.infinite
 
 
-def _sources(proto: Any, facts: OnnxModel, algorithm: str, known: Mapping[str, Any]) -> dict[str, str]:
-    """Pooled tensor -> the tensor whose scale TensorRT's calibrator gives it: see :mod:`trtlearn.ties`."""
-    if algorithm not in KEPT:
-        return {}
-    ties = predict_ties(facts, algorithm, flat_pools(proto)).ties
-    return {tie.tensor: tie.source for tie in ties if tie.source in known}
+def _tied(proto: Any, facts: OnnxModel, algorithm: str, own: dict[str, Threshold]) -> dict[str, Threshold]:
+    """Each tensor's threshold; a pooled one's is its source's, as TensorRT's calibrator has it: see ties.py."""
+    ties = predict_ties(facts, algorithm, flat_pools(proto)).ties if algorithm in KEPT else ()
+    return {**own, **{tie.tensor: own[tie.source] for tie in ties if tie.tensor in own and tie.source in own}}
 
 
 def _placeholder(facts: OnnxModel) -> dict[str, float]:

@@ -9,6 +9,7 @@ import struct
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,12 +22,14 @@ __all__ = [
     "ALGORITHMS",
     "CacheEntry",
     "CalibrationCache",
+    "SetAside",
     "entry",
     "format_cache",
     "make_header",
     "new_cache",
     "parse_cache",
     "read_cache",
+    "set_aside",
     "version_text",
     "write_cache",
 ]
@@ -214,3 +217,40 @@ def format_cache(cache: CalibrationCache) -> str:
 def write_cache(cache: CalibrationCache, path: str | os.PathLike[str]) -> Path:
     """Write the file whole or not at all."""
     return write_atomic(path, format_cache(cache))
+
+
+class SetAside(NamedTuple):
+    """A cache that TensorRT does not take: why, and what to do."""
+
+    why: str
+    fix: str
+
+
+def set_aside(content: bytes, name: str = "FILE", before_10: bool = True) -> SetAside | None:
+    r"""Why TensorRT does not take this cache, called ``name``, from trtexec's calibrator; None where it does.
+
+    trtexec's is an IInt8EntropyCalibrator2 (v8.6.1:samples/common/sampleEngines.cpp:362, the same to 10.16). Source:
+    measured, data/recordings/*/calibration/odd-caches.json. ``before_10``: TensorRT 8.6.0 took headers of 7.6.0, 8.6.0
+    and 8.6.1, and set that of 10.16.0 aside.
+
+    >>> set_aside(b"TRT-8600-EntropyCalibration2\nx: 3f000000\n")
+    >>> set_aside(b"TRT-8600-MinMaxCalibration\nx: 3f000000\n").why
+    "its header names MinMaxCalibration, and trtexec's calibrator is an EntropyCalibration2"
+    """
+    again = "calibrate again and pass the cache that comes out"
+    edit = (
+        f"`trtlearn cache edit {name} -o NEW --header {make_header()}` keeps the scales and writes the header that "
+        "trtexec's calibrator takes"
+    )
+    first, _, rest = content.partition(b"\n")
+    header = _HEADER.fullmatch(first.rstrip(b"\r").decode(errors="replace"))
+    if not content:
+        return SetAside("it is empty", again)
+    if header is None:
+        return SetAside(f"its first line is not the header of an EntropyCalibration2, such as {make_header()}", edit)
+    if header[2] != "EntropyCalibration2":
+        return SetAside(f"its header names {header[2]}, and trtexec's calibrator is an EntropyCalibration2", edit)
+    if before_10 and len(header[1]) > 4:
+        version = version_text(int(header[1]))
+        return SetAside(f"its header names TensorRT {version}, a number with too many digits for this version", edit)
+    return None if rest.strip() else SetAside("it holds a header and no scale", again)

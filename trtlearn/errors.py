@@ -15,7 +15,17 @@ __all__ = [
     "ModelError",
     "RecordingError",
     "TrtlearnError",
+    "first_line",
 ]
+
+
+def first_line(problem: Exception) -> str:
+    """The first line of another library's error, or the error's kind where it says nothing.
+
+    >>> first_line(ValueError("no such axis\\nin node 3")), first_line(KeyError())
+    ('no such axis', 'KeyError')
+    """
+    return (str(problem).strip().splitlines() or [type(problem).__name__])[0]
 
 
 class TrtlearnError(Exception):

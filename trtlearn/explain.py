@@ -9,7 +9,7 @@ TensorRT sets aside. From 11.0 on --int8 is an unknown option.
 from __future__ import annotations
 
 import re
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import Any
 
 from .errors import CommandError
@@ -124,7 +124,7 @@ def _finish(case: Case, command: str, mode: str, kind: str) -> Explanation:
         has_qdq=case.has_qdq,
         cache=case.cache,
         cache_exists=case.cache_exists,
-        cache_set_aside=case.cache_set_aside,
+        cache_set_aside=case.cache_set_aside and case.cache_set_aside.why,
         options=dict(case.parsed.values),
     )
 
@@ -170,7 +170,7 @@ def options_from(explanation: Explanation) -> BuildOptions:
 def variant_of(explanation: Explanation) -> str | None:
     """The build of this course that comes closest to an explained command; None where none was recorded.
 
-    A cache named after a variant (int8-minmax.cache) means that one; otherwise its header tells the calibrator.
+    A cache named after a variant (int8-minmax.cache) means that one, any other entropy 2, the kind that trtexec takes.
 
     >>> variant_of(explain("trtexec --onnx=m.onnx --int8"))
     'int8-placeholder'
@@ -197,13 +197,6 @@ recorded_variant = variant_of
 
 
 def _algorithm(cache: str) -> str:
-    """The calibrator (or fp16) from a cache's name or header; entropy2, trtexec's own, where neither tells."""
-    if match := re.fullmatch(r"(?:.*[-_.])?int8-(entropy2|minmax|entropy|legacy|fp16)", PurePath(cache).stem):
-        return match[1]
-    try:
-        header = Path(cache).read_bytes()[:64] if Path(cache).is_file() else b""
-    except (OSError, ValueError):
-        return "entropy2"
-    known = {b"-EntropyCalibration2": "entropy2", b"-MinMaxCalibration": "minmax", b"-EntropyCalibration": "entropy"}
-    found = next((name for mark, name in known.items() if mark in header), None)
-    return found or ("legacy" if re.match(rb"\S+ [0-9a-f]{8,16} [0-9a-f]{8,16}\s", header) else "entropy2")
+    """The calibrator (or fp16) from a cache's name; entropy2, trtexec's own, where that does not tell."""
+    match = re.fullmatch(r"(?:.*[-_.])?int8-(entropy2|minmax|entropy|legacy|fp16)", PurePath(cache).stem)
+    return match[1] if match else "entropy2"

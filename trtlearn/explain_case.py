@@ -6,19 +6,17 @@ All line ranges come from trtexec_sources; the conditions are those of the C++ a
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 from typing import Any
 
-from .cacherecord import version_text
+from .cachefile import SetAside, set_aside
 from .errors import ModelError
 from .explain_records import Step
 from .explain_words import WORDS, why_removed
 from .trtexec_options import TrtexecCommand, int8_count
 from .trtexec_sources import Release, best_skips_sm103, cite, option_kinds
 
-__all__ = ["Case", "look_at_cache", "look_at_model", "read_flags", "refused", "set_aside"]
-
+__all__ = ["Case", "look_at_cache", "look_at_model", "read_flags", "refused"]
 
 LOOKED_AT = 1 << 16  # bytes of a cache that are enough to tell whether TensorRT takes it
 
@@ -41,7 +39,7 @@ class Case:
         self.int8_io = sum(int8_count(value) for value in self.formats.values())
         self.cache = parsed.values.get("--calib") or None
         self.cache_exists: bool | None = None
-        self.cache_set_aside: str | None = None
+        self.cache_set_aside: SetAside | None = None
         self.has_qdq: bool | None = None
 
     def knows(self, option: str) -> bool:
@@ -166,30 +164,4 @@ def look_at_cache(case: Case, cache_exists: bool | None) -> None:
     case.cache_exists = found if cache_exists is None else cache_exists
     if case.cache_exists and found and _is_file(case.cache):
         with open(case.cache, "rb") as file:
-            case.cache_set_aside = set_aside(file.read(LOOKED_AT), case.release.number < (10, 0))
-
-
-def set_aside(content: bytes, before_10: bool = True) -> str | None:
-    r"""Why TensorRT does not take a cache from trtexec's calibrator; None where it does.
-
-    trtexec's is an IInt8EntropyCalibrator2 (v8.6.1:samples/common/sampleEngines.cpp:362, the same to 10.16). Source:
-    measured, data/recordings/*/calibration/odd-caches.json. ``before_10``: TensorRT 8.6.0 took headers of 7.6.0, 8.6.0
-    and 8.6.1, and set that of 10.16.0 aside.
-
-    >>> set_aside(b"TRT-8600-EntropyCalibration2\nx: 3f000000\n")
-    >>> set_aside(b"TRT-8600-MinMaxCalibration\nx: 3f000000\n")
-    "its header names MinMaxCalibration, and trtexec's calibrator is an EntropyCalibration2"
-    """
-    if not content:
-        return "it is empty"
-    first, _, rest = content.partition(b"\n")
-    header = re.fullmatch(rb"TRT-([0-9]{1,9})-([A-Za-z][A-Za-z0-9_]*)", first.rstrip(b"\r"))
-    if header is None:
-        return "its first line is not the header of an EntropyCalibration2, such as TRT-8600-EntropyCalibration2"
-    if header[2] != b"EntropyCalibration2":
-        return f"its header names {header[2].decode()}, and trtexec's calibrator is an EntropyCalibration2"
-    if before_10 and len(header[1]) > 4:
-        return (
-            f"its header names TensorRT {version_text(int(header[1]))}, a number with too many digits for this version"
-        )
-    return None if rest.strip() else "it holds a header and no scale"
+            case.cache_set_aside = set_aside(file.read(LOOKED_AT), case.cache, case.release.number < (10, 0))

@@ -94,29 +94,23 @@ def decide(case: Case) -> tuple[str, str]:
     return _calibrated(case)
 
 
-def _set_aside(case: Case) -> tuple[str, str]:
+def _set_aside(case: Case, why: str, fix: str) -> tuple[str, str]:
     """The file opens, so no noise is made; TensorRT does not take its scales, and asks for data that are not there."""
     case.step("calibrator_opens", "makes no noise", f"{case.cache} opens")
-    case.step(
-        "calibrator_reads", "hands the file's bytes to TensorRT, which sets them aside", str(case.cache_set_aside)
-    )
+    case.step("calibrator_reads", "hands the file's bytes to TensorRT, which sets them aside", why)
     case.step("calibrator_batch", "hands over one batch of null pointers", "no noise was made for it")
     case.warnings.append(
-        f"TensorRT sets {case.cache} aside: {case.cache_set_aside} (measured with 8.6.0: "
+        f"TensorRT sets {case.cache} aside: {why} (measured with 8.6.0: "
         "data/recordings/*/calibration/odd-caches.json) and calibrates on null pointers: the build ends with an "
         "illegal memory access (documented: NVIDIA/TensorRT#3430, a min-max cache)"
     )
-    if "header" in str(case.cache_set_aside) and "no scale" not in str(case.cache_set_aside):
-        case.advice.append(
-            f"`trtlearn cache edit {case.cache} -o NEW --header TRT-8600-EntropyCalibration2` keeps the scales and "
-            "writes the header that trtexec's calibrator takes"
-        )
-    return "cached-scales", f"the file opens, but TensorRT takes none of its scales: {case.cache_set_aside}"
+    case.advice.append(fix)
+    return "cached-scales", f"the file opens, but TensorRT takes none of its scales: {why}"
 
 
 def _calibrated(case: Case) -> tuple[str, str]:
     if case.cache_exists and case.cache_set_aside:
-        return _set_aside(case)
+        return _set_aside(case, *case.cache_set_aside)
     if case.cache_exists:
         case.step("calibrator_opens", "makes no noise", f"{case.cache} opens")
         case.step(

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from .errors import ModelError
+from .errors import ModelError, first_line
 
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["inlined"]
+__all__ = ["all_nodes", "inlined", "inner_graphs"]
 
 MOST_NODES = 1_000_000
 """Functions that call functions multiply: a model that grows beyond this many nodes is refused."""
@@ -21,13 +21,18 @@ MOST_NODES = 1_000_000
 Key = tuple[str, str]
 
 
-def _nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
+def inner_graphs(attribute: onnx.AttributeProto) -> tuple[onnx.GraphProto, ...]:
+    """The graphs that an attribute holds: a branch of an If, the body of a Loop or Scan."""
+    return (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs)
+
+
+def all_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
     """The nodes, and those of the graphs inside them."""
     for node in nodes:
         yield node
         for attribute in node.attribute:
-            for graph in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
-                yield from _nodes(graph.node)
+            for graph in inner_graphs(attribute):
+                yield from all_nodes(graph.node)
 
 
 def _grown(model: onnx.ModelProto, where: str) -> int:
@@ -37,7 +42,7 @@ def _grown(model: onnx.ModelProto, where: str) -> int:
     under_way: set[Key] = set()
 
     def count(nodes: Iterable[onnx.NodeProto]) -> int:
-        return sum(call((node.domain, node.op_type)) for node in _nodes(nodes))
+        return sum(call((node.domain, node.op_type)) for node in all_nodes(nodes))
 
     def call(key: Key) -> int:
         if key not in bodies:
@@ -68,5 +73,5 @@ def inlined(model: onnx.ModelProto, where: str = "the model") -> onnx.ModelProto
     try:
         return inliner.inline_local_functions(model)
     except Exception as problem:  # onnx's C++ code raises errors of several kinds, by version
-        said = (str(problem).strip().splitlines() or [type(problem).__name__])[0]
+        said = first_line(problem)
         raise ModelError(f"{where}: its functions cannot be inlined: {said:.200}", "export it without them") from None

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING
 
 from .errors import ModelError
-from .onnxfunctions import inlined
+from .onnxfunctions import all_nodes, inlined, inner_graphs
 from .paths import read_bytes
 
 if TYPE_CHECKING:
@@ -31,11 +31,8 @@ PACKED = (21, 22, 23)
 
 def _attributes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.AttributeProto]:
     """Every attribute of the nodes and of the nodes of graphs inside them (If, Loop, Scan)."""
-    for node in nodes:
-        for attribute in node.attribute:
-            yield attribute
-            for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
-                yield from _attributes(inner.node)
+    for node in all_nodes(nodes):
+        yield from node.attribute
 
 
 def _top(proto: onnx.ModelProto) -> list[onnx.NodeProto]:
@@ -46,7 +43,7 @@ def all_graphs(proto: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
     """The model's graph and every graph inside an attribute, those of its functions' nodes too."""
     yield proto.graph
     for attribute in _attributes(_top(proto)):
-        yield from (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs)
+        yield from inner_graphs(attribute)
 
 
 def stored_tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
@@ -225,7 +222,7 @@ def live_tensors(proto: onnx.ModelProto) -> tuple[str, ...]:
     fixed = {tensor.name for tensor in proto.graph.initializer}
     live = dict.fromkeys(value.name for value in proto.graph.input if value.name not in fixed)
     for node in proto.graph.node:
-        inner = any(attribute.HasField("g") or attribute.graphs for attribute in node.attribute)
+        inner = any(inner_graphs(attribute) for attribute in node.attribute)
         if inner or any(name in live for name in node.input):
             live |= dict.fromkeys(name for name in node.output if name)
     return tuple(live)

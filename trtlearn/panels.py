@@ -28,12 +28,13 @@ function render({ el }) {
     if (!box) { requestAnimationFrame(mark); return; }
     box.addEventListener("focusin", (event) => event.target.setAttribute("data-lm-suppress-shortcuts", "true"));
     for (const text of box.querySelectorAll(".widget-html")) { text.setAttribute("aria-live", "polite"); }
-    const widen = () => window.dispatchEvent(new Event("resize"));
-    const drawn = ({ detail }) => { if (box.contains(detail.element)) widen(); };
-    document.addEventListener("plotlywidget-after-render", drawn);
     if (box.querySelector(".js-plotly-plot")) widen();
   };
+  const widen = () => window.dispatchEvent(new Event("resize"));
+  const drawn = ({ detail }) => { if (el.closest(".widget-vbox")?.contains(detail.element)) widen(); };
+  document.addEventListener("plotlywidget-after-render", drawn);
   mark();
+  return () => document.removeEventListener("plotlywidget-after-render", drawn);
 }
 export default { render };
 """

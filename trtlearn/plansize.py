@@ -215,10 +215,10 @@ def plan_contents(plan: bytes, weights: Mapping[str, NDArray[Any]] | None = None
         if values.tobytes() in plan:
             floats[name] = values.nbytes
         if values.ndim > 1:
-            quantized = quantize_weights(values)[0].tobytes()
-            if len(quantized) >= 64 and quantized in plan:
-                codes[name] = len(quantized)
-            vectors[name] = _vectors(plan, quantize_weights(values)[0])
+            quantized = quantize_weights(values)[0]
+            if quantized.nbytes >= 64 and quantized.tobytes() in plan:
+                codes[name] = quantized.nbytes
+            vectors[name] = _vectors(plan, quantized)
     return PlanContents(len(plan), tuple(programs), floats, codes, {n: both for n, both in vectors.items() if both[0]})
 
 

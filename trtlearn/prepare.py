@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .errors import ModelError
+from .errors import ModelError, first_line
 from .onnxproto import all_graphs, constants, opset
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def at_least_opset_13(model: onnx.ModelProto) -> onnx.ModelProto:
     try:
         converted: onnx.ModelProto = version_converter.convert_version(shown, 13)
     except Exception as problem:  # a RuntimeError or ValueError of onnx's C++ code, by version
-        said = (str(problem).strip().splitlines() or [type(problem).__name__])[0]
+        said = first_line(problem)
         raise ModelError(
             f"the model is opset {version}, and onnx cannot convert it to 13: {said:.200}", "export it at opset 13"
         ) from None

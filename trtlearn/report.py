@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import html
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .cachefile import set_aside
 from .errors import TrtlearnError
-from .explain_case import set_aside
 from .paths import write_atomic
 from .record import Record, show
 
@@ -34,11 +35,11 @@ MOST_BARS = 60
 def _cache_words(cache: str) -> str:
     """What the calibration cache is good for: trtexec takes one kind only."""
     later = "From TensorRT 11.0 on use the Q/DQ model."
-    if why := set_aside(cache.encode()):
-        edit = "<code>trtlearn cache edit FILE -o NEW --header TRT-8600-EntropyCalibration2</code>"
+    if problem := set_aside(cache.encode()):
+        fix = re.sub("`(.+?)`", r"<code>\1</code>", html.escape(problem.fix))
         return (
             "For a program with a calibrator of this kind, up to TensorRT 10.16. With trtexec TensorRT sets it aside: "
-            f"{html.escape(why)}. {edit} writes the header that <code>trtexec --int8 --calib=NEW</code> takes. {later}"
+            f"{html.escape(problem.why)}. What to do: {fix}. {later}"
         )
     return f"For <code>trtexec --int8 --calib=FILE</code> up to 10.16. {later}"
 
