@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 from arithmetic_cases import Case, cases
 
-from trtlearn.cuda import DeviceBuffer, Stream, gpu_name
-from trtlearn.paths import write_atomic
-from trtlearn.trt import available, live, make_logger, trt
+from trtlearn.files import write_atomic
+from trtlearn.live.cuda import DeviceBuffer, Stream, gpu_name
+from trtlearn.live.trt import available, live, make_logger, trt
 
 NUMPY = {"FLOAT": np.float32, "INT8": np.int8, "INT32": np.int32, "HALF": np.float16}
 PRODUCTS = ("CONVOLUTION", "DECONVOLUTION", "FULLY_CONNECTED", "MATRIX_MULTIPLY")
@@ -74,7 +74,9 @@ def ask_for_int8(network: Any) -> list[str]:
     return [f"{layer.name} ({layer.type.name})" for layer in chosen]
 
 
-def build(case: Case, constraint: str, level: int, timing: bytes) -> tuple[bytes, bytes, dict[str, Any]]:
+def build(
+    case: Case, constraint: str, level: int, timing: bytes
+) -> tuple[bytes, bytes, dict[str, Any]]:
     """The plan, the timing cache after it, and what was set and said."""
     logger = make_logger()
     builder, network, ranges = network_of(case, logger)
@@ -117,7 +119,10 @@ def execute(plan: bytes, case: Case) -> tuple[dict[str, Any], str]:
     with Stream() as stream:
         for index in range(engine.num_io_tensors):
             name = engine.get_tensor_name(index)
-            shape, dtype = tuple(engine.get_tensor_shape(name)), NUMPY[engine.get_tensor_dtype(name).name]
+            shape, dtype = (
+                tuple(engine.get_tensor_shape(name)),
+                NUMPY[engine.get_tensor_dtype(name).name],
+            )
             buffers[name] = DeviceBuffer(int(np.prod(shape)) * np.dtype(dtype).itemsize)
             if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT:
                 buffers[name].upload(np.ascontiguousarray(case.inputs[name].astype(dtype)))
@@ -180,7 +185,9 @@ def attempt(name: str, folder: str) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--only", nargs="*", default=None)
     parser.add_argument("--jobs", type=int, default=3)

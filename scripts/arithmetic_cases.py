@@ -43,7 +43,10 @@ def _model(
     graph = helper.make_graph(
         nodes,
         name,
-        [helper.make_tensor_value_info(key, TensorProto.FLOAT, value.shape) for key, value in inputs.items()],
+        [
+            helper.make_tensor_value_info(key, TensorProto.FLOAT, value.shape)
+            for key, value in inputs.items()
+        ],
         [helper.make_tensor_value_info(last, TensorProto.FLOAT, None)],
         [numpy_helper.from_array(np.asarray(value), key) for key, value in weights.items()],
     )
@@ -76,7 +79,9 @@ def _case(
     probe = onnx.ModelProto()
     probe.CopyFrom(model)
     del probe.graph.output[:]
-    probe.graph.output.extend(helper.make_tensor_value_info(key, TensorProto.FLOAT, None) for key in outputs)
+    probe.graph.output.extend(
+        helper.make_tensor_value_info(key, TensorProto.FLOAT, None) for key in outputs
+    )
     values = ReferenceEvaluator(probe).run(None, _floats(inputs, ranges))
     full = dict(ranges)
     for key, value in zip(outputs, values, strict=True):
@@ -141,18 +146,24 @@ def _conv(
         nodes.append(helper.make_node(act, [names[-2]], [names[-1]], names[-1], **extra))
     if "y" in given:
         given[names[-1]] = given.pop("y")
-    given = {key: value for key, value in given.items() if key in (*inputs, *names)} | (ranges or {})
+    given = {key: value for key, value in given.items() if key in (*inputs, *names)} | (
+        ranges or {}
+    )
     return _case(name, question, nodes, weights, inputs, given, int8_output)
 
 
-def _readback(name: str, question: str, w: Array, kind: str = "Conv", int8_output: bool = False, **more: Any) -> Case:
+def _readback(
+    name: str, question: str, w: Array, kind: str = "Conv", int8_output: bool = False, **more: Any
+) -> Case:
     """One-hot inputs of code 127: each output is one quantized weight times 127 · s_in · s_w[channel], in FP32."""
     constant_range = more.pop("constant_range", None)
     if kind in ("Conv", "ConvTranspose"):
         groups = more.get("group", 1)
         cin = w.shape[1] * groups if kind == "Conv" else w.shape[0]
         k = w.shape[2]
-        if k == 1 or kind == "ConvTranspose":  # a one-hot channel at each pixel, all pixels of one image
+        if (
+            k == 1 or kind == "ConvTranspose"
+        ):  # a one-hot channel at each pixel, all pixels of one image
             side = int(np.ceil(np.sqrt(cin)))
             x = np.zeros((1, cin, side * side), np.int8)
             x[0, np.arange(cin), np.arange(cin)] = 127
@@ -166,7 +177,14 @@ def _readback(name: str, question: str, w: Array, kind: str = "Conv", int8_outpu
         x = np.diag(np.full(w.shape[1 if more.get("transB") else 0], 127, np.int8))
         nodes = [helper.make_node(kind, ["x", "w"], ["y"], "y", **more)]
     return _case(
-        name, question, nodes, {"w": w}, {"x": x}, {"x": 127 * 2.0**-5}, int8_output, constant_range=constant_range
+        name,
+        question,
+        nodes,
+        {"w": w},
+        {"x": x},
+        {"x": 127 * 2.0**-5},
+        int8_output,
+        constant_range=constant_range,
     )
 
 
@@ -220,7 +238,9 @@ def _near_ties(rng: np.random.Generator) -> Iterator[Case]:
         w: Array = np.zeros((count, cin // group * kernel * kernel), np.float32)
         amax = np.concatenate([[1.0], rng.uniform(1, 1.5, count - 1)]).astype(np.float32)
         for channel in range(count):
-            near = (rng.permutation(ties)[: w.shape[1] - 1] * (amax[channel] / np.float32(127))).astype(np.float32)
+            near = (
+                rng.permutation(ties)[: w.shape[1] - 1] * (amax[channel] / np.float32(127))
+            ).astype(np.float32)
             bits = near.view(np.int32) + rng.integers(-3, 4, near.size).astype(np.int32)
             w[channel, 0] = amax[channel]
             w[channel, 1 : 1 + near.size] = bits.view(np.float32)
@@ -239,7 +259,9 @@ def _near_ties(rng: np.random.Generator) -> Iterator[Case]:
         nodes = [helper.make_node("Conv", ["x", "w"], ["conv"], "conv", group=group)]
         names = ["conv"]
         if residual:
-            inputs["r"] = np.zeros((x.shape[0], count, *(n - kernel + 1 for n in x.shape[2:])), np.int8)
+            inputs["r"] = np.zeros(
+                (x.shape[0], count, *(n - kernel + 1 for n in x.shape[2:])), np.int8
+            )
             nodes.append(helper.make_node("Add", ["conv", "r"], ["add"], "add"))
             names.append("add")
         if act:
@@ -247,18 +269,34 @@ def _near_ties(rng: np.random.Generator) -> Iterator[Case]:
             names.append("relu")
         ranges = {"x": 3.1, "r": 2.3} | dict.fromkeys(names, 3.1)
         ranges = {key: value for key, value in ranges.items() if key in (*inputs, *names)}
-        yield _case(name, "is a weight near a tie rounded the same in this layer?", nodes, {"w": w}, inputs, ranges)
+        yield _case(
+            name,
+            "is a weight near a tie rounded the same in this layer?",
+            nodes,
+            {"w": w},
+            inputs,
+            ranges,
+        )
 
 
 def _images(rng: np.random.Generator) -> Iterator[Case]:
     grid = (np.arange(-320, 320) * np.float32(0.5)).astype(np.float32).reshape(1, 1, 20, 32)
-    yield _image_case("image_ties", "a float input on exact ties and out of range: even, and [-128, 127]?", grid, 127.0)
+    yield _image_case(
+        "image_ties",
+        "a float input on exact ties and out of range: even, and [-128, 127]?",
+        grid,
+        127.0,
+    )
     amax = 2.7182
     ties = (np.arange(-128, 128) + 0.5) * float(np.float32(amax) / np.float32(127))
-    near = np.repeat(ties.astype(np.float32), 25).view(np.int32) + np.tile(np.arange(-12, 13), 256).astype(np.int32)
+    near = np.repeat(ties.astype(np.float32), 25).view(np.int32) + np.tile(
+        np.arange(-12, 13), 256
+    ).astype(np.int32)
     x = near.view(np.float32).reshape(1, 1, 80, 80)
     yield _image_case("image_near_ties", "x / scale or x · (1 / scale)?", x, amax)
-    odd = np.array([np.nan, np.inf, -np.inf, 1e30, -1e30, 1e-40, 0.0, -0.0] * 8, np.float32).reshape(1, 1, 8, 8)
+    odd = np.array(
+        [np.nan, np.inf, -np.inf, 1e30, -1e30, 1e-40, 0.0, -0.0] * 8, np.float32
+    ).reshape(1, 1, 8, 8)
     yield _image_case("image_special", "what becomes of NaN and infinity in the image?", odd, 1.0)
 
 
@@ -279,13 +317,25 @@ def _pools(rng: np.random.Generator) -> Iterator[Case]:
         yield _case(name, f"{op} from INT8 to INT8", [node], {}, x, ranges)
     node = helper.make_node("MaxPool", ["x"], ["y"], "y", **window)
     yield _case(
-        "maxpool_other_scale", "does MaxPool rescale to its output's own range?", [node], {}, x, {"x": 3.1, "y": 2.0}
+        "maxpool_other_scale",
+        "does MaxPool rescale to its output's own range?",
+        [node],
+        {},
+        x,
+        {"x": 3.1, "y": 2.0},
     )
     node = helper.make_node("Add", ["x", "r"], ["y"], "y")
     pair = {"x": x["x"], "r": _codes(rng, 4, 32, 13, 13)}
     yield _case("add", "INT8 + INT8 with three scales", [node], {}, pair, {"x": 3.1, "r": 1.7})
     node = helper.make_node("Concat", ["x", "r"], ["y"], "y", axis=1)
-    yield _case("concat", "Concat of two scales into a third", [node], {}, pair, {"x": 3.1, "r": 1.7, "y": 3.1})
+    yield _case(
+        "concat",
+        "Concat of two scales into a third",
+        [node],
+        {},
+        pair,
+        {"x": 3.1, "r": 1.7, "y": 3.1},
+    )
 
 
 def _products(rng: np.random.Generator) -> Iterator[Case]:
@@ -296,31 +346,67 @@ def _products(rng: np.random.Generator) -> Iterator[Case]:
     wt = np.ascontiguousarray(w.T)
     gemm = helper.make_node("Gemm", ["x", "w", "b"], ["gemm"], "gemm", transB=1)
     relu = helper.make_node("Relu", ["gemm"], ["relu"], "relu")
-    yield _case("gemm_relu", "Gemm, transposed, with ReLU", [gemm, relu], {"w": wt, "b": bias}, x, {"x": 3.1})
+    yield _case(
+        "gemm_relu",
+        "Gemm, transposed, with ReLU",
+        [gemm, relu],
+        {"w": wt, "b": bias},
+        x,
+        {"x": 3.1},
+    )
     tokens = {"x": _codes(rng, 4, 24, 96)}
     matmul = helper.make_node("MatMul", ["x", "w"], ["y"], "y")
-    yield _case("matmul", "MatMul of three dimensions by a constant", [matmul], {"w": w}, tokens, {"x": 3.1})
+    yield _case(
+        "matmul", "MatMul of three dimensions by a constant", [matmul], {"w": w}, tokens, {"x": 3.1}
+    )
 
 
 def _deconvs(rng: np.random.Generator) -> Iterator[Case]:
     x = {"x": _codes(rng, 2, 32, 7, 7)}
     w, bias = _weights(rng, 32, 24, 2, 2, axis=1), rng.normal(size=24).astype(np.float32)
     node = helper.make_node("ConvTranspose", ["x", "w", "b"], ["y"], "y", strides=[2, 2])
-    yield _case("deconv2x2_s2", "deconvolution, stride 2", [node], {"w": w, "b": bias}, x, {"x": 3.1})
+    yield _case(
+        "deconv2x2_s2", "deconvolution, stride 2", [node], {"w": w, "b": bias}, x, {"x": 3.1}
+    )
     w = _weights(rng, 32, 24, 4, 4, axis=1)
-    node = helper.make_node("ConvTranspose", ["x", "w", "b"], ["y"], "y", strides=[2, 2], pads=[1, 1, 1, 1])
-    yield _case("deconv4x4_s2", "deconvolution with overlap", [node], {"w": w, "b": bias}, x, {"x": 3.1})
+    node = helper.make_node(
+        "ConvTranspose", ["x", "w", "b"], ["y"], "y", strides=[2, 2], pads=[1, 1, 1, 1]
+    )
+    yield _case(
+        "deconv4x4_s2", "deconvolution with overlap", [node], {"w": w, "b": bias}, x, {"x": 3.1}
+    )
 
 
 def _readbacks(rng: np.random.Generator) -> Iterator[Case]:
     yield _readback("weights_edge", "how is each weight scaled and rounded?", _edge_weights(rng))
-    yield _readback("weights_conv3x3", "3x3: one scale per output channel?", _weights(rng, 32, 8, 3, 3))
-    yield _readback("weights_depthwise", "depthwise: one scale per channel?", _weights(rng, 32, 1, 3, 3), group=32)
-    yield _readback("weights_groups", "groups: one scale per channel?", _weights(rng, 32, 8, 3, 3), group=4)
+    yield _readback(
+        "weights_conv3x3", "3x3: one scale per output channel?", _weights(rng, 32, 8, 3, 3)
+    )
+    yield _readback(
+        "weights_depthwise",
+        "depthwise: one scale per channel?",
+        _weights(rng, 32, 1, 3, 3),
+        group=32,
+    )
+    yield _readback(
+        "weights_groups", "groups: one scale per channel?", _weights(rng, 32, 8, 3, 3), group=4
+    )
     deconv = _weights(rng, 64, 24, 2, 2, axis=1)
-    yield _readback("weights_deconv", "deconvolution: scales along axis 1?", deconv, "ConvTranspose", strides=[2, 2])
+    yield _readback(
+        "weights_deconv",
+        "deconvolution: scales along axis 1?",
+        deconv,
+        "ConvTranspose",
+        strides=[2, 2],
+    )
     w = _weights(rng, 96, 40, axis=1)
-    yield _readback("weights_gemm", "Gemm: per column or per tensor?", np.ascontiguousarray(w.T), "Gemm", transB=1)
+    yield _readback(
+        "weights_gemm",
+        "Gemm: per column or per tensor?",
+        np.ascontiguousarray(w.T),
+        "Gemm",
+        transB=1,
+    )
     yield _readback("weights_matmul", "MatMul: per column or per tensor?", w, "MatMul")
     big = (w * np.float32(8 / np.abs(w).max())).astype(np.float32)
     question = "does trtexec's placeholder of ±2 on the weight constant clip weights of up to 8?"
@@ -341,35 +427,83 @@ def _convolutions(rng: np.random.Generator) -> Iterator[Case]:
     yield make("conv5x5_uneven", "5x5, uneven padding", kernel=5, pads=[1, 2, 2, 1])
     yield make("conv_groups", "4 groups", group=4)
     yield make("depthwise", "depthwise", channels=(48, 48), group=48)
-    yield make("depthwise_relu6", "depthwise, clipped to [0, 2.5]", channels=(48, 48), group=48, act="Clip")
+    yield make(
+        "depthwise_relu6", "depthwise, clipped to [0, 2.5]", channels=(48, 48), group=48, act="Clip"
+    )
     yield make("conv1x1", "1x1", kernel=1, channels=(64, 48))
     yield make("conv_odd", "3 channels in, 5 out", channels=(3, 5), size=17)
-    yield make("conv_relu", "ReLU fused; its input's range is absurd on purpose", act="Relu", ranges={"conv": 0.01})
+    yield make(
+        "conv_relu",
+        "ReLU fused; its input's range is absurd on purpose",
+        act="Relu",
+        ranges={"conv": 0.01},
+    )
     yield make("conv_clip", "clip to [0, 2.5] fused", act="Clip")
     yield make("conv_leaky", "LeakyRelu 0.1 fused?", act="LeakyRelu")
     yield make("conv_sigmoid", "Sigmoid fused?", act="Sigmoid")
     yield make(
-        "conv_add", "residual fused; its input's range is absurd on purpose", residual=True, ranges={"conv": 0.01}
+        "conv_add",
+        "residual fused; its input's range is absurd on purpose",
+        residual=True,
+        ranges={"conv": 0.01},
     )
     yield make(
-        "conv_add_relu", "residual and ReLU fused", residual=True, act="Relu", ranges={"conv": 0.01, "add": 0.01}
+        "conv_add_relu",
+        "residual and ReLU fused",
+        residual=True,
+        act="Relu",
+        ranges={"conv": 0.01, "add": 0.01},
     )
-    yield make("conv_add_relu_s2", "residual, ReLU, stride 2", residual=True, act="Relu", strides=[2, 2])
-    yield make("conv_ties", "sums of exactly .5: which way?", exact=True, bound=4, kernel=1, channels=(16, 64))
-    yield make("conv_ties_relu", "the same with ReLU", exact=True, bound=4, kernel=1, channels=(16, 64), act="Relu")
     yield make(
-        "conv_ties_add", "the same with a residual", exact=True, bound=4, kernel=1, channels=(16, 64), residual=True
+        "conv_add_relu_s2", "residual, ReLU, stride 2", residual=True, act="Relu", strides=[2, 2]
+    )
+    yield make(
+        "conv_ties",
+        "sums of exactly .5: which way?",
+        exact=True,
+        bound=4,
+        kernel=1,
+        channels=(16, 64),
+    )
+    yield make(
+        "conv_ties_relu",
+        "the same with ReLU",
+        exact=True,
+        bound=4,
+        kernel=1,
+        channels=(16, 64),
+        act="Relu",
+    )
+    yield make(
+        "conv_ties_add",
+        "the same with a residual",
+        exact=True,
+        bound=4,
+        kernel=1,
+        channels=(16, 64),
+        residual=True,
     )
     coarse: dict[str, Any] = {"channels": (4, 64), "kernel": 1, "bound": 3, "ranges": {"x": 60.0}}
     yield make("conv_bias", "large steps: is the bias float or rounded to int32?", **coarse)
     yield make("conv_fp32_out", "INT8 in, FP32 out with bias", int8_output=False)
-    yield make("conv_relu_fp32_out", "INT8 in, FP32 out with bias and ReLU", int8_output=False, act="Relu")
-    yield make("conv_deep", "sums beyond 2^24", channels=(512, 16), kernel=3, size=5, int8_output=False)
+    yield make(
+        "conv_relu_fp32_out", "INT8 in, FP32 out with bias and ReLU", int8_output=False, act="Relu"
+    )
+    yield make(
+        "conv_deep", "sums beyond 2^24", channels=(512, 16), kernel=3, size=5, int8_output=False
+    )
 
 
 @cache
 def cases() -> list[Case]:
     """All cases, the most telling first."""
     rng = np.random.default_rng(20261123)
-    groups = [_convolutions(rng), _readbacks(rng), _images(rng), _products(rng), _deconvs(rng), _pools(rng)]
+    groups = [
+        _convolutions(rng),
+        _readbacks(rng),
+        _images(rng),
+        _products(rng),
+        _deconvs(rng),
+        _pools(rng),
+    ]
     return [case for group in (*groups, _near_ties(rng)) for case in group]

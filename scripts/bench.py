@@ -20,9 +20,9 @@ from typing import Any
 
 import numpy as np
 
-from trtlearn.entropy import entropy_search
-from trtlearn.histogram import BINS, Histogram
-from trtlearn.observers import EntropyObserver
+from trtlearn.calibration.entropy import entropy_search
+from trtlearn.calibration.histogram import BINS, Histogram
+from trtlearn.calibration.observers import EntropyObserver
 
 Work = Callable[[], Any]
 
@@ -80,7 +80,9 @@ def bench_search(repeats: int) -> dict[str, Any]:
     others = {
         "onnxruntime": onnxruntime_search(counts, width),
         "modelopt": nvidia_search("modelopt.torch.quantization.calib.histogram", counts, width),
-        "pytorch-quantization": nvidia_search("pytorch_quantization.calib.histogram", counts, width),
+        "pytorch-quantization": nvidia_search(
+            "pytorch_quantization.calib.histogram", counts, width
+        ),
     }
     for name, work in others.items():
         if work is None:
@@ -96,7 +98,9 @@ def one_numpy_pass(values: np.ndarray, width: float) -> np.ndarray:
     """The least that numpy needs to count magnitudes in bins: |x|, its maximum, the bin of each, and the counts."""
     magnitudes = np.abs(values)
     magnitudes.max()
-    return np.bincount(np.minimum((magnitudes * np.float32(1 / width)).astype(np.intp), BINS - 1), minlength=BINS)
+    return np.bincount(
+        np.minimum((magnitudes * np.float32(1 / width)).astype(np.intp), BINS - 1), minlength=BINS
+    )
 
 
 def bench_collect(repeats: int, elements: int) -> dict[str, Any]:
@@ -162,22 +166,29 @@ def show(found: dict[str, Any]) -> None:
             f"{collect['ratio_to_numpy_histogram']:.2f} to numpy.histogram"
         )
     memory = found["memory"]
-    print("Peak memory of an entropy observer: " + ", ".join(f"{k}: {v / 1e6:.2f} MB" for k, v in memory.items()))
+    print(
+        "Peak memory of an entropy observer: "
+        + ", ".join(f"{k}: {v / 1e6:.2f} MB" for k, v in memory.items())
+    )
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--json", help="also write the numbers to this file")
     options = parser.parse_args()
     found = {
         "search": bench_search(options.repeats),
-        "collect": [bench_collect(options.repeats, size) for size in (50_000, 1_000_000, 8_000_000)],
+        "collect": [
+            bench_collect(options.repeats, size) for size in (50_000, 1_000_000, 8_000_000)
+        ],
         "memory": bench_memory(),
     }
     show(found)
     if options.json:
-        from trtlearn.paths import write_atomic
+        from trtlearn.files import write_atomic
 
         write_atomic(options.json, json.dumps(found, indent=2))
     return 0

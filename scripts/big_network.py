@@ -21,17 +21,27 @@ class _Builder:
         self.weights: list[onnx.TensorProto] = []
 
     def conv(
-        self, source: str, name: str, shape: tuple[int, int], kernel: int, stride: int = 1, gain: float = 2.0
+        self,
+        source: str,
+        name: str,
+        shape: tuple[int, int],
+        kernel: int,
+        stride: int = 1,
+        gain: float = 2.0,
     ) -> str:
         fan_in = shape[0] * kernel**2
-        weight = self.rng.normal(0, np.sqrt(gain / fan_in), (shape[1], shape[0], kernel, kernel)).astype(np.float32)
+        weight = self.rng.normal(
+            0, np.sqrt(gain / fan_in), (shape[1], shape[0], kernel, kernel)
+        ).astype(np.float32)
         self.weights += [
             numpy_helper.from_array(weight, f"{name}_w"),
             numpy_helper.from_array(np.zeros(shape[1], np.float32), f"{name}_b"),
         ]
         pads, steps = [kernel // 2] * 4, [stride, stride]
         self.nodes.append(
-            helper.make_node("Conv", [source, f"{name}_w", f"{name}_b"], [name], name, pads=pads, strides=steps)
+            helper.make_node(
+                "Conv", [source, f"{name}_w", f"{name}_b"], [name], name, pads=pads, strides=steps
+            )
         )
         return name
 
@@ -41,7 +51,9 @@ class _Builder:
 
     def block(self, x: str, name: str, channels: int, width: int, stride: int) -> str:
         y = self.op("Relu", [self.conv(x, f"{name}_conv1", (channels, width), 1)], f"{name}_relu1")
-        y = self.op("Relu", [self.conv(y, f"{name}_conv2", (width, width), 3, stride)], f"{name}_relu2")
+        y = self.op(
+            "Relu", [self.conv(y, f"{name}_conv2", (width, width), 3, stride)], f"{name}_relu2"
+        )
         y = self.conv(y, f"{name}_conv3", (width, 4 * width), 1, gain=0.2)
         if stride > 1 or channels != 4 * width:
             x = self.conv(x, f"{name}_down", (channels, 4 * width), 1, stride, gain=1.0)

@@ -45,8 +45,8 @@ def say(*words) -> None:
 
 def cache_of(network: str, algorithm: str) -> str | None:
     """TensorRT's cache of a network: from this run, else as recorded before."""
-    from trtlearn.calibration_recordings import cache_path
     from trtlearn.errors import RecordingError
+    from trtlearn.recorded.calibration import cache_path
 
     if found := result_of(f"zoo_{network}_{algorithm}").get("cache"):
         return found
@@ -70,17 +70,23 @@ def result_of(name: str) -> dict:
 
 def prepare_digits() -> None:
     """Calibration and test images as the course's own loader gives them."""
-    from trtlearn.models import load_images
+    from trtlearn.model.networks import load_images
 
     calibration, _ = load_images("calibration")
     test, labels = load_images("test")
     np.savez(WORK / "digits_calib.npz", image=np.asarray(calibration, np.float32))
-    np.savez(WORK / "digits_test.npz", image=np.asarray(test, np.float32), labels=np.asarray(labels))
+    np.savez(
+        WORK / "digits_test.npz", image=np.asarray(test, np.float32), labels=np.asarray(labels)
+    )
 
 
 def course_model(name: str) -> dict | None:
     path, data = ROOT / "data" / "models" / f"{name}.onnx", WORK / "digits_calib.npz"
-    return {"onnx": str(path), "data": str(data), "model": name} if path.exists() and data.exists() else None
+    return (
+        {"onnx": str(path), "data": str(data), "model": name}
+        if path.exists() and data.exists()
+        else None
+    )
 
 
 def zoo(options) -> list[dict]:
@@ -94,7 +100,9 @@ def zoo(options) -> list[dict]:
             axis = onnx.load(path).graph.input[0].type.tensor_type.shape.dim[0]
             if data.exists():
                 batch = int(axis.dim_value) if axis.HasField("dim_value") else 8
-                found.append({"model": path.stem, "onnx": str(path), "data": str(data), "batch": batch})
+                found.append(
+                    {"model": path.stem, "onnx": str(path), "data": str(data), "batch": batch}
+                )
     return found
 
 
@@ -109,23 +117,50 @@ def stage_probe(options, pool: Pool) -> None:
         for design in ("many", "slices")
         for a in ("entropy2", "legacy")
     ]
-    one = {**base, "name": "probe_one_entropy2", "design": "one", "names": ["normal_1536"], "algorithm": "entropy2"}
+    one = {
+        **base,
+        "name": "probe_one_entropy2",
+        "design": "one",
+        "names": ["normal_1536"],
+        "algorithm": "entropy2",
+    }
     pool.run([*jobs, one])
 
 
 def stage_zoo(options, pool: Pool) -> None:
     """Every network of the zoo with every calibrator, and its FP32 activations on the GPU."""
     jobs = []
-    networks = [network for network in zoo(options) if network["model"] in (options.networks or network["model"])]
+    networks = [
+        network
+        for network in zoo(options)
+        if network["model"] in (options.networks or network["model"])
+    ]
     for algorithm in ALGORITHMS:
         for network in networks:
             batch = network["batch"]
-            job = {"do": "calibrate", "algorithm": algorithm, "limit": IMAGES // batch, "timeout": 200, **network}
-            job |= {"name": f"zoo_{network['model']}_{algorithm}", "keep_histogram": algorithm == "legacy"}
+            job = {
+                "do": "calibrate",
+                "algorithm": algorithm,
+                "limit": IMAGES // batch,
+                "timeout": 200,
+                **network,
+            }
+            job |= {
+                "name": f"zoo_{network['model']}_{algorithm}",
+                "keep_histogram": algorithm == "legacy",
+            }
             jobs.append(job | {"stop": "scales" if algorithm == "entropy" else "cache"})
     for network in networks:
         limit = IMAGES // network["batch"]
-        jobs.append({"do": "dump", "name": f"zoo_{network['model']}_dump", "limit": limit, "timeout": 60, **network})
+        jobs.append(
+            {
+                "do": "dump",
+                "name": f"zoo_{network['model']}_dump",
+                "limit": limit,
+                "timeout": 60,
+                **network,
+            }
+        )
     pool.run(jobs)
 
 
@@ -156,35 +191,75 @@ def stage_crafted(options, pool: Pool) -> None:
                 "algorithm": a,
                 "timeout": 30,
             }
-            for a, which in (("entropy2", "single_safe"), ("legacy", "grid"), ("entropy2", "several_safe"))
+            for a, which in (
+                ("entropy2", "single_safe"),
+                ("legacy", "grid"),
+                ("entropy2", "several_safe"),
+            )
             for name in list(crafted.group(which))[::3]
         ]
         pool.run(jobs, deadline=time.time() + 90)
         return
     jobs = [
-        {**base, "name": f"crafted_{which}_{a}", "crafted": which, "algorithm": a, "keep_histogram": a == "legacy"}
+        {
+            **base,
+            "name": f"crafted_{which}_{a}",
+            "crafted": which,
+            "algorithm": a,
+            "keep_histogram": a == "legacy",
+        }
         for which in ("single_safe", "several_safe", "single_special", "several_special")
         for a in ("entropy2", "legacy", "minmax", "entropy")
         if not which.endswith("_special") or a in ("entropy2", "minmax", "legacy")
     ]
     grid = [(q, c) for q in (0.9, 0.999, 0.9999, 1.0) for c in (0.0, 0.5, 0.9, 1.0)]
-    grid += [(0.5, 0.5), (0.5, 1.0), (0.99, 0.75), (0.99, 1.0), (0.0, 1.0), (0.999, 0.1), (0.999, 0.25), (0.999, 0.99)]
+    grid += [
+        (0.5, 0.5),
+        (0.5, 1.0),
+        (0.99, 0.75),
+        (0.99, 1.0),
+        (0.0, 1.0),
+        (0.999, 0.1),
+        (0.999, 0.25),
+        (0.999, 0.99),
+    ]
     jobs += [
-        {**base, "name": f"legacy_q{q}_c{c}", "crafted": "grid", "algorithm": "legacy", "quantile": q, "cutoff": c}
+        {
+            **base,
+            "name": f"legacy_q{q}_c{c}",
+            "crafted": "grid",
+            "algorithm": "legacy",
+            "quantile": q,
+            "cutoff": c,
+        }
         for q, c in grid
     ]
     jobs += [
-        {**base, "name": f"legacy_several_q{q}_c{c}", "crafted": "grid_several", "algorithm": "legacy"}
+        {
+            **base,
+            "name": f"legacy_several_q{q}_c{c}",
+            "crafted": "grid_several",
+            "algorithm": "legacy",
+        }
         | {"quantile": q, "cutoff": c}
         for q, c in ((0.9, 1.0), (0.999, 0.5), (0.99, 0.75), (1.0, 1.0))
     ]
-    jobs.append({**base, "name": "crafted_single_safe_entropy2_again", "crafted": "grid", "algorithm": "entropy2"})
+    jobs.append(
+        {
+            **base,
+            "name": "crafted_single_safe_entropy2_again",
+            "crafted": "grid",
+            "algorithm": "entropy2",
+        }
+    )
     pool.run(jobs)
 
 
 def stage_ties(options, pool: Pool) -> None:
     models = tie_models()
-    kept = {name: base64.b64encode(zlib.compress(content)).decode() for name, content in models.items()}
+    kept = {
+        name: base64.b64encode(zlib.compress(content)).decode() for name, content in models.items()
+    }
     (WORK / "tie_models.json").write_text(json.dumps(kept))
     base = {"do": "calibrate", "batch": 2, "feed_seed": 5, "batches": 3, "timeout": 25}
     jobs = [
@@ -193,9 +268,23 @@ def stage_ties(options, pool: Pool) -> None:
         for name, content in models.items()
         if name.endswith(ending)
     ]
-    several = ("MaxPool", "AveragePool", "Concat", "Reshape", "Transpose", "Slice", "Relu", "Resize")
+    several = (
+        "MaxPool",
+        "AveragePool",
+        "Concat",
+        "Reshape",
+        "Transpose",
+        "Slice",
+        "Relu",
+        "Resize",
+    )
     jobs += [
-        {**base, "name": f"tie_{name}_middle_{a}", "algorithm": a, "onnx_bytes": coded(models[f"{name}_middle"])}
+        {
+            **base,
+            "name": f"tie_{name}_middle_{a}",
+            "algorithm": a,
+            "onnx_bytes": coded(models[f"{name}_middle"]),
+        }
         for a in ("minmax", "legacy")
         for name in several
     ]
@@ -209,17 +298,37 @@ def stage_odd(options, pool: Pool) -> None:
     if network is None or first is None:
         say("no cache to break")
         return
-    base = {"do": "calibrate", "algorithm": "entropy2", "limit": 2, "stop": "scales", "timeout": 40, **network}
+    base = {
+        "do": "calibrate",
+        "algorithm": "entropy2",
+        "limit": 2,
+        "stop": "scales",
+        "timeout": 40,
+        **network,
+    }
     jobs = [
-        {**base, "name": f"odd_{name}", "given_cache": coded(content)} for name, content in odd_caches(first).items()
+        {**base, "name": f"odd_{name}", "given_cache": coded(content)}
+        for name, content in odd_caches(first).items()
     ]
     legacy, mobile = cache_of("residual", "legacy"), cache_of("mobile", "entropy2")
     if mobile:
-        jobs.append({**base, "name": "odd_other_models_cache", "given_cache": coded(mobile.encode())})
+        jobs.append(
+            {**base, "name": "odd_other_models_cache", "given_cache": coded(mobile.encode())}
+        )
     if legacy:
-        settings = (("same", 0.999, 1.0), ("other_quantile", 0.99, 1.0), ("other_cutoff", 0.999, 0.5))
+        settings = (
+            ("same", 0.999, 1.0),
+            ("other_quantile", 0.99, 1.0),
+            ("other_cutoff", 0.999, 0.5),
+        )
         jobs += [
-            {**base, "name": f"odd_legacy_{name}", "algorithm": "legacy", "quantile": q, "cutoff": c}
+            {
+                **base,
+                "name": f"odd_legacy_{name}",
+                "algorithm": "legacy",
+                "quantile": q,
+                "cutoff": c,
+            }
             | {"given_cache": coded(legacy.encode())}
             for name, q, c in settings
         ]
@@ -227,23 +336,34 @@ def stage_odd(options, pool: Pool) -> None:
 
 
 def stage_property(options, pool: Pool) -> None:
-    """Random names and scales written by trtlearn.cachefile: TensorRT must take every one and ask for no batch."""
-    from trtlearn.cachefile import format_cache, new_cache
+    """Random names and scales written by trtlearn.calibration.cache: TensorRT must take every one and ask for no batch."""
+    from trtlearn.calibration.cache import format_cache, new_cache
 
     letters = "abcXYZ019_./:-[]()* #é☃\t"
     jobs = []
     for seed in range(14):
         rng = random.Random(seed)
         names = ["in"] + [
-            f"t{i}_" + ("".join(rng.choice(letters) for _ in range(rng.randint(1, 24))).strip() or "x")
+            f"t{i}_"
+            + ("".join(rng.choice(letters) for _ in range(rng.randint(1, 24))).strip() or "x")
             for i in range(6)
         ]
         scales = {n: float(np.float32(2.0 ** rng.uniform(-20, 8))) for n in names}
         if seed == 0:
             scales[names[2]] = 1e-30
         text = format_cache(new_cache(scales, "entropy2", "8.6.0"))
-        job = {"name": f"strange_{seed}", "do": "calibrate", "algorithm": "entropy2", "batch": 1, "feed_seed": 1}
-        job |= {"batches": 1, "onnx_bytes": coded(strange_name_model(names)), "given_cache": coded(text.encode())}
+        job = {
+            "name": f"strange_{seed}",
+            "do": "calibrate",
+            "algorithm": "entropy2",
+            "batch": 1,
+            "feed_seed": 1,
+        }
+        job |= {
+            "batches": 1,
+            "onnx_bytes": coded(strange_name_model(names)),
+            "given_cache": coded(text.encode()),
+        }
         jobs.append(job | {"stop": "scales", "names_given": names, "timeout": 25})
     pool.run(jobs)
 
@@ -253,7 +373,16 @@ def stage_feed(options, pool: Pool) -> None:
     course = course_model("resnet")
     if course is None:
         return
-    order = ["trtlearn", "polygraphy", "polygraphy", "trtlearn", "trtlearn", "polygraphy", "polygraphy", "trtlearn"]
+    order = [
+        "trtlearn",
+        "polygraphy",
+        "polygraphy",
+        "trtlearn",
+        "trtlearn",
+        "polygraphy",
+        "polygraphy",
+        "trtlearn",
+    ]
     base = {"do": "feed", **course, "batch": 8, "timeout": 25}
     jobs = [{**base, "name": f"feed_{i}_{who}", "who": who} for i, who in enumerate(order)]
     pool.run(jobs, parallel=1, deadline=time.time() + 45)
@@ -268,7 +397,13 @@ def stage_images(options, pool: Pool) -> None:
         base = {"do": "calibrate", "timeout": 25, "brief": True, **course}
         counts = (1, 2, 5, 10, 20, 50, 100, 200, 500)
         jobs += [
-            {**base, "name": f"images_{name}_{a}_{count}", "algorithm": a, "batch": 1, "images": count}
+            {
+                **base,
+                "name": f"images_{name}_{a}_{count}",
+                "algorithm": a,
+                "batch": 1,
+                "images": count,
+            }
             for a in ("entropy2", "minmax")
             for count in counts
         ]
@@ -284,7 +419,13 @@ def stage_images(options, pool: Pool) -> None:
             for seed in range(5)
         ]
         jobs += [
-            {**base, "name": f"batchsize_{name}_{batch}", "algorithm": "entropy2", "batch": batch, "images": 512}
+            {
+                **base,
+                "name": f"batchsize_{name}_{batch}",
+                "algorithm": "entropy2",
+                "batch": batch,
+                "images": 512,
+            }
             for batch in (1, 8, 16, 64)
         ]
     pool.run(jobs)
@@ -297,7 +438,9 @@ def stage_accuracy(options, pool: Pool) -> None:
     test = {"data": str(WORK / "digits_test.npz"), "images": "image", "labels": "labels"}
     base = {"do": "calibrate", "batch": 8, "stop": "never", "timeout": 150, "test": test, **course}
     plan = [("entropy2", n) for n in (8, 24, 48, 104, 504)] + [("minmax", n) for n in (8, 48, 504)]
-    pool.run([{**base, "name": f"accuracy_resnet_{a}_{n}", "algorithm": a, "images": n} for a, n in plan])
+    pool.run(
+        [{**base, "name": f"accuracy_resnet_{a}_{n}", "algorithm": a, "images": n} for a, n in plan]
+    )
 
 
 STAGES = ("probe", "crafted", "ties", "zoo", "odd", "property", "feed", "images", "accuracy")
@@ -328,7 +471,9 @@ def main() -> None:
         import crafted
 
         made = {k: v for f in (crafted.single, crafted.several) for k, v in f().items()}
-        hashes = {k: [hashlib.sha256(a.tobytes()).hexdigest()[:16] for a in v] for k, v in made.items()}
+        hashes = {
+            k: [hashlib.sha256(a.tobytes()).hexdigest()[:16] for a in v] for k, v in made.items()
+        }
         (WORK / "crafted_hashes.json").write_text(json.dumps(hashes))
         say("data ready; networks:", [network["model"] for network in zoo(options)])
         for stage in options.only.split(","):
@@ -342,7 +487,17 @@ def main() -> None:
                 say("stage", stage, "failed:", traceback.format_exc()[-800:])
             good = sum("error" not in result for result in pool.results.values())
             times = sorted(result.get("seconds", 0) for result in pool.results.values()) or [0]
-            say("stage", stage, "done:", good, "of", len(pool.results), "fine; median", times[len(times) // 2], "s")
+            say(
+                "stage",
+                stage,
+                "done:",
+                good,
+                "of",
+                len(pool.results),
+                "fine; median",
+                times[len(times) // 2],
+                "s",
+            )
             pack()
     finally:
         pool.close()

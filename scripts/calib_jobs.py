@@ -56,7 +56,11 @@ class Session:
         self.done, self.parked = threading.Event(), False
         self.started = time.time()
         left_out = ("onnx_bytes", "given_cache") if job.get("brief") else ("onnx_bytes",)
-        self.result: dict = {"job": {k: v for k, v in job.items() if k not in left_out}, "messages": [], "scales": []}
+        self.result: dict = {
+            "job": {k: v for k, v in job.items() if k not in left_out},
+            "messages": [],
+            "scales": [],
+        }
 
     def start(self) -> None:
         self.logger.session = self
@@ -120,7 +124,9 @@ def make_calibrator(session: Session, batches: list):
             return int(job.get("batch", 1))
 
         def get_batch(self, names):
-            calls.append(["get_batch", list(names) if self.position == 0 else len(names), time.time()])
+            calls.append(
+                ["get_batch", list(names) if self.position == 0 else len(names), time.time()]
+            )
             if self.position >= len(batches):
                 return None
             batch = batches[self.position]
@@ -130,7 +136,9 @@ def make_calibrator(session: Session, batches: list):
                 array = np.ascontiguousarray(batch[name])
                 if name not in buffers:
                     buffers[name] = cuda_ok(cudart.cudaMalloc(max(array.nbytes, 4)))
-                cuda_ok(cudart.cudaMemcpy(buffers[name], array.ctypes.data, array.nbytes, to_device))
+                cuda_ok(
+                    cudart.cudaMemcpy(buffers[name], array.ctypes.data, array.nbytes, to_device)
+                )
                 pointers.append(int(buffers[name]))
             return pointers
 
@@ -211,22 +219,33 @@ def crafted_network(session: Session):
             outputs.append(layer.get_output(0))
             start += arrays[0].size
         batches = [
-            {"all": np.concatenate([np.abs(a[i].ravel()) for a in made.values()])[None].astype(np.float32)}
+            {
+                "all": np.concatenate([np.abs(a[i].ravel()) for a in made.values()])[None].astype(
+                    np.float32
+                )
+            }
             for i in range(count)
         ]
     else:
         conv = job.get("layer") == "conv"
         form = (1, 1, 1, -1) if conv else (1, -1)
-        inputs = {n: network.add_input(n, trt.float32, a[0].reshape(form).shape) for n, a in made.items()}
+        inputs = {
+            n: network.add_input(n, trt.float32, a[0].reshape(form).shape) for n, a in made.items()
+        }
         for name, tensor in inputs.items():
             if conv:
-                kernel, bias = _constants(np.ones((4, 1, 1, 1), np.float32), np.zeros(4, np.float32))
+                kernel, bias = _constants(
+                    np.ones((4, 1, 1, 1), np.float32), np.zeros(4, np.float32)
+                )
                 layer = network.add_convolution_nd(tensor, 4, (1, 1), kernel, bias)
             else:
                 layer = network.add_activation(tensor, relu)
             layer.name, layer.get_output(0).name = f"layer_{name}", f"out::{name}"
             outputs.append(layer.get_output(0))
-        batches = [{n: np.ascontiguousarray(a[i].reshape(form)) for n, a in made.items()} for i in range(count)]
+        batches = [
+            {n: np.ascontiguousarray(a[i].reshape(form)) for n, a in made.items()}
+            for i in range(count)
+        ]
     for tensor in outputs:
         network.mark_output(tensor)
     return network, batches
@@ -240,7 +259,11 @@ def load_feed(job: dict) -> dict:
 
 def parse_onnx(session: Session):
     job, network = session.job, new_network(session)
-    content = base64.b64decode(job["onnx_bytes"]) if "onnx_bytes" in job else Path(job["onnx"]).read_bytes()
+    content = (
+        base64.b64decode(job["onnx_bytes"])
+        if "onnx_bytes" in job
+        else Path(job["onnx"]).read_bytes()
+    )
     parser = trt.OnnxParser(network, session.logger)
     KEEP.append(parser)
     if not parser.parse(content):
@@ -248,7 +271,9 @@ def parse_onnx(session: Session):
     for index in range(network.num_inputs):
         tensor = network.get_input(index)
         if -1 in tuple(tensor.shape):
-            tensor.shape = tuple(int(job.get("batch", 1)) if size == -1 else size for size in tuple(tensor.shape))
+            tensor.shape = tuple(
+                int(job.get("batch", 1)) if size == -1 else size for size in tuple(tensor.shape)
+            )
     return network
 
 
@@ -272,13 +297,24 @@ def split_batches(feed: dict, batch: int, limit: int | None, order=None) -> list
     batches = []
     for start in range(0, len(index) - batch + 1, batch):
         pick = index[start : start + batch]
-        batches.append({n: np.ascontiguousarray(a[pick] if a.shape[0] == count else a) for n, a in feed.items()})
+        batches.append(
+            {
+                n: np.ascontiguousarray(a[pick] if a.shape[0] == count else a)
+                for n, a in feed.items()
+            }
+        )
     return batches[:limit] if limit else batches
 
 
 def cast_to_network(network, batches: list) -> list:
-    kinds = {network.get_input(i).name: trt.nptype(network.get_input(i).dtype) for i in range(network.num_inputs)}
-    return [{name: np.ascontiguousarray(b[name], dtype=kind) for name, kind in kinds.items()} for b in batches]
+    kinds = {
+        network.get_input(i).name: trt.nptype(network.get_input(i).dtype)
+        for i in range(network.num_inputs)
+    }
+    return [
+        {name: np.ascontiguousarray(b[name], dtype=kind) for name, kind in kinds.items()}
+        for b in batches
+    ]
 
 
 def image_order(job: dict, feed: dict):
@@ -301,7 +337,9 @@ def job_calibrate(session: Session) -> None:
         shape = tuple(network.get_input(0).shape)
         if "feed_seed" in job:
             rng = np.random.default_rng(job["feed_seed"])
-            values = rng.standard_normal((shape[0] * job.get("batches", 3), *shape[1:])).astype(np.float32)
+            values = rng.standard_normal((shape[0] * job.get("batches", 3), *shape[1:])).astype(
+                np.float32
+            )
             feed = {network.get_input(0).name: values}
         else:
             feed = load_feed(job)
@@ -348,7 +386,10 @@ class Runner:
         self.memory, self.hosts, self.sources, self.targets = {}, {}, [], []
         for index in range(self.engine.num_io_tensors):
             name = self.engine.get_tensor_name(index)
-            shape, kind = tuple(self.engine.get_tensor_shape(name)), trt.nptype(self.engine.get_tensor_dtype(name))
+            shape, kind = (
+                tuple(self.engine.get_tensor_shape(name)),
+                trt.nptype(self.engine.get_tensor_dtype(name)),
+            )
             self.hosts[name] = np.zeros(shape, kind)
             self.memory[name] = cuda_ok(cudart.cudaMalloc(max(self.hosts[name].nbytes, 4)))
             self.context.set_tensor_address(name, int(self.memory[name]))
@@ -359,13 +400,21 @@ class Runner:
         cudart, kinds = self.cudart, self.cudart.cudaMemcpyKind
         for name in self.sources:
             array = np.ascontiguousarray(feed[name], dtype=self.hosts[name].dtype)
-            cuda_ok(cudart.cudaMemcpy(self.memory[name], array.ctypes.data, array.nbytes, kinds.cudaMemcpyHostToDevice))
+            cuda_ok(
+                cudart.cudaMemcpy(
+                    self.memory[name], array.ctypes.data, array.nbytes, kinds.cudaMemcpyHostToDevice
+                )
+            )
         if not self.context.execute_async_v3(int(self.stream)):
             raise RuntimeError("execute_async_v3 failed")
         cuda_ok(cudart.cudaStreamSynchronize(self.stream))
         for name in self.targets:
             host = self.hosts[name]
-            cuda_ok(cudart.cudaMemcpy(host.ctypes.data, self.memory[name], host.nbytes, kinds.cudaMemcpyDeviceToHost))
+            cuda_ok(
+                cudart.cudaMemcpy(
+                    host.ctypes.data, self.memory[name], host.nbytes, kinds.cudaMemcpyDeviceToHost
+                )
+            )
         return {name: self.hosts[name].copy() for name in self.targets}
 
 
@@ -378,7 +427,12 @@ def job_dump(session: Session) -> None:
         layer = network.get_layer(index)
         for slot in range(layer.num_outputs):
             tensor = layer.get_output(slot)
-            if tensor is None or tensor.dtype != trt.float32 or tensor.name in marked or tensor.is_shape_tensor:
+            if (
+                tensor is None
+                or tensor.dtype != trt.float32
+                or tensor.name in marked
+                or tensor.is_shape_tensor
+            ):
                 continue
             if layer.type == trt.LayerType.CONSTANT or -1 in tuple(tensor.shape):
                 continue
@@ -403,7 +457,9 @@ def job_dump(session: Session) -> None:
     session.result["histograms"] = {
         name: {
             **{key: state[key] for key in ("width", "amax", "doublings", "sha256", "first")},
-            "counts": base64.b64encode(zlib.compress(state["counts"].astype(np.int32).tobytes(), 6)).decode(),
+            "counts": base64.b64encode(
+                zlib.compress(state["counts"].astype(np.int32).tobytes(), 6)
+            ).decode(),
         }
         for name, state in kept.items()
         if "counts" in state
@@ -432,18 +488,29 @@ def job_feed(session: Session) -> None:
     """Feeding rate: trtlearn's calibrator or Polygraphy's on the same network and data, timed from outside."""
     job, result = session.job, session.result
     config, network = new_config(session, int8=True), parse_onnx(session)
-    batches = cast_to_network(network, split_batches(load_feed(job), int(job["batch"]), job.get("limit")))
+    batches = cast_to_network(
+        network, split_batches(load_feed(job), int(job["batch"]), job.get("limit"))
+    )
     name, shape = network.get_input(0).name, tuple(network.get_input(0).shape)
     stamps: list = []
     if job["who"] == "polygraphy":
         import glob
 
-        found = glob.glob("/usr/local/cuda*/lib64/libcudart.so*") + glob.glob("/opt/**/libcudart.so*", recursive=True)
-        folders = [os.environ.get("LD_LIBRARY_PATH", ""), *sorted({os.path.dirname(path) for path in found})]
-        os.environ["LD_LIBRARY_PATH"] = os.pathsep.join(folders)  # read by Polygraphy, not by the loader
+        found = glob.glob("/usr/local/cuda*/lib64/libcudart.so*") + glob.glob(
+            "/opt/**/libcudart.so*", recursive=True
+        )
+        folders = [
+            os.environ.get("LD_LIBRARY_PATH", ""),
+            *sorted({os.path.dirname(path) for path in found}),
+        ]
+        os.environ["LD_LIBRARY_PATH"] = os.pathsep.join(
+            folders
+        )  # read by Polygraphy, not by the loader
         from polygraphy.backend.trt import Calibrator
 
-        base = Calibrator(data_loader=batches, BaseClass=trt.IInt8EntropyCalibrator2, batch_size=int(job["batch"]))
+        base = Calibrator(
+            data_loader=batches, BaseClass=trt.IInt8EntropyCalibrator2, batch_size=int(job["batch"])
+        )
         try:  # as its CreateConfig does
             from polygraphy.common import TensorMetadata
 
@@ -453,9 +520,11 @@ def job_feed(session: Session) -> None:
         except Exception as problem:
             result["metadata_error"] = repr(problem)
     else:
-        from trtlearn.calibrator import make_calibrator as ours
+        from trtlearn.live.calibrator import make_calibrator as ours
 
-        owner = ours("entropy2", {name: np.concatenate([b[name] for b in batches])}, int(job["batch"]))
+        owner = ours(
+            "entropy2", {name: np.concatenate([b[name] for b in batches])}, int(job["batch"])
+        )
         owner.bind({name: (shape, "fp32")})
         base = owner.handle
         KEEP.append(owner)

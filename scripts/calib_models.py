@@ -22,8 +22,12 @@ def tie_models() -> dict[str, bytes]:
         nodes, weights = [], list(extra)
 
         def conv(source, out):
-            weights.append(tensor(f"{out}_w", (rng.standard_normal((8, 8, 3, 3)) * 0.2).astype(np.float32)))
-            nodes.append(helper.make_node("Conv", [source, f"{out}_w"], [out], name=out, pads=[1, 1, 1, 1]))
+            weights.append(
+                tensor(f"{out}_w", (rng.standard_normal((8, 8, 3, 3)) * 0.2).astype(np.float32))
+            )
+            nodes.append(
+                helper.make_node("Conv", [source, f"{out}_w"], [out], name=out, pads=[1, 1, 1, 1])
+            )
 
         source = "x"
         if how != "input":
@@ -38,14 +42,18 @@ def tie_models() -> dict[str, bytes]:
             op = "Add"
         if op == "Concat":
             conv("x", "side")
-            nodes.append(helper.make_node("Mul", ["side", "ten"], ["scaled_side"], name="scaled_side"))
+            nodes.append(
+                helper.make_node("Mul", ["side", "ten"], ["scaled_side"], name="scaled_side")
+            )
             weights.append(tensor("ten", np.float32(10)))
             inputs = [source, "scaled_side"]
         if op == "Split":
             outputs = ["op", "other"]
         nodes.append(helper.make_node(op, inputs, outputs, name="op", **attributes))
         if op in ("Flatten",) or (op == "Reshape" and extra and extra[0].name == "flat"):
-            weights.append(tensor("m_w", (rng.standard_normal((2048, 10)) * 0.05).astype(np.float32)))
+            weights.append(
+                tensor("m_w", (rng.standard_normal((2048, 10)) * 0.05).astype(np.float32))
+            )
             nodes.append(helper.make_node("MatMul", ["op", "m_w"], ["y"], name="y"))
         elif op in ("ReduceMean", "GlobalAveragePool"):
             weights.append(tensor("k_w", (rng.standard_normal((4, 8, 1, 1))).astype(np.float32)))
@@ -114,7 +122,11 @@ def tie_models() -> dict[str, bytes]:
         "Gather": ({"axis": 1}, [i64("idx", 0, 2, 4)]),
         "Pad": ({}, [i64("pads", 0, 0, 1, 1, 0, 0, 1, 1)]),
         "Resize": (
-            {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"},
+            {
+                "mode": "nearest",
+                "coordinate_transformation_mode": "asymmetric",
+                "nearest_mode": "floor",
+            },
             [f32("roi", []), f32("sizes", [1, 1, 2, 2])],
         ),
         "ResizeLinear": ({"mode": "linear"}, [f32("roi", []), f32("sizes", [1, 1, 2, 2])]),
@@ -133,7 +145,12 @@ def tie_models() -> dict[str, bytes]:
         "PRelu": ({}, [f32("slope", np.full((8, 1, 1), 0.2))]),
         "BatchNormalization": (
             {},
-            [f32("g", np.full(8, 2.0)), f32("b", np.ones(8)), f32("mean", np.zeros(8)), f32("var", np.ones(8))],
+            [
+                f32("g", np.full(8, 2.0)),
+                f32("b", np.ones(8)),
+                f32("mean", np.zeros(8)),
+                f32("var", np.ones(8)),
+            ],
         ),
         "InstanceNormalization": ({}, [f32("g", np.full(8, 2.0)), f32("b", np.ones(8))]),
     }
@@ -182,15 +199,25 @@ def odd_caches(text: str) -> dict[str, bytes]:
         "line_deleted": joined(header, *lines[:middle], *lines[middle + 1 :]).encode(),
         "all_but_two_deleted": joined(header, *lines[:2]).encode(),
         "header_only": joined(header).encode(),
-        "renamed": joined(header, *lines[:middle], f"{name}_old: {value}", *lines[middle + 1 :]).encode(),
+        "renamed": joined(
+            header, *lines[:middle], f"{name}_old: {value}", *lines[middle + 1 :]
+        ).encode(),
         "duplicate_line": joined(header, *lines, f"{name}: 3f800000").encode(),
         "duplicate_line_first": joined(header, f"{name}: 3f800000", *lines).encode(),
         "zero_scale": joined(header, *lines[:middle], f"{name}: 0", *lines[middle + 1 :]).encode(),
-        "nan_scale": joined(header, *lines[:middle], f"{name}: 7fc00000", *lines[middle + 1 :]).encode(),
-        "inf_scale": joined(header, *lines[:middle], f"{name}: 7f800000", *lines[middle + 1 :]).encode(),
-        "negative_scale": joined(header, *lines[:middle], f"{name}: bd90a39c", *lines[middle + 1 :]).encode(),
+        "nan_scale": joined(
+            header, *lines[:middle], f"{name}: 7fc00000", *lines[middle + 1 :]
+        ).encode(),
+        "inf_scale": joined(
+            header, *lines[:middle], f"{name}: 7f800000", *lines[middle + 1 :]
+        ).encode(),
+        "negative_scale": joined(
+            header, *lines[:middle], f"{name}: bd90a39c", *lines[middle + 1 :]
+        ).encode(),
         "bad_hex": joined(header, *lines[:middle], f"{name}: zzzz", *lines[middle + 1 :]).encode(),
-        "decimal_scale": joined(header, *lines[:middle], f"{name}: 0.0706", *lines[middle + 1 :]).encode(),
+        "decimal_scale": joined(
+            header, *lines[:middle], f"{name}: 0.0706", *lines[middle + 1 :]
+        ).encode(),
         "extra_tensor": joined(header, *lines, "nobody::knows this [tensor]: 3d90a39c").encode(),
         "extra_weird": joined(header, *lines, "naïve ☃ name: 3d90a39c").encode(),
         "truncated_line": joined(header, *lines)[:-5].encode(),
@@ -210,7 +237,9 @@ def strange_name_model(names: list[str]) -> bytes:
     nodes, weights, source = [], [], names[0]
     for index, name in enumerate(names[1:]):
         weights.append(
-            numpy_helper.from_array((rng.standard_normal((4, 4, 1, 1)) * 0.5).astype(np.float32), f"w_{index}")
+            numpy_helper.from_array(
+                (rng.standard_normal((4, 4, 1, 1)) * 0.5).astype(np.float32), f"w_{index}"
+            )
         )
         nodes.append(helper.make_node("Conv", [source, f"w_{index}"], [name], name=f"n{index}"))
         source = name

@@ -24,21 +24,20 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 import crafted as made  # noqa: E402
 
-from trtlearn import calibration_probes as probes  # noqa: E402
-from trtlearn import calibration_records as r  # noqa: E402
-from trtlearn.agree import agree  # noqa: E402
-from trtlearn.cachefile import parse_cache  # noqa: E402
-from trtlearn.entropy import entropy_search  # noqa: E402
-from trtlearn.messages import decode, scales_from_log  # noqa: E402
-from trtlearn.observers import threshold_of  # noqa: E402
-from trtlearn.onnxfile import load_proto  # noqa: E402
-from trtlearn.parts import flat_pools, kind_of  # noqa: E402
-from trtlearn.paths import sha256, write_atomic  # noqa: E402
-from trtlearn.quant import scale_from_amax  # noqa: E402
-from trtlearn.record import Record  # noqa: E402
-from trtlearn.recordings import save_provenance  # noqa: E402
-from trtlearn.records import Provenance  # noqa: E402
-from trtlearn.ties import predict_ties  # noqa: E402
+from trtlearn.calibration.agree import agree
+from trtlearn.calibration.cache import parse_cache
+from trtlearn.calibration.entropy import entropy_search
+from trtlearn.calibration.observers import threshold_of
+from trtlearn.calibration.tensors import flat_pools, kind_of, predict_ties
+from trtlearn.engine.log import decode, scales_from_log
+from trtlearn.engine.records import Provenance
+from trtlearn.files import sha256, write_atomic
+from trtlearn.int8.quant import scale_from_amax
+from trtlearn.model.describe import load_proto
+from trtlearn.record import Record
+from trtlearn.recorded import calibration as probes
+from trtlearn.recorded import calibration as r
+from trtlearn.recorded.files import save_provenance
 
 IMAGES = 64  # of each network
 ALGORITHMS = ("entropy2", "minmax", "entropy", "legacy")
@@ -113,11 +112,14 @@ class Raw:
 
     def all(self, start: str) -> list[tuple[str, dict[str, Any]]]:
         """(name without ``start``, result) of all jobs whose names begin so."""
-        return [(p.stem[len(start) :], json.loads(p.read_text())) for p in sorted(self.folder.glob(f"{start}*.json"))]
+        return [
+            (p.stem[len(start) :], json.loads(p.read_text()))
+            for p in sorted(self.folder.glob(f"{start}*.json"))
+        ]
 
 
 def scales(result: dict[str, Any]) -> dict[str, float]:
-    return parse_cache(result["cache"]).as_dict() if result.get("cache") else {}
+    return dict(parse_cache(result["cache"])) if result.get("cache") else {}
 
 
 def model_file(network: str, zoo: Path, out: Path) -> Path:
@@ -153,7 +155,9 @@ def agreement(raw: Raw, zoo: Path, out: Path) -> Record | None:
                 data = {name: file[name][:IMAGES] for name in file.files}
             report = agree(model, data, path, batch=batch)
             others = [
-                r.Disagreement(t.name, t.ours, t.tensorrt, t.relative_difference, t.explanation or "")
+                r.Disagreement(
+                    t.name, t.ours, t.tensorrt, t.relative_difference, t.explanation or ""
+                )
                 for t in report.tensors
                 if not t.agrees()
             ]
@@ -173,7 +177,9 @@ def on_gpu(raw: Raw, network: str, algorithm: str, zoo: Path) -> tuple[int | Non
     dumped = raw(f"zoo_{network}_dump").get("histograms")
     if not dumped or algorithm not in ("entropy2", "minmax"):
         return None, None
-    ties = predict_ties(zoo / f"{network}.onnx", algorithm, flat_pools(load_proto(zoo / f"{network}.onnx")))
+    ties = predict_ties(
+        zoo / f"{network}.onnx", algorithm, flat_pools(load_proto(zoo / f"{network}.onnx"))
+    )
     right = compared = 0
     for name, theirs in scales(raw(f"zoo_{network}_{algorithm}")).items():
         if (found := dumped.get(ties.source_of(name))) is None or (kind_of(name) == "Pooling"):
@@ -194,7 +200,11 @@ def images(raw: Raw, model: str) -> Record | None:
             job = result["job"]
             if result.get("cache"):
                 found = (result.get("correct"), result.get("tested"))
-                points.append(r.ImagesPoint(job["algorithm"], job["images"], job["batch"], scales(result), *found))
+                points.append(
+                    r.ImagesPoint(
+                        job["algorithm"], job["images"], job["batch"], scales(result), *found
+                    )
+                )
     points.sort(key=lambda p: (p.algorithm, p.correct is not None, p.images))
     return r.ImagesNeeded(model, tuple(points)) if points else None
 
@@ -215,7 +225,9 @@ LETTERS = {"WARNING": "W", "ERROR": "E", "INTERNAL_ERROR": "F"}
 def log_lines(result: dict[str, Any]) -> list[str]:
     """The messages as lines of a log."""
     pairs = [message.partition(": ") for message in result.get("messages", [])]
-    return [f"[{LETTERS.get(severity, 'I')}] {' '.join(text.split())}" for severity, _, text in pairs]
+    return [
+        f"[{LETTERS.get(severity, 'I')}] {' '.join(text.split())}" for severity, _, text in pairs
+    ]
 
 
 def odd(raw: Raw) -> Record | None:
@@ -228,7 +240,11 @@ def odd(raw: Raw) -> Record | None:
             asked = [call for call in result.get("calls", []) if call[0] == "get_batch"]
             log = "\n".join(f"[V] {line}" for line in result.get("scales", []))
             used = {row.name: row.scale for row in scales_from_log(log) if row.scale is not None}
-            change = CHANGES.get(name) if start == "odd_" else "random names and scales, written by trtlearn"
+            change = (
+                CHANGES.get(name)
+                if start == "odd_"
+                else "random names and scales, written by trtlearn"
+            )
             rows.append(
                 r.OddCache(
                     name if start == "odd_" else f"random_{name}",
@@ -246,7 +262,12 @@ def odd(raw: Raw) -> Record | None:
 
 def feeding(raw: Raw) -> Record | None:
     runs = [
-        probes.FeedingRun(result["job"]["who"], result["batches"], result["whole_s"], sum(result["inside_get_batch_s"]))
+        probes.FeedingRun(
+            result["job"]["who"],
+            result["batches"],
+            result["whole_s"],
+            sum(result["inside_get_batch_s"]),
+        )
         for _, result in raw.all("feed_")
         if result.get("whole_s")
     ]
@@ -274,7 +295,10 @@ def crafted(raw: Raw) -> Record | None:
                 )
                 continue
             for name, batches in tensors.items():
-                for line, values in ((name, batches), (f"out::{name}", [np.maximum(b, 0) for b in batches])):
+                for line, values in (
+                    (name, batches),
+                    (f"out::{name}", [np.maximum(b, 0) for b in batches]),
+                ):
                     if line in cached:
                         mine = threshold_of(algorithm, *values).scale
                         rows.append(probes.CraftedScale(which, line, algorithm, cached[line], mine))
@@ -289,9 +313,13 @@ def legacy(raw: Raw) -> Record | None:
             job, cached = result["job"], scales(result)
             for name, batches in tensors.items():
                 if name in cached:
-                    mine = threshold_of("legacy", *batches, quantile=job["quantile"], cutoff=job["cutoff"])
+                    mine = threshold_of(
+                        "legacy", *batches, quantile=job["quantile"], cutoff=job["cutoff"]
+                    )
                     theirs = float(np.float32(cached[name]) * np.float32(127))
-                    points.append(probes.LegacyPoint(name, job["quantile"], job["cutoff"], theirs, mine.amax))
+                    points.append(
+                        probes.LegacyPoint(name, job["quantile"], job["cutoff"], theirs, mine.amax)
+                    )
     return probes.LegacyGrid(tuple(points)) if points else None
 
 
@@ -306,7 +334,11 @@ def ties(raw: Raw) -> Record | None:
         own, theirs = cached.get("op"), cached.get(source)
         rows.append(
             probes.TiedOperator(
-                operator, place, parts[-1], own is not None, None if own is None or theirs is None else own == theirs
+                operator,
+                place,
+                parts[-1],
+                own is not None,
+                None if own is None or theirs is None else own == theirs,
             )
         )
     return probes.TiedOperators(tuple(rows)) if rows else None
@@ -315,11 +347,16 @@ def ties(raw: Raw) -> Record | None:
 def provenance(options: argparse.Namespace) -> Provenance:
     """Where the raw results came from, with the hashes of the networks and data that they rest on."""
     names = [f"{network}.{kind}" for network in KINDS for kind in ("onnx", "npz")]
-    hashes = {f"zoo/{network}.onnx": sha256(model_file(network, options.zoo, options.out)) for network in KINDS}
+    hashes = {
+        f"zoo/{network}.onnx": sha256(model_file(network, options.zoo, options.out))
+        for network in KINDS
+    }
     for name in names:
         if name.endswith(".npz"):  # the file's own bytes depend on the time: its arrays' do not
             with np.load(options.zoo / name) as file:
-                hashes[f"zoo/{name}"] = sha256(b"".join(file[key].tobytes() for key in sorted(file.files)))
+                hashes[f"zoo/{name}"] = sha256(
+                    b"".join(file[key].tobytes() for key in sorted(file.files))
+                )
     return Provenance(
         gpu=options.gpu,
         driver=options.driver,
@@ -338,10 +375,14 @@ def tie_model(raw: Raw, name: str) -> bytes:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("raw", type=Path)
     parser.add_argument("--zoo", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True, help="the calibration folder of some recordings")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="the calibration folder of some recordings"
+    )
     parser.add_argument("--only", nargs="*")
     parser.add_argument("--gpu", help="with it PROVENANCE.json is written too")
     parser.add_argument("--driver")
@@ -369,7 +410,9 @@ def main() -> None:
         if record is None:
             print("nothing for", name)
             continue
-        write_atomic(options.out / f"{name}.json", record.to_json(None if name in LONG else 1) + "\n")
+        write_atomic(
+            options.out / f"{name}.json", record.to_json(None if name in LONG else 1) + "\n"
+        )
         print(name, record.summary())
 
 

@@ -25,7 +25,12 @@ class Worker:
 
     def __init__(self, pool: Pool) -> None:
         Worker.count += 1
-        self.name, self.pool, self.state, self.since = f"w{Worker.count}", pool, "starting", time.time()
+        self.name, self.pool, self.state, self.since = (
+            f"w{Worker.count}",
+            pool,
+            "starting",
+            time.time(),
+        )
         self.job: dict | None = None
         self.parked = self.jobs = 0
         self.errors = pool.folder / f"{self.name}.err"
@@ -81,12 +86,19 @@ class Pool:
         self.waiting: list[dict] = []
         self.results: dict[str, dict] = {}
 
-    def run(self, jobs: list[dict], parallel: int | None = None, deadline: float | None = None) -> dict[str, dict]:
+    def run(
+        self, jobs: list[dict], parallel: int | None = None, deadline: float | None = None
+    ) -> dict[str, dict]:
         limit = min(deadline or self.deadline, self.deadline)
         self.waiting, self.results = list(jobs), {}
         while self.waiting or self._busy():
             if self.waiting and time.time() > limit:
-                self.say("no time left for", len(self.waiting), "jobs:", [j["name"] for j in self.waiting][:6])
+                self.say(
+                    "no time left for",
+                    len(self.waiting),
+                    "jobs:",
+                    [j["name"] for j in self.waiting][:6],
+                )
                 self.waiting = []
             if time.time() > limit + 12:
                 for worker in self._busy():
@@ -127,15 +139,27 @@ class Pool:
                 worker.started_in = event["since_start"]
             worker.parked, worker.state = event["parked"], "idle"
             if event["free_mib"] < MEMORY_LEAST:
-                self.say(worker.name, "GPU memory is short:", event["free_mib"], "MiB free; replaced")
+                self.say(
+                    worker.name, "GPU memory is short:", event["free_mib"], "MiB free; replaced"
+                )
                 self._replace(worker)
         elif "done" in event:
             self._collect(worker, event["parked"])
         elif "gone" in event:
             if worker.state == "busy":
-                self._lose(worker, f"worker ended with {event['gone']}: {worker.last_words()}", again=worker.jobs > 0)
+                self._lose(
+                    worker,
+                    f"worker ended with {event['gone']}: {worker.last_words()}",
+                    again=worker.jobs > 0,
+                )
             else:
-                self.say(worker.name, "ended while", worker.state, event["gone"], worker.last_words()[-300:])
+                self.say(
+                    worker.name,
+                    "ended while",
+                    worker.state,
+                    event["gone"],
+                    worker.last_words()[-300:],
+                )
                 self._replace(worker)
 
     def _collect(self, worker: Worker, parked: bool) -> None:
@@ -163,7 +187,9 @@ class Pool:
                 self._replace(worker)
         if not self.fresh and self.hung_after_park >= 3 and not self.fine_after_park:
             self.fresh = True
-            self.say("a second builder in one process hangs: from now on each job gets a new process")
+            self.say(
+                "a second builder in one process hangs: from now on each job gets a new process"
+            )
 
     def _lose(self, worker: Worker, why: str, again: bool) -> None:
         job = worker.job
@@ -173,9 +199,18 @@ class Pool:
             again = False
         else:
             self.hung_after_park += worker.parked > 0
-            self.results[job["name"]] = {"job": {k: v for k, v in job.items() if k != "onnx_bytes"}, "error": why}
+            self.results[job["name"]] = {
+                "job": {k: v for k, v in job.items() if k != "onnx_bytes"},
+                "error": why,
+            }
         path.write_text(json.dumps(self.results[job["name"]]))
-        self.say("LOST", worker.name, job["name"], why[-300:].replace("\n", " | "), "again" if again else "")
+        self.say(
+            "LOST",
+            worker.name,
+            job["name"],
+            why[-300:].replace("\n", " | "),
+            "again" if again else "",
+        )
         if again and not job.get("second_try"):
             path.unlink()
             self.waiting.insert(0, job | {"second_try": True})

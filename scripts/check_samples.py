@@ -17,7 +17,7 @@ from typing import Any
 
 from check_sources import git, lines_of, releases
 
-TABLE = Path(__file__).resolve().parent.parent / "trtlearn" / "tables" / "samples.json"
+TABLE = Path(__file__).resolve().parent.parent / "trtlearn" / "trtexec" / "tables" / "samples.json"
 BUILD, TRT = "build_engine.py", r"class \w+\(trt\.IInt8{}Calibrator"
 CPP2, DUMMY = r"Int8EntropyCalibrator2[<(]", r"setAllDynamicRanges\(|setDummyInt8DynamicRanges\("
 # directory, kind, file, telling line, what it shows
@@ -43,8 +43,20 @@ ROWS: list[tuple[str, str, str, str, str]] = [
         CPP2,
         "entropy calibration, with a calibration profile for dynamic shapes, in C++",
     ),
-    ("samples/sampleSSD", "calibration", "sampleSSD.cpp", CPP2, "entropy calibration of a Caffe detector in C++"),
-    ("samples/sampleUffSSD", "calibration", "sampleUffSSD.cpp", CPP2, "entropy calibration of a UFF detector in C++"),
+    (
+        "samples/sampleSSD",
+        "calibration",
+        "sampleSSD.cpp",
+        CPP2,
+        "entropy calibration of a Caffe detector in C++",
+    ),
+    (
+        "samples/sampleUffSSD",
+        "calibration",
+        "sampleUffSSD.cpp",
+        CPP2,
+        "entropy calibration of a UFF detector in C++",
+    ),
     (
         "samples/sampleUffFasterRCNN",
         "calibration",
@@ -66,7 +78,13 @@ ROWS: list[tuple[str, str, str, str, str]] = [
         r"->setDynamicRange\($",
         "per-tensor ranges from a file in C++",
     ),
-    ("samples/sampleOnnxMNIST", "one range", "sampleOnnxMNIST.cpp", DUMMY, "--int8 with one range for every tensor"),
+    (
+        "samples/sampleOnnxMNIST",
+        "one range",
+        "sampleOnnxMNIST.cpp",
+        DUMMY,
+        "--int8 with one range for every tensor",
+    ),
     (
         "samples/sampleOnnxMnistCoordConvAC",
         "one range",
@@ -74,9 +92,27 @@ ROWS: list[tuple[str, str, str, str, str]] = [
         DUMMY,
         "--int8 with one range for every tensor, and a plugin",
     ),
-    ("samples/sampleMNIST", "one range", "sampleMNIST.cpp", DUMMY, "--int8 with one range for nearly every tensor"),
-    ("samples/sampleMNISTAPI", "one range", "sampleMNISTAPI.cpp", DUMMY, "--int8 with one range for every tensor"),
-    ("samples/sampleUffMNIST", "one range", "sampleUffMNIST.cpp", DUMMY, "--int8 with one range for every tensor"),
+    (
+        "samples/sampleMNIST",
+        "one range",
+        "sampleMNIST.cpp",
+        DUMMY,
+        "--int8 with one range for nearly every tensor",
+    ),
+    (
+        "samples/sampleMNISTAPI",
+        "one range",
+        "sampleMNISTAPI.cpp",
+        DUMMY,
+        "--int8 with one range for every tensor",
+    ),
+    (
+        "samples/sampleUffMNIST",
+        "one range",
+        "sampleUffMNIST.cpp",
+        DUMMY,
+        "--int8 with one range for every tensor",
+    ),
     (
         "samples/sampleUffMaskRCNN",
         "one range",
@@ -201,16 +237,24 @@ ROWS: list[tuple[str, str, str, str, str]] = [
 
 def derive(repo: Path) -> dict[str, Any]:
     tags = releases(repo)
-    listing = {tag: set(git(repo, "ls-tree", "-r", "-d", "--name-only", tag).splitlines()) for tag in tags}
+    listing = {
+        tag: set(git(repo, "ls-tree", "-r", "-d", "--name-only", tag).splitlines()) for tag in tags
+    }
     files = {tag: set(git(repo, "ls-tree", "-r", "--name-only", tag).splitlines()) for tag in tags}
     rows = []
     for directory, kind, name, pattern, shows in ROWS:
-        file = f"samples/common/{Path(name).name}" if name.startswith("../common/") else f"{directory}/{name}"
+        file = (
+            f"samples/common/{Path(name).name}"
+            if name.startswith("../common/")
+            else f"{directory}/{name}"
+        )
         found = {}
         for tag in tags:
             if file not in files[tag]:
                 continue
-            numbers = [i for i, line in enumerate(lines_of(repo, tag, file), 1) if re.search(pattern, line)]
+            numbers = [
+                i for i, line in enumerate(lines_of(repo, tag, file), 1) if re.search(pattern, line)
+            ]
             if numbers:
                 found[tag] = numbers[0]
         if not found:
@@ -232,7 +276,11 @@ def main() -> int:
         print(f"{TABLE}: {len(derived['rows'])} directories")
         return 0
     committed = json.loads(TABLE.read_text())
-    wrong = [new["directory"] for new, old in zip(derived["rows"], committed["rows"], strict=False) if new != old]
+    wrong = [
+        new["directory"]
+        for new, old in zip(derived["rows"], committed["rows"], strict=False)
+        if new != old
+    ]
     print("\n".join(wrong) or f"{len(derived['rows'])} directories are as committed")
     return int(derived != committed)
 

@@ -18,7 +18,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-TABLE = Path(__file__).resolve().parent.parent / "trtlearn" / "tables" / "trtexec.json"
+TABLE = Path(__file__).resolve().parent.parent / "trtlearn" / "trtexec" / "tables" / "trtexec.json"
 SO, SE, TX = (
     "samples/common/sampleOptions.cpp",
     "samples/common/sampleEngines.cpp",
@@ -26,7 +26,14 @@ SO, SE, TX = (
 )
 HEADER = "samples/common/sampleOptions.h"
 RELEASE = re.compile(r"v?(8\.[456]|9\.\d+|1[01]\.\d+)(\.\d+)?$")
-KINDS = {"bool": "flag", "int32_t": "int", "int64_t": "int", "int": "int", "size_t": "int", "float": "float"}
+KINDS = {
+    "bool": "flag",
+    "int32_t": "int",
+    "int64_t": "int",
+    "int": "int",
+    "size_t": "int",
+    "float": "float",
+}
 KINDS |= {"double": "float", "SparsityFlag": "sparsity"}
 
 
@@ -52,22 +59,42 @@ ANCHORS: dict[str, tuple[str, str, int | str]] = {
     "strongly_typed": (SO, r"^    if \(stronglyTyped\)", "block"),
     "strongly_typed_option": (SO, taken("stronglyTyped", "stronglyTyped"), 1),
     "weakly_typed": (SO, r"if \(fp16 \|\| bf16 \|\| int8 \|\| fp8 \|\| int4 \|\| best\)", "block"),
-    "constraints": (SO, r"^    if \(layerPrecisions\.empty\(\) && layerOutputTypes\.empty\(\) && precision", "chain"),
+    "constraints": (
+        SO,
+        r"^    if \(layerPrecisions\.empty\(\) && layerOutputTypes\.empty\(\) && precision",
+        "chain",
+    ),
     "calib": (SO, "bool calibCheck = " + taken("calib", "calibration"), "statement and block"),
     "load_option": (SO, rf"if \({taken('loadEngine', 'engine')}\)", "block"),
     "load_and_save": (SO, r"if \(load && save\)", "block"),
-    "no_model": (SO, r"if \(!build\.load && model\.baseModel\.format == ModelFormat::kANY\)", "block"),
+    "no_model": (
+        SO,
+        r"if \(!build\.load && model\.baseModel\.format == ModelFormat::kANY\)",
+        "block",
+    ),
     "printed": (SO, r"\"Calibration: \"", 1),
     "options": (SO, r"^void BuildOptions::parse\(", "function"),
     "load": (SE, r"^    if \(build\.load\)", "block"),
-    "read_scales": (SE, r"readScalesFromCalibrationCache\(std::string const& calibrationFile\)$", "function"),
+    "read_scales": (
+        SE,
+        r"readScalesFromCalibrationCache\(std::string const& calibrationFile\)$",
+        "function",
+    ),
     "set_io_scales": (SE, r"^void setTensorScalesFromCalibration", "function"),
     "parse_model": (SE, r"^Parser modelToNetwork", "function"),
     "calibrator": (SE, r"^RndInt8Calibrator::RndInt8Calibrator", "function"),
     "calibrator_opens": (SE, r"std::ifstream tryCache\(cacheFile", 5),
-    "calibrator_uniform": (SE, r"std::uniform_real_distribution<float> distribution\(-1\.0F, 1\.0F\)", 1),
+    "calibrator_uniform": (
+        SE,
+        r"std::uniform_real_distribution<float> distribution\(-1\.0F, 1\.0F\)",
+        1,
+    ),
     "calibrator_batch": (SE, r"^bool RndInt8Calibrator::getBatch", "function"),
-    "calibrator_reads": (SE, r"^(const void\*|void const\*) RndInt8Calibrator::readCalibrationCache", "function"),
+    "calibrator_reads": (
+        SE,
+        r"^(const void\*|void const\*) RndInt8Calibrator::readCalibrationCache",
+        "function",
+    ),
     "calibrator_writes": (SE, r"void writeCalibrationCache\(", 1),
     "placeholder": (SE, r"^bool setTensorDynamicRange", "function"),
     "set_layer_precisions": (SE, r"^void setLayerPrecisions", "function"),
@@ -75,15 +102,27 @@ ANCHORS: dict[str, tuple[str, str, int | str]] = {
     "fp16_hint": (SE, r"^    if \(build\.int8 && !build\.fp16\)", "block"),
     "int8_io": (SE, r"auto isInt8 = \[\]", 3),
     "has_qdq": (SE, r"auto hasQDQLayers = \[\]", "block"),
-    "decision": (SE, r"^    if \(!hasQDQLayers\(network\) && \(build\.int8 \|\| int8IO\) && build\.calib", "block"),
+    "decision": (
+        SE,
+        r"^    if \(!hasQDQLayers\(network\) && \(build\.int8 \|\| int8IO\) && build\.calib",
+        "block",
+    ),
     "calibrate": (SE, r"^    else if \(build\.int8\)", "block"),
     "io_scales": (SE, r"^        if \(!hasQDQLayers\(network\) && int8IO\)", "block"),
     "set_calibrator": (SE, r"calibrator\.reset\(new RndInt8Calibrator", 2),
-    "apply_precisions": (SE, r"^    if \(!build\.layerPrecisions\.empty\(\) && build\.precisionConstraints", "block"),
+    "apply_precisions": (
+        SE,
+        r"^    if \(!build\.layerPrecisions\.empty\(\) && build\.precisionConstraints",
+        "block",
+    ),
     "dla": (SE, r"^    if \(sys\.DLACore != -1\)", "block"),
     "typed_network": (SE, r"auto (const )?networkFlags", 3),
     "typed_always": (SE, r"NetworkDefinitionCreationFlag::kSTRONGLY_TYPED\);", 1),
-    "safe_is_strongly_typed": (TX, r"StronglyTyped is enabled by default on safety mode", "enclosing block"),
+    "safe_is_strongly_typed": (
+        TX,
+        r"StronglyTyped is enabled by default on safety mode",
+        "enclosing block",
+    ),
     "inputs": (SE, r"^        if \(!build\.inputFormats\.empty\(\)\)", "chain"),
     "outputs": (SE, r"^        if \(!build\.outputFormats\.empty\(\)\)", "chain"),
     "inputs_are_fp32": (SE, r"User did not specify a floating-point format\.", 2),
@@ -102,9 +141,33 @@ NEEDED = {  # what every tag up to 10.16 must have; the rest came or went
         "calib",
         "load_option",
     ),
-    *("load", "load_and_save", "no_model", "printed", "options", "read_scales", "set_io_scales", "parse_model"),
-    *("calibrator", "calibrator_opens", "calibrator_uniform", "calibrator_batch", "calibrator_reads", "constraints"),
-    *("calibrator_writes", "placeholder", "set_layer_precisions", "int8_flag", "int8_io", "has_qdq", "decision"),
+    *(
+        "load",
+        "load_and_save",
+        "no_model",
+        "printed",
+        "options",
+        "read_scales",
+        "set_io_scales",
+        "parse_model",
+    ),
+    *(
+        "calibrator",
+        "calibrator_opens",
+        "calibrator_uniform",
+        "calibrator_batch",
+        "calibrator_reads",
+        "constraints",
+    ),
+    *(
+        "calibrator_writes",
+        "placeholder",
+        "set_layer_precisions",
+        "int8_flag",
+        "int8_io",
+        "has_qdq",
+        "decision",
+    ),
     *(
         "inputs",
         "outputs",
@@ -128,11 +191,20 @@ NEEDED_11 = {
     "options",
     "no_model",
 }
-NEEDED_11 |= {"load", "load_option", "load_and_save", "parse_model", "typed_always", "strongly_typed_option"}
+NEEDED_11 |= {
+    "load",
+    "load_option",
+    "load_and_save",
+    "parse_model",
+    "typed_always",
+    "strongly_typed_option",
+}
 
 
 def git(repo: Path, *arguments: str) -> str:
-    return subprocess.run(["git", "-C", str(repo), *arguments], check=True, capture_output=True, text=True).stdout
+    return subprocess.run(
+        ["git", "-C", str(repo), *arguments], check=True, capture_output=True, text=True
+    ).stdout
 
 
 def releases(repo: Path) -> list[str]:
@@ -166,7 +238,11 @@ def functions(lines: tuple[str, ...]) -> list[tuple[int, int, str]]:
         if line != "{":
             continue
         start = index - 1
-        while start > 0 and lines[start - 1].strip() and not re.match(r"[{}#]|//|template|namespace", lines[start - 1]):
+        while (
+            start > 0
+            and lines[start - 1].strip()
+            and not re.match(r"[{}#]|//|template|namespace", lines[start - 1])
+        ):
             start -= 1
         signature = " ".join(part.strip() for part in lines[start:index])
         if match := re.search(r"([\w:~]+(?:<[\w:<>]+>)?|operator\W+)\(", signature):
@@ -178,7 +254,9 @@ def enclosing(lines: tuple[str, ...], at: int) -> str:
     for first, last, name in functions(lines):
         if first <= at <= last:
             return name
-    return "RndInt8Calibrator::writeCalibrationCache" if "writeCalibrationCache" in lines[at] else ""
+    return (
+        "RndInt8Calibrator::writeCalibrationCache" if "writeCalibrationCache" in lines[at] else ""
+    )
 
 
 def extent(lines: tuple[str, ...], at: int, how: int | str) -> tuple[int, int]:
@@ -234,11 +312,14 @@ def option_kinds(repo: Path, tag: str) -> dict[str, str]:
     header = "\n".join(lines_of(repo, tag, HEADER))
     kinds: dict[str, str] = {}
     for first, last, name in functions(lines):
-        if not re.search(r"::parse$|^parseHelp$", name) or re.match(r"(SafeBuilder|TaskInference)Options", name):
+        if not re.search(r"::parse$|^parseHelp$", name) or re.match(
+            r"(SafeBuilder|TaskInference)Options", name
+        ):
             continue
         body = "\n".join(lines[first : last + 1])
         for match in re.finditer(
-            r"(while \()?(\w+)\(\s*(?:arguments|\w+),(?:\s*\w+,)?\s*\"(--?[\w]+)\"(?:,\s*([\w.]+))?", body
+            r"(while \()?(\w+)\(\s*(?:arguments|\w+),(?:\s*\w+,)?\s*\"(--?[\w]+)\"(?:,\s*([\w.]+))?",
+            body,
         ):
             loop, call, option, variable = match.groups()
             kinds[option] = kind_of(call, variable, body + header, bool(loop))
@@ -261,7 +342,11 @@ def kind_of(call: str, variable: str | None, text: str, loop: bool) -> str:
     if call == "getLayerOutputTypes":
         return "types"
     name = (variable or "").split(".")[-1]
-    declared = re.search(rf"\b([\w:]+(?:<[\w:]+>)?)\s+{re.escape(name)}\s*(?:\{{|=|;|,)", text) if name else None
+    declared = (
+        re.search(rf"\b([\w:]+(?:<[\w:]+>)?)\s+{re.escape(name)}\s*(?:\{{|=|;|,)", text)
+        if name
+        else None
+    )
     declared_type = declared[1] if declared else ""
     return KINDS.get(declared_type, "text")
 
@@ -315,7 +400,10 @@ def main() -> int:
         for key, value in facts[part].items()
         if committed["tags"].get(tag, {}).get(part, {}).get(key) != value
     ]
-    print("\n".join(wrong) or f"every line range and option of {len(derived['tags'])} tags is as committed")
+    print(
+        "\n".join(wrong)
+        or f"every line range and option of {len(derived['tags'])} tags is as committed"
+    )
     return 1 if wrong or committed != derived else 0
 
 

@@ -61,7 +61,9 @@ def _families() -> dict[str, Callable[[np.random.Generator, int], NDArray[np.flo
         "farther": lambda r, n: 100 + r.random(n),
         "negative": lambda r, n: -np.abs(r.standard_normal(n)) - 0.5,
         "steps": lambda r, n: np.rint(20 * r.standard_normal(n)) * 0.1,
-        "edges": lambda r, n: np.append(r.integers(0, 2048, n - 1) / 2048 * np.float32(0.7), np.float32(0.7)),
+        "edges": lambda r, n: np.append(
+            r.integers(0, 2048, n - 1) / 2048 * np.float32(0.7), np.float32(0.7)
+        ),
     }
 
 
@@ -71,14 +73,36 @@ def _designed() -> dict[str, Array]:
     for seed in range(12):
         rng = _rng(f"decay{seed}")
         rate = rng.uniform(1, 12)
-        made[f"decay{seed}"] = _from_counts(rng.poisson(rng.uniform(1, 60) * np.exp(-rate * index / BINS)))
+        made[f"decay{seed}"] = _from_counts(
+            rng.poisson(rng.uniform(1, 60) * np.exp(-rate * index / BINS))
+        )
     for seed in range(8):
         rng = _rng(f"holes{seed}")
         bins = rng.choice(BINS, int(rng.integers(3, 300)), replace=False)
         counts = np.zeros(BINS, np.int64)
         counts[bins] = rng.integers(1, 40, len(bins))
         made[f"holes{seed}"] = _from_counts(counts)
-    for start in (1, 2, 16, 100, 126, 127, 128, 129, 130, 200, 300, 500, 1000, 1024, 1500, 1900, 2000, 2040, 2047):
+    for start in (
+        1,
+        2,
+        16,
+        100,
+        126,
+        127,
+        128,
+        129,
+        130,
+        200,
+        300,
+        500,
+        1000,
+        1024,
+        1500,
+        1900,
+        2000,
+        2040,
+        2047,
+    ):
         made[f"from{start}"] = _from_counts(np.where(index >= start, 3, 0))
         made[f"falling{start}"] = _from_counts(
             np.where(index >= start, np.ceil(30 * np.exp(-5 * (index - start) / BINS)), 0)
@@ -93,12 +117,26 @@ def _designed() -> dict[str, Array]:
         made[f"bin1_{first}"] = _from_counts(np.where(index == 1, first, base))
     for width in (1, 2, 4, 64, 127, 128, 129, 200, 256, 1000):
         made[f"block{width}"] = _from_counts(np.where(index < width, 10, 0))
-        made[f"block{width}_tail"] = _from_counts(np.where(index < width, 10, (index % 50 == 7).astype(int)))
+        made[f"block{width}_tail"] = _from_counts(
+            np.where(index < width, 10, (index % 50 == 7).astype(int))
+        )
     return made
 
 
 SPECIAL = (
-    *("all_zero", "constant", "one_", "two_", "seven", "outlier", "tiny", "tinier", "denormal", "huge", "minus_zero"),
+    *(
+        "all_zero",
+        "constant",
+        "one_",
+        "two_",
+        "seven",
+        "outlier",
+        "tiny",
+        "tinier",
+        "denormal",
+        "huge",
+        "minus_zero",
+    ),
     *("zeros_", "steps_of_first", "exactly", "just_above", "grow1e6"),
 )
 
@@ -157,15 +195,27 @@ def several() -> dict[str, list[Array]]:
         "late": (1, 1, 1, 2.5),
         "grow1e6": (1, 1e6, 1, 1),
     }
-    for kind in ("normal", "half", "lognormal", "square", "uniform", "sparse", "deviation", "softmax"):
+    for kind in (
+        "normal",
+        "half",
+        "lognormal",
+        "square",
+        "uniform",
+        "sparse",
+        "deviation",
+        "softmax",
+    ):
         for name, factors in growth.items():
             rng = _rng(f"{kind}_{name}")
-            made[f"{kind}_{name}"] = [(factor * _families()[kind](rng, 2048)).astype(np.float32) for factor in factors]
+            made[f"{kind}_{name}"] = [
+                (factor * _families()[kind](rng, 2048)).astype(np.float32) for factor in factors
+            ]
     for seed in range(12):
         rng = _rng(f"random{seed}")
         kind = sorted(_families())[int(rng.integers(len(_families())))]
         made[f"random{seed}_{kind}"] = [
-            (rng.lognormal(sigma=0.8) * _families()[kind](rng, 3000)).astype(np.float32) for _ in range(4)
+            (rng.lognormal(sigma=0.8) * _families()[kind](rng, 3000)).astype(np.float32)
+            for _ in range(4)
         ]
     rng = _rng("special")
     noise = [rng.standard_normal(2048).astype(np.float32) for _ in range(4)]
@@ -182,8 +232,18 @@ def several() -> dict[str, list[Array]]:
         "exactly_double": [ramp, 2 * ramp, 2 * ramp, 4 * ramp],
         "just_above": [ramp, ramp * np.float32(1.0000001), ramp * np.float32(1.001), ramp],
         "just_above_double": [ramp, ramp * np.float32(2.0000002), ramp, ramp],
-        "steps_of_first": [ramp, ramp * np.float32(1.25), ramp * np.float32(1.5), ramp * np.float32(1.75)],
-        "one_outlier_batch": [noise[0], noise[1], np.append(noise[2][:-1], np.float32(50)), noise[3]],
+        "steps_of_first": [
+            ramp,
+            ramp * np.float32(1.25),
+            ramp * np.float32(1.5),
+            ramp * np.float32(1.75),
+        ],
+        "one_outlier_batch": [
+            noise[0],
+            noise[1],
+            np.append(noise[2][:-1], np.float32(50)),
+            noise[3],
+        ],
         "one_outlier_first": [np.append(noise[0][:-1], np.float32(50)), *noise[1:]],
     }
     return made
@@ -192,16 +252,64 @@ def several() -> dict[str, list[Array]]:
 GRID = (
     *(
         f"{name}_1536"
-        for name in ("normal", "half", "laplace", "lognormal", "lognormal2", "student", "square", "fourth")
+        for name in (
+            "normal",
+            "half",
+            "laplace",
+            "lognormal",
+            "lognormal2",
+            "student",
+            "square",
+            "fourth",
+        )
     ),
-    *(f"{name}_1536" for name in ("uniform", "relu", "relu6", "sparse", "softmax", "sigmoid", "deviation", "bimodal")),
-    *("integers_1536", "far_1536", "steps_1536", "normal_64", "normal_8192", "lognormal_100000", "normal_100000"),
+    *(
+        f"{name}_1536"
+        for name in (
+            "uniform",
+            "relu",
+            "relu6",
+            "sparse",
+            "softmax",
+            "sigmoid",
+            "deviation",
+            "bimodal",
+        )
+    ),
+    *(
+        "integers_1536",
+        "far_1536",
+        "steps_1536",
+        "normal_64",
+        "normal_8192",
+        "lognormal_100000",
+        "normal_100000",
+    ),
     *(f"designed_decay{seed}" for seed in range(6)),
-    *("designed_holes0", "designed_holes1", "designed_from1", "designed_from500", "designed_spike500_on_noise"),
-    *("designed_block64_tail", "designed_block1000", "designed_zeros_1000", "designed_bin0_1000", "designed_falling1"),
+    *(
+        "designed_holes0",
+        "designed_holes1",
+        "designed_from1",
+        "designed_from500",
+        "designed_spike500_on_noise",
+    ),
+    *(
+        "designed_block64_tail",
+        "designed_block1000",
+        "designed_zeros_1000",
+        "designed_bin0_1000",
+        "designed_falling1",
+    ),
 )
 """The tensors of single() on which the legacy calibrator's settings are tried."""
-PROBE = ("normal_1536", "lognormal_1536", "uniform_1536", "designed_decay0", "relu_1536", "deviation_1536")
+PROBE = (
+    "normal_1536",
+    "lognormal_1536",
+    "uniform_1536",
+    "designed_decay0",
+    "relu_1536",
+    "deviation_1536",
+)
 
 
 def group(which: str) -> dict[str, list[Array]]:
@@ -212,6 +320,12 @@ def group(which: str) -> dict[str, list[Array]]:
     made = single() if which.startswith("single") else several()
     if which == "grid_several":
         return {
-            name: arrays for index, (name, arrays) in enumerate(made.items()) if not is_special(name) and index % 3 == 0
+            name: arrays
+            for index, (name, arrays) in enumerate(made.items())
+            if not is_special(name) and index % 3 == 0
         }
-    return {name: arrays for name, arrays in made.items() if is_special(name) == which.endswith("_special")}
+    return {
+        name: arrays
+        for name, arrays in made.items()
+        if is_special(name) == which.endswith("_special")
+    }

@@ -28,8 +28,8 @@ import site_notebook
 from site_md import Page, markdown
 
 import trtlearn
-from trtlearn.course import NOTEBOOKS
-from trtlearn.questions import OTHERS, THREAD, Question
+from trtlearn.course.notebook import NOTEBOOKS
+from trtlearn.course.questions import OTHERS, THREAD, Question
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -47,7 +47,9 @@ def answer_place(question: Question, cells: dict[str, set[str]]) -> str:
     name = NOTEBOOKS[question.notebook][0].removesuffix(".ipynb")
     if name not in cells:
         return f"questions.html#{question.key}"
-    return f"notebooks/{name}.html" + (f"#cell-{question.cell}" if question.cell in cells[name] else "")
+    return f"notebooks/{name}.html" + (
+        f"#cell-{question.cell}" if question.cell in cells[name] else ""
+    )
 
 
 def listed(questions: tuple[Question, ...], cells: dict[str, set[str]]) -> str:
@@ -70,8 +72,12 @@ def question_page(cells: dict[str, set[str]]) -> Page:
         made.append(f'<h2 id="{anchor}">{head}</h2>')
         for one in questions:
             where = f'<a href="{answer_place(one, cells)}">notebook {one.notebook}: {NOTEBOOKS[one.notebook][1]}</a>'
-            asked = ", ".join(f'<a href="{to}">issue {to.rsplit("/", 1)[1]}</a>' for to in one.links)
-            made.append(f'<h3 id="{one.key}">{html.escape(one.question)}</h3>{markdown(one.answer)}')
+            asked = ", ".join(
+                f'<a href="{to}">issue {to.rsplit("/", 1)[1]}</a>' for to in one.links
+            )
+            made.append(
+                f'<h3 id="{one.key}">{html.escape(one.question)}</h3>{markdown(one.answer)}'
+            )
             made.append(f"<p>Shown in {where}.{f' Asked in {asked}.' if asked else ''}</p>")
             made.append(f'<p class="hint">Source: {site_facts.cited(one.source)}</p>')
     return Page("questions.html", "Questions", "\n".join(made), "Course")
@@ -79,7 +85,9 @@ def question_page(cells: dict[str, set[str]]) -> Page:
 
 def prose_page(name: str, title: str, section: str, extra: dict[str, str] | None = None) -> Page:
     """The page of docs/NAME.md; each ``<!-- word -->`` is replaced by ``extra[word]``."""
-    text = (DOCS / f"{name}.md").read_text(encoding="utf-8").replace("](../notebooks/", "](notebooks/")
+    text = (
+        (DOCS / f"{name}.md").read_text(encoding="utf-8").replace("](../notebooks/", "](notebooks/")
+    )
     body = definitions(markdown(text))
     for word, part in (extra or {}).items():
         body = body.replace(f"<!-- {word} -->", part)
@@ -103,13 +111,23 @@ def pages() -> list[Page]:
     cells = {path.stem: {str(cell.id) for cell in book.cells} for path, book in books.items()}
     course = [site_notebook.page(path, book) for path, book in books.items()]
     for before, one, after in zip([None, *course], course, [*course[1:], None], strict=False):
-        one.links = [(near.to, f"{arrow} {near.title}") for near, arrow in ((before, "←"), (after, "→")) if near]
-    contents = "<ul>" + "".join(f'<li><a href="{one.to}">{html.escape(one.title)}</a></li>' for one in course) + "</ul>"
+        one.links = [
+            (near.to, f"{arrow} {near.title}")
+            for near, arrow in ((before, "←"), (after, "→"))
+            if near
+        ]
+    contents = (
+        "<ul>"
+        + "".join(f'<li><a href="{one.to}">{html.escape(one.title)}</a></li>' for one in course)
+        + "</ul>"
+    )
     thread = '<h2 id="thread">The eight questions, one click each</h2>' + listed(THREAD, cells)
     intro = prose_page("facts", "", "").body
     change = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     return [
-        prose_page("index", "What does --int8 do?", "Course", {"thread": thread, "notebooks": contents}),
+        prose_page(
+            "index", "What does --int8 do?", "Course", {"thread": thread, "notebooks": contents}
+        ),
         question_page(cells),
         prose_page("use", "Run it yourself", "Course"),
         *course,
@@ -133,15 +151,14 @@ def build(out: Path) -> list[Page]:
     for name in ("site.css", "site.js"):
         shutil.copyfile(WEB / name, scratch / "assets" / name)
     shutil.copyfile(
-        Path(plotly.__file__).parent / "package_data" / "plotly.min.js", scratch / "assets" / "plotly.min.js"
+        Path(plotly.__file__).parent / "package_data" / "plotly.min.js",
+        scratch / "assets" / "plotly.min.js",
     )
     found = [section for page in made for section in site_md.sections(page)]
     index = json.dumps(found, ensure_ascii=False, separators=(",", ":"))
     (scratch / "assets" / "index.js").write_text(f"window.INDEX={index};\n", encoding="utf-8")
     when = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d")
-    footer = (
-        f"trtlearn {trtlearn.__version__}, built on {when}. Apache-2.0. Independent of NVIDIA; TensorRT is NVIDIA's."
-    )
+    footer = f"trtlearn {trtlearn.__version__}, built on {when}. Apache-2.0. Independent of NVIDIA; TensorRT is NVIDIA's."
     for page in made:
         target = scratch / page.to
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -178,7 +195,10 @@ def problems(out: Path) -> list[str]:
         reader.feed(path.read_text(encoding="utf-8"))
     for path, reader in read.items():
         name = path.relative_to(out.resolve())
-        found += [f"{name}: id {one} twice" for one in sorted({i for i in reader.ids if reader.ids.count(i) > 1})]
+        found += [
+            f"{name}: id {one} twice"
+            for one in sorted({i for i in reader.ids if reader.ids.count(i) > 1})
+        ]
         for to in reader.links + reader.loads:
             if to.startswith((*EXTERNAL, "data:")):
                 if to in reader.loads and not to.startswith("data:"):
@@ -197,7 +217,9 @@ def problems(out: Path) -> list[str]:
 
 def main() -> int:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, default=ROOT / "site")
     out = parser.parse_args().out.resolve()
     made = build(out)

@@ -27,12 +27,32 @@ import nbformat
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from trtlearn import exercises  # noqa: E402
-from trtlearn.course import NOTEBOOKS  # noqa: E402
+from trtlearn.course import exercise
+from trtlearn.course.notebook import NOTEBOOKS
 
-KINDS = ("question", "setup", "predict", "run", "look", "explain", "break", "exercise", "check", "takeaway")
-SPINE = ("question", "setup", "predict", "run", "break", "exercise", "check", "takeaway")  # in this order
-MOST_CELLS, MOST_LINES = 25, 12
+KINDS = (
+    "question",
+    "setup",
+    "predict",
+    "run",
+    "look",
+    "explain",
+    "break",
+    "exercise",
+    "check",
+    "takeaway",
+)
+SPINE = (
+    "question",
+    "setup",
+    "predict",
+    "run",
+    "break",
+    "exercise",
+    "check",
+    "takeaway",
+)  # in this order
+MOST_CELLS, MOST_LINES = 60, 30
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
@@ -62,7 +82,10 @@ def build(text: str) -> nbformat.NotebookNode:
 def as_text(book: nbformat.NotebookNode) -> str:
     """The plain text of a notebook: ``build`` gives the notebook back."""
     types = {"markdown": "md", "code": "code"}
-    return "\n\n".join(f"%% {types[cell.cell_type]} {cell.id}\n{cell.source}" for cell in book.cells) + "\n"
+    return (
+        "\n\n".join(f"%% {types[cell.cell_type]} {cell.id}\n{cell.source}" for cell in book.cells)
+        + "\n"
+    )
 
 
 def canonical(book: nbformat.NotebookNode) -> str:
@@ -102,7 +125,11 @@ def problems(path: Path) -> list[str]:
         say(f"no cell of kind {missing}")
     elif (firsts := sorted(SPINE, key=order.index)) != list(SPINE):
         say(f"the kinds first appear in the order {firsts}")
-    elif not order.index("run") < min(order.index("look"), order.index("explain")) < order.index("exercise"):
+    elif (
+        not order.index("run")
+        < min(order.index("look"), order.index("explain"))
+        < order.index("exercise")
+    ):
         say("look and explain first appear before run or after exercise")
     if order[:2] != ["question", "setup"] or order[-1] != "takeaway":
         say("it must begin with question and setup and end with takeaway")
@@ -112,7 +139,10 @@ def problems(path: Path) -> list[str]:
         if cell.cell_type == "code" and (cell.get("outputs") or cell.get("execution_count")):
             say(f"{cell.id}: has outputs")
         if cell.cell_type == "markdown":
-            found += [f"{cell.id}: link to {to} leads nowhere" for to in broken_links(cell.source, path.parent)]
+            found += [
+                f"{cell.id}: link to {to} leads nowhere"
+                for to in broken_links(cell.source, path.parent)
+            ]
         if kind(cell) == "explain" and not re.search(r"documented|measured|inferred", cell.source):
             say(f"{cell.id}: says nothing about documented, measured or inferred")
     if order and not LINK.search(cells[-1].source):
@@ -130,18 +160,25 @@ def exercise_problems(number: str, cells: list[nbformat.NotebookNode]) -> list[s
     """Exercises without cells, cells without exercises, checks that CI could not run."""
     names = [str(cell.id) for cell in cells]
     here = {name.partition("-")[2] for name in names if name.startswith("exercise-")}
-    known = {one for one in exercises.ids() if one.startswith(f"{number}-")}
-    tasks = {one for one in known if isinstance(exercises.get(one), exercises.Exercise)}
-    found = [f"{one}: a cell, but no exercise in trtlearn/exercises_{number}.py" for one in sorted(here - tasks)]
+    known = {one for one in exercise.ids() if one.startswith(f"{number}-")}
+    tasks = {one for one in known if isinstance(exercise.get(one), exercise.Exercise)}
+    found = [
+        f"{one}: a cell, but no exercise in trtlearn/course/chapters/ch{number}.py"
+        for one in sorted(here - tasks)
+    ]
     found += [f"{one}: an exercise, but no cell exercise-{one}" for one in sorted(tasks - here)]
     for one in sorted(here & tasks):
         sources = [cell.source for cell in cells if cell.id == f"check-{one}"]
         match = CHECK.match(sources[0].splitlines()[-1]) if sources else None
         if not match or match[1] != one:
-            found.append(f'check-{one}: its last line must be check("{one}", what_the_reader_wrote)')
+            found.append(
+                f'check-{one}: its last line must be check("{one}", what_the_reader_wrote)'
+            )
     text = "\n".join(cell.source for cell in cells)
     found += [
-        f"{one}: a prediction that no cell asks" for one in sorted(known - tasks) if f'predict("{one}"' not in text
+        f"{one}: a prediction that no cell asks"
+        for one in sorted(known - tasks)
+        if f'predict("{one}"' not in text
     ]
     return found
 
@@ -152,20 +189,24 @@ def solved(book: nbformat.NotebookNode) -> nbformat.NotebookNode:
     for cell in book.cells:
         name = str(cell.id).partition("-")[2]
         if kind(cell) == "exercise":
-            solution = exercises.get(name).solution
+            solution = exercise.get(name).solution
             cell = nbformat.v4.new_code_cell(solution, id=cell.id)  # noqa: PLW2901
         result.cells.append(cell)
         if kind(cell) == "check" and cell.cell_type == "code":
             call = cell.source.splitlines()[-1]
             tests = [f"_verdict = {call}\nassert _verdict.passed is True, str(_verdict)"]
-            for wrong in exercises.get(name).wrong:
-                tests.append(f"{wrong}\n_verdict = {call}\nassert _verdict.passed is False, str(_verdict)")
+            for wrong in exercise.get(name).wrong:
+                tests.append(
+                    f"{wrong}\n_verdict = {call}\nassert _verdict.passed is False, str(_verdict)"
+                )
             tests.append(solution)
             result.cells += [nbformat.v4.new_code_cell(test) for test in tests]
     return result
 
 
-def run(path: Path, solve: bool = False, timeout: int = 120, after: str = "") -> nbformat.NotebookNode:
+def run(
+    path: Path, solve: bool = False, timeout: int = 120, after: str = ""
+) -> nbformat.NotebookNode:
     """Run the notebook in its folder from the recordings; raises where a cell does or where one writes to stderr.
 
     ``after`` is the source of one more cell, run at the end: what a test wants to know of the kernel.
@@ -179,22 +220,30 @@ def run(path: Path, solve: bool = False, timeout: int = 120, after: str = "") ->
         env = {**os.environ, "TRTLEARN_MODE": "recorded", "TRTLEARN_HOME": home}
         env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
         where = {"metadata": {"path": str(path.parent)}}
-        client = nbclient.NotebookClient(book, timeout=timeout, kernel_name="python3", resources=where)
+        client = nbclient.NotebookClient(
+            book, timeout=timeout, kernel_name="python3", resources=where
+        )
         client.execute(env=env, stderr=subprocess.DEVNULL)
     for cell in book.cells:
         for output in cell.get("outputs", ()):
             if output.get("name") == "stderr":
-                raise RuntimeError(f"{path.name}, cell {cell.id} wrote to stderr: {output.text[:500]}")
+                raise RuntimeError(
+                    f"{path.name}, cell {cell.id} wrote to stderr: {output.text[:500]}"
+                )
     return book
 
 
 def main() -> int:
     """The command line that the module's text describes."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("verb", choices=("build", "text", "format", "check", "run"))
     parser.add_argument("files", nargs="+", type=Path)
     parser.add_argument(
-        "--solved", action="store_true", help="with every exercise solved, and every wrong answer tried"
+        "--solved",
+        action="store_true",
+        help="with every exercise solved, and every wrong answer tried",
     )
     given = parser.parse_args()
     bad = 0

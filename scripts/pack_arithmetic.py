@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from trtlearn.paths import write_atomic
+from trtlearn.files import write_atomic
 
 WHOLE = ("weights_", "near_", "image_", "gemm", "matmul")
 """Cases whose every row counts."""
@@ -40,7 +40,9 @@ def pack(path: Path) -> bytes:
         held: dict[str, Any] = {name: file[name] for name in file.files}
     facts = json.loads(str(held["facts"]))
     if not path.stem.startswith(WHOLE):
-        facts["recorded_images"] = len(next(value for name, value in held.items() if name.startswith("out_")))
+        facts["recorded_images"] = len(
+            next(value for name, value in held.items() if name.startswith("out_"))
+        )
         facts["kept_images"] = KEPT.get(path.stem, 2)
         for name in [name for name in held if name.startswith(("in_", "out_"))]:
             held[name] = held[name][: facts["kept_images"]]
@@ -51,7 +53,9 @@ def pack(path: Path) -> bytes:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("recorded", type=Path)
     parser.add_argument("out", type=Path)
     arguments = parser.parse_args()

@@ -7,7 +7,7 @@ import sys
 from fnmatch import fnmatch
 from pathlib import Path
 
-from trtlearn.course import NOTEBOOKS
+from trtlearn.course.notebook import NOTEBOOKS
 
 ROOT = Path(__file__).parent.parent
 GROUPS = (
@@ -36,16 +36,26 @@ def table() -> str:
     """The map as a Markdown table; a module that no group names stands under "Further"."""
     rows: dict[str, list[str]] = {}
     for module in sorted(path.stem for path in (ROOT / "trtlearn").glob("[!_]*.py")):
-        of = (title for title, patterns in GROUPS if any(fnmatch(module, pattern) for pattern in patterns.split()))
+        of = (
+            title
+            for title, patterns in GROUPS
+            if any(fnmatch(module, pattern) for pattern in patterns.split())
+        )
         rows.setdefault(next(of, REST), []).append(f"[`{module}`](trtlearn/{module}.py)")
     titles = [*(title for title, _ in GROUPS), REST]
-    lines = [f"| {title.replace('`', '')} | {' '.join(rows[title])} |" for title in titles if title in rows]
+    lines = [
+        f"| {title.replace('`', '')} | {' '.join(rows[title])} |"
+        for title in titles
+        if title in rows
+    ]
     return "\n".join(["| what | modules |", "|---|---|", *lines])
 
 
 def notebooks() -> str:
     """The notebooks that are there, with their titles."""
-    there = [(file, title) for file, title in NOTEBOOKS.values() if (ROOT / "notebooks" / file).is_file()]
+    there = [
+        (file, title) for file, title in NOTEBOOKS.values() if (ROOT / "notebooks" / file).is_file()
+    ]
     return "\n".join(f"- [{file[:2]} {title}](notebooks/{file})" for file, title in there)
 
 
@@ -56,7 +66,10 @@ def main() -> int:
     for name, content in (("map", table()), ("notebooks", notebooks())):
         marks = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end of {name} -->)", re.S)
         if not marks.search(text):
-            print(f"README.md has no marks <!-- {name} --> and <!-- end of {name} -->", file=sys.stderr)
+            print(
+                f"README.md has no marks <!-- {name} --> and <!-- end of {name} -->",
+                file=sys.stderr,
+            )
             return 1
         text = marks.sub(lambda found, content=content: f"{found[1]}{content}\n{found[2]}", text)
     path.write_text(text)

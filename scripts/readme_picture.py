@@ -8,14 +8,21 @@ import sys
 import tempfile
 from pathlib import Path
 
-from trtlearn.plots_tradeoff import bars
-from trtlearn.tradeoff import Tradeoff, TradeoffPoint
-from trtlearn.tradeoff_recordings import open_tradeoff
-from trtlearn.variants import LABELS
+from trtlearn.engine.variants import LABELS
+from trtlearn.recorded.tradeoff import Tradeoff, TradeoffPoint, open_tradeoff
+from trtlearn.show.tradeoff import bars
 
 ROOT = Path(__file__).parent.parent
 WIDTH, HEIGHT = 1100, 480
-SHOWN = ("fp32", "fp16", "int8-placeholder", "int8-random", "int8-entropy2", "int8-minmax", "int8-legacy")
+SHOWN = (
+    "fp32",
+    "fp16",
+    "int8-placeholder",
+    "int8-random",
+    "int8-entropy2",
+    "int8-minmax",
+    "int8-legacy",
+)
 
 
 def screenshot(page: Path, picture: Path) -> None:
@@ -43,7 +50,10 @@ def words(points: list[TradeoffPoint]) -> str:
         right = "unknown" if point.accuracy is None else f"{100 * point.accuracy:.1f} %"
         time = "unknown" if point.graph_timing is None else f"{point.graph_timing.median_ms:.3g} ms"
         facts.append(f"{LABELS[point.name]} {right}, {time}")
-    return "Bars of accuracy, latency, plan size and activations of the mobile network: " + "; ".join(facts)
+    return (
+        "Bars of accuracy, latency, plan size and activations of the mobile network: "
+        + "; ".join(facts)
+    )
 
 
 def main() -> int:
@@ -51,14 +61,22 @@ def main() -> int:
     measured = open_tradeoff().tradeoff("points-mobile")
     points = shown(measured)
     question = "One small MobileNet, built seven ways: what does each cost, and what does it win?"
-    figure = bars(points, LABELS, question, f"{measured.provenance.label()}; latency by graph replay, batch 8")
-    figure.update_layout(width=WIDTH, height=HEIGHT, paper_bgcolor="white", plot_bgcolor="white", margin_t=60)
+    figure = bars(
+        points, LABELS, question, f"{measured.provenance.label()}; latency by graph replay, batch 8"
+    )
+    figure.update_layout(
+        width=WIDTH, height=HEIGHT, paper_bgcolor="white", plot_bgcolor="white", margin_t=60
+    )
     picture = ROOT / "docs" / "tradeoff.png"
     picture.parent.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         page = Path(folder) / "figure.html"
-        figure.write_html(page, include_plotlyjs=True, full_html=True, config={"displayModeBar": False})
-        page.write_text(page.read_text().replace("<body>", '<body style="margin:0;background:white">'))
+        figure.write_html(
+            page, include_plotlyjs=True, full_html=True, config={"displayModeBar": False}
+        )
+        page.write_text(
+            page.read_text().replace("<body>", '<body style="margin:0;background:white">')
+        )
         screenshot(page, picture)
     readme = ROOT / "README.md"
     marks = re.compile(r"(<!-- picture -->\n).*?(<!-- end of picture -->)", re.S)

@@ -19,12 +19,15 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from trtlearn import cuda
+from trtlearn.engine.records import BuildOptions, Provenance
+from trtlearn.engine.variants import VARIANTS
 from trtlearn.errors import BuildError, LiveUnavailable, TrtlearnError
-from trtlearn.experiment import provenance, run_variant
-from trtlearn.models import MODELS
-from trtlearn.paths import data_dir
-from trtlearn.recordings import (
+from trtlearn.files import data_dir
+from trtlearn.live import cuda
+from trtlearn.live.experiment import provenance, run_variant
+from trtlearn.live.trt import available, live
+from trtlearn.model.networks import MODELS
+from trtlearn.recorded.files import (
     Study,
     folder_name,
     load_experiment,
@@ -33,9 +36,6 @@ from trtlearn.recordings import (
     save_provenance,
     save_study,
 )
-from trtlearn.records import BuildOptions, Provenance
-from trtlearn.trt import available, live
-from trtlearn.variants import VARIANTS
 
 STUDIES = ("no-ranges", "missing-scale")
 ALONE = "every engine was built with an empty timing cache, one after the other"
@@ -43,7 +43,9 @@ ALONE = "every engine was built with an empty timing cache, one after the other"
 
 def names(text: str, known: tuple[str, ...], what: str) -> list[str]:
     """The comma-separated names in ``text``, each one of ``known``."""
-    chosen = [name.strip() for name in text.split(",") if name.strip()] if text != "all" else list(known)
+    chosen = (
+        [name.strip() for name in text.split(",") if name.strip()] if text != "all" else list(known)
+    )
     for name in chosen:
         if name not in known:
             raise SystemExit(f"record.py: no {what} {name!r}, expected some of {', '.join(known)}")
@@ -53,12 +55,20 @@ def names(text: str, known: tuple[str, ...], what: str) -> list[str]:
 def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--out", type=Path, help="folder to write to (default: data/recordings/<gpu>-<tensorrt>)")
+    parser.add_argument(
+        "--out", type=Path, help="folder to write to (default: data/recordings/<gpu>-<tensorrt>)"
+    )
     parser.add_argument("--models", default="all")
     parser.add_argument("--variants", "--only", default="all")
-    parser.add_argument("--studies", default="all", help="all, none, or some of " + ", ".join(STUDIES))
-    parser.add_argument("--tactic-sources", default="default", help="default, none, or names such as CUBLAS,CUDNN")
-    parser.add_argument("--quick", action="store_true", help="20 timed runs: to try the script, not to record")
+    parser.add_argument(
+        "--studies", default="all", help="all, none, or some of " + ", ".join(STUDIES)
+    )
+    parser.add_argument(
+        "--tactic-sources", default="default", help="default, none, or names such as CUBLAS,CUDNN"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="20 timed runs: to try the script, not to record"
+    )
     parser.add_argument("--runs", type=int, default=500)
     parser.add_argument("--resume", action="store_true", help="keep what is there already")
     parser.add_argument("--deadline", type=float, help="start nothing new after this many seconds")
@@ -82,7 +92,9 @@ class Recorder:
         """Run ``work``; a failure is printed and counted."""
         begun = time.monotonic()
         if self.options.deadline and begun - self.start > self.options.deadline:
-            self.failed.append(f"{what}: not started, the deadline of {self.options.deadline:g} s had passed")
+            self.failed.append(
+                f"{what}: not started, the deadline of {self.options.deadline:g} s had passed"
+            )
             return
         try:
             said = work()  # type: ignore[operator]
@@ -122,9 +134,17 @@ class Recorder:
         study = Study(f"{model}-no-ranges", model, question, origin, options)
         try:
             experiment = run_variant(
-                model, options, name="int8-no-ranges", tactic_sources=self.sources, runs=20, warmup=5, recorded=True
+                model,
+                options,
+                name="int8-no-ranges",
+                tactic_sources=self.sources,
+                runs=20,
+                warmup=5,
+                recorded=True,
             )
-            study = dataclasses.replace(study, experiment=experiment, messages=experiment.build.messages)
+            study = dataclasses.replace(
+                study, experiment=experiment, messages=experiment.build.messages
+            )
         except BuildError as error:
             study = dataclasses.replace(study, error=str(error), messages=error.messages)
         save_study(self.folder, study)
@@ -134,9 +154,13 @@ class Recorder:
         """Entropy2's ranges set by hand, all but one tensor's: which layers fall back?"""
         known = load_experiment(self.folder / model / "int8-entropy2.json.gz")
         if known.ranges is None:
-            raise BuildError("the int8-entropy2 recording has no ranges", "record int8-entropy2 first")
+            raise BuildError(
+                "the int8-entropy2 recording has no ranges", "record int8-entropy2 first"
+            )
         amax = {tensor.name: tensor.amax for tensor in known.ranges.tensors if tensor.amax}
-        left_out = next((name for name in amax if "b0" in name and "conv2" in name), list(amax)[len(amax) // 2])
+        left_out = next(
+            (name for name in amax if "b0" in name and "conv2" in name), list(amax)[len(amax) // 2]
+        )
         options = BuildOptions(int8=True, ranges="user", tactic_sources=self.sources)
         experiment = run_variant(
             model,
@@ -175,7 +199,9 @@ def finish(recorder: Recorder, models: list[str]) -> None:
     files = [path for model in MODELS for path in (recorder.folder / model).glob("*.json.gz")]
     made = [load_experiment(path).provenance.time_utc for path in files]
     since = min((time for time in made if time), default=None)
-    save_provenance(recorder.folder, dataclasses.replace(origin, sha256=hashes, notes=notes, since_utc=since))
+    save_provenance(
+        recorder.folder, dataclasses.replace(origin, sha256=hashes, notes=notes, since_utc=since)
+    )
 
 
 def main() -> int:
@@ -195,11 +221,15 @@ def main() -> int:
     recorder = Recorder(options, folder)
     for model in models:
         for variant in variants:
-            recorder.guarded(f"{model} {variant}", lambda m=model, v=variant: recorder.variant(m, v))
+            recorder.guarded(
+                f"{model} {variant}", lambda m=model, v=variant: recorder.variant(m, v)
+            )
         if "no-ranges" in studies:
             recorder.guarded(f"{model} study no-ranges", lambda m=model: recorder.no_ranges(m))
         if "missing-scale" in studies:
-            recorder.guarded(f"{model} study missing-scale", lambda m=model: recorder.missing_scale(m))
+            recorder.guarded(
+                f"{model} study missing-scale", lambda m=model: recorder.missing_scale(m)
+            )
         finish(recorder, models[: models.index(model) + 1])
     print(f"{time.monotonic() - recorder.start:.0f} s in all", flush=True)
     for failure in recorder.failed:

@@ -22,11 +22,11 @@ SCRIPTS = Path(__file__).resolve().parent
 ROOT = SCRIPTS.parent
 sys.path.insert(0, str(ROOT))
 
-from trtlearn import cuda  # noqa: E402
-from trtlearn.errors import LiveUnavailable  # noqa: E402
-from trtlearn.paths import data_dir  # noqa: E402
-from trtlearn.recordings import folder_name  # noqa: E402
-from trtlearn.trt import available, live  # noqa: E402
+from trtlearn.errors import LiveUnavailable
+from trtlearn.files import data_dir
+from trtlearn.live import cuda
+from trtlearn.live.trt import available, live
+from trtlearn.recorded.files import folder_name
 
 PARTS = ("core", "arithmetic", "layers", "tradeoff", "calibration", "interrupts", "trtexec")
 
@@ -37,7 +37,11 @@ def commands(
     """Part -> the command lines that make it, without the Python in front; none where its program is not here."""
     raw, zoo, cases = scratch / "calibration", scratch / "zoo", scratch / "arithmetic"
     now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-    origin = [f"--gpu={cuda.gpu_name()}", f"--driver={cuda.driver_version()}", f"--tensorrt={available()}"]
+    origin = [
+        f"--gpu={cuda.gpu_name()}",
+        f"--driver={cuda.driver_version()}",
+        f"--tensorrt={available()}",
+    ]
     tactics = [f"--tactic-sources={sources}"]
     timer = [f"--trtexec={trtexec}"] if trtexec else []
     missing = ["--resume"] if resume else []  # only what is not there yet
@@ -65,8 +69,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--only", default=",".join(PARTS), help="some of " + ",".join(PARTS))
     parser.add_argument("--tactic-sources", default="default", choices=("default", "none"))
-    parser.add_argument("--resume", action="store_true", help="keep builds, studies and engines that are there already")
-    parser.add_argument("--trtexec", default=shutil.which("trtexec"), help="NVIDIA's own program, to compare with")
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="keep builds, studies and engines that are there already",
+    )
+    parser.add_argument(
+        "--trtexec", default=shutil.which("trtexec"), help="NVIDIA's own program, to compare with"
+    )
     options = parser.parse_args()
     chosen = options.only.split(",")
     if unknown := sorted(set(chosen) - set(PARTS)):
@@ -76,12 +86,19 @@ def main() -> int:
     except LiveUnavailable as problem:
         print(f"record_all.py: {problem}", file=sys.stderr)
         return 2
-    folder = data_dir() / "recordings" / folder_name(cuda.gpu_name() or "gpu", available() or "unknown")
+    folder = (
+        data_dir() / "recordings" / folder_name(cuda.gpu_name() or "gpu", available() or "unknown")
+    )
     failed = []
     with tempfile.TemporaryDirectory() as scratch:
-        raw = {"OUT": str(Path(scratch) / "packed"), "CALIB_WORK": str(Path(scratch) / "calibration")}
+        raw = {
+            "OUT": str(Path(scratch) / "packed"),
+            "CALIB_WORK": str(Path(scratch) / "calibration"),
+        }
         environment = os.environ | raw | {"PYTHONPATH": str(ROOT)}
-        todo = commands(folder, Path(scratch), options.tactic_sources, options.trtexec, options.resume)
+        todo = commands(
+            folder, Path(scratch), options.tactic_sources, options.trtexec, options.resume
+        )
         for part in chosen:
             begun = time.monotonic()
             for command in todo[part]:

@@ -19,20 +19,20 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from trtlearn.experiment import provenance
-from trtlearn.interrupts import Interruption, Interruptions
-from trtlearn.paths import write_atomic
-from trtlearn.trt import live
+from trtlearn.files import write_atomic
+from trtlearn.live.experiment import provenance
+from trtlearn.live.trt import live
+from trtlearn.recorded.logs import Interruption, Interruptions
 
 ROOT = Path(__file__).resolve().parent.parent
 AT_BATCH = 5
 CHILD = """
 import sys, time
 from trtlearn import cuda
-from trtlearn.build import build_engine
-from trtlearn.calibrator import make_calibrator
-from trtlearn.models import load_images, model_path
-from trtlearn.records import BuildOptions
+from trtlearn.live.build import build_engine
+from trtlearn.live.calibrator import make_calibrator
+from trtlearn.model.networks import load_images, model_path
+from trtlearn.engine.records import BuildOptions
 
 images, _ = load_images("calibration")
 cuda.free_memory()
@@ -85,11 +85,17 @@ def run(how: str, number: int | None) -> Interruption:
 
 def main() -> int:
     """Record the three; the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     live()
-    ways = {"nothing": None, "Ctrl-C (SIGINT)": signal.SIGINT, "kernel restart (SIGKILL)": signal.SIGKILL}
+    ways = {
+        "nothing": None,
+        "Ctrl-C (SIGINT)": signal.SIGINT,
+        "kernel restart (SIGKILL)": signal.SIGKILL,
+    }
     runs = tuple(run(how, number) for how, number in ways.items())
     found = Interruptions(runs, provenance("resnet", (), recorded=True))
     write_atomic(options.out, found.to_json(indent=1) + "\n")

@@ -13,9 +13,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from trtlearn.models import MODELS, load_images, model_path
-from trtlearn.pairs import modelopt_quantized, read_pairs
-from trtlearn.paths import data_dir, write_atomic
+from trtlearn.files import data_dir, write_atomic
+from trtlearn.int8.pairs import modelopt_quantized, read_pairs
+from trtlearn.model.networks import MODELS, load_images, model_path
 
 
 def main() -> int:
@@ -25,7 +25,9 @@ def main() -> int:
     for model in MODELS:
         table = read_pairs(modelopt_quantized(model_path(model), {"image": images}), maker)
         print(
-            table.summary(), "->", write_atomic(data_dir() / "quantizers" / f"modelopt-{model}.json", table.to_json(1))
+            table.summary(),
+            "->",
+            write_atomic(data_dir() / "quantizers" / f"modelopt-{model}.json", table.to_json(1)),
         )
     return 0
 

@@ -13,22 +13,28 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from trtlearn.cache import read_cache
-from trtlearn.models import load_images, model_path
-from trtlearn.recordings import data_hashes, load_provenance, save_packed
-from trtlearn.replay import folder_with
-from trtlearn.sensitivity import sensitivity_on_cpu
+from trtlearn.calibration.edit import read_cache
+from trtlearn.recorded.files import folder_with
+from trtlearn.model.networks import data_hashes, load_images, model_path
+from trtlearn.recorded.files import load_provenance, save_packed
+from trtlearn.recorded.sensitivity import sensitivity_on_cpu
 
 
 def main() -> int:
     """Run the study and write it."""
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else folder_with("mobile")
-    cache, version = read_cache(folder / "mobile" / "int8-minmax.cache"), load_provenance(folder).tensorrt
+    cache, version = (
+        read_cache(folder / "mobile" / "int8-minmax.cache"),
+        load_provenance(folder).tensorrt,
+    )
     images, labels = load_images("test")
     scales = {entry.name: entry.scale for entry in cache.scales}
     study = sensitivity_on_cpu("mobile", model_path("mobile"), scales, images, labels, "minmax")
     origin = dataclasses.replace(
-        study.provenance, tensorrt=f"{version}'s min-max scales", sha256=data_hashes("mobile"), recorded=True
+        study.provenance,
+        tensorrt=f"{version}'s min-max scales",
+        sha256=data_hashes("mobile"),
+        recorded=True,
     )
     study = dataclasses.replace(study, provenance=origin)
     path = folder / "tradeoff" / "sensitivity-mobile-minmax-cpu.json.gz"

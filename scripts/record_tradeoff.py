@@ -32,35 +32,49 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from big_network import big_network
 from tradeoff_jobs import WARMUP, Facts, Job, Worker, accuracy, run_all
 
-from trtlearn.build import build_engine
-from trtlearn.cache import read_cache
-from trtlearn.calibrator import make_calibrator
+from trtlearn.calibration.edit import read_cache
+from trtlearn.engine.records import BuildOptions, Experiment, Provenance, Record
+from trtlearn.engine.variants import ALGORITHMS, VARIANTS
 from trtlearn.errors import RecordingError, TrtlearnError
-from trtlearn.experiment import provenance, run_variant
-from trtlearn.models import MODELS, load_images, model_path
-from trtlearn.placement import PLACEMENTS
-from trtlearn.qdq import insert_qdq
-from trtlearn.recordings import check_hashes, data_hashes, load_experiment, save_experiment, save_packed
-from trtlearn.records import BuildOptions, Experiment, Provenance, Record
-from trtlearn.replay import recording_folders
-from trtlearn.runner import Runner
-from trtlearn.sensitivity import search_mixed, sqnr_db
-from trtlearn.tradeoff import (
+from trtlearn.int8.placement import PLACEMENTS
+from trtlearn.int8.qdq import insert_qdq
+from trtlearn.live.build import build_engine
+from trtlearn.live.calibrator import make_calibrator
+from trtlearn.live.experiment import provenance, run_variant
+from trtlearn.recorded.files import recording_folders
+from trtlearn.live.runner import Runner
+from trtlearn.model.networks import MODELS, data_hashes, load_images, model_path
+from trtlearn.recorded.files import check_hashes, load_experiment, save_experiment, save_packed
+from trtlearn.recorded.sensitivity import search_mixed, sqnr_db
+from trtlearn.recorded.tradeoff import (
     DynamicShapes,
     DynamicTrial,
     LayerTrial,
     Sensitivity,
     Tradeoff,
     TradeoffPoint,
+    open_tradeoff,
     units,
 )
-from trtlearn.tradeoff_recordings import open_tradeoff
-from trtlearn.variants import ALGORITHMS, VARIANTS
 
 BATCHES = (8, 1, 64)  # a stage may be cut short
 STAGES = ("points", "big", "placements", "dynamic", "sensitivity", "mixed")
-COMPARED = ("fp32", "fp16", "int8-placeholder", "int8-minmax", "int8-fp16", "qdq", "int8-mixed")  # timed by trtexec too
-RANGES_ONLY = ("int8-random", "int8-entropy", "int8-legacy", "int8-entropy2", "tf32")  # say little of speed
+COMPARED = (
+    "fp32",
+    "fp16",
+    "int8-placeholder",
+    "int8-minmax",
+    "int8-fp16",
+    "qdq",
+    "int8-mixed",
+)  # timed by trtexec too
+RANGES_ONLY = (
+    "int8-random",
+    "int8-entropy",
+    "int8-legacy",
+    "int8-entropy2",
+    "tf32",
+)  # say little of speed
 ALLOWED_LOSS = 0.005  # the mixed search may lose this much accuracy against FP32
 
 
@@ -98,7 +112,10 @@ class Study:
         except TrtlearnError as error:
             self.fail(f"{job.key}: {error}")
             return None
-        print(f"{time.monotonic() - self.start:6.1f} s  {job.key}: {time.monotonic() - begun:.1f} s", flush=True)
+        print(
+            f"{time.monotonic() - self.start:6.1f} s  {job.key}: {time.monotonic() - begun:.1f} s",
+            flush=True,
+        )
         return facts
 
     def fail(self, what: str) -> None:
@@ -142,7 +159,9 @@ class Study:
         save_packed(self.out / f"{name}.json.gz", record)
         print(f"{time.monotonic() - self.start:6.1f} s  wrote {name}.json.gz", flush=True)
 
-    def job(self, model: str, name: str, base: BuildOptions, path: Path | str | None = None, **more: Any) -> Job:
+    def job(
+        self, model: str, name: str, base: BuildOptions, path: Path | str | None = None, **more: Any
+    ) -> Job:
         options = self.options_of(base, **more.pop("changes", {}))
         plan = self.scratch / f"{model}-{name}-b{options.batch}.plan"
         timing = str((self.options.timing_cache or self.scratch) / f"{model}.timing")
@@ -170,12 +189,35 @@ class Study:
             for batch in BATCHES:
                 for name, base in VARIANTS.items():
                     algorithm = "minmax" if name == "int8-fp16" else base.ranges
-                    handed = {"cache_path": caches[algorithm], "algorithm": algorithm} if algorithm in caches else {}
+                    handed = (
+                        {"cache_path": caches[algorithm], "algorithm": algorithm}
+                        if algorithm in caches
+                        else {}
+                    )
                     changes = {"batch": batch, "ranges": "cache" if handed else base.ranges}
-                    jobs.append(self.job(model, name, base, changes=changes, runs=self.options.runs, **handed))
-                jobs.append(self.job(model, "qdq", explicit, qdq, changes={"batch": batch}, runs=self.options.runs))
+                    jobs.append(
+                        self.job(
+                            model, name, base, changes=changes, runs=self.options.runs, **handed
+                        )
+                    )
+                jobs.append(
+                    self.job(
+                        model,
+                        "qdq",
+                        explicit,
+                        qdq,
+                        changes={"batch": batch},
+                        runs=self.options.runs,
+                    )
+                )
             # FP32 first: the others' SQNR is against its logits
-            jobs.sort(key=lambda job: (job.options.batch != 8, job.name != "fp32", job.name in RANGES_ONLY))
+            jobs.sort(
+                key=lambda job: (
+                    job.options.batch != 8,
+                    job.name != "fp32",
+                    job.name in RANGES_ONLY,
+                )
+            )
             self.measure(f"points-{model}", jobs, "INT8+FP16 and Q/DQ with min-max scales")
 
     def big(self) -> None:
@@ -186,7 +228,9 @@ class Study:
         for batch in BATCHES:
             for name in ("fp32", "tf32", "fp16", "int8-placeholder", "int8-fp16"):
                 base = dataclasses.replace(
-                    VARIANTS[name], ranges="placeholder" if "int8" in name else "none", optimization_level=level
+                    VARIANTS[name],
+                    ranges="placeholder" if "int8" in name else "none",
+                    optimization_level=level,
                 )
                 more = {"trained": False, "runs": self.options.runs}
                 jobs.append(self.job("big", name, base, path, changes={"batch": batch}, **more))
@@ -223,13 +267,18 @@ class Study:
                     engine_layers=facts.engine_layers,
                     int8_layers=facts.int8_layers,
                     reformats=facts.reformats,
-                    logits_sqnr_db=None if logits is None or against is None else sqnr_db(against, logits),
+                    logits_sqnr_db=None
+                    if logits is None or against is None
+                    else sqnr_db(against, logits),
                     note=note,
                     trtexec_ms=self.trtexec(job, graph=False),
                     trtexec_graph_ms=self.trtexec(job, graph=True),
                 )
             )
-            notes = ("one build at a time, a timing cache for each network; each engine timed alone", *self.failed)
+            notes = (
+                "one build at a time, a timing cache for each network; each engine timed alone",
+                *self.failed,
+            )
             origin = self.origin(notes)
             if earlier is not None:
                 origin = dataclasses.replace(
@@ -249,7 +298,12 @@ class Study:
         """The plan's median GPU compute time by NVIDIA's own program, ms; None if that is not here or not COMPARED."""
         if self.options.trtexec is None or job.name not in COMPARED:
             return None
-        command = [self.options.trtexec, f"--loadEngine={job.plan_path}", f"--iterations={job.runs}", "--duration=0"]
+        command = [
+            self.options.trtexec,
+            f"--loadEngine={job.plan_path}",
+            f"--iterations={job.runs}",
+            "--duration=0",
+        ]
         command += ["--warmUp=50", "--noDataTransfers", *(["--useCudaGraph"] if graph else [])]
         try:
             done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
@@ -280,10 +334,14 @@ class Study:
                 if facts is not None and facts.logits is not None:
                     order = tuple(unit for unit in names if unit in kept)
                     quality = sqnr_db(reference, facts.logits)
-                    known[kept] = LayerTrial(order, accuracy(facts.logits), quality, facts.int8_layers)
+                    known[kept] = LayerTrial(
+                        order, accuracy(facts.logits), quality, facts.int8_layers
+                    )
             return known.get(kept)
 
-        fp32 = self.made(self.job(model, "fp32", dataclasses.replace(VARIANTS["fp32"], optimization_level=1)))
+        fp32 = self.made(
+            self.job(model, "fp32", dataclasses.replace(VARIANTS["fp32"], optimization_level=1))
+        )
         if fp32 is None or fp32.logits is None:
             raise TrtlearnError("the FP32 reference was not built")
         reference = fp32.logits
@@ -313,7 +371,10 @@ class Study:
         )
         name = f"sensitivity-{model}-{ranges}"
         self.save(name, study)
-        damage = {unit: trial.sqnr_db if trial.sqnr_db is not None else 1e9 for unit, trial in study.alone.items()}
+        damage = {
+            unit: trial.sqnr_db if trial.sqnr_db is not None else 1e9
+            for unit, trial in study.alone.items()
+        }
         order = sorted(names, key=lambda unit: damage.get(unit, 1e9))
         greedy = search_mixed(order, attempt, target)
         study = dataclasses.replace(study, greedy=greedy)
@@ -321,18 +382,24 @@ class Study:
         for seed in range(3):
             order = list(names)
             random.Random(seed).shuffle(order)
-            study = dataclasses.replace(study, random=(*study.random, search_mixed(order, attempt, target)))
+            study = dataclasses.replace(
+                study, random=(*study.random, search_mixed(order, attempt, target))
+            )
             self.save(name, study)
 
     def mixed(self) -> None:
         """The mixed network that the recorded greedy search ended with, built and timed like all others."""
         model, ranges = "mobile", "minmax"
-        folder = self.out if (self.out / f"sensitivity-{model}-{ranges}.json.gz").is_file() else None
+        folder = (
+            self.out if (self.out / f"sensitivity-{model}-{ranges}.json.gz").is_file() else None
+        )
         study = open_tradeoff(folder).sensitivity(model, ranges)
         if study.greedy is None or not study.greedy.reached:
             raise RecordingError("the recorded greedy search did not reach its target")
         nodes = [(node.name, node.op_type) for node in onnx.load(str(model_path(model))).graph.node]
-        base = mixed_options(frozenset(study.greedy.trials[-1].int8_units), units(nodes), dict(nodes))
+        base = mixed_options(
+            frozenset(study.greedy.trials[-1].int8_units), units(nodes), dict(nodes)
+        )
         cache = self.caches(model)[ranges]
         jobs = [
             self.job(
@@ -342,7 +409,11 @@ class Study:
             for batch in BATCHES
         ]  # fmt: skip
         out = ", ".join(study.greedy.order)
-        self.measure("mixed", jobs, f"kept out of INT8 by the greedy search ({study.provenance.label()}): {out}")
+        self.measure(
+            "mixed",
+            jobs,
+            f"kept out of INT8 by the greedy search ({study.provenance.label()}): {out}",
+        )
 
     def placements(self) -> None:
         """The same scales implicit and explicit, and three wrong placements: whole experiments, with their engines."""
@@ -350,16 +421,24 @@ class Study:
             cache = self.caches(model)["minmax"]
             for placement in PLACEMENTS:
                 if self.late():
-                    self.fail(f"placement {model} {placement}: not begun, the stage's time was over")
+                    self.fail(
+                        f"placement {model} {placement}: not begun, the stage's time was over"
+                    )
                     continue
                 options = self.options_of(BuildOptions(int8=True, ranges="qdq"))
                 try:
                     path = self.qdq_model(model, cache, placement)
-                    save_experiment(self.out / "placements", self.experiment(model, f"qdq-{placement}", options, path))
+                    save_experiment(
+                        self.out / "placements",
+                        self.experiment(model, f"qdq-{placement}", options, path),
+                    )
                 except Exception as error:
                     self.fail(f"placement {model} {placement}: {error!s:.600}")
                 else:
-                    print(f"{time.monotonic() - self.start:6.1f} s  placement {model} {placement}", flush=True)
+                    print(
+                        f"{time.monotonic() - self.start:6.1f} s  placement {model} {placement}",
+                        flush=True,
+                    )
 
     def experiment(self, model: str, name: str, options: BuildOptions, path: Path) -> Experiment:
         """run_variant's experiment for another ONNX file of the same network."""
@@ -381,9 +460,15 @@ class Study:
                 except Exception as error:
                     self.fail(f"dynamic {algorithm} {size} {named}: {error!s:.600}")
                 else:
-                    print(f"dynamic, {algorithm} at {size} ({named}): {trials[-1].accuracy_at}", flush=True)
+                    print(
+                        f"dynamic, {algorithm} at {size} ({named}): {trials[-1].accuracy_at}",
+                        flush=True,
+                    )
                     notes = ("optimization level 1", *self.failed)
-                    self.save("dynamic", DynamicShapes("resnet", (1, 8, 64), tuple(trials), self.origin(notes)))
+                    self.save(
+                        "dynamic",
+                        DynamicShapes("resnet", (1, 8, 64), tuple(trials), self.origin(notes)),
+                    )
 
     def dynamic_trial(self, algorithm: str, size: int, named: bool) -> DynamicTrial:
         """One engine for batches 1 to 64, calibrated ``size`` images at a time."""
@@ -407,7 +492,9 @@ def mixed_options(
 ) -> BuildOptions:
     """INT8 for the units ``kept``, FP32 for the others; nothing asked for where all are kept."""
     out = [member for unit in groups if unit not in kept for member in groups[unit]]
-    asked = {unit: "int8" for unit in groups if unit in kept and kinds[unit] == "Conv"} if out else {}
+    asked = (
+        {unit: "int8" for unit in groups if unit in kept and kinds[unit] == "Conv"} if out else {}
+    )
     return dataclasses.replace(
         VARIANTS["int8-minmax"],
         ranges="cache",
@@ -424,13 +511,23 @@ def main() -> int:
     parser.add_argument("--scratch", default="/tmp/trtlearn-tradeoff")
     parser.add_argument("--stages", default=",".join(STAGES))
     parser.add_argument("--tactic-sources", default="default", choices=("default", "none"))
-    parser.add_argument("--timing-cache", type=Path, help="folder that keeps the networks' timing caches")
+    parser.add_argument(
+        "--timing-cache", type=Path, help="folder that keeps the networks' timing caches"
+    )
     parser.add_argument("--runs", type=int, default=300)
-    parser.add_argument("--resume", action="store_true", help="keep the engines that --out holds, measure the others")
-    parser.add_argument("--models", default=",".join(MODELS), help="of the stages points and placements")
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="keep the engines that --out holds, measure the others",
+    )
+    parser.add_argument(
+        "--models", default=",".join(MODELS), help="of the stages points and placements"
+    )
     parser.add_argument("--trtexec", help="NVIDIA's trtexec, to time the same plans with")
     parser.add_argument("--big-level", type=int, default=1)
-    parser.add_argument("--limit", type=float, help="seconds into a stage after which it begins no build")
+    parser.add_argument(
+        "--limit", type=float, help="seconds into a stage after which it begins no build"
+    )
     options = parser.parse_args()
     unknown = [stage for stage in options.stages.split(",") if stage not in STAGES]
     if unknown:

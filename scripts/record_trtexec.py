@@ -3,7 +3,7 @@ and whether ``--int8 --calib=FILE`` leaves a file where there was none.
 
     python scripts/record_trtexec.py --trtexec PATH --out FOLDER/trtexec [--tactic-sources none]
 
-Needs a GPU, onnx, and trtexec of the TensorRT that is installed. tests/test_optimizer_log.py holds our own build of
+Needs a GPU, onnx, and trtexec of the TensorRT that is installed. tests/recorded/test_optimizer_log.py holds our own build of
 the same network beside it.
 """
 
@@ -20,11 +20,11 @@ import onnx
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from trtlearn.experiment import engine_info, provenance
-from trtlearn.models import MODELS, model_path
-from trtlearn.optimizer_log import TrtexecLog, read_optimizer_log
-from trtlearn.paths import write_atomic
-from trtlearn.trt import live
+from trtlearn.files import write_atomic
+from trtlearn.live.experiment import engine_info, provenance
+from trtlearn.live.trt import live
+from trtlearn.model.networks import MODELS, model_path
+from trtlearn.recorded.logs import TrtexecLog, read_optimizer_log
 
 BATCH = 8  # of the recorded engines
 NONE = "-CUDNN,-CUBLAS,-CUBLAS_LT,-EDGE_MASK_CONVOLUTIONS,-JIT_CONVOLUTIONS"
@@ -40,7 +40,9 @@ def fixed_batch(model: str, folder: Path) -> Path:
     return path
 
 
-def record(model: str, options: argparse.Namespace, folder: Path, missing: bool = False) -> TrtexecLog:
+def record(
+    model: str, options: argparse.Namespace, folder: Path, missing: bool = False
+) -> TrtexecLog:
     """One build by trtexec, with --calib=<missing file> where asked; raises CalledProcessError where it fails."""
     words = ["--int8", "--noTF32", "--profilingVerbosity=detailed", "--skipInference", "--verbose"]
     cache = folder / "missing.cache"
@@ -51,17 +53,23 @@ def record(model: str, options: argparse.Namespace, folder: Path, missing: bool 
     command = [options.trtexec, f"--onnx={path}", *words, f"--exportLayerInfo={told}"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
     sources = () if options.tactic_sources == "none" else None
-    origin = dataclasses.replace(provenance(model, sources, recorded=True), command=f"trtexec --onnx={path.name} ...")
+    origin = dataclasses.replace(
+        provenance(model, sources, recorded=True), command=f"trtexec --onnx={path.name} ..."
+    )
     typed = " ".join(["trtexec", f"--onnx={path.name}", *words]).replace(f"{folder}/", "")
     note = f"the network's batch was fixed at {BATCH}; trtexec was compiled from the public sources"
     log = read_optimizer_log(done.stdout + done.stderr)
     wrote = cache.exists() if missing else None
-    return TrtexecLog(model, typed, log, origin, note, inspector=told.read_text(), wrote_cache=wrote)
+    return TrtexecLog(
+        model, typed, log, origin, note, inspector=told.read_text(), wrote_cache=wrote
+    )
 
 
 def main() -> int:
     """Record both networks; the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--trtexec", required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--tactic-sources", default="default", choices=("default", "none"))
@@ -72,7 +80,13 @@ def main() -> int:
             for name, missing in (("int8", False), ("int8-random", True)):
                 log = record(model, options, Path(scratch), missing)
                 write_atomic(options.out / f"{model}-{name}.json", log.to_json(indent=1) + "\n")
-                print(log.summary(), engine_info(log.inspector).summary(), log.wrote_cache, sep="\n", flush=True)
+                print(
+                    log.summary(),
+                    engine_info(log.inspector).summary(),
+                    log.wrote_cache,
+                    sep="\n",
+                    flush=True,
+                )
     return 0
 
 

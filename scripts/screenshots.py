@@ -49,7 +49,9 @@ def shoot(notebook: Path, theme: str, out: Path, width: int) -> list[str]:
 
 def main() -> int:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("notebooks", nargs="+", type=Path)
     parser.add_argument("--out", type=Path, default=Path("shots"))
     parser.add_argument("--theme", choices=(*THEMES, "both"), default="both")
@@ -61,7 +63,10 @@ def main() -> int:
         for theme in THEMES if given.theme == "both" else [given.theme]:
             found = shoot(notebook, theme, given.out, given.width)
             bad += len(found)
-            print(f"{notebook.name}, {theme}: {len(found)} faults" + "".join(f"\n  {line}" for line in found))
+            print(
+                f"{notebook.name}, {theme}: {len(found)} faults"
+                + "".join(f"\n  {line}" for line in found)
+            )
     return 1 if bad else 0
 
 

@@ -25,8 +25,14 @@ DOCTEST = re.compile(r"((?:^[ ]*>>> .*\n?)(?:^(?![ ]*$).+\n?)*)", re.M)
 
 def modules() -> list[str]:
     """Every module of the package with public names, by name."""
-    names = sorted(one.name for one in pkgutil.iter_modules(trtlearn.__path__) if not one.name.startswith("_"))
-    return [name for name in names if getattr(importlib.import_module(f"trtlearn.{name}"), "__all__", None)]
+    names = sorted(
+        one.name for one in pkgutil.iter_modules(trtlearn.__path__) if not one.name.startswith("_")
+    )
+    return [
+        name
+        for name in names
+        if getattr(importlib.import_module(f"trtlearn.{name}"), "__all__", None)
+    ]
 
 
 def prose(text: str | None) -> str:
@@ -47,8 +53,14 @@ def constants(module: ModuleType) -> dict[str, str]:
     """Module-level names with the docstring that follows their assignment."""
     found, nodes = {}, ast.parse(inspect.getsource(module)).body
     for node, after in itertools.pairwise(nodes):
-        if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant) and isinstance(after.value.value, str):
-            targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        if (
+            isinstance(after, ast.Expr)
+            and isinstance(after.value, ast.Constant)
+            and isinstance(after.value.value, str)
+        ):
+            targets = (
+                node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+            )
             found |= {one.id: after.value.value for one in targets if isinstance(one, ast.Name)}
     return found
 
@@ -81,9 +93,13 @@ def described(name: str, thing: Any, words: dict[str, str], where: str) -> str:
         elif not issubclass(thing, BaseException):
             head += signature(thing)
         for method, body in vars(thing).items():
-            if not method.startswith("_") and inspect.isfunction(inspect.unwrap(getattr(body, "__func__", body))):
+            if not method.startswith("_") and inspect.isfunction(
+                inspect.unwrap(getattr(body, "__func__", body))
+            ):
                 head_ = html.escape(f".{method}{signature(getattr(thing, method))}")
-                inside += f"<p><code>{head_}</code></p>{prose(inspect.getdoc(getattr(thing, method)))}"
+                inside += (
+                    f"<p><code>{head_}</code></p>{prose(inspect.getdoc(getattr(thing, method)))}"
+                )
     elif callable(thing):
         head += signature(thing)
     elif isinstance(thing, (str, int, float, tuple)) and len(repr(thing)) <= 200:
@@ -96,15 +112,25 @@ def page(name: str) -> Page:
     """The page of one module."""
     module = importlib.import_module(f"trtlearn.{name}")
     words = constants(module)
-    entries = [described(one, getattr(module, one), words, module.__name__) for one in module.__all__]
-    body = f'<h1>trtlearn.{name}</h1>\n{prose(module.__doc__)}\n<dl class="api">\n' + "\n".join(entries) + "\n</dl>"
+    entries = [
+        described(one, getattr(module, one), words, module.__name__) for one in module.__all__
+    ]
+    body = (
+        f'<h1>trtlearn.{name}</h1>\n{prose(module.__doc__)}\n<dl class="api">\n'
+        + "\n".join(entries)
+        + "\n</dl>"
+    )
     return Page(f"api/{name}.html", f"trtlearn.{name}", body)
 
 
 def groups() -> dict[str, list[str]]:
     """The README's map: heading -> modules."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| (.+?) \| (\[`.+) \|$", text.split("<!-- map -->")[1].split("<!-- end of map -->")[0], re.M)
+    rows = re.findall(
+        r"^\| (.+?) \| (\[`.+) \|$",
+        text.split("<!-- map -->")[1].split("<!-- end of map -->")[0],
+        re.M,
+    )
     return {head: re.findall(r"`(\w+)`", cells) for head, cells in rows}
 
 
@@ -119,8 +145,15 @@ def index() -> Page:
     for head, names in {**listed, **({"New": sorted(rest)} if rest else {})}.items():
         rows = []
         for name in (one for one in names if one in known):
-            doc = (importlib.import_module(f"trtlearn.{name}").__doc__ or "").strip().splitlines()[0]
-            rows.append([f'<a href="{name}.html"><code>{name}</code></a>', markdown(doc.replace("``", "`")).strip()])
+            doc = (
+                (importlib.import_module(f"trtlearn.{name}").__doc__ or "").strip().splitlines()[0]
+            )
+            rows.append(
+                [
+                    f'<a href="{name}.html"><code>{name}</code></a>',
+                    markdown(doc.replace("``", "`")).strip(),
+                ]
+            )
         if rows:
             body.append(f"<h2>{html.escape(head)}</h2>" + table(["module", "what it is"], rows))
     return Page("api/index.html", "API reference", "\n".join(body), "Reference")

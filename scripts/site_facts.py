@@ -10,14 +10,14 @@ import nbformat
 import site_notebook
 from site_md import Page, slug, table
 
-from trtlearn import calibration_recordings
-from trtlearn.interrupts import interruptions
-from trtlearn.paths import data_dir, sha256
+from trtlearn.engine.records import Experiment, Provenance
+from trtlearn.engine.variants import LABELS, VARIANTS
+from trtlearn.files import data_dir, sha256
 from trtlearn.record import Record, show
-from trtlearn.recordings import load_experiment, load_provenance, load_study
-from trtlearn.records import Experiment, Provenance
-from trtlearn.tradeoff_recordings import open_tradeoff
-from trtlearn.variants import LABELS, VARIANTS
+from trtlearn.recorded import calibration
+from trtlearn.recorded.files import load_experiment, load_provenance, load_study
+from trtlearn.recorded.logs import interruptions
+from trtlearn.recorded.tradeoff import open_tradeoff
 
 OPEN_ROWS, MOST_ROWS = 12, 100  # a longer table is folded, a longer one yet only summed up
 ISSUE = re.compile(r"T#(\d+)")
@@ -38,12 +38,16 @@ def cited(source: str) -> str:
 
     def lines(match: re.Match[str]) -> str:
         tag, short, long, first, last = match.groups()
-        path = FILES[short] if short else next(path for path in FILES.values() if path.endswith(long))
+        path = (
+            FILES[short] if short else next(path for path in FILES.values() if path.endswith(long))
+        )
         end = f"-L{last}" if last else ""
         return f'<a href="{BASE}/blob/{tag}/{path}#L{first}{end}">{match[0]}</a>'
 
     text = LINES.sub(lines, html.escape(source))
-    return ISSUE.sub(lambda match: f'<a href="{BASE}/issues/{match[1]}">TensorRT issue {match[1]}</a>', text)
+    return ISSUE.sub(
+        lambda match: f'<a href="{BASE}/issues/{match[1]}">TensorRT issue {match[1]}</a>', text
+    )
 
 
 def named(path: Path) -> str:
@@ -79,7 +83,9 @@ def folder(path: Path) -> str:
         "TensorRT": origin.tensorrt,
         "CUDA": origin.cuda,
         "Python": origin.python,
-        "kernels from": "TensorRT's own only" if origin.tactic_sources == () else origin.tactic_sources,
+        "kernels from": "TensorRT's own only"
+        if origin.tactic_sources == ()
+        else origin.tactic_sources,
         "command": origin.command,
         "time": origin.time_utc,
         **{f"SHA-256 of data/{name}": value for name, value in origin.sha256.items()},
@@ -87,7 +93,10 @@ def folder(path: Path) -> str:
     }
     made = [heading(2, f"{path.name}: {origin.label()}")]
     made.append(
-        table(["of every recording here", ""], [[html.escape(key), html.escape(show(facts[key]))] for key in facts])
+        table(
+            ["of every recording here", ""],
+            [[html.escape(key), html.escape(show(facts[key]))] for key in facts],
+        )
     )
     head = ["build", "accuracy", "latency, median", "plan", "engine layers", "recording"]
     for model in sorted(one for one in path.iterdir() if (one / "fp32.json.gz").is_file()):
@@ -139,7 +148,9 @@ def record_table(title: str, record: Record, path: Path, label: str) -> str:
     if len(rows) > MOST_ROWS:
         return made
     names = [name for name in rows[0] if any(row.get(name) not in (None, "") for row in rows)]
-    body = table(names, [[html.escape(cell(name, row.get(name))) for name in names] for row in rows])
+    body = table(
+        names, [[html.escape(cell(name, row.get(name))) for name in names] for row in rows]
+    )
     if len(rows) > OPEN_ROWS:
         body = f"<details><summary>All {len(rows)} rows</summary>{body}</details>"
     return made + body
@@ -160,14 +171,21 @@ def studies() -> str:
     moving, cut = recorded.dynamic(), interruptions()
     parts.append(("Dynamic shapes", moving, recorded.folder / "dynamic.json.gz", moving.provenance))
     for title, name, kept in (
-        ("TensorRT's scales and ours", "agreement", calibration_recordings.agreement()),
-        ("Legacy calibrator, settings", "legacy-grid", calibration_recordings.legacy_grid()),
-        ("Caches changed by hand", "odd-caches", calibration_recordings.odd_caches()),
-        ("Feeding a calibrator", "feeding", calibration_recordings.feeding()),
+        ("TensorRT's scales and ours", "agreement", calibration.agreement()),
+        ("Legacy calibrator, settings", "legacy-grid", calibration.legacy_grid()),
+        ("Caches changed by hand", "odd-caches", calibration.odd_caches()),
+        ("Feeding a calibrator", "feeding", calibration.feeding()),
     ):
-        file = calibration_recordings.folder(f"{name}.json") / f"{name}.json"
-        parts.append((title, kept, file, calibration_recordings.origin(name)))
-    parts.append(("Interrupted calibrations", cut, recorded.folder.parent / "interrupts.json", cut.provenance))
+        file = calibration.folder(f"{name}.json") / f"{name}.json"
+        parts.append((title, kept, file, calibration.origin(name)))
+    parts.append(
+        (
+            "Interrupted calibrations",
+            cut,
+            recorded.folder.parent / "interrupts.json",
+            cut.provenance,
+        )
+    )
     made = [record_table(title, one, path, origin.label()) for title, one, path, origin in parts]
     return heading(2, "Further measurements") + "\n".join(made)
 
@@ -176,15 +194,24 @@ def page(books: dict[Path, nbformat.NotebookNode], intro: str) -> Page:
     """The whole page."""
     made = [intro]
     made += [
-        folder(path) for path in sorted((data_dir() / "recordings").iterdir()) if (path / "PROVENANCE.json").is_file()
+        folder(path)
+        for path in sorted((data_dir() / "recordings").iterdir())
+        if (path / "PROVENANCE.json").is_file()
     ]
     made.append(studies())
     made.append(heading(2, "What the notebooks claim, and check each time they run"))
     for path, book in books.items():
         rows = [
-            [f'<a href="notebooks/{path.stem}.html#cell-{cell}">{html.escape(fact)}</a>', tag, cited(source)]
+            [
+                f'<a href="notebooks/{path.stem}.html#cell-{cell}">{html.escape(fact)}</a>',
+                tag,
+                cited(source),
+            ]
             for cell, fact, tag, source in site_notebook.claims(book)
         ]
         if rows:
-            made.append(heading(3, site_notebook.page_title(path)) + table(["claim", "known how", "source"], rows))
+            made.append(
+                heading(3, site_notebook.page_title(path))
+                + table(["claim", "known how", "source"], rows)
+            )
     return Page("facts.html", "Measured facts", "\n".join(made), "Reference")

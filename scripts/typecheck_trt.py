@@ -33,7 +33,9 @@ def repaired(text: str) -> tuple[str, int]:
             number = (problem.lineno or 1) - 1
             found = re.match(r"(\s*)def (\w+)\(", lines[number])
             if found is None or loosened > 50:
-                raise SystemExit(f"typecheck_trt.py: line {number + 1} of the stubs cannot be repaired") from None
+                raise SystemExit(
+                    f"typecheck_trt.py: line {number + 1} of the stubs cannot be repaired"
+                ) from None
             ending = " ..." if lines[number].rstrip().endswith("...") else ""
             lines[number] = (
                 f"{found[1]}def {found[2]}(self, *args: typing.Any, **kwargs: typing.Any) -> typing.Any:{ending}"
@@ -57,18 +59,31 @@ def main() -> int:
         shutil.copy(packages / name / "__init__.pyi", target / name)
     text, loosened = repaired(source.read_text())
     (target / "tensorrt_bindings" / "tensorrt.pyi").write_text(text)
-    command = [sys.executable, "-m", "mypy", "--cache-dir", str(ROOT / "build" / "mypy-trt"), "--no-error-summary"]
+    command = [
+        sys.executable,
+        "-m",
+        "mypy",
+        "--cache-dir",
+        str(ROOT / "build" / "mypy-trt"),
+        "--no-error-summary",
+    ]
     command += [
         "--config-file",
         str(ROOT / "pyproject.toml"),
         *(str(ROOT / "trtlearn" / f"{name}.py") for name in FILES),
     ]
     answer = subprocess.run(
-        command, cwd=ROOT, env={**os.environ, "MYPYPATH": str(target)}, capture_output=True, text=True, check=False
+        command,
+        cwd=ROOT,
+        env={**os.environ, "MYPYPATH": str(target)},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     ours = [line for line in answer.stdout.splitlines() if "build/stubs" not in line]
     print(
-        "\n".join([*ours, answer.stderr]).strip() or f"checked against TensorRT 10.13 ({loosened} signatures loosened)"
+        "\n".join([*ours, answer.stderr]).strip()
+        or f"checked against TensorRT 10.13 ({loosened} signatures loosened)"
     )
     return 1 if any(": error:" in line for line in ours) or answer.stderr else 0
 

@@ -34,15 +34,21 @@ def digits(count: int) -> np.ndarray:
     norm = json.loads((DATA / "card.json").read_text())["normalisation"]
     with np.load(DATA / "images" / "digits.npz") as file:
         pixels = file["calibration_images"][:count]
-    return (pixels.astype(np.float32) / np.float32(255) - np.float32(norm["mean"])) / np.float32(norm["std"])
+    return (pixels.astype(np.float32) / np.float32(255) - np.float32(norm["mean"])) / np.float32(
+        norm["std"]
+    )
 
 
 def _static(model: onnx.ModelProto, shape: list[int]) -> bytes:
     """The model of one input with ``shape`` as its input's shape, and the same first axis for its output."""
     (value,), (output,) = model.graph.input, model.graph.output
     del value.type.tensor_type.shape.dim[:]
-    value.type.tensor_type.shape.dim.extend(onnx.TensorShapeProto.Dimension(dim_value=size) for size in shape)
-    output.type.tensor_type.shape.dim[0].CopyFrom(onnx.TensorShapeProto.Dimension(dim_value=shape[0]))
+    value.type.tensor_type.shape.dim.extend(
+        onnx.TensorShapeProto.Dimension(dim_value=size) for size in shape
+    )
+    output.type.tensor_type.shape.dim[0].CopyFrom(
+        onnx.TensorShapeProto.Dimension(dim_value=shape[0])
+    )
     del model.graph.value_info[:]
     onnx.checker.check_model(model, full_check=True)
     return model.SerializeToString(deterministic=True)
@@ -60,7 +66,9 @@ def _ocr_model() -> Path:
         path = Path(folder) / "models" / "ch_ppocr_mobile_v2.0_cls_infer.onnx"
         if path.is_file():
             return path
-    raise SystemExit("the pre-trained model is missing. Try: pip install --no-deps rapidocr-onnxruntime")
+    raise SystemExit(
+        "the pre-trained model is missing. Try: pip install --no-deps rapidocr-onnxruntime"
+    )
 
 
 def text_images(count: int, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -71,10 +79,27 @@ def text_images(count: int, random: np.random.Generator) -> tuple[np.ndarray, np
     """
     from PIL import Image, ImageDraw, ImageFont
 
-    words = ["quick", "brown", "fox", "jumps", "over", "lazy", "dogs", "seven", "wizards", "mix", "quiet", "harbour"]
+    words = [
+        "quick",
+        "brown",
+        "fox",
+        "jumps",
+        "over",
+        "lazy",
+        "dogs",
+        "seven",
+        "wizards",
+        "mix",
+        "quiet",
+        "harbour",
+    ]
     images, turned = [], np.arange(count) % 2 == 1
     for upside_down in turned:
-        text = " ".join(random.choice(words, 2)) if random.random() < 0.6 else str(random.integers(10**5, 10**9))
+        text = (
+            " ".join(random.choice(words, 2))
+            if random.random() < 0.6
+            else str(random.integers(10**5, 10**9))
+        )
         dark, light = random.integers(0, 90, 3), random.integers(160, 256, 3)
         ink, paper = (dark, light) if random.random() < 0.7 else (light, dark)
         font = ImageFont.load_default(int(random.integers(24, 34)))
@@ -82,10 +107,14 @@ def text_images(count: int, random: np.random.Generator) -> tuple[np.ndarray, np
         picture = Image.new("RGB", (width, 48), tuple(map(int, paper)))
         ImageDraw.Draw(picture).text((6, 24), text, tuple(map(int, ink)), font, anchor="lm")
         picture = picture.resize((min(192, width), 48), Image.Resampling.BILINEAR)
-        pixels = np.asarray(picture, np.float32) + random.normal(0, 6, (48, picture.width, 3)).astype(np.float32)
+        pixels = np.asarray(picture, np.float32) + random.normal(
+            0, 6, (48, picture.width, 3)
+        ).astype(np.float32)
         pixels = np.clip(pixels, 0, 255)
         line = pixels[::-1, ::-1] if upside_down else pixels
-        canvas = np.zeros((48, 192, 3), np.float32)  # the classifier pads with zeros after normalising
+        canvas = np.zeros(
+            (48, 192, 3), np.float32
+        )  # the classifier pads with zeros after normalising
         canvas[:, : line.shape[1]] = (line / np.float32(255) - np.float32(0.5)) / np.float32(0.5)
         images.append(canvas.transpose(2, 0, 1))
     return np.stack(images), turned
@@ -102,7 +131,9 @@ def _ocr() -> Network:
 def _inception() -> Network:
     """Digits as three channels: the image, its horizontal and its vertical slope."""
     x = digits(8 * BATCHES)
-    channels = np.stack([x, np.gradient(x, axis=2), np.gradient(x, axis=1)], axis=1).astype(np.float32)
+    channels = np.stack([x, np.gradient(x, axis=2), np.gradient(x, axis=1)], axis=1).astype(
+        np.float32
+    )
     return inception(np.random.default_rng([SEED, 1]), 8), {"image": channels}, 8
 
 
@@ -115,7 +146,10 @@ def _conv1d() -> Network:
     """Two-channel signals of 128 samples: three decaying tones each, a spike now and then, noise."""
     random, count = np.random.default_rng([SEED, 3]), 8 * BATCHES
     time = np.arange(128) / 128
-    pitch, phase = random.uniform(2, 30, (count, 2, 3, 1)), random.uniform(0, 6.28, (count, 2, 3, 1))
+    pitch, phase = (
+        random.uniform(2, 30, (count, 2, 3, 1)),
+        random.uniform(0, 6.28, (count, 2, 3, 1)),
+    )
     size, decay = random.exponential(1, (count, 2, 3, 1)), random.uniform(0, 4, (count, 2, 3, 1))
     signal = (size * np.exp(-decay * time) * np.sin(6.2832 * pitch * time + phase)).sum(axis=2)
     signal += (random.random((count, 2, 128)) < 0.01) * random.normal(0, 4, (count, 2, 128))
@@ -125,11 +159,19 @@ def _conv1d() -> Network:
 
 def _recurrent() -> Network:
     """Digits read in four strips of seven rows, top to bottom."""
-    return recurrent(np.random.default_rng([SEED, 4]), 8), {"strips": digits(8 * BATCHES).reshape(-1, 4, 196)}, 8
+    return (
+        recurrent(np.random.default_rng([SEED, 4]), 8),
+        {"strips": digits(8 * BATCHES).reshape(-1, 4, 196)},
+        8,
+    )
 
 
 def _on_digits(make: Callable[[np.random.Generator, int], bytes], batch: int, seed: int) -> Network:
-    return make(np.random.default_rng([SEED, seed]), batch), {"image": digits(batch * BATCHES)[:, None]}, batch
+    return (
+        make(np.random.default_rng([SEED, seed]), batch),
+        {"image": digits(batch * BATCHES)[:, None]},
+        batch,
+    )
 
 
 BUILDERS: dict[str, Callable[[], Network]] = {
@@ -162,14 +204,20 @@ def _row(name: str, network: Network) -> str:
     kinds = {node.op_type for node in graph.node} - {"Constant"}
     steps = sum(node.op_type != "Constant" for node in graph.node)
     shapes = ", ".join(f"{key} {list(value.shape)}" for key, value in arrays.items())
-    return f"{name:<12}{len(content):>9,}{steps:>7}{batch:>7}  {shapes:<28} {' '.join(sorted(kinds))}"
+    return (
+        f"{name:<12}{len(content):>9,}{steps:>7}{batch:>7}  {shapes:<28} {' '.join(sorted(kinds))}"
+    )
 
 
 def main() -> None:
     """Write the zoo into a folder and print what is in it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("out", type=Path, help="folder to write NAME.onnx and NAME.npz to")
-    parser.add_argument("--only", nargs="+", choices=NAMES, default=NAMES, help="these networks only")
+    parser.add_argument(
+        "--only", nargs="+", choices=NAMES, default=NAMES, help="these networks only"
+    )
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     print(f"{'network':<12}{'bytes':>9}{'nodes':>7}{'batch':>7}  {'inputs':<28} operators")

@@ -33,14 +33,26 @@ class Net:
         self.nodes.append(helper.make_node(kind, list(inputs), [name], name, **attributes))
         return name
 
-    def conv(self, name: str, x: str, width: int, channels: int, kernel: tuple[int, ...], **attributes: Any) -> str:
+    def conv(
+        self,
+        name: str,
+        x: str,
+        width: int,
+        channels: int,
+        kernel: tuple[int, ...],
+        **attributes: Any,
+    ) -> str:
         """A convolution with He-normal weights, a small bias, and padding that keeps the size at stride 1."""
         sigma = (2 / (width * np.prod(kernel))) ** 0.5
         weight = self.normal(f"{name}.weight", (channels, width, *kernel), sigma)
         bias = self.normal(f"{name}.bias", (channels,), 0.1)
         dilations = attributes.get("dilations", [1] * len(kernel))
-        pads = [dilation * (size // 2) for dilation, size in zip(dilations, kernel, strict=True)] * 2
-        return self.op("Conv", name, x, weight, bias, kernel_shape=list(kernel), pads=pads, **attributes)
+        pads = [
+            dilation * (size // 2) for dilation, size in zip(dilations, kernel, strict=True)
+        ] * 2
+        return self.op(
+            "Conv", name, x, weight, bias, kernel_shape=list(kernel), pads=pads, **attributes
+        )
 
     def linear(self, name: str, x: str, width: int, channels: int) -> str:
         """x @ W + b, as MatMul and Add; the MatMul's tensor is NAME_matmul."""
@@ -55,9 +67,14 @@ class Net:
             name,
             [helper.make_tensor_value_info(x[0], TensorProto.FLOAT, x[1])],
             [helper.make_tensor_value_info(y[0], TensorProto.FLOAT, y[1])],
-            [numpy_helper.from_array(np.asarray(value, order="C"), key) for key, value in self.weights.items()],
+            [
+                numpy_helper.from_array(np.asarray(value, order="C"), key)
+                for key, value in self.weights.items()
+            ],
         )
-        model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 13)], producer_name="trtlearn")
+        model = helper.make_model(
+            made, opset_imports=[helper.make_opsetid("", 13)], producer_name="trtlearn"
+        )
         model.ir_version = 8
         onnx.checker.check_model(model, full_check=True)
         return model.SerializeToString(deterministic=True)
@@ -100,7 +117,10 @@ def inception(random: np.random.Generator, batch: int) -> bytes:
     x = unit("mix", x, 80, 32, 1)
     x = net.op("GlobalAveragePool", "gap", x)
     x = net.op("Flatten", "flatten", x, axis=1)
-    weight, bias = net.normal("logits.weight", (10, 32), 32**-0.5), net.normal("logits.bias", (10,), 0.1)
+    weight, bias = (
+        net.normal("logits.weight", (10, 32), 32**-0.5),
+        net.normal("logits.bias", (10,), 0.1),
+    )
     net.op("Gemm", "logits", x, weight, bias, transB=1)
     return net.finish("inception", ("image", [batch, 3, 28, 28]), ("logits", [batch, 10]))
 
@@ -114,11 +134,15 @@ def layer_norm(net: Net, name: str, x: str, width: int) -> str:
     raised = net.op("Add", f"{name}_raised", variance, net.constant("epsilon", np.float32([1e-5])))
     deviation = net.op("Sqrt", f"{name}_deviation", raised)
     unit = net.op("Div", f"{name}_unit", centred, deviation)
-    scaled = net.op("Mul", f"{name}_scaled", unit, net.normal(f"{name}.gain", (width,), 0.2, mean=1.0))
+    scaled = net.op(
+        "Mul", f"{name}_scaled", unit, net.normal(f"{name}.gain", (width,), 0.2, mean=1.0)
+    )
     return net.op("Add", name, scaled, net.normal(f"{name}.offset", (width,), 0.1))
 
 
-def transformer(random: np.random.Generator, batch: int, tokens: int = 28, width: int = 64, heads: int = 4) -> bytes:
+def transformer(
+    random: np.random.Generator, batch: int, tokens: int = 28, width: int = 64, heads: int = 4
+) -> bytes:
     """Embedding, one pre-norm block (attention, GELU feed-forward), a last norm, the mean over tokens, a classifier."""
     net, size = Net(random), width // heads
     x = net.linear("embed", "tokens", 28, width)
@@ -128,16 +152,32 @@ def transformer(random: np.random.Generator, batch: int, tokens: int = 28, width
     parts = {}
     for part, order in (("query", [0, 2, 1, 3]), ("key", [0, 2, 3, 1]), ("value", [0, 2, 1, 3])):
         flat = net.linear(part, normed, width, width)
-        parts[part] = net.op("Transpose", f"{part}_heads", net.op("Reshape", f"{part}_split", flat, split), perm=order)
+        parts[part] = net.op(
+            "Transpose",
+            f"{part}_heads",
+            net.op("Reshape", f"{part}_split", flat, split),
+            perm=order,
+        )
     scores = net.op("MatMul", "scores", parts["query"], parts["key"])
-    scores = net.op("Mul", "scores_scaled", scores, net.constant("inverse_root", np.float32([size**-0.5])))
+    scores = net.op(
+        "Mul", "scores_scaled", scores, net.constant("inverse_root", np.float32([size**-0.5]))
+    )
     weights = net.op("Softmax", "attention", scores, axis=-1)
-    mixed = net.op("Transpose", "mixed_tokens", net.op("MatMul", "mixed", weights, parts["value"]), perm=[0, 2, 1, 3])
-    joined = net.op("Reshape", "joined", mixed, net.constant("joined_shape", np.int64([batch, tokens, width])))
+    mixed = net.op(
+        "Transpose",
+        "mixed_tokens",
+        net.op("MatMul", "mixed", weights, parts["value"]),
+        perm=[0, 2, 1, 3],
+    )
+    joined = net.op(
+        "Reshape", "joined", mixed, net.constant("joined_shape", np.int64([batch, tokens, width]))
+    )
     x = net.op("Add", "residual1", x, net.linear("project", joined, width, width))
     hidden = net.linear("up", layer_norm(net, "norm2", x, width), width, 2 * width)
     inner = net.op("Div", "gelu_inner", hidden, net.constant("root_two", np.float32([2**0.5])))
-    share = net.op("Add", "gelu_share", net.op("Erf", "gelu_erf", inner), net.constant("one", np.float32([1])))
+    share = net.op(
+        "Add", "gelu_share", net.op("Erf", "gelu_erf", inner), net.constant("one", np.float32([1]))
+    )
     product = net.op("Mul", "gelu_product", hidden, share)
     gelu = net.op("Mul", "gelu", product, net.constant("half", np.float32([0.5])))
     x = net.op("Add", "residual2", x, net.linear("down", gelu, 2 * width, width))
@@ -160,12 +200,17 @@ def conv1d(random: np.random.Generator, batch: int) -> bytes:
     x = net.op("AveragePool", "average", x, kernel_shape=[4], strides=[4])
     x = net.op("Relu", "last_relu", net.conv("last", x, 24, 32, (3,)))
     x = net.op("Flatten", "flatten", net.op("GlobalAveragePool", "gap", x), axis=1)
-    weight, bias = net.normal("logits.weight", (6, 32), 32**-0.5), net.normal("logits.bias", (6,), 0.1)
+    weight, bias = (
+        net.normal("logits.weight", (6, 32), 32**-0.5),
+        net.normal("logits.bias", (6,), 0.1),
+    )
     net.op("Gemm", "logits", x, weight, bias, transB=1)
     return net.finish("conv1d", ("signal", [batch, 2, 128]), ("logits", [batch, 6]))
 
 
-def recurrent(random: np.random.Generator, batch: int, steps: int = 4, width: int = 196, hidden: int = 32) -> bytes:
+def recurrent(
+    random: np.random.Generator, batch: int, steps: int = 4, width: int = 196, hidden: int = 32
+) -> bytes:
     """A gated recurrent unit unrolled over ``steps``: update and reset gates (Sigmoid), candidate (Tanh), no loop."""
     net = Net(random)
     weights = {
@@ -183,21 +228,30 @@ def recurrent(random: np.random.Generator, batch: int, steps: int = 4, width: in
         into, back, bias = weights[kind]
         total = net.op("MatMul", f"{t}{name}_in", x, into)
         if state:
-            total = net.op("Add", f"{t}{name}_sum", total, net.op("MatMul", f"{t}{name}_back", state, back))
+            total = net.op(
+                "Add", f"{t}{name}_sum", total, net.op("MatMul", f"{t}{name}_back", state, back)
+            )
         return net.op(activation, f"{t}{name}", net.op("Add", f"{t}{name}_biased", total, bias))
 
     state: str | None = None
     for step in range(steps):
         t = f"t{step}_"
-        start, end = net.constant(f"at{step}", np.int64([step])), net.constant(f"at{step + 1}", np.int64([step + 1]))
-        x = net.op("Reshape", t + "x", net.op("Slice", t + "slice", "strips", start, end, axis), flat)
+        start, end = (
+            net.constant(f"at{step}", np.int64([step])),
+            net.constant(f"at{step + 1}", np.int64([step + 1])),
+        )
+        x = net.op(
+            "Reshape", t + "x", net.op("Slice", t + "slice", "strips", start, end, axis), flat
+        )
         update = gate("update", "update", x, state, t, "Sigmoid")
         if state is None:  # the first state is zero, so nothing is reset and nothing is kept
             candidate = gate("candidate", "candidate", x, None, t, "Tanh")
             state = net.op("Mul", t + "state", net.op("Sub", t + "fresh", one, update), candidate)
             continue
         reset = gate("reset", "reset", x, state, t, "Sigmoid")
-        candidate = gate("candidate", "candidate", x, net.op("Mul", t + "kept", reset, state), t, "Tanh")
+        candidate = gate(
+            "candidate", "candidate", x, net.op("Mul", t + "kept", reset, state), t, "Tanh"
+        )
         fresh = net.op("Mul", t + "new", net.op("Sub", t + "fresh", one, update), candidate)
         state = net.op("Add", t + "state", fresh, net.op("Mul", t + "old", update, state))
     net.linear("logits", str(state), hidden, 10)

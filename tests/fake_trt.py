@@ -41,7 +41,9 @@ class Tensor:
 
 
 class Layer:
-    def __init__(self, name: str, type: Any, inputs: list[Any], outputs: list[Any], precision: Any = None) -> None:
+    def __init__(
+        self, name: str, type: Any, inputs: list[Any], outputs: list[Any], precision: Any = None
+    ) -> None:
         self.name, self.type, self.metadata = name, type, f"[ONNX Layer: {name}]"
         self._inputs, self._outputs, self.precision = inputs, outputs, precision
         self.output_types: dict[int, Any] = {}
@@ -93,7 +95,11 @@ class Cache:
 class Config:
     def __init__(self) -> None:
         self.flags: set[str] = {"TF32"}
-        self.builder_optimization_level, self.profiling_verbosity, self.int8_calibrator = 3, None, None
+        self.builder_optimization_level, self.profiling_verbosity, self.int8_calibrator = (
+            3,
+            None,
+            None,
+        )
         self.sources: int | None = None
         self.avg_timing_iterations = 1
         self.cache: Cache | None = None
@@ -189,7 +195,10 @@ def make_module(make_network: Any, scene: dict[str, Any]) -> types.ModuleType:
             if scene.get("during"):
                 scene["during"]()
             if config.int8_calibrator is not None:
-                calibrate(config.int8_calibrator, [network.get_input(i).name for i in range(network.num_inputs)])
+                calibrate(
+                    config.int8_calibrator,
+                    [network.get_input(i).name for i in range(network.num_inputs)],
+                )
             for letter, text in scene.get("log", []):
                 self.logger.log(severity[letter], text)
             if config.cache is not None:
@@ -213,7 +222,15 @@ def make_module(make_network: Any, scene: dict[str, Any]) -> types.ModuleType:
 
     for name in ("EntropyCalibrator2", "EntropyCalibrator", "MinMaxCalibrator", "LegacyCalibrator"):
         setattr(trt, f"IInt8{name}", type(f"IInt8{name}", (IInt8Calibrator,), {}))
-    types_ = named("LayerType", "CONVOLUTION", "POOLING", "CONCATENATION", "CONSTANT", "ELEMENTWISE", "QUANTIZE")
+    types_ = named(
+        "LayerType",
+        "CONVOLUTION",
+        "POOLING",
+        "CONCATENATION",
+        "CONSTANT",
+        "ELEMENTWISE",
+        "QUANTIZE",
+    )
     trt.__dict__.update(
         __version__="8.6.1",
         ILogger=ILogger,
@@ -226,7 +243,12 @@ def make_module(make_network: Any, scene: dict[str, Any]) -> types.ModuleType:
         LayerType=types_,
         DataType=named("DataType", "FLOAT", "HALF", "INT8", "INT32", "BOOL", "UINT8"),
         BuilderFlag=named(
-            "BuilderFlag", "FP16", "INT8", "TF32", "OBEY_PRECISION_CONSTRAINTS", "PREFER_PRECISION_CONSTRAINTS"
+            "BuilderFlag",
+            "FP16",
+            "INT8",
+            "TF32",
+            "OBEY_PRECISION_CONSTRAINTS",
+            "PREFER_PRECISION_CONSTRAINTS",
         ),
         TacticSource=named("TacticSource", "CUBLAS", "CUBLAS_LT", "CUDNN"),
         NetworkDefinitionCreationFlag=named("NetworkDefinitionCreationFlag", "EXPLICIT_BATCH"),
@@ -321,7 +343,9 @@ def _running(scene: dict[str, Any]) -> dict[str, Any]:
 class FakeCuda:
     """cuda.bindings.runtime, with the memory that is held counted in ``memory``."""
 
-    cudaMemcpyKind = types.SimpleNamespace(cudaMemcpyHostToDevice="up", cudaMemcpyDeviceToHost="down")
+    cudaMemcpyKind = types.SimpleNamespace(
+        cudaMemcpyHostToDevice="up", cudaMemcpyDeviceToHost="down"
+    )
     cudaStreamCaptureMode = types.SimpleNamespace(cudaStreamCaptureModeThreadLocal=1)
 
     def __init__(self) -> None:
@@ -412,14 +436,28 @@ class FakeCuda:
 def check_against(real: Any) -> list[str]:
     """Names of this stand-in that the real module does not have."""
     fake = make_module(lambda: None, {})
-    pairs = [(name, getattr(real, name, None), value) for name, value in vars(fake).items() if not name.startswith("_")]
-    pairs += [("INetworkDefinition", real.INetworkDefinition, Network), ("ILayer", real.ILayer, Layer)]
-    pairs += [("ITimingCache", real.ITimingCache, Cache), ("IOptimizationProfile", real.IOptimizationProfile, Profile)]
+    pairs = [
+        (name, getattr(real, name, None), value)
+        for name, value in vars(fake).items()
+        if not name.startswith("_")
+    ]
+    pairs += [
+        ("INetworkDefinition", real.INetworkDefinition, Network),
+        ("ILayer", real.ILayer, Layer),
+    ]
+    pairs += [
+        ("ITimingCache", real.ITimingCache, Cache),
+        ("IOptimizationProfile", real.IOptimizationProfile, Profile),
+    ]
     missing = [name for name, theirs, _ in pairs if theirs is None]
     for name, theirs, ours in pairs:
         if theirs is not None and isinstance(ours, type):
             members = ours.__members__ if isinstance(ours, type(enum.IntEnum)) else vars(ours)
-            missing += [f"{name}.{member}" for member in members if member[0] != "_" and not hasattr(theirs, member)]
+            missing += [
+                f"{name}.{member}"
+                for member in members
+                if member[0] != "_" and not hasattr(theirs, member)
+            ]
     return missing
 
 

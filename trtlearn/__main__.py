@@ -10,7 +10,7 @@ __all__ = ["main"]
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; the exit status is 0 for done and 2 for bad input."""
     try:
-        from .cli import run
+        from .cli.main import run
     except ModuleNotFoundError as missing:
         print(f"trtlearn: {missing}", file=sys.stderr)
         return 2

@@ -12,6 +12,7 @@ __all__ = [
     "EngineError",
     "InspectorError",
     "LiveUnavailable",
+    "MissingTensor",
     "ModelError",
     "RecordingError",
     "TrtlearnError",
@@ -43,6 +44,12 @@ class TrtlearnError(Exception):
 
 class CacheError(TrtlearnError):
     """A calibration cache that cannot be read or written."""
+
+
+class MissingTensor(CacheError, KeyError):
+    """A tensor that a calibration cache does not hold."""
+
+    __str__ = Exception.__str__
 
 
 class CommandError(TrtlearnError):

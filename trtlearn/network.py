@@ -1,212 +1,226 @@
-"""ONNX to a TensorRT network: parsed, its batch fixed, outputs marked, layers told their precision."""
+"""The bench: the same calls on a GPU machine, where they build and measure, and elsewhere, where they replay.
+
+``open_bench("resnet").run("int8-placeholder")`` gives the same kind of record either way, and each says of itself
+whether it was recorded or measured live. The environment variable TRTLEARN_MODE (live or recorded) overrules.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import os
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+import warnings
+from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
-from .errors import BuildError, LiveUnavailable, ModelError
-from .messages import split_line
-from .paths import read_bytes
-from .ranges import network_tensors
-from .trt import DTYPE_NAMES, dtype_name, dtype_of, make_logger, shape_of, trt
+from .engine.records import Experiment, Provenance
+from .engine.variants import TRTEXEC_AVG_TIMING, VARIANTS
+from .errors import DataError, LiveUnavailable, RecordingError
+from .files import user_dir
+from .model.networks import MODELS, data_hashes
+from .recorded.files import (
+    AGAIN,
+    Study,
+    check_hashes,
+    folder_name,
+    folder_with,
+    load_experiment,
+    load_provenance,
+    load_study,
+)
 
-__all__ = ["Parsed", "has_qdq", "mark_outputs", "network_inputs", "parsed_network", "set_batch", "set_precisions"]
-
-
-@dataclass(frozen=True)
-class Parsed:
-    """A parsed model: the network, with the objects that must live as long as it does."""
-
-    network: trt.INetworkDefinition
-    builder: trt.Builder
-    logger: Any  # what make_logger gave
-    parser: trt.OnnxParser
-
-
-def parsed_network(
-    model: str | os.PathLike[str] | bytes, *, logger: Any = None, strongly_typed: bool = False
-) -> Parsed:
-    """Parse an ONNX model into an INetworkDefinition.
-
-    Args:
-        model: the path of an ONNX file (its external data beside it), or its bytes.
-        logger: what make_logger gave; a new one by default.
-        strongly_typed: the network's own types decide every precision (10.x; always so from 11.0).
-
-    Raises ModelError for a file that is missing or cannot be parsed, naming the ONNX node; LiveUnavailable
-    without TensorRT.
-
-    Example (with TensorRT)::
-
-        network = parsed_network("model.onnx").network
-        print(network.num_layers)
-    """
-    content = model if isinstance(model, bytes) else read_bytes(model, ModelError)
-    name = "the model" if isinstance(model, bytes) else str(model)
-    log = make_logger() if logger is None else logger
-    builder = _builder(log)
-    network = builder.create_network(_creation_flags(strongly_typed))
-    parser = trt.OnnxParser(network, log)
-    where = () if isinstance(model, bytes) else (str(Path(model).resolve()),)
-    if not content or not parser.parse(content, *where):
-        raise ModelError(_parser_problem(parser, name), "check the file with `trtlearn doctor` or onnx.checker")
-    if network.num_outputs == 0:
-        raise ModelError(f"{name} has no outputs", "export the model again")
-    return Parsed(network, builder, log, parser)
+__all__ = [
+    "Bench",
+    "open_bench",
+]
 
 
-def _builder(log: Any) -> trt.Builder:
-    try:
-        return trt.Builder(log)
-    except (TypeError, RuntimeError):  # what the bindings raise where CUDA does not start
-        said = [split_line(line)[1] for line in log.lines if line[1:2] in "FEW"]
-        raise LiveUnavailable(
-            f"TensorRT cannot start: {said[-1] if said else 'no reason given'}", "run `trtlearn doctor`"
-        ) from None
+class Bench:
+    """One network's experiments, live or recorded. Made by :func:`open_bench`."""
 
+    def __init__(self, model: str, folder: Path | None) -> None:
+        self.model = model
+        self.folder = folder  # None: live
+        self._known: dict[str, Experiment] = {}
+        self._hashes = data_hashes(model)
 
-def _creation_flags(strongly_typed: bool) -> int:
-    flags = trt.NetworkDefinitionCreationFlag.__members__
-    bits = 0
-    if "EXPLICIT_BATCH" in flags:  # needed by 8.x, without effect in 10.x, gone in 11
-        bits |= 1 << int(flags["EXPLICIT_BATCH"])
-    if strongly_typed and "STRONGLY_TYPED" in flags:
-        bits |= 1 << int(flags["STRONGLY_TYPED"])
-    return bits
+    @property
+    def recorded(self) -> bool:
+        """Whether results come from a recording."""
+        return self.folder is not None
 
+    @cached_property
+    def provenance(self) -> Provenance:
+        """Where results come from: the recording's machine, or this one."""
+        if self.folder is not None:
+            return load_provenance(self.folder)
+        from .live.experiment import provenance
 
-def _parser_problem(parser: trt.OnnxParser, name: str) -> str:
-    if not parser.num_errors:
-        return f"{name} is no ONNX model that TensorRT can read"
-    error = parser.get_error(0)
-    node_name = getattr(error, "node_name", None)
-    text = " ".join(str(error.desc()).split())
-    index = error.node()
-    node = f" at node {index}" if index >= 0 else ""
-    named = f" {node_name()!r}" if node_name is not None and node_name() else ""
-    return f"{name} does not parse{node}{named}: {text or 'no reason given'}"
+        return provenance(self.model)
 
+    @property
+    def label(self) -> str:
+        """What every figure says of itself: "recorded on NVIDIA H200, TensorRT 8.6.0, 2026-11-23"."""
+        return self.provenance.label()
 
-def network_inputs(network: trt.INetworkDefinition) -> dict[str, tuple[tuple[int, ...], str]]:
-    """The network's inputs: name -> (shape, -1 where dynamic; dtype name)."""
-    inputs = (network.get_input(i) for i in range(network.num_inputs))
-    return {tensor.name: (shape_of(tensor.shape), dtype_name(tensor.dtype) or "unknown") for tensor in inputs}
+    @cached_property
+    def variants(self) -> tuple[str, ...]:
+        """The variants that :meth:`run` knows, in the course's order."""
+        if self.folder is None:
+            return tuple(VARIANTS)
+        here = {
+            path.name.removesuffix(".json.gz")
+            for path in (self.folder / self.model).glob("*.json.gz")
+        }
+        return tuple(name for name in VARIANTS if name in here) + tuple(
+            sorted(here - set(VARIANTS))
+        )
 
+    def run(
+        self, variant: str, progress: Callable[[int, int | None], None] | None = None
+    ) -> Experiment:
+        """The experiment of a variant: loaded, or built and measured here (once; then it is remembered).
 
-def has_qdq(network: trt.INetworkDefinition) -> bool:
-    """Whether the network has a Q or DQ layer (the question that trtexec asks, v8.6.1 sampleEngines.cpp:989-1001)."""
-    kinds = (network.get_layer(i).type.name for i in range(network.num_layers))
-    return any(kind in ("QUANTIZE", "DEQUANTIZE") for kind in kinds)
+        Args:
+            variant: one of ``variants``.
+            progress: live only: called with the calibration batches done and in all.
 
+        Raises RecordingError for a variant that is not here, or a recording that is damaged or belongs to another
+        model or other images; live what run_variant raises.
 
-def set_batch(network: trt.INetworkDefinition, batch: int) -> None:
-    """Make each dynamic first dimension ``batch``; ModelError where another dimension is dynamic."""
-    for index in range(network.num_inputs):
-        tensor = network.get_input(index)
-        shape = shape_of(tensor.shape)
-        if -1 in shape[1:]:
-            raise ModelError(
-                f"input {tensor.name!r} has shape {shape}: more than the batch is dynamic",
-                "give build_engine shapes={input: (least, usual, greatest)}",
+        Example::
+
+            open_bench("resnet").run("int8-placeholder").predictions.accuracy
+        """
+        if variant not in self.variants:
+            raise RecordingError(
+                f"no variant {variant!r} of {self.model}", f"one of {', '.join(self.variants)}"
             )
-        if shape and shape[0] == -1:
-            tensor.shape = trt.Dims([batch, *shape[1:]])
+        if variant not in self._known:
+            self._known[variant] = (
+                self._load(variant) if self.folder else self._build(variant, progress)
+            )
+        return self._known[variant]
+
+    def _load(self, variant: str) -> Experiment:
+        path = (self.folder or Path()) / self.model / f"{variant}.json.gz"
+        experiment = load_experiment(path)
+        if (experiment.model, experiment.variant) != (self.model, variant):
+            raise RecordingError(f"{path} holds {experiment.model} {experiment.variant}", AGAIN)
+        check_hashes(
+            experiment.provenance, self._hashes, f"the recording {variant} of {self.model}"
+        )
+        return experiment
+
+    def _build(
+        self, variant: str, progress: Callable[[int, int | None], None] | None
+    ) -> Experiment:
+        from .live.experiment import run_variant
+
+        origin = self.provenance
+        here = (
+            user_dir() / "timing" / folder_name(origin.gpu or "gpu", origin.tensorrt or "unknown")
+        )
+        timings = here / f"{self.model}.timing"
+        options = dataclasses.replace(VARIANTS[variant], avg_timing=TRTEXEC_AVG_TIMING)
+
+        def build() -> Experiment:
+            return run_variant(
+                self.model, options, name=variant, timing_cache=timings, progress=progress
+            )
+
+        made = build()
+        if (
+            first := _hardly_int8(made)
+        ) and not options.fp16:  # the timings it rests on would mislead every later build
+            timings.unlink(missing_ok=True)
+            made = build()
+            warnings.warn(
+                f"{first}. Built again, from no timings: {_hardly_int8(made) or 'INT8'}",
+                stacklevel=3,
+            )
+        return made
+
+    def cache_text(self, variant: str) -> str | None:
+        """The calibration cache that a variant's calibration left; None where it had none."""
+        trace = self.run(variant).calibration
+        return None if trace is None else trace.cache
+
+    @cached_property
+    def studies(self) -> dict[str, Study]:
+        """Further questions asked of TensorRT, recorded: name -> Study (the newest recordings' where live)."""
+        folder = self.folder or folder_with("studies")
+        found = {}
+        for path in sorted((folder / "studies").glob("*.json")):
+            if path.name.startswith(f"{self.model}-"):
+                study = load_study(path)
+                check_hashes(study.provenance, self._hashes, f"the study {study.name}")
+                found[study.name.removeprefix(f"{self.model}-")] = study
+        return found
+
+    def __repr__(self) -> str:
+        return f"<Bench of {self.model}: {self.label}; {', '.join(self.variants)}>"
 
 
-def mark_outputs(network: trt.INetworkDefinition, names: tuple[str, ...]) -> None:
-    """Mark further tensors as outputs of the network; BuildError for a name that it does not have.
+def _hardly_int8(made: Experiment) -> str | None:
+    """What to know of an INT8 engine that works in other types for the most part; None where there is nothing to say.
 
-    A marked tensor must exist as it is, so fusions across it are lost: this builds another engine (T#2571).
+    On networks as small as the course's a layer takes a few µs in any type, and the builder's timings decide.
     """
-    tensors = network_tensors(network)
-    for name in names:
-        if name not in tensors:
-            raise BuildError(f"no tensor {name!r} to mark as output", f"one of {_some(tensors)}")
-        already: Any = tensors[name].is_network_output
-        if not already:
-            network.mark_output(tensors[name])
+    types = [layer.weight_dtype for layer in made.engine.layers if layer.weight_count]
+    count = types.count("int8")
+    if not made.build.options.int8 or 2 * count >= len(types):
+        return None
+    return (
+        f"{made.variant} of {made.model} has {count} of {len(types)} layers with weights in INT8: TensorRT timed the "
+        "others as faster in another type (notebook 06), so this engine says little of INT8"
+    )
 
 
-def _some(names: Mapping[str, Any] | set[str]) -> str:
-    listed = [name for name in names if name]
-    return ", ".join(listed[:12]) + (f", … ({len(listed)} in all)" if len(listed) > 12 else "")
+def _why_not_live() -> LiveUnavailable | None:
+    from .live.trt import live
+
+    try:
+        live()
+    except LiveUnavailable as problem:
+        return problem
+    return None
 
 
-def _layers_by_node(network: trt.INetworkDefinition) -> dict[str, list[trt.ILayer]]:
-    """Layers by their own name and by the ONNX node that their metadata names ("[ONNX Layer: conv1]")."""
-    found: dict[str, list[trt.ILayer]] = {}
-    for index in range(network.num_layers):
-        layer = network.get_layer(index)
-        nodes = re.findall(r"\[ONNX Layer: ([^\]]*)\]", getattr(layer, "metadata", "") or "")
-        for name in dict.fromkeys([layer.name, *nodes]):
-            found.setdefault(name, []).append(layer)
-    return found
-
-
-def _is_float(layer: trt.ILayer) -> bool:
-    """Whether a precision may be set: not for layers of integers, booleans or shapes, as trtexec's "*" leaves out."""
-    if dtype_name(layer.precision) in ("int32", "int64", "bool"):
-        return False
-    edges = [layer.get_input(0)] if layer.num_inputs else []
-    edges += [layer.get_output(0)] if layer.num_outputs else []
-    edges = [tensor for tensor in edges if tensor is not None]
-    if any(tensor.is_shape_tensor for tensor in edges):
-        return False
-    return not edges or any(dtype_name(tensor.dtype) not in ("int32", "int64", "bool") for tensor in edges)
-
-
-def set_precisions(
-    network: trt.INetworkDefinition, precisions: Mapping[str, str], output_types: Mapping[str, str]
-) -> None:
-    """Ask layers for a precision and for types of their outputs.
+def open_bench(
+    model: str, folder: str | os.PathLike[str] | None = None, mode: str | None = None
+) -> Bench:
+    """The bench of one of the course's networks: live where TensorRT and a GPU are, else recorded.
 
     Args:
-        network: an INetworkDefinition of TensorRT 8.x or 10.x.
-        precisions: ONNX node or layer name, or "*" for every other layer -> dtype name.
-        output_types: likewise, for all outputs of a layer.
+        model: one of MODELS.
+        folder: recordings to replay, in place of the newest that came with the course; implies mode "recorded".
+        mode: "live" or "recorded"; by default $TRTLEARN_MODE, else what this machine can do.
 
-    Raises BuildError for a name or dtype that is not there, or where TensorRT has no layer precisions (11.x).
-    Source: setLayerPrecisions and setLayerOutputTypes, v8.6.1:samples/common/sampleEngines.cpp:507-632.
+    Raises DataError for an unknown model or mode, RecordingError where there is nothing to replay or its model or
+    images are not those here, LiveUnavailable for mode "live" where that cannot be.
+
+    Example::
+
+        bench = open_bench("resnet")
+        print(bench.label, bench.variants)
     """
-    if not precisions and not output_types:
-        return
-    if not hasattr(trt.ILayer, "precision"):
-        raise BuildError("this TensorRT has no layer precisions: 11.0 removed them", "put Q/DQ or Cast into the model")
-    layers = _layers_by_node(network)
-    for wanted, apply in ((precisions, _set_precision), (output_types, _set_outputs)):
-        types = {name: _dtype(name, dtype) for name, dtype in wanted.items()}
-        for name in wanted:
-            if name != "*" and name not in layers:
-                raise BuildError(f"no layer or ONNX node {name!r} in the network", f"one of {_some(layers)}")
-        named = {id(layer) for name in wanted if name != "*" for layer in layers[name]}
-        for name, dtype in types.items():
-            for layer in layers.get(name, ()):
-                apply(layer, dtype)
-        if "*" in types:
-            everything = {id(layer): layer for group in layers.values() for layer in group}
-            for key, layer in everything.items():
-                if key not in named and _is_float(layer):
-                    apply(layer, types["*"])
-
-
-def _dtype(name: str, dtype: str) -> Any:
-    try:
-        return dtype_of(dtype)
-    except KeyError:
-        raise BuildError(
-            f"layer {name!r}: this TensorRT has no data type {dtype!r}", f"one of {', '.join(DTYPE_NAMES.values())}"
-        ) from None
-
-
-def _set_precision(layer: trt.ILayer, dtype: Any) -> None:
-    layer.precision = dtype
-
-
-def _set_outputs(layer: trt.ILayer, dtype: Any) -> None:
-    for index in range(layer.num_outputs):
-        layer.set_output_type(index, dtype)
+    if model not in MODELS:
+        raise DataError(f"no model {model!r}", f"one of {', '.join(MODELS)}")
+    wanted = (
+        mode or ("recorded" if folder is not None else os.environ.get("TRTLEARN_MODE")) or "best"
+    )
+    if wanted not in ("best", "live", "recorded"):
+        raise DataError(f"the mode is {wanted!r}", "live or recorded (TRTLEARN_MODE)")
+    if wanted != "recorded":
+        problem = _why_not_live()
+        if problem is None:
+            return Bench(model, None)
+        if wanted == "live":
+            raise problem
+    chosen = folder_with(model) if folder is None else Path(folder)
+    if not (chosen / model).is_dir():
+        raise RecordingError(f"there are no recordings of {model} in {chosen}", AGAIN)
+    bench = Bench(model, chosen)
+    check_hashes(bench.provenance, bench._hashes, f"the recordings in {chosen.name}")
+    return bench

@@ -25,6 +25,10 @@ LONG = 30  # characters: a longer cell may break after each / and :
 SCROLLED_ROWS = 16  # a longer table scrolls in a box of its own
 
 
+def _field_names(cls: Any) -> tuple[str, ...]:
+    return tuple(field.name for field in dataclasses.fields(cls))
+
+
 @cache
 def _hints(cls: Any) -> dict[str, Any]:
     return typing.get_type_hints(cls)
@@ -47,20 +51,30 @@ def _decode(hint: Any, value: Any, where: str) -> Any:
     if origin in (typing.Union, types.UnionType):
         if value is None:
             return None
-        return _decode(next(option for option in arguments if option is not type(None)), value, where)
+        return _decode(
+            next(option for option in arguments if option is not type(None)), value, where
+        )
     if origin is tuple and isinstance(value, list):
-        return tuple(_decode(arguments[0], item, f"{where}[{index}]") for index, item in enumerate(value))
+        return tuple(
+            _decode(arguments[0], item, f"{where}[{index}]") for index, item in enumerate(value)
+        )
     if origin is dict and isinstance(value, dict):
-        return {key: _decode(arguments[1], item, f"{where}[{key!r}]") for key, item in value.items()}
+        return {
+            key: _decode(arguments[1], item, f"{where}[{key!r}]") for key, item in value.items()
+        }
     if isinstance(hint, type) and issubclass(hint, Record) and isinstance(value, dict):
         return hint.from_dict(value, where)
-    if hint is float and (isinstance(value, float) or (type(value) is int and abs(value) < 2**1023)):
+    if hint is float and (
+        isinstance(value, float) or (type(value) is int and abs(value) < 2**1023)
+    ):
         return float(value)
     if hint is float and value in ("nan", "inf", "-inf"):
         return float(value)
     if hint is Any or (isinstance(hint, type) and type(value) is hint):
         return value
-    raise RecordingError(f"{where} is {value!r:.60}, expected {hint}", "make the recording again with `make record`")
+    raise RecordingError(
+        f"{where} is {value!r:.60}, expected {hint}", "make the recording again with `make record`"
+    )
 
 
 def show(value: Any) -> str:
@@ -101,11 +115,11 @@ class Record:
 
     def rows(self) -> list[dict[str, Any]]:
         """The table to show: one dict a row, the same keys in each."""
-        return [{"fact": field.name, "value": getattr(self, field.name)} for field in dataclasses.fields(self)]  # type: ignore[arg-type]
+        return [{"fact": name, "value": getattr(self, name)} for name in _field_names(type(self))]
 
     def to_dict(self) -> dict[str, Any]:
         """This record as plain dicts, lists, strings and numbers."""
-        return {field.name: _encode(getattr(self, field.name)) for field in dataclasses.fields(self)}  # type: ignore[arg-type]
+        return {name: _encode(getattr(self, name)) for name in _field_names(type(self))}
 
     @classmethod
     def from_dict(cls: type[R], data: dict[str, Any], where: str = "") -> R:
@@ -114,15 +128,21 @@ class Record:
         hints = _hints(cls)  # type: ignore[arg-type]
         fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
         if unknown := sorted(set(data) - set(fields)):
-            raise RecordingError(f"{where} has unknown fields {unknown}", "use the trtlearn version that wrote it")
+            raise RecordingError(
+                f"{where} has unknown fields {unknown}", "use the trtlearn version that wrote it"
+            )
         needed = {
             name
             for name, field in fields.items()
             if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
         }
         if missing := sorted(needed - set(data)):
-            raise RecordingError(f"{where} lacks {missing}", "make the recording again with `make record`")
-        return cls(**{name: _decode(hints[name], value, f"{where}.{name}") for name, value in data.items()})
+            raise RecordingError(
+                f"{where} lacks {missing}", "make the recording again with `make record`"
+            )
+        return cls(
+            **{name: _decode(hints[name], value, f"{where}.{name}") for name, value in data.items()}
+        )
 
     def to_json(self, indent: int | None = None) -> str:
         """This record as JSON text (no NaN: unknown is null)."""
@@ -134,9 +154,13 @@ class Record:
         try:
             data = json.loads(text)
         except (ValueError, RecursionError) as problem:
-            raise RecordingError(f"not JSON: {problem}", "make the recording again with `make record`") from None
+            raise RecordingError(
+                f"not JSON: {problem}", "make the recording again with `make record`"
+            ) from None
         if not isinstance(data, dict):
-            raise RecordingError(f"{cls.__name__}: expected a JSON object, found {type(data).__name__}")
+            raise RecordingError(
+                f"{cls.__name__}: expected a JSON object, found {type(data).__name__}"
+            )
         return cls.from_dict(data)
 
     def to_frame(self) -> pandas.DataFrame:
@@ -157,13 +181,17 @@ class Record:
         if not rows:
             return self.summary()
         widths = {key: max(len(key), *(len(row[key]) for row in rows)) for key in rows[0]}
-        lines = ["  ".join(cell.ljust(widths[key]) for key, cell in row.items()).rstrip() for row in rows]
+        lines = [
+            "  ".join(cell.ljust(widths[key]) for key, cell in row.items()).rstrip() for row in rows
+        ]
         head = "  ".join(key.ljust(width) for key, width in widths.items()).rstrip()
         return "\n".join([self.summary(), head, *lines])
 
     def _repr_html_(self) -> str:
         rows, cell = self.rows(), html.escape
-        shown = self._cells(rows[:SHOWN_ROWS])  # no more than is shown: an engine may have thousands
+        shown = self._cells(
+            rows[:SHOWN_ROWS]
+        )  # no more than is shown: an engine may have thousands
         text = f"<p><b>{cell(self.summary())}</b></p>"
         if not rows:
             return text
@@ -173,7 +201,9 @@ class Record:
             return cell(value) if len(value) <= LONG else re.sub("([/:])", r"\1<wbr>", cell(value))
 
         body = "".join(
-            "<tr>" + "".join(f'<td style="text-align:left">{inside(value)}</td>' for value in row.values()) + "</tr>"
+            "<tr>"
+            + "".join(f'<td style="text-align:left">{inside(value)}</td>' for value in row.values())
+            + "</tr>"
             for row in shown
         )
         left = len(rows) - SHOWN_ROWS

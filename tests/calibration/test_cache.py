@@ -1,0 +1,277 @@
+"""Calibration caches: any cache that we write is read back equal, and every broken one is one clear error."""
+
+import json
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trtlearn.calibration import edit as c
+from trtlearn.errors import CacheError, TrtlearnError
+
+NAMES = st.text(
+    st.characters(exclude_categories=["Cs"], exclude_characters="\r\n\0"), min_size=1, max_size=40
+).filter(lambda name: bool(name.strip()))
+SCALES = st.floats(0, 2.0**120, width=32).map(abs)
+CACHES = st.builds(
+    c.new_cache,
+    st.dictionaries(NAMES, SCALES, max_size=12),
+    st.sampled_from(list(c.ALGORITHMS)),
+    st.sampled_from(["8.4.1", "8.6.0", "8.6.1", "10.3.0", "10.16.0"]),
+)
+GOOD = """TRT-8600-EntropyCalibration2
+image: 3d2c1f3a
+stem: 3d90a39c
+zeros: 0
+(Unnamed Layer* 21) [Matrix Multiply]_output: 3d90a39c
+model/block:0: 3c010203
+"""
+
+
+@given(CACHES)
+def test_what_we_write_is_read_back_equal(cache):
+    text = c.format_cache(cache)
+    assert c.parse_cache(text) == cache
+    assert c.parse_cache(text.encode()) == cache
+    assert c.format_cache(c.parse_cache(text)) == text
+    assert c.parse_cache(text.replace("\n", "\r\n")).scales == cache.scales
+    assert type(cache).from_json(cache.to_json()) == cache
+
+
+def parsed(content):
+    """The cache that the content is; None where it is a CacheError."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return c.parse_cache(content)
+        except CacheError:
+            return None
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_are_a_cache_or_a_cache_error(content):
+    cache = parsed(content)
+    assert cache is None or c.parse_cache(c.format_cache(cache)).scales == cache.scales
+
+
+@given(CACHES, st.data())
+def test_a_cache_cut_anywhere_never_gives_a_wrong_scale(cache, data):
+    text = c.format_cache(cache)
+    found = parsed(text[: data.draw(st.integers(0, len(text)))])
+    assert found is None or found.scales == cache.scales[: len(found.scales)]
+
+
+@given(CACHES)
+def test_conversions_come_back(cache):
+    kind = cache.kind
+    assert c.from_ranges_json(c.to_ranges_json(cache)) == cache
+    ranges = json.loads(c.to_ranges_json(cache))["ranges"]
+    back = c.from_ranges_json(json.dumps(ranges), kind=kind)
+    for item in back.scales:
+        assert item.scale == pytest.approx(cache[item.name], rel=2e-7, abs=1e-44)
+    if all(" " not in name and "\t" not in name for name in cache.names):
+        table = c.from_ort_table(c.to_ort_table(cache), kind=kind)
+        assert sorted(table.names) == sorted(cache.names)
+    assert set(c.to_qdq_scales(cache)) == {item.name for item in cache.scales if item.scale > 0}
+
+
+def test_the_bits_are_those_of_the_scale():
+    cache = c.parse_cache(GOOD)
+    assert cache.algorithm == "EntropyCalibration2"
+    assert cache.kind == "entropy2"
+    assert cache.tensorrt_version == "8.6.0"
+    assert cache["stem"] == np.frombuffer(bytes.fromhex("3d90a39c"), ">f4")[0]
+    assert cache.entry("stem").amax == np.float32(np.float32(cache["stem"]) * np.float32(127))
+    assert cache["zeros"] == 0
+    assert cache.names[3:] == ("(Unnamed Layer* 21) [Matrix Multiply]_output", "model/block:0")
+    assert c.format_cache(cache) == GOOD
+
+
+def test_the_legacy_header_is_numbers():
+    cache = c.parse_cache("0 3ff0000000000000 3feff7ced916872b\nx: 3f800000\n")
+    assert (cache.algorithm, cache.kind, cache.tensorrt_version) == (
+        "LegacyCalibration",
+        "legacy",
+        None,
+    )
+    assert (cache.cutoff, cache.quantile) == (1.0, 0.999)
+    assert c.make_header("legacy", cutoff=0.0, quantile=1.0) == "0 0 3ff0000000000000"
+    assert c.parse_cache("0 0 3ff0000000000000\nx: 1\n").cutoff == 0.0
+
+
+BROKEN = {
+    "": "empty",
+    "\n\n": "empty",
+    "hello\nx: 3f800000\n": "line 1 .*expected a header",
+    "x: 3f800000\n": "line 1 .*expected a header",
+    "\ufeff" + GOOD: "line 1 .*expected a header",
+    "TRT-8600-EntropyCalib": "ends inside its first line",
+    "TRT--EntropyCalibration2\nx: 1\n": "line 1",
+    "0 3ff0000000000000 7ff8000000000000\nx: 1\n": "line 1",
+    GOOD + "no colon here\n": "line 7.*no colon",
+    GOOD + ": 3f800000\n": "line 7.*empty tensor name",
+    GOOD + "bad: zzzz\n": "line 7.*'zzzz'.*hex",
+    GOOD + "bad:3f800000\n": "line 7.*no space after the colon",
+    GOOD + "bad: 0x3f800000\n": "line 7.*hex",
+    GOOD + "bad: 0.0706\n": "line 7.*hex",
+    GOOD + "bad: 3f8000001\n": "line 7.*hex",
+    GOOD + "bad: \n": "line 7.*hex",
+    GOOD + "bad: -1\n": "line 7.*hex",
+    GOOD + "bad: 7fc00000\n": "line 7.*NaN",
+    GOOD + "bad: 7f800000\n": "line 7.*infinite",
+    GOOD + "bad: ff800000\n": "line 7.*infinite",
+    GOOD + "bad: bf800000\n": "line 7.*negative",
+    GOOD + "stem: 3f800000\n": "line 7.*already given in line 3",
+    GOOD[:-4]: "line 6.*ends inside",
+    GOOD[:-12]: "line 6",
+}
+
+
+@pytest.mark.parametrize(
+    "text", BROKEN, ids=[f"{i}-{v[:18]}" for i, v in enumerate(BROKEN.values())]
+)
+def test_each_broken_cache_is_one_clear_line(text, tmp_path):
+    path = tmp_path / "broken.cache"
+    path.write_bytes(text.encode())
+    with pytest.raises(CacheError, match=BROKEN[text]) as caught:
+        c.read_cache(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert caught.value.fix
+
+
+def test_text_that_is_not_utf8_names_its_line():
+    with pytest.raises(CacheError, match="line 3 holds the byte 0xff"):
+        c.parse_cache(b"TRT-8600-EntropyCalibration2\na: 3f800000\nb\xff: 3f800000\n")
+
+
+def test_files_that_cannot_be_read(tmp_path):
+    with pytest.raises(CacheError, match="no such file"):
+        c.read_cache(tmp_path / "missing")
+    with pytest.raises(CacheError, match="folder"):
+        c.read_cache(tmp_path)
+
+
+def test_an_unknown_algorithm_warns_and_is_unknown():
+    with pytest.warns(UserWarning, match="FutureCalibration"):
+        cache = c.parse_cache("TRT-9900-FutureCalibration\nx: 3f800000\n")
+    assert cache.algorithm is None
+    assert "unknown" in cache.summary()
+
+
+@pytest.mark.parametrize("scale", [float("nan"), float("inf"), -1.0, 1e39])
+def test_impossible_scales_are_not_written(scale):
+    with pytest.raises(CacheError, match="finite number"):
+        c.new_cache({"x": scale})
+
+
+@pytest.mark.parametrize("name", ["", "  ", "a\nb", "a\rb", "a\0b", "\ud800"])
+def test_impossible_names_are_not_written(name):
+    with pytest.raises(CacheError):
+        c.new_cache({name: 1.0})
+
+
+def test_writing_is_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "deep" / "x.cache"
+    c.write_cache(c.parse_cache(GOOD), path)
+    assert path.read_text() == GOOD
+    with pytest.raises(TrtlearnError):
+        c.write_cache(c.parse_cache(GOOD), path / "below_a_file")
+    assert [p.name for p in path.parent.iterdir()] == ["x.cache"]
+
+
+def test_editing():
+    cache = c.parse_cache(GOOD)
+    renamed = c.rename(cache, {"stem": "stem_new"})
+    assert "stem" not in renamed
+    assert renamed.entry("stem_new").hex == "3d90a39c"
+    assert c.drop(cache, ["stem", "zeros"]).names == (cache.names[0], *cache.names[3:])
+    assert c.drop(cache, "stem") == c.drop(cache, ["stem"])
+    assert c.with_scale(cache, "stem", 1.0).entry("stem").hex == "3f800000"
+    assert c.with_scale(cache, "new", 1.0).names == (*cache.names, "new")
+    assert c.with_header(cache, "minmax", "7.6.0").header == "TRT-7600-MinMaxCalibration"
+    assert c.with_header(cache, "minmax").scales == cache.scales
+    with pytest.raises(CacheError, match="no tensor 'nobody'"):
+        c.rename(cache, {"nobody": "x"})
+    with pytest.raises(CacheError, match="already given"):
+        c.rename(cache, {"stem": "image"})
+    with pytest.raises(CacheError, match="no tensor 'nobody'"):
+        c.drop(cache, ["nobody"])
+
+
+@given(CACHES, CACHES)
+def test_diff_tells_every_tensor_once_and_merge_prefers_as_asked(a, b):
+    rows = {row.name: row for row in c.diff(a, b).tensors}
+    assert set(rows) == set(a.names) | set(b.names)
+    for name, row in rows.items():
+        both = name in a.names and name in b.names
+        assert (row.relative_difference is None) == (not both)
+        if both:
+            assert (row.state == "same") == (a[name] == b[name])
+    assert c.diff(a, a).identical
+    b = c.with_header(b, header=a.header)
+    merged = {how: dict(c.merge(a, b, prefer=how)) for how in ("first", "last", "largest")}
+    assert merged["first"] == dict(b) | dict(a)
+    assert merged["last"] == dict(a) | dict(b)
+    assert all(
+        merged["largest"][n] == max(merged["first"][n], merged["last"][n])
+        for n in merged["largest"]
+    )
+
+
+def test_merging_different_algorithms_is_refused():
+    with pytest.raises(CacheError, match="different algorithms"):
+        c.merge(c.new_cache({"x": 1.0}), c.new_cache({"y": 1.0}, "minmax"))
+    with pytest.raises(CacheError, match="prefer"):
+        c.merge(c.new_cache({"x": 1.0}), prefer="best")
+
+
+@pytest.mark.parametrize(
+    "text", ["[1]", "nonsense", '{"x": "wide"}', '{"x": true}', '{"x": -1}', '{"x": NaN}']
+)
+def test_bad_ranges_json(text):
+    with pytest.raises(CacheError):
+        c.from_ranges_json(text)
+
+
+def test_a_range_edited_by_hand_wins_over_the_hex():
+    data = json.loads(c.to_ranges_json(c.parse_cache(GOOD)))
+    data["ranges"]["stem"] = 127.0
+    cache = c.from_ranges_json(json.dumps(data))
+    assert cache["stem"] == 1.0
+    assert cache.entry("image").hex == "3d2c1f3a"
+    assert cache.header == "TRT-8600-EntropyCalibration2"
+
+
+def test_onnxruntimes_own_reader_takes_our_flatbuffers():
+    table = pytest.importorskip("onnxruntime.quantization.CalTableFlatBuffers.TrtTable").TrtTable
+    cache = c.parse_cache(GOOD)
+    read = table.GetRootAsTrtTable(c.to_ort_flatbuffers(cache), 0)
+    pairs = {
+        read.Dict(i).Key().decode(): float(read.Dict(i).Value()) for i in range(read.DictLength())
+    }
+    assert pairs == {item.name: item.amax for item in cache.scales}
+
+
+def test_bad_ort_tables():
+    for text in ("x\n", "x one\n", "x 1.0\nx 2.0\n", "x -1\n"):
+        with pytest.raises(CacheError):
+            c.from_ort_table(text)
+
+
+def test_stale_names_against_the_courses_model():
+    from trtlearn.model.describe import read_model
+    from trtlearn.model.networks import model_path
+
+    model = read_model(model_path("resnet"))
+    cache = c.new_cache(
+        dict.fromkeys([*model.tensors[1:], "old_name", "(Unnamed Layer* 3) [Constant]_output"], 1.0)
+    )
+    report = c.stale_names(cache, model)
+    assert report.matched == model.tensors[1:]
+    assert report.stale == ("old_name",)
+    assert report.internal == ("(Unnamed Layer* 3) [Constant]_output",)
+    assert report.missing == model.tensors[:1]
+    assert c.stale_names(cache, model_path("resnet")) == report

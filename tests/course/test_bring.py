@@ -1,0 +1,341 @@
+"""Bring your own model: unseen networks walk through, what does not fit is one line, script and report are real."""
+
+from __future__ import annotations
+
+import re
+import runpy
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from trtlearn.calibration.edit import parse_cache, read_cache
+from trtlearn.course.own_model.records import Answer, LiveResult, Walk
+from trtlearn.course.own_model.report import report_html
+from trtlearn.course.own_model.walk import STEPS, walk
+from trtlearn.errors import DataError, LiveUnavailable, ModelError, TrtlearnError
+from trtlearn.int8.pairs import read_pairs
+from trtlearn.model.describe import read_model
+from trtlearn.model.networks import load_images, model_path
+from trtlearn.trtexec.explain import explain
+
+pytest.importorskip("onnxruntime")
+rng = np.random.default_rng(0)
+CPU = {"live": False}
+
+
+def save(path, nodes, inputs, outputs, weights=(), opset=13):
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info(name, kind, shape) for name, kind, shape in inputs],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in weights],
+    )
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8),
+        str(path),
+    )
+    return path
+
+
+@pytest.fixture
+def two_inputs(tmp_path):
+    """An image of any size and a mask of the same, two outputs, dynamic in every axis but the channels."""
+    w = rng.normal(size=(4, 3, 3, 3)).astype(np.float32)
+    nodes = [
+        helper.make_node("Mul", ["image", "mask"], ["seen"]),
+        helper.make_node("Conv", ["seen", "w"], ["features"], pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["features"], ["kept"]),
+        helper.make_node("GlobalAveragePool", ["kept"], ["mean"]),
+        helper.make_node("Flatten", ["mean"], ["scores"]),
+    ]
+    inputs = [
+        ("image", TensorProto.FLOAT, ["n", 3, "h", "w_"]),
+        ("mask", TensorProto.FLOAT, ["n", 1, "h", "w_"]),
+    ]
+    return save(tmp_path / "two.onnx", nodes, inputs, ["scores", "kept"], [("w", w)])
+
+
+def arrays(rows=10, size=12):
+    return {
+        "image": rng.normal(size=(rows, 3, size, size)).astype(np.float32),
+        "mask": np.ones((rows, 1, size, size), np.float32),
+    }
+
+
+def test_the_courses_network_from_files(tmp_path):
+    images, labels = load_images("calibration")
+    np.save(tmp_path / "images.npy", images[:128])
+    np.save(tmp_path / "labels.npy", labels[:128])
+    seen: list[str] = []
+    walked = walk(
+        model_path("mobile"), tmp_path / "images.npy", labels=tmp_path / "labels.npy", algorithm="minmax",
+        out=tmp_path / "out", progress=seen.append, live=False,
+    )  # fmt: skip
+    assert tuple(seen) == STEPS
+    by_way = {one.way: one for one in walked.answers}
+    assert by_way["fp32"].agreement == 1
+    assert by_way["fp32"].accuracy > 0.95
+    assert by_way["int8-minmax"].accuracy > by_way["int8-placeholder"].accuracy + 0.3
+    assert 0 < by_way["int8-minmax"].sqnr_db < 40
+    cache = read_cache(walked.files["cache"])
+    assert cache.entry("image").amax == pytest.approx(float(np.abs(images[:128]).max()))
+    pairs = read_pairs(walked.files["qdq model"]).activations()
+    assert {cache[name] for name in pairs if name in cache} == {
+        pairs[name] for name in pairs if name in cache
+    }
+    assert Walk.from_json(walked.to_json()) == walked
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "mobile.cache", "mobile.html", "mobile.qdq.onnx", "mobile_on_gpu.py",
+    ]  # fmt: skip
+
+
+def test_several_inputs_and_every_axis_dynamic(two_inputs, tmp_path):
+    np.savez(tmp_path / "data.npz", **arrays())
+    walked = walk(two_inputs, tmp_path / "data.npz", batch=4, out=tmp_path / "out", **CPU)
+    assert walked.data.rows_used == 8
+    assert walked.qdq.quantized_nodes == ("features",)
+    assert {one.way for one in walked.answers} == {
+        "fp32",
+        "int8-entropy2",
+        "int8-minmax",
+        "int8-placeholder",
+    }
+    assert read_model(walked.files["qdq model"]).has_qdq
+
+
+def test_a_fixed_batch_is_kept(tmp_path):
+    w = rng.normal(size=(6, 5)).astype(np.float32)
+    inputs = [("x", TensorProto.FLOAT, [2, 6])]
+    path = save(
+        tmp_path / "fixed.onnx",
+        [helper.make_node("MatMul", ["x", "w"], ["y"])],
+        inputs,
+        ["y"],
+        [("w", w)],
+    )
+    walked = walk(path, rng.normal(size=(7, 6)).astype(np.float32), batch=8, algorithm="mse", **CPU)
+    assert walked.data.batch == 2
+    assert walked.data.rows_used == 6
+    assert walked.files == {}
+
+
+def spoiled(values):
+    changed = values.copy()
+    changed[3, 0, 1, 1] = np.nan
+    return changed
+
+
+BAD = {
+    "no data given": lambda a: None,
+    "no data for input 'mask'": lambda a: {"image": a["image"]},
+    "one array for a network with inputs": lambda a: a["image"],
+    "the data are float64": lambda a: {**a, "mask": a["mask"].astype(np.float64)},
+    "the data are uint8, the network takes float32.*normalisation": lambda a: {
+        **a,
+        "image": np.zeros((10, 3, 12, 12), np.uint8),
+    },
+    r"the data have shape \[10, 1, 12, 12\], the network takes \[rows, 3, h, w_\]": lambda a: {
+        **a,
+        "image": a["mask"],
+    },
+    "NaN or infinity, first in row 3": lambda a: {**a, "mask": spoiled(a["mask"])},
+    "different numbers of rows": lambda a: {**a, "mask": a["mask"][:9]},
+    "no such file": lambda a: "nowhere.npz",
+    "empty": lambda a: {name: value[:0] for name, value in a.items()},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("words", BAD)
+def test_data_that_do_not_fit_are_one_line_and_nothing_is_written(two_inputs, tmp_path, words):
+    with pytest.raises(TrtlearnError, match=words) as caught:
+        walk(two_inputs, BAD[words](arrays()), out=tmp_path / "out", **CPU)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_networks_that_cannot_be_walked(two_inputs, tmp_path):
+    out = tmp_path / "out"
+    walked = walk(two_inputs, arrays(), out=out, **CPU)
+    with pytest.raises(ModelError, match="Q/DQ nodes already"):
+        walk(walked.files["qdq model"], arrays(), **CPU)
+    relu = [helper.make_node("Relu", ["x"], ["y"])]
+    nothing = save(tmp_path / "relu.onnx", relu, [("x", TensorProto.FLOAT, ["n", 4])], ["y"])
+    with pytest.raises(ModelError, match="nothing in this network can run in INT8"):
+        walk(nothing, np.ones((8, 4), np.float32), **CPU)
+    log = [helper.make_node("Log", ["x"], ["l"]), helper.make_node("MatMul", ["l", "w"], ["y"])]
+    weights = [("w", np.ones((4, 4), np.float32))]
+    bursts = save(tmp_path / "log.onnx", log, [("x", TensorProto.FLOAT, ["n", 4])], ["y"], weights)
+    with pytest.raises(DataError, match="'l' becomes NaN or infinite"):
+        walk(bursts, np.zeros((8, 4), np.float32), **CPU)
+    with pytest.raises(DataError, match="no calibrator 'magic'"):
+        walk(two_inputs, arrays(), algorithm="magic", **CPU)
+    with pytest.raises(DataError, match="batch size is 0"):
+        walk(two_inputs, arrays(), batch=0, **CPU)
+    with pytest.raises(DataError, match=r"labels are float64 \[10\]"):
+        walk(two_inputs, arrays(), labels=np.zeros(10), **CPU)
+
+
+def test_live_without_a_gpu_says_so(two_inputs, monkeypatch):
+    monkeypatch.setenv("TRTLEARN_TENSORRT", "no_such_module")
+    with pytest.raises(LiveUnavailable):
+        walk(two_inputs, arrays(), live=True)
+
+
+class Page(HTMLParser):
+    """Counts tags, and keeps every address that a browser would fetch."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.fetched = [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        if tag not in ("meta", "br", "link", "img"):
+            self.open.append(tag)
+        names = ("src",) if tag != "link" else ("href",)
+        self.fetched += [value for name, value in attributes if name in names]
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_the_report_stands_alone_and_escapes_names(tmp_path):
+    evil = "</script><script>alert(1)</script>"
+    nodes = [helper.make_node("MatMul", [evil, "w"], ["y"], evil)]
+    weights = [("w", rng.normal(size=(4, 3)).astype(np.float32))]
+    path = save(
+        tmp_path / "evil.onnx", nodes, [(evil, TensorProto.FLOAT, ["n", 4])], ["y"], weights
+    )
+    walked = walk(path, rng.normal(size=(16, 4)).astype(np.float32), out=tmp_path / "out", **CPU)
+    text = (tmp_path / "out" / "evil.html").read_text()
+    page = Page(text)
+    assert not page.open, "every tag is closed"
+    assert not page.fetched, "nothing is loaded from anywhere"
+    assert "<script>alert" not in text
+    assert text == report_html(walked)
+    assert "Plotly.newPlot" in text
+
+
+@pytest.mark.parametrize("algorithm", ["entropy2", "minmax", "entropy", "legacy"])
+def test_the_report_says_whether_trtexec_takes_the_cache(algorithm, tmp_path):
+    walked = walk(
+        turned(tmp_path / "t.onnx"),
+        rng.normal(size=(16, 1, 2, 2)).astype(np.float32),
+        algorithm=algorithm,
+        **CPU,
+    )
+    text = report_html(walked)
+    assert ("trtlearn cache edit" in text) == (algorithm != "entropy2")
+    cache = tmp_path / "c.cache"
+    cache.write_text(walked.cache)
+    assert (explain(f"trtexec --int8 --calib={cache}").cache_set_aside is None) == (
+        algorithm == "entropy2"
+    )
+    edit = [
+        "cache",
+        "edit",
+        str(cache),
+        "-o",
+        str(cache),
+        "--header",
+        "TRT-8600-EntropyCalibration2",
+    ]
+    subprocess.run([sys.executable, "-m", "trtlearn", *edit], check=True)
+    assert explain(f"trtexec --int8 --calib={cache}").cache_set_aside is None
+    assert dict(read_cache(cache)) == dict(parse_cache(walked.cache))
+
+
+def turned(path):
+    """logits = -image, as the engine of tests/fake_trt.py computes it."""
+    weights = [("w", np.full((1, 1, 1, 1), -1, np.float32)), ("shape", np.array([-1, 4], np.int64))]
+    nodes = [
+        helper.make_node("Conv", ["image", "w"], ["y"]),
+        helper.make_node("Reshape", ["y", "shape"], ["logits"]),
+    ]
+    return save(path, nodes, [("image", TensorProto.FLOAT, ["n", 1, 2, 2])], ["logits"], weights)
+
+
+def test_with_a_gpu_engines_are_built_run_and_compared(fake, tmp_path):
+    data = rng.normal(size=(20, 1, 2, 2)).astype(np.float32)
+    walked = walk(turned(tmp_path / "t.onnx"), data, out=tmp_path / "out", live=True)
+    assert [one.way for one in walked.live] == ["fp32", "fp16", "int8-entropy2", "int8-qdq"]
+    assert all(
+        one.problem == "" and one.median_ms > 0 and one.answer.agreement == 1 for one in walked.live
+    )
+    assert not fake["cuda"].memory, "all GPU memory is freed"
+    fake["fail"] = True
+    failed = walk(tmp_path / "t.onnx", data, live=True).live
+    assert all("the build failed" in one.problem for one in failed)
+
+
+@pytest.mark.parametrize(("count", "told"), [(0, True), (2, False)])
+def test_an_engine_that_took_no_int8_is_named(fake, tmp_path, monkeypatch, count, told):
+    answer = Answer("int8-entropy2", 40.0, 1.0, None)
+    made = LiveResult("int8-entropy2", "", 0.1, (0.1, 0.1), 1000, 1.0, 2, count, 0, answer)
+    monkeypatch.setattr("trtlearn.course.own_model.walk.build_all", lambda *given: (made,))
+    data = rng.normal(size=(20, 1, 2, 2)).astype(np.float32)
+    walked = walk(turned(tmp_path / "t.onnx"), data, live=True)
+    assert (
+        any("the engine int8-entropy2 has no INT8 weights" in note for note in walked.notes) == told
+    )
+
+
+def test_the_script_is_a_program_that_does_the_same(fake, tmp_path):
+    data = rng.normal(size=(16, 1, 2, 2)).astype(np.float32)
+    walked = walk(turned(tmp_path / "t.onnx"), data, out=tmp_path / "out", live=False)
+    script = walked.files["script"]
+    runpy.run_path(script, run_name="__main__")
+    again = tmp_path / "out" / "on_gpu"
+    assert (again / "t.html").is_file()
+    assert (again / "t.cache").read_text() == walked.cache
+    assert "int8-qdq" in (again / "t.html").read_text()
+
+
+def test_the_script_without_a_gpu_ends_with_one_clear_error(two_inputs, tmp_path):
+    walked = walk(two_inputs, arrays(), out=tmp_path / "out", **CPU)
+    env = {"TRTLEARN_TENSORRT": "no_such_module", "PATH": "/usr/bin:/bin"}
+    ran = subprocess.run(
+        [sys.executable, walked.files["script"]],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=env,
+    )
+    assert ran.returncode == 1
+    assert re.search(r"LiveUnavailable: .+", ran.stderr.splitlines()[-1])
+
+
+def test_the_widget_walks_and_says_what_does_not_fit(two_inputs, tmp_path):
+    pytest.importorskip("ipywidgets")
+    from trtlearn.course.own_model.widget import bring_widget
+
+    np.savez(tmp_path / "data.npz", **arrays())
+    box = bring_widget(two_inputs, tmp_path / "data.npz", out=tmp_path / "out", live=False)
+    model, data, _, out, row, problem, steps, answer = box.children[:8]
+    button = row.children[2]
+    button.click()
+    assert problem.value == ""
+    assert steps.value.count("✔") == len(STEPS)
+    assert "int8-minmax" in answer.value
+    assert (tmp_path / "out" / "two.html").is_file()
+    for field, text, words in (
+        (data, "", "no data given"),
+        (data, str(tmp_path / "gone.npz"), "no such file"),
+        (model, "", "no ONNX file is named"),
+        (out, " ", "no folder"),
+    ):
+        before, field.value = field.value, text
+        button.click()
+        assert words in problem.value
+        assert problem.value.count("<div") == 1
+        assert answer.value == ""
+        assert not button.disabled
+        field.value = before
+    button.click()
+    assert problem.value == ""

@@ -1,0 +1,73 @@
+"""What notebooks rest on: claims that fail aloud, a setup that says live or recorded, arrays by name."""
+
+import types
+
+import numpy as np
+import pytest
+
+from trtlearn.course import notebook
+from trtlearn.errors import ModelError, TrtlearnError
+from trtlearn.model.networks import load_images
+
+
+def test_a_claim_that_holds_is_printed_with_its_tag(capsys):
+    notebook.claim(np.bool_(True), "2 is even", "documented", "arithmetic")
+    assert capsys.readouterr().out == "✔ 2 is even [documented: arithmetic]\n"
+
+
+@pytest.mark.parametrize("holds", [False, 0, None, np.bool_(False)])
+def test_a_claim_that_does_not_hold_raises(holds):
+    with pytest.raises(notebook.ClaimError, match="2 is odd"):
+        notebook.claim(holds, "2 is odd")
+
+
+def test_a_claim_needs_one_of_the_three_tags():
+    with pytest.raises(TrtlearnError, match="documented, measured, inferred"):
+        notebook.claim(True, "2 is even", "surely")
+
+
+@pytest.mark.parametrize(("recorded", "state"), [(True, "recorded"), (False, "live")])
+def test_setup_says_where_results_come_from(recorded, state):
+    said = notebook.setup(types.SimpleNamespace(recorded=recorded, label="on a made-up GPU"))
+    assert said.state == state
+    assert "on a made-up GPU" in str(said)
+    assert "numpy" in said._repr_html_()
+    assert not recorded or said.why
+
+
+def test_a_live_build_may_differ_and_the_notebook_goes_on(capsys):
+    bench = types.SimpleNamespace(recorded=False, label="on a made-up GPU")
+    notebook.setup(bench)
+    try:
+        notebook.claim(False, "INT8 is faster")
+        said = capsys.readouterr().out
+        assert "✘ not so here: INT8 is faster" in said
+        assert "recorded" in said
+        with pytest.raises(
+            notebook.ClaimError
+        ):  # what somebody's source says does not depend on this machine
+            notebook.claim(False, "the default is 8", "documented", "v8.6.1")
+    finally:
+        notebook.setup()
+    with pytest.raises(notebook.ClaimError):
+        notebook.claim(False, "INT8 is faster")
+
+
+def test_activations_of_every_image_come_back_in_order():
+    images, _ = load_images("test")
+    found = notebook.inside("resnet", images[:70], ["image", "logits"])  # more than one batch
+    assert found["logits"].shape == (70, 10)
+    assert np.array_equal(found["image"], images[:70])
+    with pytest.raises(ModelError, match="no such"):
+        notebook.inside("resnet", images[:2], ["no such"])
+
+
+def test_weights_are_float32_and_named_as_in_the_file():
+    found = notebook.weights("mobile")
+    assert all(array.dtype == np.float32 for array in found.values())
+    assert any(name.endswith(".weight") and array.ndim == 4 for name, array in found.items())
+
+
+def test_notebooks_are_numbered_in_order():
+    assert list(notebook.NOTEBOOKS) == [f"{index:02d}" for index in range(len(notebook.NOTEBOOKS))]
+    assert all(name.startswith(f"{number}_") for number, (name, _) in notebook.NOTEBOOKS.items())

@@ -1,0 +1,84 @@
+"""The table of questions: whole, unique, and citing lines that are there."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from typing import Any
+
+import pytest
+
+from trtlearn.course.notebook import NOTEBOOKS
+from trtlearn.course.questions import OTHERS, QUESTIONS, THREAD, QuestionTable, question_table
+from trtlearn.files import notebooks_dir
+
+
+def test_eight_and_twenty() -> None:
+    assert [one.key for one in THREAD] == [f"thread-{n}" for n in range(1, 9)]
+    assert [one.key for one in OTHERS] == [f"item-{n}" for n in range(1, 21)]
+    assert len({one.question for one in QUESTIONS.values()}) == 28
+
+
+def test_each_is_answered_from_somewhere() -> None:
+    for one in QUESTIONS.values():
+        assert one.question.endswith("?")
+        assert one.answer.endswith(".")
+        assert one.notebook in NOTEBOOKS
+        assert re.search(
+            r"v\d+\.\d+(\.\d)?:|measured: data/|NVIDIA/TensorRT|docs\.nvidia\.com|trtlearn\.",
+            one.source,
+        )
+        assert all(
+            link.startswith("https://github.com/NVIDIA/TensorRT/issues/") for link in one.links
+        )
+    assert all(one.issues for one in OTHERS)
+
+
+def test_table() -> None:
+    assert QuestionTable.from_json(question_table().to_json()) == question_table()
+    parts = [question_table(number).questions for number in NOTEBOOKS]
+    assert sum(map(len, parts)) == 28
+
+
+def cells_of(number: str) -> dict[str, Any]:
+    """Id -> source of the code cells of a notebook; empty while it is not there."""
+    path = notebooks_dir() / NOTEBOOKS[number][0]
+    if not path.is_file() or not path.stat().st_size:
+        return {}
+    book = json.loads(path.read_text(encoding="utf-8"))
+    return {
+        cell["id"]: "".join(cell["source"]) for cell in book["cells"] if cell["cell_type"] == "code"
+    }
+
+
+@pytest.mark.parametrize("key", list(QUESTIONS))
+def test_each_is_answered_by_a_cell_that_checks_it(key: str) -> None:
+    """Every question names a cell; the cell is there, runs a claim, and its notebook names the issues."""
+    one = QUESTIONS[key]
+    cells = cells_of(one.notebook)
+    whole = all(cells_of(number) for number in NOTEBOOKS)
+    if not one.cell and not whole:
+        pytest.skip("the course is not whole yet")
+    assert one.cell in cells, f"{key}: notebook {one.notebook} has no code cell {one.cell!r}"
+    assert "claim(" in cells[one.cell], f"{key}: cell {one.cell!r} claims nothing"
+    text = (notebooks_dir() / NOTEBOOKS[one.notebook][0]).read_text(encoding="utf-8")
+    assert not one.issues or any(str(number) in text for number in one.issues), (
+        f"{key}: no issue is named"
+    )
+
+
+def test_cited_lines_exist() -> None:
+    repository = os.environ.get("TENSORRT_REPO")
+    if not repository:
+        pytest.skip("set TENSORRT_REPO to a git checkout of NVIDIA/TensorRT")
+    for one in QUESTIONS.values():
+        for tag, file, lines in re.findall(
+            r"(v\d+\.\d+(?:\.\d+)?):([\w/.]+):([\d, and-]+)", one.source
+        ):
+            show = ["git", "-C", repository, "show", f"{tag}:{file}"]
+            length = len(
+                subprocess.run(show, check=True, capture_output=True, text=True).stdout.splitlines()
+            )
+            assert all(int(number) <= length for number in re.findall(r"\d+", lines)), one.key

@@ -1,0 +1,190 @@
+"""Caches taken apart and changed by hand: every byte has a meaning, and no outcome is made up."""
+
+from __future__ import annotations
+
+import base64
+
+import calib_models
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trtlearn import files
+from trtlearn.calibration import edit
+from trtlearn.calibration.cache import anatomy, entry, format_cache, new_cache
+from trtlearn.engine.records import Message, Provenance
+from trtlearn.errors import CacheError
+from trtlearn.recorded import caches
+from trtlearn.recorded.calibration import OddCache, OddCaches, cache_path, odd_caches, origin
+
+CACHES = sorted((files.data_dir() / "recordings").glob("*/*/*.cache"))
+NAMES = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1).filter(
+    str.strip
+)
+
+
+@pytest.mark.parametrize("path", CACHES, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_pieces_are_the_file(path) -> None:
+    content = path.read_bytes()
+    taken = anatomy(content)
+    assert b"".join(piece.content for piece in taken.pieces) == content
+    assert all(content[p.offset : p.offset + len(p.content)] == p.content for p in taken.pieces)
+    assert sum(piece.meaning == "tensor's name" for piece in taken.pieces) == len(
+        edit.read_cache(content).scales
+    )
+
+
+@given(st.dictionaries(NAMES, st.floats(0, 2.0**100, width=32), max_size=5))
+def test_pieces_of_any_cache(scales) -> None:
+    content = format_cache(new_cache(scales)).encode()
+    for ending in (content, content.replace(b"\n", b"\r\n")):
+        assert b"".join(piece.content for piece in anatomy(ending).pieces) == ending
+
+
+def test_what_is_no_cache_is_refused() -> None:
+    with pytest.raises(CacheError):
+        anatomy(b"hello\nworld\n")
+
+
+def test_outcomes_are_known_or_none() -> None:
+    one = new_cache({"x": 0.5})
+    made = {"whole": ("as it was", one), "never_measured": ("nobody knows", b"junk")}
+    cases = caches.cache_cases(made)
+    assert cases["whole"].batches_asked == 0
+    assert cases["whole"].content == format_cache(one).encode()
+    assert cases["whole"].problem is None
+    assert origin("odd-caches").label() == cases["whole"].source
+    unknown = cases["never_measured"]
+    assert (unknown.batches_asked, cases.outcome("never_measured"), unknown.messages) == (
+        None,
+        None,
+        (),
+    )
+    assert unknown.problem
+    assert "unknown" in str(cases)
+    assert "known for 1" in cases.summary()
+
+
+def test_an_outcome_is_what_was_recorded(monkeypatch) -> None:
+    warning = Message("warning", "Missing scale", "missing-scale", names=("x",), count=3)
+    rows = (
+        OddCache("whole", "none", 0, True, (), {"x": 0.5, "y": 1.0}),
+        OddCache("anew", "header", 64, True, (), {"x": 0.25}),
+        OddCache("read_wrongly", "digits", 0, None, (warning,), {"x": 0.0, "y": 2.0}),
+    )
+    monkeypatch.setattr(caches, "odd_caches", lambda: OddCaches(rows))
+    monkeypatch.setattr(caches, "origin", lambda part: Provenance(gpu="a GPU", tensorrt="8.6.0"))
+    cases = caches.cache_cases({row.name: ("changed", new_cache({"x": 0.5})) for row in rows})
+    assert cases["anew"].batches_asked == 64
+    assert "a GPU" in cases["anew"].source
+    assert [cases.outcome(row.name) for row in rows] == [
+        "used",
+        "set aside: calibrated anew",
+        "used: x has scale 0, not 0.5, 1 more otherwise too",
+    ]
+    assert cases["read_wrongly"].warned == "3 x missing-scale"
+
+
+BROKEN = calib_models.odd_caches(cache_path("residual", "entropy2").read_text())
+SET_ASIDE = {
+    "version_101600",
+    "bom",
+    "binary",
+    "empty",
+    "header_only",
+    "header_missing",
+    "header_bogus",
+} | {f"header_{kind}" for kind in ("minmax", "entropy", "legacy")}
+SILENT = {
+    "bad_hex",
+    "decimal_scale",
+    "nan_scale",
+    "inf_scale",
+    "negative_scale",
+    "no_space",
+    "truncated_line",
+} | {
+    "duplicate_line",
+    "duplicate_line_first",
+}
+"""Caches that TensorRT took without a word and read otherwise than anybody meant: our reader refuses each."""
+
+
+def test_every_broken_cache_is_recorded() -> None:
+    names = {case.name for case in odd_caches().caches if not case.name.startswith("random_")}
+    legacy = {"legacy_same", "legacy_other_quantile", "legacy_other_cutoff"}
+    assert names == {*BROKEN, "other_models_cache", *legacy}
+    assert {name for name in BROKEN if not odd_caches()[name].used} == SET_ASIDE
+    assert {name for name in legacy if odd_caches()[name].used} == {"legacy_same"}
+
+
+@pytest.mark.parametrize("name", sorted(BROKEN))
+def test_what_our_reader_takes_tensorrt_read_alike(name) -> None:
+    """Where TensorRT used the file, we read the scales that its log printed, or refuse the file."""
+    recorded = odd_caches()[name]
+    if name in SILENT or (
+        not recorded.used and name in ("bom", "binary", "empty", "header_missing", "header_bogus")
+    ):
+        with pytest.raises(CacheError):
+            edit.read_cache(BROKEN[name])
+        return
+    if name == "truncated_half":
+        with pytest.raises(CacheError, match="no colon"):
+            edit.read_cache(BROKEN[name])
+        assert [m.code for m in recorded.messages] == ["cache-bad-line", "missing-scale"]
+        return
+    read = {entry.name: entry.scale for entry in edit.read_cache(BROKEN[name]).scales}
+    if recorded.used:
+        assert recorded.scales == pytest.approx({n: read[n] for n in recorded.scales}, rel=1e-5)
+
+
+def test_the_notebooks_changes_are_the_recorded_ones() -> None:
+    text = BROKEN["whole"]
+    good = edit.read_cache(text)
+    tensor = good.names[len(good.names) // 2]
+    assert tensor == "b1_add"
+    changed = {
+        "version_7600": edit.with_header(good, tensorrt="7.6.0"),
+        "version_101600": edit.with_header(good, tensorrt="10.16.0"),
+        "header_minmax": edit.with_header(good, "minmax"),
+        "line_deleted": edit.drop(good, [tensor]),
+        "renamed": edit.rename(good, {tensor: f"{tensor}_old"}),
+    }
+    for name, made in changed.items():
+        assert format_cache(made).encode() == BROKEN[name], name
+    assert text.replace(b": ", b":") == BROKEN["no_space"]
+    assert text[:-5] == BROKEN["truncated_line"]
+
+
+def test_tensorrt_took_every_cache_that_we_wrote() -> None:
+    """The 14 caches of scripts/calib_experiments.py, stage "property", made again: names and scales came back."""
+    import calib_experiments
+
+    class Jobs:
+        def run(self, jobs):
+            self.jobs = jobs
+
+    pool = Jobs()
+    calib_experiments.stage_property(None, pool)  # type: ignore[arg-type]
+    assert len(pool.jobs) == 14
+    for job in pool.jobs:
+        recorded = odd_caches()[f"random_{job['name'].removeprefix('strange_')}"]
+        written = edit.read_cache(base64.b64decode(job["given_cache"]))
+        assert (recorded.used, recorded.messages) == (True, ())
+        assert {entry.name: entry.scale for entry in written.scales} == pytest.approx(
+            recorded.scales, rel=1e-5
+        )
+
+
+def test_a_live_case_is_told_like_a_recorded_one(fake) -> None:
+    images = np.zeros((2, 1, 2, 2), np.float32)
+    case = caches.CacheCase("whole", "none", format_cache(new_cache({"image": 0.5})).encode())
+    tried = caches.try_cache(case, b"onnx", images, batch=1)
+    assert tried.batches_asked is not None
+    assert tried.source.startswith("here, TensorRT")
+
+
+def test_entry_of_zero_is_one_digit() -> None:
+    content = format_cache(new_cache([entry("x", 0.0)])).encode()
+    assert anatomy(content).pieces[-2].content == b"0"

@@ -1,0 +1,163 @@
+"""Widgets redraw fast, say what happened in words, and show their errors instead of losing them."""
+
+import subprocess
+import sys
+import time
+
+import ipywidgets
+import numpy as np
+import pytest
+from test_plots import experiment
+
+from trtlearn.engine.records import RangeReport, TensorRange
+from trtlearn.errors import DataError, RecordingError
+from trtlearn.show import controls, widgets
+from trtlearn.show import explainer as widget_explain
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(100, 300)).astype(np.float32)
+
+
+def test_slider_redraws_in_time_and_says_what_it_costs():
+    box = widgets.quantize_slider(X, "image")
+    slider, problem, text, fig = box.children[:-1]
+    spent = []
+    for value in np.geomspace(0.1, 10, 15):
+        start = time.perf_counter()
+        slider.value = float(value)
+        spent.append(time.perf_counter() - start)
+    assert sorted(spent)[len(spent) // 2] < 0.15
+    assert problem.value == ""
+    assert "rounding costs more" in text.value
+    slider.value = 0.5
+    assert "clipping costs more" in text.value
+    assert sum(fig.data[0].y) + sum(fig.data[1].y) == min(X.size, widgets.SAMPLE)
+    assert fig.layout.shapes[1].x0 == pytest.approx(slider.value)
+
+
+def test_slider_refuses_what_has_no_range():
+    for bad in ([], [np.nan], [0.0, 0.0]):
+        with pytest.raises(DataError):
+            widgets.quantize_slider(bad)
+
+
+def test_browser_shows_the_chosen_tensor_and_says_when_a_range_is_missing():
+    reports = {
+        "placeholder": [TensorRange("a", 4.0, 4 / 127, "placeholder")],
+        "wide": [TensorRange("b", 99.0, None, "user")],
+    }
+    box = widgets.ranges_browser({"a": X, "b": X * 10}, reports)
+    tensor, way, problem, text, fig = box.children[:-1]
+    assert "±4" in fig.layout.title.text
+    tensor.value = "b"
+    assert "no range for b" in problem.value
+    assert 'role="alert"' in problem.value
+    way.value = "wide"
+    assert problem.value == ""
+    assert "±99" in fig.layout.title.text
+    assert "no value reaches" in text.value
+
+
+def test_an_unexpected_fault_reaches_the_reader():
+    problem = ipywidgets.HTML()
+
+    def action():
+        raise ZeroDivisionError("oh <no>")
+
+    controls.guarded(action, problem)()
+    assert "ZeroDivisionError: oh &lt;no&gt;" in problem.value
+    controls.guarded(lambda: None, problem)()
+    assert problem.value == ""
+
+
+def test_tables_escape_and_say_unknown():
+    assert "&lt;b&gt;" in controls.table([["<b>", None]])
+    assert "unknown" in controls.table([["<b>", None]])
+
+
+class Bench:
+    """A bench with made-up experiments: nothing here is a measurement."""
+
+    model, variants = "resnet", ("int8-placeholder", "fp32")
+
+    def run(self, variant):
+        return experiment(
+            variant, ranges=RangeReport((TensorRange("image", 2.0, 2 / 127, "placeholder"),))
+        )
+
+
+def explainer(**options):
+    return widgets.explainer_widget(Bench(), **options)
+
+
+def test_explainer_names_the_mode_the_source_and_what_was_measured():
+    text, row, problem, answer = explainer().children[:-1]
+    assert problem.value == ""
+    for part in (
+        "placeholder-ranges",
+        "75.0 % of 4",
+        "0.5000 ms per batch of 8",
+        "±2",
+        "sampleEngines.cpp:459-505",
+    ):
+        assert part in answer.value
+    assert "made-up GPU" in answer.value
+    version, cache, _ = row.children
+    text.value = "trtexec --onnx=resnet.onnx --int8 --calib=a.cache"
+    assert "cached-scales" in answer.value
+    cache.value = False
+    assert "random-calibration" in answer.value
+    assert "no measurement of exactly this command" in answer.value  # this bench has none
+    version.value = "11.1"
+    assert "rejected" in answer.value
+
+
+def test_explainer_has_no_numbers_for_a_model_that_is_not_the_courses():
+    answer = explainer(command="trtexec --onnx=other.onnx --int8").children[3]
+    assert "placeholder-ranges" in answer.value
+    assert "no measurement of exactly this command" in answer.value
+
+
+def test_explainer_says_what_is_wrong_with_a_command_and_recovers():
+    text, _, problem, answer = explainer().children[:-1]
+    text.value = "rm -rf / <b>"
+    assert 'role="alert"' in problem.value
+    assert "<b>" not in problem.value
+    assert answer.value == ""
+    text.value = "trtexec --onnx=resnet.onnx --fp16"
+    assert problem.value == ""
+    assert "not-int8" in answer.value
+
+
+def test_examples_fill_in_the_command():
+    text, row, _, answer = explainer().children[:-1]
+    examples = row.children[2]
+    for _, command in examples.options[1:]:
+        examples.value = command
+        assert text.value == command
+        assert "trtexec" in text.value
+        assert any(mode in answer.value for mode in widget_explain.MODES)
+
+
+def test_a_damaged_recording_is_said_in_the_answer(monkeypatch):
+    def cut(self, variant):
+        raise RecordingError("the recording is cut", "make it again")
+
+    monkeypatch.setattr(Bench, "run", cut)
+    assert "the recording is cut" in explainer().children[3].value
+
+
+def test_a_fault_of_the_figure_package_is_named(monkeypatch):
+    import plotly.graph_objects as go
+
+    def missing(fig):
+        raise ImportError("Please install anywidget")
+
+    monkeypatch.setattr(go, "FigureWidget", missing)
+    with pytest.raises(widgets.TrtlearnError, match="anywidget"):
+        widgets.quantize_slider(X)
+
+
+def test_widgets_do_not_import_tensorrt():
+    code = "import sys, trtlearn.show.widgets, trtlearn.show.ranges; sys.exit('tensorrt' in sys.modules or 'onnx' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,480 @@
+"""The explainer: every mode at every version, the parser's rules, and its citations against NVIDIA's own source."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trtlearn.calibration.cache import format_cache, make_header, new_cache
+from trtlearn.engine.variants import VARIANTS, trtexec_command
+from trtlearn.errors import CommandError, ModelError
+from trtlearn.recorded.calibration import odd_caches
+from trtlearn.trtexec.command import split_command
+from trtlearn.trtexec.explain import VERSIONS, explain, options_from, parse_trtexec, variant_of
+from trtlearn.trtexec.records import Explanation
+from trtlearn.trtexec.sources import _table, cite, option_kinds, resolve
+
+IMPLICIT = [version for version in VERSIONS if not version.startswith("11")]
+TYPED = ["11.0", "11.1"]
+MODES = {
+    "not-int8",
+    "placeholder-ranges",
+    "random-calibration",
+    "cached-scales",
+    "explicit-qdq",
+    "rejected",
+}
+BARE = "trtexec --onnx=m.onnx"
+
+
+def mode(command: str, trt: str = "8.6", **facts: bool) -> str:
+    return explain(command, trt=trt, **facts).mode  # type: ignore[arg-type]
+
+
+def test_versions() -> None:
+    asked = ["8.4", "8.5", "8.6", *(f"10.{minor}" for minor in range(17)), "11.0", "11.1"]
+    assert set(asked) <= set(VERSIONS)
+    assert list(VERSIONS) == sorted(VERSIONS, key=lambda v: tuple(map(int, v.split("."))))
+
+
+# the table of ../facts: (--int8, int8 I/O, --calib) -> mode without Q/DQ
+@pytest.mark.parametrize("trt", IMPLICIT)
+@pytest.mark.parametrize(
+    ("options", "facts", "expected"),
+    [
+        ("", {}, "not-int8"),
+        ("--fp16", {}, "not-int8"),
+        ("--int8", {}, "placeholder-ranges"),
+        ("--best", {}, "placeholder-ranges"),
+        ("--int8 --inputIOFormats=int8:chw", {}, "placeholder-ranges"),
+        ("--inputIOFormats=int8:chw", {}, "placeholder-ranges"),
+        ("--outputIOFormats=fp16:chw,int8:chw32", {}, "placeholder-ranges"),
+        ("--outputIOFormats=fp16:chw", {}, "not-int8"),
+        ("--int8 --calib=c", {"cache_exists": True}, "cached-scales"),
+        ("--int8 --calib=c", {"cache_exists": False}, "random-calibration"),
+        ("--best --calib=c", {"cache_exists": False}, "random-calibration"),
+        ("--int8 --calib=c --inputIOFormats=int8:chw", {"cache_exists": True}, "cached-scales"),
+        ("--int8 --calib=c --inputIOFormats=int8:chw", {"cache_exists": False}, "rejected"),
+        ("--calib=c", {"cache_exists": True}, "not-int8"),
+        ("--int8 --calib", {}, "placeholder-ranges"),
+        ("--int8 --calib=", {}, "placeholder-ranges"),
+        ("--int8=0", {}, "placeholder-ranges"),
+        ("--int8", {"has_qdq": True}, "explicit-qdq"),
+        ("--int8 --calib=c", {"has_qdq": True, "cache_exists": True}, "explicit-qdq"),
+        ("", {"has_qdq": True}, "explicit-qdq"),
+        ("--loadEngine=e --int8", {}, "not-int8"),
+        ("--int8 --help", {}, "not-int8"),
+        ("--int8 --int8", {}, "rejected"),
+        ("--int8 --calib c", {}, "rejected"),
+        ("--INT8", {}, "rejected"),
+        ("--int8 --loadEngine=a --saveEngine=b", {}, "rejected"),
+        ("--int8 --inputIOFormats=int8", {}, "rejected"),
+        ("--int8 --precisionConstraints=always", {}, "rejected"),
+        ("--int8 --iterations=many", {}, "rejected"),
+    ],
+)
+def test_the_decision(trt: str, options: str, facts: dict[str, bool], expected: str) -> None:
+    assert mode(f"{BARE} {options}", trt, **facts) == expected
+
+
+@pytest.mark.parametrize("trt", TYPED)
+def test_eleven(trt: str) -> None:
+    assert mode(BARE, trt) == "not-int8"
+    assert mode(f"{BARE} --stronglyTyped", trt, has_qdq=True) == "explicit-qdq"
+    for option in (
+        "--int8",
+        "--best",
+        "--fp16",
+        "--bf16",
+        "--fp8",
+        "--calib=c",
+        "--layerPrecisions=*:int8",
+    ):
+        answer = explain(f"{BARE} {option}", trt=trt)
+        assert answer.mode == "rejected"
+        assert any("Unknown option" in step.text for step in answer.steps)
+        assert any(
+            step.source and step.source.file.endswith("trtexec.cpp") for step in answer.steps
+        )
+    assert any("migrate" in advice for advice in explain(f"{BARE} --int8", trt=trt).advice)
+    assert (
+        mode(f"{BARE} --inputIOFormats=int8:chw", trt) == "rejected"
+    )  # formats without types from 11.0 on
+    assert mode(f"{BARE} --inputIOFormats=chw", trt) == "not-int8"
+
+
+def test_strongly_typed_takes_int8_back() -> None:
+    for trt in IMPLICIT:
+        known = "--stronglyTyped" in option_kinds(resolve(trt).tag)
+        answer = explain(f"{BARE} --int8 --stronglyTyped", trt=trt, has_qdq=False)
+        assert (answer.mode, answer.int8) == ("not-int8" if known else "rejected", False)
+    assert mode(f"{BARE} --stronglyTyped --int8", "10.16", has_qdq=True) == "explicit-qdq"
+    assert mode(f"{BARE} --best --stronglyTyped", "10.16") == "rejected"
+    assert mode(f"{BARE} --best --stronglyTyped", "10.3") == "not-int8"
+
+
+def test_what_changed_between_versions() -> None:
+    assert mode(f"{BARE} --fp8", "8.5") == "rejected"
+    assert mode(f"{BARE} --fp8", "8.6") == "not-int8"
+    assert mode(f"{BARE} --fp8 --int8", "8.6") == "rejected"
+    assert mode("trtexec --deploy=n.prototxt --output=prob --int8", "8.6") == "placeholder-ranges"
+    assert mode("trtexec --deploy=n.prototxt --output=prob --int8", "10.0") == "rejected"
+    warned = {
+        trt
+        for trt in IMPLICIT
+        if any("deprecated" in w for w in explain(f"{BARE} --int8", trt=trt).warnings)
+    }
+    assert warned == {"10.14", "10.15", "10.16"}
+
+
+@pytest.mark.parametrize(
+    ("asked", "tag"),
+    [
+        *[
+            ("8.6", "v8.6.1"),
+            ("8.6.0", "v8.6.0"),
+            ("v8.6.1", "v8.6.1"),
+            ("8.6.1.6", "v8.6.1"),
+            ("8.4", "8.4.3"),
+        ],
+        *[("10.16", "v10.16"), ("10.16.0", "v10.16"), ("10.13", "v10.13.3"), ("10", "v10.16")],
+        *[
+            ("10.1", "v10.1.0"),
+            ("10.10", "v10.10.0"),
+            ("8.6.2", "v8.6.1"),
+            ("11.1", "v11.1"),
+            ("TensorRT 9.2", "v9.2.0"),
+        ],
+    ],
+)
+def test_spellings_of_a_version(asked: str, tag: str) -> None:
+    assert resolve(asked).tag == tag
+
+
+@pytest.mark.parametrize(
+    "asked", ["7.2", "12.0", "8.7", "", "eleven", "8.6.1.2.3", "10.99", "-8.6", "8,6", "٨.٦"]
+)
+def test_unknown_version_lists_the_known(asked: str) -> None:
+    with pytest.raises(CommandError, match=r"8\.4, 8\.5, 8\.6"):
+        explain(f"{BARE} --int8", trt=asked)
+
+
+def test_every_step_has_a_place_and_sources_follow_the_steps() -> None:
+    for trt in VERSIONS:
+        for options in ("", "--int8", "--int8 --calib=c", "--best"):
+            answer = explain(f"{BARE} {options}", trt=trt, cache_exists=False)
+            assert answer.mode in MODES
+            assert all(step.source for step in answer.steps)
+            assert list(answer.sources) == list(dict.fromkeys(step.source for step in answer.steps))
+            for source in answer.sources:
+                assert source.tag == resolve(trt).tag
+                assert re.fullmatch(r"\d+(-\d+)?", source.lines)
+                assert source.function
+                first = source.lines.split("-")[0]
+                assert (
+                    source.url
+                    == f"https://github.com/NVIDIA/TensorRT/blob/{source.tag}/{source.file}#L"
+                    + (source.lines.replace("-", "-L"))
+                )
+                assert int(first) > 0
+
+
+def test_known_lines() -> None:
+    """Read by eye in the source: the decision, the placeholder function and the calibrator."""
+    where = {
+        ("v8.6.1", "decision"): "1009-1014",
+        ("v8.6.1", "placeholder"): "459-505",
+        ("v8.6.1", "calibrator"): "396-425",
+        ("v8.6.1", "int8_flag"): "970-973",
+        ("v10.16", "decision"): "1102-1107",
+        ("v10.16", "placeholder"): "420-466",
+        ("v11.0", "unknown"): "260-268",
+    }
+    found = {key: source.lines for key in where if (source := cite(*key))}
+    assert found == where
+
+
+def mirror() -> Path | None:
+    for folder in filter(None, (os.environ.get("TENSORRT_REPO"), "../TensorRT")):
+        path = Path(__file__).resolve().parents[1] / folder
+        probe = ["git", "-C", str(path), "cat-file", "-e", "v8.6.1"]
+        if subprocess.run(probe, capture_output=True, check=False).returncode == 0:
+            return path
+    return None
+
+
+CONTAINS = {
+    "decision": "build.calibration.empty()",
+    "placeholder": "setDynamicRange(-dynRange, dynRange)",
+    "calibrator_uniform": "(-1.0F, 1.0F)",
+    "calibrator_writes": "{}",
+    "int8_flag": "BuilderFlag::kINT8",
+    "unknown": "Unknown option: ",
+    "help": "parseHelp(args)",
+    "set_calibrator": "setInt8Calibrator",
+    "read_scales": "find_last_of(':')",
+    "io_scales": "impossible to read tensor scales",
+    "weakly_typed": "Weakly-typed networks have been deprecated",
+    "no_model": "Model missing or format not recognized",
+    "inputs_are_fp32": "setType(DataType::kFLOAT)",
+    "safe_is_strongly_typed": "stronglyTyped = true",
+    "typed_always": "kSTRONGLY_TYPED",
+    "printed": "Dynamic",
+}
+
+
+def test_citations_against_the_source() -> None:
+    repository = mirror()
+    if repository is None:
+        pytest.skip(
+            "no git checkout of NVIDIA/TensorRT here: set TENSORRT_REPO to one (scripts/check_sources.py)"
+        )
+    for tag in ("8.4.1", "8.5.3", "v8.6.1", "v9.3.0", "v10.0.0", "v10.7.0", "v10.16", "v11.1"):
+        texts: dict[str, list[str]] = {}
+        for key, words in CONTAINS.items():
+            if source := cite(tag, key):
+                if source.file not in texts:
+                    show = ["git", "-C", str(repository), "show", f"{tag}:{source.file}"]
+                    texts[source.file] = subprocess.run(
+                        show, capture_output=True, text=True, check=True
+                    ).stdout.splitlines()
+                first, _, last = source.lines.partition("-")
+                cited = "\n".join(texts[source.file][int(first) - 1 : int(last or first)])
+                assert words in cited, f"{tag} {key}: {source}"
+                assert cited.count("{") == cited.count("}") or key in (
+                    "inputs_are_fp32",
+                    "printed",
+                ), f"{tag} {key}"
+
+
+def test_table_has_every_decision_at_every_tag() -> None:
+    for tag, facts in _table()["tags"].items():
+        assert ("decision" in facts["sources"]) is not tag.startswith("v11")
+        assert ("--int8" in option_kinds(tag)) is not tag.startswith("v11")
+        assert {"--onnx", "--loadEngine", "--verbose", "--help"} <= option_kinds(tag).keys()
+
+
+def test_files_on_disk_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    command = f"{BARE} --int8 --calib=c.cache"
+    missing = explain(command)
+    assert missing.mode == "random-calibration"
+    assert any("cached-scales" in other for other in missing.alternatives)
+    Path("c.cache").write_text("TRT-8600-EntropyCalibration2\nimage: 3c010a14\n")
+    assert explain(command).mode == "cached-scales"
+    assert variant_of(explain(command)) == "int8-entropy2"
+    assert explain(command, cache_exists=False).mode == "random-calibration"
+    Path("c.cache").write_text("")
+    assert any("empty" in warning for warning in explain(command).warnings)
+    Path("m.onnx").write_bytes(b"not a model")
+    broken = explain(command)
+    assert any("could not be read" in warning for warning in broken.warnings)
+    with pytest.raises(ModelError):
+        explain(command, model="nowhere.onnx")
+
+
+def test_qdq_is_read_from_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    onnx = pytest.importorskip("onnx", reason="reading a model needs onnx")
+    monkeypatch.chdir(tmp_path)
+    helper, kind = onnx.helper, onnx.TensorProto.FLOAT
+    scale = helper.make_tensor("s", kind, [], [0.1])
+    zero = helper.make_tensor("z", onnx.TensorProto.INT8, [], [0])
+    for name, nodes in {
+        "plain": [helper.make_node("Relu", ["x"], ["y"])],
+        "qdq": [
+            helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"]),
+            helper.make_node("DequantizeLinear", ["q", "s", "z"], ["y"]),
+        ],
+    }.items():
+        values = [helper.make_tensor_value_info(tensor, kind, [1, 4]) for tensor in "xy"]
+        graph = helper.make_graph(
+            nodes, name, values[:1], values[1:], [scale, zero] if name == "qdq" else []
+        )
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+        Path(f"{name}.onnx").write_bytes(model.SerializeToString())
+    assert mode("trtexec --onnx=plain.onnx --int8") == "placeholder-ranges"
+    assert mode("trtexec --onnx=qdq.onnx --int8") == "explicit-qdq"
+    assert mode("trtexec --onnx=qdq.onnx", "11.1") == "explicit-qdq"
+    assert explain("trtexec --onnx=elsewhere.onnx --int8", model="qdq.onnx").has_qdq is True
+    assert not any(
+        "assumed" in warning for warning in explain("trtexec --onnx=plain.onnx").warnings
+    )
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments"),
+    [
+        ("trtexec --onnx=a --int8", ("--onnx=a", "--int8")),
+        ("/usr/src/tensorrt/bin/trtexec --int8", ("--int8",)),
+        ("C:/TensorRT/bin/trtexec.exe --int8", ("--int8",)),
+        ("$ sudo nice trtexec --onnx='a b' --int8 > log 2>&1", ("--onnx=a b", "--int8")),
+        ("X=1 trtexec --onnx=a \\\n  --int8 && echo done", ("--onnx=a", "--int8")),
+        ("cd /models; trtexec --int8 --onnx=a | tee out", ("--int8", "--onnx=a")),
+        ("--onnx=a --int8", ("--onnx=a", "--int8")),
+        ("trtexec", ()),
+    ],
+)
+def test_shell(command: str, arguments: tuple[str, ...]) -> None:
+    assert split_command(command) == arguments
+
+
+@pytest.mark.parametrize(
+    "command", ["", "   ", "polygraphy run m.onnx", "trtexec --onnx='a", "rm -rf x", "trtexec\0"]
+)
+def test_no_trtexec_is_one_clear_error(command: str) -> None:
+    with pytest.raises(CommandError) as caught:
+        explain(command)
+    assert caught.value.fix
+    assert "\n" not in str(caught.value)
+
+
+def test_hints() -> None:
+    assert any("--onnx=m.onnx" in hint for hint in explain("trtexec --onnx m.onnx --int8").advice)
+    assert any("--int8 is" in hint for hint in explain(f"{BARE} --int_8").advice)
+    assert any("once" in hint for hint in explain(f"{BARE} --int8 --int8").advice)
+
+
+REFUSED = {
+    case.name: case
+    for case in odd_caches().caches
+    if not case.name.startswith(("legacy_other", "random_"))
+}
+CACHE = format_cache(new_cache({"image": 0.5, "logits": 0.25}))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("whole", CACHE),
+        ("crlf", CACHE.replace("\n", "\r\n")),
+        ("blank_lines", CACHE.replace("\n", "\n\n")),
+        ("version_7600", CACHE.replace("8600", "7600")),
+        ("version_8601", CACHE.replace("8600", "8601")),
+        ("bad_hex", CACHE.replace("3f000000", "zzzz")),
+        ("truncated_line", CACHE[:-5]),
+        ("version_101600", CACHE.replace("8600", "101600")),
+        ("header_minmax", CACHE.replace("EntropyCalibration2", "MinMaxCalibration")),
+        ("header_entropy", CACHE.replace("EntropyCalibration2", "EntropyCalibration")),
+        ("header_legacy", CACHE.replace("TRT-8600-EntropyCalibration2", make_header("legacy"))),
+        ("header_bogus", CACHE.replace("TRT-8600-EntropyCalibration2", "hello world")),
+        ("header_missing", CACHE.partition("\n")[2]),
+        ("header_only", CACHE.partition("\n")[0] + "\n"),
+        ("bom", "\ufeff" + CACHE),
+        ("empty", ""),
+    ],
+)
+def test_a_cache_that_tensorrt_set_aside_is_told_before_the_build(
+    name: str, content: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """trtexec's calibrator is an EntropyCalibration2: what TensorRT made of such files is recorded."""
+    monkeypatch.chdir(tmp_path)
+    Path("int8-minmax.cache").write_bytes(content.encode())
+    command = f"{BARE} --int8 --calib=int8-minmax.cache"
+    for told in (None, True):
+        answer = explain(command, cache_exists=told)
+        assert answer.mode == "cached-scales"
+        assert (answer.cache_set_aside is None) == REFUSED[name].used
+        assert (variant_of(answer) is None) != REFUSED[name].used
+        assert ("null pointers" in str(answer)) != REFUSED[name].used
+        assert ("--header TRT-8600-EntropyCalibration2" in str(answer)) == (
+            not REFUSED[name].used and name not in ("empty", "header_only")
+        )
+    late = explain(command, trt="10.16").cache_set_aside
+    assert (late is None) == (REFUSED[name].used or name == "version_101600"), (
+        "10.x writes six digits itself"
+    )
+
+
+def test_no_model_is_said_and_explained_all_the_same() -> None:
+    answer = explain("trtexec --int8")
+    assert answer.mode == "placeholder-ranges"
+    assert any("Model missing or format not recognized" in warning for warning in answer.warnings)
+
+
+def test_variants_come_back_from_their_own_commands() -> None:
+    """trtexec_command and variant_of are inverse to each other, and so are the build options but for the ranges."""
+    for name, options in VARIANTS.items():
+        command = trtexec_command(name, "resnet")
+        answer = explain(command, cache_exists="missing" not in command, has_qdq=False)
+        assert variant_of(answer) == name
+        back = options_from(answer)
+        assert (back.int8, back.fp16, back.tf32, back.batch) == (
+            options.int8,
+            options.fp16,
+            options.tf32,
+            options.batch,
+        )
+
+
+def test_options_from() -> None:
+    answer = explain(
+        f"{BARE} --int8 --layerPrecisions=conv1:fp16,'a:b':int8 --precisionConstraints=obey "
+        "--builderOptimizationLevel=2 --timingCacheFile=t --optShapes=x:4x3x8x8 --tacticSources=-CUDNN,+CUBLAS"
+    )
+    options = options_from(answer)
+    assert options.layer_precisions == {"conv1": "fp16", "a:b": "int8"}
+    assert (options.ranges, options.precision_constraints, options.batch) == (
+        "placeholder",
+        "obey",
+        4,
+    )
+    assert (options.optimization_level, options.timing_cache) == (2, "t")
+    assert options.tactic_sources == ("-CUDNN", "+CUBLAS")
+    for command, trt in (
+        (f"{BARE} --int8", "11.1"),
+        ("trtexec --loadEngine=e", "8.6"),
+        ("trtexec", "8.6"),
+    ):
+        with pytest.raises(CommandError, match="builds nothing"):
+            options_from(explain(command, trt=trt))
+
+
+def test_record_goes_to_json_and_back_and_shows_itself() -> None:
+    answer = explain(f'{BARE} --int8 --calib="<b>&.cache"', trt="10.16")
+    assert Explanation.from_json(answer.to_json()) == answer
+    keys = json.loads(answer.to_json())
+    assert {"mode", "steps", "sources"} <= keys.keys()
+    assert all({"file", "function", "lines", "tag"} <= source.keys() for source in keys["sources"])
+    assert "<b>&" not in answer._repr_html_()
+    assert "setupNetworkAndConfig" in str(answer)
+    assert len(answer.to_frame()) == len(answer.steps)
+
+
+words = st.sampled_from(
+    [
+        *sorted({option for tag in _table()["tags"] for option in option_kinds(tag)}),
+        "trtexec",
+        "x",
+        "|",
+    ]
+)
+values = st.one_of(
+    st.just(""), st.just("="), st.text(max_size=8).map("={}".format), st.just("=int8:chw,fp16:hwc8")
+)
+options = st.lists(st.tuples(words, values).map("".join), max_size=6).map(
+    lambda parts: " ".join(["trtexec", *parts])
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(command=st.one_of(options, st.text(max_size=80), st.text(max_size=40).map("trtexec ".__add__)),
+       trt=st.one_of(st.sampled_from(VERSIONS), st.text(max_size=6)))  # fmt: skip
+def test_any_text_gives_an_explanation_or_a_command_error(command: str, trt: str) -> None:
+    try:
+        answer = explain(command, trt=trt)
+    except CommandError:
+        return
+    assert answer.mode in MODES
+    assert answer.steps
+    assert answer.sources
+    assert Explanation.from_json(answer.to_json()) == answer
+    variant = variant_of(answer)
+    assert variant is None or variant in VARIANTS
+    assert parse_trtexec(command, trt).tag == answer.tag

@@ -1,0 +1,105 @@
+"""README.md tells the truth: its commands run, its map names every module, its links lead somewhere."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from fnmatch import fnmatch
+from pathlib import Path
+
+import pytest
+from readme_picture import SHOWN, shown, words
+
+from trtlearn.recorded.tradeoff import open_tradeoff
+
+ROOT = Path(__file__).parent.parent.parent
+TEXT = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", TEXT, re.M | re.S)
+COMMANDS = [
+    line.removeprefix("$ ")
+    for language, block in BLOCKS
+    if language == "console"
+    for line in block.splitlines()
+    if line.startswith("$ ")
+]
+
+
+def test_every_block_is_of_a_kind_that_is_checked() -> None:
+    assert TEXT.count("```") == 2 * len(BLOCKS)
+    assert {language for language, _ in BLOCKS} == {"sh", "console", "python"}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_run(command: str, tmp_path: Path) -> None:
+    words = shlex.split(command, comments=True)
+    assert words[0] == "trtlearn"
+    answer = subprocess.run(
+        [sys.executable, "-m", "trtlearn", *words[1:]],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    assert (answer.returncode, answer.stderr) == (0, "")
+    assert answer.stdout
+
+
+@pytest.mark.parametrize("block", [block for language, block in BLOCKS if language == "python"])
+def test_python_runs(block: str) -> None:
+    answer = subprocess.run(
+        [sys.executable, "-c", block], check=False, capture_output=True, text=True, cwd=ROOT
+    )
+    assert answer.returncode == 0, answer.stderr
+
+
+def test_make_targets_exist() -> None:
+    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.M))
+    named = {word for _, block in BLOCKS for word in re.findall(r"^make (\w+)", block, re.M)}
+    named |= set(re.findall(r"`make (\w+)", TEXT))
+    assert {"lab", "test"} <= named <= targets
+
+
+def test_module_map_names_every_module_once() -> None:
+    section = re.search(r"^## Module map\n(.*?)^## ", TEXT, re.M | re.S)
+    assert section is not None
+    named = re.findall(r"`([a-z_0-9*]+)`", section[1])
+    modules = {path.stem for path in (ROOT / "trtlearn").glob("*.py")} - {"__init__", "__main__"}
+    assert sorted(named) == sorted(set(named))
+    found = {module: [name for name in named if fnmatch(module, name)] for module in modules}
+    assert {module for module in modules if not found[module]} == set()
+    assert {name for name in named if not any(fnmatch(module, name) for module in modules)} == set()
+
+
+def anchors(text: str) -> set[str]:
+    """The anchors that GitHub gives a page's headings."""
+    titles = re.findall(r"^#+ (.+)$", text, re.M)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", ["README.md", "CHANGELOG.md"])
+def test_links_resolve(page: str) -> None:
+    text = (ROOT / page).read_text()
+    links = re.findall(r"\]\(([^)\s]+)\)", text) + re.findall(r'(?:src|href)="([^"]+)"', text)
+    assert links
+    for link in links:
+        if link.startswith("https://"):
+            continue
+        path, _, anchor = link.partition("#")
+        target = ROOT / path if path else ROOT / page
+        assert target.exists(), link
+        if anchor and target.suffix == ".md":
+            assert anchor in anchors(target.read_text()), link
+
+
+def test_picture_s_words_tell_the_recordings() -> None:
+    points = shown(open_tradeoff().tradeoff("points-mobile"))
+    assert [point.name for point in points] == list(SHOWN)
+    told = words(points)
+    assert f"![{told}](docs/tradeoff.png)" in TEXT, "run scripts/readme_picture.py"
+
+
+def test_notebooks_are_all_listed() -> None:
+    for path in (ROOT / "notebooks").glob("[0-9]*.ipynb"):
+        assert f"(notebooks/{path.name})" in TEXT, path.name

@@ -1,0 +1,494 @@
+"""Our scales beside TensorRT's own, tensor by tensor, from the model, the calibration data and the cache: no GPU."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import CacheError, DataError, ModelError
+from ..model.describe import OnnxModel, describe, load_proto, whole_inputs
+from ..model.run import activations, feeds, load_arrays
+from ..record import Record, plural
+from .cache import CacheEntry, CalibrationCache, read_cache
+from .observers import NetworkObserver, Threshold, threshold_of
+from .tensors import (
+    UNTIED,
+    Candidate,
+    TieReport,
+    could_be,
+    flat_pools,
+    hidden_parts,
+    in_concat,
+    kind_of,
+    made_of_constants,
+    merged_siblings,
+    predict_ties,
+    tensors_of_kind,
+)
+
+__all__ = [
+    "AgreeReport",
+    "Evidence",
+    "TOLERANCE",
+    "TensorAgreement",
+    "agree",
+    "explain_difference",
+    "find_batch_size",
+    "relative_difference",
+]
+
+
+# --- Why one of our scales differs from TensorRT's: the cause that can be shown from the numbers, in words.
+
+INTERNAL = "(Unnamed Layer* "
+SAME = 1e-6
+LINE = 2e-3  # relative difference that one bin more or less under the legacy calibrator's line makes at most, as seen
+NEAR_TIE = (
+    5e-3  # of the least KL: closer costs than this are decided by the last bits of the activations
+)
+ROUNDING = 5e-5  # relative difference of bin widths that float32 rounding of activations can make
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One line of TensorRT's cache, our threshold for it (None where there is none), and everything around it."""
+
+    line: CacheEntry
+    ours: Threshold | None
+    thresholds: Mapping[str, Threshold]
+    cache: CalibrationCache
+    ties: TieReport
+    fused: tuple[Candidate, ...] = ()  # what else TensorRT may have taken for the tensor
+    infinite: bool = False  # the tensor becomes NaN or infinite on these data
+
+
+def explain_difference(evidence: Evidence) -> str:
+    """One sentence: the first of the known causes that the numbers show, or that none does."""
+    line, ours = evidence.line, evidence.ours
+    if ours is None:
+        if evidence.infinite:
+            return "it becomes NaN or infinite on these data, as an attention mask does: no scale fits that"
+        if line.name.startswith(INTERNAL):
+            return "made by TensorRT's ONNX parser inside a node: the ONNX file has no such tensor to compare with"
+        return "stale: the model has no tensor of this name (TensorRT ignores the line)"
+    for cause in (_zero, _bin_width, _same_scale, _near_tie, _line, _in_concat):
+        if text := cause(evidence, ours):
+            return text
+    return f"not explained: TensorRT's amax is {line.amax:.6g}, ours {ours.amax:.6g} of max|x| {ours.seen_amax:.6g}"
+
+
+def _zero(evidence: Evidence, ours: Threshold) -> str | None:
+    if ours.seen_amax == 0:
+        return "all values are 0 in these data: TensorRT's scale comes from other data"
+    return None
+
+
+def _same_scale(evidence: Evidence, ours: Threshold) -> str | None:
+    """Another tensor's scale, so one that was not chosen from this tensor's values."""
+    scale = evidence.line.scale
+    for name, other in evidence.thresholds.items():
+        if name != evidence.line.name and abs(other.scale - scale) <= SAME * scale:
+            return f"TensorRT gave it the scale of {name}"
+    return None
+
+
+def _near_tie(evidence: Evidence, ours: Threshold) -> str | None:
+    """The same histogram, another threshold of nearly the same cost."""
+    found = ours.choice_of(evidence.line.scale)
+    if found is None:
+        return None
+    kept, theirs, mine = found
+    if theirs - mine <= NEAR_TIE * max(abs(mine), 1e-12):
+        return (
+            f"near tie: keeping {kept} bins (TensorRT) has KL {theirs:.6g}, {ours.bins_kept} bins (ours) {mine:.6g}; "
+            f"last-bit differences between activations on the GPU and on the CPU decide"
+        )
+    return None
+
+
+def _line(evidence: Evidence, ours: Threshold) -> str | None:
+    """The legacy calibrator's line, fitted to bins of which the lowest are in or out by a single count."""
+    ratio = evidence.line.scale / ours.scale - 1
+    if ours.algorithm == "legacy" and ours.bins_kept is None and abs(ratio) <= LINE:
+        return (
+            f"a line through the counts with another end ({ratio:+.1e}): by one count a bin at the cut-off's height "
+            f"takes part or not, and last-bit differences between activations on the GPU and on the CPU decide"
+        )
+    return None
+
+
+def _in_concat(evidence: Evidence, ours: Threshold) -> str | None:
+    for part in evidence.fused:
+        if part.stale:
+            return (
+                f"it begins the Concat of {', '.join(part.joined)}, whose memory this calibrator reads on into: other "
+                f"tensors may have used that memory in between, which is not computed here"
+            )
+    return None
+
+
+def _bin_width(evidence: Evidence, ours: Threshold) -> str | None:
+    """The same number of bins, whose width comes from a maximum that differs in its last bits."""
+    ratio = evidence.line.scale / ours.scale - 1
+    if abs(ratio) <= ROUNDING:
+        return (
+            f"the same choice with a maximum that differs by {ratio:+.1e}: "
+            f"GPU and CPU round the activations of this layer differently"
+        )
+    return None
+
+
+# --- Which batch size a calibration had: the model's own, or the one that reproduces the cache's scales.
+
+Array = NDArray[Any]
+TOLERANCE = 1e-6
+"""Relative difference up to which two scales count as equal: a few last bits of float32."""
+PROBES = 10
+"""How many tensors, and batch sizes, are looked at closer where the inputs alone do not tell the batch size."""
+BATCHES = (8, 1, 16, 32, 4, 2, 64, 128, 10, 100)
+"""Batch sizes tried first where neither the model nor the caller says which TensorRT was given."""
+
+
+def relative_difference(ours: float, theirs: float) -> float:
+    """|ours - theirs| / theirs; 0 where both are 0, 1 where only theirs is.
+
+    >>> relative_difference(0.75, 0.5)
+    0.5
+    """
+    return abs(ours - theirs) / theirs if theirs else (0.0 if ours == 0 else 1.0)
+
+
+def find_batch_size(
+    facts: OnnxModel,
+    proto: Any,
+    arrays: Mapping[str, Array],
+    cache: CalibrationCache,
+    kind: str,
+    settings: Mapping[str, Any],
+    notes: list[str],
+) -> int:
+    """The batch size that the model fixes, or the one that reproduces the cache's scales best."""
+    whole = whole_inputs(facts, arrays)
+    cut = [value for value in facts.inputs if value.name not in whole and value.name in arrays]
+    rows: int = min(
+        (len(arrays[value.name]) for value in cut if arrays[value.name].ndim), default=0
+    )
+    fixed = {
+        int(value.shape[0]) for value in cut if value.shape and isinstance(value.shape[0], int)
+    }
+    if len(fixed) == 1 and 1 <= (only := fixed.pop()) <= rows:
+        return only
+    if not rows:
+        raise DataError("the data have no rows", "give arrays [N, ...], N the number of samples")
+    sizes: list[int] = [
+        b for b in dict.fromkeys((*BATCHES, rows, *range(1, rows + 1))) if 1 <= b <= rows
+    ]
+    sizes = [b for b in sizes if rows % b == 0] + [b for b in BATCHES if b <= rows and rows % b]
+    names = [value.name for value in cut]
+    inputs = [
+        name
+        for name in names
+        if name in cache and cache[name] > 0 and arrays[name].dtype == np.float32
+    ]
+    if kind == "minmax":
+        return sizes[0]
+    fits = [
+        b
+        for b in sizes
+        if all(
+            relative_difference(_whole(arrays[n], b, kind, settings), cache[n]) <= TOLERANCE
+            for n in inputs
+        )
+    ]
+    if not fits:
+        notes.append(
+            f"no batch size reproduces the network inputs' cached scales: {sizes[0]} assumed (--batch)"
+        )
+        return sizes[0]
+    known = [name for name in facts.tensors if name in cache]
+    probes = known[:: max(1, len(known) // PROBES)]
+    scores = (
+        {b: _score(proto, arrays, b, probes, cache, kind, settings, whole) for b in fits[:PROBES]}
+        if fits[1:]
+        else {}
+    )
+    size = max(scores, key=lambda b: scores[b]) if scores else fits[0]
+    seen = (
+        "the network's inputs"
+        if inputs
+        else f"{scores.get(size, 0)} of {plural(len(probes), 'tensor')}"
+    )
+    notes.append(f"batch size {size}, found: it reproduces the cached scales of {seen}")
+    return size
+
+
+def _score(
+    proto: Any,
+    arrays: Mapping[str, Array],
+    size: int,
+    names: list[str],
+    cache: CalibrationCache,
+    kind: str,
+    settings: Mapping[str, Any],
+    whole: tuple[str, ...],
+) -> int:
+    """How many of ``names`` get their cached scale with this batch size."""
+    observer = NetworkObserver(kind, **settings)
+    try:
+        for tensors in activations(proto, feeds(arrays, size, whole), names):
+            observer.observe(
+                {name: values for name, values in tensors.items() if values.dtype == np.float32}
+            )
+    except ModelError:  # a network that runs with another batch size only
+        return -1
+    found = observer.thresholds()
+    return sum(
+        relative_difference(one.scale, cache[name]) <= TOLERANCE for name, one in found.items()
+    )
+
+
+def _whole(array: Array, size: int, kind: str, settings: Mapping[str, Any]) -> float:
+    return threshold_of(kind, *(part["x"] for part in feeds({"x": array}, size)), **settings).scale
+
+
+# --- Our scales beside TensorRT's own, tensor by tensor, from the model, the calibration data and the cache: no GPU.
+
+
+@dataclass(frozen=True)
+class TensorAgreement(Record):
+    """One tensor of the cache: our scale, TensorRT's, ``relative_difference = |ours - tensorrt| / tensorrt``.
+
+    ``ours`` is None where the ONNX file has no such tensor, ``explanation`` None where the two agree. ``onnx_tensor``
+    says what of the ONNX file it was compared with, where that has another name.
+    """
+
+    name: str
+    ours: float | None
+    tensorrt: float
+    relative_difference: float | None
+    explanation: str | None = None
+    onnx_tensor: str | None = None
+
+    def agrees(self, tolerance: float = TOLERANCE) -> bool:
+        """Whether the two scales are equal within ``tolerance``."""
+        return self.relative_difference is not None and self.relative_difference <= tolerance
+
+
+@dataclass(frozen=True)
+class AgreeReport(Record):
+    """All tensors of a calibration cache beside our scales."""
+
+    algorithm: str
+    batch: int
+    batches: int
+    tolerance: float
+    tensors: tuple[TensorAgreement, ...]
+    notes: tuple[str, ...] = ()
+    thresholds: dict[str, Threshold] = field(default_factory=dict, repr=False)
+
+    @property
+    def agreeing(self) -> int:
+        """How many tensors agree."""
+        return sum(tensor.agrees(self.tolerance) for tensor in self.tensors)
+
+    @property
+    def all_agree(self) -> bool:
+        """Whether every tensor of the cache agrees within the tolerance."""
+        return self.agreeing == len(self.tensors)
+
+    def summary(self) -> str:
+        return (
+            f"{self.algorithm}: {self.agreeing} of {len(self.tensors)} scales equal TensorRT's within "
+            f"{self.tolerance:g} ({plural(self.batches, 'batch', 'batches')} of {self.batch})"
+        )
+
+    def facts(self) -> dict[str, Any]:
+        """What ``trtlearn agree --json`` prints: everything but the histograms."""
+        return {name: value for name, value in self.to_dict().items() if name != "thresholds"}
+
+    def rows(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "tensor": t.name,
+                "ours": t.ours,
+                "TensorRT": t.tensorrt,
+                "relative difference": t.relative_difference,
+                "explanation": t.explanation or "",
+            }
+            for t in self.tensors
+        ]
+
+
+def agree(
+    model: str | os.PathLike[str] | bytes,
+    data: str | os.PathLike[str] | Array | Mapping[str, Array],
+    cache: str | os.PathLike[str] | bytes | CalibrationCache,
+    *,
+    batch: int | None = None,
+    tolerance: float = TOLERANCE,
+    algorithm: str | None = None,
+) -> AgreeReport:
+    """Compare every scale of TensorRT's ``cache`` with the one that our observers choose for the same data.
+
+    Args:
+        model: the ONNX file (path or bytes).
+        data: calibration data in the order in which TensorRT got it: a .npy file or array [N, ...] for a network of
+            one input, a .npz file or dict of arrays by input name for more.
+        cache: TensorRT's calibration cache; its header says which calibrator it was.
+        batch: how many of the N made up one batch then. None: the model's own where it is fixed, else the size that
+            reproduces the cached scale of the network's inputs.
+        tolerance: relative difference up to which scales count as equal.
+        algorithm: entropy2, entropy, minmax or legacy, where the header does not say.
+
+    Activations come from ONNX Runtime on the CPU in FP32. Raises CacheError, DataError, ModelError.
+    """
+    known = cache if isinstance(cache, CalibrationCache) else read_cache(cache)
+    kind = algorithm or known.kind
+    if kind is None:
+        raise CacheError(
+            f"the header {known.header!r} names no known calibrator", "say which with algorithm="
+        )
+    if not 0 <= tolerance < 1:
+        raise DataError(
+            f"tolerance is {tolerance}, expected a number from 0 to below 1",
+            "1e-6 is a few last bits",
+        )
+    proto = load_proto(model)
+    facts = describe(proto)
+    arrays = _arrays(data, facts)
+    settings: dict[str, Any] = {}
+    if kind == "legacy" and known.quantile is not None and known.cutoff is not None:
+        settings = {"quantile": known.quantile, "cutoff": known.cutoff}
+    notes: list[str] = []
+    whole = whole_inputs(facts, arrays)
+    size = (
+        batch
+        if batch is not None
+        else find_batch_size(facts, proto, arrays, known, kind, settings, notes)
+    )
+    parts = hidden_parts(proto) if any(name not in facts.tensors for name in known.names) else ()
+    fused = _fused(proto) if kind in UNTIED else {}
+    parts = (*parts, *(part for several in fused.values() for part in several))
+    observer = NetworkObserver(kind, **settings)
+    count = _observe(observer, proto, feeds(arrays, size, whole), parts)
+    thresholds = observer.thresholds()
+    ties, part_names = (
+        predict_ties(facts, kind, flat_pools(proto)),
+        tuple(part.name for part in parts),
+    )
+    names = _Names(proto, ties, thresholds, fused, part_names, observer.infinite)
+    rows = [_compare(line, names, known, tolerance) for line in known.scales]
+    return AgreeReport(kind, size, count, tolerance, tuple(rows), tuple(notes), thresholds)
+
+
+def _fused(proto: Any) -> dict[str, tuple[Candidate, ...]]:
+    """Tensor -> what else the calibrators of the fused network may take for it."""
+    both = (merged_siblings(proto), in_concat(proto))
+    return {
+        name: tuple(one[name] for one in both if name in one) for name in {**both[0], **both[1]}
+    }
+
+
+def _arrays(
+    data: str | os.PathLike[str] | Array | Mapping[str, Array], facts: OnnxModel
+) -> dict[str, Array]:
+    names = [value.name for value in facts.inputs]
+    if isinstance(data, Mapping):
+        return {name: np.asarray(array) for name, array in data.items()}
+    if isinstance(data, np.ndarray):
+        if len(names) != 1:
+            raise DataError(
+                f"one array for a model with inputs {names}",
+                "give a dict or a .npz file by input name",
+            )
+        return {names[0]: data}
+    return load_arrays(data, names)
+
+
+def _observe(
+    observer: NetworkObserver,
+    proto: Any,
+    batches: Iterator[dict[str, Array]],
+    parts: tuple[Candidate, ...],
+) -> int:
+    """Show the observer every float tensor of the model and each part that its ONNX nodes hide; returns the batches."""
+    count = 0
+    before: dict[str, Array] | None = None
+    for tensors in activations(proto, batches):
+        count += 1
+        made = {part.name: part.values(tensors, before) for part in parts}
+        observer.observe(
+            {**tensors, **{name: values for name, values in made.items() if values is not None}}
+        )
+        before = {
+            name: tensors[name]
+            for part in parts
+            if part.stale
+            for name in part.joined
+            if name in tensors
+        }
+    return count
+
+
+@dataclass(frozen=True)
+class _Names:
+    """Which of our thresholds belongs to a line of the cache."""
+
+    proto: Any
+    ties: TieReport
+    thresholds: Mapping[str, Threshold]
+    fused: Mapping[str, tuple[Candidate, ...]]
+    parts: tuple[str, ...]
+    infinite: tuple[str, ...]  # tensors that have no threshold because they become NaN or infinite
+
+    def of(self, line: CacheEntry) -> str | None:
+        """The tensor or part of a node that the line is about; None where the ONNX file has nothing like it."""
+        if line.name in self.fused:  # fused or not: whichever TensorRT did here
+            return self._nearest(
+                (line.name, *(part.name for part in self.fused[line.name])), line.scale
+            )
+        source = self.ties.source_of(line.name)
+        if source in self.thresholds:
+            return source
+        if line.name in self.thresholds:
+            return line.name
+        kind = kind_of(line.name) or (
+            "Constant" if line.name in made_of_constants(self.proto) else None
+        )
+        if kind is None:
+            return None
+        parts = [name for name in self.parts if could_be(name, kind)]
+        if len(parts) == 1:
+            return self._nearest(parts, line.scale)
+        found = self._nearest((*parts, *tensors_of_kind(self.proto, kind)), line.scale)
+        close = (
+            found is not None
+            and relative_difference(self.thresholds[found].scale, line.scale) <= 1e-3
+        )
+        return found if close else None
+
+    def _nearest(self, names: Iterable[str], scale: float) -> str | None:
+        known = [name for name in names if name in self.thresholds]
+        return min(known, key=lambda name: abs(self.thresholds[name].scale - scale), default=None)
+
+
+def _compare(
+    line: CacheEntry, names: _Names, cache: CalibrationCache, tolerance: float
+) -> TensorAgreement:
+    source = names.of(line)
+    ours = None if source is None else names.thresholds[source]
+    difference = None if ours is None else relative_difference(ours.scale, line.scale)
+    explanation = None
+    if difference is None or difference > tolerance:
+        fused, infinite = names.fused.get(line.name, ()), line.name in names.infinite
+        explanation = explain_difference(
+            Evidence(line, ours, names.thresholds, cache, names.ties, fused, infinite)
+        )
+    mine = None if ours is None else ours.scale
+    other = source if source != line.name else None
+    return TensorAgreement(line.name, mine, line.scale, difference, explanation, other)

@@ -1,0 +1,405 @@
+"""Calibration caches: read, write, compare, edit, convert, and check against a model."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from ..errors import CacheError
+from ..record import Record, plural
+from .cache import (
+    ALGORITHMS,
+    CacheEntry,
+    CalibrationCache,
+    amax_entries,
+    entry,
+    format_cache,
+    make_header,
+    new_cache,
+    parse_cache,
+    read_cache,
+    version_text,
+    write_cache,
+)
+
+if TYPE_CHECKING:
+    import os
+
+    from ..model.describe import OnnxModel
+
+__all__ = [
+    "ALGORITHMS",
+    "CacheDiff",
+    "CacheEntry",
+    "CalibrationCache",
+    "DiffRow",
+    "StaleReport",
+    "diff",
+    "drop",
+    "entry",
+    "format_cache",
+    "from_ort_table",
+    "from_ranges_json",
+    "make_header",
+    "merge",
+    "new_cache",
+    "parse_cache",
+    "read_cache",
+    "rename",
+    "stale_names",
+    "to_ort_flatbuffers",
+    "to_ort_table",
+    "to_qdq_scales",
+    "to_ranges_json",
+    "version_text",
+    "with_header",
+    "with_scale",
+    "write_cache",
+]
+
+
+# --- Calibration caches in other forms: a JSON of ranges, ONNX Runtime's calibration table, scales for ONNX Q/DQ.
+
+
+def to_ranges_json(cache: CalibrationCache) -> str:
+    """The cache as JSON: ``{"header": ..., "ranges": {tensor: amax}, "hex": {tensor: bits of the scale}}``.
+
+    ``amax = scale * 127`` in float32 is for reading and editing; ``hex`` keeps the way back exact.
+    """
+    ranges = {item.name: item.amax for item in cache.scales}
+    if bad := [name for name, amax in ranges.items() if not math.isfinite(amax)]:
+        raise CacheError(
+            f"the range of {bad[0]!r} overflows float32", "its scale is too large to mean anything"
+        )
+    return json.dumps(
+        {
+            "header": cache.header,
+            "ranges": ranges,
+            "hex": {item.name: item.hex for item in cache.scales},
+        },
+        indent=2,
+    )
+
+
+def from_ranges_json(
+    text: str, *, kind: str = "entropy2", tensorrt: str = "8.6.0"
+) -> CalibrationCache:
+    """The cache of :func:`to_ranges_json`'s text, or of a plain ``{tensor: amax}`` object.
+
+    A range edited by hand wins over the hex beside it: ``scale = amax / 127``.
+
+    >>> from_ranges_json('{"image": 127.0}')["image"]
+    1.0
+    """
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError) as problem:
+        raise CacheError(f"not JSON: {problem}", "write {tensor: amax}") from None
+    whole = isinstance(data, dict) and isinstance(data.get("ranges"), dict)
+    ranges = data["ranges"] if whole else data
+    if not isinstance(ranges, dict) or any(
+        isinstance(v, bool) or not isinstance(v, (int, float)) or abs(v) > 1e300
+        for v in ranges.values()
+    ):
+        raise CacheError(
+            "expected a JSON object of tensor names and ranges (numbers)", "write {tensor: amax}"
+        )
+    given = data.get("hex") if whole else None
+    exact = given if isinstance(given, dict) else {}
+    items = []
+    for item in amax_entries(ranges):
+        line = (
+            parse_cache(f"{make_header()}\n{item.name}: {exact[item.name]}\n").scales[0]
+            if item.name in exact
+            else None
+        )
+        items.append(line if line and line.amax == float(ranges[item.name]) else item)
+    header = data.get("header") if whole else None
+    return new_cache(items, kind, tensorrt, header=header if isinstance(header, str) else None)
+
+
+def to_ort_table(cache: CalibrationCache) -> str:
+    """ONNX Runtime's text calibration table (``calibration.cache``): ``tensor amax`` a line, sorted by name.
+
+    Source: onnxruntime 1.32 quantization/quant_utils.py, write_calibration_table (which writes the same amax to
+    calibration.flatbuffers, the file that its TensorRT provider reads: see :func:`to_ort_flatbuffers`).
+
+    >>> print(to_ort_table(new_cache({"image": 1.0})), end="")
+    image 127.0
+    """
+    return "".join(
+        f"{item.name} {item.amax!r}\n" for item in sorted(cache.scales, key=lambda item: item.name)
+    )
+
+
+def from_ort_table(
+    text: str, *, kind: str = "entropy2", tensorrt: str = "8.6.0"
+) -> CalibrationCache:
+    """The cache of ONNX Runtime's text calibration table: ``scale = amax / 127``."""
+    ranges: dict[str, float] = {}
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        name, _, value = line.rpartition(" ")
+        try:
+            amax = float(value)
+        except ValueError:
+            raise CacheError(
+                f"line {number}: {line!r:.80} is not 'tensor amax'", "give calibration.cache"
+            ) from None
+        if name in ranges:
+            raise CacheError(
+                f"line {number}: the tensor {name!r} was already given", "keep one of the two lines"
+            )
+        ranges[name] = amax
+    return new_cache(amax_entries(ranges), kind, tensorrt)
+
+
+def to_ort_flatbuffers(cache: CalibrationCache) -> bytes:
+    """ONNX Runtime's ``calibration.flatbuffers``, for its TensorRT provider's ``trt_int8_calibration_table_name``.
+
+    Needs onnxruntime, which brings flatbuffers and the table's schema.
+    """
+    import flatbuffers  # type: ignore[import-untyped]
+    from onnxruntime.quantization.CalTableFlatBuffers import KeyValue, TrtTable
+
+    builder = flatbuffers.Builder(1024)
+    pairs = []
+    for item in sorted(cache.scales, key=lambda item: item.name):
+        key, value = builder.CreateString(item.name), builder.CreateString(repr(item.amax))
+        KeyValue.KeyValueStart(builder)
+        KeyValue.KeyValueAddKey(builder, key)
+        KeyValue.KeyValueAddValue(builder, value)
+        pairs.append(KeyValue.KeyValueEnd(builder))
+    TrtTable.TrtTableStartDictVector(builder, len(pairs))
+    for pair in pairs:
+        builder.PrependUOffsetTRelative(pair)
+    rows = builder.EndVector()
+    TrtTable.TrtTableStart(builder)
+    TrtTable.TrtTableAddDict(builder, rows)
+    builder.Finish(TrtTable.TrtTableEnd(builder))
+    return bytes(builder.Output())
+
+
+def to_qdq_scales(cache: CalibrationCache) -> dict[str, tuple[float, int]]:
+    """Tensor -> (scale, zero point 0), as ONNX QuantizeLinear and DequantizeLinear take them (int8, symmetric).
+
+    A scale of 0 is left out: QuantizeLinear would divide by it.
+
+    >>> to_qdq_scales(new_cache({"x": 0.5, "zeros": 0.0}))
+    {'x': (0.5, 0)}
+    """
+    return {item.name: (item.scale, 0) for item in cache.scales if item.scale > 0}
+
+
+# --- Calibration caches: read, write, compare, edit, convert, and check against a model.
+
+INTERNAL = "(Unnamed Layer* "
+"""How TensorRT begins the names of tensors that its ONNX parser made and that the ONNX file does not name."""
+
+
+@dataclass(frozen=True)
+class DiffRow(Record):
+    """One tensor in two caches: ``state`` is same, changed, only in a, or only in b."""
+
+    name: str
+    scale_a: float | None
+    scale_b: float | None
+    state: str
+    relative_difference: float | None = None  # |a - b| / max(a, b), None where one side is missing
+
+
+@dataclass(frozen=True)
+class CacheDiff(Record):
+    """Two caches side by side, in the order of the first, then what only the second has."""
+
+    header_a: str
+    header_b: str
+    tensors: tuple[DiffRow, ...]
+
+    @property
+    def identical(self) -> bool:
+        """Whether headers, tensors and scales are all the same (the order of the lines may differ)."""
+        return self.header_a == self.header_b and all(row.state == "same" for row in self.tensors)
+
+    def summary(self) -> str:
+        counts = dict.fromkeys(("same", "changed", "only in a", "only in b"), 0)
+        for row in self.tensors:
+            counts[row.state] += 1
+        headers = (
+            "same header"
+            if self.header_a == self.header_b
+            else f"headers {self.header_a} | {self.header_b}"
+        )
+        return f"{headers}; " + ", ".join(f"{count} {state}" for state, count in counts.items())
+
+    def rows(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "tensor": row.name,
+                "state": row.state,
+                "scale a": row.scale_a,
+                "scale b": row.scale_b,
+                "relative difference": row.relative_difference,
+            }
+            for row in self.tensors
+        ]
+
+
+@dataclass(frozen=True)
+class StaleReport(Record):
+    """A cache's names against a model's tensors.
+
+    ``stale`` are names that the model does not have (TensorRT ignores them in silence), ``internal`` names that
+    TensorRT made up for tensors inside an ONNX node (the ONNX file cannot confirm them), ``missing`` the model's
+    tensors with no line: TensorRT warns "Missing scale and zero-point for tensor X" and keeps the layer out of INT8,
+    unless the tensor takes part in a fusion or shares another tensor's scale.
+    """
+
+    matched: tuple[str, ...]
+    stale: tuple[str, ...]
+    internal: tuple[str, ...]
+    missing: tuple[str, ...]
+
+    def summary(self) -> str:
+        return (
+            f"{plural(len(self.matched), 'name fits', 'names fit')} the model, {len(self.stale)} stale, "
+            f"{len(self.internal)} TensorRT's own, "
+            f"{plural(len(self.missing), 'tensor of the model has', 'tensors of the model have')} no line"
+        )
+
+    def rows(self) -> list[dict[str, Any]]:
+        groups = {
+            "fits": self.matched,
+            "stale": self.stale,
+            "TensorRT's own": self.internal,
+            "no line": self.missing,
+        }
+        return [
+            {"tensor": name, "state": state} for state, names in groups.items() for name in names
+        ]
+
+
+def diff(a: CalibrationCache, b: CalibrationCache) -> CacheDiff:
+    """What differs between two caches: scales are compared as float32, exactly.
+
+    >>> a, b = new_cache({"x": 0.5, "y": 1.0}), new_cache({"x": 0.25, "z": 1.0})
+    >>> [(row.name, row.state, row.relative_difference) for row in diff(a, b).tensors]
+    [('x', 'changed', 0.5), ('y', 'only in a', None), ('z', 'only in b', None)]
+    """
+    left, right = dict(a), dict(b)
+    rows = []
+    for name in [*left, *(name for name in right if name not in left)]:
+        x, y = left.get(name), right.get(name)
+        if x is None or y is None:
+            rows.append(DiffRow(name, x, y, "only in a" if y is None else "only in b"))
+        else:
+            rows.append(
+                DiffRow(
+                    name, x, y, "same" if x == y else "changed", abs(x - y) / (max(x, y) or 1.0)
+                )
+            )
+    return CacheDiff(a.header, b.header, tuple(rows))
+
+
+def merge(*caches: CalibrationCache, prefer: str = "last") -> CalibrationCache:
+    """One cache with every tensor of all, under the first's header.
+
+    Where several give a tensor, ``prefer`` takes the "first", the "last" or the "largest" scale. CacheError when the
+    algorithms differ: their scales answer different questions.
+
+    >>> dict(merge(new_cache({"x": 0.5}), new_cache({"x": 0.25, "y": 1.0}), prefer="largest"))
+    {'x': 0.5, 'y': 1.0}
+    """
+    if not caches or prefer not in ("first", "last", "largest"):
+        raise CacheError(
+            f"merge of {len(caches)} caches, prefer={prefer!r}", "prefer is first, last or largest"
+        )
+    if len(kinds := {cache.algorithm for cache in caches}) > 1:
+        raise CacheError(
+            f"the caches come from different algorithms: {', '.join(map(str, sorted(kinds, key=str)))}",
+            "merge caches of one algorithm, or give them one header with with_header()",
+        )
+    merged: dict[str, CacheEntry] = {}
+    for item in (item for cache in caches for item in cache.scales):
+        old = merged.get(item.name)
+        if old is None or prefer == "last" or (prefer == "largest" and item.scale > old.scale):
+            merged[item.name] = item
+    return replace(caches[0], scales=tuple(merged.values()))
+
+
+def _known(cache: CalibrationCache, names: Iterable[str]) -> None:
+    if unknown := [name for name in names if name not in cache.names]:
+        raise CacheError(
+            f"the cache has no tensor {', '.join(map(repr, unknown))}",
+            "see .names for those it has",
+        )
+
+
+def rename(cache: CalibrationCache, names: Mapping[str, str]) -> CalibrationCache:
+    """The cache with tensors renamed, old -> new; CacheError for an unknown name or two lines of one name."""
+    _known(cache, names)
+    return _rebuilt(
+        cache, [replace(item, name=names.get(item.name, item.name)) for item in cache.scales]
+    )
+
+
+def drop(cache: CalibrationCache, names: Iterable[str]) -> CalibrationCache:
+    """The cache without the lines of ``names``; CacheError for a name that it does not have."""
+    gone = {names} if isinstance(names, str) else set(names)
+    _known(cache, gone)
+    return _rebuilt(cache, [item for item in cache.scales if item.name not in gone])
+
+
+def with_scale(cache: CalibrationCache, name: str, scale: float) -> CalibrationCache:
+    """The cache with one tensor's scale changed, or added at the end.
+
+    >>> with_scale(new_cache({"x": 0.5}), "x", 0.25).entry("x").amax
+    31.75
+    """
+    new = entry(name, scale)
+    kept = [new if item.name == name else item for item in cache.scales]
+    return _rebuilt(cache, kept if name in cache else [*kept, new])
+
+
+def with_header(
+    cache: CalibrationCache,
+    kind: str | None = None,
+    tensorrt: str | None = None,
+    *,
+    header: str | None = None,
+) -> CalibrationCache:
+    """The same scales under another header: another calibrator, TensorRT version, or a header given whole.
+
+    >>> with_header(new_cache({"x": 0.5}), tensorrt="7.6.0").header
+    'TRT-7600-EntropyCalibration2'
+    """
+    wanted = header or make_header(
+        kind or cache.kind or "entropy2", tensorrt or cache.tensorrt_version or "8.6.0"
+    )
+    return new_cache(cache.scales, header=wanted)
+
+
+def _rebuilt(cache: CalibrationCache, items: list[CacheEntry]) -> CalibrationCache:
+    return new_cache(items, header=cache.header)
+
+
+def stale_names(cache: CalibrationCache, model: OnnxModel | str | os.PathLike[str]) -> StaleReport:
+    """Which of the cache's names the model has, lacks, or cannot confirm; and which of its tensors have no line."""
+    from ..model.describe import OnnxModel, read_model
+
+    known = model if isinstance(model, OnnxModel) else read_model(model)
+    have = dict.fromkeys(known.tensors)
+    return StaleReport(
+        matched=tuple(name for name in cache.names if name in have),
+        stale=tuple(
+            name for name in cache.names if name not in have and not name.startswith(INTERNAL)
+        ),
+        internal=tuple(
+            name for name in cache.names if name not in have and name.startswith(INTERNAL)
+        ),
+        missing=tuple(name for name in have if name not in cache),
+    )

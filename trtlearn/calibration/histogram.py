@@ -1,0 +1,165 @@
+"""The histogram that a calibrator fills batch by batch: 2048 bins over |x| whose width only ever doubles."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..errors import DataError
+from ..record import Record
+
+__all__ = ["BINS", "Histogram", "HistogramStep", "absolute"]
+
+BINS = 2048
+"""How many bins TensorRT's histogram has (measured, data/recordings/*/calibration)."""
+FRESH = BINS
+"""Growth of the range from which on a histogram is begun anew, with all counts so far in its first bin.
+
+Measured: ranges 1,000 times as large are merged, ranges 800,000 times as large begin anew (TensorRT 8.6.0,
+data/recordings/*/calibration/crafted.json). That it happens where the merges would leave one bin is inferred.
+"""
+CHUNK = 1 << 16  # values worked on at a time: they stay in the processor's cache
+SNAPSHOTS = 32  # steps kept at most, however many batches there are
+
+
+@dataclass(frozen=True)
+class HistogramStep(Record):
+    """The histogram after one batch: ``counts`` [2048], ``width`` of a bin, ``merges`` made because of this batch."""
+
+    batch: int
+    batch_amax: float
+    width: float
+    merges: int
+    counts: tuple[int, ...]
+
+
+def absolute(batch: ArrayLike) -> tuple[NDArray[np.float32], float]:
+    """|x| of a batch as flat float32, and the largest; DataError for what is not a number, NaN or infinity."""
+    try:
+        values = np.asarray(batch, dtype=np.float32).ravel()
+    except (TypeError, ValueError) as problem:
+        raise DataError(
+            f"the batch is no array of numbers: {problem}", "pass a numpy array of floats"
+        ) from None
+    if not values.size:
+        raise DataError("the batch has no values", "leave empty batches out")
+    magnitudes = np.abs(values)
+    amax = float(magnitudes.max())
+    if not np.isfinite(amax):
+        raise DataError(
+            "the batch holds NaN or infinity", "find where they come from: no scale fits them"
+        )
+    return magnitudes, amax
+
+
+class Histogram:
+    """Counts of |x| in 2048 bins of one width, zeros left out; memory independent of the number of batches.
+
+    The first batch that is not all zero fixes the width: ``width = max|x| / 2048``. A value goes to bin
+    ``floor(|x| / width)``, the maximum itself to the last bin. When a later batch exceeds ``2048 * width``,
+    neighbouring bins are added in pairs and the width doubles, as often as needed: the first batch sets the resolution.
+    A batch so large that all earlier values would share the first bin begins anew: ``width = max|x| / 2048``.
+
+    ``counts``: int64 [2048]; ``width``: float, None before the first value that is not zero; ``zeros``: values of
+    exactly 0; ``steps``: what each batch did, thinned to at most 32 so that memory stays bounded.
+
+    >>> h = Histogram()
+    >>> h.add(np.asarray([0.0, 0.25, 1.0])), h.width * 2048, h.zeros
+    (1.0, 1.0, 1)
+    >>> h.add(np.asarray([3.0])), h.width * 2048, h.merges, int(h.counts.sum())
+    (3.0, 4.0, 2, 3)
+
+    Source: measured, data/recordings/*/calibration (TensorRT 8.6.0's scales for inputs made on purpose).
+    """
+
+    def __init__(self, keep_steps: bool = True) -> None:
+        self.counts: NDArray[np.int64] = np.zeros(BINS, np.int64)
+        self.width: float | None = None
+        self.amax = 0.0
+        self.zeros = 0
+        self.values = 0
+        self.batches = 0
+        self.merges = 0
+        self.keep_steps = keep_steps
+        self._steps: list[HistogramStep] = []
+        self._every = 1
+
+    @property
+    def top(self) -> float:
+        """The upper edge of the last bin; 0 before the first value that is not zero."""
+        return 0.0 if self.width is None else self.width * BINS
+
+    @property
+    def steps(self) -> tuple[HistogramStep, ...]:
+        """What the batches did, one step for each of at most 32 of them."""
+        return tuple(self._steps)
+
+    def add(self, batch: ArrayLike) -> float:
+        """Count one batch (any shape); returns its max|x|."""
+        values, amax = absolute(batch)
+        merges = self._make_room(amax)
+        if self.width is not None:
+            self._count(values, self.width)
+        else:
+            self.zeros += values.size
+        self.values += values.size
+        self.amax = max(self.amax, amax)
+        if self.keep_steps:
+            self._keep(amax, merges)
+        self.batches += 1
+        return amax
+
+    def _make_room(self, amax: float) -> int:
+        if self.width is None:
+            self.width = amax / BINS if amax > 0 else None
+            return 0
+        merges = 0
+        if amax > FRESH * self.width * BINS:  # all counts so far would end up in the first bin
+            self.counts = np.concatenate([[self.counts.sum()], np.zeros(BINS - 1, np.int64)])
+            self.width = amax / BINS
+            merges = 1
+        while amax > self.width * BINS:
+            self.counts = np.concatenate(
+                [self.counts.reshape(-1, 2).sum(axis=1), np.zeros(BINS // 2, np.int64)]
+            )
+            self.width *= 2
+            merges += 1
+        self.merges += merges
+        return merges
+
+    def _count(self, values: NDArray[np.float32], width: float) -> None:
+        inverse = np.float32(1.0 / width) if 1.0 / width < 3e38 else None
+        for start in range(0, values.size, CHUNK):
+            part = values[start : start + CHUNK]
+            scaled = part * inverse if inverse is not None else part / np.float64(width)
+            found = np.bincount(scaled.astype(np.intp), minlength=BINS)
+            self.counts += found[:BINS]
+            self.counts[BINS - 1] += found[BINS:].sum()  # the maximum itself
+            nothing = part.size - int(np.count_nonzero(part))
+            self.counts[0] -= nothing
+            self.zeros += nothing
+
+    def _keep(self, amax: float, merges: int) -> None:
+        if len(self._steps) == SNAPSHOTS:
+            self._steps = self._steps[::2]
+            self._every *= 2
+        if self.batches % self._every == 0 or merges:
+            if len(self._steps) == SNAPSHOTS:
+                self._steps = self._steps[::2]
+            width = self.width or 0.0
+            self._steps.append(
+                HistogramStep(self.batches, amax, width, merges, tuple(self.counts.tolist()))
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Width, counts, zeros and batches as plain numbers."""
+        return {
+            "width": self.width,
+            "counts": self.counts.tolist(),
+            "zeros": self.zeros,
+            "batches": self.batches,
+            "merges": self.merges,
+        }

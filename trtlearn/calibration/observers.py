@@ -1,0 +1,474 @@
+"""Calibrators from scratch: each watches activations batch by batch and then says which threshold it chooses.
+
+Min-max, entropy and legacy are TensorRT's own, proved against its caches; percentile and mean squared error are what
+ONNX Runtime and ModelOpt offer. All stream: memory does not grow with the number of batches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..errors import DataError
+from ..int8.quant import scale_from_amax
+from ..record import Record
+from .entropy import EntropySearch, entropy_search
+from .histogram import Histogram, HistogramStep, absolute
+
+__all__ = [
+    "EntropyObserver",
+    "HistogramObserver",
+    "LegacyObserver",
+    "Line",
+    "MinMaxObserver",
+    "MseObserver",
+    "NetworkObserver",
+    "OBSERVERS",
+    "Observer",
+    "PercentileObserver",
+    "Threshold",
+    "fit_line",
+    "fraction",
+    "make_observer",
+    "need_batches",
+    "regression_amax",
+    "threshold_of",
+]
+
+
+# --- What an observer is and what it gives: a threshold for one tensor, with every step that led there.
+
+
+@dataclass(frozen=True)
+class Threshold(Record):
+    """What one observer chose for one tensor, with every step that led there.
+
+    ``amax`` is the largest magnitude kept, ``scale = amax / 127`` (float32); ``seen_amax`` the largest magnitude there
+    was. ``width``, ``counts`` [2048] and ``steps`` describe the histogram (None and empty where there is none),
+    ``search`` the entropy search, ``curve`` another search's cost per number of bins kept.
+    """
+
+    algorithm: str
+    amax: float
+    scale: float
+    seen_amax: float
+    values: int
+    zeros: int
+    batches: int
+    width: float | None = None
+    bins_kept: int | None = None
+    note: str = ""
+    counts: tuple[int, ...] = field(default=(), repr=False)
+    steps: tuple[HistogramStep, ...] = field(default=(), repr=False)
+    search: EntropySearch | None = field(default=None, repr=False)
+    curve: tuple[float, ...] = field(default=(), repr=False)
+
+    def summary(self) -> str:
+        kept = (
+            f"{100 * self.amax / self.seen_amax:.4g} % of max|x|"
+            if self.seen_amax
+            else "all values are 0"
+        )
+        return f"{self.algorithm}: amax {self.amax:.6g}, scale {self.scale:.6g} ({kept})"
+
+    def rows(self) -> list[dict[str, Any]]:
+        facts = {
+            "values": self.values,
+            "zeros": self.zeros,
+            "batches": self.batches,
+            "max|x|": self.seen_amax,
+            "bin width": self.width,
+            "bins kept": self.bins_kept,
+            "merges": sum(step.merges for step in self.steps) if self.steps else None,
+            "note": self.note,
+        }
+        return [{"fact": name, "value": value} for name, value in facts.items()]
+
+    def choice_of(self, scale: float) -> tuple[int, float, float] | None:
+        """The bins that ``scale`` keeps of this histogram, their KL and the KL of the bins kept here.
+
+        None where no number of bins that the entropy search tries gives ``scale``.
+        """
+        search, width = self.search, self.width
+        if search is None or width is None:
+            return None
+        place = 127 * scale / width - 0.5
+        kept = round(place)
+        index = kept - search.first
+        rounding = max(1e-2, kept * 1e-5)  # of a float32 scale, in bins
+        if abs(place - kept) > rounding or not 0 <= index < len(search.kl):
+            return None
+        return kept, search.kl[index], search.kl[search.chosen - search.first]
+
+
+class Observer(Protocol):
+    """What every observer does."""
+
+    def observe(self, batch: ArrayLike) -> None:
+        """Look at one batch (any shape, float)."""
+
+    def result(self) -> Threshold:
+        """The threshold chosen from all batches so far; DataError before the first."""
+
+
+class HistogramObserver:
+    """The observers that decide from a histogram."""
+
+    algorithm = ""
+
+    def __init__(self, keep_steps: bool = True) -> None:
+        self.histogram = Histogram(keep_steps)
+
+    def observe(self, batch: ArrayLike) -> None:
+        """Count one batch (any shape, float)."""
+        self.histogram.add(batch)
+
+    def result(self) -> Threshold:
+        """The threshold chosen from all batches so far; DataError before the first."""
+        need_batches(self.histogram.batches)
+        width = self.histogram.width
+        return self.threshold(0.0, note="all values are 0") if width is None else self.choose(width)
+
+    def choose(self, width: float) -> Threshold:
+        """The threshold, where not all values are 0; ``width`` is that of the histogram's bins."""
+        raise NotImplementedError
+
+    def threshold(self, amax: float, **more: Any) -> Threshold:
+        h, amax = self.histogram, float(np.float32(amax))
+        return Threshold(
+            algorithm=self.algorithm,
+            amax=amax,
+            scale=float(scale_from_amax(amax)),
+            seen_amax=h.amax,
+            values=h.values,
+            zeros=h.zeros,
+            batches=h.batches,
+            width=h.width,
+            counts=tuple(h.counts.tolist()),
+            steps=h.steps,
+            **more,
+        )
+
+
+def need_batches(batches: int) -> None:
+    """DataError where an observer is asked for its result before it has seen a batch."""
+    if not batches:
+        raise DataError("no batch was observed", "call observe(batch) first")
+
+
+def fraction(value: float, what: str) -> float:
+    """The value, which must lie from 0 to 1; DataError names ``what`` otherwise."""
+    if not 0 <= value <= 1:
+        raise DataError(
+            f"{what} is {value}, expected a number from 0 to 1",
+            "0.999 keeps all but one in a thousand",
+        )
+    return float(value)
+
+
+# --- TensorRT's legacy calibrator: a line fitted to the histogram's fall, or a quantile of the magnitudes.
+
+LEVEL = np.float32(0.694)
+"""What is taken off each log count: just above log 2, so bins of a single value never take part."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line through a histogram's falling side: ``y = height + slope * (bin middle - middle)``, bins as unit of x.
+
+    ``used``: the bins that took part, each with the middle ``bin + 0.5``; ``y = log(count + 1) - 0.694``.
+    """
+
+    used: NDArray[np.int64]
+    middle: float
+    height: float
+    slope: float
+
+    @property
+    def end(self) -> float:
+        """Where y is 0, in bins."""
+        return self.middle - self.height / self.slope
+
+
+def fit_line(counts: ArrayLike, cutoff: float) -> Line | None:
+    """The line that the legacy calibrator puts through a histogram; None where none falls.
+
+    ``counts`` [bins] over |x| without zeros. ``y = log(counts + 1) - 0.694`` in float32, bin 0 left out. From the first
+    bin with the largest count on, the bins with ``y > 0`` and ``y >= cutoff * y of the largest`` take part; least
+    squares of ``y`` on the bins' middles gives the line. None for fewer than two such bins.
+
+    >>> line = fit_line(np.exp(8 - 0.01 * np.arange(2048)).astype(int), 0.5)
+    >>> len(line.used), round(line.slope, 3)
+    (366, -0.01)
+    """
+    y = np.log(np.asarray(counts, np.float64)[1:] + 1).astype(np.float32) - LEVEL
+    peak = int(np.argmax(y))
+    used = np.flatnonzero((y[peak:] > 0) & (y[peak:] >= cutoff * np.float64(y[peak]))) + peak
+    if len(used) < 2:
+        return None
+    x, height = used + 1.5, y[used].astype(np.float64)  # y begins with bin 1, whose middle is 1.5
+    dx = x - x.mean()
+    slope = float((dx * (height - height.mean())).sum() / (dx * dx).sum())
+    return Line(used + 1, float(x.mean()), float(height.mean()), slope) if slope < 0 else None
+
+
+def regression_amax(
+    counts: ArrayLike, width: float, seen_amax: float, cutoff: float
+) -> float | None:
+    """Where a line through the histogram's falling side reaches a count of about one; None where no line fits.
+
+    ``amax = width * fit_line(counts, cutoff).end``. None also for an amax beyond twice the largest magnitude.
+
+    >>> counts = np.exp(8 - 0.01 * np.arange(2048)).astype(int)
+    >>> round(regression_amax(counts, 1 / 2048, 1.0, 0.5), 3), regression_amax(counts, 1 / 2048, 1.0, 1.0)
+    (0.357, None)
+
+    Source: measured, data/recordings/*/calibration/legacy-grid.json: all 1,048 choices of TensorRT 8.6.0 over 24
+    settings, 405 of them made by such a line.
+    """
+    line = fit_line(counts, cutoff)
+    if line is None:
+        return None
+    amax = float(line.end * width)
+    return amax if amax <= 2 * seen_amax else None
+
+
+class LegacyObserver(HistogramObserver):
+    """LegacyCalibration: the upper edge of the bin in which a quantile of all magnitudes lies, or a fitted line's end.
+
+    The same histogram as the entropy calibrators', but zeros are counted, in bin 0, and MaxPool's output has one of its
+    own. ``p = counts / total`` is summed from bin 0 in float64; the first bin ``b`` where the sum exceeds ``quantile``
+    gives ``amax = (b + 1) * width``; the whole range where none does. ``curve`` of the threshold holds the running sum.
+    With ``cutoff < 1`` :func:`regression_amax` comes first, and the quantile only where that finds nothing.
+
+    ``quantile`` from 0 to 1, 0.999 where nothing is said; ``cutoff`` from 0 to 1, by default 1 (no line: only bins as
+    high as the highest would take part).
+
+    Source: measured, data/recordings/*/calibration (crafted.json, legacy-grid.json): 1,048 choices of TensorRT 8.6.0
+    over 24 settings, all equal to float32.
+
+    >>> o = LegacyObserver(quantile=0.5)
+    >>> o.observe(np.linspace(0, 1, 9999)); round(o.result().amax, 3)
+    0.5
+    """
+
+    algorithm = "legacy"
+
+    def __init__(
+        self, quantile: float = 0.999, cutoff: float = 1.0, keep_steps: bool = True
+    ) -> None:
+        super().__init__(keep_steps)
+        self.quantile, self.cutoff = fraction(quantile, "quantile"), fraction(cutoff, "cutoff")
+
+    def choose(self, width: float) -> Threshold:
+        h = self.histogram
+        counts = h.counts.astype(np.float64)
+        counts[0] += h.zeros
+        running = np.cumsum(counts / counts.sum())
+        curve = tuple(running.tolist())
+        fitted = regression_amax(h.counts, width, h.amax, self.cutoff) if self.cutoff < 1 else None
+        if fitted is not None:
+            return self.threshold(
+                fitted, curve=curve, note="amax: where the line through the fall of the counts ends"
+            )
+        beyond = np.flatnonzero(running > self.quantile)
+        kept = int(beyond[0]) + 1 if beyond.size else len(running)
+        return self.threshold(
+            kept * width, bins_kept=kept, curve=curve, note="amax = bins kept * width"
+        )
+
+
+# --- Calibrators from scratch: each watches activations batch by batch and then says which threshold it chooses.
+
+
+class MinMaxObserver:
+    """The largest magnitude of all batches: ``amax = max|x|``.
+
+    Source: measured, data/recordings/: equals TensorRT's MinMaxCalibration cache to float32.
+
+    >>> o = MinMaxObserver()
+    >>> o.observe([1.0, -3.0]); o.observe([2.0]); o.result().amax
+    3.0
+    """
+
+    algorithm = "minmax"
+
+    def __init__(self) -> None:
+        self.amax, self.values, self.zeros, self.batches = 0.0, 0, 0, 0
+
+    def observe(self, batch: ArrayLike) -> None:
+        values, amax = absolute(batch)
+        self.amax = max(self.amax, amax)
+        self.values += values.size
+        self.zeros += values.size - int(np.count_nonzero(values))
+        self.batches += 1
+
+    def result(self) -> Threshold:
+        need_batches(self.batches)
+        scale = float(scale_from_amax(self.amax))
+        return Threshold(
+            self.algorithm,
+            self.amax,
+            scale,
+            self.amax,
+            self.values,
+            self.zeros,
+            self.batches,
+            note="amax = max|x|",
+        )
+
+
+class EntropyObserver(HistogramObserver):
+    """EntropyCalibration2 (TensorRT's default) and EntropyCalibration: the least information lost.
+
+    ``amax = (i + 0.5) * width`` with ``i`` the number of bins that :func:`entropy.entropy_search` keeps.
+
+    Source: measured, data/recordings/*/calibration. TensorRT's two entropy calibrators give the same scales; they
+    differ in which tensors get one (before or after fusion).
+    """
+
+    algorithm = "entropy2"
+
+    def choose(self, width: float) -> Threshold:
+        h = self.histogram
+        search = entropy_search(h.counts)
+        return self.threshold(
+            (search.chosen + 0.5) * width,
+            bins_kept=search.chosen,
+            search=search,
+            note="amax = (bins kept + 0.5) * width",
+        )
+
+
+class PercentileObserver(HistogramObserver):
+    """The magnitude that ``percentile`` per cent of all values (zeros too) do not exceed, to one bin.
+
+    ``amax`` is the upper edge of the first bin where the running count reaches the percentile. ONNX Runtime's default
+    is 99.999 (onnxruntime/python/tools/quantization/calibrate.py, PercentileCalibrater), ModelOpt's 99.99.
+
+    >>> o = PercentileObserver(50.0)
+    >>> o.observe(np.linspace(-1, 1, 9999)); round(o.result().amax, 3)
+    0.5
+    """
+
+    algorithm = "percentile"
+
+    def __init__(self, percentile: float = 99.999, keep_steps: bool = True) -> None:
+        super().__init__(keep_steps)
+        self.percentile = 100 * fraction(percentile / 100, "percentile / 100")
+
+    def choose(self, width: float) -> Threshold:
+        h = self.histogram
+        running = np.cumsum(h.counts) + h.zeros
+        kept = (
+            min(
+                int(np.searchsorted(running, self.percentile / 100 * running[-1])), len(running) - 1
+            )
+            + 1
+        )
+        return self.threshold(
+            min(kept * width, h.amax),
+            bins_kept=kept,
+            note=f"{self.percentile:g} % of the values are within amax",
+        )
+
+
+class MseObserver(HistogramObserver):
+    """The threshold whose INT8 rounding and clipping cost the least mean squared error on the histogram.
+
+    For every number of bins ``i`` from 128 on: ``amax = i * width``; each bin's centre is quantized with
+    ``amax / 127``; the squared errors weighted by the counts are summed; the least wins. ModelOpt's "mse" method does
+    the same search over bin centres (modelopt/torch/quantization/calib/histogram.py, compute_amax).
+    """
+
+    algorithm = "mse"
+
+    def choose(self, width: float) -> Threshold:
+        h = self.histogram
+        kept = np.arange(128, len(h.counts) + 1)
+        centres = np.arange(len(h.counts)) + 0.5
+        filled = h.counts > 0
+        steps = kept[:, None] / 127.0
+        rounded = np.minimum(np.rint(centres[filled] / steps), 127) * steps
+        costs = ((rounded - centres[filled]) ** 2) @ h.counts[filled] * width**2 / h.values
+        best = int(np.argmin(costs))
+        return self.threshold(
+            int(kept[best]) * width,
+            bins_kept=int(kept[best]),
+            curve=tuple(costs.tolist()),
+            note="least squared error",
+        )
+
+
+OBSERVERS: dict[str, Callable[..., Observer]] = {
+    "entropy2": EntropyObserver,
+    "entropy": EntropyObserver,
+    "minmax": MinMaxObserver,
+    "legacy": LegacyObserver,
+    "percentile": PercentileObserver,
+    "mse": MseObserver,
+}
+"""trtlearn's word for an algorithm -> its observer."""
+
+
+def make_observer(algorithm: str, **settings: Any) -> Observer:
+    """A new observer by its algorithm's name; settings as its class takes them."""
+    if algorithm not in OBSERVERS:
+        raise DataError(
+            f"no observer is called {algorithm!r}", f"use one of {', '.join(OBSERVERS)}"
+        )
+    return OBSERVERS[algorithm](**settings)
+
+
+class NetworkObserver:
+    """One observer a tensor of a network, without the steps of its histogram.
+
+    A tensor that is NaN or infinite in some batch, as an attention mask is, gets no threshold: ``infinite`` names it.
+
+    >>> network = NetworkObserver("minmax")
+    >>> network.observe({"x": np.array([1.0, -3.0]), "mask": np.array([0.0, -np.inf])})
+    >>> network.thresholds()["x"].amax, network.infinite
+    (3.0, ('mask',))
+    """
+
+    def __init__(self, algorithm: str, **settings: Any) -> None:
+        self._algorithm = algorithm
+        self._settings = settings if algorithm == "minmax" else {"keep_steps": False, **settings}
+        self._observers: dict[str, Observer] = {}
+        self._infinite: dict[str, None] = {}
+
+    @property
+    def infinite(self) -> tuple[str, ...]:
+        """The tensors that were NaN or infinite somewhere, in the order in which that was seen."""
+        return tuple(self._infinite)
+
+    def observe(self, tensors: Mapping[str, NDArray[Any]]) -> None:
+        """One batch: tensor -> its values, any shape; a tensor without values is passed over."""
+        for name, values in tensors.items():
+            if not np.isfinite(values).all():
+                self._infinite[name] = None
+                self._observers.pop(name, None)
+            elif values.size and name not in self._infinite:
+                if name not in self._observers:
+                    self._observers[name] = make_observer(self._algorithm, **self._settings)
+                self._observers[name].observe(values)
+
+    def thresholds(self) -> dict[str, Threshold]:
+        """Tensor -> its threshold after the batches so far, in the order in which the tensors were first seen."""
+        return {name: observer.result() for name, observer in self._observers.items()}
+
+
+def threshold_of(algorithm: str, *batches: ArrayLike, **settings: Any) -> Threshold:
+    """The threshold of one tensor given whole: its batches in order.
+
+    >>> threshold_of("minmax", [1.0, 2.0], [-4.0]).amax
+    4.0
+    """
+    observer = make_observer(algorithm, **settings)
+    for batch in batches:
+        observer.observe(batch)
+    return observer.result()

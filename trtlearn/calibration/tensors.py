@@ -1,0 +1,335 @@
+"""Which tensors share one scale: what TensorRT does not calibrate on its own, predicted from the ONNX graph."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..model.describe import OnnxModel, read_model
+from ..record import Record
+
+if TYPE_CHECKING:
+    import onnx
+
+__all__ = [
+    "Candidate",
+    "TIES",
+    "Tie",
+    "TieReport",
+    "UNTIED",
+    "could_be",
+    "flat_pools",
+    "hidden_parts",
+    "in_concat",
+    "kind_of",
+    "made_of_constants",
+    "merged_siblings",
+    "predict_ties",
+    "tensors_of_kind",
+]
+
+
+# --- What TensorRT makes of ONNX nodes: tensors that the ONNX file does not name, but the cache may.
+
+Array = NDArray[Any]
+POOLS = ("MaxPool", "AveragePool", "GlobalMaxPool", "GlobalAveragePool")
+MADE_BY = {
+    "Softmax": ("Softmax", "LogSoftmax"),
+    "Convolution": ("Conv",),
+    "Deconvolution": ("ConvTranspose",),
+    "Pooling": POOLS,
+    "Matrix Multiply": ("MatMul", "Gemm"),
+}
+"""TensorRT's kind of layer -> the ONNX operators that become one; any operator may become a kind that is not here."""
+_LINE = re.compile(r"\(Unnamed Layer\* \d+\) \[([^\]]+)\]")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A tensor that TensorRT has and the ONNX file has not: a constant, a product, or several outputs joined."""
+
+    name: str  # what to call it: "constant W", "product of gemm1", "a, b and c computed as one"
+    constant: Array | None = field(default=None, repr=False)
+    source: str = ""  # the tensor that the product is made from
+    weight: Array | None = field(default=None, repr=False)
+    joined: tuple[
+        str, ...
+    ] = ()  # tensors joined along the channels, of which the first one's number of values count
+    stale: bool = False  # all but the first of them hold the batch before, zeros at first
+
+    def values(
+        self, tensors: Mapping[str, Array], before: Mapping[str, Array] | None = None
+    ) -> Array | None:
+        """Its values for one batch of activations, ``before`` the batch before; None where they cannot be computed."""
+        if self.constant is not None:
+            return self.constant
+        if self.joined:
+            if any(name not in tensors for name in self.joined):
+                return None
+            held = [tensors[name] for name in self.joined]
+            if self.stale:
+                held[1:] = [
+                    np.zeros_like(x) if before is None else before[n]
+                    for n, x in zip(self.joined[1:], held[1:], strict=True)
+                ]
+            together: Array = np.concatenate(held, axis=1)
+            return together.ravel()[: held[0].size]
+        if self.weight is None or self.source not in tensors:
+            return None
+        product: Array = (tensors[self.source] @ self.weight).astype(np.float32)
+        return product
+
+
+def kind_of(line: str) -> str | None:
+    """The kind in a name that TensorRT made up; None for any other name.
+
+    >>> kind_of("(Unnamed Layer* 3) [Matrix Multiply]_output"), kind_of("conv1")
+    ('Matrix Multiply', None)
+    """
+    found = _LINE.match(line)
+    return found[1] if found else None
+
+
+def could_be(part: str, kind: str) -> bool:
+    """Whether a layer of ``kind`` may have made this part of :func:`hidden_parts`.
+
+    >>> could_be("product of fc", "Matrix Multiply"), could_be("constant b", "Pooling")
+    (True, False)
+    """
+    return (
+        kind == "Matrix Multiply"
+        if part.startswith("product of ")
+        else kind in ("Constant", "Shuffle")
+    )
+
+
+def _attributes(node: onnx.NodeProto) -> dict[str, Any]:
+    from onnx import helper
+
+    return {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+
+
+def tensors_of_kind(proto: onnx.ModelProto, kind: str) -> tuple[str, ...]:
+    """The ONNX tensors whose values a layer of TensorRT's ``kind`` may hold; of pooling also the input: one scale."""
+    wanted = MADE_BY.get(kind)
+    found: dict[str, None] = {}
+    if wanted is None:
+        found |= dict.fromkeys(value.name for value in proto.graph.input)
+    for node in proto.graph.node:
+        if wanted is None or node.op_type in wanted:
+            found |= dict.fromkeys([*node.output, *(node.input[:1] if kind == "Pooling" else ())])
+    return tuple(found)
+
+
+def flat_pools(proto: onnx.ModelProto) -> frozenset[str]:
+    """Outputs of 1-D pooling: TensorRT reshapes around them, so what the ONNX file names is calibrated on its own."""
+    return frozenset(
+        node.output[0]
+        for node in proto.graph.node
+        if node.op_type in POOLS and len(_attributes(node).get("kernel_shape", (0, 0))) == 1
+    )
+
+
+def _weights(proto: onnx.ModelProto) -> dict[str, Array]:
+    from onnx import numpy_helper
+
+    found: dict[str, Array] = {
+        tensor.name: numpy_helper.to_array(tensor) for tensor in proto.graph.initializer
+    }
+    for node in proto.graph.node:
+        for attribute in node.attribute if node.op_type == "Constant" else ():
+            if attribute.name == "value":
+                found[node.output[0]] = numpy_helper.to_array(attribute.t)
+            elif attribute.name == "value_float":
+                found[node.output[0]] = np.float32(attribute.f).reshape(1)
+    return found
+
+
+def made_of_constants(proto: onnx.ModelProto) -> frozenset[str]:
+    """Tensors that nodes make from the network's constants alone, such as a reshaped bias."""
+    fixed = {tensor.name for tensor in proto.graph.initializer} | {""}
+    made: set[str] = set()
+    for node in proto.graph.node:
+        if all(name in fixed or name in made for name in node.input):
+            made.update(node.output)
+    return frozenset(made)
+
+
+def hidden_parts(proto: onnx.ModelProto) -> tuple[Candidate, ...]:
+    """Every float constant of the model, and every Gemm's product before its bias."""
+    found: dict[str, Candidate] = {}
+    constants = _weights(proto)
+    for name, array in constants.items():
+        if array.dtype == np.float32 and array.size:
+            found[f"constant {name}"] = Candidate(f"constant {name}", constant=array)
+    for node in proto.graph.node:
+        if node.op_type == "Gemm" and len(node.input) > 1 and node.input[1] in constants:
+            options = _attributes(node)
+            if options.get("transA"):
+                continue
+            weight = constants[node.input[1]]
+            weight = (weight.T if options.get("transB") else weight) * np.float32(
+                options.get("alpha", 1.0)
+            )
+            name = f"product of {node.name or node.output[0]}"
+            found[name] = Candidate(name, source=node.input[0], weight=np.ascontiguousarray(weight))
+    return tuple(found.values())
+
+
+def _readers(nodes: Iterable[onnx.NodeProto]) -> dict[str, list[onnx.NodeProto]]:
+    readers: dict[str, list[onnx.NodeProto]] = {}
+    for node in nodes:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+    return readers
+
+
+def merged_siblings(proto: onnx.ModelProto) -> dict[str, Candidate]:
+    """First tensor -> what TensorRT takes for it where sibling convolutions became one layer.
+
+    Convolutions of one input with the same kernel, strides and padding, all followed by a Relu or all not, are run as
+    one. Their joined output keeps the first one's name, and the calibrators that look at the fused network (entropy
+    and legacy) read as many of its values as the first one's own output has. Measured: data/recordings/*/calibration,
+    the Inception-like network, all four scales to float32.
+    """
+    readers = _readers(proto.graph.node)
+    groups: dict[tuple[Any, ...], list[str]] = {}
+    for node in proto.graph.node:
+        options = _attributes(node)
+        if node.op_type != "Conv" or options.get("group", 1) != 1:
+            continue
+        after = readers.get(node.output[0], [])
+        fused = after[0] if len(after) == 1 and after[0].op_type == "Relu" else None
+        shape = tuple(
+            str(options.get(name))
+            for name in ("kernel_shape", "strides", "pads", "dilations", "auto_pad")
+        )
+        key = (node.input[0], shape, fused is not None)
+        groups.setdefault(key, []).append(fused.output[0] if fused is not None else node.output[0])
+    return {
+        names[0]: Candidate(
+            f"{', '.join(names[:-1])} and {names[-1]} computed as one", joined=tuple(names)
+        )
+        for names in groups.values()
+        if len(names) > 1
+    }
+
+
+def in_concat(proto: onnx.ModelProto) -> dict[str, Candidate]:
+    """Tensor -> what TensorRT takes for it where it is the first part of a Concat along the channels.
+
+    TensorRT lets it be written straight into the Concat's memory. The calibrators that look at the fused network
+    (entropy and legacy) then read as many values as the tensor has from there on, without a step over its neighbours:
+    in all but the last image these are partly theirs, as the batch before left them (zeros at first). Measured:
+    data/recordings/*/calibration, down0b_relu of the U-Net, both scales to float32. Where the neighbours' memory has
+    served other tensors in between, as for two more of the recorded tensors, it cannot be computed here.
+    """
+    made = {name for node in proto.graph.node for name in node.output}
+    return {
+        node.input[0]: Candidate(
+            f"{node.input[0]} in the memory of {node.output[0]}",
+            joined=tuple(node.input),
+            stale=True,
+        )
+        for node in proto.graph.node
+        if node.op_type == "Concat"
+        and _attributes(node).get("axis") == 1
+        and made.issuperset(node.input)
+    }
+
+
+# --- Which tensors share one scale: what TensorRT does not calibrate on its own, predicted from the ONNX graph.
+
+TIES = {
+    "MaxPool": "the largest of some of its input's values is one of those values: the input's scale fits",
+    "AveragePool": "a mean of some of its input's values lies within their range: the input's scale fits",
+}
+"""ONNX operators whose output gets its input's scale, and why (measured: data/recordings/*/calibration/ties.json).
+
+Global pooling, slices, Split, Gather and Concat are calibrated on their own; Flatten, Reshape, Transpose, Identity and
+their like only hold the same values, and so get the same scale.
+"""
+UNTIED = ("entropy", "legacy")
+"""Calibrators that give pooled tensors a scale of their own all the same (measured: data/recordings/)."""
+
+
+@dataclass(frozen=True)
+class Tie(Record):
+    """``tensor`` is given the scale of ``source``, through the nodes named in ``through``."""
+
+    tensor: str
+    source: str
+    through: tuple[str, ...]
+    reason: str
+
+
+@dataclass(frozen=True)
+class TieReport(Record):
+    """All tensors of a network that are predicted to share another tensor's scale."""
+
+    ties: tuple[Tie, ...]
+    tensors: int
+
+    def summary(self) -> str:
+        return f"{len(self.ties)} of {self.tensors} tensors share another tensor's scale"
+
+    def rows(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "tensor": t.tensor,
+                "takes the scale of": t.source,
+                "through": t.through,
+                "why": t.reason,
+            }
+            for t in self.ties
+        ]
+
+    def source_of(self, tensor: str) -> str:
+        """The tensor whose scale ``tensor`` gets: itself where nothing is shared."""
+        return next((tie.source for tie in self.ties if tie.tensor == tensor), tensor)
+
+
+def predict_ties(
+    model: OnnxModel | str | os.PathLike[str],
+    algorithm: str = "entropy2",
+    own: Collection[str] = (),
+) -> TieReport:
+    """The ties of a network: a tensor made by an operator in :data:`TIES` takes its first input's scale, and so on up.
+
+    ``algorithm``: entropy2, entropy, minmax or legacy; those in :data:`UNTIED` tie nothing. ``own`` names
+    tensors known to have a scale of their own: outputs of 1-D pooling (parts.flat_pools).
+
+    >>> from trtlearn.model.networks import model_path
+    >>> predict_ties(model_path("resnet")).tensors > 10
+    True
+    """
+    known = model if isinstance(model, OnnxModel) else read_model(model)
+    found: dict[str, Tie] = {}
+    for node in known.nodes:
+        if algorithm in UNTIED:
+            break
+        if (
+            node.op not in TIES
+            or not node.inputs
+            or not node.outputs
+            or node.inputs[0] not in known.tensors
+        ):
+            continue
+        if node.outputs[0] in own:
+            continue
+        tensor, source = node.outputs[0], node.inputs[0]
+        before = found.get(source)
+        name = node.name or tensor
+        found[tensor] = Tie(
+            tensor,
+            before.source if before else source,
+            (*before.through, name) if before else (name,),
+            TIES[node.op],
+        )
+    return TieReport(tuple(found.values()), len(known.tensors))

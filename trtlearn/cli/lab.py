@@ -1,0 +1,67 @@
+"""Open the course in JupyterLab: in place in a checkout, as the reader's own copy when installed from a wheel."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+
+from ..errors import TrtlearnError
+from ..files import notebooks_dir, read_bytes, write_atomic
+
+__all__ = ["course_folder", "lab_command", "open_lab"]
+
+
+def course_folder(folder: str | os.PathLike[str] | None = None) -> Path:
+    """The folder to open: a checkout's own notebooks, else a copy in ``folder`` (default ``./trtlearn-course``).
+
+    Files that are there already are the reader's and stay as they are.
+    """
+    source = notebooks_dir()
+    if folder is None and source.parent.name != "_course":
+        return source
+    target = Path(folder or "trtlearn-course").absolute()
+    for path in sorted(source.rglob("*")):
+        copy = target / path.relative_to(source)
+        if path.is_file() and not copy.exists() and ".ipynb_checkpoints" not in path.parts:
+            write_atomic(copy, read_bytes(path))
+    return target
+
+
+def lab_command(folder: Path, *, browser: bool = True, port: int | None = None) -> list[str]:
+    """The command that opens the first notebook of ``folder``.
+
+    >>> lab_command(Path("/nowhere"))
+    Traceback (most recent call last):
+    trtlearn.errors.TrtlearnError: no notebook in /nowhere. Try: name another --dir
+    """
+    notebooks = sorted(folder.glob("[0-9]*.ipynb"))
+    if not notebooks:
+        raise TrtlearnError(f"no notebook in {folder}", "name another --dir")
+    place = [
+        f"--ServerApp.root_dir={folder}",
+        f"--LabApp.default_url=/lab/tree/{notebooks[0].name}",
+    ]
+    command = [sys.executable, "-m", "jupyterlab", "--log-level=WARN", *place]
+    if not browser:
+        command.append("--no-browser")
+    if port is not None:
+        command.append(f"--port={port}")
+    if os.name == "posix" and os.geteuid() == 0:
+        command.append(
+            "--allow-root"
+        )  # in a container everybody is root; Jupyter would refuse to start
+    return command
+
+
+def open_lab(
+    folder: str | os.PathLike[str] | None = None, *, browser: bool = True, port: int | None = None
+) -> None:
+    """Become JupyterLab, with the first notebook open; returns only by an error."""
+    if importlib.util.find_spec("jupyterlab") is None:
+        raise TrtlearnError("JupyterLab is not installed", "pip install 'trtlearn[lab]'")
+    course = course_folder(folder)
+    command = lab_command(course, browser=browser, port=port)
+    print(f"JupyterLab opens the course in {course} (Ctrl-C twice to stop)", flush=True)
+    os.execv(command[0], command)

@@ -1,0 +1,92 @@
+"""Exercises of notebook 00, "What does --int8 actually do?"."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ...errors import TrtlearnError
+from ..exercise import Exercise, Prediction, choice, register
+from ..verdict import Case, Verdict
+
+__all__: list[str] = []
+
+
+def _command(answer: Any) -> Verdict:
+    """Judge a command by what the explainer says of it."""
+    from ...trtexec.explain import explain
+
+    if not isinstance(answer, str):
+        return Verdict("", False, f"Expected the command as a text, got {type(answer).__name__}.")
+    try:
+        said = explain(answer, trt="8.6", cache_exists=True)
+    except TrtlearnError as problem:
+        return Verdict("", False, f"That is no trtexec command: {problem}.")
+    case = Case(
+        answer,
+        said.mode,
+        "cached-scales",
+        "nothing" if said.mode == "cached-scales" else "the mode",
+    )
+    if said.options.get("--onnx") != "net.onnx":
+        return Verdict("", False, "Not yet: the model is to be net.onnx (--onnx=...).", (case,))
+    if said.mode != "cached-scales":
+        return Verdict("", False, f"Not yet: this gives {said.mode}.", (case,))
+    if said.cache != "good.cache":
+        return Verdict("", False, f"Not yet: the scales would come from {said.cache}.", (case,))
+    if not said.fp16:
+        return Verdict(
+            "",
+            False,
+            "Not yet: layers without INT8 would run in FP32, for FP16 is not allowed.",
+            (case,),
+        )
+    return Verdict("", True, "INT8 and FP16 allowed, scales from good.cache.", (case,))
+
+
+register(
+    Prediction(
+        "00-mobile",
+        "The network mobile gets 98 % of its test images right in FP32. How many with bare --int8?",
+        ("close to 98 %", "far less than 88 %"),
+    ),
+    Exercise(
+        "00-mode",
+        "What does --best do about ranges?",
+        choice(
+            "placeholder-ranges",
+            "--best sets int8 and fp16, and there is no --calib (v8.6.1 sampleOptions.cpp:932-938)",
+            wrong={
+                "not-int8": "--best sets int8 too",
+                "cached-scales": "no --calib is given",
+                "random-calibration": "that needs --calib with a file that is missing",
+                "explicit-qdq": "the model has no Q/DQ",
+                "rejected": "8.6 knows --best",
+            },
+        ),
+        solution='my_mode = "placeholder-ranges"',
+        wrong=('my_mode = "not-int8"', 'my_mode = "random-calibration"'),
+        hints=(
+            "Type it into the widget above.",
+            "--best is short for two options, and neither is --calib.",
+        ),
+        difficulty=1,
+        minutes=2,
+    ),
+    Exercise(
+        "00-command",
+        "Write the command",
+        _command,
+        solution='my_command = "trtexec --onnx=net.onnx --int8 --fp16 --calib=good.cache"',
+        wrong=(
+            'my_command = "trtexec --onnx=net.onnx --int8 --calib=good.cache"',
+            'my_command = "trtexec --onnx=net.onnx --fp16 --calib=good.cache"',
+            'my_command = "make me an engine"',
+        ),
+        hints=(
+            "Three options beside --onnx, or two with --best.",
+            "--calib=good.cache names the file.",
+        ),
+        difficulty=2,
+        minutes=5,
+    ),
+)

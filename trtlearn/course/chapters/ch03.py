@@ -1,0 +1,211 @@
+"""Exercises of notebook 03, "What a calibrator does": two observers, judged on random data and by TensorRT's caches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...calibration.observers import threshold_of
+from ..exercise import Exercise, Prediction, register
+from ..verdict import NOTHING, Case, Verdict, no_function, text
+
+__all__: list[str] = []
+
+Batches = list[NDArray[np.float32]]
+REAL = {"minmax": ("image", "stem", "b2_add"), "entropy2": ("b1_relu1", "gap")}
+"""Tensors of the course's network resnet that an answer is judged on, by calibrator."""
+
+
+@cache
+def _recorded(algorithm: str) -> dict[str, tuple[Batches, float]]:
+    """Tensor -> its values in batches of 8 as TensorRT got them, and amax of TensorRT's own recorded cache."""
+    from ...calibration.cache import parse_cache
+    from ...model.networks import load_images
+    from ...network import open_bench
+    from ..notebook import inside
+
+    lines = parse_cache(open_bench("resnet", mode="recorded").cache_text(f"int8-{algorithm}") or "")
+    values = inside("resnet", load_images("calibration")[0], REAL[algorithm])
+    return {
+        name: (
+            [values[name][start : start + 8] for start in range(0, 512, 8)],
+            lines.entry(name).amax,
+        )
+        for name in REAL[algorithm]
+    }
+
+
+def _random(rng: np.random.Generator) -> Batches:
+    """Batches of normal values; the first reaches a power of two, a later one beyond it: bins double."""
+    top = float(2.0 ** rng.integers(-2, 4))
+    batches: Batches = []
+    for index in range(4):
+        x = np.clip(rng.normal(0, top / 3, (8, 400)), -0.99 * top, 0.99 * top).astype(np.float32)
+        x[:, ::4] = np.maximum(x[:, ::4], 0)  # zeros, as ReLU makes them
+        x[0, 1] = -top if index == 0 else 0.9 * top
+        batches.append(x)
+    batches[2][3, 3] = -1.7 * top
+    return batches
+
+
+Slips = dict[str, Callable[[Batches], float]]
+
+
+def _observer(algorithm: str, cases: int, rtol: float, slips: Slips) -> Callable[[Any], Verdict]:
+    """Judge ``answer(batches) -> amax`` on random batches, then on real tensors beside TensorRT's cache."""
+
+    def checker(answer: Any) -> Verdict:
+        if not callable(answer):
+            return no_function(answer)
+        tests = [
+            (
+                f"random batches {index + 1}",
+                batches,
+                threshold_of(algorithm, *batches).amax,
+                "reference",
+            )
+            for index in range(cases)
+            for batches in [_random(np.random.default_rng(0 if index == 0 else None))]
+        ]
+        tests += [
+            (name, batches, amax, "TensorRT")
+            for name, (batches, amax) in _recorded(algorithm).items()
+        ]
+        shown = []
+        for name, batches, wanted, whose in tests:
+            got = answer([batch.copy() for batch in batches])
+            if got is None or got is ...:
+                return NOTHING
+            value = float(got)
+            off = abs(value - wanted) / wanted
+            shown.append(
+                Case(
+                    name,
+                    text(value),
+                    f"{text(wanted)} ({whose})",
+                    "nothing" if off <= rtol else f"{off:.2g}",
+                )
+            )
+            if off > rtol:
+                why = next(
+                    (w for w, slip in slips.items() if abs(slip(batches) - value) <= rtol * wanted),
+                    None,
+                )
+                return Verdict(
+                    "",
+                    False,
+                    f"Not yet: {why or f'{name} is off by {100 * off:.3g} %'}.",
+                    tuple(shown),
+                )
+        real = ", ".join(_recorded(algorithm))
+        return Verdict(
+            "",
+            True,
+            f"Right on {cases} random inputs, and equal to TensorRT's cache on {real}.",
+            tuple(shown),
+        )
+
+    return checker
+
+
+def _flat(batches: Batches) -> NDArray[np.float32]:
+    return np.concatenate([batch.ravel() for batch in batches])
+
+
+def _with_zeros(batches: Batches) -> float:
+    """The entropy rule with zeros counted and bin 0 kept as it is."""
+    from ...calibration.entropy import entropy_search
+    from ...calibration.histogram import Histogram
+
+    h = Histogram(keep_steps=False)
+    for batch in batches:
+        h.add(batch)
+    counts = h.counts.copy()
+    counts[1] = counts[0] + h.zeros  # entropy_search copies bin 1 into bin 0
+    return (entropy_search(counts).chosen + 0.5) * (h.width or 0.0)
+
+
+ENTROPY = """def my_entropy(batches):
+    width, counts = np.abs(batches[0]).max() / 2048, np.zeros(2048)
+    for batch in batches:
+        x = np.abs(batch[batch != 0])
+        while x.max() > width * 2048:
+            counts = np.append(counts.reshape(-1, 2).sum(1), np.zeros(1024))
+            width *= 2
+        counts += np.bincount(np.minimum((x / width).astype(int), 2047), minlength=2048)
+    counts[0] = counts[1]
+    cost = {i: divergence(*reference_and_candidate(counts, i)) for i in range(128, 2049)}
+    return (min(cost, key=cost.get) + 0.5) * width"""
+
+register(
+    Prediction(
+        "03-better",
+        "Entropy calibration is the default, min-max the simplest. After which does resnet answer better in INT8?",
+        ("entropy: far better", "about the same", "min-max: far better"),
+    ),
+    Exercise(
+        "03-minmax",
+        "Write the min-max observer",
+        _observer(
+            "minmax",
+            4,
+            1e-6,
+            {
+                "take the absolute value: the largest magnitude may be negative": lambda b: float(
+                    _flat(b).max()
+                ),
+                "that looks at the first batch only": lambda b: float(np.abs(b[0]).max()),
+                "that looks at the last batch only": lambda b: float(np.abs(b[-1]).max()),
+                "that is the mean of the batches' maxima": lambda b: float(
+                    np.mean([np.abs(x).max() for x in b])
+                ),
+                "that is the scale; return amax": lambda b: float(np.abs(_flat(b)).max()) / 127,
+            },
+        ),
+        solution="def my_minmax(batches):\n    return max(np.abs(batch).max() for batch in batches)",
+        wrong=(
+            "def my_minmax(batches):\n    return max(batch.max() for batch in batches)",
+            "def my_minmax(batches):\n    return np.abs(batches[0]).max()",
+            "def my_minmax(batches):\n    return np.mean([np.abs(batch).max() for batch in batches])",
+        ),
+        hints=("The largest |x| of each batch, then the largest of those.", "np.abs(batch).max()"),
+        difficulty=1,
+        minutes=3,
+    ),
+    Exercise(
+        "03-entropy",
+        "Write the entropy observer",
+        _observer(
+            "entropy2",
+            2,
+            1e-6,
+            {
+                "that is min-max": lambda b: float(np.abs(_flat(b)).max()),
+                "zeros are left out of the histogram, and bin 0 takes bin 1's count": _with_zeros,
+                "all batches at once: the FIRST batch alone sets the bin width": lambda b: (
+                    threshold_of("entropy2", _flat(b)).amax
+                ),
+            },
+        ),
+        solution=ENTROPY,
+        wrong=(
+            ENTROPY.replace("np.abs(batches[0]).max()", "max(np.abs(b).max() for b in batches)"),
+            ENTROPY.replace("    counts[0] = counts[1]\n", "").replace(
+                "batch[batch != 0]", "batch.ravel()"
+            ),
+            "def my_entropy(batches):\n    return max(np.abs(batch).max() for batch in batches)",
+        ),
+        hints=(
+            "First the histogram: width = max|x| of the FIRST batch / 2048, zeros left out.",
+            "A larger value later: add bins in pairs, append 1024 empty ones, double the width, until it fits.",
+            "Then counts[0] = counts[1], and for i from 128 to 2048 divergence(*reference_and_candidate(counts, i)); "
+            "the least wins; amax = (i + 0.5) * width.",
+        ),
+        difficulty=3,
+        minutes=25,
+    ),
+)

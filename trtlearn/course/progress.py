@@ -1,0 +1,122 @@
+"""The reader's progress: one small JSON file in the reader's own folder, never in the course's.
+
+Source of the folder: ``paths.user_dir()``. A file that cannot be read or written costs the progress, never the lesson.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..errors import RecordingError, TrtlearnError
+from ..files import user_dir, write_atomic
+from ..record import Record, plural
+
+__all__ = ["Progress", "Report", "Step", "load", "note", "path", "reset"]
+
+
+@dataclass(frozen=True)
+class Step(Record):
+    """One exercise or prediction: how often it was tried and how it stands."""
+
+    id: str
+    tries: int = 0
+    passed: bool | None = None  # None: a prediction, neither right nor wrong until measured
+    answer: str = ""  # of a prediction
+    time_utc: str = ""  # of the last try
+
+
+@dataclass(frozen=True)
+class Progress(Record):
+    """All that the reader has done so far."""
+
+    steps: dict[str, Step] = field(default_factory=dict)
+
+    def summary(self) -> str:
+        solved = sum(bool(step.passed) for step in self.steps.values())
+        predicted = sum(bool(step.answer) for step in self.steps.values())
+        return f"{plural(solved, 'exercise')} solved, {plural(predicted, 'prediction')} made"
+
+    def rows(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "exercise": s.id,
+                "solved": s.passed,
+                "tries": s.tries,
+                "predicted": s.answer or "none",
+                "last": s.time_utc,
+            }
+            for _, s in sorted(self.steps.items())
+        ]
+
+
+@dataclass(frozen=True)
+class Report(Record):
+    """The progress, and how much there is to do: what ``trtlearn progress export`` writes. No name, no code."""
+
+    trtlearn: str
+    time_utc: str
+    exercises: int  # of the course
+    solved: int
+    predictions: int  # of the course
+    predicted: int
+    steps: dict[str, Step] = field(default_factory=dict)
+
+    def summary(self) -> str:
+        return f"{self.solved} of {self.exercises} exercises solved, {self.predicted} of {self.predictions} predicted"
+
+
+def path() -> Path:
+    """Where the progress is kept."""
+    return user_dir() / "progress.json"
+
+
+def load() -> Progress:
+    """The progress so far; empty where there is none or the file is broken."""
+    try:
+        return Progress.from_json(path().read_text())
+    except (OSError, ValueError, RecordingError):
+        return Progress()
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """Two notebooks may note at once: one waits for the other (where the system has file locks)."""
+    try:
+        import fcntl
+    except ImportError:  # Windows: the last writer wins
+        yield
+        return
+    path().parent.mkdir(parents=True, exist_ok=True)
+    with open(path().with_suffix(".lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def note(step_id: str, passed: bool | None = None, answer: str = "") -> str:
+    """Keep one try; an exercise once solved stays solved. Returns "" or why it could not be kept."""
+    try:
+        with _alone():
+            steps = dict(load().steps)
+            old = steps.get(step_id, Step(step_id))
+            now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+            steps[step_id] = Step(
+                step_id, old.tries + 1, True if old.passed else passed, answer or old.answer, now
+            )
+            write_atomic(path(), json.dumps(Progress(steps).to_dict(), indent=1))
+    except (OSError, TrtlearnError) as problem:
+        return f"progress not kept: {problem}"
+    return ""
+
+
+def reset() -> None:
+    """Forget everything: the file is removed."""
+    for file in (path(), path().with_suffix(".lock")):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(file)

@@ -1,0 +1,187 @@
+"""Two engines side by side, aligned by the ONNX nodes that their layers hold: never by position, nor by name alone."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..record import Record, show
+from .names import infer_nodes, plain_name, reformat_target
+from .records import EngineInfo, EngineLayer
+
+__all__ = ["STATUSES", "DiffRow", "EngineDiff", "diff_engines"]
+
+STATUSES = ("same", "changed", "fused differently", "only in first", "only in second")
+
+
+@dataclass(frozen=True)
+class DiffRow(Record):
+    """A group of ONNX nodes, and the layers that hold them in each engine."""
+
+    nodes: tuple[str, ...]  # empty for what TensorRT added, such as reformats
+    status: str  # one of STATUSES
+    changes: tuple[str, ...]  # "weights fp32 -> int8", "kernel ...", for status "changed"
+    first: tuple[int, ...]  # indices into the engines' layers
+    second: tuple[int, ...]
+    first_names: tuple[str, ...] = ()
+    second_names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class EngineDiff(Record):
+    """Two engines aligned by ONNX nodes."""
+
+    groups: tuple[DiffRow, ...]
+    counts: dict[str, int]  # status -> groups
+    reformats: tuple[int, ...]  # in the first and in the second engine
+    labels: tuple[str, ...] = ("first", "second")
+
+    def summary(self) -> str:
+        held = ", ".join(
+            f"{self.counts[status]} {status}" for status in STATUSES if self.counts.get(status)
+        )
+        return (
+            f"{held or 'nothing to compare'}; reformats {self.reformats[0]} and {self.reformats[1]}"
+        )
+
+    def rows(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "ONNX nodes": row.nodes,
+                "status": row.status,
+                "changes": row.changes,
+                self.labels[0]: row.first_names,
+                self.labels[1]: row.second_names,
+            }
+            for row in self.groups
+        ]
+
+
+def _keys(layer: EngineLayer, by_name: dict[str, EngineLayer]) -> list[Hashable]:
+    """What a layer is aligned by: its ONNX nodes; a reformat by the nodes it serves; else its own name's parts."""
+    if layer.onnx_nodes:
+        return [("node", node) for node in layer.onnx_nodes]
+    name = plain_name(layer.name)
+    target = reformat_target(layer.name)
+    if target is not None:
+        served = by_name.get(target)
+        what = name.removesuffix(target)
+        end = (
+            served.onnx_nodes[0 if "Input" in what else -1]
+            if served and served.onnx_nodes
+            else target
+        )
+        return [("reformat", what, end)]
+    if layer.name.startswith("__my"):
+        return [
+            ("name", layer.name)
+        ]  # Myelin's own: its name says what it does, not what it came from
+    return [("part", part.strip()) for part in name.split(" + ")]
+
+
+def _change(what: str, old: Any, new: Any) -> list[str]:
+    return [] if old == new else [f"{what} {show(old)} -> {show(new)}"]
+
+
+def _changes(old: EngineLayer, new: EngineLayer) -> tuple[str, ...]:
+    formats = [
+        [tensor.format for tensor in (*layer.inputs, *layer.outputs)] for layer in (old, new)
+    ]
+    retyped = old.input_dtypes != new.input_dtypes or old.output_dtypes != new.output_dtypes
+    return (
+        *_change("in", old.input_dtypes, new.input_dtypes),
+        *_change("out", old.output_dtypes, new.output_dtypes),
+        *_change("weights", old.weight_dtype, new.weight_dtype),
+        *(["other format"] if formats[0] != formats[1] and not retyped else []),
+        *_change("kind", old.kind, new.kind),
+        *_change("kernel", old.kernel, new.kernel),
+        *(["other tactic"] if old.kernel == new.kernel and old.tactic != new.tactic else []),
+    )
+
+
+def _groups(sides: Sequence[Sequence[EngineLayer]]) -> list[tuple[list[int], list[int]]]:
+    """Layers of both engines that share a key, directly or through others: connected components, in order."""
+    parent: dict[Hashable, Hashable] = {}
+
+    def root(item: Hashable) -> Hashable:
+        while parent[item] != item:
+            parent[item] = parent[parent[item]]
+            item = parent[item]
+        return item
+
+    for side, layers in enumerate(sides):
+        by_name = {plain_name(layer.name): layer for layer in layers}
+        for index, layer in enumerate(layers):
+            own = ("layer", side, index)
+            parent[own] = own
+            for key in _keys(layer, by_name):
+                parent.setdefault(key, key)
+                parent[root(key)] = root(own)
+    found: dict[Hashable, tuple[list[int], list[int]]] = defaultdict(lambda: ([], []))
+    for side, layers in enumerate(sides):
+        for index in range(len(layers)):
+            found[root(("layer", side, index))][side].append(index)
+    return list(found.values())
+
+
+def diff_engines(
+    first: EngineInfo,
+    second: EngineInfo,
+    nodes: Iterable[str] | None = None,
+    labels: tuple[str, str] = ("first", "second"),
+) -> EngineDiff:
+    """What two engines of the same network do differently, aligned by ONNX nodes.
+
+    Layers that hold the same nodes are compared (types, formats, kernel); where the groups of nodes differ the
+    network was fused differently; the rest is only in one. Reformats are aligned by the layer that they serve.
+
+    Args:
+        nodes: the model's node names, for engines whose Metadata is silent.
+
+    >>> conv = EngineLayer("conv", "CaskConvolution", (), (), "fp32", 9, 36, onnx_nodes=("conv",))
+    >>> quantized = EngineLayer("conv", "CaskConvolution", (), (), "int8", 9, 9, onnx_nodes=("conv",))
+    >>> diff_engines(EngineInfo((conv,)), EngineInfo((quantized,))).groups[0].changes
+    ('weights fp32 -> int8',)
+    """
+    known = list(
+        nodes
+        or dict.fromkeys(
+            node for e in (first, second) for layer in e.layers for node in layer.onnx_nodes
+        )
+    )
+    sides = [infer_nodes(engine.layers, known) for engine in (first, second)]
+    rows = []
+    for left, right in _groups(sides):
+        old, new = [sides[0][index] for index in left], [sides[1][index] for index in right]
+        changes: tuple[str, ...] = ()
+        if not old or not new:
+            status = "only in first" if old else "only in second"
+        elif len(old) == len(new) == 1 and set(old[0].onnx_nodes) == set(new[0].onnx_nodes):
+            changes = _changes(old[0], new[0])
+            status = "changed" if changes else "same"
+        elif [(set(layer.onnx_nodes), layer.name) for layer in old] == [
+            (set(n.onnx_nodes), n.name) for n in new
+        ]:
+            changes = tuple(
+                dict.fromkeys(c for pair in zip(old, new, strict=True) for c in _changes(*pair))
+            )
+            status = "changed" if changes else "same"
+        else:
+            status = "fused differently"
+        held = tuple(dict.fromkeys(node for layer in (*old, *new) for node in layer.onnx_nodes))
+        rows.append(
+            DiffRow(
+                held,
+                status,
+                changes,
+                tuple(left),
+                tuple(right),
+                tuple(layer.name for layer in old),
+                tuple(layer.name for layer in new),
+            )
+        )
+    counts = Counter(row.status for row in rows)
+    copies = tuple(sum(layer.is_reformat for layer in side) for side in sides)
+    return EngineDiff(tuple(rows), {status: counts[status] for status in STATUSES}, copies, labels)

@@ -1,0 +1,228 @@
+"""What became of the network: which engine layer holds which ONNX node, what reformats cost, where the time goes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..record import Record, plural, show
+from .diff import DiffRow, EngineDiff, diff_engines
+from .formats import dtype_bits
+from .layout import EngineGraph, GraphEdge, GraphNode, graph
+from .names import infer_nodes, reformat_target
+from .records import EngineInfo, EngineTensor, Timing
+from .times import LayerTime, LayerTimes, layer_times
+
+if TYPE_CHECKING:
+    from ..model.describe import OnnxModel
+
+__all__ = [
+    "DiffRow",
+    "EngineDiff",
+    "EngineGraph",
+    "FusionMap",
+    "FusionRow",
+    "GraphEdge",
+    "GraphNode",
+    "LayerTime",
+    "LayerTimes",
+    "ReformatRow",
+    "ReformatSummary",
+    "diff_engines",
+    "fusion_map",
+    "graph",
+    "layer_times",
+    "reformats",
+    "tensor_bytes",
+]
+
+
+def node_names(nodes: OnnxModel | Iterable[str] | None) -> list[str]:
+    """The names of a model's nodes, or the names themselves; nodes without a name are left out."""
+    from ..model.describe import OnnxModel
+
+    listed = [node.name for node in nodes.nodes] if isinstance(nodes, OnnxModel) else nodes or ()
+    return [name for name in listed if name]
+
+
+@dataclass(frozen=True)
+class FusionRow(Record):
+    """One ONNX node and the engine layers that do its work; ``evidence`` is measured (Metadata) or inferred (name)."""
+
+    node: str
+    engine_layers: tuple[str, ...]
+    fused_with: tuple[str, ...]  # the other ONNX nodes in those layers
+    evidence: str
+
+
+@dataclass(frozen=True)
+class FusionMap(Record):
+    """ONNX node -> engine layers; and what stands alone on either side."""
+
+    nodes: tuple[FusionRow, ...]
+    without_layer: tuple[str, ...]  # nodes that no engine layer names
+    layers_without_node: tuple[str, ...]  # reformats, moves, constants that TensorRT added
+
+    def summary(self) -> str:
+        held = {layer for row in self.nodes for layer in row.engine_layers}
+        return (
+            f"{plural(len(self.nodes) - len(self.without_layer), 'ONNX node')} in {plural(len(held), 'engine layer')}, "
+            f"{plural(len(self.without_layer), 'node')} in none, "
+            f"{plural(len(self.layers_without_node), 'layer')} that TensorRT added"
+        )
+
+    def rows(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "ONNX node": row.node,
+                "engine layer": row.engine_layers,
+                "fused with": row.fused_with,
+                "evidence": row.evidence,
+            }
+            for row in self.nodes
+        ]
+
+    def __getitem__(self, node: str) -> FusionRow:
+        return {row.node: row for row in self.nodes}[node]
+
+
+def fusion_map(engine: EngineInfo, nodes: OnnxModel | Iterable[str] | None = None) -> FusionMap:
+    """Which engine layers hold each ONNX node.
+
+    Args:
+        nodes: the model, or its node names in order: then nodes that were removed are listed too, and layers whose
+            Metadata is silent are matched by name (evidence "inferred").
+
+    >>> from trtlearn.engine.records import EngineLayer
+    >>> layer = EngineLayer("conv + relu", "CaskConvolution", (), (), onnx_nodes=("conv", "relu"))
+    >>> fusion_map(EngineInfo((layer,)), ["conv", "relu", "dropout"]).without_layer
+    ('dropout',)
+    """
+    names = node_names(nodes)
+    layers = infer_nodes(engine.layers, names) if names else engine.layers
+    held: dict[str, list[int]] = {name: [] for name in names}
+    for index, layer in enumerate(layers):
+        for node in layer.onnx_nodes:
+            held.setdefault(node, []).append(index)
+    rows = []
+    for node, found in held.items():
+        others = dict.fromkeys(
+            other for index in found for other in layers[index].onnx_nodes if other != node
+        )
+        guessed = any(layers[index].onnx_nodes_inferred for index in found)
+        evidence = "measured" if found and not guessed else "inferred"
+        rows.append(
+            FusionRow(node, tuple(layers[index].name for index in found), tuple(others), evidence)
+        )
+    alone = tuple(layer.name for layer in layers if not layer.onnx_nodes)
+    return FusionMap(tuple(rows), tuple(row.node for row in rows if not row.engine_layers), alone)
+
+
+def tensor_bytes(tensor: EngineTensor, padded: bool = False) -> int | None:
+    """Bytes of a tensor: product of dims · bits / 8; None where a dimension or the type is unknown or dynamic.
+
+    ``padded``: with the channels (axis 1) rounded up to the format's vector, as they lie in memory.
+
+    >>> tensor_bytes(EngineTensor("x", (8, 1, 28, 28), "int8", vector=4)), tensor_bytes(
+    ...     EngineTensor("x", (8, 1, 28, 28), "int8", vector=4), padded=True)
+    (6272, 25088)
+    """
+    bits = dtype_bits(tensor.dtype)
+    if bits is None or tensor.dims is None or any(size < 0 for size in tensor.dims):
+        return None
+    count = 1
+    for axis, size in enumerate(tensor.dims):
+        vector = tensor.vector if padded and axis == 1 and tensor.vector else 1
+        count *= -(-size // vector) * vector
+    return (count * bits + 7) // 8
+
+
+@dataclass(frozen=True)
+class ReformatRow(Record):
+    """One reformat: what it turns into what, how many bytes it reads and writes, its time where profiled."""
+
+    layer: str
+    serves: str | None  # the engine layer that it was inserted for
+    input_dtype: str | None
+    output_dtype: str | None
+    input_format: str | None
+    output_format: str | None
+    bytes: int | None  # read + written, without padding
+    padded_bytes: int | None
+    ms: float | None
+
+
+@dataclass(frozen=True)
+class ReformatSummary(Record):
+    """All reformats of an engine; a total is None where one of its parts is unknown."""
+
+    reformats: tuple[ReformatRow, ...]
+    count: int
+    bytes: int | None
+    ms: float | None
+    share: float | None  # of the profiled time of all layers
+
+    def summary(self) -> str:
+        size = "unknown bytes" if self.bytes is None else f"{self.bytes:,} bytes read and written"
+        time = "" if self.ms is None else f", {self.ms:.4f} ms"
+        share = "" if self.share is None else f" ({100 * self.share:.1f} % of the layers' time)"
+        return f"{plural(self.count, 'reformat')}, {size}{time}{share}"
+
+    def rows(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "reformat": row.layer,
+                "for": row.serves,
+                "converts": f"{show(row.input_dtype)} to {show(row.output_dtype)}",
+                "from": row.input_format,
+                "to": row.output_format,
+                "bytes": row.bytes,
+                "ms": row.ms,
+            }
+            for row in self.reformats
+        ]
+
+
+def _total(values: Iterable[int | float | None]) -> Any:
+    listed = list(values)
+    return (
+        None
+        if any(value is None for value in listed)
+        else sum(value for value in listed if value is not None)
+    )
+
+
+def reformats(
+    engine: EngineInfo, times: Mapping[str, float] | Timing | str | os.PathLike[str] | None = None
+) -> ReformatSummary:
+    """Count, bytes and time of the engine's reformats.
+
+    Args:
+        times: the profiler's layer times, in any form that :func:`layer_times` takes.
+    """
+    joined = layer_times(engine, times) if times is not None else None
+    by_name = {row.layer: row.ms for row in joined.layers} if joined else {}
+    rows = []
+    for layer in engine.layers:
+        if not layer.is_reformat:
+            continue
+        before, after = (layer.inputs or (None,))[0], (layer.outputs or (None,))[0]
+        edges = [*layer.inputs, *layer.outputs]
+        rows.append(
+            ReformatRow(
+                layer.name,
+                reformat_target(layer.name),
+                before.dtype if before else None,
+                after.dtype if after else None,
+                before.format if before else None,
+                after.format if after else None,
+                _total(tensor_bytes(tensor) for tensor in edges) if edges else None,
+                _total(tensor_bytes(tensor, padded=True) for tensor in edges) if edges else None,
+                by_name.get(layer.name),
+            )
+        )
+    ms = _total(row.ms for row in rows) if joined else None
+    share = ms / joined.total_ms if joined and ms is not None and joined.total_ms else None
+    return ReformatSummary(tuple(rows), len(rows), _total(row.bytes for row in rows), ms, share)

@@ -1,0 +1,404 @@
+"""What an engine's inspector says, read into records: the JSON of TensorRT 8.6, of 10.x and of 11.x.
+
+    engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON)
+    trtexec --loadEngine=PLAN --profilingVerbosity=detailed --exportLayerInfo=layers.json
+
+The three differ in how they say a tensor's type (one phrase, the type alone, two fields), in ``Bindings`` against
+``I/O Tensors``, and in the control characters between ONNX names. What a file does not say stays None.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from ..errors import InspectorError
+from ..files import read_bytes
+from .formats import dtype_bits, parse_dtype, parse_format
+from .names import infer_nodes, nodes_in_metadata, reformat_target
+from .records import Binding, EngineInfo, EngineLayer, EngineTensor
+
+__all__ = [
+    "EXPORT",
+    "inspector_text",
+    "parse",
+    "read_engine",
+]
+
+
+# --- The text of an inspector file, and in one line what a file is that holds none.
+
+EXPORT = "export it with trtexec --loadEngine=PLAN --profilingVerbosity=detailed --exportLayerInfo=layers.json"
+"""What to try when a file is no inspector output."""
+_DECODER = json.JSONDecoder(strict=False)  # strict=False: 8.6 leaves 0x1e raw inside strings
+_START = re.compile(r'\{\s*"(?:Layers|Name)"\s*:')
+
+
+def _decode(content: bytes) -> str:
+    """The text of a file, or an InspectorError that says what the file is instead."""
+    head = content[:64]
+    if head[:2] in (b"\xff\xfe", b"\xfe\xff"):  # what PowerShell's ">" writes
+        try:
+            return content.decode("utf-16")
+        except UnicodeDecodeError:
+            raise InspectorError("the text is damaged UTF-16", "export it again") from None
+    if head[:4] in (b"ptrt", b"ftrt"):
+        raise InspectorError("this is an engine plan, expected the inspector's JSON", EXPORT)
+    if head[:2] == b"\x1f\x8b" or head[:2] == b"PK":
+        raise InspectorError(
+            "this file is compressed, expected the inspector's JSON", "unpack it first"
+        )
+    if head[:1] == b"\x08" and (
+        b"onnx" in content[:4096].lower() or b"pytorch" in content[:4096].lower()
+    ):
+        raise InspectorError(
+            "this is an ONNX model, expected the inspector's JSON of an engine", EXPORT
+        )
+    if b"\0" in head:
+        raise InspectorError(
+            "this is a binary file (an engine plan?), expected the inspector's JSON", EXPORT
+        )
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as problem:
+        raise InspectorError(
+            f"not UTF-8 text: byte {problem.start} is {content[problem.start]:#04x}", EXPORT
+        ) from None
+
+
+def inspector_text(source: str | bytes | os.PathLike[str]) -> str:
+    """The text of ``source``: itself where it looks like JSON, else the file at that path."""
+    if isinstance(source, bytes):
+        return _decode(source)
+    if isinstance(source, str) and (
+        source.lstrip("\ufeff \t\r\n")[:1] in ("{", "[", '"', "") or "\n" in source
+    ):
+        return source.lstrip("\ufeff")
+    try:
+        return _decode(read_bytes(source, InspectorError))
+    except ValueError:  # a path with a zero byte
+        raise InspectorError(f"neither JSON nor a path: {source!r:.60}", EXPORT) from None
+
+
+def _among_other_lines(text: str) -> Any:
+    """The engine, or the list of layers, that a script printed between lines of a log; None where there is none."""
+    found: list[dict[str, Any]] = []
+    at = 0
+    while start := _START.search(text, at):
+        try:
+            value, at = _DECODER.raw_decode(text, start.start())
+        except (ValueError, RecursionError):
+            return None
+        found.append(value)
+    engines = [value for value in found if "Layers" in value]
+    if len(engines) > 1:
+        raise InspectorError(
+            f"the text holds {len(engines)} engines", "give each a file of its own"
+        )
+    return engines[0] if engines else found or None
+
+
+def parse(text: str) -> Any:
+    """The JSON of ``text``, or an InspectorError that says in one line what is wrong with it.
+
+    A text that is no JSON as a whole may still hold one engine, or its layers one after the other.
+    """
+    if not text.strip():
+        raise InspectorError("the inspector's text is empty", EXPORT)
+    try:
+        return _DECODER.decode(text)
+    except RecursionError:
+        raise InspectorError("the JSON is nested too deeply for inspector output", EXPORT) from None
+    except json.JSONDecodeError as problem:
+        if (found := _among_other_lines(text)) is not None:
+            return found
+        if re.search(r"^Layers:|\bLayerType: ", text, re.MULTILINE):
+            raise InspectorError(
+                "this is the inspector's one-line text or a log, expected its JSON", EXPORT
+            ) from None
+        if text.lstrip()[:1] not in ("{", "["):
+            start = " ".join(text[:80].split())[:40]
+            raise InspectorError(
+                f"expected the inspector's JSON, the text starts with {start!r}", EXPORT
+            ) from None
+        cut = (
+            " (cut short?)"
+            if not text[problem.pos :].strip() or "Unterminated" in problem.msg
+            else ""
+        )
+        where = f"line {problem.lineno}, column {problem.colno}"
+        raise InspectorError(
+            f"broken JSON{cut}: {problem.msg} at {where}", "export the file again"
+        ) from None
+    except ValueError as problem:  # an integer with thousands of digits
+        raise InspectorError(f"broken JSON: {problem}", "export the file again") from None
+
+
+# --- What an engine's inspector says, read into records: the JSON of TensorRT 8.6, of 10.x and of 11.x.
+
+_DETAIL = {"TacticName", "TacticValue", "Metadata", "StreamId", "ParameterType", "Constants"}
+_MYELIN = {
+    "kgen",
+    "gemm",
+    "fusion",
+    "correlation",
+    "signal",
+    "wait",
+    "shape_call",
+    "conv",
+    "pointwise",
+    "reduce",
+}
+_NEW_TYPES = re.compile(
+    r'"(?:Format/Datatype|Type)":\s*"[^"]*(?:BFloat16|FP8|FP4|Int4|Int64|UInt8)'
+)
+_ALONE = re.compile(r'"Format/Datatype":\s*"(?:Float|Half|Int8|Int32|Bool)"')
+
+
+def _string(value: Any) -> str | None:
+    if not isinstance(value, str) or not value:
+        return None
+    return (
+        value if value.isascii() else value.encode("utf-8", "replace").decode()
+    )  # no half of a surrogate pair
+
+
+def _integer(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _dims(value: Any) -> tuple[int, ...] | None:
+    if isinstance(value, list) and all(_integer(size) is not None for size in value):
+        return tuple(value)
+    return None
+
+
+def _tensor(item: Any, where: str) -> EngineTensor:
+    if isinstance(item, str):
+        return EngineTensor(item, None, None)
+    if not isinstance(item, dict):
+        raise InspectorError(
+            f"{where} holds {item!r:.40}, expected a tensor", "export the file again"
+        )
+    phrase = _string(item.get("Format/Datatype"))
+    word = None
+    if phrase is None:
+        phrase, word = (
+            _string(item.get("Format")),
+            _string(item.get("Datatype") or item.get("DataType")),
+        )
+    found = parse_format(phrase, word)
+    name, location = _string(item.get("Name")) or "", _string(item.get("Location"))
+    return EngineTensor(
+        name, _dims(item.get("Dimensions")), found.dtype, phrase, found.vector, location
+    )
+
+
+def _tensors(layer: dict[str, Any], key: str, where: str) -> tuple[EngineTensor, ...]:
+    items = layer.get(key)
+    if items is None:
+        return ()
+    if not isinstance(items, list):
+        raise InspectorError(
+            f"{where}: {key} is {items!r:.40}, expected a list", "export the file again"
+        )
+    return tuple(_tensor(item, f"{where}: {key}") for item in items)
+
+
+def _count(dims: Any) -> int | None:
+    sizes, count = _dims(dims), 1
+    for size in sizes or ():
+        count *= size
+    return count if sizes is not None and count >= 0 else None
+
+
+def _weights(layer: dict[str, Any], name: str) -> tuple[str | None, int | None, int | None]:
+    """Data type, count and bytes of "Weights" or "Bias"; of Myelin's "Constants" the largest is taken."""
+    held = layer.get(name) or layer.get(f"Conv{name}") or layer.get(name.lower())
+    if isinstance(held, dict):
+        word, count = _string(held.get("Type")), _integer(held.get("Count"))
+    elif name == "Weights" and isinstance(layer.get("Constants"), list):
+        sized = [
+            (_count(item.get("Dimensions")), item)
+            for item in layer["Constants"]
+            if isinstance(item, dict)
+        ]
+        counted = [(count, item) for count, item in sized if count is not None and count > 1]
+        if not counted:
+            return None, None, None
+        count, largest = max(counted, key=lambda pair: pair[0])
+        word = _string(
+            largest.get("Datatype") or largest.get("DataType") or largest.get("Format/Datatype")
+        )
+        if word is not None and parse_format(word).known:
+            tensor_type = parse_format(word).dtype
+            word = tensor_type if tensor_type is not None else word
+    else:
+        return None, None, None
+    if count is None or count < 0:
+        return parse_dtype(word), None, None
+    bits = dtype_bits(word)
+    size = None if bits is None else (count * bits + 7) // 8
+    return (parse_dtype(word) if count else None), count, size if count else 0
+
+
+def _flat(metadata: Any) -> str:
+    """The text of a layer's Metadata, also where it is a list or an object."""
+    if isinstance(metadata, str):
+        return _string(metadata) or ""
+    if isinstance(metadata, dict):
+        metadata = list(metadata.values())
+    return "\x1e".join(_flat(item) for item in metadata) if isinstance(metadata, list) else ""
+
+
+def _layer(item: Any, index: int) -> EngineLayer:
+    if isinstance(item, str):
+        name = _string(item) or ""
+        return EngineLayer(
+            name, None, (), (), is_reformat=reformat_target(item) is not None, raw=item
+        )
+    if not isinstance(item, dict) or not ({"Name", "LayerType", "Inputs"} & set(item)):
+        raise InspectorError(f"layer {index} is {item!r:.60}, expected an engine layer", EXPORT)
+    name, kind = _string(item.get("Name")) or "", _string(item.get("LayerType"))
+    where = f"layer {index} ({name[:60]!r})"
+    weight_dtype, weight_count, weight_bytes = _weights(item, "Weights")
+    bias_dtype, bias_count, _ = _weights(item, "Bias")
+    return EngineLayer(
+        name,
+        kind,
+        _tensors(item, "Inputs", where),
+        _tensors(item, "Outputs", where),
+        weight_dtype=weight_dtype,
+        weight_count=weight_count,
+        weight_bytes=weight_bytes,
+        bias_dtype=bias_dtype,
+        bias_count=bias_count,
+        kernel=_string(item.get("TacticName")),
+        tactic=_string(item.get("TacticValue")),
+        onnx_nodes=nodes_in_metadata(_flat(item.get("Metadata"))),
+        is_reformat=kind == "Reformat" or (kind != "NoOp" and reformat_target(name) is not None),
+        stream=_integer(item.get("StreamId")),
+        raw=json.dumps(item),
+    )
+
+
+def _bindings(data: dict[str, Any], layers: tuple[EngineLayer, ...]) -> tuple[Binding, ...]:
+    """The network's inputs and outputs: 11.x says all of it, before that only names, looked up among the layers."""
+    made = {tensor.name: tensor for layer in layers for tensor in layer.outputs}
+    used = {tensor.name: tensor for layer in layers for tensor in layer.inputs}
+    bindings = []
+    listed = data.get("I/O Tensors") or data.get("Bindings")
+    for item in listed if isinstance(listed, list) else ():
+        if isinstance(item, str):
+            tensor = made.get(item) or used.get(item)
+            mode = "output" if item in made else "input" if item in used else "unknown"
+            held = (tensor.dims, tensor.dtype, tensor.format) if tensor else (None, None, None)
+            bindings.append(Binding(item, mode, *held))
+        elif isinstance(item, dict):
+            profiles = item.get("ProfileInfo")
+            first = (
+                profiles[0]
+                if isinstance(profiles, list) and profiles and isinstance(profiles[0], dict)
+                else {}
+            )
+            phrase = _string(first.get("Format") or item.get("Format"))
+            word = _string(item.get("DataType") or item.get("Datatype"))
+            mode = (_string(item.get("IOMode")) or "unknown").lower()
+            dtype = parse_dtype(word) if word else parse_format(phrase).dtype
+            bindings.append(
+                Binding(
+                    _string(item.get("Name")) or "",
+                    mode,
+                    _dims(item.get("Dimensions")),
+                    dtype,
+                    phrase,
+                )
+            )
+    return tuple(bindings)
+
+
+def _schema(data: dict[str, Any], items: list[Any], text: str) -> str | None:
+    """Which inspector wrote it; "8.6" also where early 10.x wrote the same phrases and nothing tells them apart."""
+    detailed = [item for item in items if isinstance(item, dict)]
+    if "I/O Tensors" in data or "Engine Metadata" in data:
+        return "11"
+    if not detailed:
+        return None  # names only: 8.6 and 10.x write the same
+    if '"Format/Datatype"' not in text and re.search(r'"Data[tT]ype"\s*:', text):
+        return "11"
+    if "\x1e" in text:
+        return "8.6"  # later versions write the escape \u001e
+    kinds = {item.get("LayerType") for item in detailed if isinstance(item.get("LayerType"), str)}
+    if "\\u001" in text or kinds & _MYELIN or _ALONE.search(text) or _NEW_TYPES.search(text):
+        return "10"
+    return "8.6"
+
+
+def _is_detailed(items: list[Any]) -> bool:
+    for item in items:
+        if isinstance(item, dict):
+            if _DETAIL & set(item):
+                return True
+            tensors = [*(item.get("Inputs") or ()), *(item.get("Outputs") or ())]
+            if any(isinstance(tensor, dict) and "Dimensions" in tensor for tensor in tensors):
+                return True
+    return False
+
+
+def _unwrap(data: Any) -> tuple[dict[str, Any], list[Any]]:
+    """The top level and the list of layers, also of one layer alone (getLayerInformation) or of a bare list."""
+    if isinstance(data, str):
+        return {}, [data]
+    if isinstance(data, list):
+        keys = {key for item in data if isinstance(item, dict) for key in item}
+        if keys & {"averageMs", "timeMs", "startInMs", "startComputeMs"}:
+            raise InspectorError(
+                "these are trtexec's times (--exportProfile or --exportTimes), not layers", EXPORT
+            )
+        return {}, data
+    if isinstance(data, dict) and isinstance(data.get("Layers"), list):
+        return data, data["Layers"]
+    if isinstance(data, dict) and {"Name", "LayerType"} <= set(data):
+        return {}, [data]
+    held = f"an object with {sorted(data)[:5]}" if isinstance(data, dict) else f"{data!r:.40}"
+    raise InspectorError(f'expected an object with a list "Layers", found {held}', EXPORT)
+
+
+def read_engine(
+    source: str | bytes | os.PathLike[str], onnx_nodes: Iterable[str] | None = None
+) -> EngineInfo:
+    """The layers of an engine from its inspector's JSON.
+
+    Args:
+        source: the JSON as text or bytes, or the path of a file.
+        onnx_nodes: the model's node names in order; used to infer a layer's nodes from its fused name where its
+            Metadata is silent (``onnx_nodes_inferred`` then is True).
+
+    Returns:
+        EngineInfo; ``detailed`` is False where the engine was built without detailed profiling verbosity, so that
+        only names are known. ``schema`` is 8.6, 10 or 11, None where names alone do not tell.
+
+    Raises:
+        InspectorError: an empty or broken file, or another kind of file (a plan, an ONNX model, a log).
+
+    >>> tensor = '{"Name": "x", "Dimensions": [1,8], "Format/Datatype": "Row major linear FP32"}'
+    >>> text = '{"Layers": [{"Name": "fc", "LayerType": "MatrixMultiply", "Inputs": [%s], "Outputs": []}]}' % tensor
+    >>> read_engine(text).layers[0].input_dtypes
+    ('fp32',)
+
+    Source: docs.nvidia.com/deeplearning/tensorrt/10.16.1/inference-library/engine-tools.html (8.6, 10.x), .../11.0.0/
+    api/migration/tensorrt-10x-to-11x-IEngineInspector.html (11.x).
+    """
+    text = inspector_text(source)
+    data, items = _unwrap(parse(text))
+    try:
+        layers = tuple(_layer(item, index) for index, item in enumerate(items))
+        bindings = _bindings(data, layers)
+    except RecursionError:
+        raise InspectorError("the JSON is nested too deeply for inspector output", EXPORT) from None
+    if onnx_nodes is not None:
+        layers = infer_nodes(layers, onnx_nodes)
+    return EngineInfo(layers, bindings, _schema(data, items, text), _is_detailed(items), text)

@@ -1,0 +1,179 @@
+"""An engine as a graph with places for its layers: longest-path ranks, few crossings, quick for thousands of layers."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import Any
+
+from ..record import Record, plural
+from .names import without_profile
+from .reasons import IDLE_KINDS, computed_in
+from .records import EngineInfo, EngineLayer
+
+__all__ = ["EngineGraph", "GraphEdge", "GraphNode", "graph"]
+
+
+@dataclass(frozen=True)
+class GraphNode(Record):
+    """One engine layer, or a network input or output; ``x`` grows to the right, ``y`` is minus its rank."""
+
+    name: str
+    role: str  # compute, reformat, no-op, input, output
+    dtype: (
+        str | None
+    )  # the type it works in; of an input, output or reformat the type that it hands on
+    x: float
+    y: float
+    layer: int | None  # index into engine.layers; None for an input or output
+
+
+@dataclass(frozen=True)
+class GraphEdge(Record):
+    """A tensor from one node to another (indices into ``nodes``)."""
+
+    source: int
+    target: int
+    tensor: str
+    dtype: str | None
+
+
+@dataclass(frozen=True)
+class EngineGraph(Record):
+    """The engine's layers as nodes with coordinates, and the tensors between them."""
+
+    nodes: tuple[GraphNode, ...]
+    edges: tuple[GraphEdge, ...]
+
+    def summary(self) -> str:
+        ranks = len({node.y for node in self.nodes})
+        return f"{plural(len(self.nodes), 'node')}, {plural(len(self.edges), 'edge')}, {plural(ranks, 'rank')}"
+
+    def rows(self) -> list[dict[str, Any]]:
+        return [
+            {"node": n.name, "role": n.role, "dtype": n.dtype, "x": n.x, "y": n.y}
+            for n in self.nodes
+        ]
+
+
+def role_of(layer: EngineLayer) -> str:
+    """What a layer is in the picture: compute, reformat or no-op."""
+    if layer.is_reformat:
+        return "reformat"
+    return "no-op" if layer.kind in (*IDLE_KINDS, "Constant") else "compute"
+
+
+def _edges(engine: EngineInfo, inputs: list[str], outputs: list[str]) -> list[GraphEdge]:
+    """Tensors from writer to reader, in the order of execution.
+
+    Several layers may write parts of one tensor (a Concat that needs no copy): all of them count until the tensor
+    is read; a write after that starts it anew (names are used again inside Myelin's layers). The layers of a second
+    profile read and write the network's inputs and outputs as "x [profile 1]".
+    """
+    first = len(engine.layers)
+    starts = {name: [first + at] for at, name in enumerate(inputs)}
+    writers: dict[str, list[int]] = dict(starts)
+    read: set[str] = set()
+    edges = []
+    for index, layer in enumerate(engine.layers):
+        for tensor in {tensor.name: tensor for tensor in layer.inputs}.values():
+            read.add(tensor.name)
+            found = writers.get(tensor.name) or starts.get(without_profile(tensor.name), [])
+            edges += [GraphEdge(at, index, tensor.name, tensor.dtype) for at in found]
+        for tensor in layer.outputs:
+            if tensor.name in read or tensor.name not in writers:
+                writers[tensor.name] = []
+                read.discard(tensor.name)
+            if index not in writers[tensor.name]:
+                writers[tensor.name].append(index)
+    ends: dict[str, list[int]] = defaultdict(list)
+    for name, found in writers.items():
+        ends[without_profile(name)] += found
+    for at, name in enumerate(outputs, first + len(inputs)):
+        dtype = next((binding.dtype for binding in engine.bindings if binding.name == name), None)
+        edges += [GraphEdge(writer, at, name, dtype) for writer in ends[name] if writer != at]
+    return edges
+
+
+def _ranks(count: int, order: list[int], parents: dict[int, list[int]]) -> list[int]:
+    """Longest path from a source; ``order`` is topological: TensorRT lists layers as they run."""
+    ranks = [0] * count
+    for node in order:
+        ranks[node] = max((ranks[parent] + 1 for parent in parents[node]), default=0)
+    return ranks
+
+
+def _mean(values: list[float], otherwise: float) -> float:
+    return sum(values) / len(values) if values else otherwise
+
+
+def _places(
+    ranks: list[int],
+    order: list[int],
+    parents: dict[int, list[int]],
+    children: dict[int, list[int]],
+) -> list[float]:
+    """x of each node: ranks sorted by the mean of their neighbours (barycentre), then drawn to them, 1 apart."""
+    rows: dict[int, list[int]] = defaultdict(list)
+    for node in order:
+        rows[ranks[node]].append(node)
+    x = [0.0] * len(ranks)
+    for row in rows.values():
+        for at, node in enumerate(row):
+            x[node] = at - (len(row) - 1) / 2
+    down = sorted(rows)
+    for sweep in range(6):
+        neighbours = parents if sweep % 2 == 0 else children
+        for rank in down if sweep % 2 == 0 else reversed(down):
+            row = rows[rank]
+            wanted = {
+                node: _mean([x[other] for other in neighbours[node]], x[node]) for node in row
+            }
+            row.sort(key=wanted.__getitem__)
+            placed: list[float] = []
+            for node in row:
+                placed.append(max(wanted[node], placed[-1] + 1) if placed else wanted[node])
+            shift = _mean(
+                [wanted[node] - place for node, place in zip(row, placed, strict=True)], 0.0
+            )
+            for node, place in zip(row, placed, strict=True):
+                x[node] = place + shift
+    return x
+
+
+def graph(engine: EngineInfo) -> EngineGraph:
+    """The engine's layers, inputs and outputs as a graph with coordinates.
+
+    Ranks are longest paths from the inputs; inside a rank nodes are ordered by the mean place of their neighbours
+    (Sugiyama, Tagawa and Toda, 1981). Network inputs and outputs come last in ``nodes``, after the layers.
+
+    >>> from trtlearn.engine.records import Binding, EngineTensor
+    >>> x, y = EngineTensor("x", (1,), "fp32"), EngineTensor("y", (1,), "fp32")
+    >>> engine = EngineInfo((EngineLayer("fc", None, (x,), (y,)),), (Binding("x", "input"), Binding("y", "output")))
+    >>> [(node.name, node.y) for node in graph(engine).nodes]
+    [('fc', -1.0), ('x', 0.0), ('y', -2.0)]
+    """
+    inputs = [binding.name for binding in engine.bindings if binding.mode == "input"]
+    outputs = [binding.name for binding in engine.bindings if binding.mode == "output"]
+    first, types = len(engine.layers), {binding.name: binding.dtype for binding in engine.bindings}
+    count = first + len(inputs) + len(outputs)
+    edges = _edges(engine, inputs, outputs)
+    parents: dict[int, list[int]] = defaultdict(list)
+    children: dict[int, list[int]] = defaultdict(list)
+    for edge in edges:
+        parents[edge.target].append(edge.source)
+        children[edge.source].append(edge.target)
+    order = [*range(first, first + len(inputs)), *range(first), *range(first + len(inputs), count)]
+    ranks = _ranks(count, order, parents)
+    for node in order[: len(inputs)]:  # an input stands just above its first reader
+        ranks[node] = min((ranks[child] for child in children[node]), default=1) - 1
+    x = _places(ranks, order, parents, children)
+    nodes = []
+    for index, layer in enumerate(engine.layers):
+        role = role_of(layer)
+        dtype = computed_in(layer) if role == "compute" else (layer.output_dtypes or (None,))[0]
+        nodes.append(GraphNode(layer.name, role, dtype, x[index], float(-ranks[index]), index))
+    for at, name in enumerate([*inputs, *outputs], first):
+        role = "input" if at < first + len(inputs) else "output"
+        nodes.append(GraphNode(name, role, types[name], x[at], float(-ranks[at]), None))
+    return EngineGraph(tuple(nodes), tuple(edges))

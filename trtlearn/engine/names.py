@@ -1,0 +1,139 @@
+"""Which ONNX nodes a layer of an engine came from: its Metadata says, and where that is silent its fused name hints."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
+
+from .records import EngineLayer
+
+__all__ = [
+    "foreign_ends",
+    "infer_nodes",
+    "nodes_in_metadata",
+    "nodes_in_name",
+    "plain_name",
+    "reformat_target",
+    "without_profile",
+]
+
+_TAG = "[ONNX Layer: "
+_SEPARATORS = re.compile(r"[\x1c-\x1f]")
+_SUFFIX = re.compile(r"(?: \[profile \d+\])?(?:_myl\d+_\d+)?$")
+_PROFILE = re.compile(r" \[profile \d+\]$")
+_FOREIGN = re.compile(r"\{ForeignNode\[(.*?)\.\.\.(.*)\]\}", re.DOTALL)
+_REFORMAT = re.compile(
+    r"Reformatting CopyNode for (?:Network )?(?:Input|Output)(?: Tensor \d+ to)? (.*)", re.DOTALL
+)
+
+
+def nodes_in_metadata(metadata: str) -> tuple[str, ...]:
+    """The ONNX nodes that a layer's ``Metadata`` names, in its order, each once.
+
+    8.6 parts the names with 0x1e, 10.x with 0x1e between fused groups and 0x1f inside one (measured: 8.6.0 on an
+    H100; 10.16 inspector output in public repositories). Names may hold brackets and spaces themselves.
+
+    >>> nodes_in_metadata("[ONNX Layer: stem]\\x1e[ONNX Layer: (Unnamed Layer* 1) [Shuffle]]")
+    ('stem', '(Unnamed Layer* 1) [Shuffle]')
+    """
+    names: dict[str, None] = {}
+    for part in _SEPARATORS.split(metadata):
+        for piece in part.split(_TAG)[1:]:
+            name, bracket, _ = piece.rpartition("]")
+            if bracket and name:
+                names[name] = None
+    return tuple(names)
+
+
+def plain_name(name: str) -> str:
+    """A layer's name without what TensorRT appends: the profile's number and Myelin's.
+
+    >>> plain_name("conv1 + relu1 [profile 1]"), plain_name("fc_myl5_2")
+    ('conv1 + relu1', 'fc')
+    """
+    return _SUFFIX.sub("", name, count=1) or name
+
+
+def without_profile(name: str) -> str:
+    """A tensor's name without the number of its profile: each profile but the first has layers and tensors of its own.
+
+    >>> without_profile("image [profile 1]"), without_profile("image")
+    ('image', 'image')
+    """
+    return _PROFILE.sub("", name, count=1)
+
+
+def reformat_target(name: str) -> str | None:
+    """The layer or tensor that a "Reformatting CopyNode" serves; None for any other name.
+
+    >>> reformat_target("Reformatting CopyNode for Input Tensor 0 to stem + stem_relu")
+    'stem + stem_relu'
+    """
+    found = _REFORMAT.fullmatch(plain_name(name))
+    return found.group(1) if found else None
+
+
+def foreign_ends(name: str) -> tuple[str, str] | None:
+    """The first and last node that a "{ForeignNode[first...last]}" names: Myelin took what lies between as one layer.
+
+    >>> foreign_ends("{ForeignNode[norm1...softmax]}")
+    ('norm1', 'softmax')
+    """
+    found = _FOREIGN.search(plain_name(name))
+    return (found.group(1), found.group(2)) if found else None
+
+
+def _pieces(name: str) -> Iterator[str]:
+    """A fused name taken apart at " + ", " || ", "+", "PWN(", "," and brackets."""
+    for piece in re.split(r" \+ | \|\| |\+", name):
+        bare = piece.strip()
+        yield bare
+        if "(" in bare:
+            for inner in re.split(r"(?:\b[A-Z]+\()|[(),]", bare):
+                yield inner.strip()
+
+
+def nodes_in_name(
+    name: str, known: Sequence[str], order: dict[str, int], others: Collection[str] = ()
+) -> list[str]:
+    """The nodes of ``known`` that a fused layer's name holds: an inference, used where Metadata is silent.
+
+    Args:
+        known: the model's nodes in the order in which they run; order: each node's place in it.
+        others: nodes that other layers name, which a ForeignNode's stretch therefore does not hold.
+
+    >>> names = ["conv12", "sigmoid13", "mul14"]
+    >>> nodes_in_name("conv12 + PWN(PWN(sigmoid13), mul14)", names, {n: i for i, n in enumerate(names)})
+    ['conv12', 'sigmoid13', 'mul14']
+    """
+    if name.startswith(("Reformatting CopyNode", "Reformatted ")):
+        return []
+    plain = plain_name(name)
+    if plain in order:
+        return [plain]
+    if ends := foreign_ends(plain):
+        low, high = sorted(order.get(end, -1) for end in ends)
+        if low < 0:
+            return [end for end in ends if end in order]
+        return [node for node in known[low : high + 1] if node not in others or node in ends]
+    return sorted({piece for piece in _pieces(plain) if piece in order}, key=order.__getitem__)
+
+
+def infer_nodes(layers: Iterable[EngineLayer], known: Iterable[str]) -> tuple[EngineLayer, ...]:
+    """The layers, with nodes of ``known`` read off the names of those whose Metadata is silent, marked as inferred.
+
+    >>> infer_nodes([EngineLayer("conv + relu", None, (), ())], ["conv", "relu"])[0].onnx_nodes
+    ('conv', 'relu')
+    """
+    layers, nodes = tuple(layers), list(dict.fromkeys(name for name in known if name))
+    order = {name: place for place, name in enumerate(nodes)}
+    claimed = {node for layer in layers for node in layer.onnx_nodes}
+    for layer in layers:
+        if not layer.onnx_nodes and foreign_ends(layer.name) is None:
+            claimed.update(nodes_in_name(layer.name, nodes, order))
+    found = []
+    for layer in layers:
+        names = () if layer.onnx_nodes else tuple(nodes_in_name(layer.name, nodes, order, claimed))
+        found.append(replace(layer, onnx_nodes=names, onnx_nodes_inferred=True) if names else layer)
+    return tuple(found)

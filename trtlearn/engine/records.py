@@ -1,0 +1,375 @@
+"""Frozen facts of a build: where its numbers come from, its ranges, options, calibration, times and answers.
+
+Unknown is ``None`` and prints as "unknown". Nothing here knows TensorRT: a record looks the same live and
+replayed from a recording. The engine's own facts are in engine/records.py, an explanation's in trtexec/records.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..record import Record, show
+
+__all__ = [
+    "Binding",
+    "BuildOptions",
+    "BuildReport",
+    "CalibrationTrace",
+    "CalibratorCall",
+    "DTYPES",
+    "EngineInfo",
+    "EngineLayer",
+    "EngineTensor",
+    "Experiment",
+    "Message",
+    "Predictions",
+    "Provenance",
+    "RangeReport",
+    "Record",
+    "TensorRange",
+    "Timing",
+]
+
+
+# --- What a built engine is: its layers, what each reads and writes, its weights, as the inspector tells it.
+
+DTYPES = ("fp32", "fp16", "bf16", "int8", "uint8", "int32", "int64", "bool", "fp8", "int4")
+"""The names of data types throughout trtlearn."""
+
+
+@dataclass(frozen=True)
+class EngineTensor(Record):
+    """A tensor at a layer's edge, as the engine stores it."""
+
+    name: str
+    dims: tuple[int, ...] | None
+    dtype: str | None
+    format: str | None = None  # TensorRT's own phrase
+    vector: int | None = (
+        None  # channels packed together (the 32 of "Thirty-two wide channel vectorized ...")
+    )
+    location: str | None = None
+
+
+@dataclass(frozen=True)
+class EngineLayer(Record):
+    """One layer of a built engine."""
+
+    name: str
+    kind: str | None  # TensorRT's LayerType
+    inputs: tuple[EngineTensor, ...]
+    outputs: tuple[EngineTensor, ...]
+    weight_dtype: str | None = None
+    weight_count: int | None = None
+    weight_bytes: int | None = None
+    bias_dtype: str | None = None
+    bias_count: int | None = None
+    kernel: str | None = None  # the tactic's name
+    tactic: str | None = None
+    onnx_nodes: tuple[str, ...] = ()
+    onnx_nodes_inferred: bool = (
+        False  # True: read off the layer's name, the engine's Metadata does not say
+    )
+    is_reformat: bool = False
+    stream: int | None = None
+    raw: str = field(default="", repr=False)
+
+    @property
+    def input_dtypes(self) -> tuple[str | None, ...]:
+        return tuple(tensor.dtype for tensor in self.inputs)
+
+    @property
+    def output_dtypes(self) -> tuple[str | None, ...]:
+        return tuple(tensor.dtype for tensor in self.outputs)
+
+    @property
+    def weights_listed(self) -> str | None:
+        """The weights' type, None if unknown; "none listed" may hide some (the inspector is silent on Myelin's)."""
+        return self.weight_dtype if self.weight_count else "none listed"
+
+
+@dataclass(frozen=True)
+class Binding(Record):
+    """An input or output of the engine."""
+
+    name: str
+    mode: str  # input, output
+    dims: tuple[int, ...] | None = None
+    dtype: str | None = None
+    format: str | None = None
+
+
+@dataclass(frozen=True)
+class EngineInfo(Record):
+    """A built engine as its inspector describes it."""
+
+    layers: tuple[EngineLayer, ...]
+    bindings: tuple[Binding, ...] = ()
+    schema: str | None = None  # 8.6, 10, 11: which inspector's JSON it was
+    detailed: bool | None = None  # False: names only, built without detailed profiling verbosity
+    raw: str = field(default="", repr=False)
+
+    def summary(self) -> str:
+        reformats = sum(layer.is_reformat for layer in self.layers)
+        return f"{len(self.layers)} engine layers, {reformats} of them reformats"
+
+    def rows(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "layer": layer.name,
+                "in": layer.input_dtypes,
+                "out": layer.output_dtypes,
+                "weights": layer.weights_listed,
+                "kernel": layer.kernel,
+                "ONNX nodes": layer.onnx_nodes,
+            }
+            for layer in self.layers
+        ]
+
+
+# --- Frozen facts of a build: where its numbers come from, its ranges, options, calibration, times and answers.
+
+
+@dataclass(frozen=True)
+class Provenance(Record):
+    """Where and when something was measured, and from what."""
+
+    gpu: str | None = None
+    driver: str | None = None
+    tensorrt: str | None = None
+    cuda: str | None = None
+    python: str | None = None
+    trtlearn: str | None = None
+    tactic_sources: tuple[str, ...] | None = None
+    command: str | None = None
+    time_utc: str | None = None  # ISO 8601
+    sha256: dict[str, str] = field(default_factory=dict)  # file under data/ -> hash it had
+    notes: tuple[str, ...] = ()
+    recorded: bool = True
+    since_utc: str | None = (
+        None  # of a folder whose oldest recording was made on another day: when that was
+    )
+
+    def label(self) -> str:
+        """What every figure says of itself, for example "recorded on NVIDIA H200, TensorRT 8.6.0, 2026-11-23"."""
+        state = "recorded" if self.recorded else "measured live"
+        date = self.time_utc[:10] if self.time_utc else "unknown date"
+        if self.since_utc and self.since_utc[:10] != date:
+            date = f"{self.since_utc[:10]} to {date}"
+        return f"{state} on {show(self.gpu)}, TensorRT {show(self.tensorrt)}, {date}"
+
+    def summary(self) -> str:
+        return self.label()
+
+
+@dataclass(frozen=True)
+class TensorRange(Record):
+    """One tensor's dynamic range [-amax, amax] and its INT8 scale amax / 127, with where they came from.
+
+    ``source`` is one of placeholder, cache, user, calibrated, tied, log, none.
+    """
+
+    name: str
+    amax: float | None
+    scale: float | None
+    source: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class RangeReport(Record):
+    """What a dynamic-range setter did: every tensor's range, and the names that fitted no tensor."""
+
+    tensors: tuple[TensorRange, ...]
+    unmatched: tuple[str, ...] = ()  # names asked for that the network does not have
+    without_range: tuple[str, ...] = ()  # tensors of the network left with no range
+
+    def summary(self) -> str:
+        return (
+            f"{len(self.tensors)} tensors, {len(self.without_range)} without a range, "
+            f"{len(self.unmatched)} names not in the network"
+        )
+
+    def rows(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "tensor": t.name,
+                "range": t.amax and f"±{t.amax:.6g}",
+                "scale": t.scale,
+                "source": t.source,
+                "note": t.note,
+            }
+            for t in self.tensors
+        ]
+
+    def __getitem__(self, name: str) -> TensorRange:
+        return {tensor.name: tensor for tensor in self.tensors}[name]
+
+
+@dataclass(frozen=True)
+class CalibratorCall(Record):
+    """One call that TensorRT made on a calibrator."""
+
+    method: str  # get_batch_size, get_batch, read_calibration_cache, write_calibration_cache, get_algorithm, ...
+    argument: str = ""  # the names asked for, or how many bytes were handed over
+    answer: str = ""
+    milliseconds: float | None = None
+
+
+@dataclass(frozen=True)
+class CalibrationTrace(Record):
+    """The conversation between TensorRT and one calibrator, call by call."""
+
+    algorithm: str  # entropy2, entropy, minmax, legacy
+    batch_size: int
+    batches: int  # handed over
+    calls: tuple[CalibratorCall, ...]
+    cache: str | None = None  # the text that TensorRT wrote or was handed
+    cache_was_read: bool = False
+    inputs: tuple[str, ...] = ()
+
+    def summary(self) -> str:
+        return f"{self.algorithm} calibrator: {len(self.calls)} calls, {self.batches} batches of {self.batch_size}"
+
+    def rows(self) -> list[dict[str, Any]]:
+        return [
+            {"call": c.method, "argument": c.argument, "answer": c.answer, "ms": c.milliseconds}
+            for c in self.calls
+        ]
+
+
+@dataclass(frozen=True)
+class Message(Record):
+    """A TensorRT log message in plain words: what it means and what to do."""
+
+    severity: str  # error, warning, info
+    text: str  # TensorRT's own words (the first of ``count`` alike)
+    code: str = ""  # trtlearn's name of the kind, "" where not known
+    plain: str | None = None
+    fix: str | None = None
+    names: tuple[str, ...] = ()  # tensors or layers concerned
+    count: int = 1
+
+
+@dataclass(frozen=True)
+class BuildOptions(Record):
+    """How an engine is built. One word for one thing: these names are used by build, explain and the recordings."""
+
+    int8: bool = False
+    fp16: bool = False
+    tf32: bool = False
+    ranges: str = (
+        "none"  # none, placeholder, random, cache, entropy2, entropy, minmax, legacy, user, qdq
+    )
+    batch: int = 8
+    layer_precisions: dict[str, str] = field(default_factory=dict)  # ONNX node or layer -> dtype
+    layer_output_types: dict[str, str] = field(
+        default_factory=dict
+    )  # ONNX node or layer -> dtype of its outputs
+    precision_constraints: str = "none"  # none, prefer, obey
+    optimization_level: int | None = None
+    tactic_sources: tuple[str, ...] | None = None  # None: TensorRT's default
+    avg_timing: int | None = (
+        None  # timings of a kernel that are averaged; None: TensorRT's default, 1 (trtexec: 8)
+    )
+    timing_cache: str = "empty"  # empty, warm (filled by earlier builds), or a path
+    outputs_marked: tuple[str, ...] = ()  # further tensors marked as network outputs
+
+
+@dataclass(frozen=True)
+class BuildReport(Record):
+    """What one build did."""
+
+    options: BuildOptions
+    build_seconds: float | None
+    plan_bytes: int | None
+    messages: tuple[Message, ...] = ()
+    scales: tuple[TensorRange, ...] = ()  # as the verbose log names them
+    tensorrt: str | None = None
+    log: str = field(default="", repr=False)  # the verbose log, whole
+
+    def summary(self) -> str:
+        size = "unknown" if self.plan_bytes is None else f"{self.plan_bytes:,} bytes"
+        return f"built in {show(self.build_seconds)} s, plan {size}, {len(self.messages)} kinds of warning"
+
+    def rows(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "severity": m.severity,
+                "count": m.count,
+                "meaning": m.plain or m.text,
+                "what to do": m.fix,
+            }
+            for m in self.messages
+        ]
+
+
+@dataclass(frozen=True)
+class Timing(Record):
+    """Latency of one engine: each run timed alone with a pair of CUDA events."""
+
+    median_ms: float
+    p05_ms: float
+    p95_ms: float
+    runs: int
+    warmup: int
+    batch: int
+    method: str = "cuda events"
+    layers_ms: dict[str, float] = field(
+        default_factory=dict
+    )  # engine layer -> median, from the profiler
+
+    def summary(self) -> str:
+        spread = f"5 to 95 %: {self.p05_ms:.4f} to {self.p95_ms:.4f} ms, {self.runs} runs"
+        return f"{self.median_ms:.4f} ms a batch of {self.batch} ({spread})"
+
+
+@dataclass(frozen=True)
+class Predictions(Record):
+    """What an engine answered on the test images."""
+
+    classes: tuple[int, ...]
+    correct: int
+    count: int
+
+    @property
+    def accuracy(self) -> float:
+        return self.correct / self.count
+
+    def summary(self) -> str:
+        return f"{self.correct} of {self.count} right: {100 * self.accuracy:.1f} %"
+
+    def rows(self) -> list[dict[str, Any]]:
+        return []
+
+
+@dataclass(frozen=True)
+class Experiment(Record):
+    """One build of one model, run and measured: what notebooks look at, live or recorded."""
+
+    model: str
+    variant: str
+    provenance: Provenance
+    build: BuildReport
+    engine: EngineInfo
+    ranges: RangeReport | None = None
+    calibration: CalibrationTrace | None = None
+    timing: Timing | None = None
+    predictions: Predictions | None = None
+
+    def summary(self) -> str:
+        return f"{self.model}, {self.variant}: {self.provenance.label()}"
+
+    def rows(self) -> list[dict[str, Any]]:
+        facts = {
+            "accuracy": self.predictions and f"{100 * self.predictions.accuracy:.1f} %",
+            "latency": self.timing and self.timing.summary(),
+            "plan size": self.build.plan_bytes and f"{self.build.plan_bytes:,} bytes",
+            "engine layers": len(self.engine.layers),
+            "layers with INT8 weights": sum(
+                layer.weight_dtype == "int8" for layer in self.engine.layers
+            ),
+            "build time": self.build.build_seconds and f"{self.build.build_seconds:.1f} s",
+        }
+        return [{"fact": key, "value": value} for key, value in facts.items()]

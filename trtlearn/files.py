@@ -1,0 +1,101 @@
+"""Where the course's files lie, and how a file is written whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import hashlib
+import os
+import tempfile
+import time
+from pathlib import Path
+
+from .errors import TrtlearnError
+
+__all__ = ["data_dir", "notebooks_dir", "read_bytes", "sha256", "user_dir", "write_atomic"]
+
+_PACKAGE = Path(__file__).resolve().parent
+STALE_SECONDS = 600
+
+
+def _shared(name: str) -> Path:
+    """The folder ``name`` beside the package in a checkout, or inside the package in an installed wheel."""
+    checkout = _PACKAGE.parent
+    folder = (
+        checkout / name if (checkout / "pyproject.toml").is_file() else _PACKAGE / "_course" / name
+    )
+    if not folder.is_dir():
+        raise TrtlearnError(f"the course's folder {folder} is missing", "install trtlearn again")
+    return folder
+
+
+def data_dir() -> Path:
+    """The folder with models, images and recordings."""
+    return _shared("data")
+
+
+def notebooks_dir() -> Path:
+    """The folder with the course's notebooks."""
+    return _shared("notebooks")
+
+
+def user_dir() -> Path:
+    """The reader's own folder: ``$TRTLEARN_HOME``, or trtlearn/ in the XDG data folder (may not exist yet)."""
+    if home := os.environ.get("TRTLEARN_HOME"):
+        return Path(home)
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "trtlearn"
+
+
+def read_bytes(path: str | os.PathLike[str], error: type[TrtlearnError] = TrtlearnError) -> bytes:
+    """The bytes of the file ``path``; ``error`` with one clear line where it cannot be read."""
+    try:
+        return Path(path).read_bytes()
+    except FileNotFoundError:
+        raise error(f"no such file: {path}", "check the path") from None
+    except IsADirectoryError:
+        raise error(f"{path} is a folder, expected a file", "name a file inside it") from None
+    except OSError as problem:
+        raise error(
+            f"cannot read {str(path)[:300]}: {problem.strerror}", "check its permissions"
+        ) from None
+
+
+def write_atomic(path: str | os.PathLike[str], content: bytes | str) -> Path:
+    """Write ``content`` beside ``path`` and rename it into place, so that no reader ever sees half a file.
+
+    A program that is killed in between leaves a file ".NAME.????????"; the next one that writes there removes it.
+    """
+    target = Path(path)
+    payload = content.encode() if isinstance(content, str) else content
+    scratch = None
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        for old in glob.glob(f"{glob.escape(str(target.parent / f'.{target.name}'))}.????????"):
+            with contextlib.suppress(OSError):
+                if time.time() - os.stat(old).st_mtime > STALE_SECONDS:
+                    os.unlink(old)
+        handle, scratch = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        with os.fdopen(handle, "wb") as file:
+            file.write(payload)
+            file.flush()
+            os.fsync(file.fileno())
+        mask = os.umask(0)
+        os.umask(mask)
+        os.chmod(scratch, 0o666 & ~mask)
+        os.replace(scratch, target)
+    except OSError as problem:
+        raise TrtlearnError(
+            f"cannot write {target}: {problem.strerror}",
+            "choose a folder that you may write to, with free space",
+        ) from None
+    finally:
+        if scratch and os.path.exists(scratch):
+            os.unlink(scratch)
+    return target
+
+
+def sha256(content: bytes | str | os.PathLike[str]) -> str:
+    """The SHA-256 of bytes, or of the file at a path, as 64 hex digits."""
+    return hashlib.sha256(
+        content if isinstance(content, bytes) else read_bytes(content)
+    ).hexdigest()

@@ -1,0 +1,258 @@
+"""CUDA through cuda-python: buffers, streams, events and graphs that free themselves, and which GPU is here.
+
+The only file that imports ``cuda``. Both layouts of cuda-python are known: ``cuda.bindings.runtime`` (12.6 and
+later) and ``cuda.cudart`` (before).
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import EngineError, LiveUnavailable
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = [
+    "DeviceBuffer",
+    "Event",
+    "Graph",
+    "Stream",
+    "cuda_version",
+    "driver_version",
+    "gpu_name",
+    "require_gpu",
+]
+
+_INSTALL = "pip install 'trtlearn[gpu]' on a machine with an NVIDIA GPU, or use the recordings"
+
+
+@cache
+def runtime() -> Any:
+    """The CUDA runtime's bindings; LiveUnavailable where cuda-python is not installed."""
+    for name in ("cuda.bindings.runtime", "cuda.cudart"):
+        try:
+            return importlib.import_module(name)
+        except ImportError:
+            continue
+    raise LiveUnavailable("the Python package cuda-python is not installed here", _INSTALL)
+
+
+def check(answer: tuple[Any, ...], doing: str) -> Any:
+    """What a cuda-python call answered without its status; EngineError where that says that ``doing`` failed."""
+    status, *values = answer
+    if int(status) != 0:
+        if status.name == "cudaErrorMemoryAllocation":
+            raise EngineError(
+                f"the GPU has no memory left for {doing}",
+                "use a smaller batch, or close other programs",
+            )
+        raise EngineError(
+            f"{doing} failed: {status.name}", "see `nvidia-smi`; restart Python after a GPU error"
+        )
+    return values[0] if len(values) == 1 else tuple(values)
+
+
+def require_gpu() -> None:
+    """LiveUnavailable, naming the missing piece, unless cuda-python, a driver and a GPU are here."""
+    cudart = runtime()
+    try:
+        status, count = cudart.cudaGetDeviceCount()
+    except RuntimeError as problem:  # cuda-python: libcuda.so.1 is not there
+        raise LiveUnavailable(
+            f"no NVIDIA driver here ({problem})", "install the driver, or use the recordings"
+        ) from None
+    if int(status) != 0 or not count:
+        raise LiveUnavailable(
+            f"no NVIDIA GPU that CUDA can use ({status.name})",
+            "check `nvidia-smi`, or use the recordings",
+        )
+
+
+def gpu_name() -> str | None:
+    """The name of GPU 0, for example "NVIDIA H200"; None where there is no GPU."""
+    try:
+        require_gpu()
+    except LiveUnavailable:
+        return None
+    name = check(runtime().cudaGetDeviceProperties(0), "asking for the GPU's name").name
+    return name.decode(errors="replace").strip("\0 ") if isinstance(name, bytes) else str(name)
+
+
+def driver_version() -> str | None:
+    """The NVIDIA driver's version, for example "550.54.15"; None where it does not say."""
+    try:
+        text = Path("/proc/driver/nvidia/version").read_text()
+    except OSError:
+        return None
+    found = re.search(r"(?:Kernel Module|for x86_64|for aarch64)\s+(\d+(?:\.\d+)+)", text)
+    return found and found[1]
+
+
+def cuda_version() -> str | None:
+    """The newest CUDA that the driver supports, for example "12.8"; None where there is no driver."""
+    try:
+        require_gpu()
+    except LiveUnavailable:
+        return None
+    number = int(check(runtime().cudaDriverGetVersion(), "asking for the CUDA version"))
+    return f"{number // 1000}.{number % 1000 // 10}"
+
+
+def free_memory() -> int:
+    """Bytes of GPU memory free now."""
+    free, _total = check(runtime().cudaMemGetInfo(), "asking for free memory")
+    return int(free)
+
+
+class Closing:
+    """What holds something that must be given back: a context manager that closes it, also after an exception."""
+
+    def close(self) -> None:
+        """Give it back; further calls do nothing."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class _Handle(Closing):
+    """Something of CUDA's that must be given back once."""
+
+    def __init__(self, value: Any, release: Callable[[Any], Any]) -> None:
+        self.value: Any = value
+        self._release = release
+
+    def close(self) -> None:
+        """Give it back; further calls do nothing."""
+        value, self.value = self.value, None
+        if value is not None:
+            self._release(value)
+
+
+class Stream(_Handle):
+    """A CUDA stream; ``int(stream)`` is its handle."""
+
+    def __init__(self) -> None:
+        cudart = runtime()
+        super().__init__(
+            check(cudart.cudaStreamCreate(), "making a stream"), cudart.cudaStreamDestroy
+        )
+
+    def __int__(self) -> int:
+        return int(self.value)
+
+    def synchronize(self) -> None:
+        """Wait until all that was put into the stream is done."""
+        check(runtime().cudaStreamSynchronize(self.value), "running on the GPU")
+
+
+class Event(_Handle):
+    """A point in a stream's time."""
+
+    def __init__(self) -> None:
+        cudart = runtime()
+        super().__init__(
+            check(cudart.cudaEventCreate(), "making an event"), cudart.cudaEventDestroy
+        )
+
+    def record(self, stream: Stream) -> None:
+        """Put this event into the stream."""
+        check(runtime().cudaEventRecord(self.value, stream.value), "recording an event")
+
+    def milliseconds_since(self, start: Event) -> float:
+        """Time from ``start`` to this event, both done (resolution about 0.5 µs)."""
+        return float(check(runtime().cudaEventElapsedTime(start.value, self.value), "timing"))
+
+
+class DeviceBuffer(_Handle):
+    """``size_bytes`` of GPU memory; ``int(buffer)`` is its address."""
+
+    def __init__(self, size_bytes: int) -> None:
+        cudart = runtime()
+        self.size_bytes = max(int(size_bytes), 1)
+        super().__init__(
+            check(cudart.cudaMalloc(self.size_bytes), f"{self.size_bytes:,} bytes"), cudart.cudaFree
+        )
+        self._up = cudart.cudaMemcpyKind.cudaMemcpyHostToDevice
+        self._down = cudart.cudaMemcpyKind.cudaMemcpyDeviceToHost
+
+    def __int__(self) -> int:
+        return int(self.value)
+
+    def upload(self, array: npt.NDArray[Any]) -> None:
+        """Copy a C-contiguous array to the GPU (waits until the array may be changed again)."""
+        if array.nbytes > self.size_bytes:
+            raise EngineError(
+                f"{array.nbytes:,} bytes do not fit into a buffer of {self.size_bytes:,}"
+            )
+        check(
+            runtime().cudaMemcpy(self.value, array.ctypes.data, array.nbytes, self._up),
+            "copying to the GPU",
+        )
+
+    def download(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+        """A new array of ``shape`` and ``dtype`` with the buffer's first bytes."""
+        array = np.empty(shape, dtype)
+        check(
+            runtime().cudaMemcpy(array.ctypes.data, self.value, array.nbytes, self._down),
+            "copying from the GPU",
+        )
+        return array
+
+
+class DeviceBuffers(dict[str, DeviceBuffer]):
+    """Buffers by tensor name."""
+
+    def at_least(self, name: str, size_bytes: int) -> DeviceBuffer:
+        """The buffer of ``name``, made anew where it is missing or too small."""
+        held = self.get(name)
+        if held is None or held.size_bytes < size_bytes:
+            if held is not None:
+                held.close()
+            self[name] = held = DeviceBuffer(size_bytes)
+        return held
+
+    def close(self) -> None:
+        """Free them all; further calls do nothing."""
+        while self:
+            self.popitem()[1].close()
+
+
+class Graph(_Handle):
+    """What ``work`` puts into ``stream``, captured once, to be launched again and again."""
+
+    def __init__(self, stream: Stream, work: Callable[[], None]) -> None:
+        cudart = runtime()
+        mode = cudart.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
+        check(cudart.cudaStreamBeginCapture(stream.value, mode), "beginning a CUDA graph")
+        try:
+            work()
+        finally:
+            graph = check(cudart.cudaStreamEndCapture(stream.value), "capturing a CUDA graph")
+        try:
+            made = check(cudart.cudaGraphInstantiate(graph, 0), "instantiating a CUDA graph")
+        finally:
+            cudart.cudaGraphDestroy(graph)
+        super().__init__(made, cudart.cudaGraphExecDestroy)
+
+    def launch(self, stream: Stream) -> None:
+        """Run all of it once."""
+        check(runtime().cudaGraphLaunch(self.value, stream.value), "launching a CUDA graph")

@@ -1,0 +1,193 @@
+"""One build of one of the course's networks, run on its test images and timed: everything as one record."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import os
+import platform
+import shlex
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .. import __version__
+from ..engine.inspector import read_engine
+from ..engine.records import BuildOptions, EngineInfo, Experiment, Predictions, Provenance, Timing
+from ..engine.variants import ALGORITHMS, variant_options
+from ..errors import DataError, InspectorError
+from ..model.networks import data_hashes, load_images, model_card, model_path
+from . import cuda
+from .build import BuiltEngine, build_engine
+from .calibrator import make_calibrator
+from .runner import Runner
+from .trt import available, live
+
+if TYPE_CHECKING:
+    from ..calibration.cache import CalibrationCache
+
+__all__ = ["engine_info", "predict", "provenance", "run_variant"]
+
+
+def provenance(
+    model: str | None = None, tactic_sources: tuple[str, ...] | None = None, recorded: bool = False
+) -> Provenance:
+    """What is true of everything measured here and now; LiveUnavailable without a GPU."""
+    live()
+    return Provenance(
+        gpu=cuda.gpu_name(),
+        driver=cuda.driver_version(),
+        tensorrt=available(),
+        cuda=cuda.cuda_version(),
+        python=platform.python_version(),
+        trtlearn=__version__,
+        tactic_sources=tactic_sources,
+        command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]) if recorded else None,
+        time_utc=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        sha256=data_hashes(model) if model else {},
+        recorded=recorded,
+    )
+
+
+def predict(
+    runner: Runner,
+    images: npt.NDArray[np.float32],
+    labels: npt.NDArray[np.int64],
+    batch: int,
+    output: str | None = None,
+) -> Predictions:
+    """Classify all images, ``batch`` at a time: a last batch that is not full is filled up, and the rest ignored.
+
+    Args:
+        images: float32 [N, C, H, W]; labels: int [N]. output: the logits, where the engine has further outputs
+            (default: its first).
+    """
+    if len(images) != len(labels) or not len(images):
+        raise DataError(
+            f"{len(images)} images and {len(labels)} labels, expected as many of each, at least one"
+        )
+    if len(runner.inputs) != 1 or not runner.outputs:
+        raise DataError(
+            f"the engine has {len(runner.inputs)} inputs, expected one", "run it with Runner.run"
+        )
+    name = next(iter(runner.inputs))
+    logits_name = output if output in runner.outputs else runner.outputs[0]
+    classes: list[int] = []
+    for at in range(0, len(images), batch):
+        part = images[at : at + batch]
+        full = (
+            np.concatenate([part, np.repeat(part[-1:], batch - len(part), axis=0)])
+            if len(part) < batch
+            else part
+        )
+        logits = runner.run({name: full})[logits_name]
+        classes += [int(index) for index in logits.reshape(batch, -1).argmax(axis=1)[: len(part)]]
+    correct = int(np.count_nonzero(np.array(classes) == labels))
+    return Predictions(tuple(classes), correct, len(classes))
+
+
+def _time(
+    runner: Runner, images: npt.NDArray[np.float32], batch: int, runs: int, warmup: int
+) -> Timing:
+    repeated = (
+        np.resize(images, (batch, *images.shape[1:])) if len(images) < batch else images[:batch]
+    )
+    arrays = {next(iter(runner.inputs)): np.ascontiguousarray(repeated)}
+    timing = runner.time(arrays, warmup=warmup, runs=runs)
+    layers = runner.profile(arrays, warmup=min(warmup, 10), runs=min(runs, 50)).layers_ms
+    return dataclasses.replace(timing, layers_ms=layers)
+
+
+def engine_info(text: str | None) -> EngineInfo:
+    """The inspector's text parsed; where it is missing or not understood, no layers and the text as it is."""
+    try:
+        return read_engine(text or "")
+    except InspectorError:
+        return EngineInfo((), raw=text or "")
+
+
+def _built(
+    model: str,
+    options: BuildOptions,
+    ranges: Mapping[str, float] | CalibrationCache | None,
+    timing_cache: bytes | str | os.PathLike[str] | None,
+    progress: Callable[[int, int | None], None] | None,
+    onnx_file: str | os.PathLike[str] | None,
+) -> BuiltEngine:
+    given: dict[str, Any] = {"ranges": ranges, "timing_cache": timing_cache}
+    with contextlib.ExitStack() as stack:
+        if options.ranges in ALGORITHMS:
+            images, _ = load_images("calibration")
+            calibrator = make_calibrator(options.ranges, images, options.batch, progress=progress)
+            given["calibrator"] = stack.enter_context(calibrator)
+        return build_engine(onnx_file or model_path(model), options, **given)
+
+
+def run_variant(
+    model: str,
+    variant: str | BuildOptions,
+    *,
+    name: str | None = None,
+    ranges: Mapping[str, float] | CalibrationCache | None = None,
+    timing_cache: bytes | str | os.PathLike[str] | None = None,
+    tactic_sources: tuple[str, ...] | None = None,
+    runs: int = 300,
+    warmup: int = 100,
+    progress: Callable[[int, int | None], None] | None = None,
+    recorded: bool = False,
+    keep: Callable[[BuiltEngine], None] | None = None,
+    onnx_file: str | os.PathLike[str] | None = None,
+) -> Experiment:
+    """Build one variant of one network, classify the 1,000 test images with it, and time it.
+
+    Args:
+        model: one of MODELS; variant: one of VARIANTS, or options of your own (then ``name`` says what to call it).
+        ranges: for options whose ranges are "user" or "cache".
+        timing_cache: bytes, or a file shared by several builds, which makes them quicker and more alike.
+        tactic_sources: where given, in place of the options' own.
+        runs, warmup: of the timing. progress: as make_calibrator has it. recorded: whether this is for the recordings.
+        onnx_file: another file of the same network (with Q/DQ layers, say) to build instead of the course's.
+        keep: called with the BuiltEngine before it is run, to save its plan for example.
+
+    Raises LiveUnavailable without a GPU; BuildError, ModelError and DataError as build_engine and Runner do.
+
+    Example (with TensorRT and a GPU)::
+
+        print(run_variant("resnet", "int8-placeholder"))
+    """
+    live()
+    card = model_card(model)
+    options = variant_options(variant) if isinstance(variant, str) else variant
+    label = name or (variant if isinstance(variant, str) else "own")
+    warm = bool(timing_cache) and (
+        isinstance(timing_cache, bytes) or Path(str(timing_cache)).exists()
+    )
+    options = dataclasses.replace(
+        options,
+        timing_cache="warm" if warm else "empty",
+        tactic_sources=options.tactic_sources if tactic_sources is None else tactic_sources,
+    )
+    origin = provenance(model, options.tactic_sources, recorded)
+    built = _built(model, options, ranges, timing_cache, progress, onnx_file)
+    if keep is not None:
+        keep(built)
+    images, labels = load_images("test")
+    with Runner(built.plan) as runner:
+        predictions = predict(runner, images, labels, options.batch, card.output_name)
+        timing = _time(runner, images, options.batch, runs, warmup)
+    return Experiment(
+        model=card.name,
+        variant=label,
+        provenance=origin,
+        build=built.report,
+        engine=engine_info(built.text),
+        ranges=built.ranges,
+        calibration=built.calibration,
+        timing=timing,
+        predictions=predictions,
+    )

@@ -1,0 +1,262 @@
+"""Run an engine on numpy arrays, time it with CUDA events, ask it where its time goes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..engine.records import Timing
+from ..errors import DataError, EngineError
+from ..files import read_bytes
+from .calibrator import DTYPES_NUMPY, check_batch, check_finite
+from .cuda import Closing, DeviceBuffers, Event, Graph, Stream
+from .trt import dtype_name, live, make_logger, shape_of, trt
+
+__all__ = ["Runner", "summarize"]
+
+Arrays = Mapping[str, npt.NDArray[Any]]
+
+
+def summarize(
+    times_ms: list[float],
+    warmup: int,
+    batch: int,
+    method: str,
+    layers_ms: dict[str, float] | None = None,
+) -> Timing:
+    """Median and 5th and 95th percentile of latencies in milliseconds.
+
+    >>> summarize([1.0, 2.0, 9.0], 0, 8, "cuda events").median_ms
+    2.0
+    """
+    low, middle, high = (float(value) for value in np.percentile(times_ms, [5, 50, 95]))
+    return Timing(middle, low, high, len(times_ms), warmup, batch, method, layers_ms or {})
+
+
+class Runner(Closing):
+    """An engine ready to run: loads the plan, holds one GPU buffer an input or output, frees all at the end.
+
+    Args:
+        plan: the plan's bytes, or its file.
+
+    Raises EngineError for a plan of another TensorRT version or GPU, or for bytes that are no plan.
+
+    Example (with TensorRT and a GPU)::
+
+        with Runner("model.plan") as runner:
+            logits = runner.run({"image": images})["logits"]
+            print(runner.time({"image": images}))
+    """
+
+    def __init__(self, plan: bytes | str | os.PathLike[str]) -> None:
+        live()
+        content = plan if isinstance(plan, bytes) else read_bytes(plan, EngineError)
+        self._stack = contextlib.ExitStack()
+        self._buffers = DeviceBuffers()
+        self._log = make_logger()
+        self._runtime: trt.Runtime | None = trt.Runtime(self._log)
+        self._engine: trt.ICudaEngine | None = (
+            self._runtime.deserialize_cuda_engine(content) if content else None
+        )
+        if self._engine is None:
+            said = next(iter(self._log.errors()), "no reason given")
+            raise EngineError(
+                f"the plan does not load ({len(content):,} bytes; TensorRT: {said})",
+                "build the engine again with the TensorRT and the GPU that are here",
+            )
+        self._context: trt.IExecutionContext | None = self._engine.create_execution_context()
+        if self._context is None:
+            raise EngineError(
+                "the engine does not start: no GPU memory for it", "close other programs on the GPU"
+            )
+        self._stream: Stream = self._stack.enter_context(Stream())
+        names = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
+        inputs = trt.TensorIOMode.INPUT
+        self._dtypes = {
+            name: dtype_name(self._engine.get_tensor_dtype(name)) or "unknown" for name in names
+        }
+        self.inputs: dict[str, tuple[tuple[int, ...], str]] = {
+            name: (shape_of(self._engine.get_tensor_shape(name)), self._dtypes[name])
+            for name in names
+            if self._engine.get_tensor_mode(name) == inputs
+        }
+        self.outputs: tuple[str, ...] = tuple(name for name in names if name not in self.inputs)
+        for name in names:
+            if self._engine.get_tensor_format(name) != trt.TensorFormat.LINEAR:
+                raise EngineError(
+                    f"tensor {name!r} has a packed format, which numpy has not",
+                    "build with linear I/O",
+                )
+
+    @property
+    def device_memory_bytes(self) -> int:
+        """GPU memory that the engine needs for activations while it runs, without weights."""
+        for name in ("device_memory_size_v2", "device_memory_size"):
+            if hasattr(self._engine, name):
+                return int(getattr(self._engine, name))
+        raise EngineError("this TensorRT does not say how much memory an engine needs")
+
+    def close(self) -> None:
+        """Free all GPU memory; further calls do nothing."""
+        self._buffers.close()
+        self._context = self._engine = self._runtime = None  # in this order: each needs the next
+        self._stack.close()
+
+    def inspect_text(self) -> str:
+        """The inspector's JSON of the whole engine, as TensorRT gives it (read_engine understands it)."""
+        inspector = self._open()[0].create_engine_inspector()
+        return str(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
+
+    def _open(self) -> tuple[trt.ICudaEngine, trt.IExecutionContext]:
+        if self._engine is None or self._context is None:
+            raise EngineError(
+                "this runner is closed", "make a new one, or keep the work inside the with block"
+            )
+        return self._engine, self._context
+
+    def _load(self, arrays: Arrays) -> dict[str, tuple[int, ...]]:
+        """Check and upload the inputs, and bind every buffer; the outputs' shapes."""
+        _engine, context = self._open()
+        if missing := [name for name in self.inputs if name not in arrays]:
+            raise DataError(
+                f"input {missing[0]!r} is missing",
+                f"the engine's inputs are {', '.join(self.inputs)}",
+            )
+        if extra := [name for name in arrays if name not in self.inputs]:
+            raise DataError(
+                f"the engine has no input {extra[0]!r}", f"its inputs are {', '.join(self.inputs)}"
+            )
+        check_batch(dict(arrays), self.inputs, 0)
+        for name, array in arrays.items():
+            check_finite(array, f"input {name!r}")
+            if not context.set_input_shape(name, array.shape):
+                raise DataError(
+                    f"input {name!r} of shape {array.shape} is outside the engine's profile"
+                )
+            self._buffers.at_least(name, array.nbytes).upload(np.ascontiguousarray(array))
+        shapes = {}
+        for name in self.outputs:
+            shape = shape_of(context.get_tensor_shape(name))
+            if -1 in shape:
+                raise EngineError(
+                    f"the shape of output {name!r} depends on the data: {shape}",
+                    "not supported here",
+                )
+            if self._dtypes[name] not in DTYPES_NUMPY:
+                raise EngineError(
+                    f"output {name!r} is {self._dtypes[name]}, which numpy has not",
+                    "cast it in the model",
+                )
+            self._buffers.at_least(
+                name, int(np.prod(shape)) * np.dtype(DTYPES_NUMPY[self._dtypes[name]]).itemsize
+            )
+            shapes[name] = shape
+        for name, buffer in self._buffers.items():
+            if not context.set_tensor_address(name, int(buffer)):
+                raise EngineError(f"TensorRT refused the buffer of {name!r}")
+        return shapes
+
+    def _enqueue(self) -> None:
+        if not self._open()[1].execute_async_v3(int(self._stream)):
+            raise EngineError(
+                f"the engine did not run: {next(iter(self._log.errors()), 'no reason given')}",
+                "build it again here",
+            )
+
+    def run(self, arrays: Arrays) -> dict[str, npt.NDArray[Any]]:
+        """Run once: numpy arrays by input name in, new arrays by output name out.
+
+        Raises DataError for an input that is missing, unknown, of another shape or dtype, or holds NaN or infinity.
+        """
+        shapes = self._load(arrays)
+        self._enqueue()
+        self._stream.synchronize()
+        return {
+            name: self._buffers[name].download(shape, DTYPES_NUMPY[self._dtypes[name]])
+            for name, shape in shapes.items()
+        }
+
+    def time(
+        self, arrays: Arrays, warmup: int = 50, runs: int = 200, graph: bool = False
+    ) -> Timing:
+        """Latency on the GPU without copies: each run between two CUDA events.
+
+        Args:
+            arrays: the inputs, uploaded once.
+            warmup, runs: how many runs go before, and how many are measured.
+            graph: replay a CUDA graph, which takes the CPU's launching out of the measurement.
+
+        The runs are put into one stream without waiting in between (trtexec has two under way at most); small engines
+        are then bound by launching, which ``graph`` shows. Resolution of an event: about 0.5 µs.
+        """
+        if runs < 1 or warmup < 0:
+            raise DataError(f"runs={runs}, warmup={warmup}: expected at least 1 and 0")
+        self._load(arrays)
+        self._enqueue()  # the first run also finishes the loading, which a graph must not capture
+        self._stream.synchronize()
+        with contextlib.ExitStack() as stack:
+            once: Callable[[], None] = self._enqueue
+            if graph:
+                captured = stack.enter_context(Graph(self._stream, self._enqueue))
+                once = lambda: captured.launch(self._stream)  # noqa: E731
+            for _ in range(warmup):
+                once()
+            self._stream.synchronize()
+            pairs = [
+                (stack.enter_context(Event()), stack.enter_context(Event())) for _ in range(runs)
+            ]
+            for start, end in pairs:
+                start.record(self._stream)
+                once()
+                end.record(self._stream)
+            self._stream.synchronize()
+            times = [end.milliseconds_since(start) for start, end in pairs]
+        method = "CUDA events around a CUDA graph's replay" if graph else "CUDA events"
+        return summarize(times, warmup, self._rows(arrays), method)
+
+    def _rows(self, arrays: Arrays) -> int:
+        first = next(iter(arrays.values()))
+        return int(first.shape[0]) if first.ndim else 1
+
+    def profile(self, arrays: Arrays, warmup: int = 10, runs: int = 50) -> Timing:
+        """Milliseconds of each engine layer, from TensorRT's own profiler.
+
+        ``layers_ms`` holds each layer's median in the order in which it runs; ``median_ms`` is of the sums over the
+        layers. Profiling puts a timer around each layer, so the sum is above what time() gives.
+        """
+        self._load(arrays)
+        seen: list[dict[str, float]] = []
+
+        class Profiler(trt.IProfiler):  # type: ignore[misc, unused-ignore]  # Any without tensorrt-stubs
+            def __init__(self) -> None:
+                trt.IProfiler.__init__(self)
+
+            def report_layer_time(self, layer_name: str, ms: float) -> None:
+                if seen:
+                    seen[-1][layer_name] = seen[-1].get(layer_name, 0.0) + ms
+
+        context = self._context
+        profiler = Profiler()
+        self._context = self._open()[
+            0
+        ].create_execution_context()  # its own: a profiler cannot be taken off again
+        try:
+            self._context.profiler = profiler
+            self._load(arrays)
+            for index in range(warmup + runs):
+                if index >= warmup:
+                    seen.append({})
+                self._enqueue()
+                self._stream.synchronize()
+        finally:
+            self._context = context
+        totals = [sum(layers.values()) for layers in seen]
+        layers = {name: float(np.median([one.get(name, 0.0) for one in seen])) for name in seen[0]}
+        return summarize(
+            totals, warmup, self._rows(arrays), "TensorRT's profiler, layer by layer", layers
+        )

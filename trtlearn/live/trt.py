@@ -1,0 +1,195 @@
+"""The one file that imports TensorRT: which version is here, what it can do, and a log that keeps every message.
+
+``trt`` is the module itself, imported at its first use, so that everything else imports without TensorRT.
+TensorRT 8.6, 10.x and 11.x are told apart by what the module has, never by its version number. The environment
+variable TRTLEARN_TENSORRT names another module with the same interface (tensorrt_rtx_bindings, say).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import os
+import re
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from ..errors import LiveUnavailable
+from ..record import Record
+from . import cuda
+
+if TYPE_CHECKING:
+    import tensorrt as trt
+else:
+
+    class _Later:
+        """The module tensorrt, imported when one of its names is first used."""
+
+        def __getattr__(self, name: str) -> Any:
+            if name.startswith("__"):  # what inspection asks of any object must not import TensorRT
+                raise AttributeError(name)
+            return getattr(module(), name)
+
+    trt = _Later()
+
+__all__ = [
+    "DTYPE_NAMES",
+    "Capabilities",
+    "available",
+    "capabilities",
+    "dtype_name",
+    "live",
+    "make_logger",
+    "shape_of",
+    "trt",
+]
+
+DTYPE_NAMES = {
+    "FLOAT": "fp32",
+    "HALF": "fp16",
+    "BF16": "bf16",
+    "INT8": "int8",
+    "UINT8": "uint8",
+    "INT32": "int32",
+    "INT64": "int64",
+    "BOOL": "bool",
+    "FP8": "fp8",
+    "INT4": "int4",
+}
+"""trt.DataType's names -> trtlearn's."""
+
+_LOGGERS: list[Any] = []  # all there were
+
+_LETTERS = {"INTERNAL_ERROR": "F", "ERROR": "E", "WARNING": "W", "INFO": "I", "VERBOSE": "V"}
+
+
+@dataclass(frozen=True)
+class Capabilities(Record):
+    """What the TensorRT at hand can do, asked of its module (see the migration guide for what went when)."""
+
+    version: str  # of the libraries, which may differ from the bindings'
+    implicit_int8: bool  # BuilderFlag.INT8: gone in 11
+    calibrators: bool  # IInt8EntropyCalibrator2 and its kin: gone in 11
+    dynamic_ranges: bool  # ITensor.set_dynamic_range: gone in 11
+    layer_precisions: bool  # ILayer.precision: gone in 11
+    calibration_profile: bool
+    progress_monitor: bool  # a build can be stopped: 10 and later
+    tactic_sources: tuple[str, ...]
+
+
+@cache
+def _load(name: str) -> Any:
+    try:
+        found = importlib.import_module(name)
+    except (ImportError, OSError, RuntimeError):  # RuntimeError: its libraries are not installed
+        return None
+    return found if hasattr(found, "Builder") else None  # tensorrt-stubs leave an empty namespace
+
+
+def module() -> Any:
+    """The TensorRT module; LiveUnavailable where none is installed."""
+    name = os.environ.get("TRTLEARN_TENSORRT", "tensorrt")
+    if (found := _load(name)) is None:
+        raise LiveUnavailable(
+            f"the Python package {name} is not installed here",
+            "pip install 'trtlearn[gpu]' on a machine with an NVIDIA GPU, or use the recordings",
+        )
+    return found
+
+
+def library_version(found: Any) -> str:
+    """The version of libnvinfer itself: bindings of 8.6.1 also run over libraries of 8.6.0."""
+    version = str(found.__version__)
+    try:
+        number = int(
+            ctypes.CDLL(f"libnvinfer.so.{version.split('.', maxsplit=1)[0]}").getInferLibVersion()
+        )
+    except (OSError, AttributeError):
+        return version
+    major, rest = divmod(number, 1000 if number < 10000 else 10000)
+    minor, patch = divmod(rest, 100)
+    return f"{major}.{minor}.{patch}"
+
+
+def available() -> str | None:
+    """The version of the TensorRT libraries here, None where there are none. Never raises.
+
+    >>> available() is None or available()[0].isdigit()
+    True
+    """
+    try:
+        return library_version(module())
+    except LiveUnavailable:
+        return None
+
+
+def capabilities() -> Capabilities:
+    """What the TensorRT at hand has; LiveUnavailable where there is none."""
+    found = module()
+    sources = getattr(found, "TacticSource", None)
+    return Capabilities(
+        version=library_version(found),
+        implicit_int8=hasattr(found.BuilderFlag, "INT8"),
+        calibrators=hasattr(found, "IInt8EntropyCalibrator2"),
+        dynamic_ranges=hasattr(found.ITensor, "set_dynamic_range"),
+        layer_precisions=hasattr(found.ILayer, "precision"),
+        calibration_profile=hasattr(found.IBuilderConfig, "set_calibration_profile"),
+        progress_monitor=hasattr(found, "IProgressMonitor"),
+        tactic_sources=tuple(sources.__members__) if sources is not None else (),
+    )
+
+
+def live() -> Any:
+    """The TensorRT module, once TensorRT, cuda-python, a driver and a GPU are all here.
+
+    Raises LiveUnavailable that names the missing piece and the remedy.
+    """
+    found = module()
+    cuda.require_gpu()
+    return found
+
+
+def dtype_name(dtype: Any) -> str | None:
+    """trtlearn's name of a trt.DataType; None for one unknown here."""
+    return DTYPE_NAMES.get(getattr(dtype, "name", ""))
+
+
+def dtype_of(name: str) -> Any:
+    """The trt.DataType that trtlearn calls ``name``; KeyError where this TensorRT has none."""
+    wanted = {ours: theirs for theirs, ours in DTYPE_NAMES.items()}[name]
+    members: dict[str, Any] = module().DataType.__members__
+    return members[wanted]
+
+
+def shape_of(dims: Any) -> tuple[int, ...]:
+    """A trt.Dims as a tuple of whole numbers, -1 where dynamic."""
+    return tuple(int(size) for size in dims)
+
+
+def make_logger() -> Any:
+    """A trt.ILogger that keeps every message, verbose ones too, as lines "[V] text".
+
+    ``logger.lines`` are the lines so far, ``logger.text()`` the whole. Letters: F internal error, E error, W
+    warning, I info, V verbose. A message of several lines keeps its letter on each. TensorRT keeps a pointer to the
+    first logger of a process for its global messages, so no logger is ever freed (measured: 8.6.0 crashes otherwise).
+    """
+
+    class Log(trt.ILogger):  # type: ignore[misc, unused-ignore]  # Any without tensorrt-stubs
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+            self.lines: list[str] = []
+
+        def log(self, severity: Any, msg: str) -> None:
+            letter = _LETTERS.get(severity.name, "V")
+            self.lines.extend(f"[{letter}] {line}" for line in msg.splitlines() or [""])
+
+        def text(self) -> str:
+            return "\n".join(self.lines)
+
+        def errors(self) -> list[str]:
+            return [re.sub(r"^\[.\] ", "", line) for line in self.lines if line[1:2] in "FE"]
+
+    log = Log()
+    _LOGGERS.append(log)
+    return log

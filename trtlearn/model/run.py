@@ -1,0 +1,248 @@
+"""What a network computes inside: every activation tensor, batch by batch, from ONNX Runtime on the CPU.
+
+A calibrator's arithmetic needs the values that TensorRT saw. These are computed in FP32 without any graph
+optimization, so each tensor of the ONNX file exists and nothing is fused.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import DataError, ModelError, first_line
+from ..files import read_bytes
+from .fold import named
+from .read import live_tensors, load_proto, opset, serialized
+
+if TYPE_CHECKING:
+    import onnx
+    import onnxruntime
+
+__all__ = ["activations", "feeds", "load_arrays"]
+
+Array = NDArray[Any]
+FLOAT = "tensor(float)"
+FIRST_OPSET = 7  # ONNX Runtime runs models from this on
+ORT_DTYPES = {
+    FLOAT: "float32",
+    "tensor(float16)": "float16",
+    "tensor(double)": "float64",
+    "tensor(int64)": "int64",
+    "tensor(int32)": "int32",
+    "tensor(int8)": "int8",
+    "tensor(uint8)": "uint8",
+    "tensor(bool)": "bool",
+}
+
+
+def _session(proto: onnx.ModelProto) -> onnxruntime.InferenceSession:
+    try:
+        import onnxruntime
+    except ImportError:
+        raise ModelError(
+            "computing activations needs onnxruntime", "pip install 'trtlearn[lab]'"
+        ) from None
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 4
+    content = serialized(proto)
+    try:
+        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as problem:  # onnxruntime's exceptions have no common base but Exception
+        version, said = opset(proto), _line(problem)
+        fix = (
+            "check it with onnx.checker"
+            if version >= FIRST_OPSET
+            else "export it at opset 13 or later"
+        )
+        if "IR version" in said or "under development" in said:
+            fix = "the model is newer than this ONNX Runtime: pip install -U onnxruntime, or export it for an older one"
+        raise ModelError(
+            f"ONNX Runtime cannot load this model (opset {version}): {said}", fix
+        ) from None
+
+
+def _line(problem: Exception) -> str:
+    r"""The first line of what ONNX Runtime says, without its own source lines and C++ signatures.
+
+    >>> _line(ValueError("[ONNXRuntimeError] : 1 : FAIL : /core/model.cc:256 onnxruntime::Model::Model(A&) Too new"))
+    'Too new'
+    """
+    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : ", "", first_line(problem))
+    return (re.sub(r"^.{0,300}?\.(?:cc|h|cpp):\d+ .*onnxruntime::.*\) (?=\S)", "", text) or text)[
+        :200
+    ]
+
+
+def _check(feed: Mapping[str, Array], inputs: Mapping[str, Any], where: str) -> dict[str, Array]:
+    """The feed as ONNX Runtime takes it; DataError naming the input, what it is and what it should be."""
+    if wrong := sorted(set(feed) ^ set(inputs)):
+        raise DataError(
+            f"{where} has inputs {sorted(feed)}, expected {sorted(inputs)}", f"see to {wrong[0]!r}"
+        )
+    checked = {}
+    for name, value in feed.items():
+        kind = inputs[name]
+        if not isinstance(value, np.ndarray):
+            raise DataError(f"{where}: {name} is a {type(value).__name__}, expected a numpy array")
+        dtype = ORT_DTYPES.get(kind.type)
+        if dtype is not None and value.dtype != dtype:
+            raise DataError(
+                f"{where}: {name} is {value.dtype}, expected {dtype}",
+                f"convert with .astype({dtype!r})",
+            )
+        shape = kind.shape
+        fits = len(shape) == value.ndim and all(
+            not isinstance(want, int) or want < 0 or want == have
+            for want, have in zip(shape, value.shape, strict=True)
+        )
+        if not fits or value.size == 0:
+            wanted = ",".join(
+                str(axis) if isinstance(axis, int) and axis >= 0 else "*" for axis in shape
+            )
+            found = ",".join(map(str, value.shape))
+            raise DataError(
+                f"{where}: {name} has shape [{found}], expected [{wanted}]",
+                "reshape it or fix the batch size",
+            )
+        if value.dtype.kind == "f" and not np.isfinite(value).all():
+            raise DataError(
+                f"{where}: {name} holds NaN or infinity",
+                "find where it comes from before calibrating",
+            )
+        checked[name] = np.ascontiguousarray(value)
+    return checked
+
+
+def activations(
+    model: str | os.PathLike[str] | bytes | onnx.ModelProto,
+    batches: Iterable[Array | Mapping[str, Array]],
+    names: Iterable[str] | None = None,
+) -> Iterator[dict[str, Array]]:
+    """For each batch, ``{tensor: array}`` of the network's inputs and of every activation made from them.
+
+    ``batches`` yields dicts of arrays by input name, or plain arrays where the network has one input. ``names`` picks
+    tensors (inputs too); None means all of float32, which is what TensorRT calibrates. Only one batch is held at a
+    time. DataError names the batch and the input that does not fit; ModelError a name that the model lacks, or a model
+    that ONNX Runtime cannot run.
+
+    >>> from trtlearn.model.networks import load_images, model_path
+    >>> images, _ = load_images("calibration")
+    >>> batch = next(activations(model_path("resnet"), [images[:8]]))
+    >>> list(batch)[:3], batch["stem"].dtype.name, batch["logits"].shape
+    (['image', 'stem', 'stem_relu'], 'float32', (8, 10))
+    """
+    import onnx
+
+    proto = named(model if isinstance(model, onnx.ModelProto) else load_proto(model))  # a copy
+    live = live_tensors(proto)
+    wanted = live if names is None else tuple(names)
+    if unknown := [name for name in wanted if name not in live]:
+        raise ModelError(
+            f"the model computes no tensor {unknown[0]!r} from its inputs",
+            "choose names from model.tensors",
+        )
+    if vague := [
+        value.name for value in proto.graph.input if not value.type.tensor_type.HasField("shape")
+    ]:
+        raise ModelError(
+            f"input {vague[0]!r} has no known shape", "export it with a shape [batch, ...]"
+        )
+    inputs = {value.name for value in proto.graph.input}
+    del proto.graph.output[:]
+    proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in live if name not in inputs)
+    return _run(proto, batches, wanted, keep_all=names is not None)
+
+
+def _run(
+    proto: onnx.ModelProto,
+    batches: Iterable[Array | Mapping[str, Array]],
+    wanted: tuple[str, ...],
+    keep_all: bool,
+) -> Iterator[dict[str, Array]]:
+    session = _session(proto)
+    inputs = {value.name: value for value in session.get_inputs()}
+    types = {value.name: value.type for value in (*session.get_inputs(), *session.get_outputs())}
+    kept = [name for name in wanted if keep_all or types.get(name) == FLOAT]
+    asked = [name for name in kept if name not in inputs]
+    for index, batch in enumerate(batches):
+        if not isinstance(batch, Mapping) and len(inputs) != 1:
+            raise DataError(
+                f"batch {index} is one array, but the model has inputs {sorted(inputs)}",
+                "pass a dict",
+            )
+        named = batch if isinstance(batch, Mapping) else {next(iter(inputs)): batch}
+        feed = _check(named, inputs, f"batch {index}")
+        try:
+            values = dict(zip(asked, session.run(asked, feed), strict=True)) if asked else {}
+        except Exception as problem:
+            raise ModelError(
+                f"ONNX Runtime failed on batch {index}: {_line(problem)}", "check the input's shape"
+            ) from None
+        yield {name: feed[name] if name in feed else values[name] for name in kept}
+
+
+def load_arrays(path: str | os.PathLike[str], input_names: Iterable[str]) -> dict[str, Array]:
+    """The network's inputs from a .npy (a network with one input) or .npz file (arrays named after the inputs).
+
+    Nothing is unpickled. DataError where the file is neither, or holds other names.
+    """
+    names = tuple(input_names)
+    try:
+        loaded = np.load(io.BytesIO(read_bytes(path, DataError)), allow_pickle=False)
+        arrays = (
+            {key: loaded[key] for key in loaded.files}
+            if hasattr(loaded, "files")
+            else {names[0]: loaded}
+        )
+    except DataError:
+        raise
+    except (
+        Exception
+    ) as problem:  # numpy, zipfile, zlib and tokenize each raise their own on a damaged file
+        said = f"{problem}".split("\n", maxsplit=1)[0][:200]
+        raise DataError(
+            f"{path} is no .npy or .npz file of plain arrays: {said}", "save it with numpy.save"
+        ) from None
+    if missing := [name for name in names if name not in arrays]:
+        raise DataError(
+            f"{path} holds {sorted(arrays)}, but the network needs {missing[0]!r}",
+            "save it as .npz by name",
+        )
+    return {name: arrays[name] for name in names}
+
+
+def feeds(
+    arrays: Mapping[str, Array], batch: int, whole: Iterable[str] = ()
+) -> Iterator[dict[str, Array]]:
+    """``arrays`` (equal first axes) cut into dicts of ``batch`` rows; rows left over at the end are dropped.
+
+    The arrays named in ``whole`` hold no rows and go into each dict as they are.
+
+    >>> [part["x"].shape for part in feeds({"x": np.zeros((5, 3), np.float32)}, 2)]
+    [(2, 3), (2, 3)]
+    """
+    same = {name: arrays[name] for name in whole}
+    cut = {name: array for name, array in arrays.items() if name not in same}
+    lengths = {name: len(array) for name, array in cut.items() if array.ndim}
+    if len(set(lengths.values())) != 1 or len(lengths) != len(cut):
+        raise DataError(
+            f"inputs have first axes {lengths}, expected one length for all",
+            "give each as many rows",
+        )
+    total = next(iter(lengths.values()))
+    if not 1 <= batch <= total:
+        raise DataError(
+            f"batch size is {batch}, expected 1 to {total} (all rows)", "choose a smaller batch"
+        )
+    for start in range(0, total - batch + 1, batch):
+        yield {
+            name: array if name in same else array[start : start + batch]
+            for name, array in arrays.items()
+        }

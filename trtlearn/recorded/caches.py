@@ -1,0 +1,154 @@
+"""Calibration caches changed by hand: how each is made, what TensorRT did with it, and how that is known.
+
+An outcome is recorded (data/recordings/*/calibration/odd-caches.json) or not known: then it is None and prints as
+"unknown". ``try_cache`` measures it where a GPU and TensorRT are.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from ..calibration.cache import CalibrationCache, format_cache, parse_cache
+from ..engine.records import BuildOptions, Message
+from ..errors import CacheError, RecordingError
+from ..record import Record
+from .calibration import odd_caches, origin
+
+__all__ = ["CacheCase", "CacheCases", "cache_cases", "try_cache"]
+
+
+@dataclass(frozen=True)
+class CacheCase(Record):
+    """One changed cache.
+
+    ``batches_asked``: how many batches TensorRT took (0: it used the cache); None where nobody has measured it.
+    ``scales``: tensor -> the scale that TensorRT then had, as its log printed it (six digits).
+    """
+
+    name: str
+    change: str
+    content: bytes
+    batches_asked: int | None = None
+    source: str = "not recorded"
+    messages: tuple[Message, ...] = ()
+    scales: dict[str, float] = field(default_factory=dict, repr=False)
+
+    @property
+    def problem(self) -> str | None:
+        """Why trtlearn's own reader refuses the file; None where it reads it."""
+        try:
+            parse_cache(self.content)
+        except CacheError as problem:
+            return problem.problem
+        return None
+
+    @property
+    def warned(self) -> str:
+        """The kinds of warning in TensorRT's log and how often each came; "nothing" where it kept silent."""
+        return "; ".join(f"{m.count} x {m.code or m.text[:60]}" for m in self.messages) or "nothing"
+
+
+@dataclass(frozen=True)
+class CacheCases(Record):
+    """Changed caches and what came of each; scales are compared with those of the case named "whole"."""
+
+    cases: tuple[CacheCase, ...]
+
+    def __getitem__(self, name: str) -> CacheCase:
+        return {case.name: case for case in self.cases}[name]
+
+    def summary(self) -> str:
+        known = sum(case.batches_asked is not None for case in self.cases)
+        return f"{len(self.cases)} caches changed by hand: TensorRT's answer is known for {known}"
+
+    def outcome(self, name: str) -> str | None:
+        """What TensorRT did with one of them, in words; None where it is not known.
+
+        A cache that was used but not read as it was meant is told by the first scale that came out otherwise.
+        """
+        case, whole = (
+            self[name],
+            next((case.scales for case in self.cases if case.name == "whole"), {}),
+        )
+        if case.batches_asked is None:
+            return None
+        if case.batches_asked:
+            return "set aside: calibrated anew"
+        moved = [n for n, scale in case.scales.items() if n in whole and scale != whole[n]]
+        if not moved:
+            return "used"
+        first, more = moved[0], f", {len(moved) - 1} more otherwise too" if moved[1:] else ""
+        return f"used: {first} has scale {case.scales[first]:.6g}, not {whole[first]:.6g}{more}"
+
+    def rows(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "cache": case.change,
+                "batches asked for": case.batches_asked,
+                "what TensorRT did": self.outcome(case.name),
+                "what its log said": None if case.batches_asked is None else case.warned,
+                "trtlearn's reader": case.problem or "reads it",
+            }
+            for case in self.cases
+        ]
+
+
+def cache_cases(changed: Mapping[str, tuple[str, CalibrationCache | bytes]]) -> CacheCases:
+    """``changed``: case -> (what was changed, in words; the cache). Looks up what TensorRT did with each.
+
+    The names are those of ``odd_caches()``. Recorded was the same change, made to the cache of the course's network
+    resnet with its batch fixed to 8 (data/recordings/*/calibration/caches/residual-entropy2.cache).
+
+    >>> from trtlearn.calibration.cache import new_cache
+    >>> case = cache_cases({"version_7600": ("another version", new_cache({"x": 0.5}, tensorrt="7.6.0"))}).cases[0]
+    >>> case.batches_asked
+    0
+    """
+    try:
+        recorded, label = (
+            {case.name: case for case in odd_caches().caches},
+            origin("odd-caches").label(),
+        )
+    except RecordingError:
+        recorded, label = {}, ""
+    cases = []
+    for name, (change, cache) in changed.items():
+        content = cache if isinstance(cache, bytes) else format_cache(cache).encode()
+        case = CacheCase(name, change, content)
+        if one := recorded.get(name):
+            case = CacheCase(
+                name, change, content, one.batches_asked, label, one.messages, dict(one.scales)
+            )
+        cases.append(case)
+    return CacheCases(tuple(cases))
+
+
+def try_cache(
+    case: CacheCase, model: str | os.PathLike[str], images: Any, batch: int = 8
+) -> CacheCase:
+    """Give the cache to TensorRT on this machine, with images at hand, and see what it does.
+
+    Needs a GPU and TensorRT 8 to 10; LiveUnavailable without. A build takes 10 to 50 s. A build that fails is told by
+    its errors in ``messages``.
+    """
+    from ..errors import BuildError
+    from ..live.build import build_engine
+    from ..live.calibrator import make_calibrator
+    from ..live.trt import available, live
+
+    live()
+    scales: dict[str, float] = {}
+    with make_calibrator("entropy2", images, batch, cache=case.content) as calibrator:
+        try:
+            options = BuildOptions(int8=True, ranges="entropy2", batch=batch)
+            report = build_engine(model, options, calibrator=calibrator).report
+            messages = report.messages
+            scales = {one.name: one.scale for one in report.scales if one.scale is not None}
+        except BuildError as problem:
+            messages = tuple(problem.messages or ())
+        asked = calibrator.trace().batches
+    here = f"here, TensorRT {available()}"
+    return replace(case, batches_asked=asked, source=here, messages=messages, scales=scales)

@@ -1,0 +1,605 @@
+"""What a calibration would have given with fewer images, in another order, or in batches of another size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from statistics import median
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..calibration.observers import Observer, Threshold, make_observer, threshold_of
+from ..engine.records import Message, Provenance
+from ..errors import DataError, RecordingError
+from ..record import Record
+from .files import folder_with, load_provenance, read_text
+
+__all__ = [
+    "Agreement",
+    "AgreementTable",
+    "Crafted",
+    "CraftedScale",
+    "Disagreement",
+    "FeedingRates",
+    "FeedingRun",
+    "ImagesNeeded",
+    "ImagesPoint",
+    "LegacyGrid",
+    "LegacyPoint",
+    "MARKS",
+    "OddCache",
+    "OddCaches",
+    "Order",
+    "Shuffles",
+    "TiedOperator",
+    "TiedOperators",
+    "agreement",
+    "cache_path",
+    "crafted",
+    "feeding",
+    "folder",
+    "images_needed",
+    "in_order",
+    "kl_excess",
+    "legacy_grid",
+    "odd_caches",
+    "orders_apart",
+    "origin",
+    "scales_after",
+    "shuffles",
+    "tied",
+]
+
+
+# --- Records of experiments made to find the calibrators' rules: see recorded/calibration.py for how to get them.
+
+
+@dataclass(frozen=True)
+class FeedingRun(Record):
+    """One calibration: seconds from the first get_batch to the end of the last, and those spent inside it."""
+
+    who: str
+    batches: int
+    whole_s: float
+    inside_s: float
+
+
+@dataclass(frozen=True)
+class FeedingRates(Record):
+    """Our calibrator and Polygraphy's on the same network and data, run in turns on one machine."""
+
+    model: str
+    batch: int
+    runs: tuple[FeedingRun, ...]
+
+    def rate(self, who: str) -> float:
+        """Batches handed over a second of get_batch's own time, the median of the runs."""
+        return median(run.batches / run.inside_s for run in self.runs if run.who == who)
+
+    def whole_rate(self, who: str) -> float:
+        """Batches a second of the whole calibration, in which TensorRT runs the network too: the median of the runs."""
+        return median(run.batches / run.whole_s for run in self.runs if run.who == who)
+
+    @property
+    def ratio(self) -> float:
+        """Our rate of feeding over Polygraphy's."""
+        return self.rate("trtlearn") / self.rate("polygraphy")
+
+    def summary(self) -> str:
+        ours, theirs = self.rate("trtlearn"), self.rate("polygraphy")
+        return f"feeding {self.model}: {ours:,.0f} batches/s, Polygraphy {theirs:,.0f}: {self.ratio:.2f} times the rate"
+
+    def rows(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "who": run.who,
+                "batches": run.batches,
+                "ms in get_batch, each": 1e3 * run.inside_s / run.batches,
+                "s in all": run.whole_s,
+            }
+            for run in self.runs
+        ]
+
+
+@dataclass(frozen=True)
+class CraftedScale(Record):
+    """A tensor made on purpose (``group`` and ``name`` in scripts/crafted.py): TensorRT's scale and ours."""
+
+    group: str
+    name: str
+    algorithm: str
+    tensorrt: float
+    ours: float | None
+    explanation: str | None = None
+
+
+@dataclass(frozen=True)
+class Crafted(Record):
+    """All tensors made on purpose."""
+
+    tensors: tuple[CraftedScale, ...]
+
+    def agreeing(self, tolerance: float = 1e-6) -> int:
+        """How many of ours equal TensorRT's."""
+        return sum(
+            t.ours is not None and abs(t.ours - t.tensorrt) <= tolerance * t.tensorrt
+            for t in self.tensors
+        )
+
+    def summary(self) -> str:
+        return f"{self.agreeing()} of {len(self.tensors)} made-up tensors have TensorRT's scale"
+
+    def rows(self) -> list[dict[str, Any]]:
+        return [t.to_dict() for t in self.tensors]
+
+
+@dataclass(frozen=True)
+class LegacyPoint(Record):
+    """The legacy calibrator's amax of one tensor for one quantile and cut-off."""
+
+    tensor: str
+    quantile: float
+    cutoff: float
+    tensorrt: float
+    ours: float | None
+
+
+@dataclass(frozen=True)
+class LegacyGrid(Record):
+    """amax over a grid of quantiles and cut-offs."""
+
+    points: tuple[LegacyPoint, ...]
+
+    def summary(self) -> str:
+        settings = {(p.quantile, p.cutoff) for p in self.points}
+        equal = sum(
+            p.ours is not None and abs(p.ours - p.tensorrt) <= 1e-6 * p.tensorrt
+            for p in self.points
+        )
+        return f"{len(self.points):,} legacy thresholds over {len(settings)} settings, {equal:,} equal ours within 1e-6"
+
+    def rows(self) -> list[dict[str, Any]]:
+        return [p.to_dict() for p in self.points]
+
+
+@dataclass(frozen=True)
+class TiedOperator(Record):
+    """Whether an operator's output got exactly its input's scale, in a network made for this question.
+
+    ``place``: middle (between two layers) or input (right after the network's input). ``cached``: whether the cache
+    has a line for the output at all.
+    """
+
+    operator: str
+    place: str
+    algorithm: str
+    cached: bool
+    tied: bool | None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class TiedOperators(Record):
+    """Every operator tried."""
+
+    operators: tuple[TiedOperator, ...]
+
+    def summary(self) -> str:
+        names = sorted({o.operator for o in self.operators if o.tied})
+        return f"{len({o.operator for o in self.operators})} operators tried; share a scale: {', '.join(names)}"
+
+    def rows(self) -> list[dict[str, Any]]:
+        return [o.to_dict() for o in self.operators]
+
+
+# --- Records of what TensorRT's calibrators did on the GPU: see recorded/calibration.py for how to get them.
+
+
+@dataclass(frozen=True)
+class Disagreement(Record):
+    """One tensor whose scale ours and TensorRT's do not share, and why."""
+
+    tensor: str
+    ours: float | None
+    tensorrt: float
+    relative_difference: float | None
+    explanation: str
+
+
+@dataclass(frozen=True)
+class Agreement(Record):
+    """One network under one calibrator: of ``tensors`` cached scales ``agreeing`` equal ours to 1e-6.
+
+    Our activations come from ONNX Runtime on the CPU. ``on_gpu`` of ``on_gpu_tensors`` equal ours when the rule is
+    given histograms of the activations that a GPU computed in FP32 (None where they were not recorded).
+    """
+
+    network: str
+    kind: str  # what kind of network it is, in words
+    algorithm: str
+    batch: int
+    batches: int
+    tensors: int
+    agreeing: int
+    others: tuple[Disagreement, ...] = ()
+    on_gpu: int | None = None
+    on_gpu_tensors: int | None = None
+
+
+@dataclass(frozen=True)
+class AgreementTable(Record):
+    """Every network under every calibrator."""
+
+    networks: tuple[Agreement, ...]
+
+    @property
+    def tensors(self) -> int:
+        """All cached scales compared."""
+        return sum(row.tensors for row in self.networks)
+
+    @property
+    def agreeing(self) -> int:
+        """Those equal to ours within 1e-6."""
+        return sum(row.agreeing for row in self.networks)
+
+    def share(self, *networks: str) -> float:
+        """Share of equal scales in these networks; in all where none is named."""
+        rows = [row for row in self.networks if not networks or row.network in networks]
+        return sum(row.agreeing for row in rows) / max(sum(row.tensors for row in rows), 1)
+
+    def summary(self) -> str:
+        equal = f"{self.agreeing:,} of {self.tensors:,} scales ({100 * self.share():.2f} %)"
+        return f"{equal} equal TensorRT's to 1e-6"
+
+    def rows(self) -> list[dict[str, Any]]:
+        table: dict[str, dict[str, Any]] = {}
+        for row in self.networks:
+            line = table.setdefault(row.network, {"network": row.network, "kind": row.kind})
+            line[row.algorithm] = f"{row.agreeing} of {row.tensors}"
+        return list(table.values())
+
+
+@dataclass(frozen=True)
+class ImagesPoint(Record):
+    """Calibration with the first ``images`` images: every tensor's scale, and the INT8 engine's accuracy if known."""
+
+    algorithm: str
+    images: int
+    batch: int
+    scales: dict[str, float]
+    correct: int | None = None
+    tested: int | None = None
+
+
+@dataclass(frozen=True)
+class ImagesNeeded(Record):
+    """Scales as the number of calibration images grows."""
+
+    model: str
+    points: tuple[ImagesPoint, ...]
+
+    def curve(
+        self, tensor: str, algorithm: str = "entropy2", batch: int = 1
+    ) -> tuple[tuple[int, float], ...]:
+        """(images, scale) of one tensor, from the calibrations with ``batch`` images a batch."""
+        chosen = [
+            p
+            for p in self.points
+            if (p.algorithm, p.batch) == (algorithm, batch) and tensor in p.scales
+        ]
+        return tuple(sorted((p.images, p.scales[tensor]) for p in chosen))
+
+    def accuracy(self, algorithm: str = "entropy2") -> tuple[tuple[int, float], ...]:
+        """(images, share of test images right) where an engine was built and run (batches of 8)."""
+        chosen = [
+            p
+            for p in self.points
+            if p.algorithm == algorithm and p.correct is not None and p.tested
+        ]
+        return tuple(sorted((p.images, (p.correct or 0) / (p.tested or 1)) for p in chosen))
+
+    def summary(self) -> str:
+        return f"{self.model}: scales after {', '.join(str(n) for n in sorted({p.images for p in self.points}))} images"
+
+    def rows(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "calibrator": p.algorithm,
+                "images": p.images,
+                "batch": p.batch,
+                "tensors": len(p.scales),
+            }
+            | {"right": p.correct, "of": p.tested}
+            for p in self.points
+        ]
+
+
+@dataclass(frozen=True)
+class Order(Record):
+    """The scales that one order (``seed``; None: as the images come) and one batch size give."""
+
+    seed: int | None
+    batch: int
+    scales: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Shuffles(Record):
+    """The same images in several orders and batch sizes, under the entropy calibrator."""
+
+    model: str
+    images: int
+    orders: tuple[Order, ...]
+
+    def spread(self, tensor: str) -> tuple[float, float]:
+        """Least and largest scale of one tensor over the shuffled orders."""
+        scales = [order.scales[tensor] for order in self.orders if order.seed is not None]
+        return min(scales), max(scales)
+
+    def amax(self, names: Iterable[str]) -> dict[str, dict[str, list[float]]]:
+        """Way of feeding -> tensor -> each amax that it gave: as plots_images.order_spread draws them."""
+        ways: dict[str, dict[str, list[float]]] = {}
+        wanted = tuple(names)
+        for order in sorted(
+            self.orders, key=lambda one: (one.seed is None, one.batch, one.seed or 0)
+        ):
+            start = "as they come" if order.seed is None else "shuffled"
+            way = ways.setdefault(
+                f"{start}, batches of {order.batch}", {name: [] for name in wanted}
+            )
+            for name in wanted:
+                way[name].append(127 * order.scales[name])
+        return ways
+
+    def summary(self) -> str:
+        return f"{self.model}: {self.images} images in {len(self.orders)} orders and batch sizes"
+
+    def rows(self) -> list[dict[str, Any]]:
+        names = (
+            [name for name in self.orders[0].scales if not name.startswith("(")]
+            if self.orders
+            else []
+        )
+        return [
+            {"order": o.seed, "batch": o.batch, **{n: o.scales.get(n) for n in names[:8]}}
+            for o in self.orders
+        ]
+
+
+@dataclass(frozen=True)
+class OddCache(Record):
+    """A cache changed by hand, given back to TensorRT.
+
+    ``batches_asked``: how many batches TensorRT took (0: it used the cache). ``scales``: tensor -> scale as the log
+    printed it (six digits); ``written``: the cache that TensorRT then handed over, if it did.
+    """
+
+    name: str
+    change: str
+    batches_asked: int
+    built: bool | None
+    messages: tuple[Message, ...]
+    scales: dict[str, float]
+    written: str | None = None
+    error: str | None = None
+
+    @property
+    def used(self) -> bool:
+        """Whether TensorRT took the cache and asked for no data."""
+        return self.batches_asked == 0
+
+
+@dataclass(frozen=True)
+class OddCaches(Record):
+    """Every changed cache and what came of it."""
+
+    caches: tuple[OddCache, ...]
+
+    def __getitem__(self, name: str) -> OddCache:
+        return next(cache for cache in self.caches if cache.name == name)
+
+    def summary(self) -> str:
+        used = sum(cache.used for cache in self.caches)
+        return f"{len(self.caches)} changed caches: {used} used as they are, {len(self.caches) - used} calibrated anew"
+
+    def rows(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "cache": c.name,
+                "change": c.change,
+                "used": c.used,
+                "batches asked": c.batches_asked,
+                "messages": "; ".join(f"{m.count} x {m.code or m.text[:60]}" for m in c.messages),
+            }
+            for c in self.caches
+        ]
+
+
+# --- What TensorRT's calibrators did on the GPU, recorded: data/recordings/<gpu>-<version>/calibration/.
+
+R = TypeVar("R", bound=Record)
+
+
+def folder(part: str = "agreement.json") -> Path:
+    """The folder of the newest recordings that hold ``part``, a file or folder of theirs."""
+    return folder_with(f"calibration/{part}") / "calibration"
+
+
+def _load(kind: type[R], name: str) -> R:
+    return kind.from_json(read_text(folder(f"{name}.json") / f"{name}.json"))
+
+
+def cache_path(network: str, algorithm: str) -> Path:
+    """TensorRT's own cache of one of the networks in scripts/zoo.py: residual, mobile, inception, transformer …"""
+    name = f"caches/{network}-{algorithm}.cache"
+    return folder(name) / name
+
+
+@cache
+def agreement() -> AgreementTable:
+    """Networks x calibrators: how many scales ours and TensorRT's share."""
+    return _load(AgreementTable, "agreement")
+
+
+def _model(name: str) -> str:
+    if name not in ("resnet", "mobile"):
+        raise RecordingError(f"no model {name!r} was recorded", "resnet or mobile")
+    return name
+
+
+@cache
+def images_needed(model: str = "resnet") -> ImagesNeeded:
+    """Scales after 1 to 500 calibration images, and accuracy where it was measured."""
+    return _load(ImagesNeeded, f"images-{_model(model)}")
+
+
+@cache
+def shuffles(model: str = "resnet") -> Shuffles:
+    """Scales for the same images in several orders and batch sizes."""
+    return _load(Shuffles, f"orders-{_model(model)}")
+
+
+@cache
+def odd_caches() -> OddCaches:
+    """Caches changed by hand, and what TensorRT made of each."""
+    return _load(OddCaches, "odd-caches")
+
+
+@cache
+def feeding() -> FeedingRates:
+    """The rate of feeding data, ours and Polygraphy's, in one run."""
+    return _load(FeedingRates, "feeding")
+
+
+@cache
+def crafted() -> Crafted:
+    """TensorRT's scales of tensors made on purpose."""
+    return _load(Crafted, "crafted")
+
+
+@cache
+def legacy_grid() -> LegacyGrid:
+    """The legacy calibrator's amax over its two settings."""
+    return _load(LegacyGrid, "legacy-grid")
+
+
+@cache
+def tied() -> TiedOperators:
+    """Which operators' outputs share their input's scale."""
+    return _load(TiedOperators, "ties")
+
+
+@cache
+def origin(part: str = "agreement") -> Provenance:
+    """Where and with what ``part`` was recorded: agreement, odd-caches, images-resnet, ties …"""
+    return load_provenance(folder(f"{part}.json"))
+
+
+# --- What a calibration would have given with fewer images, in another order, or in batches of another size.
+
+MARKS = (1, 2, 5, 10, 20, 50, 100, 200, 500)
+
+
+def scales_after(
+    tensors: Mapping[str, NDArray[Any]],
+    algorithm: str,
+    marks: Sequence[int] = MARKS,
+    batch: int = 1,
+) -> dict[int, dict[str, float]]:
+    """Images seen -> tensor -> scale, for one calibration that is looked at on its way.
+
+    Args:
+        tensors: name -> activations [N, ...], as ``course.inside`` gives them.
+        algorithm: entropy2, entropy, minmax, legacy, percentile or mse.
+        marks: after how many images to look, each a multiple of ``batch``, at most N.
+        batch: images a batch, as the calibrator gets them.
+
+    >>> import numpy as np
+    >>> found = scales_after({"x": np.array([[127.0], [254.0]], np.float32)}, "minmax", (1, 2))
+    >>> found == {1: {"x": 1.0}, 2: {"x": 2.0}}
+    True
+    """
+    count = min((len(values) for values in tensors.values()), default=0)
+    if batch < 1 or not marks or any(not 0 < mark <= count or mark % batch for mark in marks):
+        raise DataError(
+            f"marks {tuple(marks)} with batches of {batch}, {count} images",
+            "use multiples of the batch",
+        )
+    settings: dict[str, Any] = {} if algorithm == "minmax" else {"keep_steps": False}
+    observers: dict[str, Observer] = {
+        name: make_observer(algorithm, **settings) for name in tensors
+    }
+    found = {}
+    for start in range(0, max(marks), batch):
+        for name, observer in observers.items():
+            observer.observe(tensors[name][start : start + batch])
+        if start + batch in marks:
+            found[start + batch] = {
+                name: observer.result().scale for name, observer in observers.items()
+            }
+    return found
+
+
+def in_order(
+    tensors: Mapping[str, NDArray[Any]], seed: int | None, batch: int, algorithm: str = "entropy2"
+) -> dict[str, Threshold]:
+    """Tensor -> threshold when the images come shuffled by ``seed`` (None: as they are), ``batch`` at a time.
+
+    The order is numpy's ``default_rng(seed).shuffle``, as in the recordings (calibration_recordings.shuffles).
+
+    >>> x = {"x": np.arange(8, dtype=np.float32).reshape(4, 2)}
+    >>> in_order(x, 1, 2, "minmax")["x"].amax
+    7.0
+    """
+    found = {}
+    for name, values in tensors.items():
+        order = np.arange(len(values))
+        if seed is not None:
+            np.random.default_rng(seed).shuffle(order)
+        parts = [values[order[start : start + batch]] for start in range(0, len(order), batch)]
+        found[name] = threshold_of(
+            algorithm, *parts, **({} if algorithm == "minmax" else {"keep_steps": False})
+        )
+    return found
+
+
+def kl_excess(threshold: Threshold, scale: float) -> float | None:
+    """How much more KL another ``scale`` of the same histogram costs than the least, as a share of the least.
+
+    Near 0 is a near tie: last bits of the activations decide. None where ``scale`` is no threshold of this histogram.
+
+    >>> found = threshold_of("entropy2", np.linspace(-1, 1, 5000))
+    >>> kl_excess(found, found.scale)
+    0.0
+    """
+    found = threshold.choice_of(scale)
+    if found is None:
+        return None
+    _, kl, least = found
+    return kl / least - 1 if least else None
+
+
+def orders_apart(
+    tensors: Mapping[str, NDArray[Any]], recorded: Shuffles, tolerance: float = 1e-6
+) -> dict[str, float | None]:
+    """Where our entropy scales and TensorRT's recorded ones differ: "tensor, seed, batch" -> :func:`kl_excess`.
+
+    ``tensors``: name -> activations [N, ...] of the same images, as ``course.inside`` gives them.
+
+    >>> from trtlearn.recorded.calibration import shuffles
+    >>> orders_apart({}, shuffles("resnet"))
+    {}
+    """
+    found = {}
+    for order in recorded.orders:
+        for name, threshold in in_order(tensors, order.seed, order.batch).items():
+            if abs(threshold.scale / order.scales[name] - 1) > tolerance:
+                way = "as they come" if order.seed is None else f"shuffle {order.seed}"
+                found[f"{name} ({way}, {order.batch} a batch)"] = kl_excess(
+                    threshold, order.scales[name]
+                )
+    return found

@@ -1,0 +1,204 @@
+"""Recordings as files: one gzipped JSON an experiment, small JSON for studies, PROVENANCE.json beside them.
+
+A folder data/recordings/<gpu>-<tensorrt version>/ holds <model>/<variant>.json.gz, the calibration cache as
+<model>/<variant>.cache, and studies/<name>.json. They are plain data: nothing in them is executed or unpickled. The
+engine's layers are not stored but read from the inspector's own text again on loading.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import gzip
+import json
+import os
+import re
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..engine.inspector import read_engine
+from ..engine.records import BuildOptions, EngineInfo, Experiment, Message, Provenance, Record
+from ..errors import RecordingError
+from ..files import data_dir, read_bytes, write_atomic
+
+__all__ = [
+    "folder_with",
+    "recording_folders",
+    "AGAIN",
+    "Study",
+    "check_hashes",
+    "folder_name",
+    "load_experiment",
+    "load_provenance",
+    "load_study",
+    "read_packed",
+    "read_text",
+    "save_experiment",
+    "save_packed",
+    "save_provenance",
+    "save_study",
+]
+
+AGAIN = "make it again with `make record` on a GPU machine, or restore it with `git checkout data`"
+LARGEST = 256 << 20  # bytes of JSON that a recording may unpack to
+
+
+@dataclass(frozen=True)
+class Study(Record):
+    """A question asked of TensorRT, and what it answered: an error, or an experiment's main facts."""
+
+    name: str
+    model: str
+    question: str
+    provenance: Provenance
+    options: BuildOptions
+    error: str | None = None  # the BuildError's text, where the build failed
+    messages: tuple[Message, ...] = ()
+    experiment: Experiment | None = None
+
+    def summary(self) -> str:
+        return f"{self.question} ({self.model}, {self.provenance.label()})"
+
+    def rows(self) -> list[dict[str, Any]]:
+        if self.experiment is not None:
+            return self.experiment.rows()
+        return [{"fact": "build", "value": self.error}]
+
+
+def folder_name(gpu: str, tensorrt: str) -> str:
+    """The folder of recordings made on ``gpu`` with ``tensorrt``.
+
+    >>> folder_name("NVIDIA H200", "8.6.0")
+    'h200-8.6.0'
+    """
+    short = re.sub(r"[^a-z0-9]+", "-", gpu.lower().replace("nvidia", "").strip()).strip("-")
+    return f"{short}-{tensorrt}"
+
+
+def _lean(experiment: Experiment) -> Experiment:
+    if not experiment.engine.raw:
+        return experiment
+    return dataclasses.replace(experiment, engine=EngineInfo((), raw=experiment.engine.raw))
+
+
+def _whole(experiment: Experiment) -> Experiment:
+    if experiment.engine.layers or not experiment.engine.raw:
+        return experiment
+    return dataclasses.replace(experiment, engine=read_engine(experiment.engine.raw))
+
+
+def save_experiment(folder: Path, experiment: Experiment) -> Path:
+    """Write <model>/<variant>.json.gz, and the calibration cache beside it where one was made."""
+    base = folder / experiment.model / experiment.variant
+    trace = experiment.calibration
+    if trace is not None and trace.cache:
+        write_atomic(base.with_name(base.name + ".cache"), trace.cache)
+    return save_packed(base.with_name(base.name + ".json.gz"), _lean(experiment))
+
+
+def load_experiment(path: str | os.PathLike[str]) -> Experiment:
+    """The experiment in a <variant>.json.gz.
+
+    Raises RecordingError for a file that is missing, cut short, or no recording.
+    """
+    return _whole(Experiment.from_json(read_packed(path)))
+
+
+def save_study(folder: Path, study: Study) -> Path:
+    """Write studies/<name>.json; the log of its experiment, if any, is left out."""
+    experiment = study.experiment
+    if experiment is not None:
+        experiment = dataclasses.replace(
+            _lean(experiment), build=dataclasses.replace(experiment.build, log="")
+        )
+    return write_atomic(
+        folder / "studies" / f"{study.name}.json",
+        dataclasses.replace(study, experiment=experiment).to_json(indent=1),
+    )
+
+
+def load_study(path: str | os.PathLike[str]) -> Study:
+    """The study in a studies/<name>.json; RecordingError where that is none."""
+    study = Study.from_json(read_text(path))
+    experiment = study.experiment
+    return (
+        study if experiment is None else dataclasses.replace(study, experiment=_whole(experiment))
+    )
+
+
+def read_text(path: str | os.PathLike[str]) -> str:
+    """The text of a recording; RecordingError where the file is missing or no text."""
+    try:
+        return read_bytes(path, RecordingError).decode()
+    except UnicodeDecodeError:
+        raise RecordingError(f"{path} is no text", AGAIN) from None
+
+
+def save_provenance(folder: Path, provenance: Provenance) -> Path:
+    """Write PROVENANCE.json."""
+    text = json.dumps(provenance.to_dict(), indent=2, sort_keys=True, allow_nan=False)
+    return write_atomic(folder / "PROVENANCE.json", text + "\n")
+
+
+def save_packed(path: Path, record: Record) -> Path:
+    """Write the record as gzipped JSON; the same facts give the same bytes."""
+    return write_atomic(path, gzip.compress(record.to_json().encode(), mtime=0))
+
+
+def read_packed(path: str | os.PathLike[str], again: str = AGAIN) -> str:
+    """The text of a gzipped file; RecordingError, with ``again`` as what to do, where that is missing or damaged."""
+    packed = read_bytes(path, RecordingError)
+    unpacker = zlib.decompressobj(wbits=31)
+    try:
+        text = unpacker.decompress(packed, LARGEST)
+        if not unpacker.eof:
+            raise RecordingError(
+                f"{path} is cut short, or unpacks to over {LARGEST:,} bytes", again
+            )
+        return text.decode()
+    except (zlib.error, UnicodeDecodeError) as problem:
+        raise RecordingError(f"{path} is damaged: {problem}", again) from None
+
+
+def load_provenance(folder: str | os.PathLike[str]) -> Provenance:
+    """The PROVENANCE.json of a folder of recordings; RecordingError where there is none."""
+    return Provenance.from_json(read_text(Path(folder) / "PROVENANCE.json"))
+
+
+def check_hashes(origin: Provenance, here: Mapping[str, str], what: str) -> None:
+    """RecordingError unless ``origin`` was made from exactly the files ``here``."""
+    for name, expected in here.items():
+        found = origin.sha256.get(name)
+        if found != expected:
+            said = (
+                "does not say from which"
+                if found is None
+                else f"was made from another ({found[:12]}…)"
+            )
+            raise RecordingError(f"{what} {said} {name}; here it is {expected[:12]}…", AGAIN)
+
+
+def recording_folders() -> tuple[Path, ...]:
+    """The folders of recordings that came with the course, the newest first."""
+    root = data_dir() / "recordings"
+    found = [path.parent for path in root.glob("*/PROVENANCE.json")]
+    return tuple(
+        sorted(found, key=lambda folder: load_provenance(folder).time_utc or "", reverse=True)
+    )
+
+
+def folder_with(part: str) -> Path:
+    """The newest recordings that hold ``part``: arithmetic, calibration, studies, tradeoff, trtexec, or a model's name,
+    or a file of these such as "calibration/ties.json".
+
+    RecordingError where none does.
+
+    >>> (folder_with("arithmetic") / "arithmetic").is_dir()
+    True
+    """
+    found = next((folder for folder in recording_folders() if (folder / part).exists()), None)
+    if found is None:
+        raise RecordingError(f"no recordings of {part!r} came with this copy", AGAIN)
+    return found

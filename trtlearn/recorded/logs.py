@@ -1,0 +1,147 @@
+"""What an interrupted calibration leaves behind on a GPU machine: measured, and kept as a record."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..engine.records import Provenance
+from ..record import Record, plural
+from .files import folder_with, read_text
+
+__all__ = [
+    "Interruption",
+    "Interruptions",
+    "OptimizerLog",
+    "TrtexecLog",
+    "interruptions",
+    "load_trtexec_log",
+    "read_optimizer_log",
+]
+
+
+# --- What TensorRT's optimizer says before it times a kernel: the scales it took over, the layers it fused.
+
+_SCALE = re.compile(
+    r"User overriding scale with scale and zero-point Quantization\(scale: \{([^,}]+),?\}"
+)
+_FUSION = re.compile(r"\b(\w+Fusion): Fusing (.+) with (.+)$")
+_LAST_STAGE = re.compile(r"After concat removal: (\d+) layers$")
+
+
+@dataclass(frozen=True)
+class OptimizerLog(Record):
+    """What the optimizer did, in its own order."""
+
+    scales: tuple[float, ...]  # of ranges set by hand, six digits as the log prints them
+    fusions: tuple[str, ...]  # "kind: a + b"
+    layers: (
+        int | None
+    )  # left after all fusions, before reformats are put in; None where the log does not say
+
+    def summary(self) -> str:
+        left = "unknown layers" if self.layers is None else plural(self.layers, "layer")
+        return f"{plural(len(self.scales), 'scale')} set by hand, {plural(len(self.fusions), 'fusion')}, {left} left"
+
+    def rows(self) -> list[dict[str, Any]]:
+        return [{"fusion": fusion} for fusion in self.fusions]
+
+
+@dataclass(frozen=True)
+class TrtexecLog(Record):
+    """The optimizer's part of a verbose log of NVIDIA's own trtexec."""
+
+    model: str
+    command: str
+    optimizer: OptimizerLog
+    provenance: Provenance
+    note: str = ""
+    inspector: str = (
+        ""  # what --exportLayerInfo wrote: the inspector's text of trtexec's own engine
+    )
+    wrote_cache: bool | None = (
+        None  # whether the --calib file that was missing is there afterwards; None: not asked
+    )
+
+    def summary(self) -> str:
+        return f"{self.command}: {self.optimizer.summary()}; {self.provenance.label()}"
+
+    def rows(self) -> list[dict[str, Any]]:
+        return self.optimizer.rows()
+
+
+def read_optimizer_log(log: str) -> OptimizerLog:
+    """The scales, fusions and layer count that a verbose log names; all empty for a log that is not verbose.
+
+    >>> read_optimizer_log("[V] ConvReluFusion: Fusing c1 with r1\\n[V] After concat removal: 12 layers").summary()
+    '0 scales set by hand, 1 fusion, 12 layers left'
+    """
+    scales, fusions, layers = [], [], None
+    for line in log.splitlines():
+        if found := _SCALE.search(line):
+            scales.append(float(found[1]))
+        elif found := _FUSION.search(line):
+            fusions.append(f"{found[1]}: {found[2]} + {found[3]}")
+        elif found := _LAST_STAGE.search(line):
+            layers = int(found[1])
+    return OptimizerLog(tuple(scales), tuple(fusions), layers)
+
+
+def load_trtexec_log(model: str, variant: str = "int8", folder: Path | None = None) -> TrtexecLog:
+    """A recording of trtexec on one of the course's networks; RecordingError where there is none.
+
+    ``variant``: "int8" for bare ``--int8``, "int8-random" for ``--int8 --calib=FILE`` with no such file.
+    """
+    base = folder or folder_with("trtexec") / "trtexec"
+    return TrtexecLog.from_json(read_text(base / f"{model}-{variant}.json"))
+
+
+# --- What an interrupted calibration leaves behind on a GPU machine: measured, and kept as a record.
+
+
+@dataclass(frozen=True)
+class Interruption(Record):
+    """One calibration in a process of its own, and what was left when it was gone."""
+
+    how: str  # "nothing" (it ran to its end), or how it was interrupted
+    ended: str  # finished, KeyboardInterrupt, or killed
+    exit_status: int  # of the process; negative: the signal that ended it
+    batches: int  # that TensorRT had been given
+    buffers_held: (
+        int | None
+    )  # GPU buffers of the calibrator after its with block; None where the process was killed
+    free_bytes_before: int  # GPU memory
+    free_bytes_after: int
+    files_left: tuple[str, ...]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Interruptions(Record):
+    """A calibration to its end, one with Ctrl-C, one killed."""
+
+    runs: tuple[Interruption, ...]
+    provenance: Provenance
+
+    def summary(self) -> str:
+        lost = max((run.free_bytes_before - run.free_bytes_after for run in self.runs), default=0)
+        return f"{len(self.runs)} calibrations, {max(lost, 0):,} bytes of GPU memory lost; {self.provenance.label()}"
+
+    def rows(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "interrupted by": run.how,
+                "ended": run.ended,
+                "batches": run.batches,
+                "GPU memory lost, bytes": run.free_bytes_before - run.free_bytes_after,
+                "files left": ", ".join(run.files_left) or "none",
+            }
+            for run in self.runs
+        ]
+
+
+def interruptions() -> Interruptions:
+    """The newest recording (scripts/record_interrupts.py); RecordingError where there is none."""
+    return Interruptions.from_json(read_text(folder_with("interrupts.json") / "interrupts.json"))

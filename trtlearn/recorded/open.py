@@ -1,0 +1,79 @@
+"""One file of an engine, whatever it is: inspector JSON, a report of a build, a recording, or a plan (with a GPU)."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from dataclasses import dataclass
+
+from ..engine.inspector import read_engine
+from ..engine.records import BuildReport, EngineInfo, Experiment
+from ..errors import EngineError, InspectorError, LiveUnavailable
+from ..files import read_bytes
+from .files import load_experiment
+
+__all__ = ["EngineFile", "open_engine"]
+
+_GZIP = b"\x1f\x8b"
+_PLAN = (b"ptrt", b"ftrt")
+_ONNX = b"\x08"  # its first field, ir_version
+
+
+@dataclass(frozen=True)
+class EngineFile:
+    """An engine, and the experiment or the build that it came from where the file says so."""
+
+    engine: EngineInfo
+    experiment: Experiment | None = None
+    build: BuildReport | None = None
+
+
+def _from_plan(content: bytes, path: object) -> EngineInfo:
+    from ..live.runner import Runner
+
+    try:
+        with Runner(content) as runner:
+            return read_engine(runner.inspect_text())
+    except LiveUnavailable as missing:
+        raise EngineError(
+            f"{path} is no inspector JSON; as an engine plan it can only be read by the TensorRT that built it, "
+            f"on a GPU of that kind ({missing.problem})",
+            "trtexec --loadEngine=PLAN --exportLayerInfo=layers.json where it was built, then give layers.json",
+        ) from None
+
+
+def _from_report(text: bytes, path: object) -> EngineFile | None:
+    """What ``trtlearn build --report`` wrote; None for any other JSON."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    names = {field.name for field in dataclasses.fields(BuildReport)}
+    if not isinstance(found, dict) or "inspector" not in found or not names <= set(found):
+        return None
+    build = BuildReport.from_dict({name: found[name] for name in names}, str(path))
+    if not isinstance(found["inspector"], str):
+        raise InspectorError(
+            f"{path} holds no inspector text: the plan was for another GPU", "inspect it there"
+        )
+    return EngineFile(read_engine(found["inspector"]), None, build)
+
+
+def open_engine(path: str | os.PathLike[str]) -> EngineFile:
+    """The engine that a file describes: inspector JSON, a report of ``trtlearn build``, a recording, or a plan.
+
+    Raises InspectorError for a file that cannot be read, is empty or is broken JSON, RecordingError for a damaged
+    recording, EngineError for a plan that cannot be loaded here.
+    """
+    content = read_bytes(path, InspectorError)
+    if content.startswith(_GZIP):
+        experiment = load_experiment(path)
+        return EngineFile(experiment.engine, experiment, experiment.build)
+    head = content[:64]
+    if head[:4] in _PLAN or (b"\0" in head and head[:1] != _ONNX):
+        return EngineFile(_from_plan(content, path))
+    try:
+        return _from_report(content, path) or EngineFile(read_engine(content))
+    except InspectorError as problem:
+        raise InspectorError(f"{path}: {problem.problem}", problem.fix) from None

@@ -1,0 +1,432 @@
+"""The recorded trade-off: what scripts/record_tradeoff.py left in <recordings>/tradeoff/.
+
+points-<model>, big and mixed hold engines (Tradeoff), sensitivity-<model>-<ranges> a Sensitivity (found on a CPU where
+"-cpu" follows), dynamic a DynamicShapes, placements/<model>/qdq-<placement> whole experiments. Each was made from the
+models and images whose hashes it holds; one that was made from others is refused.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ..engine.records import BuildOptions, Experiment, Provenance, Timing
+from ..errors import RecordingError
+from ..model.networks import data_hashes
+from ..record import Record
+from .files import check_hashes, folder_with, load_experiment, read_packed
+
+__all__ = [
+    "DynamicShapes",
+    "DynamicTrial",
+    "LayerTrial",
+    "MixedSearch",
+    "Sensitivity",
+    "Tradeoff",
+    "TradeoffPoint",
+    "TradeoffRecordings",
+    "open_tradeoff",
+    "pareto",
+    "slower",
+    "tradeoff_of",
+    "units",
+]
+
+
+# --- Size, speed and accuracy side by side: what each way of building gave, which of them nothing else beats, and
+
+
+@dataclass(frozen=True)
+class TradeoffPoint(Record):
+    """One engine: how it was built and what it gave."""
+
+    model: str
+    name: str  # fp32, int8-entropy2, qdq, ...
+    batch: int
+    options: BuildOptions
+    accuracy: float | None  # share of the test images, None for a network that was not trained
+    timing: Timing | None  # one launch after the other
+    graph_timing: Timing | None  # a CUDA graph replayed: without the CPU's launching
+    plan_bytes: int | None
+    device_memory_bytes: int | None  # activations and scratch, without weights
+    build_seconds: float | None  # from nothing: None where a timing cache shortened it
+    engine_layers: int | None = None
+    int8_layers: int | None = None  # with INT8 weights
+    reformats: int | None = None
+    logits_sqnr_db: float | None = None  # of the answers against FP32's
+    note: str = ""
+    trtexec_ms: float | None = (
+        None  # the same plan timed by NVIDIA's trtexec: its median GPU compute time
+    )
+    trtexec_graph_ms: float | None = None  # likewise with --useCudaGraph
+
+    @property
+    def images_per_second(self) -> float | None:
+        """Throughput: ``1000 * batch / median milliseconds``, of graph replays where they were timed."""
+        timing = self.graph_timing or self.timing
+        return None if timing is None else 1000 * self.batch / timing.median_ms
+
+
+@dataclass(frozen=True)
+class Tradeoff(Record):
+    """All engines measured in one run."""
+
+    points: tuple[TradeoffPoint, ...]
+    provenance: Provenance
+
+    def summary(self) -> str:
+        return f"{len(self.points)} engines, {self.provenance.label()}"
+
+    def rows(self) -> list[dict[str, Any]]:
+        models = list(dict.fromkeys(point.model for point in self.points))
+        return [
+            {
+                "model": p.model,
+                "built as": p.name,
+                "batch": p.batch,
+                "accuracy %": None if p.accuracy is None else 100 * p.accuracy,
+                "latency ms": (p.graph_timing or p.timing)
+                and (p.graph_timing or p.timing).median_ms,  # type: ignore[union-attr]
+                "images/s": p.images_per_second,
+                "plan bytes": p.plan_bytes,
+                "activations bytes": p.device_memory_bytes,
+                "build s": p.build_seconds,
+            }
+            for p in sorted(self.points, key=lambda p: (models.index(p.model), p.batch))
+        ]
+
+    def select(self, model: str, batch: int | None = None) -> tuple[TradeoffPoint, ...]:
+        """The points of one model, at one batch size if given; RecordingError where there are none."""
+        found = tuple(p for p in self.points if p.model == model and batch in (None, p.batch))
+        if not found:
+            known = sorted({f"{p.model} at batch {p.batch}" for p in self.points})
+            raise RecordingError(
+                f"no engine of {model!r} at batch {batch}", f"one of {', '.join(known)}"
+            )
+        return found
+
+    def point(self, model: str, name: str, batch: int = 8) -> TradeoffPoint:
+        """The engine built as ``name``; RecordingError where there is none."""
+        here = {p.name: p for p in self.select(model, batch)}
+        if name not in here:
+            raise RecordingError(
+                f"no engine {name!r} of {model!r} at batch {batch}", f"one of {', '.join(here)}"
+            )
+        return here[name]
+
+
+def pareto(
+    points: Iterable[TradeoffPoint],
+    cost: Callable[[TradeoffPoint], float | None],
+    value: Callable[[TradeoffPoint], float | None],
+) -> tuple[TradeoffPoint, ...]:
+    """The points that no other beats: no other costs at most as much and is worth at least as much, one of it strictly.
+
+    Points whose cost or value is unknown are left out. Sorted by cost.
+    """
+    known = [
+        (c, v, p) for p in points if (c := cost(p)) is not None and (v := value(p)) is not None
+    ]
+    front = [
+        (c, v, p)
+        for c, v, p in known
+        if not any(c2 <= c and v2 >= v and (c2 < c or v2 > v) for c2, v2, _ in known)
+    ]
+    return tuple(p for _, _, p in sorted(front, key=lambda item: (item[0], -item[1])))
+
+
+def slower(one: TradeoffPoint, other: TradeoffPoint) -> bool:
+    """Whether ``one`` is slower by more than both spreads: its 5th percentile is above the other's 95th.
+
+    By graph replay, which is what small engines can be compared by; False where either was not timed so.
+    """
+    first, second = one.graph_timing, other.graph_timing
+    return first is not None and second is not None and first.p05_ms > second.p95_ms
+
+
+@dataclass(frozen=True)
+class LayerTrial(Record):
+    """One engine of a sensitivity study: which units ran in INT8 and what came of it."""
+
+    int8_units: tuple[str, ...]
+    accuracy: float
+    sqnr_db: float | None  # of the logits against the FP32 engine's
+    int8_layers: int | None = None  # engine layers with INT8 weights
+
+
+@dataclass(frozen=True)
+class MixedSearch(Record):
+    """Layers taken out of INT8 one after the other until the accuracy is reached."""
+
+    order: tuple[str, ...]  # in which units were taken out
+    trials: tuple[LayerTrial, ...]  # after each step, the first with nothing taken out
+    reached: bool
+
+    @property
+    def int8_left(self) -> int:
+        """How many units still ran in INT8 at the end."""
+        return len(self.trials[-1].int8_units)
+
+
+@dataclass(frozen=True)
+class Sensitivity(Record):
+    """How much each unit of a network minds INT8: alone in INT8, and alone kept out of it."""
+
+    model: str
+    ranges: str
+    fp32_accuracy: float
+    int8_accuracy: float
+    target: float
+    alone: dict[str, LayerTrial]  # unit -> only it in INT8
+    kept_out: dict[str, LayerTrial]  # unit -> all but it in INT8
+    greedy: MixedSearch | None  # None where the recording was cut short
+    random: tuple[MixedSearch, ...]
+    provenance: Provenance
+
+    def summary(self) -> str:
+        return (
+            f"{self.model} with {self.ranges} ranges: FP32 {100 * self.fp32_accuracy:.1f} %, all INT8 "
+            f"{100 * self.int8_accuracy:.1f} %; {self.provenance.label()}"
+        )
+
+    def rows(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "unit": unit,
+                "alone: accuracy %": 100 * self.alone[unit].accuracy,
+                "alone: SQNR dB": self.alone[unit].sqnr_db,
+                "kept out: accuracy %": 100 * self.kept_out[unit].accuracy,
+                "kept out: SQNR dB": self.kept_out[unit].sqnr_db,
+            }
+            for unit in self.alone
+            if unit in self.kept_out
+        ]
+
+
+@dataclass(frozen=True)
+class DynamicTrial(Record):
+    """A dynamic engine calibrated at one batch size, run at several."""
+
+    calibration_batch: int
+    batches: int  # that the calibrator handed over
+    cache: str
+    accuracy_at: dict[str, float]  # batch size at run time -> accuracy
+    messages: tuple[str, ...] = ()
+    algorithm: str = "entropy2"
+    profile_named: bool = (
+        True  # a calibration profile was set; else TensorRT takes the usual shape of the first
+    )
+
+
+@dataclass(frozen=True)
+class DynamicShapes(Record):
+    """One network with a dynamic batch, calibrated at several sizes through the calibration profile."""
+
+    model: str
+    profile: tuple[int, ...]  # least, usual, greatest batch
+    trials: tuple[DynamicTrial, ...]
+    provenance: Provenance
+
+    def summary(self) -> str:
+        return f"{self.model} with a dynamic batch {self.profile}, {self.provenance.label()}"
+
+    def rows(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "calibrator": t.algorithm,
+                "calibrated at batch": t.calibration_batch,
+                "calibration profile": "set" if t.profile_named else "not set",
+                "batches": t.batches,
+                **{
+                    f"accuracy % at batch {size}": 100 * share
+                    for size, share in t.accuracy_at.items()
+                },
+            }
+            for t in self.trials
+        ]
+
+
+WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+
+
+def units(nodes: Sequence[tuple[str, str]]) -> dict[str, tuple[str, ...]]:
+    """Nodes grouped by the weighted node they follow: what a precision is asked for together.
+
+    ``nodes``: (name, operator) in graph order. A convolution with the Relu, Clip, Add or pooling behind it is one
+    unit, so that asking for FP32 does not break the fusion with INT8 in the middle. Nodes before the first weighted
+    one belong to it.
+
+    >>> units([("c1", "Conv"), ("r1", "Relu"), ("c2", "Conv"), ("fc", "Gemm")])
+    {'c1': ('c1', 'r1'), 'c2': ('c2',), 'fc': ('fc',)}
+    """
+    first = next((name for name, kind in nodes if kind in WEIGHTED), "")
+    groups: dict[str, list[str]] = {}
+    current = first
+    for name, kind in nodes:
+        if kind in WEIGHTED:
+            current = name
+        groups.setdefault(current, []).append(name)
+    return {unit: tuple(members) for unit, members in groups.items()}
+
+
+# --- The recorded trade-off: what scripts/record_tradeoff.py left in <recordings>/tradeoff/.
+
+R = TypeVar("R", bound=Record)
+AGAIN = "make it with `python scripts/record_tradeoff.py --out FOLDER` on a GPU machine"
+
+
+class TradeoffRecordings:
+    """The recordings of one folder; each is read when it is asked for, once. Made by :func:`open_tradeoff`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._known: dict[str, Record] = {}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What is there: "points-resnet", "sensitivity-mobile-minmax", "placements/resnet/qdq-tensorrt", ..."""
+        found = self.folder.glob("**/*.json.gz")
+        return tuple(
+            sorted(
+                path.relative_to(self.folder).as_posix().removesuffix(".json.gz") for path in found
+            )
+        )
+
+    def tradeoff(self, name: str) -> Tradeoff:
+        """Engines: points-<model> (all ways of building), big (ResNet-50's size), mixed (by sensitivity)."""
+        return self._load(name, Tradeoff)
+
+    def with_build_times(self, name: str) -> Tradeoff:
+        """``tradeoff(name)`` with the seconds that the course's own build by the same name took, begun from nothing.
+
+        The engines of the trade-off share a timing cache, so their own builds tell no time. Unknown where the course
+        holds no build of that model, name, batch, GPU and TensorRT with an empty timing cache.
+        """
+        whole = self.tradeoff(name)
+        points = []
+        for point in whole.points:
+            path = self.folder.parent / point.model / f"{point.name}.json.gz"
+            if point.build_seconds is None and path.is_file():
+                made = load_experiment(path)
+                _check(made.provenance, path)
+                same = (made.provenance.gpu, made.provenance.tensorrt) == (
+                    whole.provenance.gpu,
+                    whole.provenance.tensorrt,
+                )
+                if same and made.build.options.batch == point.batch:
+                    point = dataclasses.replace(point, build_seconds=_cold_seconds(made))  # noqa: PLW2901
+            points.append(point)
+        return dataclasses.replace(whole, points=tuple(points))
+
+    def sensitivity(
+        self, model: str = "mobile", ranges: str = "minmax", cpu: bool = False
+    ) -> Sensitivity:
+        """Which units of a network mind INT8: by the GPU's engines, or as Q/DQ on a CPU foretells it (``cpu``)."""
+        return self._load(f"sensitivity-{model}-{ranges}{'-cpu' if cpu else ''}", Sensitivity)
+
+    def dynamic(self) -> DynamicShapes:
+        """One network with a dynamic batch, calibrated at several batch sizes."""
+        return self._load("dynamic", DynamicShapes)
+
+    def placements(self, model: str = "resnet") -> dict[str, Experiment]:
+        """Placement of Q/DQ -> the experiment with it, in the order of placement.PLACEMENTS."""
+        from ..int8.placement import PLACEMENTS
+
+        found = {}
+        for placement in PLACEMENTS:
+            path = self.folder / "placements" / model / f"qdq-{placement}.json.gz"
+            if path.is_file():
+                found[placement] = load_experiment(path)
+                _check(found[placement].provenance, path)
+        if not found:
+            raise RecordingError(
+                f"no Q/DQ placement of {model!r} is recorded in {self.folder}", AGAIN
+            )
+        return found
+
+    def _load(self, name: str, kind: type[R]) -> R:
+        if name not in self._known:
+            path = self.folder / f"{name}.json.gz"
+            if not path.is_file():
+                raise RecordingError(f"nothing called {name!r} is recorded in {self.folder}", AGAIN)
+            record = kind.from_json(read_packed(path, AGAIN))
+            origin: Provenance = record.provenance  # type: ignore[attr-defined]
+            _check(origin, path)
+            self._known[name] = record
+        held = self._known[name]
+        assert isinstance(held, kind)
+        return held
+
+    def __repr__(self) -> str:
+        return f"<TradeoffRecordings in {self.folder}: {', '.join(self.names) or 'nothing'}>"
+
+
+def _check(origin: Provenance, path: Path) -> None:
+    """RecordingError unless the models and images that the recording names are those here."""
+    models = [
+        name.removeprefix("models/").removesuffix(".onnx")
+        for name in origin.sha256
+        if name.startswith("models/")
+    ]
+    if not models:
+        raise RecordingError(f"{path} does not say from which model it was made", AGAIN)
+    for model in models:
+        check_hashes(origin, data_hashes(model), str(path))
+
+
+def _cold_seconds(one: Experiment) -> float | None:
+    """How long the build took, None where a timing cache shortened it."""
+    return one.build.build_seconds if one.build.options.timing_cache == "empty" else None
+
+
+def tradeoff_of(experiments: Iterable[Experiment]) -> Tradeoff:
+    """The trade-off of whole experiments, live or recorded (``bench.run(variant)``): timed launch after launch.
+
+    Raises RecordingError for none, or for experiments of several machines.
+    """
+    chosen = tuple(experiments)
+    machines = {(one.provenance.gpu, one.provenance.tensorrt) for one in chosen}
+    if len(machines) != 1:
+        raise RecordingError(
+            f"experiments of {len(machines)} machines, expected one",
+            "compare what one GPU measured",
+        )
+    points = tuple(
+        TradeoffPoint(
+            model=one.model,
+            name=one.variant,
+            batch=one.build.options.batch,
+            options=one.build.options,
+            accuracy=None if one.predictions is None else one.predictions.accuracy,
+            timing=one.timing,
+            graph_timing=None,
+            plan_bytes=one.build.plan_bytes,
+            device_memory_bytes=None,
+            build_seconds=_cold_seconds(one),
+            engine_layers=len(one.engine.layers) or None,
+            int8_layers=sum(layer.weight_dtype == "int8" for layer in one.engine.layers),
+            reformats=sum(layer.is_reformat for layer in one.engine.layers),
+        )
+        for one in chosen
+    )
+    return Tradeoff(points, chosen[0].provenance)
+
+
+def open_tradeoff(folder: str | os.PathLike[str] | None = None) -> TradeoffRecordings:
+    """The recorded trade-off of the newest recordings that have one, or of ``folder``.
+
+    Raises RecordingError where there is none.
+
+    Example::
+
+        points = open_tradeoff().tradeoff("points-resnet")
+        print(points.select("resnet", batch=8)[0].accuracy)
+    """
+    chosen = folder_with("tradeoff") / "tradeoff" if folder is None else Path(folder)
+    if not any(chosen.glob("**/*.json.gz")):
+        raise RecordingError(f"no trade-off is recorded in {chosen}", AGAIN)
+    return TradeoffRecordings(chosen)

@@ -1,0 +1,109 @@
+"""Small HTML pieces that widgets are made of: text, alerts, tables; every callback's error reaches the reader."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from ..errors import TrtlearnError
+from ..record import show
+from .theme import BAD, INK
+
+try:
+    import ipywidgets
+except ModuleNotFoundError as missing:
+    raise ModuleNotFoundError(
+        "widgets need ipywidgets. Try: pip install 'trtlearn[lab]'", name=missing.name
+    ) from None
+
+__all__ = ["alert", "badge", "guarded", "ipywidgets", "say", "stack", "table"]
+
+LEFT = "text-align:left;vertical-align:top;padding:2px 10px 2px 0"
+
+
+KEYS = """
+function render({ el }) {
+  el.style.display = "none";
+  const mark = () => {
+    const box = el.closest(".widget-vbox");
+    if (!box) { requestAnimationFrame(mark); return; }
+    box.addEventListener("focusin", (event) => event.target.setAttribute("data-lm-suppress-shortcuts", "true"));
+    for (const text of box.querySelectorAll(".widget-html")) { text.setAttribute("aria-live", "polite"); }
+    if (box.querySelector(".js-plotly-plot")) widen();
+  };
+  const widen = () => window.dispatchEvent(new Event("resize"));
+  const drawn = ({ detail }) => { if (el.closest(".widget-vbox")?.contains(detail.element)) widen(); };
+  document.addEventListener("plotlywidget-after-render", drawn);
+  mark();
+  return () => document.removeEventListener("plotlywidget-after-render", drawn);
+}
+export default { render };
+"""
+"""In the browser: keys pressed in a control of the box stay there, changed text is read aloud, figures fill the page.
+
+Without the mark JupyterLab takes the arrow keys from lists and radio buttons and moves to another cell. It looks for
+the mark from the focused element upwards and stops at the first match of its own, so each control needs it
+(@lumino/commands; measured in JupyterLab 4.6 by tests/course/test_browser.py). A FigureWidget is drawn before it has a place
+on the page, 700 pixels wide, and looks at its place again only when the window is resized (plotly 6).
+"""
+
+
+def stack(*children: ipywidgets.Widget) -> ipywidgets.VBox:
+    """Controls, texts and figures below each other, usable by keyboard in JupyterLab and Notebook."""
+    try:
+        import anywidget
+    except ImportError:
+        return ipywidgets.VBox(list(children))
+    return ipywidgets.VBox([*children, anywidget.AnyWidget(_esm=KEYS)])
+
+
+def say(text: str) -> ipywidgets.HTML:
+    """A piece of HTML text that wraps."""
+    return ipywidgets.HTML(text, layout={"width": "98%", "overflow": "visible"})
+
+
+def alert(problem: object) -> str:
+    """An error, for the eye, the ear and the colour-blind: words, a sign and role="alert"."""
+    style = f"border-left:4px solid {BAD};padding-left:8px"
+    return f'<div role="alert" style="{style}">✘ {html.escape(str(problem))}</div>'
+
+
+def badge(text: str, color: str = INK) -> str:
+    """A word in a coloured frame."""
+    style = f"border:2px solid {color};border-radius:4px;padding:1px 8px;font-weight:bold"
+    return f'<span style="{style}">{html.escape(text)}</span>'
+
+
+def table(rows: Iterable[Iterable[Any]], head: Iterable[str] = ()) -> str:
+    """Rows of cells as an HTML table; cells go through ``record.show`` and are escaped."""
+    titles = "".join(f'<th scope="col" style="{LEFT}">{html.escape(cell)}</th>' for cell in head)
+    body = "".join(
+        "<tr>"
+        + "".join(f'<td style="{LEFT}">{html.escape(show(cell))}</td>' for cell in row)
+        + "</tr>"
+        for row in rows
+    )
+    top = f"<thead><tr>{titles}</tr></thead>" if titles else ""
+    return f'<table style="border-collapse:collapse;line-height:1.4">{top}<tbody>{body}</tbody></table>'
+
+
+def guarded(
+    action: Callable[[], None], problem: ipywidgets.HTML, *, clear: bool = True
+) -> Callable[..., None]:
+    """``action`` as a callback: an error goes into ``problem`` for the reader, success empties it (if ``clear``)."""
+
+    def run(*_: Any) -> None:
+        try:
+            action()
+        except TrtlearnError as error:
+            problem.value = alert(error)
+        except Exception as error:
+            problem.value = alert(
+                f"{type(error).__name__}: {error}. This is a fault of the course: please report it"
+            )
+        else:
+            if clear:
+                problem.value = ""
+
+    return run
