@@ -70,7 +70,7 @@ def result_of(name: str) -> dict:
 
 def prepare_digits() -> None:
     """Calibration and test images as the course's own loader gives them."""
-    from trtlearn.model.networks import load_images
+    from trtlearn.model.course_data import load_images
 
     calibration, _ = load_images("calibration")
     test, labels = load_images("test")

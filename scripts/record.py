@@ -26,7 +26,7 @@ from trtlearn.files import data_dir
 from trtlearn.live import cuda
 from trtlearn.live.experiment import provenance, run_variant
 from trtlearn.live.trt import available, live
-from trtlearn.model.networks import MODELS
+from trtlearn.model.course_data import MODELS
 from trtlearn.recorded.files import (
     Study,
     folder_name,

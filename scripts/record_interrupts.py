@@ -31,7 +31,7 @@ import sys, time
 from trtlearn import cuda
 from trtlearn.live.build import build_engine
 from trtlearn.live.calibrator import make_calibrator
-from trtlearn.model.networks import load_images, model_path
+from trtlearn.model.course_data import load_images, model_path
 from trtlearn.engine.records import BuildOptions
 
 images, _ = load_images("calibration")

@@ -40,8 +40,8 @@ from trtlearn.live.calibrator import make_calibrator
 from trtlearn.live.experiment import engine_info, provenance, run_variant
 from trtlearn.live.runner import Runner
 from trtlearn.live.trt import live
+from trtlearn.model.course_data import MODELS, load_images, model_path
 from trtlearn.model.describe import load_proto, read_model
-from trtlearn.model.networks import MODELS, load_images, model_path
 from trtlearn.recorded.files import Study, save_packed, save_study
 from trtlearn.recorded.layers import PlanBuild, PlanInsides, PlanSizes, plan_contents
 

@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from trtlearn.files import data_dir, write_atomic
 from trtlearn.int8.pairs import modelopt_quantized, read_pairs
-from trtlearn.model.networks import MODELS, load_images, model_path
+from trtlearn.model.course_data import MODELS, load_images, model_path
 
 
 def main() -> int:

@@ -14,9 +14,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from trtlearn.calibration.edit import read_cache
-from trtlearn.recorded.files import folder_with
-from trtlearn.model.networks import data_hashes, load_images, model_path
-from trtlearn.recorded.files import load_provenance, save_packed
+from trtlearn.model.course_data import data_hashes, load_images, model_path
+from trtlearn.recorded.files import folder_with, load_provenance, save_packed
 from trtlearn.recorded.sensitivity import sensitivity_on_cpu
 
 

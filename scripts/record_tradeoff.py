@@ -41,10 +41,15 @@ from trtlearn.int8.qdq import insert_qdq
 from trtlearn.live.build import build_engine
 from trtlearn.live.calibrator import make_calibrator
 from trtlearn.live.experiment import provenance, run_variant
-from trtlearn.recorded.files import recording_folders
 from trtlearn.live.runner import Runner
-from trtlearn.model.networks import MODELS, data_hashes, load_images, model_path
-from trtlearn.recorded.files import check_hashes, load_experiment, save_experiment, save_packed
+from trtlearn.model.course_data import MODELS, data_hashes, load_images, model_path
+from trtlearn.recorded.files import (
+    check_hashes,
+    load_experiment,
+    recording_folders,
+    save_experiment,
+    save_packed,
+)
 from trtlearn.recorded.sensitivity import search_mixed, sqnr_db
 from trtlearn.recorded.tradeoff import (
     DynamicShapes,

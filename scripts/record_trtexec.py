@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from trtlearn.files import write_atomic
 from trtlearn.live.experiment import engine_info, provenance
 from trtlearn.live.trt import live
-from trtlearn.model.networks import MODELS, model_path
+from trtlearn.model.course_data import MODELS, model_path
 from trtlearn.recorded.logs import TrtexecLog, read_optimizer_log
 
 BATCH = 8  # of the recorded engines

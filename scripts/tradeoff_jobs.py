@@ -16,7 +16,7 @@ from trtlearn.live.build import BuiltEngine, build_engine
 from trtlearn.live.calibrator import make_calibrator
 from trtlearn.live.experiment import engine_info
 from trtlearn.live.runner import Runner
-from trtlearn.model.networks import load_images
+from trtlearn.model.course_data import load_images
 
 __all__ = ["WARMUP", "Facts", "Job", "Worker", "accuracy", "run_all"]
 

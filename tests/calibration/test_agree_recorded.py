@@ -3,7 +3,7 @@
 import pytest
 
 from trtlearn.calibration.agree import agree
-from trtlearn.model.networks import load_images, model_path
+from trtlearn.model.course_data import load_images, model_path
 from trtlearn.recorded.files import recording_folders
 
 FOLDERS = [folder for folder in recording_folders() if (folder / "resnet").is_dir()]

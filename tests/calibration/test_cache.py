@@ -262,8 +262,8 @@ def test_bad_ort_tables():
 
 
 def test_stale_names_against_the_courses_model():
+    from trtlearn.model.course_data import model_path
     from trtlearn.model.describe import read_model
-    from trtlearn.model.networks import model_path
 
     model = read_model(model_path("resnet"))
     cache = c.new_cache(

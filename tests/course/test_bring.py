@@ -19,8 +19,8 @@ from trtlearn.course.own_model.report import report_html
 from trtlearn.course.own_model.walk import STEPS, walk
 from trtlearn.errors import DataError, LiveUnavailable, ModelError, TrtlearnError
 from trtlearn.int8.pairs import read_pairs
+from trtlearn.model.course_data import load_images, model_path
 from trtlearn.model.describe import read_model
-from trtlearn.model.networks import load_images, model_path
 from trtlearn.trtexec.explain import explain
 
 pytest.importorskip("onnxruntime")

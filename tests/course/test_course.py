@@ -7,7 +7,7 @@ import pytest
 
 from trtlearn.course import notebook
 from trtlearn.errors import ModelError, TrtlearnError
-from trtlearn.model.networks import load_images
+from trtlearn.model.course_data import load_images
 
 
 def test_a_claim_that_holds_is_printed_with_its_tag(capsys):

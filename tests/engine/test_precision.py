@@ -23,8 +23,8 @@ from trtlearn.engine.records import (
     TensorRange,
 )
 from trtlearn.errors import ModelError
+from trtlearn.model.course_data import model_path
 from trtlearn.model.describe import OnnxModel, OnnxNode, OnnxValue, read_model
-from trtlearn.model.networks import model_path
 
 FIXTURES = Path(__file__).parent.parent / "fixtures" / "inspector"
 INT8 = BuildOptions(int8=True, ranges="entropy2")

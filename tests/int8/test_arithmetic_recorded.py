@@ -14,9 +14,9 @@ from trtlearn.int8.kernels import quantize_activations, quantize_weights
 from trtlearn.int8.layer import trace_pixel
 from trtlearn.int8.quant import quantize
 from trtlearn.int8.simulate import run_int8
+from trtlearn.model.course_data import MODELS, load_images, model_path
 from trtlearn.model.describe import describe, load_proto, read_model
-from trtlearn.model.networks import MODELS, load_images, model_path
-from trtlearn.network import open_bench
+from trtlearn.networks import open_bench
 from trtlearn.recorded.layers import layer_case, layer_cases
 
 CASES = layer_cases()

@@ -10,9 +10,9 @@ from trtlearn.engine.records import EngineInfo, EngineLayer, EngineTensor
 from trtlearn.int8.compare import tensor_errors
 from trtlearn.int8.groups import check_groups, engine_groups, float_tensors, fused_groups
 from trtlearn.int8.simulate import run_int8
+from trtlearn.model.course_data import MODELS, load_images, model_path
 from trtlearn.model.describe import read_model
 from trtlearn.model.fold import folded_batch_norms
-from trtlearn.model.networks import MODELS, load_images, model_path
 from trtlearn.model.run import activations
 
 

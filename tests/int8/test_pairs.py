@@ -17,8 +17,8 @@ from trtlearn.int8.pairs import (
     read_pairs,
 )
 from trtlearn.int8.qdq import insert_qdq
+from trtlearn.model.course_data import load_images, model_path
 from trtlearn.model.describe import load_proto
-from trtlearn.model.networks import load_images, model_path
 from trtlearn.recorded.files import folder_with
 
 SCALES = {

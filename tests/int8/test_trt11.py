@@ -12,7 +12,7 @@ from trtlearn.live import trt
 from trtlearn.live.build import build_engine
 from trtlearn.live.parser import has_qdq, network_inputs, parsed_network
 from trtlearn.live.ranges import network_tensors, placeholder_ranges
-from trtlearn.model.networks import model_path
+from trtlearn.model.course_data import model_path
 
 pytest.importorskip(
     "tensorrt_rtx_bindings", reason="tensorrt_rtx has wheels for x86-64 Linux and Windows only"

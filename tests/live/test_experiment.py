@@ -13,15 +13,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from trtlearn import network
+from trtlearn import networks
 from trtlearn.engine.records import BuildOptions, Experiment
 from trtlearn.engine.variants import VARIANTS
 from trtlearn.errors import BuildError, DataError, LiveUnavailable, RecordingError
 from trtlearn.live import experiment as experiment_module
 from trtlearn.live.experiment import predict, run_variant
 from trtlearn.live.runner import Runner
-from trtlearn.model.networks import data_hashes
-from trtlearn.network import open_bench
+from trtlearn.model.course_data import data_hashes
+from trtlearn.networks import open_bench
 from trtlearn.recorded import files
 
 ROOT = Path(__file__).resolve().parent.parent.parent

@@ -13,7 +13,7 @@ import pytest
 
 from trtlearn import files as paths
 from trtlearn.errors import DataError
-from trtlearn.model import networks
+from trtlearn.model import course_data
 
 
 @pytest.fixture
@@ -22,31 +22,31 @@ def copied(tmp_path, monkeypatch):
     for name in ("card.json", "models", "images"):
         source = paths.data_dir() / name
         (shutil.copytree if source.is_dir() else shutil.copy)(source, tmp_path / name)
-    monkeypatch.setattr(networks, "data_dir", lambda: tmp_path)
-    for cached in (networks._card, networks._arrays):
+    monkeypatch.setattr(course_data, "data_dir", lambda: tmp_path)
+    for cached in (course_data._card, course_data._arrays):
         cached.cache_clear()
     yield tmp_path
-    for cached in (networks._card, networks._arrays):
+    for cached in (course_data._card, course_data._arrays):
         cached.cache_clear()
 
 
-@pytest.mark.parametrize("name", networks.MODELS)
+@pytest.mark.parametrize("name", course_data.MODELS)
 def test_accuracy_is_the_cards(name):
-    card, (images, truth) = networks.model_card(name), networks.load_images("test")
+    card, (images, truth) = course_data.model_card(name), course_data.load_images("test")
     session = onnxruntime.InferenceSession(
-        str(networks.model_path(name)), providers=["CPUExecutionProvider"]
+        str(course_data.model_path(name)), providers=["CPUExecutionProvider"]
     )
     logits = np.concatenate(
-        [session.run(["logits"], {"image": part})[0] for part in networks.batches(images)]
+        [session.run(["logits"], {"image": part})[0] for part in course_data.batches(images)]
     )
-    assert round(networks.accuracy(logits, truth) * len(truth)) == card.correct
+    assert round(course_data.accuracy(logits, truth) * len(truth)) == card.correct
     assert card.fp32_accuracy == card.correct / card.tested >= 0.97
     assert card.tested == len(truth) == 1000
 
 
-@pytest.mark.parametrize("name", networks.MODELS)
+@pytest.mark.parametrize("name", course_data.MODELS)
 def test_the_file_is_what_was_promised(name):
-    model, card = onnx.load(networks.model_path(name)), networks.model_card(name)
+    model, card = onnx.load(course_data.model_path(name)), course_data.model_card(name)
     onnx.checker.check_model(model, full_check=True)
     assert (model.ir_version, model.opset_import[0].version, card.opset) == (8, 13, 13)
     (image,), (logits,) = model.graph.input, model.graph.output
@@ -68,9 +68,9 @@ def test_the_file_is_what_was_promised(name):
 
 
 def test_any_batch_gives_the_same_logits():
-    images, _ = networks.load_images("test")
+    images, _ = course_data.load_images("test")
     session = onnxruntime.InferenceSession(
-        str(networks.model_path("resnet")), providers=["CPUExecutionProvider"]
+        str(course_data.model_path("resnet")), providers=["CPUExecutionProvider"]
     )
     whole = session.run(None, {"image": images[:24]})[0]
     single = np.concatenate([session.run(None, {"image": images[i : i + 1]})[0] for i in range(24)])
@@ -110,7 +110,7 @@ def test_export_is_deterministic_folds_batch_norm_and_spreads_channels_exactly()
     from train_export import export
 
     random = np.random.default_rng(1)
-    images, _ = networks.load_images("test")
+    images, _ = course_data.load_images("test")
     for builder, *_ in train.NETWORKS.values():
         nodes = builder()
         parameters, statistics = train.initial(nodes, random)
@@ -140,7 +140,7 @@ def test_export_is_deterministic_folds_batch_norm_and_spreads_channels_exactly()
 
 
 def test_images_are_network_ready_and_ones_own():
-    images, truth = networks.load_images("calibration")
+    images, truth = course_data.load_images("calibration")
     assert (images.dtype, images.shape, truth.dtype, truth.shape) == (
         np.float32,
         (512, 1, 28, 28),
@@ -153,8 +153,8 @@ def test_images_are_network_ready_and_ones_own():
         np.rint((images[:, 0] * 0.3081 + 0.1307) * 255).astype(np.uint8), pixels
     )
     images[:] = 7
-    assert networks.load_images("calibration")[0].max() < 3
-    np.testing.assert_array_equal(networks.labels("calibration"), truth)
+    assert course_data.load_images("calibration")[0].max() < 3
+    np.testing.assert_array_equal(course_data.labels("calibration"), truth)
 
 
 def test_the_card_describes_the_files():
@@ -177,39 +177,39 @@ def test_the_card_describes_the_files():
 
 
 def test_a_card_survives_json():
-    card = networks.model_card("mobile")
-    assert networks.ModelCard.from_json(card.to_json()) == card
+    card = course_data.model_card("mobile")
+    assert course_data.ModelCard.from_json(card.to_json()) == card
 
 
 def test_files_missing_cut_or_changed_are_refused(copied):
     (copied / "models" / "resnet.onnx").unlink()
     with pytest.raises(DataError, match=r"no such file.*resnet\.onnx"):
-        networks.model_path("resnet")
+        course_data.model_path("resnet")
     path = copied / "models" / "mobile.onnx"
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(DataError, match="SHA-256"):
-        networks.model_path("mobile")
+        course_data.model_path("mobile")
     archive = copied / "images" / "digits.npz"
     archive.write_bytes(b"PK" + archive.read_bytes()[2000:])
     with pytest.raises(DataError, match="SHA-256"):
-        networks.load_images("test")
+        course_data.load_images("test")
     archive.unlink()
     with pytest.raises(DataError, match="no such file"):
-        networks.load_images("test")
+        course_data.load_images("test")
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]"])
 def test_a_broken_card_is_one_clear_error(copied, text):
     (copied / "card.json").write_text(text)
     with pytest.raises(DataError, match="card"):
-        networks.model_card("resnet")
+        course_data.model_card("resnet")
 
 
 def test_wrong_names_are_refused():
-    for call in (networks.model_card, networks.model_path):
+    for call in (course_data.model_card, course_data.model_path):
         with pytest.raises(DataError, match="resnet, mobile"):
             call("vgg")
-    for call in (networks.load_images, networks.labels):
+    for call in (course_data.load_images, course_data.labels):
         with pytest.raises(DataError, match="calibration, test"):
             call("train")
 
@@ -228,30 +228,30 @@ def test_wrong_names_are_refused():
 )
 def test_wrong_images_are_refused(value, message):
     with pytest.raises(DataError, match=message):
-        networks.check_images(value)
+        course_data.check_images(value)
 
 
 def test_the_first_infinity_is_named_and_good_images_pass():
-    images, _ = networks.load_images("test")
-    assert networks.check_images(images) is images
+    images, _ = course_data.load_images("test")
+    assert course_data.check_images(images) is images
     turned = images.transpose(0, 1, 3, 2)
-    assert networks.check_images(turned).flags.c_contiguous
+    assert course_data.check_images(turned).flags.c_contiguous
     images[3, 0, 5, 9] = -np.inf
     with pytest.raises(DataError, match=r"1 values .*\(-inf\) at \[3, 0, 5, 9\]"):
-        networks.check_images(images)
-    assert networks.check_images(np.zeros((4, 7), np.float32), shape=None).shape == (4, 7)
+        course_data.check_images(images)
+    assert course_data.check_images(np.zeros((4, 7), np.float32), shape=None).shape == (4, 7)
 
 
 def test_batches_and_accuracy_refuse_what_does_not_fit():
     images = np.zeros((20, 1, 28, 28), np.float32)
     for size in (0, 21):
         with pytest.raises(DataError, match="batch size"):
-            networks.batches(images, size)
+            course_data.batches(images, size)
     with pytest.raises(DataError, match="do not fit"):
-        networks.accuracy(np.zeros((3, 10), np.float32), np.zeros(4, np.int64))
+        course_data.accuracy(np.zeros((3, 10), np.float32), np.zeros(4, np.int64))
     logits = np.eye(3, dtype=np.float32)
     logits[0] = np.nan
-    assert networks.accuracy(logits, np.arange(3)) == pytest.approx(2 / 3), (
+    assert course_data.accuracy(logits, np.arange(3)) == pytest.approx(2 / 3), (
         "NaN is no answer, even where argmax gives 0"
     )
 
@@ -259,4 +259,4 @@ def test_batches_and_accuracy_refuse_what_does_not_fit():
 @pytest.mark.parametrize("shape", [(28, 28), (2, 28, 27), (2, 1, 28, 28)])
 def test_normalise_refuses_other_shapes(shape):
     with pytest.raises(DataError, match="uint8"):
-        networks.normalise(np.zeros(shape, np.uint8))
+        course_data.normalise(np.zeros(shape, np.uint8))

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from trtlearn.errors import DataError, ModelError
-from trtlearn.model import networks, read
+from trtlearn.model import course_data, read
 from trtlearn.model.describe import OnnxModel, load_proto, read_model
 from trtlearn.model.read import serialized
 from trtlearn.model.run import activations, feeds, load_arrays
 
-RESNET = networks.model_path("resnet").read_bytes()
+RESNET = course_data.model_path("resnet").read_bytes()
 
 
 def small(nodes, initializers=(), inputs=("x",), outputs=("y",), shape=("n", 4)):
@@ -54,11 +54,11 @@ def external(model, **entries):
 
 
 def test_a_record_says_what_the_file_holds():
-    path = networks.model_path("resnet")
+    path = course_data.model_path("resnet")
     model = read_model(path)
-    assert model.sha256 == networks.model_card("resnet").sha256
+    assert model.sha256 == course_data.model_card("resnet").sha256
     assert (model.opset, model.ir_version, model.size_bytes) == (13, 8, len(RESNET))
-    assert model.parameters == networks.model_card("resnet").parameters
+    assert model.parameters == course_data.model_card("resnet").parameters
     assert model.inputs[0].to_dict() == {
         "name": "image",
         "shape": ["batch", 1, 28, 28],
@@ -137,7 +137,7 @@ def test_missing_files_folders_and_giants_are_refused(tmp_path, monkeypatch):
         read_model(tmp_path)
     monkeypatch.setattr(read, "MAX_BYTES", 1000)
     with pytest.raises(ModelError, match="at most 1,000"):
-        read_model(networks.model_path("resnet"))
+        read_model(course_data.model_path("resnet"))
 
 
 def test_every_cut_at_a_field_border_is_seen():
@@ -256,8 +256,8 @@ def test_external_data_of_a_model_in_memory_is_refused():
 
 
 def test_activations_are_what_the_network_computes():
-    images, _ = networks.load_images("calibration")
-    path = networks.model_path("mobile")
+    images, _ = course_data.load_images("calibration")
+    path = course_data.model_path("mobile")
     kept = list(activations(path, [images[:8], images[8:16]]))
     assert list(kept[0]) == list(read_model(path).tensors)
     np.testing.assert_array_equal(kept[1]["image"], images[8:16])

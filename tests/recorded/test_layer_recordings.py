@@ -17,9 +17,9 @@ from trtlearn.errors import DataError, RecordingError
 from trtlearn.int8.compare import tensor_errors
 from trtlearn.int8.layer import int8_layer, trace_pixel
 from trtlearn.int8.simulate import run_like
-from trtlearn.model.networks import MODELS, accuracy, load_images, model_path
+from trtlearn.model.course_data import MODELS, accuracy, load_images, model_path
 from trtlearn.model.run import activations
-from trtlearn.network import open_bench
+from trtlearn.networks import open_bench
 from trtlearn.recorded.layers import (
     layer_case,
     load_studies,

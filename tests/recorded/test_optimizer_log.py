@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from trtlearn.errors import RecordingError
-from trtlearn.network import open_bench
+from trtlearn.networks import open_bench
 from trtlearn.recorded.logs import load_trtexec_log, read_optimizer_log
 
 

@@ -7,8 +7,8 @@ import pytest
 from trtlearn.engine.fusion import diff_engines, fusion_map, graph, layer_times, reformats
 from trtlearn.engine.precision import precision_report
 from trtlearn.files import data_dir
+from trtlearn.model.course_data import MODELS, model_path
 from trtlearn.model.describe import read_model
-from trtlearn.model.networks import MODELS, model_path
 from trtlearn.recorded.files import load_experiment
 from trtlearn.show import ranges
 

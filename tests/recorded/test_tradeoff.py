@@ -11,9 +11,9 @@ import pytest
 
 from trtlearn.engine.records import BuildOptions, Provenance, Timing
 from trtlearn.errors import DataError, RecordingError
+from trtlearn.model.course_data import data_hashes, model_path
 from trtlearn.model.describe import read_model
-from trtlearn.model.networks import data_hashes, model_path
-from trtlearn.network import open_bench
+from trtlearn.networks import open_bench
 from trtlearn.recorded.sensitivity import search_mixed
 from trtlearn.recorded.tradeoff import (
     DynamicShapes,

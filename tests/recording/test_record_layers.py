@@ -12,7 +12,7 @@ import pytest
 import record_layers
 
 from trtlearn.engine.records import Provenance
-from trtlearn.model.networks import MODELS
+from trtlearn.model.course_data import MODELS
 from trtlearn.recorded.files import load_study
 
 IMAGES = np.random.default_rng(0).normal(size=(16, 1, 2, 2)).astype(np.float32)

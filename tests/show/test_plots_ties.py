@@ -1,8 +1,8 @@
 """The figure of shared scales: every tensor once, tied ones in their group."""
 
 from trtlearn.calibration.tensors import predict_ties
+from trtlearn.model.course_data import model_path
 from trtlearn.model.describe import read_model
-from trtlearn.model.networks import model_path
 from trtlearn.show.calibration import scale_groups
 
 

@@ -12,8 +12,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from trtlearn.calibration.edit import from_ranges_json, read_cache, write_cache
 from trtlearn.errors import CacheError, CommandError, ModelError
+from trtlearn.model.course_data import load_images, model_path
 from trtlearn.model.describe import load_proto
-from trtlearn.model.networks import load_images, model_path
 from trtlearn.recorded.files import folder_with, load_experiment
 from trtlearn.recorded.tradeoff import open_tradeoff
 from trtlearn.trtexec.command import parse_trtexec

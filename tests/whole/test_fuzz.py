@@ -29,8 +29,8 @@ from trtlearn.engine.inspector import read_engine
 from trtlearn.engine.log import decode, scales_from_log
 from trtlearn.engine.records import Experiment
 from trtlearn.errors import TrtlearnError
+from trtlearn.model.course_data import model_path
 from trtlearn.model.describe import read_model
-from trtlearn.model.networks import model_path
 from trtlearn.model.run import load_arrays
 from trtlearn.record import Record
 from trtlearn.recorded.files import folder_with, load_experiment, load_study

@@ -305,7 +305,7 @@ def predict_ties(
     ``algorithm``: entropy2, entropy, minmax or legacy; those in :data:`UNTIED` tie nothing. ``own`` names
     tensors known to have a scale of their own: outputs of 1-D pooling (parts.flat_pools).
 
-    >>> from trtlearn.model.networks import model_path
+    >>> from trtlearn.model.course_data import model_path
     >>> predict_ties(model_path("resnet")).tensors > 10
     True
     """

@@ -135,8 +135,8 @@ def weights(model: str) -> dict[str, NDArray[np.float32]]:
     """
     from onnx import numpy_helper
 
+    from ..model.course_data import model_path
     from ..model.describe import load_proto
-    from ..model.networks import model_path
 
     arrays = {
         one.name: numpy_helper.to_array(one)
@@ -153,12 +153,12 @@ def inside(
     FP32 on the CPU with ONNX Runtime, nothing fused: every tensor of the ONNX file, or those in ``names``. All N stay
     in memory: use ``onnxfile.activations`` for many images.
 
-    >>> from trtlearn.model.networks import load_images
+    >>> from trtlearn.model.course_data import load_images
     >>> inside("resnet", load_images("test")[0][:3], ["logits"])["logits"].shape
     (3, 10)
     """
+    from ..model.course_data import model_path
     from ..model.describe import activations
-    from ..model.networks import model_path
 
     batches = [images[start : start + 64] for start in range(0, len(images), 64)]
     parts = list(activations(model_path(model), batches, names))

@@ -275,8 +275,8 @@ def _node_row(
 def _course_model(name: str) -> OnnxModel | None:
     """The ONNX model of a recorded experiment; None where it is not one of the course's, or onnx is not installed."""
     try:
+        from ..model.course_data import MODELS, model_path
         from ..model.describe import read_model
-        from ..model.networks import MODELS, model_path
 
         return read_model(model_path(name)) if name in MODELS else None
     except (ImportError, TrtlearnError):

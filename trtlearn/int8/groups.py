@@ -47,7 +47,7 @@ def fused_groups(model: OnnxModel) -> Groups:
     alone reads that. Every other node stands alone. Which of two products takes the Add was not the same in every build
     of the same network: give engine_groups of a built engine where there is one.
 
-    >>> from trtlearn.model.networks import model_path
+    >>> from trtlearn.model.course_data import model_path
     >>> from trtlearn.model.describe import read_model
     >>> [group for group in fused_groups(read_model(model_path("resnet"))) if len(group) == 3]
     [('b0_conv2', 'b0_add', 'b0_relu2'), ('b1_proj', 'b1_add', 'b1_relu2'), ('b2_conv2', 'b2_add', 'b2_relu2')]

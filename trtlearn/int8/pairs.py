@@ -121,7 +121,7 @@ def read_pairs(
 ) -> PairTable:
     """Every Q/DQ pair of an ONNX model, in graph order; ModelError for a model that cannot be read.
 
-    >>> from trtlearn.model.networks import model_path
+    >>> from trtlearn.model.course_data import model_path
     >>> read_pairs(model_path("resnet")).pairs
     ()
     """

@@ -242,7 +242,7 @@ def run_int8(
     Raises DataError for a missing input, a scale that is not above 0 or groups that do not fit the model; ModelError
     for a model that cannot be read or run.
 
-    >>> from trtlearn.model.networks import model_path
+    >>> from trtlearn.model.course_data import model_path
     >>> path = model_path("resnet")
     >>> run = run_int8(path, {"image": 0.02, "stem_relu": 0.03}, {"image": np.ones((1, 1, 28, 28), np.float32)})
     >>> run["stem_relu"].codes.dtype.name, run["pool"].scale, run["b0_relu1"].codes is None
@@ -302,7 +302,7 @@ def run_like(
     Ranges, fused groups and tensors kept in float are the engine's. ``scales``: tensor -> scale, in place of its own.
     Measured: for 200 images the same answers as each recorded INT8 engine gave (tests/int8/test_arithmetic_recorded.py).
     """
-    from ..model.networks import model_card, model_path
+    from ..model.course_data import model_card, model_path
 
     if experiment.ranges is None:
         raise DataError(f"{experiment.variant} has no ranges", "take an INT8 variant")

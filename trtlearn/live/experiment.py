@@ -21,7 +21,7 @@ from ..engine.inspector import read_engine
 from ..engine.records import BuildOptions, EngineInfo, Experiment, Predictions, Provenance, Timing
 from ..engine.variants import ALGORITHMS, variant_options
 from ..errors import DataError, InspectorError
-from ..model.networks import data_hashes, load_images, model_card, model_path
+from ..model.course_data import data_hashes, load_images, model_card, model_path
 from . import cuda
 from .build import BuiltEngine, build_engine
 from .calibrator import make_calibrator

@@ -174,7 +174,7 @@ def whole_inputs(model: OnnxModel, arrays: Mapping[str, NDArray[Any]]) -> tuple[
     These are all inputs without axes, and, where the arrays differ in their first axis, those that are as long there
     as the network fixes it. Where that would be all of them, the first holds the rows.
 
-    >>> from trtlearn.model.networks import model_path
+    >>> from trtlearn.model.course_data import model_path
     >>> whole_inputs(read_model(model_path("resnet")), {"image": np.zeros((8, 1, 28, 28), np.float32)})
     ()
     """
@@ -199,7 +199,7 @@ def whole_inputs(model: OnnxModel, arrays: Mapping[str, NDArray[Any]]) -> tuple[
 def read_model(model: str | os.PathLike[str] | bytes) -> OnnxModel:
     """The record of the ONNX model at a path or in bytes; ModelError as for :func:`load_proto`.
 
-    >>> from trtlearn.model.networks import model_path
+    >>> from trtlearn.model.course_data import model_path
     >>> model = read_model(model_path("resnet"))
     >>> model.inputs[0].shape, model.has_qdq, model.tensors[:3]
     (('batch', 1, 28, 28), False, ('image', 'stem', 'stem_relu'))

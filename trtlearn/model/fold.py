@@ -46,7 +46,7 @@ FOLD_LIMIT = 1 << 28  # elements
 def prepared(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy of ``model``, ready for Q/DQ: see the head of this module. ModelError where it cannot be converted.
 
-    >>> from trtlearn.model.networks import model_path
+    >>> from trtlearn.model.course_data import model_path
     >>> from trtlearn.model.describe import load_proto
     >>> prepared(load_proto(model_path("resnet"))).graph.node[0].name
     'stem'

@@ -171,7 +171,7 @@ def load_proto(model: str | os.PathLike[str] | bytes) -> onnx.ModelProto:
     ``MAX_BYTES``, bytes that are no ONNX or that end too early, and external data outside the model's folder or
     beyond the end of its file.
 
-    >>> from trtlearn.model.networks import model_path
+    >>> from trtlearn.model.course_data import model_path
     >>> load_proto(model_path("resnet")).graph.node[0].name
     'stem'
     """

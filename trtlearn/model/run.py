@@ -132,7 +132,7 @@ def activations(
     time. DataError names the batch and the input that does not fit; ModelError a name that the model lacks, or a model
     that ONNX Runtime cannot run.
 
-    >>> from trtlearn.model.networks import load_images, model_path
+    >>> from trtlearn.model.course_data import load_images, model_path
     >>> images, _ = load_images("calibration")
     >>> batch = next(activations(model_path("resnet"), [images[:8]]))
     >>> list(batch)[:3], batch["stem"].dtype.name, batch["logits"].shape

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from ..engine.records import BuildOptions, Experiment, Provenance, Timing
 from ..errors import RecordingError
-from ..model.networks import data_hashes
+from ..model.course_data import data_hashes
 from ..record import Record
 from .files import check_hashes, folder_with, load_experiment, read_packed
 

@@ -497,7 +497,7 @@ def scale_groups(
 
     Grey circles have a scale of their own. The groups are predicted from the graph (:func:`ties.predict_ties`).
 
-    >>> from trtlearn.model.networks import model_path
+    >>> from trtlearn.model.course_data import model_path
     >>> [trace.name for trace in scale_groups(model_path("resnet")).data if "shares" in (trace.name or "")]
     ['pool shares stem_relu']
     """

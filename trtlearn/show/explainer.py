@@ -106,7 +106,7 @@ def course_model(command: str) -> str | None:
     >>> course_model("trtexec --onnx=/some/where/mobile.onnx"), course_model("trtexec --onnx=other.onnx")
     ('mobile', None)
     """
-    from ..model.networks import MODELS
+    from ..model.course_data import MODELS
 
     named = re.search(r"--onnx[= ](?:\S*/)?([\w.-]+)\.onnx\b", command)
     return named[1] if named and named[1] in MODELS else None
@@ -114,7 +114,7 @@ def course_model(command: str) -> str | None:
 
 def answer_html(command: str, version: str, cache_exists: bool, bench: Any = None) -> str:
     """The whole answer to one command as HTML: what the widget shows."""
-    from ..model.networks import model_path
+    from ..model.course_data import model_path
     from ..trtexec.explain import explain, variant_of
 
     ours = course_model(command)

@@ -70,7 +70,7 @@ def _rule(answer: Any) -> Verdict:
 
 
 def _clipped() -> float:
-    from ...model.networks import load_images
+    from ...model.course_data import load_images
 
     images, _ = load_images("calibration")
     return float(100 * (np.abs(images) > 2).mean())

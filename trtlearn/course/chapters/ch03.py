@@ -24,8 +24,8 @@ REAL = {"minmax": ("image", "stem", "b2_add"), "entropy2": ("b1_relu1", "gap")}
 def _recorded(algorithm: str) -> dict[str, tuple[Batches, float]]:
     """Tensor -> its values in batches of 8 as TensorRT got them, and amax of TensorRT's own recorded cache."""
     from ...calibration.cache import parse_cache
-    from ...model.networks import load_images
-    from ...network import open_bench
+    from ...model.course_data import load_images
+    from ...networks import open_bench
     from ..notebook import inside
 
     lines = parse_cache(open_bench("resnet", mode="recorded").cache_text(f"int8-{algorithm}") or "")

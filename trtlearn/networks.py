@@ -17,7 +17,7 @@ from .engine.records import Experiment, Provenance
 from .engine.variants import TRTEXEC_AVG_TIMING, VARIANTS
 from .errors import DataError, LiveUnavailable, RecordingError
 from .files import user_dir
-from .model.networks import MODELS, data_hashes
+from .model.course_data import MODELS, data_hashes
 from .recorded.files import (
     AGAIN,
     Study,

@@ -221,7 +221,7 @@ def check_images(
         )
     if x.dtype != np.float32:
         hint = (
-            "normalise them first: models.normalise"
+            "normalise them first: trtlearn.model.course_data.normalise"
             if x.dtype == np.uint8
             else "convert with .astype(numpy.float32)"
         )
