@@ -10,7 +10,7 @@ from pathlib import Path
 
 from trtlearn.engine.variants import LABELS
 from trtlearn.recorded.tradeoff import Tradeoff, TradeoffPoint, open_tradeoff
-from trtlearn.show.tradeoff import bars
+from trtlearn.show.tradeoffs import bars
 
 ROOT = Path(__file__).parent.parent
 WIDTH, HEIGHT = 1100, 480

@@ -10,7 +10,7 @@ from trtlearn.files import data_dir
 from trtlearn.model.course_data import MODELS, model_path
 from trtlearn.model.describe import read_model
 from trtlearn.recorded.files import load_experiment
-from trtlearn.show import ranges
+from trtlearn.show import tensor_ranges as ranges
 
 FILES = sorted(
     path for model in MODELS for path in data_dir().glob(f"recordings/*-8.6.*/{model}/*.json.gz")

@@ -113,7 +113,7 @@ def study() -> Sensitivity:
 
 def test_figures_show_every_point_and_say_where_they_are_from():
     pytest.importorskip("plotly")
-    from trtlearn.show import tradeoff as plots
+    from trtlearn.show import tradeoffs as plots
 
     points = tuple(
         point(name, batch, accuracy, ms)
@@ -148,7 +148,7 @@ def test_figures_show_every_point_and_say_where_they_are_from():
 
 def test_figures_of_mixed_precision():
     pytest.importorskip("plotly")
-    from trtlearn.show import tradeoff as plots
+    from trtlearn.show import tradeoffs as plots
 
     bars = plots.sensitivity_bars(study())
     assert list(bars.data[0].x) == pytest.approx([0.0, 10.0, 20.0])
@@ -160,7 +160,7 @@ def test_figures_of_mixed_precision():
 
 def test_a_line_for_each_way_over_the_batch_sizes():
     pytest.importorskip("plotly")
-    from trtlearn.show import tradeoff as plots
+    from trtlearn.show import tradeoffs as plots
 
     points = [
         point("fp32", 8, ms=0.2),
@@ -189,7 +189,7 @@ def test_an_engine_is_found_by_its_name():
 
 def test_more_images_a_second_are_better():
     pytest.importorskip("plotly")
-    from trtlearn.show import tradeoff as plots
+    from trtlearn.show import tradeoffs as plots
 
     fig = plots.scatter(
         [point("slow", accuracy=0.9, ms=2.0), point("fast", accuracy=0.9, ms=1.0)], "throughput"
@@ -200,7 +200,7 @@ def test_more_images_a_second_are_better():
 
 def test_latency_is_launch_after_launch_only_where_nothing_was_replayed():
     pytest.importorskip("plotly")
-    from trtlearn.show import tradeoff as plots
+    from trtlearn.show import tradeoffs as plots
 
     live = dataclasses.replace(point(), graph_timing=None)
     assert "launch after launch" in plots.scatter([live]).layout.xaxis.title.text
@@ -211,7 +211,7 @@ def test_latency_is_launch_after_launch_only_where_nothing_was_replayed():
 
 def test_bars_write_unknown_and_leave_out_what_nobody_knows():
     pytest.importorskip("plotly")
-    from trtlearn.show import tradeoff as plots
+    from trtlearn.show import tradeoffs as plots
 
     fig = plots.bars(
         [point(accuracy=None, size=20_000_000), point("int8", accuracy=None, ms=None, size=None)]
@@ -226,7 +226,7 @@ def test_bars_write_unknown_and_leave_out_what_nobody_knows():
 
 def test_timing_figures_show_both_ways_of_timing_and_trtexec_s():
     pytest.importorskip("plotly")
-    from trtlearn.show import tradeoff as plots
+    from trtlearn.show import tradeoffs as plots
 
     known = dataclasses.replace(point(ms=0.1), trtexec_graph_ms=0.102, trtexec_ms=0.09)
     fig = plots.launches({"resnet": [known, point("untimed", ms=None)]}, label="somewhere")

@@ -16,7 +16,7 @@ from trtlearn.engine.records import (
     Timing,
 )
 from trtlearn.errors import DataError
-from trtlearn.show import ranges as plots
+from trtlearn.show import tensor_ranges as plots
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=4000).astype(np.float32)

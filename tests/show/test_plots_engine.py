@@ -9,8 +9,8 @@ from trtlearn.engine.fusion import diff_engines
 from trtlearn.engine.inspector import read_engine
 from trtlearn.engine.records import Binding, EngineInfo, EngineLayer, EngineTensor, Provenance
 from trtlearn.errors import DataError
-from trtlearn.show import ranges
-from trtlearn.show.engine import STATUS_WORDS, hover
+from trtlearn.show import tensor_ranges as ranges
+from trtlearn.show.engines import STATUS_WORDS, hover
 from trtlearn.show.theme import dtype_color
 
 FIXTURES = Path(__file__).parent.parent / "fixtures" / "inspector"

@@ -11,8 +11,8 @@ from test_plots import experiment
 
 from trtlearn.engine.records import RangeReport, TensorRange
 from trtlearn.errors import DataError, RecordingError
+from trtlearn.show import commands as widget_explain
 from trtlearn.show import controls, widgets
-from trtlearn.show import explainer as widget_explain
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(100, 300)).astype(np.float32)
@@ -159,5 +159,5 @@ def test_a_fault_of_the_figure_package_is_named(monkeypatch):
 
 
 def test_widgets_do_not_import_tensorrt():
-    code = "import sys, trtlearn.show.widgets, trtlearn.show.ranges; sys.exit('tensorrt' in sys.modules or 'onnx' in sys.modules)"
+    code = "import sys, trtlearn.show.widgets, trtlearn.show.tensor_ranges; sys.exit('tensorrt' in sys.modules or 'onnx' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -15,7 +15,7 @@ from ..engine.layout import GraphNode, graph
 from ..engine.records import Binding, EngineInfo, EngineLayer, EngineTensor, Provenance
 from ..errors import DataError
 from ..model.describe import OnnxModel, read_model
-from .engine import short
+from .engines import short
 from .numbers import source_label, tall
 from .theme import BAD, GOOD, INK, MARKS, SERIES, WARN, figure, footer
 

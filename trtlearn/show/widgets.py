@@ -15,12 +15,12 @@ from ..int8 import quant
 from ..record import plural
 from ..recorded.tradeoff import Tradeoff
 from .calibration import centres, histogram_figure, kl_figure, on_log_axis, p_and_q
+from .commands import explainer_widget
 from .controls import guarded, ipywidgets, say, stack
-from .explainer import explainer_widget
 from .numbers import Histogram, error_curves, slider_figure
-from .ranges import Ranges, amax_by_name
+from .tensor_ranges import Ranges, amax_by_name
 from .theme import figure
-from .tradeoff import COSTS, scatter
+from .tradeoffs import COSTS, scatter
 
 __all__ = [
     "explainer_widget",

@@ -13,7 +13,7 @@ import numpy as np
 from ..engine.records import Provenance, RangeReport, TensorRange
 from ..errors import DataError
 from ..record import plural
-from .engine import engine_diff, engine_graph, fusion, layer_latency
+from .engines import engine_diff, engine_graph, fusion, layer_latency
 from .numbers import (
     clip_or_round,
     histogram_with_range,
@@ -23,7 +23,7 @@ from .numbers import (
     weight_error,
 )
 from .theme import BAD, GOOD, INK, MARKS, SERIES, figure, footer
-from .tradeoff import confusion, engine_dtypes, tradeoff
+from .tradeoffs import confusion, engine_dtypes, tradeoff
 
 if typing.TYPE_CHECKING:
     import plotly.graph_objects as go
