@@ -16,7 +16,8 @@ import pytest
 
 from trtlearn.calibration.edit import new_cache, read_cache, write_cache
 from trtlearn.cli import main
-from trtlearn.engine.records import DTYPES, BuildOptions, BuildReport
+from trtlearn.dtypes import DTYPES
+from trtlearn.engine.records import BuildOptions, BuildReport
 
 ROOT = Path(__file__).parent.parent.parent
 RTX = "tensorrt_rtx_bindings"

@@ -9,11 +9,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from trtlearn.dtypes import DTYPES
 from trtlearn.engine import formats
 from trtlearn.engine.formats import parse_dtype, parse_format
 from trtlearn.engine.inspector import read_engine
 from trtlearn.engine.names import nodes_in_metadata, nodes_in_name, reformat_target
-from trtlearn.engine.records import DTYPES, EngineInfo
+from trtlearn.engine.records import EngineInfo
 from trtlearn.errors import InspectorError
 
 FIXTURES = Path(__file__).parent.parent / "fixtures" / "inspector"

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from trtlearn.dtypes import DTYPES
 from trtlearn.engine.inspector import read_engine
 from trtlearn.engine.precision import PrecisionReport, precision_report
 from trtlearn.engine.reasons import computed_in, sources_of
 from trtlearn.engine.records import (
-    DTYPES,
     Binding,
     BuildOptions,
     BuildReport,

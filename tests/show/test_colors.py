@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from trtlearn.engine.records import DTYPES
+from trtlearn.dtypes import DTYPES
 from trtlearn.show import theme
 
 DARK, LIGHT = "#111111", "#ffffff"

@@ -25,7 +25,7 @@ HEAVY = (
     "jax",
 )
 # Each room may import the rooms named before it, never one named after it.
-ROOMS = "errors record files model engine int8 calibration builds live recorded networks trtexec show course cli".split()
+ROOMS = "errors record dtypes files model engine int8 calibration builds live recorded networks trtexec show course cli".split()
 MODULES = sorted(
     ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
     for path in PACKAGE.rglob("*.py")

@@ -17,7 +17,6 @@ __all__ = [
     "BuildReport",
     "CalibrationTrace",
     "CalibratorCall",
-    "DTYPES",
     "EngineInfo",
     "EngineLayer",
     "EngineTensor",
@@ -33,9 +32,6 @@ __all__ = [
 
 
 # --- What a built engine is: its layers, what each reads and writes, its weights, as the inspector tells it.
-
-DTYPES = ("fp32", "fp16", "bf16", "int8", "uint8", "int32", "int64", "bool", "fp8", "int4")
-"""The names of data types throughout trtlearn."""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from ..dtypes import NUMPY
 from ..engine.records import CalibrationTrace, CalibratorCall
 from ..errors import BuildError, CacheError, DataError
 from ..files import read_bytes, write_atomic
@@ -23,7 +24,6 @@ __all__ = [
     "BASES",
     "Batches",
     "Calibrator",
-    "DTYPES_NUMPY",
     "batches_from",
     "check_batch",
     "check_finite",
@@ -38,17 +38,6 @@ __all__ = [
 
 Arrays = dict[str, npt.NDArray[Any]]
 ONLY = ""  # the name of the only input, until the network tells its own
-
-DTYPES_NUMPY = {
-    "fp32": "float32",
-    "fp16": "float16",
-    "int8": "int8",
-    "uint8": "uint8",
-    "int32": "int32",
-    "int64": "int64",
-    "bool": "bool",
-}
-"""trtlearn's names of data types -> numpy's, where numpy has them."""
 
 
 @dataclass(frozen=True)
@@ -204,7 +193,7 @@ def check_batch(
             raise DataError(
                 f"{where} has shape {array.shape}, the network takes {shape}", "reshape the data"
             )
-        wanted = DTYPES_NUMPY.get(dtype)
+        wanted = NUMPY.get(dtype)
         if wanted is not None and array.dtype != wanted:
             raise DataError(
                 f"{where} has dtype {array.dtype}, the network takes {wanted}",

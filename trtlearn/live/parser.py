@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..dtypes import DTYPES
 from ..engine.log import split_line
 from ..errors import BuildError, LiveUnavailable, ModelError
 from ..files import read_bytes
 from .ranges import network_tensors
-from .trt import DTYPE_NAMES, dtype_name, dtype_of, make_logger, shape_of, trt
+from .trt import dtype_name, dtype_of, make_logger, shape_of, trt
 
 __all__ = [
     "Parsed",
@@ -221,7 +222,7 @@ def _dtype(name: str, dtype: str) -> Any:
     except KeyError:
         raise BuildError(
             f"layer {name!r}: this TensorRT has no data type {dtype!r}",
-            f"one of {', '.join(DTYPE_NAMES.values())}",
+            f"one of {', '.join(DTYPES)}",
         ) from None
 
 

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..dtypes import NUMPY
 from ..engine.records import Timing
 from ..errors import DataError, EngineError
 from ..files import read_bytes
-from .calibrator import DTYPES_NUMPY, check_batch, check_finite
+from .calibrator import check_batch, check_finite
 from .cuda import Closing, DeviceBuffers, Event, Graph, Stream
 from .trt import dtype_name, live, make_logger, shape_of, trt
 
@@ -147,13 +148,13 @@ class Runner(Closing):
                     f"the shape of output {name!r} depends on the data: {shape}",
                     "not supported here",
                 )
-            if self._dtypes[name] not in DTYPES_NUMPY:
+            if self._dtypes[name] not in NUMPY:
                 raise EngineError(
                     f"output {name!r} is {self._dtypes[name]}, which numpy has not",
                     "cast it in the model",
                 )
             self._buffers.at_least(
-                name, int(np.prod(shape)) * np.dtype(DTYPES_NUMPY[self._dtypes[name]]).itemsize
+                name, int(np.prod(shape)) * np.dtype(NUMPY[self._dtypes[name]]).itemsize
             )
             shapes[name] = shape
         for name, buffer in self._buffers.items():
@@ -177,7 +178,7 @@ class Runner(Closing):
         self._enqueue()
         self._stream.synchronize()
         return {
-            name: self._buffers[name].download(shape, DTYPES_NUMPY[self._dtypes[name]])
+            name: self._buffers[name].download(shape, NUMPY[self._dtypes[name]])
             for name, shape in shapes.items()
         }
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from ..dtypes import TENSORRT
 from ..errors import LiveUnavailable
 from ..record import Record
 from . import cuda
@@ -34,7 +35,6 @@ else:
     trt = _Later()
 
 __all__ = [
-    "DTYPE_NAMES",
     "Capabilities",
     "available",
     "capabilities",
@@ -44,20 +44,6 @@ __all__ = [
     "shape_of",
     "trt",
 ]
-
-DTYPE_NAMES = {
-    "FLOAT": "fp32",
-    "HALF": "fp16",
-    "BF16": "bf16",
-    "INT8": "int8",
-    "UINT8": "uint8",
-    "INT32": "int32",
-    "INT64": "int64",
-    "BOOL": "bool",
-    "FP8": "fp8",
-    "INT4": "int4",
-}
-"""trt.DataType's names -> trtlearn's."""
 
 _LOGGERS: list[Any] = []  # all there were
 
@@ -152,12 +138,12 @@ def live() -> Any:
 
 def dtype_name(dtype: Any) -> str | None:
     """trtlearn's name of a trt.DataType; None for one unknown here."""
-    return DTYPE_NAMES.get(getattr(dtype, "name", ""))
+    return TENSORRT.get(getattr(dtype, "name", ""))
 
 
 def dtype_of(name: str) -> Any:
     """The trt.DataType that trtlearn calls ``name``; KeyError where this TensorRT has none."""
-    wanted = {ours: theirs for theirs, ours in DTYPE_NAMES.items()}[name]
+    wanted = {ours: theirs for theirs, ours in TENSORRT.items()}[name]
     members: dict[str, Any] = module().DataType.__members__
     return members[wanted]
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..dtypes import ONNX
 from ..errors import ModelError
 from ..files import read_bytes, sha256
 from ..record import Record, plural
@@ -36,21 +37,6 @@ __all__ = [
 ]
 
 QDQ = ("QuantizeLinear", "DequantizeLinear")
-DTYPE_NAMES = {
-    **{
-        1: "fp32",
-        2: "uint8",
-        3: "int8",
-        4: "uint16",
-        5: "int16",
-        6: "int32",
-        7: "int64",
-        8: "string",
-        9: "bool",
-    },
-    **{10: "fp16", 11: "fp64", 12: "uint32", 13: "uint64", 16: "bf16", 22: "int4"},
-}
-"""TensorProto.DataType numbers (onnx.proto3 of ONNX 1.17) in trtlearn's words; another number is unknown."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +119,7 @@ def _value(value: onnx.ValueInfoProto) -> OnnxValue:
             for axis in kind.shape.dim
         ]
         shape = tuple(axes)
-    return OnnxValue(value.name, shape, DTYPE_NAMES.get(kind.elem_type))
+    return OnnxValue(value.name, shape, ONNX.get(kind.elem_type))
 
 
 def describe(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..dtypes import named_dtype
 from ..errors import DataError, ModelError, first_line
 from ..files import read_bytes
 from .fold import named
@@ -29,16 +30,6 @@ __all__ = ["activations", "feeds", "load_arrays"]
 Array = NDArray[Any]
 FLOAT = "tensor(float)"
 FIRST_OPSET = 7  # ONNX Runtime runs models from this on
-ORT_DTYPES = {
-    FLOAT: "float32",
-    "tensor(float16)": "float16",
-    "tensor(double)": "float64",
-    "tensor(int64)": "int64",
-    "tensor(int32)": "int32",
-    "tensor(int8)": "int8",
-    "tensor(uint8)": "uint8",
-    "tensor(bool)": "bool",
-}
 
 
 def _session(proto: onnx.ModelProto) -> onnxruntime.InferenceSession:
@@ -80,6 +71,12 @@ def _line(problem: Exception) -> str:
     ]
 
 
+def _numpy_type(ort_type: str) -> str | None:
+    """numpy's name of ONNX Runtime's "tensor(float)"; None where numpy has no such type."""
+    dtype = named_dtype(ort_type.removeprefix("tensor(").removesuffix(")"))
+    return dtype.numpy if dtype else None
+
+
 def _check(feed: Mapping[str, Array], inputs: Mapping[str, Any], where: str) -> dict[str, Array]:
     """The feed as ONNX Runtime takes it; DataError naming the input, what it is and what it should be."""
     if wrong := sorted(set(feed) ^ set(inputs)):
@@ -91,7 +88,7 @@ def _check(feed: Mapping[str, Array], inputs: Mapping[str, Any], where: str) -> 
         kind = inputs[name]
         if not isinstance(value, np.ndarray):
             raise DataError(f"{where}: {name} is a {type(value).__name__}, expected a numpy array")
-        dtype = ORT_DTYPES.get(kind.type)
+        dtype = _numpy_type(kind.type)
         if dtype is not None and value.dtype != dtype:
             raise DataError(
                 f"{where}: {name} is {value.dtype}, expected {dtype}",

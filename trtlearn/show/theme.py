@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typing
 
-from ..engine.records import DTYPES
+from ..dtypes import DTYPES
 
 if typing.TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -35,7 +35,7 @@ DTYPE_COLORS: dict[str, str] = {
     "int4": "#c9475a",
     "unknown": "#7d7d7d",
 }
-"""Colour of each name in ``engine_records.DTYPES`` and of "unknown". Never the only sign: a label stands beside it.
+"""Colour of each name in ``trtlearn.dtypes.DTYPES`` and of "unknown". Never the only sign: a label stands beside it.
 
 Each has a contrast of at least 3:1 on white and on #111111 (WCAG 2.1, 1.4.11); fp32, fp16, int8 and unknown stay
 apart for readers with any of the three kinds of colour blindness (tests/show/test_colors.py simulates them).
@@ -55,7 +55,7 @@ MARKS = ("circle", "diamond", "square", "triangle-up", "cross", "x", "triangle-d
 
 
 def dtype_color(dtype: str | None) -> str:
-    """The colour of a data type; grey for None and for names that are not in ``engine_records.DTYPES``.
+    """The colour of a data type; grey for None and for names that are not in ``trtlearn.dtypes.DTYPES``.
 
     >>> dtype_color("int8") == DTYPE_COLORS["int8"], dtype_color(None) == DTYPE_COLORS["unknown"]
     (True, True)

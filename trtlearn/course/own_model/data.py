@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...dtypes import NUMPY
 from ...errors import DataError, ModelError
 from ...model.describe import OnnxModel, OnnxValue, whole_inputs
 from ...model.run import load_arrays
@@ -19,14 +20,8 @@ from ...record import Record, plural
 __all__ = ["DataFacts", "fit_data", "load_labels"]
 
 Array = NDArray[Any]
-KINDS = {
-    "fp32": "float32",
-    "fp16": "float16",
-    "int32": "int32",
-    "int64": "int64",
-    "bool": "bool",
-    "uint8": "uint8",
-}
+FEEDABLE = ("fp32", "fp16", "int32", "int64", "bool", "uint8")
+"""The data types of network inputs that trtlearn can feed."""
 WANTED = "a .npy file [rows, ...] for one input, a .npz file with one array for each input's name for several"
 
 
@@ -155,7 +150,7 @@ def _arrays(model: OnnxModel, data: Any) -> dict[str, Array]:
 def _check(value: OnnxValue, array: Array, whole: bool) -> None:
     shape = value.shape or ()
     where = f"input {value.name!r}"
-    wanted = KINDS.get(value.dtype or "")
+    wanted = NUMPY[value.dtype] if value.dtype in FEEDABLE else None
     if wanted is None:
         raise ModelError(
             f"{where} is {value.dtype or 'no tensor of a known type'}, which trtlearn cannot feed",
