@@ -20,36 +20,36 @@ test: $(VENV)/.test
 	@$(VENV)/bin/ruff check -q .
 	@$(VENV)/bin/ruff format -q --check .
 	@$(VENV)/bin/mypy
-	@$(PY) scripts/typecheck_trt.py
+	@$(PY) -m tools.typecheck_trt
 	@$(VENV)/bin/pytest -n 2 --dist loadgroup $(ARGS)
 
 site: $(VENV)/.test
-	@$(PY) scripts/make_site.py $(ARGS)
+	@$(PY) -m tools.site.build $(ARGS)
 
 record: $(VENV)/.lab
-	@$(PY) scripts/record_all.py $(ARGS)
+	@$(PY) -m recording $(ARGS)
 
 bench: $(VENV)/.test
-	@$(PY) scripts/bench.py $(ARGS)
+	@$(PY) -m tools.bench $(ARGS)
 
 dist: $(VENV)/.test
 	@rm -rf dist
 	@$(PY) -m build --no-isolation --outdir dist .
-	@sh scripts/check_dist.sh $(PY)
+	@sh tools/check_dist.sh $(PY)
 	@ls dist
 
 clean:
 	@rm -rf $(VENV) dist build site .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	@find trtlearn tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +
+	@find trtlearn tests recording tools -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(VENV)/.python: scripts/venv.sh
-	@sh scripts/venv.sh $(VENV)
+$(VENV)/.python: tools/venv.sh
+	@sh tools/venv.sh $(VENV)
 	@touch $@
 
 $(VENV)/.lab: pyproject.toml $(VENV)/.python
 	@echo "Installing JupyterLab and the course into $(VENV): once, a minute or two …"
 	@$(PIP) -e '.[lab]'
-	@sh scripts/gpu.sh $(VENV)
+	@sh tools/gpu.sh $(VENV)
 	@touch $@
 
 # TensorRT's types (10.13) for mypy, and the 11.x API that builds without a GPU; its wheels are for x86-64 only.

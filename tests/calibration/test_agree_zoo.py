@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 
-import crafted as made
 import numpy as np
 import pytest
-import zoo
 
+from recording.calibration import crafted as made
+from recording.zoo import networks
 from trtlearn.calibration.agree import agree
 from trtlearn.calibration.observers import threshold_of
 from trtlearn.calibration.tensors import TIES
@@ -32,7 +32,7 @@ DENORMAL = ("tinier", "denormal")  # below 1.2e-38 TensorRT's GPU code takes val
 def network(name: str) -> tuple[bytes, dict[str, np.ndarray], int]:
     if name == "ocr" and importlib.util.find_spec("rapidocr_onnxruntime") is None:
         pytest.skip("pip install --no-deps rapidocr-onnxruntime")
-    content, arrays, batch = zoo.build(name)
+    content, arrays, batch = networks.build(name)
     hashed = hashlib.sha256(b"".join(arrays[key].tobytes() for key in sorted(arrays))).hexdigest()
     if hashed != origin().sha256[f"zoo/{name}.npz"]:
         pytest.skip("other library versions make other data than those that were calibrated with")
@@ -55,7 +55,7 @@ def network(name: str) -> tuple[bytes, dict[str, np.ndarray], int]:
         *(("inception", kind) for kind in ("minmax", "entropy")),
         *(
             (name, kind)
-            for name in zoo.HOLDOUT
+            for name in networks.HOLDOUT
             for kind in ("entropy2", "minmax", "entropy", "legacy")
         ),
     ],
@@ -76,9 +76,9 @@ def test_nearly_all_scales_agree_and_the_rest_is_explained():
     table = agreement()
     assert len({row.network for row in table.networks}) == 11
     assert len(table.networks) == 43
-    without = [name for name in zoo.NAMES if name != "recurrent"]
+    without = [name for name in networks.NAMES if name != "recurrent"]
     assert table.share(*without) >= 0.99
-    assert table.share(*zoo.HOLDOUT) >= 0.99  # kept aside while the rules were found
+    assert table.share(*networks.HOLDOUT) >= 0.99  # kept aside while the rules were found
     assert not [
         o for row in table.networks for o in row.others if o.explanation.startswith("not explained")
     ]
@@ -87,7 +87,7 @@ def test_nearly_all_scales_agree_and_the_rest_is_explained():
         if (
             row.network != "recurrent" and row.on_gpu is not None
         ):  # the engine that was read used kernels of its own
-            assert row.on_gpu >= row.on_gpu_tensors - (row.network in zoo.HOLDOUT)
+            assert row.on_gpu >= row.on_gpu_tensors - (row.network in networks.HOLDOUT)
 
 
 @pytest.mark.parametrize("algorithm", ["entropy2", "minmax", "entropy", "legacy"])

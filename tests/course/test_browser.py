@@ -20,9 +20,10 @@ if not Path("/usr/bin/chromium").exists() or not Path("/usr/bin/chromedriver").e
         "needs a browser: apt-get install chromium chromium-driver", allow_module_level=True
     )
 
-import browser as lab
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
+
+from tools import browser as lab
 
 NOTEBOOKS = Path(__file__).resolve().parent.parent.parent / "notebooks"
 FOUND = sorted(path.name for path in NOTEBOOKS.glob("*.ipynb"))

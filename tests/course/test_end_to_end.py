@@ -24,8 +24,9 @@ if not Path("/usr/bin/chromium").exists() or not Path("/usr/bin/chromedriver").e
         "needs a browser: apt-get install chromium chromium-driver", allow_module_level=True
     )
 
-import browser as lab
 from selenium.webdriver.common.by import By
+
+from tools import browser as lab
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 ASKED = bool(os.environ.get("CI") or os.environ.get("TRTLEARN_END_TO_END"))

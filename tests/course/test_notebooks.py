@@ -3,11 +3,11 @@
 import json
 from pathlib import Path
 
-import nb
 import nbformat
 import pytest
-from site_notebook import executed
 
+from tools import notebooks
+from tools.site.notebook import executed
 from trtlearn.course import exercise as exercises
 from trtlearn.course.notebook import NOTEBOOKS
 
@@ -60,7 +60,7 @@ print(json.dumps({"moved": moved, "faults": faults}))
 
 @each
 def test_style(path):
-    assert nb.problems(path) == []
+    assert notebooks.problems(path) == []
 
 
 @each
@@ -75,7 +75,7 @@ def test_runs_unsolved_from_the_recordings(path):
 @each
 def test_solved_passes_and_wrong_fails_and_every_control_answers_in_time(path):
     """Every option of every control is tried in the kernel: what the reader sees is never a fault, nor late."""
-    book = nb.run(path, solve=True, timeout=300, after=CONTROLS)
+    book = notebooks.run(path, solve=True, timeout=300, after=CONTROLS)
     said = json.loads(book.cells[-1].outputs[0].text)
     assert said["faults"] == []
     assert said["moved"]
@@ -108,9 +108,9 @@ x = 1
 
 
 def test_plain_text_survives_the_way_there_and_back():
-    assert nb.as_text(nb.build(TINY)) == TINY
-    assert nb.canonical(nb.build(TINY)) == nb.canonical(
-        nbformat.reads(nb.canonical(nb.build(TINY)), as_version=4)
+    assert notebooks.as_text(notebooks.build(TINY)) == TINY
+    assert notebooks.canonical(notebooks.build(TINY)) == notebooks.canonical(
+        nbformat.reads(notebooks.canonical(notebooks.build(TINY)), as_version=4)
     )
 
 
@@ -131,21 +131,21 @@ def test_plain_text_survives_the_way_there_and_back():
 def test_what_breaks_the_rules_is_named(tmp_path, change, complaint):
     path = tmp_path / NOTEBOOKS["01"][0]
     (tmp_path / "tiny.ipynb").write_text("")
-    path.write_text(nb.canonical(nb.build(change(TINY))))
-    assert any(complaint in line for line in nb.problems(path))
+    path.write_text(notebooks.canonical(notebooks.build(change(TINY))))
+    assert any(complaint in line for line in notebooks.problems(path))
 
 
 def test_outputs_left_in_a_notebook_are_refused(tmp_path):
     path = tmp_path / NOTEBOOKS["01"][0]
-    book = nb.build(TINY)
+    book = notebooks.build(TINY)
     book.cells[1].outputs = [nbformat.v4.new_output("stream", text="1")]
     path.write_text(nbformat.writes(book))
-    assert {"setup: has outputs"} < set(nb.problems(path))
+    assert {"setup: has outputs"} < set(notebooks.problems(path))
 
 
 def test_a_check_that_passes_a_wrong_answer_is_found(tmp_path):
     text = '%% code exercise-01-scale\nmy_scale = ...\n\n%% code check-01-scale\ncheck("01-scale", my_scale)\n'
-    book = nb.solved(nb.build(text))
+    book = notebooks.solved(notebooks.build(text))
     tests = [cell.source for cell in book.cells[2:]]
     assert book.cells[0].source == exercises.get("01-scale").solution
     assert sum("is False" in test for test in tests) == len(exercises.get("01-scale").wrong)

@@ -250,10 +250,10 @@ def test_nothing_recorded(tmp_path: Path) -> None:
 
 
 def record(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
-    """scripts/record.py in this process."""
+    """recording/core.py in this process."""
     monkeypatch.setattr(sys, "argv", ["record.py", *words])
     with pytest.raises(SystemExit) as caught:
-        runpy.run_path(str(ROOT / "scripts" / "record.py"), run_name="__main__")
+        runpy.run_module("recording.core", run_name="__main__")
     return int(caught.value.code or 0)
 
 

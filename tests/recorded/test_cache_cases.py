@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import base64
 
-import calib_models
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from recording.calibration import models
 from trtlearn import files
 from trtlearn.calibration import edit
 from trtlearn.calibration.cache import anatomy, entry, format_cache, new_cache
@@ -86,7 +86,7 @@ def test_an_outcome_is_what_was_recorded(monkeypatch) -> None:
     assert cases["read_wrongly"].warned == "3 x missing-scale"
 
 
-BROKEN = calib_models.odd_caches(cache_path("residual", "entropy2").read_text())
+BROKEN = models.odd_caches(cache_path("residual", "entropy2").read_text())
 SET_ASIDE = {
     "version_101600",
     "bom",
@@ -158,8 +158,8 @@ def test_the_notebooks_changes_are_the_recorded_ones() -> None:
 
 
 def test_tensorrt_took_every_cache_that_we_wrote() -> None:
-    """The 14 caches of scripts/calib_experiments.py, stage "property", made again: names and scales came back."""
-    import calib_experiments
+    """The 14 caches of recording/calibration/run.py, stage "property", made again: names and scales came back."""
+    from recording.calibration import run as calib_experiments
 
     class Jobs:
         def run(self, jobs):

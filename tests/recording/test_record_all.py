@@ -6,18 +6,21 @@ import subprocess
 import sys
 from pathlib import Path
 
-import record_all
+from recording import __main__
 
-SCRIPTS = Path(record_all.__file__).parent
+FOLDER = Path(__main__.__file__).parent
+MAKE = [sys.executable, "-m", "recording"]
 
 
 def test_every_script_knows_its_options(tmp_path: Path) -> None:
-    for part, lines in record_all.commands(
+    for part, lines in __main__.commands(
         tmp_path, tmp_path, "none", "trtexec", resume=True
     ).items():
-        assert part in record_all.PARTS
+        assert part in __main__.PARTS
         for script, *words in lines:
-            text = (SCRIPTS / script).read_text()
+            text = (
+                FOLDER.joinpath(*script.split(".")).with_suffix(".py").read_text(encoding="utf-8")
+            )
             for word in words:
                 if word.startswith("--"):
                     assert f'"{word.split("=")[0]}"' in text, f"{script} does not know {word}"
@@ -25,7 +28,8 @@ def test_every_script_knows_its_options(tmp_path: Path) -> None:
 
 def test_without_a_gpu_it_says_what_is_missing() -> None:
     done = subprocess.run(
-        [sys.executable, SCRIPTS / "record_all.py"],
+        MAKE,
+        cwd=FOLDER.parent,
         capture_output=True,
         text=True,
         check=False,
@@ -37,7 +41,9 @@ def test_without_a_gpu_it_says_what_is_missing() -> None:
 
 
 def test_an_unknown_part_is_refused() -> None:
-    command = [sys.executable, SCRIPTS / "record_all.py", "--only", "nothing"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    command = [*MAKE, "--only", "nothing"]
+    done = subprocess.run(
+        command, cwd=FOLDER.parent, capture_output=True, text=True, check=False, timeout=60
+    )
     assert done.returncode == 2
     assert "no part 'nothing'" in done.stderr

@@ -1,4 +1,4 @@
-"""scripts/record_layers.py over the fake TensorRT."""
+"""recording/layers.py over the fake TensorRT."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import record_layers
 
+from recording import layers
 from trtlearn.engine.records import Provenance
 from trtlearn.model.course_data import MODELS
 from trtlearn.recorded.files import load_study
@@ -21,17 +21,15 @@ IMAGES = np.random.default_rng(0).normal(size=(16, 1, 2, 2)).astype(np.float32)
 @pytest.fixture
 def small(fake: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """The fake, with images of its network's shape."""
-    monkeypatch.setattr(record_layers, "load_images", lambda split: (IMAGES, np.zeros(16, int)))
-    monkeypatch.setattr(
-        record_layers, "provenance", lambda *given, **named: Provenance(tensorrt="fake")
-    )
+    monkeypatch.setattr(layers, "load_images", lambda split: (IMAGES, np.zeros(16, int)))
+    monkeypatch.setattr(layers, "provenance", lambda *given, **named: Provenance(tensorrt="fake"))
     return fake
 
 
 def test_the_cache_of_images_that_are_all_zero_is_kept(
     small: dict[str, Any], tmp_path: Path
 ) -> None:
-    said = record_layers.zero_images(tmp_path, ())
+    said = layers.zero_images(tmp_path, ())
     study = load_study(tmp_path / "studies" / "resnet-zero-images.json")
     assert study.experiment is not None
     assert study.experiment.calibration is not None
@@ -42,7 +40,7 @@ def test_the_cache_of_images_that_are_all_zero_is_kept(
 
 @pytest.mark.parametrize("model", MODELS)
 def test_the_studies_have_names_of_their_own_and_ask_for_what_they_say(model: str) -> None:
-    plans = record_layers.plans(model)
+    plans = layers.plans(model)
     assert len({plan.name for plan in plans}) == len(plans) >= 20
     for plan in plans:
         assert plan.question.strip()
@@ -50,9 +48,9 @@ def test_the_studies_have_names_of_their_own_and_ask_for_what_they_say(model: st
             plan.options.fp16 or "fp16" in plan.options.layer_precisions.values()
         )
         if plan.name.startswith("missing"):
-            ranges = record_layers.ranges_of(plan, model, Path("nowhere"))
+            ranges = layers.ranges_of(plan, model, Path("nowhere"))
             assert not set(plan.drop) & set(ranges)
-            whole = record_layers.ranges_of(replace(plan, drop=()), model, Path("nowhere"))
+            whole = layers.ranges_of(replace(plan, drop=()), model, Path("nowhere"))
             assert set(whole) == set(ranges) | set(plan.drop)
 
 
@@ -63,15 +61,13 @@ def test_the_build_that_stands_alone_has_no_timing_cache(
 
     def stop(*given: Any, **named: Any) -> Any:
         seen[named["name"]] = named["timing_cache"]
-        raise record_layers.BuildError("enough")
+        raise layers.BuildError("enough")
 
-    monkeypatch.setattr(record_layers, "run_variant", stop)
-    monkeypatch.setattr(
-        record_layers, "provenance", lambda *given, **named: Provenance(tensorrt="fake")
-    )
-    for plan in record_layers.plans("resnet"):
+    monkeypatch.setattr(layers, "run_variant", stop)
+    monkeypatch.setattr(layers, "provenance", lambda *given, **named: Provenance(tensorrt="fake"))
+    for plan in layers.plans("resnet"):
         if plan.name in ("missing-one", "missing-one-fp16"):
-            record_layers.make("resnet", plan, tmp_path, tmp_path / "resnet.timing", 1)
+            layers.make("resnet", plan, tmp_path, tmp_path / "resnet.timing", 1)
     assert seen == {"missing-one": tmp_path / "resnet.timing", "missing-one-fp16": None}
     assert load_study(tmp_path / "studies" / "resnet-missing-one.json").error == "enough"
 
@@ -79,4 +75,4 @@ def test_the_build_that_stands_alone_has_no_timing_cache(
 def test_an_unknown_argument_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["record_layers.py", "--out", "x", "--no-such"])
     with pytest.raises(SystemExit):
-        record_layers.main()
+        layers.main()

@@ -1,4 +1,4 @@
-"""scripts/record_tradeoff.py from its command line to its files, over the fake TensorRT."""
+"""recording/tradeoff.py from its command line to its files, over the fake TensorRT."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import record_tradeoff
-import tradeoff_jobs
 
+from recording import jobs, tradeoff
 from trtlearn.engine.variants import VARIANTS
 from trtlearn.errors import TrtlearnError
 from trtlearn.recorded.tradeoff import open_tradeoff
@@ -19,9 +18,9 @@ IMAGES = np.random.default_rng(0).standard_normal((100, 1, 2, 2)).astype(np.floa
 TRUTH = (-IMAGES).reshape(100, 4).argmax(axis=1)
 
 
-def here(job: tradeoff_jobs.Job) -> tradeoff_jobs.Facts:
+def here(job: jobs.Job) -> jobs.Facts:
     """The job in this process."""
-    told = tradeoff_jobs._guarded(job)
+    told = jobs._guarded(job)
     if isinstance(told, str):
         raise TrtlearnError(told)
     return told
@@ -30,9 +29,9 @@ def here(job: tradeoff_jobs.Job) -> tradeoff_jobs.Facts:
 @pytest.fixture
 def record(fake: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Call it with stages; gives the exit status and the folder."""
-    for module in (tradeoff_jobs, record_tradeoff):
+    for module in (jobs, tradeoff):
         monkeypatch.setattr(module, "load_images", lambda split: (IMAGES, TRUTH))
-    monkeypatch.setattr(tradeoff_jobs.Worker, "run", lambda self, job: here(job))
+    monkeypatch.setattr(jobs.Worker, "run", lambda self, job: here(job))
 
     def run(stages: str, *more: str) -> tuple[int, Path]:
         words = [
@@ -46,7 +45,7 @@ def record(fake: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         monkeypatch.setattr(
             sys, "argv", ["record_tradeoff.py", *words, "--runs", "3", "--models", "resnet", *more]
         )
-        return record_tradeoff.main(), tmp_path / "out"
+        return tradeoff.main(), tmp_path / "out"
 
     return run
 
@@ -89,12 +88,12 @@ def test_the_plans_are_timed_by_trtexec_too(record: Any, tmp_path: Path) -> None
 def test_what_fails_is_named_and_the_rest_goes_on(
     record: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def half(self: tradeoff_jobs.Worker, job: tradeoff_jobs.Job) -> tradeoff_jobs.Facts:
+    def half(self: jobs.Worker, job: jobs.Job) -> jobs.Facts:
         if job.name == "fp16":
             raise TrtlearnError("the process that built it died, twice")
         return here(job)
 
-    monkeypatch.setattr(tradeoff_jobs.Worker, "run", half)
+    monkeypatch.setattr(jobs.Worker, "run", half)
     status, out = record("points")
     assert status == 1
     assert "FAILED resnet-fp16-b8: the process that built it died, twice" in capsys.readouterr().out
@@ -113,11 +112,11 @@ def test_a_stage_whose_time_is_over_begins_no_build(
 
 
 def test_a_worker_that_dies_twice_is_one_clear_error() -> None:
-    worker = tradeoff_jobs.Worker()
+    worker = jobs.Worker()
 
     class Dead:
         def submit(self, *words: Any) -> Any:
-            raise tradeoff_jobs.BrokenProcessPool
+            raise jobs.BrokenProcessPool
 
         def shutdown(self, **words: Any) -> None: ...
 
@@ -127,7 +126,7 @@ def test_a_worker_that_dies_twice_is_one_clear_error() -> None:
         return Dead()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tradeoff_jobs, "ProcessPoolExecutor", dead)
+        patch.setattr(jobs, "ProcessPoolExecutor", dead)
         with pytest.raises(TrtlearnError, match="died, twice"):
             worker.run(None)  # type: ignore[arg-type]
 
@@ -137,21 +136,21 @@ def test_a_recording_goes_on_where_it_was_cut_short(
 ) -> None:
     built: list[str] = []
 
-    def first(self: tradeoff_jobs.Worker, job: tradeoff_jobs.Job) -> tradeoff_jobs.Facts:
+    def first(self: jobs.Worker, job: jobs.Job) -> jobs.Facts:
         if job.options.batch == 64:
             raise TrtlearnError("no time")
         built.append(job.key)
         return here(job)
 
-    monkeypatch.setattr(tradeoff_jobs.Worker, "run", first)
+    monkeypatch.setattr(jobs.Worker, "run", first)
     _, out = record("points")
     before = open_tradeoff(out).tradeoff("points-resnet")
 
-    def rest(self: tradeoff_jobs.Worker, job: tradeoff_jobs.Job) -> tradeoff_jobs.Facts:
+    def rest(self: jobs.Worker, job: jobs.Job) -> jobs.Facts:
         built.append(job.key)
         return here(job)
 
-    monkeypatch.setattr(tradeoff_jobs.Worker, "run", rest)
+    monkeypatch.setattr(jobs.Worker, "run", rest)
     status, _ = record("points", "--resume")
     after = open_tradeoff(out).tradeoff("points-resnet")
     assert status == 0

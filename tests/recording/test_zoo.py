@@ -4,26 +4,20 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 
+from recording.zoo import networks
 from trtlearn.model.describe import read_model
 from trtlearn.model.run import activations, feeds
-
-SCRIPTS = Path(__file__).resolve().parent.parent.parent / "scripts"
-sys.path.insert(0, str(SCRIPTS))
-try:
-    import zoo
-finally:
-    sys.path.remove(str(SCRIPTS))
 
 HAS_OCR = importlib.util.find_spec("rapidocr_onnxruntime") is not None
 SKIP_OCR = pytest.mark.skipif(not HAS_OCR, reason="pip install --no-deps rapidocr-onnxruntime")
 EACH = pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=SKIP_OCR) if name == "ocr" else name for name in zoo.NAMES]
+    "name",
+    [pytest.param(name, marks=SKIP_OCR) if name == "ocr" else name for name in networks.NAMES],
 )
 KINDS = {
     "residual": {"Add", "MaxPool"},
@@ -42,8 +36,8 @@ KINDS = {
 
 @EACH
 def test_a_network_is_whole_static_and_the_same_each_time(name):
-    content, arrays, batch = zoo.build(name)
-    again, same, _ = zoo.build(name)
+    content, arrays, batch = networks.build(name)
+    again, same, _ = networks.build(name)
     assert content == again
     assert len(content) < 600_000
     model = read_model(content)
@@ -55,14 +49,14 @@ def test_a_network_is_whole_static_and_the_same_each_time(name):
         assert all(isinstance(axis, int) for axis in value.shape)
     assert set(arrays) == {value.name for value in model.inputs}
     for key, array in arrays.items():
-        assert (array.dtype, len(array)) == (np.float32, zoo.BATCHES * batch)
+        assert (array.dtype, len(array)) == (np.float32, networks.BATCHES * batch)
         np.testing.assert_array_equal(array, same[key])
     onnx.checker.check_model(onnx.load_model_from_string(content), full_check=True)
 
 
 @EACH
 def test_every_tensor_carries_something_to_calibrate(name):
-    content, arrays, batch = zoo.build(name)
+    content, arrays, batch = networks.build(name)
     first = next(activations(content, feeds(arrays, batch)))
     for tensor, value in first.items():
         assert np.isfinite(value).all(), tensor
@@ -76,7 +70,7 @@ def test_tensorrts_parser_reads_it(name):
     logger = trt.Logger(trt.Logger.ERROR)
     network = trt.Builder(logger).create_network(0)
     parser = trt.OnnxParser(network, logger)
-    assert parser.parse(zoo.build(name)[0]), [
+    assert parser.parse(networks.build(name)[0]), [
         str(parser.get_error(i)) for i in range(parser.num_errors)
     ]
     assert network.num_outputs == 1
@@ -84,8 +78,8 @@ def test_tensorrts_parser_reads_it(name):
 
 @SKIP_OCR
 def test_the_pretrained_classifier_reads_our_text():
-    images, upside_down = zoo.text_images(64, np.random.default_rng([zoo.SEED, 5]))
-    content, arrays, batch = zoo.build("ocr")
+    images, upside_down = networks.text_images(64, np.random.default_rng([networks.SEED, 5]))
+    content, arrays, batch = networks.build("ocr")
     np.testing.assert_array_equal(arrays["x"], images)
     output = read_model(content).outputs[0].name
     found = [part[output] for part in activations(content, feeds(arrays, batch), names=[output])]
@@ -97,25 +91,25 @@ def test_the_folder_and_the_table(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(
         sys, "argv", ["zoo.py", str(tmp_path / "out"), "--only", "conv1d", "recurrent"]
     )
-    zoo.main()
+    networks.main()
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "conv1d.npz",
         "conv1d.onnx",
         "recurrent.npz",
         "recurrent.onnx",
     ]
-    assert (tmp_path / "out" / "conv1d.onnx").read_bytes() == zoo.build("conv1d")[0]
+    assert (tmp_path / "out" / "conv1d.onnx").read_bytes() == networks.build("conv1d")[0]
     with np.load(tmp_path / "out" / "conv1d.npz") as file:
-        np.testing.assert_array_equal(file["signal"], zoo.build("conv1d")[1]["signal"])
+        np.testing.assert_array_equal(file["signal"], networks.build("conv1d")[1]["signal"])
     table = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in table] == ["network", "conv1d", "recurrent"]
 
 
 def test_the_hold_out_is_small():
-    assert zoo.HOLDOUT == ("bottleneck", "mobilev3", "vit", "unet")
-    assert all(len(zoo.build(name)[0]) < 400_000 for name in zoo.HOLDOUT)
+    assert networks.HOLDOUT == ("bottleneck", "mobilev3", "vit", "unet")
+    assert all(len(networks.build(name)[0]) < 400_000 for name in networks.HOLDOUT)
 
 
 def test_an_unknown_network_is_refused():
     with pytest.raises(SystemExit, match="residual, mobile"):
-        zoo.build("vgg")
+        networks.build("vgg")

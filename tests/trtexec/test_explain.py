@@ -203,7 +203,7 @@ def test_known_lines() -> None:
 
 def mirror() -> Path | None:
     for folder in filter(None, (os.environ.get("TENSORRT_REPO"), "../TensorRT")):
-        path = Path(__file__).resolve().parents[1] / folder
+        path = Path(__file__).resolve().parents[2] / folder
         probe = ["git", "-C", str(path), "cat-file", "-e", "v8.6.1"]
         if subprocess.run(probe, capture_output=True, check=False).returncode == 0:
             return path
@@ -234,7 +234,7 @@ def test_citations_against_the_source() -> None:
     repository = mirror()
     if repository is None:
         pytest.skip(
-            "no git checkout of NVIDIA/TensorRT here: set TENSORRT_REPO to one (scripts/check_sources.py)"
+            "no git checkout of NVIDIA/TensorRT here: set TENSORRT_REPO to one (tools/trtexec_sources.py)"
         )
     for tag in ("8.4.1", "8.5.3", "v8.6.1", "v9.3.0", "v10.0.0", "v10.7.0", "v10.16", "v11.1"):
         texts: dict[str, list[str]] = {}

@@ -336,9 +336,9 @@ def test_the_command_that_explain_advises_works_as_it_stands(name, tmp_path, mon
 @pytest.mark.parametrize("network", ["inception", "transformer", "conv1d", "recurrent"])
 def test_networks_of_other_kinds(network, tmp_path):
     """Concat, attention, one-dimensional convolutions, a recurrent loop: all migrate and answer as before."""
-    import zoo_nets
+    from recording.zoo import seeded
 
-    (tmp_path / "m.onnx").write_bytes(getattr(zoo_nets, network)(np.random.default_rng(0), 2))
+    (tmp_path / "m.onnx").write_bytes(getattr(seeded, network)(np.random.default_rng(0), 2))
     model = onnx.load(tmp_path / "m.onnx")
     source = model.graph.input[0]
     shape = [axis.dim_value for axis in source.type.tensor_type.shape.dim]

@@ -46,5 +46,5 @@ def test_each_line_against_the_source() -> None:
     repository = os.environ.get("TENSORRT_REPO", "")
     if not repository:
         pytest.skip("set TENSORRT_REPO to a git checkout of NVIDIA/TensorRT")
-    check = [sys.executable, "scripts/check_samples.py", repository]
+    check = [sys.executable, "tools/trtexec_samples.py", repository]
     assert subprocess.run(check, check=False, capture_output=True).returncode == 0

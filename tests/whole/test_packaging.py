@@ -78,7 +78,7 @@ def test_wheel_holds_code_course_and_licence(packages: Path) -> None:
 def test_source_package_can_be_tested_and_built(packages: Path) -> None:
     names = members(next(packages.glob("*.tar.gz")))
     assert (
-        tracked("trtlearn", "notebooks", "data", "tests", "scripts")
+        tracked("trtlearn", "notebooks", "data", "tests", "recording", "tools")
         | {"Makefile", "README.md", "LICENSE"}
         <= names
     )
@@ -189,7 +189,7 @@ def test_lab_serves_the_first_notebook(server: str) -> None:
 
 
 def python_stub(folder: Path, name: str, version: str, *, has_venv: bool) -> None:
-    """A program that answers as a Python of ``version`` does to the questions of scripts/venv.sh."""
+    """A program that answers as a Python of ``version`` does to the questions of tools/venv.sh."""
     major, minor = version.split(".")[:2]
     stub = folder / name
     stub.write_text(f"""#!/bin/sh
@@ -219,7 +219,7 @@ def test_set_up_without_a_fitting_python_is_one_line(
         python_stub(tmp_path, "python3", version, has_venv=has_venv)
     answer = call(
         "/bin/sh",
-        ROOT / "scripts/venv.sh",
+        ROOT / "tools/venv.sh",
         tmp_path / "v",
         env={"PATH": str(tmp_path)},
         cwd=tmp_path,
@@ -232,7 +232,7 @@ def test_set_up_without_a_fitting_python_is_one_line(
 
 def test_set_up_makes_an_environment_once(tmp_path: Path) -> None:
     environment = {"PATH": BIN, "PYTHON": sys.executable}
-    script = ROOT / "scripts/venv.sh"
+    script = ROOT / "tools/venv.sh"
     first = call("/bin/sh", script, tmp_path / "v", env=environment)
     assert (first.returncode, (tmp_path / "v/bin/python").exists()) == (0, True), first.stderr
     second = call("/bin/sh", script, tmp_path / "v", env=environment)
@@ -248,7 +248,7 @@ def test_failed_gpu_installation_does_not_stop_the_course(tmp_path: Path) -> Non
     }.items():
         (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
         (tmp_path / name).chmod(0o755)
-    script = ROOT / "scripts/gpu.sh"
+    script = ROOT / "tools/gpu.sh"
     answer = call("/bin/sh", script, tmp_path, env={"PATH": f"{tmp_path}:{BIN}"}, cwd=tmp_path)
     assert answer.returncode == 0, answer.stderr
     assert "goes on with what was recorded" in answer.stdout

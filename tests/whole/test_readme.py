@@ -6,12 +6,12 @@ import re
 import shlex
 import subprocess
 import sys
-from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
-from readme_picture import SHOWN, shown, words
 
+from tools import readme
+from tools.readme_picture import SHOWN, shown, words
 from trtlearn.recorded.tradeoff import open_tradeoff
 
 ROOT = Path(__file__).parent.parent.parent
@@ -61,15 +61,14 @@ def test_make_targets_exist() -> None:
     assert {"lab", "test"} <= named <= targets
 
 
-def test_module_map_names_every_module_once() -> None:
-    section = re.search(r"^## Module map\n(.*?)^## ", TEXT, re.M | re.S)
+def test_map_names_every_room_once_with_its_job() -> None:
+    section = re.search(r"<!-- map -->\n(.*?)<!-- end of map -->", TEXT, re.S)
     assert section is not None
-    named = re.findall(r"`([a-z_0-9*]+)`", section[1])
-    modules = {path.stem for path in (ROOT / "trtlearn").glob("*.py")} - {"__init__", "__main__"}
-    assert sorted(named) == sorted(set(named))
-    found = {module: [name for name in named if fnmatch(module, name)] for module in modules}
-    assert {module for module in modules if not found[module]} == set()
-    assert {name for name in named if not any(fnmatch(module, name) for module in modules)} == set()
+    assert section[1].strip() == readme.table(), "run python -m tools.readme"
+    folders = (ROOT / "trtlearn").iterdir()
+    rooms = {path.name for path in folders if (path / "__init__.py").is_file()}
+    assert set(re.findall(r"^\| \[`(\w+)`\]", section[1], re.M)) == rooms - {"_course"}
+    assert all(len(line) > 40 for line in section[1].splitlines()[2:])
 
 
 def anchors(text: str) -> set[str]:
@@ -97,7 +96,7 @@ def test_picture_s_words_tell_the_recordings() -> None:
     points = shown(open_tradeoff().tradeoff("points-mobile"))
     assert [point.name for point in points] == list(SHOWN)
     told = words(points)
-    assert f"![{told}](docs/tradeoff.png)" in TEXT, "run scripts/readme_picture.py"
+    assert f"![{told}](docs/tradeoff.png)" in TEXT, "run tools/readme_picture.py"
 
 
 def test_notebooks_are_all_listed() -> None:

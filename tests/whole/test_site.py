@@ -19,12 +19,8 @@ if (
         "needs what builds the pages: pip install 'trtlearn[test]'", allow_module_level=True
     )
 
-import make_site
-import nb
-import site_api
-import site_md
-import site_notebook
-
+from tools import notebooks
+from tools.site import api, build, markdown, notebook
 from trtlearn.course.questions import OTHERS, THREAD
 
 pytestmark = pytest.mark.xdist_group("notebooks")
@@ -34,7 +30,7 @@ pytestmark = pytest.mark.xdist_group("notebooks")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The whole site, built once."""
     out = tmp_path_factory.mktemp("built") / "site"
-    make_site.build(out)
+    build.build(out)
     return out
 
 
@@ -43,7 +39,7 @@ def text(site: Path, name: str) -> str:
 
 
 def test_every_link_leads_somewhere_and_nothing_is_loaded_from_elsewhere(site: Path) -> None:
-    assert make_site.problems(site) == []
+    assert build.problems(site) == []
     for style in site.rglob("*.css"):
         assert not re.search(r"@import|url\(", style.read_text())
 
@@ -59,8 +55,8 @@ def test_each_thread_question_is_one_click_from_the_front_page(site: Path) -> No
             r'<a href="([^"]+)"><b>(?:\d+\. )?' + re.escape(html.escape(question.question)), front
         )
         assert link is not None, question.key
-        name = make_site.NOTEBOOKS[question.notebook][0]
-        if (make_site.ROOT / "notebooks" / name).is_file():
+        name = build.NOTEBOOKS[question.notebook][0]
+        if (build.ROOT / "notebooks" / name).is_file():
             assert link[1].startswith(f"notebooks/{name.removesuffix('.ipynb')}.html"), question.key
     every = text(site, "questions.html")
     assert all(f'id="{one.key}"' in every for one in (*THREAD, *OTHERS))
@@ -68,23 +64,23 @@ def test_each_thread_question_is_one_click_from_the_front_page(site: Path) -> No
 
 def test_notebooks_have_live_figures_and_no_faults(site: Path) -> None:
     drawn = 0
-    for path in make_site.notebooks():
+    for path in build.notebooks():
         page = text(site, f"notebooks/{path.stem}.html")
         drawn += page.count('class="figure"')
         assert "Traceback" not in page
         assert "fault of the course" not in page
-        cells = [str(cell.id) for cell in nb.read(path).cells]
+        cells = [str(cell.id) for cell in notebooks.read(path).cells]
         assert re.findall(r'<section class="cell" id="cell-([^"]+)"', page) == cells
-        for claim in site_notebook.claims(site_notebook.executed(path)):
+        for claim in notebook.claims(notebook.executed(path)):
             assert html.escape(claim[1]) in text(site, "facts.html")
-    assert drawn >= len(make_site.notebooks())
+    assert drawn >= len(build.notebooks())
 
 
-@pytest.mark.parametrize("name", site_api.modules())
+@pytest.mark.parametrize("name", api.modules())
 def test_every_public_name_is_in_the_reference_and_says_what_it_is(name: str) -> None:
     module = importlib.import_module(f"trtlearn.{name}")
-    page = site_api.page(name).body
-    words = site_api.constants(module)
+    page = api.page(name).body
+    words = api.constants(module)
     for one in module.__all__:
         assert f'<dt id="{one}">' in page
         thing = getattr(module, one)
@@ -105,11 +101,11 @@ def test_dead_links_are_found(tmp_path: Path) -> None:
     (tmp_path / "a.html").write_text(
         '<p id="x" ></p><p id="x"></p><a href="b.html">b</a><a href="#y">y</a><script src="https://cdn.example/x.js"></script>'
     )
-    assert len(make_site.problems(tmp_path)) == 4
+    assert len(build.problems(tmp_path)) == 4
 
 
 def test_markdown_makes_formulas_code_and_links() -> None:
-    made = site_md.markdown(
+    made = markdown.markdown(
         "# A `b`\n\n$$\\frac{a}{b}$$\n\n[n](01_x.ipynb#cell-y) [w](https://a.b/c.md)\n"
     )
     assert "<mfrac>" in made
@@ -123,7 +119,7 @@ def test_arrays_of_widgets_become_plotly_s() -> None:
     model["buffers"] = [
         {"path": ["data", 0, "x", "buffer"], "data": "AAAAAAAA8D8=", "encoding": "base64"}
     ]
-    assert site_notebook.whole(model)["data"][0]["x"] == {
+    assert notebook.whole(model)["data"][0]["x"] == {
         "bdata": "AAAAAAAA8D8=",
         "dtype": "f8",
         "shape": "1",
@@ -137,9 +133,10 @@ BROWSER = Path("/usr/bin/chromium").exists() and Path("/usr/bin/chromedriver").e
 @pytest.mark.skipif(not BROWSER, reason="needs a browser: apt-get install chromium chromium-driver")
 def test_in_a_browser_figures_are_drawn_search_finds_and_the_theme_changes(site: Path) -> None:
     """Opened from the file system: no server, no network."""
-    import browser as lab
     from selenium.webdriver.common.by import By
     from selenium.webdriver.common.keys import Keys
+
+    from tools import browser as lab
 
     with lab.chromium() as page:
         page.get((site / "notebooks" / "00_what_int8_does.html").as_uri())

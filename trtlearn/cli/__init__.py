@@ -1,0 +1,1 @@
+"""The command line `trtlearn`: each verb prints a table, or JSON with --json."""

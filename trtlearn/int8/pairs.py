@@ -289,7 +289,7 @@ def modelopt_quantized(
 
 
 def recorded_modelopt(model: str) -> PairTable:
-    """The pairs that ModelOpt put into one of the course's networks, recorded by scripts/record_modelopt.py.
+    """The pairs that ModelOpt put into one of the course's networks, recorded by recording/modelopt.py.
 
     >>> recorded_modelopt("resnet").pairs[0].kind in ("activation", "weights")
     True

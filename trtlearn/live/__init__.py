@@ -1,0 +1,1 @@
+"""The TensorRT side: ranges, calibrators, builds and runs on a GPU. One file imports TensorRT, one imports CUDA."""

@@ -1,6 +1,6 @@
 """The course's two real networks and their images, found, checked and ready to use.
 
-Made by ``scripts/train.py``; data/CARD.md says how, data/card.json says it to programs and carries the SHA-256
+Made by ``recording/training/digits.py``; data/CARD.md says how, data/card.json says it to programs and carries the SHA-256
 of each file, which is checked on loading.
 """
 
@@ -57,7 +57,7 @@ COPIED = (
     "fp32_accuracy",
     "opset",
 )
-REMEDY = "restore it with `git checkout data`, or make it anew with `python scripts/train.py`"
+REMEDY = "restore it with `git checkout data`, or make it anew with `python -m recording.training.digits`"
 
 
 @dataclass(frozen=True)

@@ -107,7 +107,7 @@ class FeedingRates(Record):
 
 @dataclass(frozen=True)
 class CraftedScale(Record):
-    """A tensor made on purpose (``group`` and ``name`` in scripts/crafted.py): TensorRT's scale and ours."""
+    """A tensor made on purpose (``group`` and ``name`` in recording/calibration/crafted.py): TensorRT's scale and ours."""
 
     group: str
     name: str
@@ -434,7 +434,7 @@ def _load(kind: type[R], name: str) -> R:
 
 
 def cache_path(network: str, algorithm: str) -> Path:
-    """TensorRT's own cache of one of the networks in scripts/zoo.py: residual, mobile, inception, transformer …"""
+    """TensorRT's own cache of one of the networks in recording/zoo/networks.py: residual, mobile, inception, transformer …"""
     name = f"caches/{network}-{algorithm}.cache"
     return folder(name) / name
 

@@ -1,7 +1,7 @@
 """Recordings of single layers and of what decides a layer's precision: loaded as records, from data/recordings/.
 
-One-layer INT8 engines with their inputs and outputs (scripts/arithmetic.py), studies of one network built in another
-way (scripts/record_layers.py), tensors of an engine with every tensor marked, and the sizes of ten builds.
+One-layer INT8 engines with their inputs and outputs (recording/arithmetic/record.py), studies of one network built in another
+way (recording/layers.py), tensors of an engine with every tensor marked, and the sizes of ten builds.
 """
 
 from __future__ import annotations
@@ -394,7 +394,7 @@ def _provenance(facts: Mapping[str, Any]) -> Provenance:
         tensorrt=facts["tensorrt"],
         tactic_sources=(),
         time_utc=facts["time_utc"],
-        command="scripts/arithmetic.py",
+        command="recording/arithmetic/record.py",
         notes=tuple(notes),
     )
 
@@ -436,7 +436,8 @@ def layer_case(name: str, folder: Path | None = None) -> LayerCase:
         )
     except (KeyError, ValueError, TypeError) as problem:
         raise RecordingError(
-            f"{root / name}.npz is not what scripts/arithmetic.py writes: {problem!r}", AGAIN
+            f"{root / name}.npz is not what recording/arithmetic/record.py writes: {problem!r}",
+            AGAIN,
         ) from None
 
 

@@ -143,5 +143,5 @@ class Interruptions(Record):
 
 
 def interruptions() -> Interruptions:
-    """The newest recording (scripts/record_interrupts.py); RecordingError where there is none."""
+    """The newest recording (recording/interrupts.py); RecordingError where there is none."""
     return Interruptions.from_json(read_text(folder_with("interrupts.json") / "interrupts.json"))

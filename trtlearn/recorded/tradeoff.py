@@ -1,4 +1,4 @@
-"""The recorded trade-off: what scripts/record_tradeoff.py left in <recordings>/tradeoff/.
+"""The recorded trade-off: what recording/tradeoff.py left in <recordings>/tradeoff/.
 
 points-<model>, big and mixed hold engines (Tradeoff), sensitivity-<model>-<ranges> a Sensitivity (found on a CPU where
 "-cpu" follows), dynamic a DynamicShapes, placements/<model>/qdq-<placement> whole experiments. Each was made from the
@@ -273,10 +273,10 @@ def units(nodes: Sequence[tuple[str, str]]) -> dict[str, tuple[str, ...]]:
     return {unit: tuple(members) for unit, members in groups.items()}
 
 
-# --- The recorded trade-off: what scripts/record_tradeoff.py left in <recordings>/tradeoff/.
+# --- The recorded trade-off: what recording/tradeoff.py left in <recordings>/tradeoff/.
 
 R = TypeVar("R", bound=Record)
-AGAIN = "make it with `python scripts/record_tradeoff.py --out FOLDER` on a GPU machine"
+AGAIN = "make it with `python -m recording.tradeoff --out FOLDER` on a GPU machine"
 
 
 class TradeoffRecordings:

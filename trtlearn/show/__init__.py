@@ -1,0 +1,1 @@
+"""Pictures and controls: a record in, a plotly figure or a widget out."""

@@ -1,6 +1,6 @@
 """Which sample directories of NVIDIA/TensorRT show which kind of quantization, from 8.4 to 11.1 (thread question 7).
 
-The table (tables/samples.json) is read off the sources at every tag by scripts/check_samples.py: a directory counts
+The table (tables/samples.json) is read off the sources at every tag by tools/trtexec_samples.py: a directory counts
 when its file holds the telling line, whose number is kept.
 """
 

@@ -1,0 +1,1 @@
+"""The exercises of each notebook: chNN.py holds those of notebook NN."""

@@ -1,0 +1,1 @@
+"""Your own model and data, taken through calibration, Q/DQ and comparison."""

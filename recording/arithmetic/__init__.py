@@ -1,0 +1,1 @@
+"""Engines of one layer with INT8 in and out: what their kernels compute."""

@@ -1,0 +1,1 @@
+"""What TensorRT's calibrators make of activations that we control."""

@@ -1,0 +1,1 @@
+"""Small networks of many kinds, to compare our calibrators with TensorRT's."""

@@ -1,0 +1,1 @@
+"""What keeps the project: site, notebooks, browser, README, source tables, benchmarks. Not shipped."""

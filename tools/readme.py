@@ -1,0 +1,52 @@
+"""Write README.md's lists again: the notebooks, and the rooms of the package with the job of each."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from pathlib import Path
+
+from trtlearn.course.notebook import NOTEBOOKS
+
+ROOT = Path(__file__).resolve().parents[1]
+ROOMS = "model engine int8 calibration live recorded trtexec show course cli".split()
+
+
+def table() -> str:
+    """The map as a Markdown table: one line a room, its job in the words of its own docstring."""
+    lines = ["| room | its job |", "|---|---|"]
+    for room in ROOMS:
+        source = (ROOT / "trtlearn" / room / "__init__.py").read_text(encoding="utf-8")
+        job = (ast.get_docstring(ast.parse(source)) or "").splitlines()[0]
+        lines.append(f"| [`{room}`](trtlearn/{room}) | {job} |")
+    return "\n".join(lines)
+
+
+def notebooks() -> str:
+    """The notebooks that are there, with their titles."""
+    there = [
+        (file, title) for file, title in NOTEBOOKS.values() if (ROOT / "notebooks" / file).is_file()
+    ]
+    return "\n".join(f"- [{file[:2]} {title}](notebooks/{file})" for file, title in there)
+
+
+def main() -> int:
+    """Put each list between its two marks in README.md."""
+    path = ROOT / "README.md"
+    text = path.read_text(encoding="utf-8")
+    for name, content in (("map", table()), ("notebooks", notebooks())):
+        marks = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end of {name} -->)", re.S)
+        if not marks.search(text):
+            print(
+                f"README.md has no marks <!-- {name} --> and <!-- end of {name} -->",
+                file=sys.stderr,
+            )
+            return 1
+        text = marks.sub(lambda found, content=content: f"{found[1]}{content}\n{found[2]}", text)
+    path.write_text(text, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,159 @@
+"""The API reference: every module's public names with their signatures and docstrings, as they stand in the code."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import html
+import importlib
+import inspect
+import itertools
+import pkgutil
+import re
+import textwrap
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from tools.site.markdown import Page, code, markdown, table
+
+import trtlearn
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCTEST = re.compile(r"((?:^[ ]*>>> .*\n?)(?:^(?![ ]*$).+\n?)*)", re.M)
+
+
+def modules() -> list[str]:
+    """Every module of the package with public names, by name."""
+    names = sorted(
+        one.name for one in pkgutil.iter_modules(trtlearn.__path__) if not one.name.startswith("_")
+    )
+    return [
+        name
+        for name in names
+        if getattr(importlib.import_module(f"trtlearn.{name}"), "__all__", None)
+    ]
+
+
+def prose(text: str | None) -> str:
+    """A docstring as HTML: Markdown, with its examples as code."""
+    if not text:
+        return ""
+    text = re.sub(r":\w+:`~?([^`]+)`", r"`\1`", inspect.cleandoc(text)).replace("``", "`")
+    parts = []
+    for index, piece in enumerate(DOCTEST.split(text + "\n")):
+        if index % 2:
+            parts.append(code(textwrap.dedent(piece), "pycon"))
+        elif piece.strip():
+            parts.append(markdown(re.sub(r"</?(?=\w)", "&lt;", piece)))
+    return "".join(parts)
+
+
+def constants(module: ModuleType) -> dict[str, str]:
+    """Module-level names with the docstring that follows their assignment."""
+    found, nodes = {}, ast.parse(inspect.getsource(module)).body
+    for node, after in itertools.pairwise(nodes):
+        if (
+            isinstance(after, ast.Expr)
+            and isinstance(after.value, ast.Constant)
+            and isinstance(after.value.value, str)
+        ):
+            targets = (
+                node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+            )
+            found |= {one.id: after.value.value for one in targets if isinstance(one, ast.Name)}
+    return found
+
+
+def signature(thing: Any) -> str:
+    """The signature as text, annotations as written; "" where there is none."""
+    try:
+        text = str(inspect.signature(thing))
+    except (TypeError, ValueError):
+        return ""
+    return re.sub(r"<(?:function|class|object) ?'?([\w.]*)[^>]*>", r"\1", text).replace("'", "")
+
+
+def described(name: str, thing: Any, words: dict[str, str], where: str) -> str:
+    """One public name: an entry of the page's list."""
+    source = getattr(thing, "__module__", where)
+    borrowed = source.startswith("trtlearn.") and source != where
+    origin = ""
+    if borrowed:
+        origin = f' <span class="hint">from <a href="{source.split(".")[1]}.html#{name}">{source}</a></span>'
+    head = f"class {name}" if inspect.isclass(thing) else name
+    inside = prose(inspect.getdoc(thing)) if callable(thing) else prose(words.get(name))
+    if inspect.isclass(thing):
+        if dataclasses.is_dataclass(thing):
+            fields = [
+                [f"<code>{one.name}</code>", f"<code>{html.escape(str(one.type))}</code>"]
+                for one in dataclasses.fields(thing)
+            ]
+            inside += table(["field", "type"], fields)
+        elif not issubclass(thing, BaseException):
+            head += signature(thing)
+        for method, body in vars(thing).items():
+            if not method.startswith("_") and inspect.isfunction(
+                inspect.unwrap(getattr(body, "__func__", body))
+            ):
+                head_ = html.escape(f".{method}{signature(getattr(thing, method))}")
+                inside += (
+                    f"<p><code>{head_}</code></p>{prose(inspect.getdoc(getattr(thing, method)))}"
+                )
+    elif callable(thing):
+        head += signature(thing)
+    elif isinstance(thing, (str, int, float, tuple)) and len(repr(thing)) <= 200:
+        head += f" = {thing!r}"
+    link = f'<a class="anchor" aria-label="link to {name}" href="#{name}">#</a>'
+    return f'<dt id="{name}"><code>{html.escape(head)}</code>{link}{origin}</dt>\n<dd>{inside}</dd>'
+
+
+def page(name: str) -> Page:
+    """The page of one module."""
+    module = importlib.import_module(f"trtlearn.{name}")
+    words = constants(module)
+    entries = [
+        described(one, getattr(module, one), words, module.__name__) for one in module.__all__
+    ]
+    body = (
+        f'<h1>trtlearn.{name}</h1>\n{prose(module.__doc__)}\n<dl class="api">\n'
+        + "\n".join(entries)
+        + "\n</dl>"
+    )
+    return Page(f"api/{name}.html", f"trtlearn.{name}", body)
+
+
+def groups() -> dict[str, list[str]]:
+    """The README's map: heading -> modules."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(
+        r"^\| (.+?) \| (\[`.+) \|$",
+        text.split("<!-- map -->")[1].split("<!-- end of map -->")[0],
+        re.M,
+    )
+    return {head: re.findall(r"`(\w+)`", cells) for head, cells in rows}
+
+
+def index() -> Page:
+    """The list of all modules, grouped as in the README."""
+    known, body = set(modules()), ["<h1>API reference</h1>"]
+    body.append(
+        "<p>Made from the docstrings. Each name listed here is public; anything else may change without notice.</p>"
+    )
+    listed = groups()
+    rest = known - {name for names in listed.values() for name in names}
+    for head, names in {**listed, **({"New": sorted(rest)} if rest else {})}.items():
+        rows = []
+        for name in (one for one in names if one in known):
+            doc = (
+                (importlib.import_module(f"trtlearn.{name}").__doc__ or "").strip().splitlines()[0]
+            )
+            rows.append(
+                [
+                    f'<a href="{name}.html"><code>{name}</code></a>',
+                    markdown(doc.replace("``", "`")).strip(),
+                ]
+            )
+        if rows:
+            body.append(f"<h2>{html.escape(head)}</h2>" + table(["module", "what it is"], rows))
+    return Page("api/index.html", "API reference", "\n".join(body), "Reference")
