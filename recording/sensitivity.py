@@ -12,11 +12,7 @@ import sys
 from pathlib import Path
 
 from trtlearn.calibration.edit import read_cache
-<<<<<<< HEAD:scripts/record_sensitivity.py
 from trtlearn.model.course_data import data_hashes, load_images, model_path
-=======
-from trtlearn.model.networks import data_hashes, load_images, model_path
->>>>>>> bf28cb3 (recording/ and tools/ in place of scripts/: packages run with python -m; the README's map has a line a room):recording/sensitivity.py
 from trtlearn.recorded.files import folder_with, load_provenance, save_packed
 from trtlearn.recorded.sensitivity import sensitivity_on_cpu
 

@@ -39,11 +39,7 @@ from trtlearn.live.build import build_engine
 from trtlearn.live.calibrator import make_calibrator
 from trtlearn.live.experiment import provenance, run_variant
 from trtlearn.live.runner import Runner
-<<<<<<< HEAD:scripts/record_tradeoff.py
 from trtlearn.model.course_data import MODELS, data_hashes, load_images, model_path
-=======
-from trtlearn.model.networks import MODELS, data_hashes, load_images, model_path
->>>>>>> bf28cb3 (recording/ and tools/ in place of scripts/: packages run with python -m; the README's map has a line a room):recording/tradeoff.py
 from trtlearn.recorded.files import (
     check_hashes,
     load_experiment,

@@ -191,7 +191,7 @@ def test_a_recording_of_another_model_is_refused(
     folder = recorded(tmp_path, "fp32")
     true = data_hashes("resnet")
     monkeypatch.setattr(
-        network, "data_hashes", lambda model: {**true, "models/resnet.onnx": "0" * 64}
+        networks, "data_hashes", lambda model: {**true, "models/resnet.onnx": "0" * 64}
     )
     with pytest.raises(
         RecordingError, match=r"was made from another \(\w{12}…\) models/resnet.onnx"

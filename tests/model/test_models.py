@@ -110,13 +110,8 @@ def test_export_is_deterministic_folds_batch_norm_and_spreads_channels_exactly()
     from recording.training.export import export
 
     random = np.random.default_rng(1)
-<<<<<<< HEAD
     images, _ = course_data.load_images("test")
-    for builder, *_ in train.NETWORKS.values():
-=======
-    images, _ = networks.load_images("test")
     for builder, *_ in digits.NETWORKS.values():
->>>>>>> bf28cb3 (recording/ and tools/ in place of scripts/: packages run with python -m; the README's map has a line a room)
         nodes = builder()
         parameters, statistics = digits.initial(nodes, random)
         statistics = {  # as if trained: nothing about batch norm is trivial
