@@ -17,7 +17,7 @@ from .errors import RecordingError
 if typing.TYPE_CHECKING:
     import pandas
 
-__all__ = ["Record", "plural", "show"]
+__all__ = ["Record", "html_table", "plural", "show"]
 
 R = TypeVar("R", bound="Record")
 SHOWN_ROWS = 40
@@ -103,6 +103,41 @@ def plural(count: int, one: str, many: str = "") -> str:
     return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
+def _cells(rows: list[dict[str, Any]]) -> list[dict[str, str]]:
+    """A table as text; a key that some row lacks is unknown there."""
+    keys = dict.fromkeys(key for row in rows for key in row)
+    return [{key: show(row.get(key)) for key in keys} for row in rows]
+
+
+def html_table(
+    rows: list[dict[str, Any]], *, style: str = "text-align:left", page: bool = False
+) -> str:
+    """Rows as an HTML table with every cell escaped; "" without rows.
+
+    ``style`` is the CSS of each cell. In a notebook long words may break, and long tables scroll and
+    are cut; a ``page`` with a style sheet of its own gets every row as it is.
+    """
+    if not rows:
+        return ""
+    cells = _cells(rows if page else rows[:SHOWN_ROWS])  # an engine may have thousands
+    css = f' style="{style}"' if style else ""
+
+    def cell(text: str) -> str:
+        escaped = html.escape(text)
+        return escaped if page or len(text) <= LONG else re.sub("([/:])", r"\1<wbr>", escaped)
+
+    head = "".join(f'<th scope="col"{css}>{html.escape(key)}</th>' for key in cells[0])
+    body = ""
+    for row in cells:
+        body += "<tr>" + "".join(f"<td{css}>{cell(text)}</td>" for text in row.values()) + "</tr>"
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    if len(cells) > SCROLLED_ROWS and not page:
+        table = f'<div tabindex="0" style="max-height:28em;overflow:auto">{table}</div>'
+    left = len(rows) - len(cells)
+    more = f"<p>… and {plural(left, 'more row')}: see .to_frame()</p>" if left > 0 else ""
+    return table + more
+
+
 class Record:
     """Base of all facts: JSON round trip, a table for the terminal and one for Jupyter.
 
@@ -170,14 +205,8 @@ class Record:
         frame: pandas.DataFrame = pandas.DataFrame(self.rows())
         return frame
 
-    @staticmethod
-    def _cells(rows: list[dict[str, Any]]) -> list[dict[str, str]]:
-        """The table as text; a key that some row lacks is unknown there."""
-        keys = dict.fromkeys(key for row in rows for key in row)
-        return [{key: show(row.get(key)) for key in keys} for row in rows]
-
     def __str__(self) -> str:
-        rows = self._cells(self.rows())
+        rows = _cells(self.rows())
         if not rows:
             return self.summary()
         widths = {key: max(len(key), *(len(row[key]) for row in rows)) for key in rows[0]}
@@ -188,27 +217,4 @@ class Record:
         return "\n".join([self.summary(), head, *lines])
 
     def _repr_html_(self) -> str:
-        rows, cell = self.rows(), html.escape
-        shown = self._cells(
-            rows[:SHOWN_ROWS]
-        )  # no more than is shown: an engine may have thousands
-        text = f"<p><b>{cell(self.summary())}</b></p>"
-        if not rows:
-            return text
-        head = "".join(f'<th style="text-align:left">{cell(key)}</th>' for key in shown[0])
-
-        def inside(value: str) -> str:
-            return cell(value) if len(value) <= LONG else re.sub("([/:])", r"\1<wbr>", cell(value))
-
-        body = "".join(
-            "<tr>"
-            + "".join(f'<td style="text-align:left">{inside(value)}</td>' for value in row.values())
-            + "</tr>"
-            for row in shown
-        )
-        left = len(rows) - SHOWN_ROWS
-        more = f"<p>… and {plural(left, 'more row')}: see .to_frame()</p>" if left > 0 else ""
-        table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-        if len(shown) > SCROLLED_ROWS:
-            table = f'<div tabindex="0" style="max-height:28em;overflow:auto">{table}</div>'
-        return f"{text}{table}{more}"
+        return f"<p><b>{html.escape(self.summary())}</b></p>{html_table(self.rows())}"
