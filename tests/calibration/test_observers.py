@@ -78,16 +78,16 @@ def test_percentile_and_mse_clip_an_outlier_and_min_max_does_not():
 
 
 def test_mse_is_the_least_of_its_own_curve_and_near_the_true_one():
-    from trtlearn.int8.quant import errors
+    from trtlearn.int8.quant import quantization_error
 
     x = RNG.standard_normal(20000).astype(np.float32)
     found = threshold_of("mse", x)
     assert min(found.curve) == found.curve[found.bins_kept - 128]
     true = {
-        amax: errors(x, amax / 127, qmin=-127).mean_squared_error
+        amax: quantization_error(x, amax / 127, qmin=-127).mean_squared_error
         for amax in np.linspace(1, found.seen_amax, 60)
     }
-    assert errors(x, found.scale, qmin=-127).mean_squared_error <= 1.02 * min(true.values())
+    assert quantization_error(x, found.scale, qmin=-127).mean_squared_error <= 1.02 * min(true.values())
 
 
 def test_unknown_names_and_settings_are_refused():

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from trtlearn.errors import DataError
-from trtlearn.int8.quant import dequantize, errors, quantize, scale_from_amax, weight_scales
+from trtlearn.int8.quant import dequantize, quantization_error, quantize, scale_from_amax, weight_scales
 
 FLOATS = st.floats(-1e4, 1e4, width=32)
 TENSORS = arrays(np.float32, st.integers(1, 60), elements=FLOATS)
@@ -30,7 +30,7 @@ def test_the_largest_magnitude_becomes_127_with_its_own_scale(x):
 
 @given(TENSORS, st.floats(2.0**-10, 128, width=32))
 def test_clipping_and_rounding_add_up_to_the_whole_error(x, scale):
-    report = errors(x, scale)
+    report = quantization_error(x, scale)
     exact = ((x.astype(float) - dequantize(quantize(x, scale), scale).astype(float)) ** 2).mean()
     assert report.clip_error + report.rounding_error == pytest.approx(exact, rel=1e-9)
     assert report.clipped_fraction == report.clipped_count / x.size
@@ -86,7 +86,7 @@ def test_weight_scales_of_a_matrix_product_run_along_its_columns():
         (lambda: scale_from_amax(float("nan")), "finite"),
         (lambda: scale_from_amax(-1.0), "finite"),
         (lambda: weight_scales(np.zeros((0, 3), np.float32)), "no values"),
-        (lambda: errors([], 1.0), "no values"),
+        (lambda: quantization_error([], 1.0), "no values"),
     ],
 )
 def test_bad_input_is_one_clear_error(call, words):
@@ -95,8 +95,8 @@ def test_bad_input_is_one_clear_error(call, words):
 
 
 def test_error_report_of_exact_codes_has_no_error():
-    report = errors([0.0, 1.0, -127.0], 1.0)
+    report = quantization_error([0.0, 1.0, -127.0], 1.0)
     assert report.mean_squared_error == 0
     assert report.sqnr_db is None
     assert report.cosine == pytest.approx(1.0)
-    assert errors([0.0, 0.0], 1.0).cosine is None
+    assert quantization_error([0.0, 0.0], 1.0).cosine is None

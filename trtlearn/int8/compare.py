@@ -11,22 +11,20 @@ from numpy.typing import NDArray
 
 from ..errors import DataError
 from ..record import Record
-from .quant import QuantError, errors
+from .quant import QuantError, cosine, quantization_error, sqnr_db
 
 if TYPE_CHECKING:
     from .simulate import Int8Run
 
 __all__ = ["TensorError", "tensor_errors"]
 
-Array = NDArray[Any]
-
 
 @dataclass(frozen=True)
 class TensorError(Record):
-    """How far one tensor of the INT8 network is from FP32, and how much of it is the tensor's own rounding.
+    """How far one tensor of the INT8 network is from FP32, and how much its own rounding costs.
 
-    ``total_sqnr_db`` compares with FP32, so all layers before count; ``own`` is what quantizing the FP32 tensor alone
-    costs (None where the engine keeps it in float).
+    ``total_sqnr_db`` compares with FP32, so all layers before count; ``own`` is what quantizing the
+    FP32 tensor alone costs (None where the engine keeps it in float).
     """
 
     name: str
@@ -37,13 +35,13 @@ class TensorError(Record):
     own: QuantError | None
 
 
-def tensor_errors(run: Int8Run, reference: Mapping[str, Array]) -> tuple[TensorError, ...]:
-    """Each tensor of the run against its FP32 value: SQNR, cosine, largest error, and its own clipping and rounding.
+def tensor_errors(run: Int8Run, reference: Mapping[str, NDArray[Any]]) -> tuple[TensorError, ...]:
+    """Each tensor of the run against its FP32 value: SQNR, cosine, largest error, and its own rounding.
 
-    ``reference``: tensor -> float32 values from the same inputs (trtlearn.model.run gives them); tensors without one
-    are left out.
+    ``reference``: tensor -> float32 values from the same inputs (trtlearn.model.run gives them);
+    tensors without one are left out. Raises DataError for values of another shape.
     """
-    found = []
+    errors = []
     for name, tensor in run.tensors.items():
         if name not in reference or tensor.values.dtype != np.float32:
             continue
@@ -53,19 +51,15 @@ def tensor_errors(run: Int8Run, reference: Mapping[str, Array]) -> tuple[TensorE
                 f"{name!r} has shape {tensor.values.shape}, the reference {exact.shape}",
                 "use one input",
             )
-        gap = exact - tensor.values
-        signal, noise = float((exact**2).sum()), float((gap**2).sum())
-        lengths = np.sqrt(signal * float((tensor.values.astype(np.float64) ** 2).sum()))
-        found.append(
+        own = None if tensor.scale is None else quantization_error(exact, tensor.scale)
+        errors.append(
             TensorError(
                 name=name,
                 scale=tensor.scale,
-                total_sqnr_db=float(10 * np.log10(signal / noise))
-                if signal > 0 and noise > 0
-                else None,
-                cosine=float((exact * tensor.values).sum() / lengths) if lengths > 0 else None,
-                max_error=float(np.abs(gap).max(initial=0.0)),
-                own=None if tensor.scale is None else errors(reference[name], tensor.scale),
+                total_sqnr_db=sqnr_db(exact, tensor.values),
+                cosine=cosine(exact, tensor.values),
+                max_error=float(np.abs(exact - tensor.values).max(initial=0.0)),
+                own=own,
             )
         )
-    return tuple(found)
+    return tuple(errors)

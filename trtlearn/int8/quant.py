@@ -1,8 +1,7 @@
-"""A number in eight bits: scale, quantize, dequantize, and what is lost, with TensorRT's float32 rules in numpy."""
+"""A number in eight bits: scale, quantize, dequantize, and what is lost; TensorRT's float32 rules in numpy."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,16 +11,225 @@ from numpy.typing import ArrayLike, NDArray
 from ..errors import DataError
 from ..record import Record, plural
 
-__all__ = ["QuantError", "dequantize", "errors", "quantize", "scale_from_amax", "weight_scales"]
+__all__ = [
+    "QuantError",
+    "dequantize",
+    "quantization_error",
+    "quantize",
+    "scale_from_amax",
+    "sqnr_db",
+    "weight_scales",
+]
+
+Floats = NDArray[np.float32]
+
+
+# Checks and shapes
+
+
+def finite_array(x: ArrayLike, what: str) -> Floats:
+    """``x`` as float32; DataError, which calls it ``what``, for no numbers, NaN or infinity."""
+    try:
+        values = np.asarray(x, dtype=np.float32)
+    except (TypeError, ValueError) as problem:
+        raise DataError(
+            f"{what} is no array of numbers: {problem}", "pass a numpy array of floats"
+        ) from None
+    if not np.isfinite(values).all():
+        raise DataError(f"{what} holds NaN or infinity", "no scale can represent them: clean it")
+    return values
+
+
+def along(values: NDArray[Any], axis: int, ndim: int) -> NDArray[Any]:
+    """C numbers, shaped to multiply a tensor of ``ndim`` dimensions along ``axis``.
+
+    >>> along(np.ones(5), 1, 4).shape
+    (1, 5, 1, 1)
+    """
+    if not -ndim <= axis < ndim:
+        raise DataError(
+            f"axis {axis} of a {ndim}-dimensional tensor", f"use an axis from {-ndim} to {ndim - 1}"
+        )
+    shape = [1] * ndim
+    shape[axis] = values.size
+    return values.reshape(shape)
+
+
+def channel_amax(w: Floats, axis: int) -> Floats:
+    """The largest magnitude of each channel along ``axis``: float32 [C], 0 for an empty channel."""
+    along(np.zeros(1), axis, w.ndim)  # checks the axis
+    others = tuple(i for i in range(w.ndim) if i != axis % w.ndim)
+    return np.asarray(np.abs(w).max(axis=others, initial=0.0), np.float32)
+
+
+def _scales_for(shape: tuple[int, ...], scale: ArrayLike, axis: int | None) -> NDArray[Any]:
+    """One scale, or C along ``axis``, shaped to divide a tensor of ``shape``; all above 0."""
+    scales = finite_array(scale, "scale")
+    if (scales <= 0).any():
+        raise DataError(
+            f"scale is {float(scales.min())}, expected a number above 0",
+            "use amax / 127 with amax > 0",
+        )
+    if axis is None:
+        if scales.size != 1:
+            raise DataError(f"{scales.size} scales but no axis", "say which axis is theirs: axis=0")
+        return scales.reshape(())
+    spread = along(scales, axis, len(shape))
+    if scales.size not in (1, shape[axis]):
+        raise DataError(
+            f"{scales.size} scales for axis {axis} of shape {shape}",
+            f"expected {plural(shape[axis], 'scale')}",
+        )
+    return spread
+
+
+# There and back
+
+
+def scale_from_amax(amax: float) -> np.float32:
+    """The scale whose code 127 is ``amax``: ``scale = amax / 127``, one float32 division.
+
+    Source: TensorRT's calibration caches hold exactly this number (measured: data/recordings/,
+    min-max caches).
+
+    >>> float(scale_from_amax(127.0))
+    1.0
+    """
+    value = np.float32(amax)
+    if not np.isfinite(value) or value < 0:
+        raise DataError(f"amax is {amax}, expected a finite number from 0", "pass max(abs(x))")
+    return np.float32(value / np.float32(127.0))
+
+
+def quantize(
+    x: ArrayLike,
+    scale: ArrayLike,
+    zero_point: int = 0,
+    axis: int | None = None,
+    *,
+    qmin: int = -128,
+    qmax: int = 127,
+) -> NDArray[np.int8]:
+    """The INT8 codes of ``x``: ``q = clip(round(x / scale) + zero_point, qmin, qmax)``, ties to even.
+
+    TensorRT's activations use [-128, 127] and zero point 0, its weights [-127, 127]: ``qmin=-127``.
+
+    Args:
+        x: any shape; computed in float32.
+        scale: one number, or C of them along ``axis``, above 0, in the units of ``x``.
+        zero_point: the code of the number 0; TensorRT takes 0 only.
+        axis: which axis of ``x`` the scales belong to; None for one scale.
+        qmin, qmax: the smallest and the largest code.
+
+    Returns:
+        int8, the shape of ``x``.
+
+    Raises DataError for NaN, infinity, a scale that is not above 0, or one that does not fit ``axis``.
+
+    >>> quantize([0.25, 0.75, 1.25, 99.0], 0.5).tolist()  # 0.5 and 2.5 go to even; 198 clips
+    [0, 2, 2, 127]
+    >>> quantize([[1.0, 2.0], [1.0, 2.0]], [1.0, 0.5], axis=0).tolist()  # a scale for each row
+    [[1, 2], [2, 4]]
+
+    Source: docs.nvidia.com/deeplearning/tensorrt/archives/tensorrt-861/developer-guide,
+    "Quantization"; T#1796 (weights stay in [-127, 127]).
+    """
+    if not -128 <= qmin < qmax <= 127:
+        raise DataError(f"codes from {qmin} to {qmax}", "use a range inside [-128, 127]")
+    values = finite_array(x, "x")
+    scales = _scales_for(values.shape, scale, axis)
+    with np.errstate(over="ignore"):
+        codes = np.rint(values / scales) + np.float32(zero_point)
+    return np.asarray(np.clip(codes, qmin, qmax), np.int8)
+
+
+def dequantize(
+    q: ArrayLike, scale: ArrayLike, axis: int | None = None, zero_point: int = 0
+) -> Floats:
+    """The numbers that codes stand for: ``x = (q - zero_point) * scale``.
+
+    Args:
+        q: integer codes of any shape.
+        scale, axis, zero_point: those that made the codes, as in quantize().
+
+    Returns:
+        float32, the shape of ``q``, in the units of ``scale``.
+
+    Raises DataError for codes that are no integers, and for scales as quantize() does.
+
+    >>> dequantize([-127, 0, 2], 0.5).tolist()
+    [-63.5, 0.0, 1.0]
+
+    Source: docs.nvidia.com/deeplearning/tensorrt/archives/tensorrt-861/developer-guide,
+    "Quantization".
+    """
+    codes = np.asarray(q)
+    scales = _scales_for(codes.shape, scale, axis)
+    if not np.issubdtype(codes.dtype, np.integer):
+        raise DataError(f"codes are {codes.dtype}, expected integers", "pass what quantize() gave")
+    steps = (codes.astype(np.int32) - zero_point).astype(np.float32)
+    return np.asarray(steps * scales, dtype=np.float32)
+
+
+def weight_scales(w: ArrayLike, axis: int = 0) -> Floats:
+    """One scale per output channel of a weight: ``scale[c] = max|w[c]| / 127``, float32 [C].
+
+    ``w``: [C, ...] for a convolution's weight (``axis=0``), [in, out] for a matrix product's
+    (``axis=1``). A channel of zeros has scale 0 here: nothing to represent, and quantize()
+    refuses it.
+
+    Source: T#1421 (weights: per channel amax, not configurable in implicit mode).
+
+    >>> weight_scales([[127.0, -1.0], [2.0, -254.0]]).tolist()
+    [1.0, 2.0]
+    """
+    values = finite_array(w, "w")
+    largest = channel_amax(values, axis)
+    if values.size == 0:
+        raise DataError(f"a weight of shape {values.shape} has no values", "pass one with values")
+    return np.asarray(largest / np.float32(127.0), np.float32)
+
+
+# What is lost
+
+
+def sqnr_db(reference: ArrayLike, values: ArrayLike) -> float | None:
+    """The signal-to-noise ratio in dB: ``10 log10(Σ reference² / Σ (reference - values)²)``.
+
+    Both of one shape, any; computed in float64. The one rule for the rest: None where the two are
+    equal or the reference is all zero (there is no ratio), -inf where ``values`` hold NaN or
+    infinity (all is lost).
+
+    >>> sqnr_db([10.0, 0.0], [10.0, 1.0]), sqnr_db([1.0], [1.0]), sqnr_db([1.0], [np.nan])
+    (20.0, None, -inf)
+    """
+    exact = np.asarray(reference, np.float64)
+    with np.errstate(all="ignore"):
+        signal = float((exact**2).sum())
+        noise = float(((exact - np.asarray(values, np.float64)) ** 2).sum())
+    if not np.isfinite(noise):
+        return float("-inf")
+    return float(10 * np.log10(signal / noise)) if signal > 0 and noise > 0 else None
+
+
+def cosine(reference: ArrayLike, values: ArrayLike) -> float | None:
+    """The cosine of the angle between two tensors of one shape; None where either is all zero.
+
+    >>> cosine([3.0, 4.0], [6.0, 8.0]), cosine([1.0], [0.0])
+    (1.0, None)
+    """
+    exact, other = np.asarray(reference, np.float64), np.asarray(values, np.float64)
+    lengths = float(np.sqrt((exact**2).sum()) * np.sqrt((other**2).sum()))
+    return float((exact * other).sum()) / lengths if lengths > 0 else None
 
 
 @dataclass(frozen=True)
 class QuantError(Record):
     """What one tensor loses by going to INT8 and back with one scale.
 
-    The mean squared error is split in two that add up to it: clipping (values outside ``[-128, 127] * scale``)
-    and rounding (the others). ``sqnr_db`` is ``10 log10(sum x^2 / sum error^2)``: None where the error or x is all
-    zero. ``cosine`` is None where either side is all zero.
+    The mean squared error is split in two that add up to it: clipping (values outside
+    ``[-128, 127] * scale``) and rounding (the others). ``sqnr_db`` and ``cosine`` are None where
+    there is no ratio.
     """
 
     scale: float
@@ -40,163 +248,35 @@ class QuantError(Record):
         return f"scale {self.scale:.6g}: {quality}, {100 * self.clipped_fraction:.3g} % clipped"
 
 
-def _finite(x: ArrayLike, what: str) -> NDArray[np.float32]:
-    try:
-        values = np.asarray(x, dtype=np.float32)
-    except (TypeError, ValueError) as problem:
-        raise DataError(
-            f"{what} is no array of numbers: {problem}", "pass a numpy array of floats"
-        ) from None
-    if not np.isfinite(values).all():
-        raise DataError(
-            f"{what} holds NaN or infinity",
-            "find where they come from: no scale can represent them",
-        )
-    return values
+def quantization_error(x: ArrayLike, scale: float, qmin: int = -128, qmax: int = 127) -> QuantError:
+    """What ``x`` loses with one ``scale``: clipping apart from rounding, SQNR and cosine.
 
+    Args:
+        x: at least one number, any shape.
+        scale: one number above 0, in the units of ``x``.
+        qmin, qmax: the smallest and the largest code; -127 and 127 for weights.
 
-def _scale(scale: ArrayLike) -> NDArray[np.float32]:
-    values = _finite(scale, "scale")
-    if (values <= 0).any():
-        raise DataError(
-            f"scale is {float(values.min())}, expected a number above 0",
-            "use amax / 127 with amax > 0",
-        )
-    return values
+    Returns:
+        a QuantError: errors in the units of ``x`` (squared errors in their square), computed in
+        float64 from float32 values; ``sqnr_db`` in dB.
 
+    Raises DataError as quantize() does, and for no values.
 
-def _along(parameter: NDArray[Any], axis: int | None, ndim: int) -> NDArray[Any]:
-    """``parameter`` (one number, or C of them) shaped to multiply a tensor of ``ndim`` dimensions along ``axis``."""
-    if axis is not None and not -ndim <= axis < ndim:
-        raise DataError(
-            f"axis {axis} of a {ndim}-dimensional tensor", f"use an axis from {-ndim} to {ndim - 1}"
-        )
-    if axis is None or parameter.ndim == 0:
-        if parameter.size != 1:
-            raise DataError(
-                f"{parameter.size} scales but no axis", "say which axis of x they belong to: axis=0"
-            )
-        return parameter.reshape(())
-    shape = [1] * ndim
-    shape[axis] = parameter.size
-    return parameter.reshape(shape)
-
-
-def _fits(x: NDArray[Any], parameter: NDArray[Any], axis: int | None) -> None:
-    if axis is not None and parameter.ndim and parameter.size not in (1, x.shape[axis]):
-        raise DataError(
-            f"{parameter.size} scales for axis {axis} of shape {x.shape}",
-            f"expected {plural(x.shape[axis], 'scale')}",
-        )
-
-
-def scale_from_amax(amax: float) -> np.float32:
-    """The scale whose code 127 is ``amax``: ``scale = amax / 127``, one float32 division.
-
-    Source: TensorRT's calibration caches hold exactly this number (measured: data/recordings/, min-max caches).
-
-    >>> float(scale_from_amax(127.0))
-    1.0
-    """
-    value = np.float32(amax)
-    if not np.isfinite(value) or value < 0:
-        raise DataError(f"amax is {amax}, expected a finite number from 0", "pass max(abs(x))")
-    scale: np.float32 = np.float32(value / np.float32(127.0))
-    return scale
-
-
-def quantize(
-    x: ArrayLike,
-    scale: ArrayLike,
-    zero_point: int = 0,
-    axis: int | None = None,
-    *,
-    qmin: int = -128,
-    qmax: int = 127,
-) -> NDArray[np.int8]:
-    """The INT8 codes of ``x``: ``q = clip(round(x / scale) + zero_point, qmin, qmax)``, ties rounded to even.
-
-    ``x``: any shape; ``scale``: one number, or C of them along ``axis``. Result: int8, the shape of ``x``.
-    TensorRT's activations use [-128, 127] and zero point 0, its weights [-127, 127] (``qmin=-127``).
-    Raises DataError for NaN, infinity, a scale that is not above 0, or a scale that does not fit ``axis``.
-
-    Source: docs.nvidia.com/deeplearning/tensorrt/archives/tensorrt-861/developer-guide, "Quantization"; T#1796.
-
-    >>> quantize([0.25, 0.75, 1.25, 99.0], 0.5).tolist()  # 0.5 and 2.5 go to the even neighbour; 198 clips
-    [0, 2, 2, 127]
-    """
-    if not -128 <= qmin < qmax <= 127:
-        raise DataError(f"codes from {qmin} to {qmax}", "use a range inside [-128, 127]")
-    values, scales = _finite(x, "x"), _scale(scale)
-    spread = _along(scales, axis, values.ndim)
-    _fits(values, scales, axis)
-    with np.errstate(over="ignore"):
-        codes = np.rint(values / spread) + np.float32(zero_point)
-    result: NDArray[np.int8] = np.clip(codes, qmin, qmax).astype(np.int8)
-    return result
-
-
-def dequantize(
-    q: ArrayLike, scale: ArrayLike, axis: int | None = None, zero_point: int = 0
-) -> NDArray[np.float32]:
-    """The numbers that codes stand for: ``x = (q - zero_point) * scale`` in float32, the shape of ``q``.
-
-    >>> dequantize([-127, 0, 2], 0.5).tolist()
-    [-63.5, 0.0, 1.0]
-    """
-    codes, scales = np.asarray(q), _scale(scale)
-    if not np.issubdtype(codes.dtype, np.integer):
-        raise DataError(f"codes are {codes.dtype}, expected integers", "pass what quantize() gave")
-    spread = _along(scales, axis, codes.ndim)
-    _fits(codes, scales, axis)
-    return np.asarray(
-        (codes.astype(np.int32) - zero_point).astype(np.float32) * spread, dtype=np.float32
-    )
-
-
-def weight_scales(w: ArrayLike, axis: int = 0) -> NDArray[np.float32]:
-    """One scale per output channel of a weight: ``scale[c] = max|w[c]| / 127``, float32 of shape [C].
-
-    ``w``: [C, ...] for a convolution's weight (``axis=0``), [in, out] for a matrix product's (``axis=1``).
-    A channel of zeros has scale 0 here: nothing to represent, and quantize() refuses it.
-
-    Source: T#1421 (weights: per channel amax, not configurable in implicit mode).
-
-    >>> weight_scales([[127.0, -1.0], [2.0, -254.0]]).tolist()
-    [1.0, 2.0]
-    """
-    values = _finite(w, "w")
-    if not -values.ndim <= axis < values.ndim:
-        raise DataError(
-            f"axis {axis} of a weight with shape {values.shape}", "use the output channel's axis"
-        )
-    if values.size == 0:
-        raise DataError(
-            f"a weight with shape {values.shape} has no values", "pass a weight with values"
-        )
-    others = tuple(i for i in range(values.ndim) if i != axis % values.ndim)
-    return np.asarray(np.abs(values).max(axis=others) / np.float32(127.0), dtype=np.float32)
-
-
-def errors(x: ArrayLike, scale: float, qmin: int = -128, qmax: int = 127) -> QuantError:
-    """What ``x`` (any shape) loses with one ``scale``: clipping apart from rounding, SQNR and cosine, in float64.
-
-    >>> result = errors([1.0, 2.0, 200.0], 1.0)
-    >>> result.clipped_count, result.max_error, result.rounding_error
+    >>> error = quantization_error([1.0, 2.0, 200.0], 1.0)
+    >>> error.clipped_count, error.max_error, error.rounding_error
     (1, 73.0, 0.0)
+
+    Source: arithmetic; what the split shows of real tensors is in notebook 01.
     """
-    values = _finite(x, "x")
+    values = finite_array(x, "x")
     if values.size == 0:
         raise DataError("x has no values", "pass at least one number")
     codes = quantize(values, scale, qmin=qmin, qmax=qmax)
-    exact = values.astype(np.float64)
-    back = dequantize(codes, scale).astype(np.float64)
+    exact, back = values.astype(np.float64), dequantize(codes, scale).astype(np.float64)
     with np.errstate(over="ignore"):
-        rounded = np.rint(values / np.float32(scale))
-    clipped = (rounded < qmin) | (rounded > qmax)
+        steps = np.rint(values / np.float32(scale))
+    clipped = (steps < qmin) | (steps > qmax)
     squares = (exact - back) ** 2
-    signal, noise = float((exact**2).sum()), float(squares.sum())
-    lengths = math.sqrt(signal) * math.sqrt(float((back**2).sum()))
     clip_error = float(squares[clipped].sum()) / values.size
     rounding_error = float(squares[~clipped].sum()) / values.size
     return QuantError(
@@ -208,6 +288,6 @@ def errors(x: ArrayLike, scale: float, qmin: int = -128, qmax: int = 127) -> Qua
         rounding_error=rounding_error,
         mean_squared_error=clip_error + rounding_error,
         max_error=float(np.abs(exact - back).max()),
-        sqnr_db=10 * math.log10(signal / noise) if signal > 0 and noise > 0 else None,
-        cosine=float((exact * back).sum()) / lengths if lengths > 0 else None,
+        sqnr_db=sqnr_db(exact, back),
+        cosine=cosine(exact, back),
     )

@@ -223,7 +223,7 @@ def clip_or_round(
     reach = _positive(float(np.abs(x).max()))
     grid = np.geomspace(reach / 50, reach * 4, points)
     grid = np.sort(np.append(grid, reach))
-    measured = [quant.errors(x, float(amax) / QMAX) for amax in grid]
+    measured = [quant.quantization_error(x, float(amax) / QMAX) for amax in grid]
     clip, rounding = (
         np.array([getattr(e, field) for e in measured])
         for field in ("clip_error", "rounding_error")
@@ -337,9 +337,9 @@ class Curves:
 
 
 def error_curves(x: NDArray[np.float32], low: float, high: float, points: int = 50) -> Curves:
-    """Clipping and rounding error (``quant.errors``) of ``x`` [N] for ``points`` ranges from low to high."""
+    """Clipping and rounding error (``quant.quantization_error``) of ``x`` [N] for ``points`` ranges from low to high."""
     grid: NDArray[np.float64] = np.geomspace(low, high, points, dtype=np.float64)
-    errors = [quant.errors(x, amax / 127) for amax in grid]
+    errors = [quant.quantization_error(x, amax / 127) for amax in grid]
     return Curves(
         grid, np.array([e.clip_error for e in errors]), np.array([e.rounding_error for e in errors])
     )

@@ -136,7 +136,7 @@ def quantize_slider(
     text, problem = say(""), say("")
 
     def move() -> None:
-        error = quant.errors(x, slider.value / 127)
+        error = quant.quantization_error(x, slider.value / 127)
         kept, lost = histogram.split(slider.value)
         with fig.batch_update():
             fig.data[0].y, fig.data[1].y = kept, lost
@@ -198,7 +198,7 @@ def ranges_browser(
         idle = max(0, round(127 * (1 - float(np.abs(x).max()) / end)))
         text.value = (
             f"largest |x| {float(np.abs(x).max()):.4g}; steps of 127 that no value "
-            f"reaches: {idle}; {describe_error(quant.errors(x, end / 127))}"
+            f"reaches: {idle}; {describe_error(quant.quantization_error(x, end / 127))}"
         )
 
     for control in (tensor, way):
