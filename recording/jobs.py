@@ -16,6 +16,7 @@ from trtlearn.live.build import BuiltEngine, build_engine
 from trtlearn.live.calibrator import make_calibrator
 from trtlearn.live.experiment import engine_info
 from trtlearn.live.runner import Runner
+from trtlearn.model import course_data
 from trtlearn.model.course_data import load_images
 
 __all__ = ["WARMUP", "Facts", "Job", "Worker", "accuracy", "run_all"]
@@ -76,7 +77,7 @@ def run_all(runner: Runner, batch: int) -> np.ndarray:
 def accuracy(logits: np.ndarray) -> float:
     """The share of the test images that these logits get right."""
     _, labels = load_images("test")
-    return float((logits.argmax(1) == labels).mean())
+    return course_data.accuracy(logits, labels)
 
 
 def _built(job: Job, options: BuildOptions) -> BuiltEngine:

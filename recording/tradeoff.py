@@ -35,6 +35,7 @@ from trtlearn.engine.variants import ALGORITHMS, VARIANTS
 from trtlearn.errors import RecordingError, TrtlearnError
 from trtlearn.int8.placement import PLACEMENTS
 from trtlearn.int8.qdq import insert_qdq
+from trtlearn.int8.quant import sqnr_db
 from trtlearn.live.build import build_engine
 from trtlearn.live.calibrator import make_calibrator
 from trtlearn.live.experiment import provenance, run_variant
@@ -47,7 +48,7 @@ from trtlearn.recorded.files import (
     save_experiment,
     save_packed,
 )
-from trtlearn.recorded.sensitivity import search_mixed, sqnr_db
+from trtlearn.recorded.sensitivity import search_mixed
 from trtlearn.recorded.tradeoff import (
     DynamicShapes,
     DynamicTrial,

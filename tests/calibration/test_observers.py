@@ -87,7 +87,9 @@ def test_mse_is_the_least_of_its_own_curve_and_near_the_true_one():
         amax: quantization_error(x, amax / 127, qmin=-127).mean_squared_error
         for amax in np.linspace(1, found.seen_amax, 60)
     }
-    assert quantization_error(x, found.scale, qmin=-127).mean_squared_error <= 1.02 * min(true.values())
+    assert quantization_error(x, found.scale, qmin=-127).mean_squared_error <= 1.02 * min(
+        true.values()
+    )
 
 
 def test_unknown_names_and_settings_are_refused():

@@ -7,7 +7,13 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from trtlearn.errors import DataError
-from trtlearn.int8.quant import dequantize, quantization_error, quantize, scale_from_amax, weight_scales
+from trtlearn.int8.quant import (
+    dequantize,
+    quantization_error,
+    quantize,
+    scale_from_amax,
+    weight_scales,
+)
 
 FLOATS = st.floats(-1e4, 1e4, width=32)
 TENSORS = arrays(np.float32, st.integers(1, 60), elements=FLOATS)

@@ -36,7 +36,7 @@ class TensorError(Record):
 
 
 def tensor_errors(run: Int8Run, reference: Mapping[str, NDArray[Any]]) -> tuple[TensorError, ...]:
-    """Each tensor of the run against its FP32 value: SQNR, cosine, largest error, and its own rounding.
+    """Each tensor of the run against its FP32 value: SQNR, cosine, largest error, own rounding.
 
     ``reference``: tensor -> float32 values from the same inputs (trtlearn.model.run gives them);
     tensors without one are left out. Raises DataError for values of another shape.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +11,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..errors import DataError
 from ..record import Record
-from .kernels import conv_sums, deconv_sums, matmul_sums, quantize_weights, requantize, windows
+from .kernels import (
+    conv_sums,
+    deconv_sums,
+    matmul_sums,
+    quantize_weights,
+    requantize,
+    scaled_sums,
+    windows,
+)
 
 __all__ = ["Int8Layer", "PixelTrace", "int8_layer", "trace_pixel"]
 
@@ -22,10 +30,11 @@ Floats = NDArray[np.float32]
 class Int8Layer:
     """A convolution, deconvolution or matrix product with everything that its INT8 kernel knows.
 
-    ``codes`` are the weights, int8; ``weight_scales`` float32, one per output channel; ``units`` what a sum of 1 is
-    worth, float32 (``max|w · s_x| / 127``: s_x · s_w but for its last bits); ``bias`` float32, in the output's units.
-    ``output_scale`` None: the layer gives FP32. ``low`` and ``high`` are the fused activation's bounds
-    in the output's units (ReLU: 0 and infinity).
+    ``codes`` are the weights, int8; ``weight_scales`` float32, one per output channel; ``units``
+    what a sum of 1 is worth, float32 (``max|w · s_x| / 127``: s_x · s_w but for its last bits);
+    ``bias`` float32, in the output's units. ``output_scale`` None: the layer gives FP32. ``low``
+    and ``high`` are the fused activation's bounds in the output's units (ReLU: 0 and infinity).
+    ``geometry``: strides, pads, dilations, groups, output_padding.
     """
 
     kind: str  # conv, deconv, matmul
@@ -37,9 +46,7 @@ class Int8Layer:
     output_scale: float | None
     low: float = -np.inf
     high: float = np.inf
-    geometry: dict[str, Any] = field(
-        default_factory=dict
-    )  # strides, pads, dilations, groups, output_padding
+    geometry: dict[str, Any] = field(default_factory=dict)
 
     @property
     def channel_axis(self) -> int:
@@ -48,7 +55,7 @@ class Int8Layer:
 
     @property
     def multiplier(self) -> Floats:
-        """What a sum is multiplied with: ``s_x · s_w / s_y`` per channel (``s_x · s_w`` for an FP32 output)."""
+        """Each channel's factor of a sum: ``s_x · s_w / s_y``, or ``s_x · s_w`` for FP32."""
         return (
             self.units if self.output_scale is None else self.units / np.float32(self.output_scale)
         )
@@ -60,23 +67,18 @@ class Int8Layer:
         return (conv_sums if self.kind == "conv" else deconv_sums)(x, self.codes, **self.geometry)
 
     def run(self, x: NDArray[np.int8], added: Floats | None = None) -> NDArray[Any]:
-        """The output: int8 codes, or float32 where there is no output scale. ``added``: a residual, in its units."""
+        """The output: int8 codes, or float32 without an output scale; ``added``: a residual."""
         sums = self.sums(x)
         if self.output_scale is None:
-            spread = [1] * sums.ndim
-            spread[self.channel_axis] = -1
-            wide = sums.astype(np.float32).astype(np.float64) * self.multiplier.astype(
-                np.float64
-            ).reshape(spread)
-            values = (wide + self.bias.astype(np.float64).reshape(spread)).astype(np.float32)
-            values = values if added is None else (values + added).astype(np.float32)
+            values = scaled_sums(sums, self.multiplier, self.bias, self.channel_axis)
+            values = values if added is None else values + np.asarray(added, np.float32)
             return np.clip(values, np.float32(self.low), np.float32(self.high))
         step = np.float32(self.output_scale)
         return requantize(
             sums,
             self.multiplier,
             self.bias / step,
-            added=0.0 if added is None else (added / step).astype(np.float32),
+            added=0.0 if added is None else added / step,
             low=float(np.float32(self.low) / step),
             high=float(np.float32(self.high) / step),
             axis=self.channel_axis,
@@ -94,14 +96,14 @@ def int8_layer(
     high: float = np.inf,
     **geometry: Any,
 ) -> Int8Layer:
-    """The layer that TensorRT makes of FP32 weights: quantized per output channel, bias kept in float.
+    """The layer that TensorRT makes of FP32 weights: codes per output channel, the bias in float.
 
-    ``w``: [O, C / groups, *kernel] for a convolution, [C, O / groups, *kernel] for a deconvolution, [K, M] for a matrix
-    product; ``bias`` [O]. ``geometry``: strides, pads (ONNX's order), dilations, groups, output_padding.
-    Raises DataError for scales that are not above 0.
+    ``w``: [O, C / groups, *kernel] for a convolution, [C, O / groups, *kernel] for a deconvolution,
+    [K, M] for a matrix product; ``bias`` [O]. ``geometry``: strides, pads (ONNX's order),
+    dilations, groups, output_padding. Raises DataError for scales that are not above 0.
 
     >>> layer = int8_layer(np.ones((1, 1, 1, 1)), 0.5, 0.25, [0.1], low=0.0)
-    >>> layer.run(np.array([[[[3, -3]]]], np.int8)).tolist()  # 3 · 0.5 + 0.1 is 1.6: 6.4 steps of 0.25
+    >>> layer.run(np.array([[[[3, -3]]]], np.int8)).tolist()  # 3 · 0.5 + 0.1: 6.4 steps
     [[[[6, 0]]]]
     """
     if kind not in ("conv", "deconv", "matmul"):
@@ -110,38 +112,43 @@ def int8_layer(
         if scale is not None and not (np.isfinite(scale) and scale > 0):
             raise DataError(f"{name} is {scale}, expected a number above 0", "use amax / 127")
     weights = np.asarray(w, np.float32)
-    if kind == "deconv":
-        groups = int(geometry.get("groups", 1))
-        (codes, units), (_, scales) = (
-            _quantize_deconv(weights, groups, s) for s in (float(input_scale), 1.0)
-        )
-    else:
-        axis = -1 if kind == "matmul" else 0
-        (codes, units), (_, scales) = (
-            quantize_weights(weights, axis, s) for s in (float(input_scale), 1.0)
-        )
-    offset = (
-        np.zeros(len(scales), np.float32)
-        if bias is None
-        else np.asarray(bias, np.float32).reshape(-1)
-    )
-    if offset.shape != scales.shape:
-        raise DataError(f"{offset.size} biases for {scales.size} output channels", "give one each")
+    codes, units = _quantized(weights, kind, geometry, float(input_scale))
+    _, scales = _quantized(weights, kind, geometry, 1.0)
+    offsets = np.zeros(len(scales)) if bias is None else np.asarray(bias).reshape(-1)
+    if offsets.shape != scales.shape:
+        raise DataError(f"{offsets.size} biases for {scales.size} output channels", "give one each")
     return Int8Layer(
-        kind, codes, scales, units, offset, float(input_scale), output_scale, low, high, geometry
+        kind=kind,
+        codes=codes,
+        weight_scales=scales,
+        units=units,
+        bias=offsets.astype(np.float32),
+        input_scale=float(input_scale),
+        output_scale=output_scale,
+        low=low,
+        high=high,
+        geometry=geometry,
     )
 
 
-def _quantize_deconv(w: Floats, groups: int, input_scale: float) -> tuple[NDArray[np.int8], Floats]:
-    """[C, O / groups, *kernel]: output channel g · O / groups + o is w[the channels of group g, o]."""
-    parts = np.split(w, groups) if groups > 0 and w.shape[0] % groups == 0 else []
-    if not parts:
+def _quantized(
+    w: Floats, kind: str, geometry: Mapping[str, Any], input_scale: float
+) -> tuple[NDArray[np.int8], Floats]:
+    """A layer's codes and steps per output channel.
+
+    A deconvolution's weight is [C, O / groups, *kernel]: its output channel g · O / groups + o is
+    w[the channels of group g, o], so each group is quantized apart.
+    """
+    if kind != "deconv":
+        return quantize_weights(w, -1 if kind == "matmul" else 0, input_scale)
+    groups = int(geometry.get("groups", 1))
+    if groups < 1 or len(w) % groups:
         raise DataError(
-            f"{w.shape[0]} input channels in {groups} groups", "the channels must divide evenly"
+            f"{len(w)} input channels in {groups} groups", "the channels must divide evenly"
         )
-    done = [quantize_weights(part, 1, input_scale) for part in parts]
-    return np.concatenate([codes for codes, _ in done]), np.concatenate(
-        [scales for _, scales in done]
+    parts = [quantize_weights(part, 1, input_scale) for part in np.split(w, groups)]
+    return np.concatenate([codes for codes, _ in parts]), np.concatenate(
+        [steps for _, steps in parts]
     )
 
 
@@ -149,8 +156,8 @@ def _quantize_deconv(w: Floats, groups: int, input_scale: float) -> tuple[NDArra
 class PixelTrace(Record):
     """One output pixel, step by step: ``code = clip(round(sum · multiplier + offset + added))``.
 
-    ``inputs``, ``weights`` and ``products`` run over input channels, then the filter's rows and columns; ``steps`` is
-    the result before rounding, in steps of the output's scale.
+    ``inputs``, ``weights`` and ``products`` run over input channels, then the filter's rows and
+    columns; ``steps`` is the result before rounding, in steps of the output's scale.
     """
 
     position: tuple[int, ...]  # batch, channel, row, column
@@ -173,16 +180,17 @@ class PixelTrace(Record):
 
     def summary(self) -> str:
         return (
-            f"pixel {self.position}: sum {self.sum:,} · {self.multiplier:.6g} + {self.offset:.6g} + {self.added:.6g} = "
-            f"{self.steps:.6g} steps -> code {self.code} = {self.value:.6g}"
+            f"pixel {self.position}: sum {self.sum:,} · {self.multiplier:.6g} + "
+            f"{self.offset:.6g} + {self.added:.6g} = {self.steps:.6g} steps -> "
+            f"code {self.code} = {self.value:.6g}"
         )
 
     def rows(self) -> list[dict[str, Any]]:
+        sums = np.cumsum(self.products).tolist()
+        columns = zip(self.inputs, self.weights, self.products, sums, strict=True)
         return [
-            {"input": x, "weight": w, "product": p, "sum so far": int(total)}
-            for x, w, p, total in zip(
-                self.inputs, self.weights, self.products, np.cumsum(self.products), strict=True
-            )
+            {"input": x, "weight": w, "product": product, "sum so far": total}
+            for x, w, product, total in columns
         ]
 
 
@@ -191,9 +199,9 @@ def trace_pixel(
 ) -> PixelTrace:
     """Follow one output pixel of an INT8 convolution or matrix product by hand.
 
-    ``x``: the input's codes; ``position``: (batch, channel, *space) of a convolution's output, or the index of a matrix
-    product's output; ``added``: the residual's value there. Raises DataError for a deconvolution, an FP32 output or a
-    position outside.
+    ``x``: the input's codes; ``position``: (batch, channel, *space) of a convolution's output, or
+    the index of a matrix product's output; ``added``: the residual's value there. Raises DataError
+    for a deconvolution, an FP32 output or a position outside.
 
     >>> layer = int8_layer([[[[1.0, -1.0]]]], 0.5, 0.25)
     >>> trace = trace_pixel(layer, np.array([[[[3, 1, 2]]]], np.int8), (0, 0, 0, 1))
@@ -206,48 +214,24 @@ def trace_pixel(
             "give an output_scale",
         )
     where = tuple(int(i) for i in position)
-    if layer.kind == "matmul":
-        seen, channel = x[where[:-1]], where[-1]
-        weights = layer.codes[:, channel]
-    else:
-        geometry = {key: value for key, value in layer.geometry.items() if key != "groups"}
-        view = windows(x, layer.codes.shape[2:], **geometry)
-        per_group = layer.codes.shape[1]
-        channel = where[1]
-        group = channel // (layer.codes.shape[0] // layer.geometry.get("groups", 1))
-        shape = (view.shape[0], layer.codes.shape[0], *view.shape[2 : x.ndim])
-        if len(where) != len(shape) or any(
-            not 0 <= i < n for i, n in zip(where, shape, strict=True)
-        ):
-            raise DataError(
-                f"position {where} is outside the output of shape {shape}",
-                "batch, channel, row, column",
-            )
-        pick: tuple[Any, ...] = (
-            where[0],
-            slice(group * per_group, (group + 1) * per_group),
-            *where[2:],
-        )
-        seen, weights = view[pick], layer.codes[channel]
+    channel = where[layer.channel_axis]
+    seen, weights = _one_pixel(layer, x, where)
     inputs, codes = seen.astype(np.int64).ravel(), weights.astype(np.int64).ravel()
     products = inputs * codes
-    total = int(products.sum())
+    total = products.sum()
     step = np.float32(layer.output_scale)
-    multiplier, offset = layer.multiplier[channel], np.float32(layer.bias[channel] / step)
-    residual = np.float32(np.float32(added) / step)
-    steps = np.float32(np.float64(np.float32(total)) * np.float64(multiplier) + np.float64(offset))
-    steps = np.float32(steps + residual)
-    low, high = (
-        max(-128.0, min(127.0, float(np.float32(bound) / step)))
-        for bound in (layer.low, layer.high)
-    )
+    multiplier, offset = layer.multiplier[channel], layer.bias[channel] / step
+    residual = np.float32(added) / step
+    steps = scaled_sums(total, multiplier, offset) + residual
+    low = float(np.clip(np.float32(layer.low) / step, -128, 127))
+    high = float(np.clip(np.float32(layer.high) / step, -128, 127))
     code = int(np.rint(np.clip(steps, np.float32(low), np.float32(high))))
     return PixelTrace(
         position=where,
-        inputs=tuple(map(int, inputs)),
-        weights=tuple(map(int, codes)),
-        products=tuple(map(int, products)),
-        sum=total,
+        inputs=tuple(inputs.tolist()),
+        weights=tuple(codes.tolist()),
+        products=tuple(products.tolist()),
+        sum=int(total),
         input_scale=layer.input_scale,
         weight_scale=float(layer.weight_scales[channel]),
         output_scale=float(step),
@@ -261,3 +245,25 @@ def trace_pixel(
         code=code,
         value=float(np.float32(code) * step),
     )
+
+
+def _one_pixel(
+    layer: Int8Layer, x: NDArray[np.int8], where: tuple[int, ...]
+) -> tuple[NDArray[np.int8], NDArray[np.int8]]:
+    """The input codes that the output pixel ``where`` sees, and the weights they meet."""
+    if layer.kind == "matmul":
+        return x[where[:-1]], layer.codes[:, where[-1]]
+    geometry = {key: value for key, value in layer.geometry.items() if key != "groups"}
+    view = windows(x, layer.codes.shape[2:], **geometry)
+    maps, per_group = layer.codes.shape[:2]
+    shape = (view.shape[0], maps, *view.shape[2 : x.ndim])
+    inside = len(where) == len(shape) and all(0 <= i < n for i, n in zip(where, shape, strict=True))
+    if not inside:
+        raise DataError(
+            f"position {where} is outside the output of shape {shape}",
+            "batch, channel, row, column",
+        )
+    image, channel, *pixel = where
+    first = channel // (maps // layer.geometry.get("groups", 1)) * per_group
+    pick: tuple[Any, ...] = (image, slice(first, first + per_group), *pixel)
+    return view[pick], layer.codes[channel]

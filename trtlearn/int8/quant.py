@@ -1,4 +1,4 @@
-"""A number in eight bits: scale, quantize, dequantize, and what is lost; TensorRT's float32 rules in numpy."""
+"""A number in eight bits: scale, codes and back, what is lost; TensorRT's float32 rules."""
 
 from __future__ import annotations
 
@@ -110,9 +110,10 @@ def quantize(
     qmin: int = -128,
     qmax: int = 127,
 ) -> NDArray[np.int8]:
-    """The INT8 codes of ``x``: ``q = clip(round(x / scale) + zero_point, qmin, qmax)``, ties to even.
+    """The INT8 codes of ``x``: ``q = clip(round(x / scale) + zero_point, qmin, qmax)``.
 
-    TensorRT's activations use [-128, 127] and zero point 0, its weights [-127, 127]: ``qmin=-127``.
+    Ties go to the even neighbour. TensorRT's activations use [-128, 127] and zero point 0, its
+    weights [-127, 127]: ``qmin=-127``.
 
     Args:
         x: any shape; computed in float32.
@@ -124,7 +125,8 @@ def quantize(
     Returns:
         int8, the shape of ``x``.
 
-    Raises DataError for NaN, infinity, a scale that is not above 0, or one that does not fit ``axis``.
+    Raises DataError for NaN, infinity, a scale that is not above 0, or one that does not fit
+    ``axis``.
 
     >>> quantize([0.25, 0.75, 1.25, 99.0], 0.5).tolist()  # 0.5 and 2.5 go to even; 198 clips
     [0, 2, 2, 127]

@@ -17,11 +17,13 @@ from numpy.typing import NDArray
 from ..engine.records import Provenance
 from ..errors import DataError
 from ..int8.qdq import insert_qdq
+from ..int8.quant import sqnr_db
+from ..model.course_data import accuracy
 from ..model.describe import describe, load_proto
 from ..model.run import activations
 from .tradeoff import LayerTrial, MixedSearch, Sensitivity, units
 
-__all__ = ["search_mixed", "sensitivity_on_cpu", "sqnr_db"]
+__all__ = ["search_mixed", "sensitivity_on_cpu"]
 
 Try = Callable[[frozenset[str]], LayerTrial | None]
 
@@ -61,13 +63,13 @@ def sensitivity_on_cpu(
             changed = insert_qdq(proto, scales, skip=skip)[0] if kept else proto
             logits = _logits(changed, images, facts.outputs[0].name)
             order = tuple(unit for unit in names if unit in kept)
-            known[kept] = LayerTrial(order, _accuracy(logits, labels), sqnr_db(reference, logits))
+            known[kept] = LayerTrial(order, accuracy(logits, labels), sqnr_db(reference, logits))
         return known[kept]
 
     everything = frozenset(names)
     alone = {unit: attempt(frozenset({unit})) for unit in names}
     kept_out = {unit: attempt(everything - {unit}) for unit in names}
-    target = _accuracy(reference, labels) - allowed_loss
+    target = accuracy(reference, labels) - allowed_loss
 
     def harm(unit: str) -> float:
         quality = alone[unit].sqnr_db
@@ -82,7 +84,7 @@ def sensitivity_on_cpu(
     return Sensitivity(
         name,
         ranges,
-        _accuracy(reference, labels),
+        accuracy(reference, labels),
         attempt(everything).accuracy,
         target,
         alone,
@@ -120,21 +122,3 @@ def _logits(proto: Any, images: NDArray[np.float32], output: str) -> NDArray[np.
         proto, (images[at : at + 100] for at in range(0, len(images), 100)), [output]
     )
     return np.concatenate([part[output] for part in parts])
-
-
-def _accuracy(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
-    return float((logits.argmax(axis=1) == labels).mean())
-
-
-def sqnr_db(reference: NDArray[np.float32], logits: NDArray[np.float32]) -> float | None:
-    """``10 log10(sum reference^2 / sum (reference - logits)^2)`` in dB, None where they are equal; any shape.
-
-    >>> sqnr_db(np.array([3.0], np.float32), np.array([3.0], np.float32)) is None
-    True
-    """
-    noise = float(((reference.astype(np.float64) - logits) ** 2).sum())
-    return (
-        None
-        if noise == 0
-        else float(10 * np.log10(float((reference.astype(np.float64) ** 2).sum()) / noise))
-    )

@@ -25,11 +25,13 @@ from ...engine.variants import TRTEXEC_AVG_TIMING
 from ...errors import DataError, ModelError, TrtlearnError
 from ...int8.placement import QdqReport
 from ...int8.qdq import insert_qdq
+from ...int8.quant import sqnr_db
 from ...live.build import Shapes, build_engine
 from ...live.calibrator import BASES, make_calibrator
 from ...live.experiment import engine_info
 from ...live.runner import Runner
 from ...live.trt import capabilities
+from ...model.course_data import accuracy
 from ...model.describe import OnnxModel, describe, load_proto
 from ...model.read import serialized
 from ...model.run import activations, feeds
@@ -309,21 +311,15 @@ def _answer(
         if name in found and found[name].shape == values.shape
     ]
     floats = [name for name in both if reference[name].dtype.kind == "f"]
-    signal = sum(float((reference[name].astype(np.float64) ** 2).sum()) for name in floats)
-    with np.errstate(all="ignore"):  # INT8 may have made infinities
-        noise = sum(
-            float(((reference[name].astype(np.float64) - found[name]) ** 2).sum())
-            for name in floats
-        )
-    sqnr = 10 * float(np.log10(signal / noise)) if signal > 0 and noise > 0 else None
-    if not np.isfinite(noise):
-        sqnr = float("-inf")
+    exact = [reference[name].ravel() for name in floats]
+    values = [found[name].ravel() for name in floats]
+    sqnr = sqnr_db(np.concatenate(exact), np.concatenate(values)) if floats else None
     table = reference[both[0]] if both else np.zeros(0)
     if table.ndim != 2 or table.shape[1] < 2:
         return Answer(way, sqnr, None, None)
     other = found[both[0]]
-    same = float((table.argmax(1) == other.argmax(1)).mean())
-    right = None if labels is None else float((other.argmax(1) == labels[: len(other)]).mean())
+    same = accuracy(other, table.argmax(axis=1))
+    right = None if labels is None else accuracy(other, labels[: len(other)])
     return Answer(way, sqnr, same, right)
 
 
