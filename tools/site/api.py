@@ -15,24 +15,27 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from tools.readme import ROOMS
 from tools.site.markdown import Page, code, markdown, table
 
 import trtlearn
 
-ROOT = Path(__file__).resolve().parents[2]
 DOCTEST = re.compile(r"((?:^[ ]*>>> .*\n?)(?:^(?![ ]*$).+\n?)*)", re.M)
 
 
 def modules() -> list[str]:
-    """Every module of the package with public names, by name."""
+    """Every module with public names, by its dotted name inside the package: "calibration.cache"."""
     names = sorted(
-        one.name for one in pkgutil.iter_modules(trtlearn.__path__) if not one.name.startswith("_")
+        module.name.removeprefix("trtlearn.")
+        for module in pkgutil.walk_packages(trtlearn.__path__, "trtlearn.")
+        if not module.ispkg and not module.name.rpartition(".")[2].startswith("_")
     )
-    return [
-        name
-        for name in names
-        if getattr(importlib.import_module(f"trtlearn.{name}"), "__all__", None)
-    ]
+    return [name for name in names if getattr(load(name), "__all__", None)]
+
+
+def load(name: str) -> ModuleType:
+    """The module of that dotted name."""
+    return importlib.import_module(f"trtlearn.{name}")
 
 
 def prose(text: str | None) -> str:
@@ -80,7 +83,7 @@ def described(name: str, thing: Any, words: dict[str, str], where: str) -> str:
     borrowed = source.startswith("trtlearn.") and source != where
     origin = ""
     if borrowed:
-        origin = f' <span class="hint">from <a href="{source.split(".")[1]}.html#{name}">{source}</a></span>'
+        origin = f' <span class="hint">from <a href="{source.removeprefix("trtlearn.")}.html#{name}">{source}</a></span>'
     head = f"class {name}" if inspect.isclass(thing) else name
     inside = prose(inspect.getdoc(thing)) if callable(thing) else prose(words.get(name))
     if inspect.isclass(thing):
@@ -110,7 +113,7 @@ def described(name: str, thing: Any, words: dict[str, str], where: str) -> str:
 
 def page(name: str) -> Page:
     """The page of one module."""
-    module = importlib.import_module(f"trtlearn.{name}")
+    module = load(name)
     words = constants(module)
     entries = [
         described(one, getattr(module, one), words, module.__name__) for one in module.__all__
@@ -124,36 +127,26 @@ def page(name: str) -> Page:
 
 
 def groups() -> dict[str, list[str]]:
-    """The README's map: heading -> modules."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    rows = re.findall(
-        r"^\| (.+?) \| (\[`.+) \|$",
-        text.split("<!-- map -->")[1].split("<!-- end of map -->")[0],
-        re.M,
-    )
-    return {head: re.findall(r"`(\w+)`", cells) for head, cells in rows}
+    """Heading -> modules: a heading for each room, with its job."""
+    headings: dict[str, list[str]] = {"The base": [n for n in modules() if "." not in n]}
+    for room in ROOMS:
+        job = (load(room).__doc__ or "").splitlines()[0]
+        headings[f"{room}: {job}"] = [n for n in modules() if n.startswith(f"{room}.")]
+    return headings
 
 
 def index() -> Page:
-    """The list of all modules, grouped as in the README."""
-    known, body = set(modules()), ["<h1>API reference</h1>"]
+    """The list of all modules, grouped by room."""
+    body = ["<h1>API reference</h1>"]
     body.append(
-        "<p>Made from the docstrings. Each name listed here is public; anything else may change without notice.</p>"
+        "<p>Made from the docstrings. Each name listed here is public; "
+        "anything else may change without notice.</p>"
     )
-    listed = groups()
-    rest = known - {name for names in listed.values() for name in names}
-    for head, names in {**listed, **({"New": sorted(rest)} if rest else {})}.items():
+    for head, names in groups().items():
         rows = []
-        for name in (one for one in names if one in known):
-            doc = (
-                (importlib.import_module(f"trtlearn.{name}").__doc__ or "").strip().splitlines()[0]
-            )
-            rows.append(
-                [
-                    f'<a href="{name}.html"><code>{name}</code></a>',
-                    markdown(doc.replace("``", "`")).strip(),
-                ]
-            )
-        if rows:
-            body.append(f"<h2>{html.escape(head)}</h2>" + table(["module", "what it is"], rows))
+        for name in names:
+            doc = (load(name).__doc__ or "").strip().splitlines()[0]
+            link = f'<a href="{name}.html"><code>{name}</code></a>'
+            rows.append([link, markdown(doc.replace("``", "`")).strip()])
+        body.append(f"<h2>{html.escape(head)}</h2>" + table(["module", "what it is"], rows))
     return Page("api/index.html", "API reference", "\n".join(body), "Reference")
