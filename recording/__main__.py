@@ -1,9 +1,11 @@
-"""Make every recording of the course anew on this machine's GPU, one script after the other: `make record`.
+"""Make every recording of the course anew on this machine's GPU, one script after the other: `make
+record`.
 
-    python -m recording [--tactic-sources none] [--only core,tradeoff,...] [--trtexec PATH] [--resume]
+    python -m recording [--tactic-sources none] [--only core,tradeoff,...] [--trtexec PATH]
+    [--resume]
 
-Nothing is shared with what else the GPU may be doing: stop that first. A script that fails is named at the end, and the
-others go on; what it had written until then stays.
+Nothing is shared with what else the GPU may be doing: stop that first. A script that fails is named
+at the end, and the others go on; what it had written until then stays.
 """
 
 from __future__ import annotations
@@ -32,7 +34,9 @@ PARTS = ("core", "arithmetic", "layers", "tradeoff", "calibration", "interrupts"
 def commands(
     folder: Path, scratch: Path, sources: str, trtexec: str | None, resume: bool = False
 ) -> dict[str, list[list[str]]]:
-    """Part -> the commands that make it: a module of recording/ and its options; none where its program is not here."""
+    """Part -> the commands that make it: a module of recording/ and its options; none where its
+    program is not here.
+    """
     raw, zoo, cases = scratch / "calibration", scratch / "zoo", scratch / "arithmetic"
     now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
     origin = [

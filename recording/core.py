@@ -1,11 +1,13 @@
-"""Make the course's recordings anew: every variant of every model, built, run and timed on this machine's GPU.
+"""Make the course's recordings anew: every variant of every model, built, run and timed on this
+machine's GPU.
 
-    python -m recording.core                       all of it, into data/recordings/<gpu>-<tensorrt version>/
-    python -m recording.core --models resnet --variants fp32,int8-placeholder --out DIR
+    python -m recording.core                       all of it, into data/recordings/<gpu>-<tensorrt
+    version>/ python -m recording.core --models resnet --variants fp32,int8-placeholder --out DIR
     python -m recording.core --tactic-sources none where cuBLAS and cuDNN are not installed
 
-Each recording is written whole as soon as it is made. One that fails is reported, noted in PROVENANCE.json, and the
-others go on; the exit status is then 1. Needs numpy, TensorRT 8.x or 10.x and cuda-python.
+Each recording is written whole as soon as it is made. One that fails is reported, noted in
+PROVENANCE.json, and the others go on; the exit status is then 1. Needs numpy, TensorRT 8.x or 10.x
+and cuda-python.
 """
 
 from __future__ import annotations

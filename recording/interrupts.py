@@ -2,9 +2,9 @@
 
     python -m recording.interrupts --out FOLDER/interrupts.json
 
-Three calibrations of the residual network, each in a process of its own: one to its end, one that gets Ctrl-C (SIGINT)
-at its fifth batch, one that is killed there (SIGKILL, as a notebook's kernel is on a restart). Needs a GPU and TensorRT
-8.x or 10.x.
+Three calibrations of the residual network, each in a process of its own: one to its end, one that
+gets Ctrl-C (SIGINT) at its fifth batch, one that is killed there (SIGKILL, as a notebook's kernel
+is on a restart). Needs a GPU and TensorRT 8.x or 10.x.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""One engine of the trade-off: built, run on the test images and timed in a worker process that may die of it."""
+"""One engine of the trade-off: built, run on the test images and timed in a worker process that may
+die of it.
+"""
 
 from __future__ import annotations
 
@@ -84,7 +86,8 @@ def _built(job: Job, options: BuildOptions) -> BuiltEngine:
     if job.cache_path is None:
         return build_engine(job.onnx_path, options, timing_cache=job.timing_cache)
     images, _ = load_images("calibration")
-    # as trtexec --calib=FILE does it: a calibrator that hands the cache over and is never asked for images
+    # as trtexec --calib=FILE does it: a calibrator that hands the cache over and is never asked for
+    # images
     with make_calibrator(job.algorithm, images, 8, cache=job.cache_path) as calibrator:
         built = build_engine(
             job.onnx_path, options, calibrator=calibrator, timing_cache=job.timing_cache
@@ -139,7 +142,9 @@ class Worker:
         self._pool: ProcessPoolExecutor | None = None
 
     def run(self, job: Job) -> Facts:
-        """The job's facts; TrtlearnError with the reason where it failed, or killed its process twice."""
+        """The job's facts; TrtlearnError with the reason where it failed, or killed its process
+        twice.
+        """
         for _ in range(2):
             self._pool = self._pool or ProcessPoolExecutor(1, get_context("spawn"))
             try:

@@ -1,13 +1,15 @@
-"""Record what decides which layers run in INT8: marked outputs, precision constraints, missing and broken scales.
+"""Record what decides which layers run in INT8: marked outputs, precision constraints, missing and
+broken scales.
 
     python -m recording.layers --out FOLDER [--models resnet,mobile] [--only WORD ...]
-        [--timing-cache FOLDER] [--deadline SECONDS] [--tactic-sources none] [--ten 10] [--keep-plans FOLDER]
+        [--timing-cache FOLDER] [--deadline SECONDS] [--tactic-sources none] [--ten 10]
+        [--keep-plans FOLDER]
 
-Needs a GPU and the calibration caches of the recordings. Writes studies/<model>-<study>.json, the tensors of engines
-with every tensor marked as studies/<model>-marked-<variant>.npz, and the sizes of ten builds as
-studies/<model>-plan-sizes.json.gz. A study that fails is recorded with its error, and the rest go on. The models
-come one after the other, each in a process of its own; one that crashes is started again after the study that it
-crashed in.
+Needs a GPU and the calibration caches of the recordings. Writes studies/<model>-<study>.json, the
+tensors of engines with every tensor marked as studies/<model>-marked-<variant>.npz, and the sizes
+of ten builds as studies/<model>-plan-sizes.json.gz. A study that fails is recorded with its error,
+and the rest go on. The models come one after the other, each in a process of its own; one that
+crashes is started again after the study that it crashed in.
 """
 
 from __future__ import annotations
@@ -44,7 +46,9 @@ from trtlearn.recorded.files import Study, save_packed, save_study
 from trtlearn.recorded.layers import PlanBuild, PlanInsides, PlanSizes, plan_contents
 
 FOCUS = {"resnet": ("b1_conv1", "b1_relu1"), "mobile": ("m2_dw", "m2_relu6b")}
-"""The layer that the studies of precision and of broken scales are about, and the tensor that leaves it."""
+"""The layer that the studies of precision and of broken scales are about, and the tensor that
+leaves it.
+"""
 KEPT_IMAGES = 1
 
 
@@ -65,7 +69,8 @@ class Plan:
     base: str = "int8-minmax"  # the variant whose ranges all others get
     marked: str = ""  # keep all tensors of the engine under this name
     placement: str = ""  # where the Q/DQ layers go, for a network that has them
-    alone: bool = False  # built with an empty timing cache: which kernel a layer gets is not owed to other builds
+    # built with an empty timing cache: which kernel a layer gets is not owed to other builds
+    alone: bool = False
 
 
 def plans(model: str) -> list[Plan]:
@@ -188,7 +193,9 @@ def plans(model: str) -> list[Plan]:
 
 
 def cache_of(folder: Path, model: str, variant: str) -> CalibrationCache:
-    """The calibration cache of a variant: of this folder's recordings, or of those that came with the course."""
+    """The calibration cache of a variant: of this folder's recordings, or of those that came with
+    the course.
+    """
     name = f"{model}/{variant}.cache"
     found = [folder / name, *sorted((data_dir() / "recordings").glob(f"*/{name}"))]
     return read_cache(next((path for path in found if path.is_file()), found[0]))
@@ -302,7 +309,9 @@ def transformer(folder: Path, sources: tuple[str, ...] | None) -> str:
 
 
 def zero_images(folder: Path, sources: tuple[str, ...] | None) -> str:
-    """Min-max calibration with images that are all 0: which bits does a scale of 0 get in the cache?"""
+    """Min-max calibration with images that are all 0: which bits does a scale of 0 get in the
+    cache?
+    """
     options = BuildOptions(int8=True, ranges="minmax", tactic_sources=sources, optimization_level=0)
     origin = provenance("resnet", sources, recorded=True)
     question = "What does the cache say of a tensor that was 0 on every image?"
@@ -335,7 +344,9 @@ def weights_of(model: str) -> dict[str, Any]:
 
 
 def insides(model: str, folder: Path, timing: Path, sources: tuple[str, ...] | None) -> str:
-    """What the plans hold that FP32, FP16 and INT8 give: GPU programs, and weights as the bytes that they should be."""
+    """What the plans hold that FP32, FP16 and INT8 give: GPU programs, and weights as the bytes
+    that they should be.
+    """
     weights = weights_of(model)
     plans = {}
     for name in ("fp32", "fp16", "int8-placeholder"):

@@ -1,6 +1,8 @@
-"""Record where NVIDIA's ModelOpt puts Q/DQ pairs into the course's networks: data/quantizers/modelopt-<model>.json.
+"""Record where NVIDIA's ModelOpt puts Q/DQ pairs into the course's networks:
+data/quantizers/modelopt-<model>.json.
 
-    python -m recording.modelopt        with nvidia-modelopt[onnx] installed, best in an environment of its own
+    python -m recording.modelopt        with nvidia-modelopt[onnx] installed, best in an environment
+    of its own
 
 Runs on a CPU. Calibrated by "max" on the 512 calibration images.
 """

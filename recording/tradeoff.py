@@ -1,12 +1,15 @@
-"""Record the trade-off on this machine's GPU: size, speed and accuracy, sensitivity, Q/DQ placements, dynamic shapes.
+"""Record the trade-off on this machine's GPU: size, speed and accuracy, sensitivity, Q/DQ
+placements, dynamic shapes.
 
-    python -m recording.tradeoff --out FOLDER/tradeoff --tactic-sources none [--stages ...] [--models resnet]
+    python -m recording.tradeoff --out FOLDER/tradeoff --tactic-sources none [--stages ...]
+    [--models resnet]
 
-Engines are built one after the other in a process of their own and timed there alone; where ``--trtexec`` names
-NVIDIA's own program it times the same plan too. Builds of one network share a timing cache, so that they differ in what
-was asked for and not by chance; build times come from recording/core.py, which starts each from nothing. A build that
-fails, or a process that dies of one, is reported and the rest goes on; each engine is written as soon as it is
-measured. ``--limit`` seconds into a stage no build is begun any more. Needs numpy, onnx, TensorRT 8.x or 10.x and
+Engines are built one after the other in a process of their own and timed there alone; where
+``--trtexec`` names NVIDIA's own program it times the same plan too. Builds of one network share a
+timing cache, so that they differ in what was asked for and not by chance; build times come from
+recording/core.py, which starts each from nothing. A build that fails, or a process that dies of
+one, is reported and the rest goes on; each engine is written as soon as it is measured. ``--limit``
+seconds into a stage no build is begun any more. Needs numpy, onnx, TensorRT 8.x or 10.x and
 cuda-python.
 """
 
@@ -126,7 +129,9 @@ class Study:
         print(f"FAILED {what}", flush=True)
 
     def caches(self, model: str) -> dict[str, str]:
-        """Calibration caches of a model: those recorded, else made here at batch 8. Algorithm -> path."""
+        """Calibration caches of a model: those recorded, else made here at batch 8. Algorithm ->
+        path.
+        """
         found = {}
         for algorithm in ALGORITHMS:
             try:
@@ -170,7 +175,8 @@ class Study:
         timing = str((self.options.timing_cache or self.scratch) / f"{model}.timing")
         return Job(model, name, options, str(path or model_path(model)), str(plan), timing, **more)
 
-    # -- stages -----------------------------------------------------------------------------------------------------
+    # -- stages
+    # -----------------------------------------------------------------------------------------------------
 
     def qdq_model(self, model: str, cache: str, placement: str = "tensorrt") -> Path:
         """An ONNX file with Q/DQ of the cache's scales."""
@@ -183,7 +189,9 @@ class Study:
         return path
 
     def points(self) -> None:
-        """Every way of building both trained networks, at three batch sizes; the most telling first."""
+        """Every way of building both trained networks, at three batch sizes; the most telling
+        first.
+        """
         for model in self.models:
             caches = self.caches(model)
             qdq = self.qdq_model(model, caches["minmax"])
@@ -240,7 +248,9 @@ class Study:
         self.measure("big", jobs, f"optimization level {level}; random weights, so no accuracy")
 
     def measure(self, name: str, jobs: list[Job], note: str = "") -> None:
-        """Make and time all engines, and write the points after each; with --resume only those not recorded yet."""
+        """Make and time all engines, and write the points after each; with --resume only those not
+        recorded yet.
+        """
         earlier = self.earlier(name)
         points: list[TradeoffPoint] = [] if earlier is None else list(earlier.points)
         there = {(point.model, point.name, point.batch) for point in points}
@@ -290,7 +300,9 @@ class Study:
             self.save(name, Tradeoff(tuple(points), origin))
 
     def earlier(self, name: str) -> Tradeoff | None:
-        """What --resume goes on with: the points recorded before, if on the same kind of GPU by the same TensorRT."""
+        """What --resume goes on with: the points recorded before, if on the same kind of GPU by the
+        same TensorRT.
+        """
         if not self.options.resume or not (self.out / f"{name}.json.gz").is_file():
             return None
         found, here = open_tradeoff(self.out).tradeoff(name), self.origin()
@@ -298,7 +310,9 @@ class Study:
         return found if same else None
 
     def trtexec(self, job: Job, graph: bool) -> float | None:
-        """The plan's median GPU compute time by NVIDIA's own program, ms; None if that is not here or not COMPARED."""
+        """The plan's median GPU compute time by NVIDIA's own program, ms; None if that is not here
+        or not COMPARED.
+        """
         if self.options.trtexec is None or job.name not in COMPARED:
             return None
         command = [
@@ -320,7 +334,9 @@ class Study:
         return float(found[1])
 
     def sensitivity(self) -> None:
-        """One unit at a time in INT8, one at a time kept out, a greedy search and random ones: the mobile network."""
+        """One unit at a time in INT8, one at a time kept out, a greedy search and random ones: the
+        mobile network.
+        """
         model, ranges = "mobile", "minmax"
         cache = self.caches(model)[ranges]
         nodes = [(node.name, node.op_type) for node in onnx.load(str(model_path(model))).graph.node]
@@ -391,7 +407,9 @@ class Study:
             self.save(name, study)
 
     def mixed(self) -> None:
-        """The mixed network that the recorded greedy search ended with, built and timed like all others."""
+        """The mixed network that the recorded greedy search ended with, built and timed like all
+        others.
+        """
         model, ranges = "mobile", "minmax"
         folder = (
             self.out if (self.out / f"sensitivity-{model}-{ranges}.json.gz").is_file() else None
@@ -419,7 +437,9 @@ class Study:
         )
 
     def placements(self) -> None:
-        """The same scales implicit and explicit, and three wrong placements: whole experiments, with their engines."""
+        """The same scales implicit and explicit, and three wrong placements: whole experiments,
+        with their engines.
+        """
         for model in self.models:
             cache = self.caches(model)["minmax"]
             for placement in PLACEMENTS:
@@ -451,7 +471,9 @@ class Study:
         )  # fmt: skip
 
     def dynamic(self) -> None:
-        """A dynamic batch, and the calibration profile: same images, three calibration batch sizes, one network."""
+        """A dynamic batch, and the calibration profile: same images, three calibration batch sizes,
+        one network.
+        """
         trials: list[DynamicTrial] = []
         for algorithm in ("minmax", "entropy2"):
             for size, named in ((8, False), (8, True), (1, True), (32, True)):

@@ -1,10 +1,10 @@
-"""Record what NVIDIA's own trtexec builds with ``--int8``: its optimizer's log and the inspector's text of its engine;
-and whether ``--int8 --calib=FILE`` leaves a file where there was none.
+"""Record what NVIDIA's own trtexec builds with ``--int8``: its optimizer's log and the inspector's
+text of its engine; and whether ``--int8 --calib=FILE`` leaves a file where there was none.
 
     python -m recording.trtexec --trtexec PATH --out FOLDER/trtexec [--tactic-sources none]
 
-Needs a GPU, onnx, and trtexec of the TensorRT that is installed. tests/recorded/test_optimizer_log.py holds our own build of
-the same network beside it.
+Needs a GPU, onnx, and trtexec of the TensorRT that is installed.
+tests/recorded/test_optimizer_log.py holds our own build of the same network beside it.
 """
 
 from __future__ import annotations
@@ -41,7 +41,9 @@ def fixed_batch(model: str, folder: Path) -> Path:
 def record(
     model: str, options: argparse.Namespace, folder: Path, missing: bool = False
 ) -> TrtexecLog:
-    """One build by trtexec, with --calib=<missing file> where asked; raises CalledProcessError where it fails."""
+    """One build by trtexec, with --calib=<missing file> where asked; raises CalledProcessError
+    where it fails.
+    """
     words = ["--int8", "--noTF32", "--profilingVerbosity=detailed", "--skipInference", "--verbose"]
     cache = folder / "missing.cache"
     words += [f"--calib={cache}"] if missing else []

@@ -10,7 +10,9 @@ import pytest
 
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """TensorRT 8.6 and CUDA played by tests/fake_trt.py; the dict steers it and holds what it was given."""
+    """TensorRT 8.6 and CUDA played by tests/fake_trt.py; the dict steers it and holds what it was
+    given.
+    """
     from trtlearn.live import cuda, trt
 
     scene: dict[str, Any] = {"cuda": fake_trt.FakeCuda()}

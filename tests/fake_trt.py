@@ -1,9 +1,10 @@
 """A stand-in for TensorRT 8.6 and CUDA, for what can be tested honestly without a GPU.
 
-It holds no knowledge of kernels: it keeps who called what, holds the conversation with a calibrator that was
-measured on a real TensorRT (data/recordings: one get_batch a batch and one more, then the cache is written), writes
-a log that it is told, and "runs" an engine as a fixed linear function. Every name here is one of the real 8.6.1
-bindings (checked with ``python tests/fake_trt.py`` where those are installed).
+It holds no knowledge of kernels: it keeps who called what, holds the conversation with a calibrator
+that was measured on a real TensorRT (data/recordings: one get_batch a batch and one more, then the
+cache is written), writes a log that it is told, and "runs" an engine as a fixed linear function.
+Every name here is one of the real 8.6.1 bindings (checked with ``python tests/fake_trt.py`` where
+those are installed).
 """
 
 from __future__ import annotations
@@ -166,7 +167,9 @@ def calibrate(handle: Any, names: list[str]) -> bytes | None:
 
 
 def make_module(make_network: Any, scene: dict[str, Any]) -> types.ModuleType:
-    """A module like ``tensorrt``; ``scene`` tells it what to log and whether to fail, and keeps what it was given."""
+    """A module like ``tensorrt``; ``scene`` tells it what to log and whether to fail, and keeps
+    what it was given.
+    """
     trt = types.ModuleType("tensorrt")
     severity = named("Severity", "INTERNAL_ERROR", "ERROR", "WARNING", "INFO", "VERBOSE")
 
@@ -264,7 +267,8 @@ def make_module(make_network: Any, scene: dict[str, Any]) -> types.ModuleType:
 
 
 def _running(scene: dict[str, Any]) -> dict[str, Any]:
-    """Runtime, engine and context of an engine that takes image [B, 1, 2, 2] and gives logits [B, 4] = -image.
+    """Runtime, engine and context of an engine that takes image [B, 1, 2, 2] and gives logits [B,
+    4] = -image.
 
     The plan's fifth byte is B; 8 where that is 0 or missing.
     """

@@ -1,10 +1,11 @@
-"""How fast the observers are: `make bench`. Medians and spreads over repeats, and the ratios that we promise.
+"""How fast the observers are: `make bench`. Medians and spreads over repeats, and the ratios that
+we promise.
 
     python -m tools.bench [--repeats 7] [--json FILE]
 
-Entropy search: one 2,048-bin histogram, ours beside ONNX Runtime's (and ModelOpt's and pytorch-quantization's where
-installed). Collecting: ours beside one numpy pass over the same data. Each pair is timed turn by turn, so that a busy
-machine slows both.
+Entropy search: one 2,048-bin histogram, ours beside ONNX Runtime's (and ModelOpt's and
+pytorch-quantization's where installed). Collecting: ours beside one numpy pass over the same data.
+Each pair is timed turn by turn, so that a busy machine slows both.
 """
 
 from __future__ import annotations
@@ -46,7 +47,9 @@ def race(contestants: dict[str, Work], repeats: int) -> dict[str, list[float]]:
 
 
 def onnxruntime_search(counts: np.ndarray, width: float) -> Work | None:
-    """ONNX Runtime's entropy search on the same magnitudes; its histogram spans both signs, so it is mirrored."""
+    """ONNX Runtime's entropy search on the same magnitudes; its histogram spans both signs, so it
+    is mirrored.
+    """
     try:
         from onnxruntime.quantization.calibrate import HistogramCollector
     except ImportError:
@@ -60,7 +63,9 @@ def onnxruntime_search(counts: np.ndarray, width: float) -> Work | None:
 
 
 def nvidia_search(module: str, counts: np.ndarray, width: float) -> Work | None:
-    """The entropy search of one of NVIDIA's two libraries on the same histogram, where it is installed."""
+    """The entropy search of one of NVIDIA's two libraries on the same histogram, where it is
+    installed.
+    """
     try:
         search = importlib.import_module(module)._compute_amax_entropy
     except (ImportError, AttributeError):
@@ -95,7 +100,9 @@ def bench_search(repeats: int) -> dict[str, Any]:
 
 
 def one_numpy_pass(values: np.ndarray, width: float) -> np.ndarray:
-    """The least that numpy needs to count magnitudes in bins: |x|, its maximum, the bin of each, and the counts."""
+    """The least that numpy needs to count magnitudes in bins: |x|, its maximum, the bin of each,
+    and the counts.
+    """
     magnitudes = np.abs(values)
     magnitudes.max()
     return np.bincount(

@@ -1,6 +1,8 @@
-"""A real JupyterLab and a real, headless Chromium, for screenshots and for tests of what the reader sees.
+"""A real JupyterLab and a real, headless Chromium, for screenshots and for tests of what the reader
+sees.
 
-Nothing outside this machine is asked: the page, plotly's JavaScript and the fonts come from installed packages.
+Nothing outside this machine is asked: the page, plotly's JavaScript and the fonts come from
+installed packages.
 """
 
 from __future__ import annotations
@@ -63,7 +65,9 @@ class Lab:
     log: Path
 
     def url(self, name: str, app: str = "lab") -> str:
-        """The address of the notebook alone, without file browser, in JupyterLab ("lab") or Notebook 7 ("notebook")."""
+        """The address of the notebook alone, without file browser, in JupyterLab ("lab") or
+        Notebook 7 ("notebook").
+        """
         place = "doc/tree" if app == "lab" else "notebooks"
         return f"http://127.0.0.1:{self.port}/{place}/{name}?token={self.token}&reset"
 

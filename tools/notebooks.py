@@ -1,14 +1,16 @@
 """Write, check and run the course's notebooks.
 
-    python -m tools.notebooks build SOURCE.txt notebooks/NN_name.ipynb   # from plain text
-    python -m tools.notebooks text notebooks/NN_name.ipynb > SOURCE.txt  # back to plain text, to edit
-    python -m tools.notebooks format notebooks/*.ipynb                   # strip outputs, canonical JSON
-    python -m tools.notebooks check notebooks/*.ipynb                    # the rules of style, without running
-    python -m tools.notebooks run [--solved] notebooks/*.ipynb           # run from the recordings
+    python -m tools.notebooks build SOURCE.txt notebooks/NN_name.ipynb   # from plain text python -m
+    tools.notebooks text notebooks/NN_name.ipynb > SOURCE.txt  # back to plain text, to edit python
+    -m tools.notebooks format notebooks/*.ipynb                   # strip outputs, canonical JSON
+    python -m tools.notebooks check notebooks/*.ipynb                    # the rules of style,
+    without running python -m tools.notebooks run [--solved] notebooks/*.ipynb           # run from
+    the recordings
 
-The plain text is cells, each headed by a line ``%% md ID`` or ``%% code ID``. An id begins with its kind:
-question, setup, predict, run, look, explain, break, exercise, check, takeaway ("run-placeholder"). The ids of an
-exercise's two cells are "exercise-" and "check-" and the exercise's own id.
+The plain text is cells, each headed by a line ``%% md ID`` or ``%% code ID``. An id begins with its
+kind: question, setup, predict, run, look, explain, break, exercise, check, takeaway
+("run-placeholder"). The ids of an exercise's two cells are "exercise-" and "check-" and the
+exercise's own id.
 """
 
 from __future__ import annotations
@@ -183,7 +185,9 @@ def exercise_problems(number: str, cells: list[nbformat.NotebookNode]) -> list[s
 
 
 def solved(book: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """The notebook with every exercise solved, its check required to pass, and to fail for each wrong answer."""
+    """The notebook with every exercise solved, its check required to pass, and to fail for each
+    wrong answer.
+    """
     result, solution = nbformat.v4.new_notebook(metadata=METADATA), ""
     for cell in book.cells:
         name = str(cell.id).partition("-")[2]
@@ -206,9 +210,11 @@ def solved(book: nbformat.NotebookNode) -> nbformat.NotebookNode:
 def run(
     path: Path, solve: bool = False, timeout: int = 120, after: str = ""
 ) -> nbformat.NotebookNode:
-    """Run the notebook in its folder from the recordings; raises where a cell does or where one writes to stderr.
+    """Run the notebook in its folder from the recordings; raises where a cell does or where one
+    writes to stderr.
 
-    ``after`` is the source of one more cell, run at the end: what a test wants to know of the kernel.
+    ``after`` is the source of one more cell, run at the end: what a test wants to know of the
+    kernel.
     """
     import nbclient
 

@@ -1,4 +1,6 @@
-"""Draw docs/tradeoff.png, the README's picture, from the recordings, and put its words beside it. Needs Chromium."""
+"""Draw docs/tradeoff.png, the README's picture, from the recordings, and put its words beside it.
+Needs Chromium.
+"""
 
 from __future__ import annotations
 

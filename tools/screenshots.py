@@ -1,9 +1,10 @@
-"""Screenshots of notebooks as their readers see them: JupyterLab, run from the recordings, light and dark.
+"""Screenshots of notebooks as their readers see them: JupyterLab, run from the recordings, light
+and dark.
 
     python -m tools.screenshots notebooks/01*.ipynb --out /tmp/shots [--theme dark] [--width 1280]
 
-Writes OUT/NN-THEME-CELL.png for each cell with an output, OUT/NN-THEME-page.png for the whole notebook, and
-OUT/NN-THEME-faults.txt where something failed on the page; its exit code is 1 then.
+Writes OUT/NN-THEME-CELL.png for each cell with an output, OUT/NN-THEME-page.png for the whole
+notebook, and OUT/NN-THEME-faults.txt where something failed on the page; its exit code is 1 then.
 """
 
 from __future__ import annotations

@@ -1,9 +1,11 @@
-"""Make or re-check trtlearn/tables/samples.json: which directories of NVIDIA/TensorRT show which quantization, per tag.
+"""Make or re-check trtlearn/tables/samples.json: which directories of NVIDIA/TensorRT show which
+quantization, per tag.
 
     python -m tools.trtexec_samples /path/to/TensorRT            # re-check; exit 1 on a difference
     python -m tools.trtexec_samples /path/to/TensorRT --write    # read every tag anew
 
-A directory counts as showing a kind at a tag when its file holds the telling line there; that line's number is kept.
+A directory counts as showing a kind at a tag when its file holds the telling line there; that
+line's number is kept.
 """
 
 from __future__ import annotations

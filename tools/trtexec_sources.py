@@ -1,10 +1,13 @@
-"""Make or re-check trtlearn/tables/trtexec.json: trtexec's options and the lines that decide, at every release tag.
+"""Make or re-check trtlearn/tables/trtexec.json: trtexec's options and the lines that decide, at
+every release tag.
 
-    python -m tools.trtexec_sources /path/to/TensorRT           # re-check what is committed; exit 1 on a difference
-    python -m tools.trtexec_sources /path/to/TensorRT --write   # derive the table anew
+    python -m tools.trtexec_sources /path/to/TensorRT           # re-check what is committed; exit 1
+    on a difference python -m tools.trtexec_sources /path/to/TensorRT --write   # derive the table
+    anew
 
-The argument is a git checkout (or a bare or mirrored git folder) of https://github.com/NVIDIA/TensorRT with its tags.
-The C++ is read as text: functions by their braces, statements by an anchor that must occur where it is looked for.
+The argument is a git checkout (or a bare or mirrored git folder) of
+https://github.com/NVIDIA/TensorRT with its tags. The C++ is read as text: functions by their
+braces, statements by an anchor that must occur where it is looked for.
 """
 
 from __future__ import annotations
@@ -42,7 +45,8 @@ def taken(option: str, variable: str) -> str:
     return rf"getAndDelOption\(arguments, \"--{option}\", {variable}\)"
 
 
-# key -> (file, anchor regex, how many lines or "block" (to the closing brace) or "function" (the whole function))
+# key -> (file, anchor regex, how many lines or "block" (to the closing brace) or "function" (the
+# whole function))
 ANCHORS: dict[str, tuple[str, str, int | str]] = {
     "split": (SO, r"^Arguments argsToArgumentsMap", "function"),
     "flag_value": (SO, r"^bool stringToValue<bool>", "function"),
@@ -232,7 +236,9 @@ def closing(lines: tuple[str, ...], start: int) -> int:
 
 
 def functions(lines: tuple[str, ...]) -> list[tuple[int, int, str]]:
-    """(first line index, last, name) of each function defined at column 0; its signature may span lines."""
+    """(first line index, last, name) of each function defined at column 0; its signature may span
+    lines.
+    """
     found = []
     for index, line in enumerate(lines):
         if line != "{":
@@ -307,7 +313,9 @@ def source_lines(repo: Path, tag: str) -> dict[str, str]:
 
 
 def option_kinds(repo: Path, tag: str) -> dict[str, str]:
-    """option -> flag, int, float, text, shapes, formats, sparsity, types or repeat, for what trtexec itself parses."""
+    """option -> flag, int, float, text, shapes, formats, sparsity, types or repeat, for what
+    trtexec itself parses.
+    """
     lines = lines_of(repo, tag, SO)
     header = "\n".join(lines_of(repo, tag, HEADER))
     kinds: dict[str, str] = {}

@@ -1,8 +1,10 @@
-"""Type-check the TensorRT side against the interface of TensorRT 10.13, which no CPU machine can run.
+"""Type-check the TensorRT side against the interface of TensorRT 10.13, which no CPU machine can
+run.
 
-The package tensorrt-stubs holds that interface, but mypy does not find it by itself (it has no py.typed marker) and a
-few of its signatures are not valid Python. This copies it into build/stubs, loosens those signatures, says how many,
-and runs mypy with it. Exit status: mypy's; 0 with a word where the stubs are not installed.
+The package tensorrt-stubs holds that interface, but mypy does not find it by itself (it has no
+py.typed marker) and a few of its signatures are not valid Python. This copies it into build/stubs,
+loosens those signatures, says how many, and runs mypy with it. Exit status: mypy's; 0 with a word
+where the stubs are not installed.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
-"""Networks of one or few layers whose INT8 arithmetic recording/arithmetic/record.py records: models, ranges and inputs.
+"""Networks of one or few layers whose INT8 arithmetic recording/arithmetic/record.py records:
+models, ranges and inputs.
 
-Each case is an ONNX model, a range for each tensor, and inputs given as INT8 codes, so that nothing but the layer
-itself stands between what goes in and what comes out. Needs numpy and onnx; deterministic.
+Each case is an ONNX model, a range for each tensor, and inputs given as INT8 codes, so that nothing
+but the layer itself stands between what goes in and what comes out. Needs numpy and onnx;
+deterministic.
 """
 
 from __future__ import annotations
@@ -24,7 +26,9 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Case:
-    """One experiment. ``inputs`` hold int8 codes, or float32 where TensorRT is to quantize the input itself."""
+    """One experiment. ``inputs`` hold int8 codes, or float32 where TensorRT is to quantize the
+    input itself.
+    """
 
     name: str
     question: str
@@ -73,7 +77,9 @@ def _case(
     int8_output: bool = True,
     **more: Any,
 ) -> Case:
-    """A case whose tensors without a range get the 99.7th percentile of |x| in FP32, so that a few values clip."""
+    """A case whose tensors without a range get the 99.7th percentile of |x| in FP32, so that a few
+    values clip.
+    """
     model = _model(name, nodes, weights, inputs)
     outputs = [node.output[0] for node in nodes]
     probe = onnx.ModelProto()
@@ -155,7 +161,9 @@ def _conv(
 def _readback(
     name: str, question: str, w: Array, kind: str = "Conv", int8_output: bool = False, **more: Any
 ) -> Case:
-    """One-hot inputs of code 127: each output is one quantized weight times 127 · s_in · s_w[channel], in FP32."""
+    """One-hot inputs of code 127: each output is one quantized weight times 127 · s_in ·
+    s_w[channel], in FP32.
+    """
     constant_range = more.pop("constant_range", None)
     if kind in ("Conv", "ConvTranspose"):
         groups = more.get("group", 1)
@@ -211,7 +219,9 @@ def _edge_weights(rng: np.random.Generator) -> Array:
 
 
 def _image_case(name: str, question: str, x: Array, amax: float) -> Case:
-    """FP32 in, an identity convolution, INT8 out with the input's scale: reads back how the input was quantized."""
+    """FP32 in, an identity convolution, INT8 out with the input's scale: reads back how the input
+    was quantized.
+    """
     nodes = [helper.make_node("Conv", ["x", "w"], ["y"], "y")]
     w = np.ones((1, 1, 1, 1), np.float32)
     model = _model(name, nodes, {"w": w}, {"x": x})
@@ -219,10 +229,11 @@ def _image_case(name: str, question: str, x: Array, amax: float) -> Case:
 
 
 def _near_ties(rng: np.random.Generator) -> Iterator[Case]:
-    """Weights within three last bits of a tie, read back through layers with INT8 outputs and what is fused into them.
+    """Weights within three last bits of a tie, read back through layers with INT8 outputs and what
+    is fused into them.
 
-    One-hot inputs; the output's step is the smallest channel's, so each code up to 127 · smallest / its channel's tells
-    its weight's code.
+    One-hot inputs; the output's step is the smallest channel's, so each code up to 127 · smallest /
+    its channel's tells its weight's code.
     """
     ties = (np.arange(-127, 127) + 0.5).astype(np.float32)
     for name, kernel, residual, act, group in (

@@ -1,9 +1,10 @@
-"""Choose what of recording/arithmetic/record.py's files goes with the course, and cut batches short; no value is altered.
+"""Choose what of recording/arithmetic/record.py's files goes with the course, and cut batches
+short; no value is altered.
 
     python -m recording.arithmetic.pack RECORDED_FOLDER FOLDER/arithmetic
 
-Images of a batch are computed apart from each other, so the first ones say what all say. What was left out is noted in
-each file's facts: ``kept_images`` of ``recorded_images``.
+Images of a batch are computed apart from each other, so the first ones say what all say. What was
+left out is noted in each file's facts: ``kept_images`` of ``recorded_images``.
 """
 
 from __future__ import annotations

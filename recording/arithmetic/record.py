@@ -1,9 +1,12 @@
-"""Record what TensorRT's INT8 kernels compute, layer by layer: engines of one layer with INT8 in and out.
+"""Record what TensorRT's INT8 kernels compute, layer by layer: engines of one layer with INT8 in
+and out.
 
-    python -m recording.arithmetic.record --out FOLDER/arithmetic [--only NAME ...] [--jobs 4] [--seconds S]
+    python -m recording.arithmetic.record --out FOLDER/arithmetic [--only NAME ...] [--jobs 4]
+    [--seconds S]
 
-Needs a GPU and TensorRT 8.x or 10.x. Writes one small CASE.npz for each case of arithmetic_cases.py: the ONNX model,
-the ranges set, the inputs, the engine's outputs and its inspector text. A case that fails is named and the rest go on.
+Needs a GPU and TensorRT 8.x or 10.x. Writes one small CASE.npz for each case of
+arithmetic_cases.py: the ONNX model, the ranges set, the inputs, the engine's outputs and its
+inspector text. A case that fails is named and the rest go on.
 """
 
 from __future__ import annotations
@@ -32,7 +35,9 @@ OTHERS = ("ELEMENTWISE", "ACTIVATION", "POOLING", "REDUCE", "CONCATENATION")
 
 
 def network_of(case: Case, logger: Any) -> tuple[Any, Any, dict[str, float]]:
-    """The parsed network with the case's ranges and INT8 inputs and outputs, its builder, and the ranges as set."""
+    """The parsed network with the case's ranges and INT8 inputs and outputs, its builder, and the
+    ranges as set.
+    """
     builder = trt.Builder(logger)
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.EXPLICIT_BATCH))
     parser = trt.OnnxParser(network, logger)
@@ -64,7 +69,9 @@ def network_of(case: Case, logger: Any) -> tuple[Any, Any, dict[str, float]]:
 
 
 def ask_for_int8(network: Any) -> list[str]:
-    """Ask for INT8 on the products of the network, or where it has none on all that computes; their names."""
+    """Ask for INT8 on the products of the network, or where it has none on all that computes; their
+    names.
+    """
     layers = [network.get_layer(i) for i in range(network.num_layers)]
     chosen = [layer for layer in layers if layer.type.name in PRODUCTS] or [
         layer for layer in layers if layer.type.name in OTHERS
@@ -139,7 +146,9 @@ def execute(plan: bytes, case: Case) -> tuple[dict[str, Any], str]:
 
 
 TIMING = b""
-LEVEL = 1  # few kernels are timed: which one computes the layer does not matter here, and a build takes a second
+# few kernels are timed: which one computes the layer does not matter here, and a build takes a
+# second
+LEVEL = 1
 
 
 def record(name: str, folder: str) -> str:

@@ -1,7 +1,9 @@
-"""Activations made on purpose: each is fed to TensorRT as a network input whose scale its calibrators then choose.
+"""Activations made on purpose: each is fed to TensorRT as a network input whose scale its
+calibrators then choose.
 
-``single()`` and ``several()`` give name -> batches (float32 arrays of one shape), the same on every machine: the
-recorded caches in data/recordings/*/calibration/ are compared with what our observers choose for the same numbers.
+``single()`` and ``several()`` give name -> batches (float32 arrays of one shape), the same on every
+machine: the recorded caches in data/recordings/*/calibration/ are compared with what our observers
+choose for the same numbers.
 """
 
 from __future__ import annotations
@@ -21,7 +23,9 @@ def _rng(name: str) -> np.random.Generator:
 
 
 def _from_counts(counts: NDArray[np.int64], zeros: int = 0) -> Array:
-    """Values whose histogram over [0, 1) in 2048 bins is ``counts``: bin centres, and one value of exactly 1."""
+    """Values whose histogram over [0, 1) in 2048 bins is ``counts``: bin centres, and one value of
+    exactly 1.
+    """
     counts = counts.astype(np.int64).copy()
     counts[-1] = max(counts[-1], 1)
     centres = ((np.arange(BINS) + 0.5) / BINS).astype(np.float32)
@@ -142,7 +146,9 @@ SPECIAL = (
 
 
 def is_special(name: str) -> bool:
-    """Whether TensorRT might refuse a whole network because of this input: zeros, huge numbers and such."""
+    """Whether TensorRT might refuse a whole network because of this input: zeros, huge numbers and
+    such.
+    """
     return name.startswith(SPECIAL)
 
 
@@ -313,7 +319,9 @@ PROBE = (
 
 
 def group(which: str) -> dict[str, list[Array]]:
-    """A set of tensors by its name: single or several, _safe or _special; grid; grid_several; probe."""
+    """A set of tensors by its name: single or several, _safe or _special; grid; grid_several;
+    probe.
+    """
     if which in ("grid", "probe"):
         made = single()
         return {name: made[name] for name in (GRID if which == "grid" else PROBE)}

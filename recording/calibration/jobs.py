@@ -1,7 +1,9 @@
-"""What a worker of the calibration experiments can do with TensorRT 8.6: calibrate, dump activations, time a feeder.
+"""What a worker of the calibration experiments can do with TensorRT 8.6: calibrate, dump
+activations, time a feeder.
 
-A job ends early by parking: when all that is wanted is known, the callback that TensorRT waits for never returns, its
-thread sleeps on, and the worker goes on with a new builder. Nothing of TensorRT is destroyed before the process ends.
+A job ends early by parking: when all that is wanted is known, the callback that TensorRT waits for
+never returns, its thread sleeps on, and the worker goes on with a new builder. Nothing of TensorRT
+is destroyed before the process ends.
 """
 
 from __future__ import annotations
@@ -20,7 +22,9 @@ import numpy as np
 import tensorrt as trt
 
 KEEP: list = []
-"""Everything of TensorRT ever made here: destroying it has crashed (8.6.1 bindings over 8.6.0 libraries)."""
+"""Everything of TensorRT ever made here: destroying it has crashed (8.6.1 bindings over 8.6.0
+libraries).
+"""
 ALGORITHMS = {
     "entropy2": trt.IInt8EntropyCalibrator2,
     "minmax": trt.IInt8MinMaxCalibrator,
@@ -49,7 +53,9 @@ class Log(trt.ILogger):
 
 
 class Session:
-    """One job under way in a thread of its own: ``result`` fills up; ``done`` is set when nothing more will come."""
+    """One job under way in a thread of its own: ``result`` fills up; ``done`` is set when nothing
+    more will come.
+    """
 
     def __init__(self, job: dict, logger: Log, builder, save) -> None:
         self.job, self.logger, self.builder, self.save = job, logger, builder, save
@@ -75,7 +81,9 @@ class Session:
         self.done.set()
 
     def park(self) -> None:
-        """End the job here and sleep for ever: only from a callback of TensorRT, in the job's thread."""
+        """End the job here and sleep for ever: only from a callback of TensorRT, in the job's
+        thread.
+        """
         if self.done.is_set():
             return
         self.result["seconds"] = round(time.time() - self.started, 3)
@@ -196,8 +204,9 @@ def _constants(*arrays):
 def crafted_network(session: Session):
     """The network of a crafted job, and its batches.
 
-    design "many": an input and a lonely ReLU for each tensor, all inputs before all outputs. "slices": one input that
-    holds the magnitudes of all tensors, a slice and a ReLU for each. "one": as many, with a single tensor.
+    design "many": an input and a lonely ReLU for each tensor, all inputs before all outputs.
+    "slices": one input that holds the magnitudes of all tensors, a slice and a ReLU for each.
+    "one": as many, with a single tensor.
     """
     from recording.calibration import crafted
 
@@ -291,7 +300,9 @@ def new_config(session: Session, int8: bool):
 
 
 def split_batches(feed: dict, batch: int, limit: int | None, order=None) -> list:
-    """Batches of the feed; an input whose first axis does not count samples travels whole with each batch."""
+    """Batches of the feed; an input whose first axis does not count samples travels whole with each
+    batch.
+    """
     count = max(array.shape[0] for array in feed.values())
     index = np.arange(count) if order is None else np.asarray(order)
     batches = []
@@ -419,7 +430,9 @@ class Runner:
 
 
 def job_dump(session: Session) -> None:
-    """Every activation of the FP32 network on the GPU, reduced to 2048-bin histograms by the known collection rule."""
+    """Every activation of the FP32 network on the GPU, reduced to 2048-bin histograms by the known
+    collection rule.
+    """
     job = session.job
     config, network = new_config(session, int8=False), parse_onnx(session)
     marked = {network.get_output(i).name for i in range(network.num_outputs)}
@@ -485,7 +498,9 @@ def collect(state: dict, array) -> None:
 
 
 def job_feed(session: Session) -> None:
-    """Feeding rate: trtlearn's calibrator or Polygraphy's on the same network and data, timed from outside."""
+    """Feeding rate: trtlearn's calibrator or Polygraphy's on the same network and data, timed from
+    outside.
+    """
     job, result = session.job, session.result
     config, network = new_config(session, int8=True), parse_onnx(session)
     batches = cast_to_network(

@@ -1,4 +1,6 @@
-"""Networks and caches made for the calibration experiments: an operator between two others, caches broken by hand."""
+"""Networks and caches made for the calibration experiments: an operator between two others, caches
+broken by hand.
+"""
 
 from __future__ import annotations
 

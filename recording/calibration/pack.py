@@ -2,8 +2,8 @@
 
     python -m recording.calibration.pack RAW_FOLDER --zoo ZOO_FOLDER --out FOLDER/calibration
 
-Our own scales are computed here, on the CPU, and written beside TensorRT's. A part whose raw results are missing is
-left as it was, and named.
+Our own scales are computed here, on the CPU, and written beside TensorRT's. A part whose raw
+results are missing is left as it was, and named.
 """
 
 from __future__ import annotations
@@ -133,7 +133,9 @@ def earlier(out: Path) -> dict[tuple[str, str], r.Agreement]:
 
 
 def agreement(raw: Raw, zoo: Path, out: Path) -> Record | None:
-    """Every network and calibrator: TensorRT's cache from the raw results, or else as it was recorded before."""
+    """Every network and calibrator: TensorRT's cache from the raw results, or else as it was
+    recorded before.
+    """
     rows, before = [], earlier(out)
     for network, kind in KINDS.items():
         for algorithm in ALGORITHMS:
@@ -168,7 +170,9 @@ def agreement(raw: Raw, zoo: Path, out: Path) -> Record | None:
 
 
 def on_gpu(raw: Raw, network: str, algorithm: str, zoo: Path) -> tuple[int | None, int | None]:
-    """How many scales equal ours from the GPU's own FP32 activations, of how many: entropy2 and minmax only."""
+    """How many scales equal ours from the GPU's own FP32 activations, of how many: entropy2 and
+    minmax only.
+    """
     dumped = raw(f"zoo_{network}_dump").get("histograms")
     if not dumped or algorithm not in ("entropy2", "minmax"):
         return None, None

@@ -1,4 +1,6 @@
-"""Persistent worker processes for the calibration experiments: started once, replaced when they die or hang."""
+"""Persistent worker processes for the calibration experiments: started once, replaced when they die
+or hang.
+"""
 
 from __future__ import annotations
 
@@ -75,7 +77,9 @@ class Worker:
 
 
 class Pool:
-    """``run`` hands jobs to ``size`` workers, in order, and returns {name: result}; results are JSON files too."""
+    """``run`` hands jobs to ``size`` workers, in order, and returns {name: result}; results are
+    JSON files too.
+    """
 
     def __init__(self, size: int, folder: Path, say, deadline: float) -> None:
         self.size, self.folder, self.say, self.deadline = size, folder, say, deadline

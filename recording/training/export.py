@@ -34,7 +34,8 @@ def fold(
 class Node:
     """One node of a network: trained by ``forward`` of train.py and written to ONNX by ``export``.
 
-    ``op`` is conv, depthwise, relu, relu6, add, maxpool, gap or gemm; the tensor it makes has the node's name.
+    ``op`` is conv, depthwise, relu, relu6, add, maxpool, gap or gemm; the tensor it makes has the
+    node's name.
     """
 
     name: str
@@ -49,11 +50,13 @@ class Node:
 def spread_channels(
     nodes: list[Node], weights: dict[str, np.ndarray], random: np.random.Generator
 ) -> None:
-    """Scale the channels between linear projections and what reads them apart, without changing the function.
+    """Scale the channels between linear projections and what reads them apart, without changing the
+    function.
 
-    Each channel of a bottleneck is multiplied by its own power of two where it is made and divided by it where it is
-    read. That is exact in float32, so the logits stay the same bits; but one INT8 scale now has to serve channels of
-    very different size. Tensors joined by an addition share their factors.
+    Each channel of a bottleneck is multiplied by its own power of two where it is made and divided
+    by it where it is read. That is exact in float32, so the logits stay the same bits; but one INT8
+    scale now has to serve channels of very different size. Tensors joined by an addition share
+    their factors.
     """
     stream: dict[str, str] = {}  # tensor -> the first projection it is joined with
     for node in nodes:
@@ -85,7 +88,8 @@ def export(
     statistics: Any,
     spread: np.random.Generator | None = None,
 ) -> bytes:
-    """The ONNX file: ``image`` [batch,1,28,28] to ``logits`` [batch,10], each tensor named after its node.
+    """The ONNX file: ``image`` [batch,1,28,28] to ``logits`` [batch,10], each tensor named after
+    its node.
 
     With ``spread``, the linear bottlenecks' channels are scaled apart: see :func:`spread_channels`.
     """

@@ -1,8 +1,8 @@
 """A network of ResNet-50's size with random weights: for speed only, its answers mean nothing.
 
-Convolutions with batch normalization already folded in (a bias each), 224 x 224 RGB in, 1,000 classes out.
-Layout after He et al., "Deep Residual Learning for Image Recognition" (2015), table 1, 50-layer column, stride in
-the 3 x 3 convolution.
+Convolutions with batch normalization already folded in (a bias each), 224 x 224 RGB in, 1,000
+classes out. Layout after He et al., "Deep Residual Learning for Image Recognition" (2015), table 1,
+50-layer column, stride in the 3 x 3 convolution.
 """
 
 from __future__ import annotations
@@ -61,7 +61,9 @@ class _Builder:
 
 
 def big_network(batch: int | str = "batch", seed: int = 0) -> bytes:
-    """The network as ONNX bytes (about 102 MB), of a named batch size or a fixed one; the same for the same seed."""
+    """The network as ONNX bytes (about 102 MB), of a named batch size or a fixed one; the same for
+    the same seed.
+    """
     make = _Builder(seed)
     x = make.op("Relu", [make.conv("image", "stem", (3, 64), 7, 2)], "stem_relu")
     x = make.op("MaxPool", [x], "stem_pool", kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])

@@ -1,4 +1,6 @@
-"""The zoo's hold-out: four more networks with seeded weights, kept aside while rules were found (as zoo_nets.py)."""
+"""The zoo's hold-out: four more networks with seeded weights, kept aside while rules were found (as
+zoo_nets.py).
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ def _classify(net: Net, x: str, width: int) -> None:
 
 
 def bottleneck(random: np.random.Generator, batch: int) -> bytes:
-    """ResNet v1.5: blocks of 1x1, 3x3 (which strides) and 1x1 convolutions, each followed by a BatchNormalization."""
+    """ResNet v1.5: blocks of 1x1, 3x3 (which strides) and 1x1 convolutions, each followed by a
+    BatchNormalization.
+    """
     net = Net(random)
 
     def unit(name: str, x: str, width: int, channels: int, size: int, stride: int = 1) -> str:
@@ -63,7 +67,9 @@ def bottleneck(random: np.random.Generator, batch: int) -> bytes:
 
 
 def mobilev3(random: np.random.Generator, batch: int) -> bytes:
-    """MobileNet v3: inverted residual blocks, squeeze-and-excite, and HardSwish as PyTorch writes it in opset 13."""
+    """MobileNet v3: inverted residual blocks, squeeze-and-excite, and HardSwish as PyTorch writes
+    it in opset 13.
+    """
     net = Net(random)
     zero, three, six = (
         net.constant(name, np.float32(value))
@@ -106,7 +112,9 @@ def mobilev3(random: np.random.Generator, batch: int) -> bytes:
 def vit(
     random: np.random.Generator, batch: int, width: int = 48, heads: int = 3, blocks: int = 2
 ) -> bytes:
-    """A vision transformer as timm writes it: patches, a class token, query, key and value from one product."""
+    """A vision transformer as timm writes it: patches, a class token, query, key and value from one
+    product.
+    """
     net, size, tokens = Net(random), width // heads, 17
     one, half = net.constant("one", np.float32(1)), net.constant("half", np.float32(0.5))
     root_two, inverse_root = (
@@ -172,7 +180,9 @@ def vit(
 
 
 def unet(random: np.random.Generator, batch: int) -> bytes:
-    """Two steps down (MaxPool), two up (ConvTranspose, then Resize), each joined with what came before it; a mask."""
+    """Two steps down (MaxPool), two up (ConvTranspose, then Resize), each joined with what came
+    before it; a mask.
+    """
     net = Net(random)
 
     def unit(name: str, x: str, width: int, channels: int, **attributes: Any) -> str:

@@ -1,10 +1,11 @@
 """A zoo of eleven small networks of different kinds, to hold our calibrators against TensorRT's.
 
-``python -m recording.zoo.networks OUT_DIR`` writes NAME.onnx and NAME.npz (the network's inputs, by name, all batches one after
-the other) for each and prints a table. ``build(name)`` gives the same in memory. Everything is seeded; the batch is
-static; opset 13 except for the pre-trained one. Needs onnx and numpy; ``ocr`` also Pillow and rapidocr-onnxruntime
-(``pip install --no-deps rapidocr-onnxruntime``: only its ONNX file is read, none of its code is imported). The last
-four, ``HOLDOUT``, were kept aside while the calibrators' rules were found on the others.
+``python -m recording.zoo.networks OUT_DIR`` writes NAME.onnx and NAME.npz (the network's inputs, by
+name, all batches one after the other) for each and prints a table. ``build(name)`` gives the same
+in memory. Everything is seeded; the batch is static; opset 13 except for the pre-trained one. Needs
+onnx and numpy; ``ocr`` also Pillow and rapidocr-onnxruntime (``pip install --no-deps
+rapidocr-onnxruntime``: only its ONNX file is read, none of its code is imported). The last four,
+``HOLDOUT``, were kept aside while the calibrators' rules were found on the others.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ Network = tuple[bytes, dict[str, np.ndarray], int]
 
 
 def digits(count: int) -> np.ndarray:
-    """The first ``count`` calibration images, normalised as data/card.json says: float32 [count,28,28]."""
+    """The first ``count`` calibration images, normalised as data/card.json says: float32
+    [count,28,28].
+    """
     norm = json.loads((DATA / "card.json").read_text())["normalisation"]
     with np.load(DATA / "images" / "digits.npz") as file:
         pixels = file["calibration_images"][:count]
@@ -41,7 +44,9 @@ def digits(count: int) -> np.ndarray:
 
 
 def _static(model: onnx.ModelProto, shape: list[int]) -> bytes:
-    """The model of one input with ``shape`` as its input's shape, and the same first axis for its output."""
+    """The model of one input with ``shape`` as its input's shape, and the same first axis for its
+    output.
+    """
     (value,), (output,) = model.graph.input, model.graph.output
     del value.type.tensor_type.shape.dim[:]
     value.type.tensor_type.shape.dim.extend(
@@ -75,8 +80,8 @@ def _ocr_model() -> Path:
 def text_images(count: int, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Lines of text as a text-direction classifier sees them, and whether each stands upside down.
 
-    Returns float32 [count,3,48,192] in [-1, 1] and bool [count]: words and numbers in Pillow's own font, dark on light
-    or light on dark, slightly noisy, every second image turned by 180 degrees.
+    Returns float32 [count,3,48,192] in [-1, 1] and bool [count]: words and numbers in Pillow's own
+    font, dark on light or light on dark, slightly noisy, every second image turned by 180 degrees.
     """
     from PIL import Image, ImageDraw, ImageFont
 
@@ -122,7 +127,9 @@ def text_images(count: int, random: np.random.Generator) -> tuple[np.ndarray, np
 
 
 def _ocr() -> Network:
-    """PP-OCR's text-direction classifier (PaddlePaddle, Apache-2.0), as rapidocr-onnxruntime ships it."""
+    """PP-OCR's text-direction classifier (PaddlePaddle, Apache-2.0), as rapidocr-onnxruntime ships
+    it.
+    """
     model, batch = onnx.load(_ocr_model()), 4
     name = model.graph.input[0].name
     data, _ = text_images(batch * BATCHES, np.random.default_rng([SEED, 5]))
@@ -193,7 +200,9 @@ HOLDOUT = NAMES[-4:]
 
 
 def build(name: str) -> Network:
-    """The network ``name``: its ONNX bytes (static batch), its inputs [BATCHES * batch, ...] by name, and the batch."""
+    """The network ``name``: its ONNX bytes (static batch), its inputs [BATCHES * batch, ...] by
+    name, and the batch.
+    """
     if name not in BUILDERS:
         raise SystemExit(f"no network named {name!r} in the zoo. Try: one of {', '.join(NAMES)}")
     return BUILDERS[name]()

@@ -12,7 +12,9 @@ __all__ = ["Net", "conv1d", "inception", "layer_norm", "recurrent", "transformer
 
 
 class Net:
-    """A network being written: each method adds one node, named like the tensor it makes, and returns that name."""
+    """A network being written: each method adds one node, named like the tensor it makes, and
+    returns that name.
+    """
 
     def __init__(self, random: np.random.Generator) -> None:
         self.random = random
@@ -42,7 +44,9 @@ class Net:
         kernel: tuple[int, ...],
         **attributes: Any,
     ) -> str:
-        """A convolution with He-normal weights, a small bias, and padding that keeps the size at stride 1."""
+        """A convolution with He-normal weights, a small bias, and padding that keeps the size at
+        stride 1.
+        """
         sigma = (2 / (width * np.prod(kernel))) ** 0.5
         weight = self.normal(f"{name}.weight", (channels, width, *kernel), sigma)
         bias = self.normal(f"{name}.bias", (channels,), 0.1)
@@ -81,7 +85,9 @@ class Net:
 
 
 def inception(random: np.random.Generator, batch: int) -> bytes:
-    """Stem, two blocks of four branches joined by Concat (one an average pool), a reduction block, a classifier."""
+    """Stem, two blocks of four branches joined by Concat (one an average pool), a reduction block,
+    a classifier.
+    """
     net = Net(random)
 
     def unit(name: str, x: str, width: int, channels: int, size: int, **attributes: Any) -> str:
@@ -143,7 +149,9 @@ def layer_norm(net: Net, name: str, x: str, width: int) -> str:
 def transformer(
     random: np.random.Generator, batch: int, tokens: int = 28, width: int = 64, heads: int = 4
 ) -> bytes:
-    """Embedding, one pre-norm block (attention, GELU feed-forward), a last norm, the mean over tokens, a classifier."""
+    """Embedding, one pre-norm block (attention, GELU feed-forward), a last norm, the mean over
+    tokens, a classifier.
+    """
     net, size = Net(random), width // heads
     x = net.linear("embed", "tokens", 28, width)
     x = net.op("Add", "embed_position", x, net.normal("position", (1, tokens, width), 0.3))
@@ -187,7 +195,9 @@ def transformer(
 
 
 def conv1d(random: np.random.Generator, batch: int) -> bytes:
-    """A dilated 1-D convolution network with LeakyRelu, Relu, Tanh, residual sums, and both kinds of pooling."""
+    """A dilated 1-D convolution network with LeakyRelu, Relu, Tanh, residual sums, and both kinds
+    of pooling.
+    """
     net = Net(random)
     x = net.op("LeakyRelu", "stem_leaky", net.conv("stem", "signal", 2, 16, (7,)), alpha=0.1)
     for index, (dilation, kind) in enumerate([(1, "Relu"), (2, "LeakyRelu"), (4, "Relu")]):
@@ -211,7 +221,9 @@ def conv1d(random: np.random.Generator, batch: int) -> bytes:
 def recurrent(
     random: np.random.Generator, batch: int, steps: int = 4, width: int = 196, hidden: int = 32
 ) -> bytes:
-    """A gated recurrent unit unrolled over ``steps``: update and reset gates (Sigmoid), candidate (Tanh), no loop."""
+    """A gated recurrent unit unrolled over ``steps``: update and reset gates (Sigmoid), candidate
+    (Tanh), no loop.
+    """
     net = Net(random)
     weights = {
         gate: (

@@ -1,4 +1,6 @@
-"""`agree`: our scales beside a cache's, over the course's model, with every kind of disagreement explained."""
+"""`agree`: our scales beside a cache's, over the course's model, with every kind of disagreement
+explained.
+"""
 
 import json
 

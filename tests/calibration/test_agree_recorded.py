@@ -1,4 +1,6 @@
-"""Our scales held against TensorRT's own: the caches in data/recordings/, the course's networks and images."""
+"""Our scales held against TensorRT's own: the caches in data/recordings/, the course's networks and
+images.
+"""
 
 import pytest
 

@@ -1,4 +1,6 @@
-"""Our scales held against TensorRT's caches of eleven networks, and of 2,460 tensors made on purpose."""
+"""Our scales held against TensorRT's caches of eleven networks, and of 2,460 tensors made on
+purpose.
+"""
 
 from __future__ import annotations
 

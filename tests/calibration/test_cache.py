@@ -1,4 +1,6 @@
-"""Calibration caches: any cache that we write is read back equal, and every broken one is one clear error."""
+"""Calibration caches: any cache that we write is read back equal, and every broken one is one clear
+error.
+"""
 
 import json
 import warnings

@@ -1,4 +1,6 @@
-"""The command line: stable JSON keys, one clear line and exit status 2 for bad input, nothing half-written."""
+"""The command line: stable JSON keys, one clear line and exit status 2 for bad input, nothing
+half-written.
+"""
 
 from __future__ import annotations
 

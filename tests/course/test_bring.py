@@ -1,4 +1,6 @@
-"""Bring your own model: unseen networks walk through, what does not fit is one line, script and report are real."""
+"""Bring your own model: unseen networks walk through, what does not fit is one line, script and
+report are real.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,9 @@ def save(path, nodes, inputs, outputs, weights=(), opset=13):
 
 @pytest.fixture
 def two_inputs(tmp_path):
-    """An image of any size and a mask of the same, two outputs, dynamic in every axis but the channels."""
+    """An image of any size and a mask of the same, two outputs, dynamic in every axis but the
+    channels.
+    """
     w = rng.normal(size=(4, 3, 3, 3)).astype(np.float32)
     nodes = [
         helper.make_node("Mul", ["image", "mask"], ["seen"]),

@@ -1,4 +1,5 @@
-"""The notebooks as a reader meets them: a real JupyterLab in a real browser, every control moved by keyboard.
+"""The notebooks as a reader meets them: a real JupyterLab in a real browser, every control moved by
+keyboard.
 
 Skipped where Debian's chromium and chromium-driver, or JupyterLab, are not installed.
 """
@@ -104,7 +105,9 @@ CONTROLS = {
 
 
 def moves(page, control, keys):
-    """Press the keys until what the control's cell shows, in words or in a figure, is no longer the same."""
+    """Press the keys until what the control's cell shows, in words or in a figure, is no longer the
+    same.
+    """
     page.execute_script("arguments[0].scrollIntoView({block: 'center'})", control)
     before = page.execute_script(SHOWN, control)
     for key in keys:
@@ -118,7 +121,9 @@ def moves(page, control, keys):
 
 
 def move_all(page):
-    """Move every control of the page by keyboard; returns how many moved, and the kinds that changed nothing."""
+    """Move every control of the page by keyboard; returns how many moved, and the kinds that
+    changed nothing.
+    """
     moved, still, cells = 0, [], {}
     for control in page.find_elements(
         CSS, ", ".join(selector for selector, _ in CONTROLS.values())

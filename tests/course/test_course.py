@@ -1,4 +1,6 @@
-"""What notebooks rest on: claims that fail aloud, a setup that says live or recorded, arrays by name."""
+"""What notebooks rest on: claims that fail aloud, a setup that says live or recorded, arrays by
+name.
+"""
 
 import types
 

@@ -1,4 +1,6 @@
-"""``trtlearn doctor`` tells the truth about machines with and without a GPU, TensorRT and recordings."""
+"""``trtlearn doctor`` tells the truth about machines with and without a GPU, TensorRT and
+recordings.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,9 @@
-"""The course as a newcomer meets it: a fresh environment, the wheel, ``trtlearn lab``, notebook 00, the first figure.
+"""The course as a newcomer meets it: a fresh environment, the wheel, ``trtlearn lab``, notebook 00,
+the first figure.
 
-It needs the package index and a few minutes, so it runs where ``CI`` or ``TRTLEARN_END_TO_END`` is set:
-``make test`` in CI, or ``TRTLEARN_END_TO_END=1 .venv/bin/pytest -s tests/course/test_end_to_end.py``.
+It needs the package index and a few minutes, so it runs where ``CI`` or ``TRTLEARN_END_TO_END`` is
+set: ``make test`` in CI, or ``TRTLEARN_END_TO_END=1 .venv/bin/pytest -s
+tests/course/test_end_to_end.py``.
 """
 
 from __future__ import annotations

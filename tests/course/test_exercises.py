@@ -1,4 +1,6 @@
-"""Exercises: unsolved never raises, wrong says what differs, right passes, and the progress is kept."""
+"""Exercises: unsolved never raises, wrong says what differs, right passes, and the progress is
+kept.
+"""
 
 import concurrent.futures
 import json

@@ -1,4 +1,6 @@
-"""Every notebook keeps the rules of style, runs unsolved, runs solved, and refuses every wrong answer."""
+"""Every notebook keeps the rules of style, runs unsolved, runs solved, and refuses every wrong
+answer.
+"""
 
 import json
 from pathlib import Path
@@ -74,7 +76,9 @@ def test_runs_unsolved_from_the_recordings(path):
 
 @each
 def test_solved_passes_and_wrong_fails_and_every_control_answers_in_time(path):
-    """Every option of every control is tried in the kernel: what the reader sees is never a fault, nor late."""
+    """Every option of every control is tried in the kernel: what the reader sees is never a fault,
+    nor late.
+    """
     book = notebooks.run(path, solve=True, timeout=300, after=CONTROLS)
     said = json.loads(book.cells[-1].outputs[0].text)
     assert said["faults"] == []

@@ -55,7 +55,9 @@ def cells_of(number: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("key", list(QUESTIONS))
 def test_each_is_answered_by_a_cell_that_checks_it(key: str) -> None:
-    """Every question names a cell; the cell is there, runs a claim, and its notebook names the issues."""
+    """Every question names a cell; the cell is there, runs a claim, and its notebook names the
+    issues.
+    """
     one = QUESTIONS[key]
     cells = cells_of(one.notebook)
     whole = all(cells_of(number) for number in NOTEBOOKS)

@@ -1,4 +1,6 @@
-"""Fusion maps, reformats, times, diffs and graphs of engines: nothing lost, nothing joined by position."""
+"""Fusion maps, reformats, times, diffs and graphs of engines: nothing lost, nothing joined by
+position.
+"""
 
 import dataclasses
 import itertools

@@ -1,4 +1,6 @@
-"""Inspector files of three generations, read without loss and refused in one line when they are something else."""
+"""Inspector files of three generations, read without loss and refused in one line when they are
+something else.
+"""
 
 import json
 import time

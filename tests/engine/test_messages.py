@@ -1,4 +1,6 @@
-"""TensorRT's log in plain words: each message that was met, decoded; none that is unknown swallowed."""
+"""TensorRT's log in plain words: each message that was met, decoded; none that is unknown
+swallowed.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The numpy model of INT8 layers against engines recorded on a GPU: layers, weights, one pixel, whole networks."""
+"""The numpy model of INT8 layers against engines recorded on a GPU: layers, weights, one pixel,
+whole networks.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +56,9 @@ def test_an_intermediate_range_does_not_matter_inside_a_fused_layer():
 
 @pytest.mark.parametrize("name", READ_BACK)
 def test_one_hot_inputs_read_each_quantized_weight_back(name):
-    """Each output is 127 · s_x · s_w · code, or for the outputs that no weight reaches, zero: bit by bit."""
+    """Each output is 127 · s_x · s_w · code, or for the outputs that no weight reaches, zero: bit
+    by bit.
+    """
     case = layer_case(name)
     layer = next(iter(case.numpy_run().layers.values()))
     codes, units = layer.codes.astype(np.int64), layer.units

@@ -1,4 +1,6 @@
-"""Which nodes are one layer, by rule and as an engine says; and the course's networks computed in INT8."""
+"""Which nodes are one layer, by rule and as an engine says; and the course's networks computed in
+INT8.
+"""
 
 from __future__ import annotations
 

@@ -280,7 +280,9 @@ def test_bad_input_says_what_is_wrong():
 
 
 def test_a_whole_network_agrees_with_its_float_self(tmp_path):
-    """conv + residual + ReLU, pooling, deconvolution, concat, Gemm: small steps give nearly the float result."""
+    """conv + residual + ReLU, pooling, deconvolution, concat, Gemm: small steps give nearly the
+    float result.
+    """
     from trtlearn.int8.compare import tensor_errors
     from trtlearn.int8.simulate import run_int8
 

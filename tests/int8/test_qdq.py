@@ -1,4 +1,6 @@
-"""Q/DQ insertion: pairs where TensorRT fuses them, scales kept to the last bit, the graph still valid."""
+"""Q/DQ insertion: pairs where TensorRT fuses them, scales kept to the last bit, the graph still
+valid.
+"""
 
 from __future__ import annotations
 
@@ -116,7 +118,8 @@ def test_the_quantized_model_answers_close_to_the_float_one(int8_weights):
         name: float(np.abs(value).max() / 127) for name, value in {**values, "image": image}.items()
     }
     quantized, _ = insert_qdq(model, scales, int8_weights=int8_weights)
-    # Not optimized: on CPUs without VNNI the fused INT8 kernels of ONNX Runtime saturate in 16 bits.
+    # Not optimized: on CPUs without VNNI the fused INT8 kernels of ONNX Runtime saturate in 16
+    # bits.
     plain = ort.SessionOptions()
     plain.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = ort.InferenceSession(quantized.SerializeToString(), plain)

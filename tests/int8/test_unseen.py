@@ -1,4 +1,6 @@
-"""ONNX files of kinds that models in the wild have: each is walked, migrated and compared, or refused in one line."""
+"""ONNX files of kinds that models in the wild have: each is walked, migrated and compared, or
+refused in one line.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +60,9 @@ def network(nodes, inputs=(IMAGE,), outputs=("y",), weights=(), opset=13, domain
 
 
 def walked(model, data, folder, algorithm="minmax", **settings):
-    """Walk a model, migrate it with the cache that came out, and check all that must hold of any model."""
+    """Walk a model, migrate it with the cache that came out, and check all that must hold of any
+    model.
+    """
     path = folder / "model.onnx"
     onnx.save(model, str(path))
     found = walk(path, data, algorithm=algorithm, out=folder / "out", live=False, **settings)
@@ -102,7 +106,9 @@ def walked(model, data, folder, algorithm="minmax", **settings):
 
 
 def parses(path):
-    """Whether TensorRT-RTX, the interface of TensorRT 11, reads the model; False where it is not here."""
+    """Whether TensorRT-RTX, the interface of TensorRT 11, reads the model; False where it is not
+    here.
+    """
     try:
         import tensorrt_rtx_bindings as trt
     except ImportError:
@@ -182,7 +188,9 @@ def test_what_is_random_or_too_large_is_not_computed_beforehand():
 @pytest.mark.parametrize("mode", ["nearest", "linear"])
 @pytest.mark.parametrize("opset", [7, 9, 10])
 def test_resizing_before_opset_11_keeps_its_names_and_its_meaning(opset, mode, tmp_path):
-    """onnx's converter gives the tensor behind an Upsample another name, and resizes by other coordinates."""
+    """onnx's converter gives the tensor behind an Upsample another name, and resizes by other
+    coordinates.
+    """
     weights = {"w": normal(4, 4, 3, 3)}
     scales = [1.0, 1.0, 2.5, 1.7]
     given = ["c"] if opset < 9 else ["c", "s"]
@@ -249,7 +257,9 @@ def test_two_batches_at_odds_are_refused(tmp_path):
 
 
 def test_outputs_of_every_kind(tmp_path):
-    """A number without axes, a constant, a weight, an input, one whose shape depends on the values, a sequence."""
+    """A number without axes, a constant, a weight, an input, one whose shape depends on the values,
+    a sequence.
+    """
     nodes = [
         conv("x", "c"),
         node("ReduceMean", ["c"], ["mean"], keepdims=0),

@@ -1,4 +1,6 @@
-"""From a build to a recording and back: the same record, refused where it belongs to something else."""
+"""From a build to a recording and back: the same record, refused where it belongs to something
+else.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The placeholder rule is trtexec's, tensor for tensor; ranges set by hand are reported as they are."""
+"""The placeholder rule is trtexec's, tensor for tensor; ranges set by hand are reported as they
+are.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ from trtlearn.live.ranges import calibrated_ranges, placeholder_ranges, read_ran
 
 
 def trtexec_rule(network: Any) -> dict[str, float]:
-    """setTensorDynamicRange of v8.6.1 written a second time, as the oracle: first writer wins, in layer order."""
+    """setTensorDynamicRange of v8.6.1 written a second time, as the oracle: first writer wins, in
+    layer order.
+    """
     known: dict[str, float] = {}
     for layer in network._layers:
         concat, pooling = layer.type.name == "CONCATENATION", layer.type.name == "POOLING"

@@ -1,4 +1,6 @@
-"""Which TensorRT is here is asked of the module; what is missing is named; CUDA's answers are checked."""
+"""Which TensorRT is here is asked of the module; what is missing is named; CUDA's answers are
+checked.
+"""
 
 from __future__ import annotations
 

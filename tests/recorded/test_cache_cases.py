@@ -108,7 +108,9 @@ SILENT = {
     "duplicate_line",
     "duplicate_line_first",
 }
-"""Caches that TensorRT took without a word and read otherwise than anybody meant: our reader refuses each."""
+"""Caches that TensorRT took without a word and read otherwise than anybody meant: our reader
+refuses each.
+"""
 
 
 def test_every_broken_cache_is_recorded() -> None:
@@ -158,7 +160,9 @@ def test_the_notebooks_changes_are_the_recorded_ones() -> None:
 
 
 def test_tensorrt_took_every_cache_that_we_wrote() -> None:
-    """The 14 caches of recording/calibration/run.py, stage "property", made again: names and scales came back."""
+    """The 14 caches of recording/calibration/run.py, stage "property", made again: names and scales
+    came back.
+    """
     from recording.calibration import run as calib_experiments
 
     class Jobs:

@@ -1,4 +1,6 @@
-"""Studies, plan sizes and the figures of layers: what the recordings say, and what the figures show of it."""
+"""Studies, plan sizes and the figures of layers: what the recordings say, and what the figures show
+of it.
+"""
 
 from __future__ import annotations
 
@@ -97,7 +99,9 @@ def test_time_by_dtype_shows_all_of_the_layers_time(model):
 
 
 def test_a_first_layer_left_in_fp32_is_why_noise_did_better():
-    """Two builds of int8-random, one with its stem in FP32: numpy gives both accuracies from the first one's ranges."""
+    """Two builds of int8-random, one with its stem in FP32: numpy gives both accuracies from the
+    first one's ranges.
+    """
     bench = open_bench("resnet", mode="recorded")
     noise, whole = bench.run("int8-random"), bench.run("int8-minmax")
     images, labels = load_images("test")

@@ -1,4 +1,6 @@
-"""What real engines of TensorRT 8.6 say, as recorded: no phrase is unknown, and every node is accounted for."""
+"""What real engines of TensorRT 8.6 say, as recorded: no phrase is unknown, and every node is
+accounted for.
+"""
 
 import warnings
 
@@ -51,7 +53,9 @@ TIMED_AS_SLOWER = {
     ("H200", "resnet", "int8-random"): ["stem"],
     ("H100", "resnet", "int8-entropy"): ["stem"],
 }
-"""Convolutions that the builder left in FP32 although INT8 was allowed and every range known: it timed both."""
+"""Convolutions that the builder left in FP32 although INT8 was allowed and every range known: it
+timed both.
+"""
 
 
 def test_int8_runs_where_it_was_asked_for_and_nowhere_else(experiment):

@@ -1,4 +1,6 @@
-"""The trade-off: the front, the units, the figures, and recordings that are refused where they do not belong here."""
+"""The trade-off: the front, the units, the figures, and recordings that are refused where they do
+not belong here.
+"""
 
 from __future__ import annotations
 
@@ -304,7 +306,9 @@ def test_the_gpu_s_study_and_the_cpu_s_are_kept_apart(tmp_path):
 
 
 def test_build_times_are_those_of_builds_begun_from_nothing():
-    """The course's own recordings: known at batch 8 where the timing cache was empty, and nowhere else."""
+    """The course's own recordings: known at batch 8 where the timing cache was empty, and nowhere
+    else.
+    """
     found = open_tradeoff().with_build_times("points-mobile")
     bench = open_bench("mobile", mode="recorded")
     for one in found.points:

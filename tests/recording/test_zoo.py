@@ -1,4 +1,6 @@
-"""The zoo is what it says: eleven kinds of networks, the same each time, that compute and that the parser reads."""
+"""The zoo is what it says: eleven kinds of networks, the same each time, that compute and that the
+parser reads.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The colours can be told apart, on both themes and by colour-blind readers; every figure is transparent."""
+"""The colours can be told apart, on both themes and by colour-blind readers; every figure is
+transparent.
+"""
 
 import itertools
 

@@ -1,4 +1,6 @@
-"""Every figure is titled with its question, names its axes, carries its footer, and shows what its record says."""
+"""Every figure is titled with its question, names its axes, carries its footer, and shows what its
+record says.
+"""
 
 import numpy as np
 import pytest

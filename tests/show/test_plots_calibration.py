@@ -1,4 +1,6 @@
-"""Figures and widgets of the calibration notebooks: what is drawn is what the observers found, and moves in time."""
+"""Figures and widgets of the calibration notebooks: what is drawn is what the observers found, and
+moves in time.
+"""
 
 from __future__ import annotations
 

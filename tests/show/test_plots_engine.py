@@ -1,4 +1,6 @@
-"""Figures of engines: every layer is in the picture, in the colour of its type, named; big engines draw in time."""
+"""Figures of engines: every layer is in the picture, in the colour of its type, named; big engines
+draw in time.
+"""
 
 import time
 from pathlib import Path

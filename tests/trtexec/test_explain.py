@@ -1,4 +1,6 @@
-"""The explainer: every mode at every version, the parser's rules, and its citations against NVIDIA's own source."""
+"""The explainer: every mode at every version, the parser's rules, and its citations against
+NVIDIA's own source.
+"""
 
 from __future__ import annotations
 
@@ -399,7 +401,9 @@ def test_no_model_is_said_and_explained_all_the_same() -> None:
 
 
 def test_variants_come_back_from_their_own_commands() -> None:
-    """trtexec_command and variant_of are inverse to each other, and so are the build options but for the ranges."""
+    """trtexec_command and variant_of are inverse to each other, and so are the build options but
+    for the ranges.
+    """
     for name, options in VARIANTS.items():
         command = trtexec_command(name, "resnet")
         answer = explain(command, cache_exists="missing" not in command, has_qdq=False)

@@ -1,4 +1,6 @@
-"""Migration: the cache's scales bit for bit in the new model, its answers those of the implicit build, odd models."""
+"""Migration: the cache's scales bit for bit in the new model, its answers those of the implicit
+build, odd models.
+"""
 
 from __future__ import annotations
 
@@ -99,7 +101,9 @@ def tensor(name, shape):
 
 
 def odd_model(opset: int) -> onnx.ModelProto:
-    """Shared weights, BatchNorm, MaxPool, Concat, ConvTranspose, MatMul with turned weights; unnamed nodes."""
+    """Shared weights, BatchNorm, MaxPool, Concat, ConvTranspose, MatMul with turned weights;
+    unnamed nodes.
+    """
     norm = [tensor(f"bn_{name}", (4,)) for name in ("gain", "offset", "mean")]
     norm.append(numpy_helper.from_array(rng.uniform(0.5, 2, 4).astype(np.float32), "bn_variance"))
     nodes = [
@@ -335,7 +339,9 @@ def test_the_command_that_explain_advises_works_as_it_stands(name, tmp_path, mon
 
 @pytest.mark.parametrize("network", ["inception", "transformer", "conv1d", "recurrent"])
 def test_networks_of_other_kinds(network, tmp_path):
-    """Concat, attention, one-dimensional convolutions, a recurrent loop: all migrate and answer as before."""
+    """Concat, attention, one-dimensional convolutions, a recurrent loop: all migrate and answer as
+    before.
+    """
     from recording.zoo import seeded
 
     (tmp_path / "m.onnx").write_bytes(getattr(seeded, network)(np.random.default_rng(0), 2))

@@ -1,7 +1,9 @@
-"""Our reading of a trtexec command line against NVIDIA's own parser, compiled from the source of every tag.
+"""Our reading of a trtexec command line against NVIDIA's own parser, compiled from the source of
+every tag.
 
-tests/data/trtexec_parser.json.gz was recorded from NVIDIA's own parser: for each release tag, random command lines
-and what its sampleOptions.cpp made of them (on a GPU of compute capability 9.0).
+tests/data/trtexec_parser.json.gz was recorded from NVIDIA's own parser: for each release tag,
+random command lines and what its sampleOptions.cpp made of them (on a GPU of compute capability
+9.0).
 """
 
 from __future__ import annotations

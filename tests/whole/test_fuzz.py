@@ -1,7 +1,8 @@
 """Files from others are data: whatever stands in them, only the project's own errors come out.
 
-Real files are damaged at random: bytes changed, cut, doubled; values of JSON replaced. ``TRTLEARN_FUZZ=20000`` tries
-that many of each instead of 100 (for a night; in CI the time is bounded).
+Real files are damaged at random: bytes changed, cut, doubled; values of JSON replaced.
+``TRTLEARN_FUZZ=20000`` tries that many of each instead of 100 (for a night; in CI the time is
+bounded).
 """
 
 from __future__ import annotations

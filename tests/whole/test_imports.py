@@ -1,4 +1,6 @@
-"""What may import what: one file for TensorRT, one for CUDA, everything else usable with numpy alone."""
+"""What may import what: one file for TensorRT, one for CUDA, everything else usable with numpy
+alone.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,9 @@ MODULES = sorted(
 
 
 def imported(source: str, module: str = "module") -> set[str]:
-    """What a file imports at its top, in its functions and for types only; trtlearn's as ".room.file"."""
+    """What a file imports at its top, in its functions and for types only; trtlearn's as
+    ".room.file".
+    """
     names: set[str] = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):

@@ -1,4 +1,6 @@
-"""README.md tells the truth: its commands run, its map names every module, its links lead somewhere."""
+"""README.md tells the truth: its commands run, its map names every module, its links lead
+somewhere.
+"""
 
 from __future__ import annotations
 

@@ -204,7 +204,9 @@ def test_commands_side_by_side_agree(tmp_path: Path) -> None:
 
 
 def test_builds_at_once_share_a_timing_cache(fake: dict[str, Any], tmp_path: Path) -> None:
-    """Each adds what it learned under a lock: the file is whole at every moment and none of them is lost."""
+    """Each adds what it learned under a lock: the file is whole at every moment and none of them is
+    lost.
+    """
     shared, failed = tmp_path / "timing.cache", []
 
     def build() -> None:

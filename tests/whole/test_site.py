@@ -1,4 +1,6 @@
-"""The course as pages to read: whole, offline, small, searchable, and every public name in the reference."""
+"""The course as pages to read: whole, offline, small, searchable, and every public name in the
+reference.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The API reference: every module's public names with their signatures and docstrings, as they stand in the code."""
+"""The API reference: every module's public names with their signatures and docstrings, as they
+stand in the code.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,8 @@ DOCTEST = re.compile(r"((?:^[ ]*>>> .*\n?)(?:^(?![ ]*$).+\n?)*)", re.M)
 
 
 def modules() -> list[str]:
-    """Every module with public names, by its dotted name inside the package: "calibration.cache"."""
+    """Every module with public names, by its dotted name inside the package: "calibration.cache".
+    """
     names = sorted(
         module.name.removeprefix("trtlearn.")
         for module in pkgutil.walk_packages(trtlearn.__path__, "trtlearn.")

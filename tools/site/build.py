@@ -2,8 +2,9 @@
 
     python -m tools.site.build [--out site]
 
-Notebooks are run from the recordings (kept in build/executed until something changes); the pages in docs/*.md, the
-questions, the recordings and the docstrings become pages too. plotly's JavaScript is copied from the installed package.
+Notebooks are run from the recordings (kept in build/executed until something changes); the pages in
+docs/*.md, the questions, the recordings and the docstrings become pages too. plotly's JavaScript is
+copied from the installed package.
 """
 
 from __future__ import annotations
@@ -184,7 +185,9 @@ class _Links(HTMLParser):
 
 
 def problems(out: Path) -> list[str]:
-    """What is wrong with the built site: dead links, missing anchors, doubled ids, anything loaded from elsewhere."""
+    """What is wrong with the built site: dead links, missing anchors, doubled ids, anything loaded
+    from elsewhere.
+    """
     read, found = {}, []
     unwritten = {name.replace(".ipynb", ".html") for name, _ in NOTEBOOKS.values()} - {
         path.with_suffix(".html").name for path in notebooks()

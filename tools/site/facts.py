@@ -1,4 +1,6 @@
-"""The page of measured facts: what was recorded, on what, when, from which files; and what the notebooks claim."""
+"""The page of measured facts: what was recorded, on what, when, from which files; and what the
+notebooks claim.
+"""
 
 from __future__ import annotations
 
@@ -129,7 +131,8 @@ def folder(path: Path) -> str:
 
 
 def cell(column: str, value: object) -> str:
-    """One value as its column's unit asks: four digits of a time, whole bytes, tenths of a percent."""
+    """One value as its column's unit asks: four digits of a time, whole bytes, tenths of a percent.
+    """
     words = column.replace(",", "").split()
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return show(value)
@@ -141,7 +144,9 @@ def cell(column: str, value: object) -> str:
 
 
 def record_table(title: str, record: Record, path: Path, label: str) -> str:
-    """A record's own rows under its summary and its source; columns that are unknown in every row are left out."""
+    """A record's own rows under its summary and its source; columns that are unknown in every row
+    are left out.
+    """
     rows, said = record.rows(), record.summary()
     told = "" if label in said else f"; {label}"
     made = heading(3, title) + f"<p>{html.escape(said + told)}; {named(path)}</p>"

@@ -1,6 +1,7 @@
 """Markdown to HTML for the course's pages, and the frame that every page has.
 
-Formulas become MathML, which browsers show themselves; code is coloured by Pygments; headings get anchors.
+Formulas become MathML, which browsers show themselves; code is coloured by Pygments; headings get
+anchors.
 """
 
 from __future__ import annotations
@@ -161,7 +162,8 @@ class _Sections(HTMLParser):
 
 
 def sections(page: Page) -> list[tuple[str, str, str, str]]:
-    """What the search looks through: (title, heading, address, text) of each section of the page."""
+    """What the search looks through: (title, heading, address, text) of each section of the page.
+    """
     reader = _Sections()
     reader.feed(page.body)
     tidy = [[" ".join(part.split()) for part in one] for one in reader.found]

@@ -1,4 +1,6 @@
-"""A notebook, run from the recordings, as a page to read: live figures, and widgets as the cell left them."""
+"""A notebook, run from the recordings, as a page to read: live figures, and widgets as the cell
+left them.
+"""
 
 from __future__ import annotations
 
@@ -74,7 +76,9 @@ def joined(book: nbformat.NotebookNode) -> nbformat.NotebookNode:
 
 
 def executed(path: Path) -> nbformat.NotebookNode:
-    """The notebook, run from the recordings; kept in build/executed until something that it rests on changes."""
+    """The notebook, run from the recordings; kept in build/executed until something that it rests
+    on changes.
+    """
     kept = KEPT / f"{path.stem}-{fingerprint(path)}.ipynb"
     if kept.is_file():
         return joined(nbformat.read(kept, as_version=4))
@@ -86,7 +90,9 @@ def executed(path: Path) -> nbformat.NotebookNode:
 
 
 def figure(data: Any, layout: Any) -> str:
-    """A place where site.js draws the figure; its title and footer are there without JavaScript too."""
+    """A place where site.js draws the figure; its title and footer are there without JavaScript
+    too.
+    """
     layout = {key: value for key, value in layout.items() if key not in ("width", "autosize")} | {
         "autosize": True
     }
@@ -116,7 +122,8 @@ def whole(model: dict[str, Any]) -> dict[str, Any]:
 
 
 def typed(value: Any) -> Any:
-    """The value with each widget's array, {"buffer": base64, "dtype": …, "shape": …}, as plotly.js reads it.
+    """The value with each widget's array, {"buffer": base64, "dtype": …, "shape": …}, as plotly.js
+    reads it.
 
     >>> typed({"x": {"buffer": "AAAA", "dtype": "float32", "shape": [3]}})
     {'x': {'bdata': 'AAAA', 'dtype': 'f4', 'shape': '3'}}
