@@ -58,12 +58,22 @@ def commands(
         "calibration": [
             ["zoo.networks", str(zoo)],
             ["calibration.run", "--zoo", str(zoo), "--seconds=3600", "--jobs=1"],
-            ["calibration.pack", str(raw), "--zoo", str(zoo), "--out", str(folder / "calibration"), *origin,
-             f"--time={now}"],
+            [
+                "calibration.pack",
+                str(raw),
+                "--zoo",
+                str(zoo),
+                "--out",
+                str(folder / "calibration"),
+                *origin,
+                f"--time={now}",
+            ],
         ],
         "interrupts": [["interrupts", "--out", str(folder / "interrupts.json")]],
-        "trtexec": [["trtexec", "--out", str(folder / "trtexec"), *tactics, *timer]] if timer else [],
-    }  # fmt: skip
+        "trtexec": [["trtexec", "--out", str(folder / "trtexec"), *tactics, *timer]]
+        if timer
+        else [],
+    }
 
 
 def main() -> int:

@@ -186,7 +186,9 @@ class Recorder:
 
 
 def finish(recorder: Recorder, models: list[str]) -> None:
-    """Write PROVENANCE.json: this machine, now, with the hashes of all models recorded here so far."""
+    """Write PROVENANCE.json: this machine, now, with the hashes of all models recorded here so
+    far.
+    """
     origin = provenance(None, recorder.sources, recorded=True)
     hashes: dict[str, str] = {}
     for model in models:

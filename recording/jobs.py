@@ -128,7 +128,9 @@ def _made(job: Job) -> Facts:
 
 
 def _guarded(job: Job) -> Facts | str:
-    """The facts, or the error's text: an exception with a build's whole log in it shall not travel."""
+    """The facts, or the error's text: an exception with a build's whole log in it shall not
+    travel.
+    """
     try:
         return _made(job)
     except Exception as error:

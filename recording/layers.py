@@ -321,9 +321,14 @@ def zero_images(folder: Path, sources: tuple[str, ...] | None) -> str:
         try:
             built = build_engine(model_path("resnet"), options, calibrator=calibrator)
             found = Experiment(
-                "resnet", "int8-zero-images", origin, built.report, engine_info(built.text), built.ranges,
+                "resnet",
+                "int8-zero-images",
+                origin,
+                built.report,
+                engine_info(built.text),
+                built.ranges,
                 calibrator.trace(),
-            )  # fmt: skip
+            )
             study = replace(study, messages=built.report.messages, experiment=found)
         except BuildError as error:
             study = replace(

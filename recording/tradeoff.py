@@ -149,7 +149,9 @@ class Study:
         return found
 
     def recorded_cache(self, model: str, algorithm: str) -> str:
-        """The recorded cache's path; RecordingError where there is none, or it is of another model."""
+        """The recorded cache's path; RecordingError where there is none, or it is of another
+        model.
+        """
         for folder in (self.out.parent, *recording_folders()):
             path = folder / model / f"int8-{algorithm}.cache"
             if path.is_file():
@@ -176,7 +178,6 @@ class Study:
         return Job(model, name, options, str(path or model_path(model)), str(plan), timing, **more)
 
     # -- stages
-    # -----------------------------------------------------------------------------------------------------
 
     def qdq_model(self, model: str, cache: str, placement: str = "tensorrt") -> Path:
         """An ONNX file with Q/DQ of the cache's scales."""
@@ -424,11 +425,16 @@ class Study:
         cache = self.caches(model)[ranges]
         jobs = [
             self.job(
-                model, "int8-mixed", base, changes={"batch": batch}, cache_path=cache, algorithm=ranges,
+                model,
+                "int8-mixed",
+                base,
+                changes={"batch": batch},
+                cache_path=cache,
+                algorithm=ranges,
                 runs=self.options.runs,
             )
             for batch in BATCHES
-        ]  # fmt: skip
+        ]
         out = ", ".join(study.greedy.order)
         self.measure(
             "mixed",
@@ -466,9 +472,15 @@ class Study:
     def experiment(self, model: str, name: str, options: BuildOptions, path: Path) -> Experiment:
         """run_variant's experiment for another ONNX file of the same network."""
         return run_variant(
-            model, options, name=name, onnx_file=path, recorded=True,
-            tactic_sources=self.sources, runs=self.options.runs, warmup=WARMUP,
-        )  # fmt: skip
+            model,
+            options,
+            name=name,
+            onnx_file=path,
+            recorded=True,
+            tactic_sources=self.sources,
+            runs=self.options.runs,
+            warmup=WARMUP,
+        )
 
     def dynamic(self) -> None:
         """A dynamic batch, and the calibration profile: same images, three calibration batch sizes,
@@ -500,10 +512,12 @@ class Study:
         images, _ = load_images("calibration")
         with make_calibrator(algorithm, images, size) as calibrator:
             built = build_engine(
-                model_path("resnet"), self.options_of(VARIANTS[f"int8-{algorithm}"], optimization_level=1),
-                calibrator=calibrator, shapes={"image": ((1, 1, 28, 28), (8, 1, 28, 28), (64, 1, 28, 28))},
+                model_path("resnet"),
+                self.options_of(VARIANTS[f"int8-{algorithm}"], optimization_level=1),
+                calibrator=calibrator,
+                shapes={"image": ((1, 1, 28, 28), (8, 1, 28, 28), (64, 1, 28, 28))},
                 calibration_shapes={"image": (size, 1, 28, 28)} if named else None,
-            )  # fmt: skip
+            )
         with Runner(built.plan) as runner:
             answers = {str(batch): accuracy(run_all(runner, batch)) for batch in (1, 8, 64)}
         assert built.calibration is not None

@@ -1,1 +1,3 @@
-"""What keeps the project: site, notebooks, browser, README, source tables, benchmarks. Not shipped."""
+"""What keeps the project: site, notebooks, browser, README, source tables, benchmarks. Not
+shipped.
+"""

@@ -136,7 +136,9 @@ def bench_collect(repeats: int, elements: int) -> dict[str, Any]:
 
 
 def bench_memory() -> dict[str, int]:
-    """Peak bytes that an entropy observer allocates for 10 and for 200 batches of 100,000 values."""
+    """Peak bytes that an entropy observer allocates for 10 and for 200 batches of 100,000
+    values.
+    """
     peaks = {}
     for batches in (10, 200):
         rng = np.random.default_rng(2)

@@ -74,7 +74,9 @@ class Lab:
 
 @contextlib.contextmanager
 def jupyter(notebooks: Path, theme: str = "light") -> Iterator[Lab]:
-    """JupyterLab on a copy of the notebooks: what is run in it never changes the project's files."""
+    """JupyterLab on a copy of the notebooks: what is run in it never changes the project's
+    files.
+    """
     with tempfile.TemporaryDirectory(prefix="trtlearn-lab-") as scratch:
         base = Path(scratch)
         folder, home = base / "notebooks", base / "home"

@@ -1,4 +1,6 @@
-"""Write README.md's lists again: the notebooks, and the rooms of the package with the job of each."""
+"""Write README.md's lists again: the notebooks, and the rooms of the package with the job of
+each.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,18 @@ from pathlib import Path
 from trtlearn.course.notebook import NOTEBOOKS
 
 ROOT = Path(__file__).resolve().parents[1]
-ROOMS = "model engine int8 calibration live recorded trtexec show course cli".split()
+ROOMS = [
+    "model",
+    "engine",
+    "int8",
+    "calibration",
+    "live",
+    "recorded",
+    "trtexec",
+    "show",
+    "course",
+    "cli",
+]
 
 
 def table() -> str:

@@ -31,12 +31,27 @@ def screenshot(page: Path, picture: Path) -> None:
     """Let Chromium, without a screen, draw ``page`` into ``picture``."""
     with tempfile.TemporaryDirectory() as profile:
         subprocess.run(
-            ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--disable-sync",
-             "--disable-background-networking", "--disable-component-update", "--no-first-run",
-             "--force-device-scale-factor=2", "--virtual-time-budget=5000", f"--user-data-dir={profile}",
-             f"--window-size={WIDTH},{HEIGHT}", f"--screenshot={picture}", page.as_uri()],
-            check=True, capture_output=True, timeout=120,
-        )  # fmt: skip
+            [
+                "chromium",
+                "--headless",
+                "--no-sandbox",
+                "--disable-gpu",
+                "--hide-scrollbars",
+                "--disable-sync",
+                "--disable-background-networking",
+                "--disable-component-update",
+                "--no-first-run",
+                "--force-device-scale-factor=2",
+                "--virtual-time-budget=5000",
+                f"--user-data-dir={profile}",
+                f"--window-size={WIDTH},{HEIGHT}",
+                f"--screenshot={picture}",
+                page.as_uri(),
+            ],
+            check=True,
+            capture_output=True,
+            timeout=120,
+        )
 
 
 def shown(measured: Tradeoff) -> list[TradeoffPoint]:

@@ -262,8 +262,16 @@ def derive(repo: Path) -> dict[str, Any]:
         if not found:
             raise SystemExit(f"{directory}: no tag holds {pattern!r} in {file}")
         present = [tag for tag in tags if directory in listing[tag]]
-        rows.append({"directory": directory, "kind": kind, "shows": shows, "file": file, "lines": found,
-                     "without": [tag for tag in present if tag not in found]})  # fmt: skip
+        rows.append(
+            {
+                "directory": directory,
+                "kind": kind,
+                "shows": shows,
+                "file": file,
+                "lines": found,
+                "without": [tag for tag in present if tag not in found],
+            }
+        )
     return {"repository": "https://github.com/NVIDIA/TensorRT", "tags": tags, "rows": rows}
 
 

@@ -26,7 +26,9 @@ FILES = (
 
 
 def repaired(text: str) -> tuple[str, int]:
-    """``text`` as valid Python, and how many signatures were loosened to (*args, **kwargs) -> Any."""
+    """``text`` as valid Python, and how many signatures were loosened to (*args, **kwargs) ->
+    Any.
+    """
     lines, loosened = text.splitlines(), 0
     while True:
         try:

@@ -197,7 +197,9 @@ def _readback(
 
 
 def _edge_weights(rng: np.random.Generator) -> Array:
-    """[48, 256, 1, 1]: channels made to show how a weight is scaled and rounded (see the comments)."""
+    """[48, 256, 1, 1]: channels made to show how a weight is scaled and rounded (see the
+    comments).
+    """
     w = rng.normal(size=(48, 256)).astype(np.float32)
     ties = (np.arange(-127, 127) + 0.5).astype(np.float32)  # 254 of them
     w[1] = np.concatenate([[127, -127], ties]) * np.float32(2.0**-6)  # exact ties, scale 2^-6

@@ -344,7 +344,9 @@ def ties(raw: Raw) -> Record | None:
 
 
 def provenance(options: argparse.Namespace) -> Provenance:
-    """Where the raw results came from, with the hashes of the networks and data that they rest on."""
+    """Where the raw results came from, with the hashes of the networks and data that they rest
+    on.
+    """
     names = [f"{network}.{kind}" for network in KINDS for kind in ("onnx", "npz")]
     hashes = {
         f"zoo/{network}.onnx": sha256(model_file(network, options.zoo, options.out))

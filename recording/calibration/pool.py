@@ -175,8 +175,11 @@ class Pool:
         self.fine_after_park += worker.parked > 0
         note = result["error"][-250:].replace("\n", " | ") if "error" in result else ""
         lines = len(result.get("cache", "").splitlines())
-        self.say(f"{worker.name} {result['seconds']:6.2f} s {job['name']} cache {lines} lines",
-                 f"scales {len(result['scales'])} messages {len(result['messages'])}", note)  # fmt: skip
+        self.say(
+            f"{worker.name} {result['seconds']:6.2f} s {job['name']} cache {lines} lines",
+            f"scales {len(result['scales'])} messages {len(result['messages'])}",
+            note,
+        )
         worker.state, worker.since = ("starting" if parked else "idle"), time.time()
         if self.fresh:
             self._replace(worker)

@@ -36,8 +36,14 @@ def main() -> None:
             builder = jobs.trt.Builder(logger)
             jobs.KEEP.append(builder)
             free = jobs.cuda_ok(cudart.cudaMemGetInfo())
-            tell(channel, ready=round(time.time() - began, 3), since_start=round(time.time() - started, 3),
-                 parked=parked, free_mib=int(free) >> 20, early=logger.early[:5])  # fmt: skip
+            tell(
+                channel,
+                ready=round(time.time() - began, 3),
+                since_start=round(time.time() - started, 3),
+                parked=parked,
+                free_mib=int(free) >> 20,
+                early=logger.early[:5],
+            )
             logger.early.clear()
         line = sys.stdin.readline()
         if not line:

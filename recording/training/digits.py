@@ -41,7 +41,9 @@ DATA = Path(__file__).resolve().parents[2] / "data"
 
 
 def resnet() -> list[Node]:
-    """Stem, max-pool and three residual blocks, the second halving the image through a projection."""
+    """Stem, max-pool and three residual blocks, the second halving the image through a
+    projection.
+    """
     nodes = [
         Node("stem", "conv", ("image",), 24, 3),
         Node("stem_relu", "relu", ("stem",)),

@@ -1,4 +1,6 @@
-"""Fold batch norm into weights and write a trained network to ONNX (opset 13, IR 8), node by node."""
+"""Fold batch norm into weights and write a trained network to ONNX (opset 13, IR 8), node by
+node.
+"""
 
 from __future__ import annotations
 

@@ -151,7 +151,9 @@ def _transformer() -> Network:
 
 
 def _conv1d() -> Network:
-    """Two-channel signals of 128 samples: three decaying tones each, a spike now and then, noise."""
+    """Two-channel signals of 128 samples: three decaying tones each, a spike now and then,
+    noise.
+    """
     random, count = np.random.default_rng([SEED, 3]), 8 * BATCHES
     time = np.arange(128) / 128
     pitch, phase = (

@@ -132,7 +132,9 @@ def inception(random: np.random.Generator, batch: int) -> bytes:
 
 
 def layer_norm(net: Net, name: str, x: str, width: int) -> str:
-    """(x - mean) / sqrt(variance + ε) * gain + offset over the last axis, in primitive operators."""
+    """(x - mean) / sqrt(variance + ε) * gain + offset over the last axis, in primitive
+    operators.
+    """
     mean = net.op("ReduceMean", f"{name}_mean", x, axes=[-1], keepdims=1)
     centred = net.op("Sub", f"{name}_centred", x, mean)
     square = net.op("Mul", f"{name}_square", centred, centred)

@@ -1,4 +1,6 @@
-"""The entropy search and the histogram: what they compute at once is what the rule says bin by bin."""
+"""The entropy search and the histogram: what they compute at once is what the rule says bin by
+bin.
+"""
 
 import numpy as np
 import pytest

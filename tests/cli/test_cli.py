@@ -84,12 +84,20 @@ INSPECTOR = {
             "Name": "conv + relu",
             "LayerType": "CaskConvolution",
             "Inputs": [
-                {"Name": "image", "Location": "Device", "Dimensions": [8, 4, 8, 8],
-                 "Format/Datatype": "Thirty-two wide channel vectorized row major Int8 format"},
+                {
+                    "Name": "image",
+                    "Location": "Device",
+                    "Dimensions": [8, 4, 8, 8],
+                    "Format/Datatype": "Thirty-two wide channel vectorized row major Int8 format",
+                },
             ],
             "Outputs": [
-                {"Name": "relu", "Location": "Device", "Dimensions": [8, 8, 8, 8],
-                 "Format/Datatype": "Row major linear FP32"},
+                {
+                    "Name": "relu",
+                    "Location": "Device",
+                    "Dimensions": [8, 8, 8, 8],
+                    "Format/Datatype": "Row major linear FP32",
+                },
             ],
             "ParameterType": "Convolution",
             "Weights": {"Type": "Int8", "Count": 288},
@@ -101,7 +109,7 @@ INSPECTOR = {
         }
     ],
     "Bindings": ["image", "relu"],
-}  # fmt: skip
+}
 
 
 @pytest.fixture
@@ -316,7 +324,9 @@ def test_recorded_experiments_are_read(facts: Callable[..., Any]) -> None:
 def test_agree_keys_and_status(
     facts: Callable[..., Any], run: Run, model: Path, tmp_path: Path
 ) -> None:
-    """Our own min-max scales agree with themselves, a changed one does not: exit status 0, then 1."""
+    """Our own min-max scales agree with themselves, a changed one does not: exit status 0, then
+    1.
+    """
     pytest.importorskip("onnxruntime")
     data = tmp_path / "data.npy"
     np.save(data, np.random.default_rng(1).normal(size=(16, 4, 8, 8)).astype(np.float32))

@@ -78,9 +78,14 @@ def test_the_courses_network_from_files(tmp_path):
     np.save(tmp_path / "labels.npy", labels[:128])
     seen: list[str] = []
     walked = walk(
-        model_path("mobile"), tmp_path / "images.npy", labels=tmp_path / "labels.npy", algorithm="minmax",
-        out=tmp_path / "out", progress=seen.append, live=False,
-    )  # fmt: skip
+        model_path("mobile"),
+        tmp_path / "images.npy",
+        labels=tmp_path / "labels.npy",
+        algorithm="minmax",
+        out=tmp_path / "out",
+        progress=seen.append,
+        live=False,
+    )
     assert tuple(seen) == STEPS
     by_way = {one.way: one for one in walked.answers}
     assert by_way["fp32"].agreement == 1
@@ -95,8 +100,11 @@ def test_the_courses_network_from_files(tmp_path):
     }
     assert Walk.from_json(walked.to_json()) == walked
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
-        "mobile.cache", "mobile.html", "mobile.qdq.onnx", "mobile_on_gpu.py",
-    ]  # fmt: skip
+        "mobile.cache",
+        "mobile.html",
+        "mobile.qdq.onnx",
+        "mobile_on_gpu.py",
+    ]
 
 
 def test_several_inputs_and_every_axis_dynamic(two_inputs, tmp_path):
@@ -152,7 +160,7 @@ BAD = {
     "different numbers of rows": lambda a: {**a, "mask": a["mask"][:9]},
     "no such file": lambda a: "nowhere.npz",
     "empty": lambda a: {name: value[:0] for name, value in a.items()},
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("words", BAD)

@@ -84,9 +84,12 @@ def test_from_nothing_to_the_first_figure(
         process = subprocess.Popen(command, cwd=reader, env=env, stdout=output, stderr=output)
     try:
         address = lab.wait_for(
-            lambda: re.search(r"http://(?:localhost|127\.0\.0\.1):\d+/lab/tree/\S+token=\w+", log.read_text()),
-            90, "trtlearn lab did not say its address",
-        )[0].replace("localhost", "127.0.0.1")  # fmt: skip
+            lambda: re.search(
+                r"http://(?:localhost|127\.0\.0\.1):\d+/lab/tree/\S+token=\w+", log.read_text()
+            ),
+            90,
+            "trtlearn lab did not say its address",
+        )[0].replace("localhost", "127.0.0.1")
         assert (reader / "trtlearn-course" / "00_what_int8_does.ipynb").is_file()
         with lab.chromium() as page:
             page.get(address)

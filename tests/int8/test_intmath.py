@@ -109,7 +109,9 @@ def test_one_and_three_dimensions(rank):
 
 
 def test_long_sums_do_not_round():
-    """4,000 products of the largest codes end at 64 million, which float32 cannot hold in between."""
+    """4,000 products of the largest codes end at 64 million, which float32 cannot hold in
+    between.
+    """
     x = np.full((1, 4000), -128, np.int8)
     w = np.full((4000, 1), -127, np.int8)
     x[0, 0] = 1

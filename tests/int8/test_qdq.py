@@ -190,7 +190,9 @@ def test_clashing_and_missing_names_do_not_matter():
 
 
 def test_the_modern_builder_takes_it():
-    """tensorrt_rtx has TensorRT 11's API and builds without a GPU: the Q/DQ model becomes a plan."""
+    """tensorrt_rtx has TensorRT 11's API and builds without a GPU: the Q/DQ model becomes a
+    plan.
+    """
     trt = pytest.importorskip("tensorrt_rtx_bindings")
     model, _ = insert_qdq(residual(), SCALES)
     logger = trt.Logger(trt.Logger.ERROR)

@@ -1,4 +1,6 @@
-"""The calibrator's side of the conversation, its data checks, and that nothing is left on the GPU."""
+"""The calibrator's side of the conversation, its data checks, and that nothing is left on the
+GPU.
+"""
 
 from __future__ import annotations
 

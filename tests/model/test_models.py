@@ -1,4 +1,6 @@
-"""The networks are as good as their cards say, the splits are clean, and wrong images are refused."""
+"""The networks are as good as their cards say, the splits are clean, and wrong images are
+refused.
+"""
 
 from __future__ import annotations
 

@@ -172,8 +172,9 @@ def test_a_line_for_each_way_over_the_batch_sizes():
     ]
     fig = plots.by_batch(points, {"fp32": "FP32", "int8": "INT8"}, label="somewhere")
     assert [(line.name, list(line.x), list(line.y)) for line in fig.data] == [
-        ("FP32", [1, 8], [10_000, 40_000]), ("INT8", [1], [20_000]),
-    ]  # fmt: skip
+        ("FP32", [1, 8], [10_000, 40_000]),
+        ("INT8", [1], [20_000]),
+    ]
     assert fig.layout.annotations[-1].text == "somewhere"
     with pytest.raises(DataError, match="no engine"):
         plots.by_batch(points, {"fp16": "FP16"})
@@ -219,8 +220,10 @@ def test_bars_write_unknown_and_leave_out_what_nobody_knows():
         [point(accuracy=None, size=20_000_000), point("int8", accuracy=None, ms=None, size=None)]
     )
     assert [list(trace.text) for trace in fig.data] == [
-        ["0.1 ms", "unknown"], ["20.0 MB", "unknown"], ["0.0 MB", "0.0 MB"],
-    ]  # fmt: skip
+        ["0.1 ms", "unknown"],
+        ["20.0 MB", "unknown"],
+        ["0.0 MB", "0.0 MB"],
+    ]
     assert plots.bars([point()], {"fp32": "plain"}).data[0].y == ("plain",)
     with pytest.raises(DataError, match="no engine"):
         plots.bars([])

@@ -375,7 +375,9 @@ CACHE = format_cache(new_cache({"image": 0.5, "logits": 0.25}))
 def test_a_cache_that_tensorrt_set_aside_is_told_before_the_build(
     name: str, content: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """trtexec's calibrator is an EntropyCalibration2: what TensorRT made of such files is recorded."""
+    """trtexec's calibrator is an EntropyCalibration2: what TensorRT made of such files is
+    recorded.
+    """
     monkeypatch.chdir(tmp_path)
     Path("int8-minmax.cache").write_bytes(content.encode())
     command = f"{BARE} --int8 --calib=int8-minmax.cache"
@@ -468,8 +470,10 @@ options = st.lists(st.tuples(words, values).map("".join), max_size=6).map(
 
 
 @settings(max_examples=300, deadline=None)
-@given(command=st.one_of(options, st.text(max_size=80), st.text(max_size=40).map("trtexec ".__add__)),
-       trt=st.one_of(st.sampled_from(VERSIONS), st.text(max_size=6)))  # fmt: skip
+@given(
+    command=st.one_of(options, st.text(max_size=80), st.text(max_size=40).map("trtexec ".__add__)),
+    trt=st.one_of(st.sampled_from(VERSIONS), st.text(max_size=6)),
+)
 def test_any_text_gives_an_explanation_or_a_command_error(command: str, trt: str) -> None:
     try:
         answer = explain(command, trt=trt)

@@ -41,7 +41,9 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def installed(packages: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The environment of a Python in which ``import trtlearn`` is the wheel's, not the checkout's."""
+    """The environment of a Python in which ``import trtlearn`` is the wheel's, not the
+    checkout's.
+    """
     target = tmp_path_factory.mktemp("site")
     with zipfile.ZipFile(next(packages.glob("*.whl"))) as wheel:
         wheel.extractall(target)
@@ -159,8 +161,11 @@ def server(installed: dict[str, str], tmp_path: Path) -> Iterator[str]:
     with log.open("w") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "trtlearn", "lab", "--no-browser"],
-            stdout=output, stderr=output, cwd=tmp_path, env={**installed, **places},
-        )  # fmt: skip
+            stdout=output,
+            stderr=output,
+            cwd=tmp_path,
+            env={**installed, **places},
+        )
     try:
         deadline = time.monotonic() + 60
         while not (

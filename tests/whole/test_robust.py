@@ -1,4 +1,6 @@
-"""Several programs at once, programs that die in the middle, and files that must not be executed."""
+"""Several programs at once, programs that die in the middle, and files that must not be
+executed.
+"""
 
 from __future__ import annotations
 
