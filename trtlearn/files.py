@@ -6,13 +6,22 @@ import contextlib
 import glob
 import hashlib
 import os
+import shlex
 import tempfile
 import time
 from pathlib import Path
 
 from .errors import TrtlearnError
 
-__all__ = ["data_dir", "notebooks_dir", "read_bytes", "sha256", "user_dir", "write_atomic"]
+__all__ = [
+    "data_dir",
+    "notebooks_dir",
+    "read_bytes",
+    "sha256",
+    "shell_command",
+    "user_dir",
+    "write_atomic",
+]
 
 _PACKAGE = Path(__file__).resolve().parent
 STALE_SECONDS = 600
@@ -99,3 +108,22 @@ def sha256(content: bytes | str | os.PathLike[str]) -> str:
     return hashlib.sha256(
         content if isinstance(content, bytes) else read_bytes(content)
     ).hexdigest()
+
+
+def shell_command(*words: str | os.PathLike[str]) -> str:
+    """A command line to paste into a POSIX shell, which reads each of ``words`` as it is.
+
+    A word given as a Path is a file: "./" stands before a name that begins with "-", so that no
+    program takes it for an option.
+
+    >>> print(shell_command("trtlearn", "cache", "show", Path("$(date) it's.cache")))
+    trtlearn cache show '$(date) it'"'"'s.cache'
+    >>> shell_command("cat", Path("-n"))
+    'cat ./-n'
+    """
+
+    def text(word: str | os.PathLike[str]) -> str:
+        is_file = not isinstance(word, str)
+        return f"./{word}" if is_file and str(word).startswith("-") else os.fspath(word)
+
+    return shlex.join(map(text, words))

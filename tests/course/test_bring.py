@@ -23,7 +23,7 @@ from trtlearn.errors import DataError, LiveUnavailable, ModelError, TrtlearnErro
 from trtlearn.int8.pairs import read_pairs
 from trtlearn.model.course_data import load_images, model_path
 from trtlearn.model.describe import read_model
-from trtlearn.trtexec.explain import explain
+from trtlearn.trtexec.explanation import explain
 
 pytest.importorskip("onnxruntime")
 rng = np.random.default_rng(0)

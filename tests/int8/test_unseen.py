@@ -19,7 +19,7 @@ from trtlearn.int8.placement import plan_sites
 from trtlearn.model.describe import describe, load_proto, whole_inputs
 from trtlearn.model.fold import at_least_opset_13, prepared
 from trtlearn.model.run import activations, feeds
-from trtlearn.trtexec.migrate import migrate
+from trtlearn.trtexec.migration import migrate
 
 ort = pytest.importorskip("onnxruntime")
 rng = np.random.default_rng(0)

@@ -15,14 +15,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trtlearn.calibration.cache import format_cache, make_header, new_cache
-from trtlearn.engine.variants import VARIANTS, trtexec_command
+from trtlearn.engine.variants import VARIANTS
 from trtlearn.errors import CommandError, ModelError
 from trtlearn.recorded.calibration import odd_caches
-from trtlearn.trtexec.command import split_command
-from trtlearn.trtexec.explain import VERSIONS, explain, options_from, parse_trtexec, variant_of
+from trtlearn.trtexec.command import parse_trtexec, split_command
+from trtlearn.trtexec.explanation import explain
+from trtlearn.trtexec.options import options_from, trtexec_command, variant_of
 from trtlearn.trtexec.records import Explanation
-from trtlearn.trtexec.sources import _table, cite, option_kinds, resolve
+from trtlearn.trtexec.sources import cite, known_versions, load_table, option_kinds, resolve
 
+VERSIONS = known_versions()
 IMPLICIT = [version for version in VERSIONS if not version.startswith("11")]
 TYPED = ["11.0", "11.1"]
 MODES = {
@@ -257,7 +259,7 @@ def test_citations_against_the_source() -> None:
 
 
 def test_table_has_every_decision_at_every_tag() -> None:
-    for tag, facts in _table()["tags"].items():
+    for tag, facts in load_table("trtexec")["tags"].items():
         assert ("decision" in facts["sources"]) is not tag.startswith("v11")
         assert ("--int8" in option_kinds(tag)) is not tag.startswith("v11")
         assert {"--onnx", "--loadEngine", "--verbose", "--help"} <= option_kinds(tag).keys()
@@ -455,7 +457,7 @@ def test_record_goes_to_json_and_back_and_shows_itself() -> None:
 
 words = st.sampled_from(
     [
-        *sorted({option for tag in _table()["tags"] for option in option_kinds(tag)}),
+        *sorted({option for tag in load_table("trtexec")["tags"] for option in option_kinds(tag)}),
         "trtexec",
         "x",
         "|",

@@ -19,7 +19,7 @@ from trtlearn.model.describe import load_proto
 from trtlearn.recorded.files import folder_with, load_experiment
 from trtlearn.recorded.tradeoff import open_tradeoff
 from trtlearn.trtexec.command import parse_trtexec
-from trtlearn.trtexec.migrate import MigrationReport, migrate, modern_command
+from trtlearn.trtexec.migration import MigrationReport, migrate, modern_command
 
 ort = pytest.importorskip("onnxruntime")
 COMMAND = "trtexec --onnx=m.onnx --int8 --calib=c.cache"
@@ -324,7 +324,7 @@ def test_the_command_that_explain_advises_works_as_it_stands(name, tmp_path, mon
     import shutil
 
     from trtlearn.__main__ import main
-    from trtlearn.trtexec.explain import explain
+    from trtlearn.trtexec.explanation import explain
 
     monkeypatch.chdir(tmp_path)
     shutil.copy(model_path("resnet"), name)

@@ -13,9 +13,9 @@ import json
 import shlex
 from pathlib import Path
 
-from trtlearn.trtexec.command import int8_count
-from trtlearn.trtexec.explain import explain, parse_trtexec
-from trtlearn.trtexec.sources import _table
+from trtlearn.trtexec.command import int8_count, parse_trtexec
+from trtlearn.trtexec.explanation import explain
+from trtlearn.trtexec.sources import load_table
 
 ROWS = json.loads(
     gzip.decompress((Path(__file__).parent.parent / "data" / "trtexec_parser.json.gz").read_bytes())
@@ -23,7 +23,7 @@ ROWS = json.loads(
 
 
 def test_recording_covers_every_tag() -> None:
-    assert {row[0] for row in ROWS} == set(_table()["tags"])
+    assert {row[0] for row in ROWS} == set(load_table("trtexec")["tags"])
     assert {row[2] for row in ROWS} == {"taken", "refused", "help"}
     assert len(ROWS) > 2000
 

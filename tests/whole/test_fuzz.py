@@ -35,7 +35,7 @@ from trtlearn.model.describe import read_model
 from trtlearn.model.run import load_arrays
 from trtlearn.record import Record
 from trtlearn.recorded.files import folder_with, load_experiment, load_study
-from trtlearn.trtexec.explain import explain
+from trtlearn.trtexec.explanation import explain
 
 MANY = int(os.environ.get("TRTLEARN_FUZZ", "100"))
 bounded = settings(max_examples=MANY, deadline=None, suppress_health_check=list(HealthCheck))

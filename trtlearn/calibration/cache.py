@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..errors import CacheError, DataError, MissingTensor
-from ..files import read_bytes, write_atomic
+from ..files import read_bytes, shell_command, write_atomic
 from ..int8.quant import scale_from_amax
 from ..record import Record, plural
 
@@ -398,10 +398,10 @@ def set_aside(content: bytes, name: str = "FILE", before_10: bool = True) -> Set
     "its header names MinMaxCalibration, and trtexec's calibrator is an EntropyCalibration2"
     """
     again = "calibrate again and pass the cache that comes out"
-    edit = (
-        f"`trtlearn cache edit {name} -o NEW --header {make_header()}` keeps the scales and writes the header that "
-        "trtexec's calibrator takes"
+    line = shell_command(
+        "trtlearn", "cache", "edit", Path(name), "-o", "NEW", "--header", make_header()
     )
+    edit = f"`{line}` keeps the scales and writes the header that trtexec's calibrator takes"
     first, _, rest = content.partition(b"\n")
     header = _HEADER.fullmatch(first.rstrip(b"\r").decode(errors="replace"))
     if not content:

@@ -53,7 +53,7 @@ def explain(
     as_json: Json = False,
 ) -> None:
     """Say what a trtexec command line does, and why."""
-    from ..trtexec.explain import explain as explain_command
+    from ..trtexec.explanation import explain as explain_command
 
     give(
         explain_command(command, trt=trt, model=model, cache_exists=cache_exists, has_qdq=qdq),
@@ -179,7 +179,7 @@ def migrate(
 
     It keeps the scales of the calibration cache.
     """
-    from ..trtexec.migrate import migrate as migrate_model
+    from ..trtexec.migration import migrate as migrate_model
 
     give(migrate_model(command, model, cache, output, int8_weights=int8_weights), as_json)
 

@@ -1,4 +1,4 @@
-"""The builds that the course compares, in its order, and the trtexec command line that each stands for."""
+"""The builds that the course compares, in its order."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ __all__ = [
     "LABELS",
     "TRTEXEC_AVG_TIMING",
     "VARIANTS",
-    "trtexec_command",
     "variant_options",
 ]
 
@@ -61,29 +60,3 @@ def variant_options(variant: str) -> BuildOptions:
     if variant not in VARIANTS:
         raise CommandError(f"no variant {variant!r}", f"one of {', '.join(VARIANTS)}")
     return VARIANTS[variant]
-
-
-def trtexec_command(variant: str, model: str) -> str:
-    """The trtexec command line (TensorRT 8.4 to 10.x) that asks for what the variant builds.
-
-    A calibrated variant names the calibration cache that the course recorded: trtexec itself cannot calibrate
-    with images (v8.6.1:samples/common/sampleEngines.cpp:362-457). Its calibrator is an EntropyCalibration2, so the
-    caches of min-max, entropy and legacy need that header before it takes them (``trtlearn cache edit --header``).
-
-    >>> trtexec_command("int8-placeholder", "resnet")
-    'trtexec --onnx=resnet.onnx --shapes=image:8x1x28x28 --noTF32 --int8'
-    """
-    options = variant_options(variant)
-    words = ["trtexec", f"--onnx={model}.onnx", f"--shapes=image:{options.batch}x1x28x28"]
-    words += [] if options.tf32 else ["--noTF32"]
-    if options.int8 and options.fp16:
-        words.append("--best")
-    elif options.int8:
-        words.append("--int8")
-    elif options.fp16:
-        words.append("--fp16")
-    if options.ranges == "random":
-        words.append("--calib=missing.cache")
-    elif options.ranges in ALGORITHMS:
-        words.append(f"--calib={variant}.cache")
-    return " ".join(words)

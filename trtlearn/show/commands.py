@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..engine.records import Experiment
-from ..engine.variants import ALGORITHMS, LABELS, VARIANTS, trtexec_command
+from ..engine.variants import ALGORITHMS, LABELS, VARIANTS
 from ..errors import TrtlearnError
 from ..record import show
+from ..trtexec.options import trtexec_command
 from ..trtexec.records import Step
 from .controls import badge, guarded, ipywidgets, say, stack, table
 from .theme import DTYPE_COLORS, INK, WARN
@@ -115,7 +116,8 @@ def course_model(command: str) -> str | None:
 def answer_html(command: str, version: str, cache_exists: bool, bench: Any = None) -> str:
     """The whole answer to one command as HTML: what the widget shows."""
     from ..model.course_data import model_path
-    from ..trtexec.explain import explain, variant_of
+    from ..trtexec.explanation import explain
+    from ..trtexec.options import variant_of
 
     ours = course_model(command)
     said = explain(

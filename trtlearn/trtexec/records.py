@@ -1,4 +1,4 @@
-"""What a trtexec command line does about INT8: the answer, its steps, and the lines of source that say so."""
+"""What a trtexec command line does about INT8: the answer, its steps, and the source lines."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Source(Record):
 
 @dataclass(frozen=True)
 class Step(Record):
-    """One thing that trtexec does on its way to the engine, the condition that led there, and where it stands."""
+    """One thing that trtexec does on its way to the engine, its condition, and its source."""
 
     text: str
     condition: str
@@ -63,7 +63,8 @@ class Step(Record):
 class Explanation(Record):
     """What one trtexec command line does about INT8, why, and where its source says so.
 
-    ``mode`` is one of not-int8, placeholder-ranges, random-calibration, cached-scales, explicit-qdq, rejected.
+    ``mode`` is one of not-int8, placeholder-ranges, random-calibration, cached-scales,
+    explicit-qdq, rejected.
     """
 
     command: str
@@ -86,9 +87,7 @@ class Explanation(Record):
     has_qdq: bool | None = None
     cache: str | None = None  # the file that --calib names
     cache_exists: bool | None = None
-    cache_set_aside: str | None = (
-        None  # why TensorRT would not take the file; None: it would, or it was not looked at
-    )
+    cache_set_aside: str | None = None  # why TensorRT ignores the file; None: it does not
     options: dict[str, str] = field(default_factory=dict)  # as trtexec's parser holds them
 
     def summary(self) -> str:
@@ -107,16 +106,11 @@ class Explanation(Record):
 
     def details(self) -> list[tuple[str, str]]:
         """What happens to the data, and what to know: (heading, sentence) in reading order."""
-        facts = [
-            (name, getattr(self, name))
-            for name in ("weights", "activations", "inputs", "outputs", "accuracy")
-        ]
-        lists = {
-            "warning": self.warnings,
-            "otherwise": self.alternatives,
-            "what to do": self.advice,
-        }
-        return facts + [(heading, text) for heading, texts in lists.items() for text in texts]
+        names = ("weights", "activations", "inputs", "outputs", "accuracy")
+        facts = [(name, getattr(self, name)) for name in names]
+        facts += [("warning", text) for text in self.warnings]
+        facts += [("otherwise", text) for text in self.alternatives]
+        return facts + [("what to do", text) for text in self.advice]
 
     def __str__(self) -> str:
         lines = [self.summary(), ""]
@@ -140,4 +134,5 @@ class Explanation(Record):
             f"<tr><th {left}>{cell(name)}</th><td {left}>{cell(text)}</td></tr>"
             for name, text in self.details()
         )
-        return f"<p><b>{cell(self.summary())}</b></p><ol>{steps}</ol><table><tbody>{facts}</tbody></table>"
+        head = f"<p><b>{cell(self.summary())}</b></p>"
+        return f"{head}<ol>{steps}</ol><table><tbody>{facts}</tbody></table>"

@@ -1,7 +1,8 @@
-"""Which sample directories of NVIDIA/TensorRT show which kind of quantization, from 8.4 to 11.1 (thread question 7).
+"""Where NVIDIA's own sources say what trtexec and the samples do, at every release tag since 8.4.
 
-The table (tables/samples.json) is read off the sources at every tag by tools/trtexec_samples.py: a directory counts
-when its file holds the telling line, whose number is kept.
+Two tables hold it: tables/trtexec.json (trtexec's options, and the line range of each of its
+decisions) and tables/samples.json (which sample directories show which kind of quantization).
+tools/trtexec_sources.py and tools/trtexec_samples.py read them off a checkout of NVIDIA/TensorRT.
 """
 
 from __future__ import annotations
@@ -22,8 +23,10 @@ __all__ = [
     "Release",
     "Sample",
     "SampleTable",
+    "best_skips_sm103",
     "cite",
     "known_versions",
+    "load_table",
     "option_kinds",
     "resolve",
     "samples",
@@ -31,7 +34,18 @@ __all__ = [
 ]
 
 
-# --- Where trtexec's own source code says what it does: one line range per decision, at every release tag since 8.4.
+@cache
+def load_table(name: str) -> dict[str, Any]:
+    """The data file tables/NAME.json."""
+    path = Path(__file__).parent / "tables" / f"{name}.json"
+    table: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return table
+
+
+def _at(tag: str) -> dict[str, Any]:
+    """What tables/trtexec.json holds for one tag."""
+    facts: dict[str, Any] = load_table("trtexec")["tags"][tag]
+    return facts
 
 
 @dataclass(frozen=True)
@@ -44,33 +58,22 @@ class Release:
     note: str = ""
 
 
-@cache
-def _table() -> dict[str, Any]:
-    table: dict[str, Any] = json.loads(
-        (Path(__file__).parent / "tables" / "trtexec.json").read_text(encoding="utf-8")
-    )
-    return table
-
-
-def _numbers(tag: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in tag.removeprefix("v").split("."))
-
-
 def known_versions() -> tuple[str, ...]:
     """The versions that can be asked for, oldest first: "8.4", "8.5", ... "11.1".
 
     >>> known_versions()[:3]
     ('8.4', '8.5', '8.6')
     """
-    minors = sorted({_numbers(tag)[:2] for tag in _table()["tags"]})
+    minors = sorted({_numbers(tag)[:2] for tag in load_table("trtexec")["tags"]})
     return tuple(f"{major}.{minor}" for major, minor in minors)
 
 
 def resolve(trt: str) -> Release:
-    """The release that "8.6", "v8.6.1", "10" or "10.13.2" names; CommandError lists the known ones otherwise.
+    """The release that "8.6", "v8.6.1", "10" or "10.13.2" names; otherwise CommandError lists all.
 
-    A version without a patch number means its newest tag, a major version alone its newest release. A patch
-    release that has no tag of its own is answered by the nearest tag of its minor version, and ``note`` says so.
+    A version without a patch number means its newest tag, a major version alone its newest release.
+    A patch release that has no tag of its own is answered by the nearest tag of its minor version,
+    and ``note`` says so.
 
     >>> resolve("8.6").tag, resolve("v10.0.1").tag, resolve("11").tag
     ('v8.6.1', 'v10.0.1', 'v11.1')
@@ -81,39 +84,47 @@ def resolve(trt: str) -> Release:
         text,
         re.I | re.A,
     )
-    tags = {_numbers(tag): tag for tag in _table()["tags"]}
-    wanted = tuple(int(part) for part in match.groups() if part) if match else ()
-    near = sorted(
-        numbers for numbers in tags if wanted and numbers[: min(2, len(wanted))] == wanted[:2]
-    )
-    if not near:
+    asked = match.groups() if match else (None, None, None)
+    major, minor, patch = (int(part) if part else None for part in asked)
+    tags = {
+        numbers: tag
+        for tag in load_table("trtexec")["tags"]
+        if (numbers := _numbers(tag))[0] == major and minor in (None, numbers[1])
+    }
+    if not tags:
         raise CommandError(
-            f"TensorRT version {text[:40]!r} is not known, expected one of {', '.join(known_versions())}",
+            f"TensorRT version {text[:40]!r} is not known, expected one of "
+            f"{', '.join(known_versions())}",
             "name one of these with --trt",
         )
-    patch = wanted[2] if len(wanted) > 2 else None
-
-    def at(numbers: tuple[int, ...]) -> int:
-        return numbers[2] if len(numbers) > 2 else 0
-
-    best = near[-1] if patch is None else min(near, key=lambda numbers: abs(at(numbers) - patch))
-    note = ""
-    if patch is not None and at(best) != patch and len(best) > 2:
-        note = f"{text} has no tag in NVIDIA/TensorRT; the source lines are those of {tags[best]}"
+    best, note = max(tags), ""
+    if patch is not None:
+        best = min(sorted(tags), key=lambda numbers: abs(_patch(numbers) - patch))
+        if _patch(best) != patch and len(best) > 2:
+            note = (
+                f"{text} has no tag in NVIDIA/TensorRT; the source lines are those of {tags[best]}"
+            )
     return Release(text.lstrip("vV"), tags[best], (best[0], best[1]), note)
 
 
+def _numbers(tag: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in tag.removeprefix("v").split("."))
+
+
+def _patch(numbers: tuple[int, ...]) -> int:
+    return numbers[2] if len(numbers) > 2 else 0
+
+
 def cite(tag: str, key: str) -> Source | None:
-    """The place ``key`` (for example "decision" or "placeholder") in the source at ``tag``; None where it is not there.
+    """The place ``key`` ("decision", "placeholder", ...) in the source at ``tag``, or None.
 
     >>> print(cite("v8.6.1", "decision"))
     v8.6.1:samples/common/sampleEngines.cpp:1009-1014 (setupNetworkAndConfig)
     """
-    table = _table()
-    entry: str | None = table["tags"][tag]["sources"].get(key)
-    if entry is None:
+    table = load_table("trtexec")
+    if key not in _at(tag)["sources"]:
         return None
-    name, function, lines = entry.split(" ")
+    name, function, lines = _at(tag)["sources"][key].split(" ")
     file = table["files"][name] + name
     anchor = "-".join(f"L{line}" for line in lines.split("-"))
     return Source(file, function, lines, tag, f"{table['repository']}/blob/{tag}/{file}#{anchor}")
@@ -121,28 +132,31 @@ def cite(tag: str, key: str) -> Source | None:
 
 @cache
 def option_kinds(tag: str) -> dict[str, str]:
-    """Every option that trtexec knows at ``tag`` and how its value is read: flag, int, float, text, repeat, ..."""
-    options: dict[str, str] = _table()["tags"][tag]["options"]
-    return {name: kind for kind, names in options.items() for name in names.split()}
+    """Every option that trtexec knows at ``tag`` and how it reads its value: flag, int, text ..."""
+    options: dict[str, str] = _at(tag)["options"]
+    kinds: dict[str, str] = {}
+    for kind, names in options.items():
+        kinds |= dict.fromkeys(names.split(), kind)
+    return kinds
 
 
 def words(tag: str, what: str) -> tuple[str, ...]:
-    """The data types (``what="types"``) or tensor formats ("formats") that trtexec can name at ``tag``."""
-    text: str = _table()["tags"][tag][what]
-    return tuple(text.split())
+    """The data types (``what="types"``) or layouts ("formats") that trtexec can name at ``tag``."""
+    return tuple(_at(tag)[what].split())
 
 
 def best_skips_sm103(tag: str) -> bool:
     """Whether ``--best`` leaves INT8 out on GPUs of compute capability 10.3 at ``tag``."""
-    return bool(_table()["tags"][tag]["best_skips_sm103"])
+    return bool(_at(tag)["best_skips_sm103"])
 
 
-# --- Which sample directories of NVIDIA/TensorRT show which kind of quantization, from 8.4 to 11.1 (thread question 7).
+# The samples of NVIDIA/TensorRT that show quantization (thread question 7). A directory counts when
+# its file holds the telling line, whose number is in the table.
 
 KINDS = {
     "calibration": "post-training quantization: a calibrator fed with data",
     "own ranges": "post-training quantization: per-tensor ranges that the program sets itself",
-    "one range": "the same range for every tensor, whatever its data: it runs, and proves no accuracy",
+    "one range": "one range for every tensor, whatever its data: it runs, and proves no accuracy",
     "Q/DQ": "explicit quantization: QuantizeLinear/DequantizeLinear in the model",
     "trtexec": "whichever its options lead to: see trtlearn explain",
 }
@@ -184,68 +198,55 @@ class SampleTable(Record):
     def rows(self) -> list[dict[str, Any]]:
         return [
             {
-                "directory": one.directory,
-                "kind": one.kind,
-                "shows": one.shows,
-                "from": one.first,
-                "to": one.last,
-                "then": one.fate or None,
-                "evidence": f"{one.tag}:{one.file}:{one.line}",
+                "directory": sample.directory,
+                "kind": sample.kind,
+                "shows": sample.shows,
+                "from": sample.first,
+                "to": sample.last,
+                "then": sample.fate or None,
+                "evidence": f"{sample.tag}:{sample.file}:{sample.line}",
             }
-            for one in self.samples
+            for sample in self.samples
         ]
 
 
-@cache
-def _samples_table() -> dict[str, Any]:
-    table: dict[str, Any] = json.loads(
-        (Path(__file__).parent / "tables" / "samples.json").read_text(encoding="utf-8")
-    )
-    return table
-
-
 def samples(trt: str | None = None, kind: str | None = None) -> SampleTable:
-    """The sample directories that show quantization, all of them or those of one version and one kind.
+    """The sample directories that show quantization: all, or those of one version and one kind.
 
     Raises CommandError for an unknown version or kind.
 
-    >>> [one.directory for one in samples("8.6", kind="own ranges").samples]
+    >>> [sample.directory for sample in samples("8.6", kind="own ranges").samples]
     ['samples/sampleINT8API']
 
     Source: the file and line of each row at its tag in github.com/NVIDIA/TensorRT.
     """
     if kind is not None and kind not in KINDS:
         raise CommandError(f"no kind {kind!r}", f"one of {', '.join(KINDS)}")
-    wanted = resolve(trt).tag if trt is not None else None
-    table, found = _samples_table(), []
-    for row in table["rows"]:
-        tags = list(row["lines"])
-        if (kind is None or row["kind"] == kind) and (wanted is None or wanted in tags):
-            tag = wanted or tags[-1]
-            later = [
-                one
-                for one in table["tags"][table["tags"].index(tags[-1]) + 1 :]
-                if one in row["without"]
-            ]
-            gone = (
-                ""
-                if tags[-1] == table["tags"][-1]
-                else "there, but no longer in INT8"
-                if later
-                else "gone"
-            )
-            found.append(
-                Sample(
-                    directory=row["directory"],
-                    kind=row["kind"],
-                    shows=row["shows"],
-                    first=tags[0],
-                    last=tags[-1],
-                    file=row["file"],
-                    line=row["lines"][tag],
-                    tag=tag,
-                    url=f"{table['repository']}/blob/{tag}/{row['file']}#L{row['lines'][tag]}",
-                    fate=gone,
-                )
-            )
-    return SampleTable(tuple(found), trt)
+    table, tag = load_table("samples"), resolve(trt).tag if trt is not None else None
+    chosen = [
+        _sample(row, table, tag)
+        for row in table["rows"]
+        if kind in (None, row["kind"]) and (tag is None or tag in row["lines"])
+    ]
+    return SampleTable(tuple(chosen), trt)
+
+
+def _sample(row: dict[str, Any], table: dict[str, Any], tag: str | None) -> Sample:
+    """One row of the table, cited at ``tag``, or at the last one that shows it."""
+    lines, releases = row["lines"], table["tags"]
+    first, last = next(iter(lines)), next(reversed(lines))
+    later = releases[releases.index(last) + 1 :]
+    fate = "there, but no longer in INT8" if set(later) & set(row["without"]) else "gone"
+    tag = tag or last
+    return Sample(
+        directory=row["directory"],
+        kind=row["kind"],
+        shows=row["shows"],
+        first=first,
+        last=last,
+        file=row["file"],
+        line=lines[tag],
+        tag=tag,
+        url=f"{table['repository']}/blob/{tag}/{row['file']}#L{lines[tag]}",
+        fate=fate if later else "",
+    )

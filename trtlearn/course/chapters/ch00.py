@@ -13,7 +13,7 @@ __all__: list[str] = []
 
 def _command(answer: Any) -> Verdict:
     """Judge a command by what the explainer says of it."""
-    from ...trtexec.explain import explain
+    from ...trtexec.explanation import explain
 
     if not isinstance(answer, str):
         return Verdict("", False, f"Expected the command as a text, got {type(answer).__name__}.")

@@ -1,0 +1,197 @@
+"""What a trtexec command line does about INT8: one of six things, and why."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path, PurePath
+from typing import Any
+
+from ..calibration.cache import set_aside
+from ..errors import ModelError
+from ..files import shell_command
+from .command import parse_trtexec, split_command
+from .decision import Case, sentences
+from .records import Explanation, Step
+from .sources import cite, load_table, resolve
+
+__all__ = ["explain"]
+
+LOOKED_AT = 1 << 16  # bytes of a cache that are enough to tell whether TensorRT uses it
+
+
+def explain(
+    command: str,
+    trt: str = "8.6",
+    model: Any = None,
+    cache_exists: bool | None = None,
+    has_qdq: bool | None = None,
+) -> Explanation:
+    """What trtexec of version ``trt`` does with ``command``, step by step, with its source lines.
+
+    ``model`` is an ONNX file's path or an ``OnnxModel``, where it is not the file that --onnx
+    names. ``cache_exists`` and ``has_qdq`` say what cannot be seen from here: without them the
+    files are looked for, relative to the current folder, and ``warnings`` and ``alternatives`` name
+    every assumption. A cache that is there is read: ``cache_set_aside`` says why trtexec's
+    calibrator makes TensorRT ignore it. A command that trtexec refuses gives mode "rejected";
+    CommandError is raised only for text that is no trtexec command, or an unknown version.
+
+    >>> answer = explain("trtexec --onnx=m.onnx --int8")
+    >>> answer.mode
+    'placeholder-ranges'
+    >>> print(next(step.source for step in answer.steps if "±2" in step.text).summary())
+    v8.6.1:samples/common/sampleEngines.cpp:459-505 (setTensorDynamicRange)
+    >>> explain("trtexec --onnx=m.onnx --int8 --calib=c", trt="10.16", cache_exists=True).mode
+    'cached-scales'
+    >>> explain("trtexec --onnx=m.onnx --int8", trt="11.1").steps[1].text
+    'prints "Unknown option: --int8" and ends'
+
+    Source: samples/common/sampleOptions.cpp, sampleEngines.cpp and samples/trtexec/trtexec.cpp at
+    each tag.
+    """
+    release = resolve(trt)
+    case = Case(parse_trtexec(command, trt), release)
+    if not case.stops_early:
+        case = _look_at_model(case, model, has_qdq)
+        case = _look_at_cache(case, cache_exists)
+    spoken = list(sentences(case))
+    steps = [
+        Step(item["text"], item["because"], cite(release.tag, item["step"]))
+        for item in spoken
+        if "step" in item
+    ]
+
+    def texts(kind: str, *first: str) -> tuple[str, ...]:
+        return tuple(dict.fromkeys([*first, *(item[kind] for item in spoken if kind in item)]))
+
+    outcome = case.outcome
+    builds = not case.stops_early and case.mode != "rejected"
+    return Explanation(
+        command=command,
+        version=release.version,
+        tag=release.tag,
+        mode=case.mode,
+        kind=outcome["kind"],
+        steps=tuple(steps),
+        sources=tuple(dict.fromkeys(step.source for step in steps if step.source)),
+        weights=outcome["weights"],
+        activations=outcome["activations"],
+        inputs=outcome.get("inputs") or _ends(case, "input"),
+        outputs=outcome.get("outputs") or _ends(case, "output"),
+        accuracy=outcome["accuracy"],
+        advice=texts("advice", *case.parsed.hints, *_replacements(case.removed, command)),
+        warnings=texts("warning", *([release.note] if release.note else [])),
+        alternatives=texts("alternative"),
+        int8=case.int8 and builds,
+        fp16=case.fp16 and builds,
+        has_qdq=case.has_qdq,
+        cache=case.cache,
+        cache_exists=case.cache_exists,
+        cache_set_aside=case.cache_problem and case.cache_problem.why,
+        options=dict(case.parsed.values),
+    )
+
+
+def _look_at_model(case: Case, model: Any, has_qdq: bool | None) -> Case:
+    """Whether the network has Q/DQ layers: as the caller says, read from the file, or unknown."""
+    if has_qdq is None and isinstance(getattr(model, "has_qdq", None), bool):
+        has_qdq = model.has_qdq
+    given = isinstance(model, (str, os.PathLike))
+    path = model if given else case.value("--onnx")
+    problem = None
+    if has_qdq is None and path and (given or _is_file(path)):
+        from ..model.describe import read_model
+
+        try:
+            has_qdq = bool(read_model(path).has_qdq)
+        except (ModelError, ImportError) as error:
+            if given:
+                raise
+            problem = str(error)
+    return replace(case, model=path or "MODEL", has_qdq=has_qdq, model_problem=problem)
+
+
+def _look_at_cache(case: Case, exists: bool | None) -> Case:
+    """Whether the file of --calib is there, told or looked for, and whether TensorRT uses it."""
+    if not case.cache:
+        return case
+    readable = _is_readable(case.cache)
+    exists = readable if exists is None else exists
+    problem = None
+    if exists and readable and _is_file(case.cache):
+        with open(case.cache, "rb") as file:
+            problem = set_aside(file.read(LOOKED_AT), case.cache, case.release.number < (10, 0))
+    return replace(case, cache_exists=exists, cache_problem=problem)
+
+
+def _is_file(path: str) -> bool:
+    try:
+        return Path(path).is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def _is_readable(path: str) -> bool:
+    try:
+        return os.access(path, os.R_OK)
+    except (OSError, ValueError):
+        return False
+
+
+def _replacements(removed: tuple[str, ...], command: str) -> list[str]:
+    """What to do instead of the options that 11.0 removed."""
+    if not removed:
+        return []
+    table = load_table("removed")
+    instead: dict[str, str] = table["instead"]
+    advice = [f"instead of {option}: {instead[option]}" for option in removed if option in instead]
+    if {"--int8", "--best", "--calib"} & set(removed):
+        values = dict(argument.partition("=")[::2] for argument in split_command(command))
+        model, cache = values.get("--onnx") or "MODEL.onnx", values.get("--calib") or "FILE"
+        line = migrate_command(command, model, cache)
+        advice.append(
+            f"`{line}` writes the Q/DQ model with the cache's scales, and prints the new trtexec "
+            "command"
+        )
+        if cache == "FILE":
+            advice.append(
+                "FILE is a calibration cache; no --calib is given, so the old ranges were invented "
+                "ones"
+            )
+    return [*advice, f"NVIDIA's own account of what went: {table['guide']}"]
+
+
+def migrate_command(command: str, model: str, cache: str) -> str:
+    """The ``trtlearn migrate`` line for a trtexec command, to paste into a shell.
+
+    >>> migrate_command("trtexec --int8", "my model.onnx", "c.cache")
+    "trtlearn migrate 'trtexec --int8' 'my model.onnx' --cache c.cache -o 'my model.qdq.onnx'"
+    """
+    line = f"trtexec {command.strip()}" if command.lstrip().startswith("-") else command
+    written = Path(f"{PurePath(model).stem}.qdq.onnx")
+    return shell_command(
+        "trtlearn", "migrate", line, Path(model), "--cache", Path(cache), "-o", written
+    )
+
+
+def _ends(case: Case, way: str) -> str:
+    """What stands at the engine's inputs or outputs (``way``: input or output)."""
+    formats = case.value(f"--{way}IOFormats")
+    if formats and case.before_11:
+        if "int8" not in formats:
+            return f"{formats}, as given by --{way}IOFormats"
+        who = "the caller quantizes the data" if way == "input" else "the caller gets integers"
+        return f"{formats}: {who}, with that tensor's scale"
+    text = "the model's own type, FP32 in most exported models"
+    if way == "input" and case.before_11 and case.keeps_fp32_inputs:
+        text = (
+            "FP32, linear layout (chw): no --inputIOFormats is given (FP16, integer and bool "
+            "inputs keep their type)"
+        )
+    if not (case.int8 or case.mode == "explicit-qdq"):
+        return text
+    inside = {
+        "input": "the engine quantizes it inside, where INT8 begins",
+        "output": "an INT8 result is dequantized inside the engine",
+    }
+    return f"{text}; {inside[way]}"

@@ -1,0 +1,244 @@
+"""From ``trtexec --int8 --calib=FILE`` to TensorRT 11: the same scales, as Q/DQ in the model.
+
+TensorRT 11.0 took calibrators, dynamic ranges and BuilderFlag.INT8 away. What a calibration cache
+says survives the move: each scale becomes the scale of a QuantizeLinear/DequantizeLinear pair, bit
+for bit, and the weights get the per-channel scales (amax / 127) that implicit quantization gave
+them. Source: docs.nvidia.com/deeplearning/tensorrt/latest/api/migration/ (10.x to 11.x); placement:
+trtlearn.int8.placement.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..calibration.edit import INTERNAL, CalibrationCache, read_cache
+from ..errors import CommandError, ModelError
+from ..files import shell_command, write_atomic
+from ..int8.placement import QdqReport
+from ..int8.qdq import insert_qdq
+from ..model.describe import describe, load_proto
+from ..model.read import serialized
+from ..record import Record
+from .command import parse_trtexec, split_command
+from .explanation import explain
+from .options import options_from
+from .records import Explanation
+from .sources import known_versions, load_table, option_kinds, resolve
+
+__all__ = ["MigrationReport", "migrate", "modern_command"]
+
+
+@dataclass(frozen=True)
+class MigrationReport(Record):
+    """What a migration kept, and what it could not."""
+
+    old_command: str
+    old_version: str  # the newest trtexec that takes the old command
+    old_mode: str
+    new_command: str
+    model: str
+    written: str
+    cache_header: str
+    kept: dict[str, float]  # tensor -> scale, equal to the cache's to the last bit
+    unused: tuple[str, ...]  # in the cache, but no Q/DQ pair needs it: inside a fusion, an output
+    stale: tuple[str, ...]  # in the cache, but no tensor of the model
+    internal: tuple[str, ...]  # TensorRT's own tensors inside an ONNX node: no ONNX file has them
+    zero: tuple[str, ...]  # scale 0 in the cache: the calibrator saw nothing but zeros there
+    qdq: QdqReport
+    notes: tuple[str, ...] = ()
+    cached: dict[str, float] = field(default_factory=dict)  # every line: tensor -> scale
+
+    def summary(self) -> str:
+        return (
+            f"{self.written}: {len(self.kept)} of the cache's scales kept, {len(self.unused)} not "
+            f"needed, {len(self.stale)} stale; {self.qdq.summary()}. Build it with: "
+            f"{self.new_command}"
+        )
+
+    def rows(self) -> list[dict[str, Any]]:
+        fates = {
+            "kept as Q/DQ": tuple(self.kept),
+            "not needed: no pair stands there": self.unused,
+            "stale: the model has no such tensor": self.stale,
+            "TensorRT's own tensor inside an ONNX node": self.internal,
+            "scale 0: no pair can have it": self.zero,
+        }
+        scales = self.cached | self.kept
+        rows = []
+        for fate, names in fates.items():
+            rows += [{"tensor": name, "scale": scales.get(name), "fate": fate} for name in names]
+        return rows
+
+    def __str__(self) -> str:
+        return "\n".join([Record.__str__(self), *(f"note: {note}" for note in self.notes)])
+
+
+def migrate(
+    command: str,
+    model: str | os.PathLike[str],
+    cache: str | os.PathLike[str] | CalibrationCache,
+    output: str | os.PathLike[str],
+    int8_weights: bool = False,
+) -> MigrationReport:
+    """Write ``output``: the model with Q/DQ that keeps the scales of ``cache``; say what was kept.
+
+    ``command`` is the trtexec line of TensorRT 8 to 10 that is to be replaced; ``int8_weights``
+    stores the weights as INT8, a quarter of the size. Raises CommandError where that command does
+    not quantize by ranges, CacheError or ModelError where a file is not what it should be. Nothing
+    is written unless all of it succeeds.
+
+    >>> import tempfile
+    >>> from trtlearn.calibration.edit import new_cache
+    >>> from trtlearn.model.course_data import model_path
+    >>> cache = new_cache({"image": 0.05, "b1_relu1": 0.02})
+    >>> command = "trtexec --onnx=resnet.onnx --int8 --calib=c.cache --noTF32"
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     report = migrate(command, model_path("resnet"), cache, f"{folder}/resnet.qdq.onnx")
+    >>> report.new_command.replace(folder, "")
+    'trtexec --onnx=/resnet.qdq.onnx --noTF32'
+    >>> report.kept == dict(cache)
+    True
+    """
+    proto = load_proto(model)
+    scales = cache if isinstance(cache, CalibrationCache) else read_cache(cache)
+    _refuse_an_input(output, model, cache)
+    old = _old_meaning(command, os.fspath(model))
+    tensors = set(describe(proto).tensors)
+    usable = {name: scale for name, scale in scales.items() if scale > 0 and name in tensors}
+    if not usable:
+        raise ModelError(
+            f"none of the cache's tensors is in the model ({len(scales)} in the cache, "
+            f"the first {next(iter(scales), 'none')!r}; the model's first {min(tensors)!r})",
+            "give the model that this cache was made for",
+        )
+    skipped = _nodes_without_int8(old, proto)
+    changed, report = insert_qdq(proto, usable, skip=skipped, int8_weights=int8_weights)
+    if not report.quantized_nodes:
+        raise ModelError(
+            f"no layer of the model can run in INT8 with these scales ({report.why_none(proto)})",
+            "give a cache with the scale of each convolution's input",
+        )
+    used = {site.scale_of or site.tensor for site in report.sites if site.kind == "activation"}
+    written = write_atomic(
+        output, serialized(changed, "use --int8-weights, or a smaller variant of the model")
+    )
+    new_command, notes = modern_command(command, os.fspath(output))
+    unknown = [name for name in scales if name not in tensors]
+    floats = report.float_nodes.items()
+    return MigrationReport(
+        old_command=command,
+        old_version=old.version,
+        old_mode=old.mode,
+        new_command=new_command,
+        model=os.fspath(model),
+        written=str(written),
+        cache_header=scales.header,
+        kept={name: scale for name, scale in usable.items() if name in used},
+        unused=tuple(name for name in usable if name not in used),
+        stale=tuple(name for name in unknown if not name.startswith(INTERNAL)),
+        internal=tuple(name for name in unknown if name.startswith(INTERNAL)),
+        zero=tuple(name for name, scale in scales.items() if name in tensors and scale <= 0),
+        qdq=report,
+        notes=(
+            *(INVENTED if old.mode == "placeholder-ranges" else ()),
+            *notes,
+            *(f"left in floating point: {name} ({why})" for name, why in floats),
+        ),
+        cached=dict(scales),
+    )
+
+
+INVENTED = (
+    "the old command named no cache, so trtexec invented ranges; the new model has the cache's, "
+    "and so answers differently",
+)
+
+
+def _refuse_an_input(output: str | os.PathLike[str], *inputs: object) -> None:
+    for path in inputs:
+        if isinstance(path, (str, os.PathLike)) and Path(path).resolve() == Path(output).resolve():
+            raise ModelError(
+                f"the output {os.fspath(output)} is one of the inputs", "name another file with -o"
+            )
+
+
+def _old_meaning(command: str, model: str) -> Explanation:
+    """What the newest trtexec before 11.0 that takes it does; CommandError without ranges."""
+    versions = [version for version in known_versions() if not version.startswith("11")]
+    newest = first = explain(command, versions.pop(), model, cache_exists=True)
+    while first.mode == "rejected" and versions:
+        first = explain(command, versions.pop(), model, cache_exists=True)
+    old = newest if first.mode == "rejected" else first
+    if old.mode == "rejected":
+        raise CommandError(
+            f"trtexec refuses the command: {old.kind}",
+            "give the line that worked with TensorRT 8 or 10",
+        )
+    if not old.int8 or old.mode in ("not-int8", "explicit-qdq"):
+        raise CommandError(
+            f"the command's mode is {old.mode}, so there are no ranges to migrate",
+            "it needs no cache: TensorRT 11 builds the model as it is"
+            if old.mode == "explicit-qdq"
+            else "give the command with --int8 --calib=FILE",
+        )
+    return old
+
+
+def _nodes_without_int8(old: Explanation, proto: Any) -> tuple[str, ...]:
+    """The nodes that --layerPrecisions keeps out of INT8; "*" stands for all that are not named."""
+    options = options_from(old)
+    if options.precision_constraints not in ("obey", "prefer"):
+        return ()
+    types = options.layer_precisions
+    default = types.get("*", "int8")
+    names = [node.name for node in proto.graph.node if node.name]
+    return tuple(name for name in names if types.get(name, default) != "int8")
+
+
+def modern_command(command: str, onnx: str, trt: str = "11.1") -> tuple[str, tuple[str, ...]]:
+    """The command for ``trt`` that builds ``onnx`` as the old options say; notes on what is lost.
+
+    Which options ``trt`` knows is read off its own source (tables/trtexec.json); what replaces the
+    others stands in tables/removed.json. CommandError for text that is no trtexec command.
+
+    >>> modern_command("trtexec --onnx=m.onnx --int8 --calib=c --workspace=64", "q.onnx")[0]
+    'trtexec --onnx=q.onnx --memPoolSize=workspace:64'
+    """
+    known, table = option_kinds(resolve(trt).tag), load_table("removed")
+    options: list[str] = []
+    notes: list[str] = []
+    names = set()
+    for argument in split_command(command):
+        name, equals, value = argument.partition("=")
+        names.add(name)
+        if name in table["dropped"]:
+            continue  # the model does their work now, or nothing does
+        if name in ("--inputIOFormats", "--outputIOFormats"):
+            parts = [part.partition(":") for part in value.split(",") if part]
+            layouts = ",".join(layout for _, _, layout in parts)
+            types = [dtype for dtype, _, _ in parts]
+            options += [f"{name}={layouts}"] if layouts.replace("chw", "").strip(",") else []
+            if set(types) - {"fp32", ""}:
+                notes.append(
+                    f"{name} no longer names types in {trt}: inputs and outputs have the model's "
+                    f"own, {types[0]} must be cast in the model"
+                )
+        elif name in table["successors"]:
+            options.append(table["successors"][name].format(value))
+        elif name in known:
+            options.append(name + equals + value)
+        else:
+            notes.append(f"{name} has no successor in {trt} and is left out")
+    if {"--fp16", "--bf16", "--best"} & names:
+        notes.append(
+            f"--fp16, --bf16 and --best have no successor in {trt}: types come from the model. "
+            "Layers left in floating point run in FP32 (or TF32); cast them in the ONNX file for "
+            "FP16"
+        )
+    line = shell_command("trtexec", f"--onnx={onnx}", *dict.fromkeys(options))
+    if refusal := parse_trtexec(line, trt).error:
+        notes.append(f"trtexec {trt} refuses the new command: {refusal}")
+    return line, tuple(notes)
