@@ -19,6 +19,7 @@ import time
 import traceback
 from pathlib import Path
 
+from trtlearn.builds import failed_build
 from trtlearn.engine.records import BuildOptions, Provenance
 from trtlearn.engine.variants import VARIANTS
 from trtlearn.errors import BuildError, LiveUnavailable, TrtlearnError
@@ -28,11 +29,10 @@ from trtlearn.live.experiment import provenance, run_variant
 from trtlearn.live.trt import available, live
 from trtlearn.model.course_data import MODELS
 from trtlearn.recorded.files import (
-    Study,
     folder_name,
-    load_experiment,
+    load_build,
     load_provenance,
-    save_experiment,
+    save_build,
     save_provenance,
     save_study,
 )
@@ -120,7 +120,7 @@ class Recorder:
             warmup=min(100, self.runs),
             recorded=True,
         )
-        save_experiment(self.folder, experiment)
+        save_build(self.folder, experiment)
         timing, right = experiment.timing, experiment.predictions
         assert timing is not None
         assert right is not None
@@ -129,30 +129,26 @@ class Recorder:
     def no_ranges(self, model: str) -> str:
         """INT8 asked for with no calibrator, no ranges and no Q/DQ: TensorRT refuses."""
         options = BuildOptions(int8=True, tactic_sources=self.sources)
-        origin = provenance(model, self.sources, recorded=True)
         question = "What does TensorRT do with the INT8 flag alone, without any ranges?"
-        study = Study(f"{model}-no-ranges", model, question, origin, options)
         try:
-            experiment = run_variant(
+            study = run_variant(
                 model,
                 options,
-                name="int8-no-ranges",
+                name="no-ranges",
                 tactic_sources=self.sources,
                 runs=20,
                 warmup=5,
                 recorded=True,
             )
-            study = dataclasses.replace(
-                study, experiment=experiment, messages=experiment.build.messages
-            )
         except BuildError as error:
-            study = dataclasses.replace(study, error=str(error), messages=error.messages)
-        save_study(self.folder, study)
+            origin = provenance(model, self.sources, recorded=True)
+            study = failed_build(model, "no-ranges", origin, options, error)
+        save_study(self.folder, dataclasses.replace(study, question=question))
         return study.error or "it built"
 
     def missing_scale(self, model: str) -> str:
         """Entropy2's ranges set by hand, all but one tensor's: which layers fall back?"""
-        known = load_experiment(self.folder / model / "int8-entropy2.json.gz")
+        known = load_build(self.folder / model / "int8-entropy2.json.gz")
         if known.ranges is None:
             raise BuildError(
                 "the int8-entropy2 recording has no ranges", "record int8-entropy2 first"
@@ -165,23 +161,15 @@ class Recorder:
         experiment = run_variant(
             model,
             options,
-            name="int8-missing-scale",
+            name="missing-scale",
             ranges={name: value for name, value in amax.items() if name != left_out},
             tactic_sources=self.sources,
             runs=self.runs,
             warmup=min(100, self.runs),
             recorded=True,
         )
-        study = Study(
-            f"{model}-missing-scale",
-            model,
-            f"What happens when one tensor, {left_out!r}, has no scale?",
-            experiment.provenance,
-            experiment.build.options,
-            messages=experiment.build.messages,
-            experiment=experiment,
-        )
-        save_study(self.folder, study)
+        question = f"What happens when one tensor, {left_out!r}, has no scale?"
+        save_study(self.folder, dataclasses.replace(experiment, question=question))
         return f"without {left_out}: {experiment.engine.summary()}"
 
 
@@ -199,7 +187,7 @@ def finish(recorder: Recorder, models: list[str]) -> None:
             hashes = earlier.sha256 | hashes
     notes = (ALONE, *recorder.failed)
     files = [path for model in MODELS for path in (recorder.folder / model).glob("*.json.gz")]
-    made = [load_experiment(path).provenance.time_utc for path in files]
+    made = [load_build(path).provenance.time_utc for path in files]
     since = min((time for time in made if time), default=None)
     save_provenance(
         recorder.folder, dataclasses.replace(origin, sha256=hashes, notes=notes, since_utc=since)

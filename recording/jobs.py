@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from trtlearn.engine.records import BuildOptions, Timing
+from trtlearn.engine.records import BuildOptions, Predictions, Timing
 from trtlearn.errors import TrtlearnError
 from trtlearn.live.build import BuiltEngine, build_engine
 from trtlearn.live.calibrator import make_calibrator
@@ -80,6 +80,15 @@ def accuracy(logits: np.ndarray) -> float:
     """The share of the test images that these logits get right."""
     _, labels = load_images("test")
     return course_data.accuracy(logits, labels)
+
+
+def predictions(logits: np.ndarray) -> Predictions:
+    """The classes that these logits give the test images."""
+    _, labels = load_images("test")
+    classes = logits.argmax(1)
+    return Predictions(
+        tuple(int(one) for one in classes), int((classes == labels).sum()), len(labels)
+    )
 
 
 def _built(job: Job, options: BuildOptions) -> BuiltEngine:

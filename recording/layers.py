@@ -29,8 +29,9 @@ from typing import Any
 import numpy as np
 from onnx import numpy_helper
 
+from trtlearn.builds import Build, failed_build
 from trtlearn.calibration.cache import CalibrationCache, read_cache
-from trtlearn.engine.records import BuildOptions, Experiment
+from trtlearn.engine.records import BuildOptions
 from trtlearn.engine.variants import VARIANTS
 from trtlearn.errors import BuildError
 from trtlearn.files import data_dir, write_atomic
@@ -42,7 +43,7 @@ from trtlearn.live.runner import Runner
 from trtlearn.live.trt import live
 from trtlearn.model.course_data import MODELS, load_images, model_path
 from trtlearn.model.describe import load_proto, read_model
-from trtlearn.recorded.files import Study, save_packed, save_study
+from trtlearn.recorded.files import save_packed, save_study
 from trtlearn.recorded.layers import PlanBuild, PlanInsides, PlanSizes, plan_contents
 
 FOCUS = {"resnet": ("b1_conv1", "b1_relu1"), "mobile": ("m2_dw", "m2_relu6b")}
@@ -234,7 +235,7 @@ def make(model: str, plan: Plan, folder: Path, timing: Path, runs: int) -> str:
             write_atomic(
                 onnx_file, insert_qdq(proto, scales, plan.placement)[0].SerializeToString()
             )
-        experiment = run_variant(
+        build = run_variant(
             model,
             options,
             name=plan.name,
@@ -247,24 +248,13 @@ def make(model: str, plan: Plan, folder: Path, timing: Path, runs: int) -> str:
             onnx_file=onnx_file,
             keep=lambda built: held.append(built.plan),
         )
-        study = Study(
-            f"{model}-{plan.name}",
-            model,
-            question,
-            experiment.provenance,
-            experiment.build.options,
-            messages=experiment.build.messages,
-            experiment=experiment,
-        )
-        right = experiment.predictions
-        said = f"{right.summary() if right else 'not run'}, {experiment.engine.summary()}"
+        right = build.predictions
+        said = f"{right.summary() if right else 'not run'}, {build.engine.summary()}"
     except BuildError as error:
         origin = provenance(model, options.tactic_sources, recorded=True)
-        study = Study(
-            f"{model}-{plan.name}", model, question, origin, options, str(error), error.messages
-        )
+        build = failed_build(model, plan.name, origin, options, error)
         said = f"the build failed: {error}"
-    save_study(folder, study)
+    save_study(folder, replace(build, question=question))
     if plan.marked and held:
         images = load_images("test")[0][: options.batch]
         with Runner(held[0]) as runner:
@@ -283,29 +273,17 @@ def transformer(folder: Path, sources: tuple[str, ...] | None) -> str:
     options = BuildOptions(int8=True, ranges="placeholder", tactic_sources=sources)
     built = build_engine(zoo("transformer")[0], options)
     origin = provenance(None, sources, recorded=True)
-    found = Experiment(
+    build = Build(
         "transformer",
-        "int8-placeholder",
+        "int8",
         origin,
         built.report,
         engine_info(built.text),
         built.ranges,
+        question="What of a transformer runs in INT8 with bare --int8?",
     )
-    question = "What of a transformer runs in INT8 with bare --int8?"
-    save_study(
-        folder,
-        Study(
-            "transformer-int8",
-            "transformer",
-            question,
-            origin,
-            options,
-            None,
-            built.report.messages,
-            found,
-        ),
-    )
-    return found.engine.summary()
+    save_study(folder, build)
+    return build.engine.summary()
 
 
 def zero_images(folder: Path, sources: tuple[str, ...] | None) -> str:
@@ -315,29 +293,24 @@ def zero_images(folder: Path, sources: tuple[str, ...] | None) -> str:
     options = BuildOptions(int8=True, ranges="minmax", tactic_sources=sources, optimization_level=0)
     origin = provenance("resnet", sources, recorded=True)
     question = "What does the cache say of a tensor that was 0 on every image?"
-    study = Study("resnet-zero-images", "resnet", question, origin, options)
     images = np.zeros_like(load_images("calibration")[0][:8])
     with make_calibrator("minmax", images, 8) as calibrator:
         try:
             built = build_engine(model_path("resnet"), options, calibrator=calibrator)
-            found = Experiment(
+            study = Build(
                 "resnet",
-                "int8-zero-images",
+                "zero-images",
                 origin,
                 built.report,
                 engine_info(built.text),
                 built.ranges,
                 calibrator.trace(),
             )
-            study = replace(study, messages=built.report.messages, experiment=found)
         except BuildError as error:
-            study = replace(
-                study,
-                error=f"{error}\nthe cache: {calibrator.trace().cache}",
-                messages=error.messages,
-            )
+            study = failed_build("resnet", "zero-images", origin, options, error)
+            study = replace(study, error=f"{error}\nthe cache: {calibrator.trace().cache}")
         cache = calibrator.trace().cache or "no cache"
-    save_study(folder, study)
+    save_study(folder, replace(study, question=question))
     return f"{cache[:120]!r}, {study.error or 'built'}"
 
 

@@ -30,10 +30,17 @@ from typing import Any
 import numpy as np
 import onnx
 
-from recording.jobs import WARMUP, Facts, Job, Worker, accuracy, run_all
+from recording.jobs import WARMUP, Facts, Job, Worker, accuracy, predictions, run_all
 from recording.zoo.big import big_network
+from trtlearn.builds import Build, LayerCounts
 from trtlearn.calibration.edit import read_cache
-from trtlearn.engine.records import BuildOptions, Experiment, Provenance, Record
+from trtlearn.engine.records import (
+    BuildOptions,
+    BuildReport,
+    EngineInfo,
+    Provenance,
+    Record,
+)
 from trtlearn.engine.variants import ALGORITHMS, VARIANTS
 from trtlearn.errors import RecordingError, TrtlearnError
 from trtlearn.int8.placement import PLACEMENTS
@@ -46,9 +53,9 @@ from trtlearn.live.runner import Runner
 from trtlearn.model.course_data import MODELS, data_hashes, load_images, model_path
 from trtlearn.recorded.files import (
     check_hashes,
-    load_experiment,
+    load_build,
     recording_folders,
-    save_experiment,
+    save_build,
     save_packed,
 )
 from trtlearn.recorded.sensitivity import search_mixed
@@ -58,7 +65,6 @@ from trtlearn.recorded.tradeoff import (
     LayerTrial,
     Sensitivity,
     Tradeoff,
-    TradeoffPoint,
     open_tradeoff,
     units,
 )
@@ -155,7 +161,7 @@ class Study:
         for folder in (self.out.parent, *recording_folders()):
             path = folder / model / f"int8-{algorithm}.cache"
             if path.is_file():
-                trace = load_experiment(path.with_suffix(".json.gz"))
+                trace = load_build(path.with_suffix(".json.gz"))
                 check_hashes(trace.provenance, data_hashes(model), str(path))
                 return str(path)
         raise RecordingError(f"no recorded cache of {model} by {algorithm}")
@@ -253,8 +259,8 @@ class Study:
         recorded yet.
         """
         earlier = self.earlier(name)
-        points: list[TradeoffPoint] = [] if earlier is None else list(earlier.points)
-        there = {(point.model, point.name, point.batch) for point in points}
+        points: list[Build] = [] if earlier is None else list(earlier.points)
+        there = {(point.model, point.variant, point.batch) for point in points}
         reference: dict[str, np.ndarray] = {}
         for job in jobs:
             if (job.model, job.name, job.options.batch) in there:
@@ -267,20 +273,17 @@ class Study:
                 reference.setdefault(job.model, logits)
             against = reference.get(job.model)
             points.append(
-                TradeoffPoint(
+                Build(
                     model=job.model,
-                    name=job.name,
-                    batch=job.options.batch,
-                    options=facts.options,
-                    accuracy=None if logits is None else accuracy(logits),
+                    variant=job.name,
+                    provenance=self.origin(),
+                    build=BuildReport(facts.options, facts.build_seconds, facts.plan_bytes),
+                    engine=EngineInfo(()),
+                    counts=LayerCounts(facts.engine_layers, facts.int8_layers, facts.reformats),
+                    predictions=None if logits is None else predictions(logits),
                     timing=facts.timing,
                     graph_timing=facts.graph_timing,
-                    plan_bytes=facts.plan_bytes,
                     device_memory_bytes=facts.device_memory_bytes,
-                    build_seconds=facts.build_seconds,
-                    engine_layers=facts.engine_layers,
-                    int8_layers=facts.int8_layers,
-                    reformats=facts.reformats,
                     logits_sqnr_db=None
                     if logits is None or against is None
                     else sqnr_db(against, logits),
@@ -457,7 +460,7 @@ class Study:
                 options = self.options_of(BuildOptions(int8=True, ranges="qdq"))
                 try:
                     path = self.qdq_model(model, cache, placement)
-                    save_experiment(
+                    save_build(
                         self.out / "placements",
                         self.experiment(model, f"qdq-{placement}", options, path),
                     )
@@ -469,7 +472,7 @@ class Study:
                         flush=True,
                     )
 
-    def experiment(self, model: str, name: str, options: BuildOptions, path: Path) -> Experiment:
+    def experiment(self, model: str, name: str, options: BuildOptions, path: Path) -> Build:
         """run_variant's experiment for another ONNX file of the same network."""
         return run_variant(
             model,

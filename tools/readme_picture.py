@@ -10,8 +10,9 @@ import sys
 import tempfile
 from pathlib import Path
 
+from trtlearn.builds import Build
 from trtlearn.engine.variants import LABELS
-from trtlearn.recorded.tradeoff import Tradeoff, TradeoffPoint, open_tradeoff
+from trtlearn.recorded.tradeoff import Tradeoff, open_tradeoff
 from trtlearn.show.tradeoffs import bars
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -54,19 +55,19 @@ def screenshot(page: Path, picture: Path) -> None:
         )
 
 
-def shown(measured: Tradeoff) -> list[TradeoffPoint]:
+def shown(measured: Tradeoff) -> list[Build]:
     """The engines of the picture: those SHOWN that were recorded at batch 8."""
-    found = {point.name: point for point in measured.select("mobile", 8)}
+    found = {point.variant: point for point in measured.select("mobile", 8)}
     return [found[name] for name in SHOWN if name in found]
 
 
-def words(points: list[TradeoffPoint]) -> str:
+def words(points: list[Build]) -> str:
     """What the picture shows, for readers who cannot see it."""
     facts = []
     for point in points:
         right = "unknown" if point.accuracy is None else f"{100 * point.accuracy:.1f} %"
         time = "unknown" if point.graph_timing is None else f"{point.graph_timing.median_ms:.3g} ms"
-        facts.append(f"{LABELS[point.name]} {right}, {time}")
+        facts.append(f"{LABELS[point.variant]} {right}, {time}")
     return (
         "Bars of accuracy, latency, plan size and activations of the mobile network: "
         + "; ".join(facts)

@@ -13,18 +13,18 @@ from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 
-from .engine.records import Experiment, Provenance
+from .builds import Build
+from .engine.records import Provenance
 from .engine.variants import TRTEXEC_AVG_TIMING, VARIANTS
 from .errors import DataError, LiveUnavailable, RecordingError
 from .files import user_dir
 from .model.course_data import MODELS, data_hashes
 from .recorded.files import (
     AGAIN,
-    Study,
     check_hashes,
     folder_name,
     folder_with,
-    load_experiment,
+    load_build,
     load_provenance,
     load_study,
 )
@@ -41,7 +41,7 @@ class Bench:
     def __init__(self, model: str, folder: Path | None) -> None:
         self.model = model
         self.folder = folder  # None: live
-        self._known: dict[str, Experiment] = {}
+        self._known: dict[str, Build] = {}
         self._hashes = data_hashes(model)
 
     @property
@@ -76,9 +76,7 @@ class Bench:
             sorted(here - set(VARIANTS))
         )
 
-    def run(
-        self, variant: str, progress: Callable[[int, int | None], None] | None = None
-    ) -> Experiment:
+    def run(self, variant: str, progress: Callable[[int, int | None], None] | None = None) -> Build:
         """The experiment of a variant: loaded, or built and measured here (once; then it is remembered).
 
         Args:
@@ -102,9 +100,9 @@ class Bench:
             )
         return self._known[variant]
 
-    def _load(self, variant: str) -> Experiment:
+    def _load(self, variant: str) -> Build:
         path = (self.folder or Path()) / self.model / f"{variant}.json.gz"
-        experiment = load_experiment(path)
+        experiment = load_build(path)
         if (experiment.model, experiment.variant) != (self.model, variant):
             raise RecordingError(f"{path} holds {experiment.model} {experiment.variant}", AGAIN)
         check_hashes(
@@ -112,9 +110,7 @@ class Bench:
         )
         return experiment
 
-    def _build(
-        self, variant: str, progress: Callable[[int, int | None], None] | None
-    ) -> Experiment:
+    def _build(self, variant: str, progress: Callable[[int, int | None], None] | None) -> Build:
         from .live.experiment import run_variant
 
         origin = self.provenance
@@ -124,7 +120,7 @@ class Bench:
         timings = here / f"{self.model}.timing"
         options = dataclasses.replace(VARIANTS[variant], avg_timing=TRTEXEC_AVG_TIMING)
 
-        def build() -> Experiment:
+        def build() -> Build:
             return run_variant(
                 self.model, options, name=variant, timing_cache=timings, progress=progress
             )
@@ -147,22 +143,22 @@ class Bench:
         return None if trace is None else trace.cache
 
     @cached_property
-    def studies(self) -> dict[str, Study]:
-        """Further questions asked of TensorRT, recorded: name -> Study (the newest recordings' where live)."""
+    def studies(self) -> dict[str, Build]:
+        """Further questions asked of TensorRT, recorded: name -> Build (the newest recordings' where live)."""
         folder = self.folder or folder_with("studies")
         found = {}
         for path in sorted((folder / "studies").glob("*.json")):
             if path.name.startswith(f"{self.model}-"):
                 study = load_study(path)
-                check_hashes(study.provenance, self._hashes, f"the study {study.name}")
-                found[study.name.removeprefix(f"{self.model}-")] = study
+                check_hashes(study.provenance, self._hashes, f"the study {study.variant}")
+                found[study.variant] = study
         return found
 
     def __repr__(self) -> str:
         return f"<Bench of {self.model}: {self.label}; {', '.join(self.variants)}>"
 
 
-def _hardly_int8(made: Experiment) -> str | None:
+def _hardly_int8(made: Build) -> str | None:
     """What to know of an INT8 engine that works in other types for the most part; None where there is nothing to say.
 
     On networks as small as the course's a layer takes a few µs in any type, and the builder's timings decide.

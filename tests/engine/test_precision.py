@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from trtlearn.builds import Build
 from trtlearn.dtypes import DTYPES
 from trtlearn.engine.inspector import read_engine
 from trtlearn.engine.precision import PrecisionReport, precision_report
@@ -17,7 +18,6 @@ from trtlearn.engine.records import (
     EngineInfo,
     EngineLayer,
     EngineTensor,
-    Experiment,
     Message,
     Provenance,
     TensorRange,
@@ -357,10 +357,10 @@ def test_a_model_may_be_a_path_and_an_experiment_brings_its_own():
     names = [node.name for node in read_model(model_path("resnet")).nodes]
     rows = precision_report(engine, options=INT8, model=str(model_path("resnet")))
     assert [row.name for row in rows.nodes][: len(names)] == names
-    experiment = Experiment(
+    experiment = Build(
         "resnet", "int8-entropy2", Provenance(), BuildReport(INT8, None, None), engine
     )
-    assert precision_report(experiment) == rows
+    assert experiment.precision() == rows
     with pytest.raises(ModelError):
         precision_report(engine, model="/no/such/model.onnx")
 

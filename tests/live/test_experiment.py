@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 
 from trtlearn import networks
-from trtlearn.engine.records import BuildOptions, Experiment
+from trtlearn.builds import Build
+from trtlearn.engine.records import BuildOptions
 from trtlearn.engine.variants import VARIANTS
 from trtlearn.errors import BuildError, DataError, LiveUnavailable, RecordingError
 from trtlearn.live import experiment as experiment_module
@@ -83,10 +84,10 @@ def test_every_variant_runs_and_replays_as_it_was(
     assert (made.calibration is not None) == (
         VARIANTS[variant].ranges not in ("none", "placeholder")
     )
-    path = files.save_experiment(tmp_path, made)
-    assert files.load_experiment(path) == made
+    path = files.save_build(tmp_path, made)
+    assert files.load_build(path) == made
     assert (
-        path.read_bytes() == files.save_experiment(tmp_path, made).read_bytes()
+        path.read_bytes() == files.save_build(tmp_path, made).read_bytes()
     )  # the same facts, the same file
     assert path.with_name(f"{variant}.cache").exists() == (made.calibration is not None)
     assert not bench["cuda"].memory
@@ -105,7 +106,7 @@ def test_a_second_build_finds_the_timing_cache_warm(bench: dict[str, Any], tmp_p
 def recorded(tmp_path: Path, *variants: str) -> Path:
     for variant in variants:
         made = run_variant("resnet", variant, runs=5, warmup=1, recorded=True)
-        files.save_experiment(tmp_path, made)
+        files.save_build(tmp_path, made)
         files.save_provenance(tmp_path, made.provenance)
     return tmp_path
 
@@ -146,7 +147,7 @@ def test_an_int8_engine_that_hardly_is_one_is_built_once_more(
 ) -> None:
     whole = open_bench("mobile", mode="recorded").run("int8-minmax")
 
-    def weights(dtype: str) -> Experiment:
+    def weights(dtype: str) -> Build:
         layers = tuple(
             dataclasses.replace(y, weight_dtype=dtype) if y.weight_count else y
             for y in whole.engine.layers
@@ -155,7 +156,7 @@ def test_an_int8_engine_that_hardly_is_one_is_built_once_more(
 
     made, warm = iter([weights("fp32"), weights(again)]), []
 
-    def run(model: str, options: BuildOptions, *, timing_cache: Path, **more: Any) -> Experiment:
+    def run(model: str, options: BuildOptions, *, timing_cache: Path, **more: Any) -> Build:
         warm.append(timing_cache.exists())
         timing_cache.parent.mkdir(parents=True, exist_ok=True)
         timing_cache.touch()
@@ -205,12 +206,12 @@ def test_one_stale_recording_among_good_ones_is_refused(
     bench: dict[str, Any], tmp_path: Path
 ) -> None:
     folder = recorded(tmp_path, "fp32")
-    made = files.load_experiment(folder / "resnet" / "fp32.json.gz")
+    made = files.load_build(folder / "resnet" / "fp32.json.gz")
     hashes = {**made.provenance.sha256, "images/digits.npz": "1" * 64}
     stale = dataclasses.replace(
         made, provenance=dataclasses.replace(made.provenance, sha256=hashes), variant="fp16"
     )
-    files.save_experiment(folder, stale)
+    files.save_build(folder, stale)
     bench_ = open_bench("resnet", folder)
     assert bench_.run("fp32").variant == "fp32"
     with pytest.raises(RecordingError, match=r"recording fp16 of resnet was made from another"):
@@ -243,7 +244,7 @@ def test_a_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(files, "LARGEST", 1000)
     (tmp_path / "x.json.gz").write_bytes(gzip.compress(b" " * 100_000))
     with pytest.raises(RecordingError, match="unpacks to over 1,000 bytes"):
-        files.load_experiment(tmp_path / "x.json.gz")
+        files.load_build(tmp_path / "x.json.gz")
 
 
 def test_nothing_recorded(tmp_path: Path) -> None:
@@ -274,10 +275,10 @@ def test_record_py_makes_a_folder_that_replays(
     assert set(bench_.provenance.sha256) == {"models/resnet.onnx", "images/digits.npz"}
     assert "record.py --out" in (bench_.provenance.command or "")
     study = bench_.studies["missing-scale"]
-    assert isinstance(study.experiment, Experiment)
-    assert study.experiment.ranges is not None
-    assert study.experiment.ranges.without_range
-    assert study.experiment.build.log == ""
+    assert isinstance(study, Build)
+    assert study.ranges is not None
+    assert study.ranges.without_range
+    assert study.build.log == ""
     assert record(monkeypatch, *words, "--variants", "fp32", "--resume", "--studies", "none") == 0
     assert "resnet fp32: kept" in capsys.readouterr().out
 

@@ -14,11 +14,9 @@ from trtlearn.calibration.edit import parse_cache
 from trtlearn.calibration.observers import threshold_of
 from trtlearn.course.notebook import inside
 from trtlearn.course.notebook import weights as course_weights
-from trtlearn.engine.precision import precision_report
 from trtlearn.errors import DataError, RecordingError
 from trtlearn.int8.compare import tensor_errors
 from trtlearn.int8.layer import int8_layer, trace_pixel
-from trtlearn.int8.simulate import run_like
 from trtlearn.model.course_data import MODELS, accuracy, load_images, model_path
 from trtlearn.model.run import activations
 from trtlearn.networks import open_bench
@@ -37,7 +35,7 @@ from trtlearn.show import layers
 
 @pytest.mark.parametrize("model", MODELS)
 def test_marking_every_tensor_measures_another_engine(model):
-    found = study(model, "marked").experiment
+    found = study(model, "marked")
     assert found.build.options.int8
     assert {layer.weight_dtype for layer in found.engine.layers if layer.weight_count} == {"fp32"}
     assert len(found.engine.layers) > len(open_bench(model).run("int8-minmax").engine.layers)
@@ -59,7 +57,7 @@ def test_a_marked_engine_gives_fp32_tensors(model):
 def test_the_broken_range_is_the_one_that_does_not_fit(model):
     found = study(model, "broken-small")
     data = inside(model, load_images("test")[0][:64])
-    ranges = {t.name: t.amax for t in found.experiment.ranges.tensors if t.name in data and t.amax}
+    ranges = {t.name: t.amax for t in found.ranges.tensors if t.name in data and t.amax}
     beyond = [name for name, amax in ranges.items() if np.abs(data[name]).max() > 10 * amax]
     assert len(beyond) == 1
     assert beyond[0] in found.question
@@ -68,19 +66,19 @@ def test_the_broken_range_is_the_one_that_does_not_fit(model):
 @pytest.mark.parametrize(("model", "node"), [("resnet", "b1_conv1"), ("mobile", "m2_dw")])
 @pytest.mark.parametrize("constraint", ["obey", "prefer"])
 def test_a_wish_that_can_be_met_is_met(model, node, constraint):
-    found = study(model, f"{constraint}-fp32").experiment
-    report = precision_report(found)
+    found = study(model, f"{constraint}-fp32")
+    report = found.precision()
     assert found.build.options.precision_constraints == constraint
     assert report[node].requested_dtype == report[node].computed_in == "fp32"
     assert (
         report.reformats
-        > precision_report(open_bench(model, mode="recorded").run("int8-minmax")).reformats
+        > open_bench(model, mode="recorded").run("int8-minmax").precision().reformats
     )
 
 
 @pytest.mark.parametrize("model", MODELS)
 def test_time_by_dtype_shows_all_of_the_layers_time(model):
-    runs = {name: study(model, name).experiment for name in ("missing-one", "missing-one-fp16")}
+    runs = {name: study(model, name) for name in ("missing-one", "missing-one-fp16")}
     fig = layers.time_by_dtype(runs, source="made up")
     bars, (whole,) = ([t for t in fig.data if t.type == kind] for kind in ("bar", "scatter"))
     for place, run in enumerate(runs.values()):
@@ -106,15 +104,15 @@ def test_a_first_layer_left_in_fp32_is_why_noise_did_better():
     noise, whole = bench.run("int8-random"), bench.run("int8-minmax")
     images, labels = load_images("test")
     scales = {tensor.name: tensor.scale for tensor in noise.ranges.tensors if tensor.scale}
-    runs = (run_like(noise, images), run_like(whole, images, scales))
+    runs = (noise.simulate(images), whole.simulate(images, scales))
     right = [accuracy(run["logits"].values, labels) for run in runs]
     points = open_tradeoff().tradeoff("points-resnet").points
-    again = next(point for point in points if (point.name, point.batch) == ("int8-random", 8))
+    again = next(point for point in points if (point.variant, point.batch) == ("int8-random", 8))
     assert right == pytest.approx([noise.predictions.accuracy, again.accuracy])
 
 
 def test_time_by_dtype_counts_layers_without_a_time():
-    run = study("resnet", "missing-one").experiment
+    run = study("resnet", "missing-one")
     times = dict(list(run.timing.layers_ms.items())[:-2])
     fig = layers.time_by_dtype({"one": replace(run, timing=replace(run.timing, layers_ms=times))})
     assert fig.layout.annotations[-1].text.endswith("; 2 layers have no time")
@@ -122,10 +120,10 @@ def test_time_by_dtype_counts_layers_without_a_time():
 
 def test_one_missing_range_costs_its_reader_int8():
     found = study("resnet", "missing-one")
-    report = precision_report(found.experiment)
+    report = found.precision()
     assert report["b1_conv2"].computed_in == "fp32"
     assert report["b1_conv1"].computed_in == report["b2_conv1"].computed_in == "int8"
-    assert any("b1_relu1" in m.names for m in found.messages if m.code == "missing-scale")
+    assert any("b1_relu1" in m.names for m in found.build.messages if m.code == "missing-scale")
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -133,7 +131,7 @@ def test_studies_load_by_name(model):
     found = load_studies(model)
     assert set(found) == set(studies(model)) >= {"no-ranges", "missing-scale", "marked"}
     assert all(one.model == model and one.provenance.gpu for one in found.values())
-    assert (found["no-ranges"].error is None) == (found["no-ranges"].experiment is not None)
+    assert (found["no-ranges"].error is None) == bool(found["no-ranges"].engine.layers)
     with pytest.raises(RecordingError, match="no-ranges"):
         study(model, "no-such")
 
@@ -172,13 +170,13 @@ def test_repairing_every_broken_range_repairs_the_network():
     images, labels = (part[:100] for part in load_images("test"))
 
     def share(*names):
-        run = run_like(broken, images, {name: good.ranges[name].scale for name in names})
+        run = broken.simulate(images, {name: good.ranges[name].scale for name in names})
         return accuracy(run["logits"].values, labels)
 
     assert share() < 0.5
     assert share("image") < 0.8 < share("image", "stem_relu", "pool")
     with pytest.raises(DataError, match="no ranges"):
-        run_like(bench.run("fp32"), images)
+        bench.run("fp32").simulate(images)
 
 
 def test_errors_figure_marks_what_clips():
@@ -186,7 +184,7 @@ def test_errors_figure_marks_what_clips():
     images = load_images("test")[0][:16]
     reference = next(iter(activations(model_path("resnet"), [{"image": images}])))
     found = {
-        name: tensor_errors(run_like(bench.run(name), images), reference)
+        name: tensor_errors(bench.run(name).simulate(images), reference)
         for name in ("int8-minmax", "int8-entropy2")
     }
     fig = layers.errors_by_tensor(found, source=bench.provenance)
@@ -215,7 +213,7 @@ def test_pixel_figure_adds_up():
 
 
 def test_images_that_are_all_zero_give_a_scale_of_zero_and_our_other_scales():
-    trace = study("resnet", "zero-images").experiment.calibration
+    trace = study("resnet", "zero-images").calibration
     lines = trace.cache.splitlines()
     assert (lines[0], lines[1]) == ("TRT-8600-MinMaxCalibration", "image: 0")
     told = dict(parse_cache(trace.cache))
@@ -228,7 +226,7 @@ def test_images_that_are_all_zero_give_a_scale_of_zero_and_our_other_scales():
 
 @pytest.mark.parametrize("model", MODELS)
 def test_a_calibrator_beside_qdq_is_never_asked(model):
-    both, alone = (study(model, name).experiment for name in ("qdq-with-calibrator", "qdq"))
+    both, alone = (study(model, name) for name in ("qdq-with-calibrator", "qdq"))
     assert both.calibration.calls == ()
     assert both.predictions == alone.predictions
     assert [layer.kernel for layer in both.engine.layers] == [
@@ -238,7 +236,7 @@ def test_a_calibrator_beside_qdq_is_never_asked(model):
 
 
 def test_no_layer_of_a_transformer_takes_int8_by_the_flag_alone():
-    found = study("transformer", "int8").experiment
+    found = study("transformer", "int8")
     assert found.build.options.int8
     assert all(tensor.amax for tensor in found.ranges.tensors)  # nothing lacks a range
     assert {
@@ -248,9 +246,9 @@ def test_no_layer_of_a_transformer_takes_int8_by_the_flag_alone():
 
 @pytest.mark.parametrize("model", MODELS)
 def test_one_missing_range_with_fp16_allowed_ends_in_fp16_also_from_an_empty_timing_cache(model):
-    found = study(model, "missing-one-fp16").experiment
+    found = study(model, "missing-one-fp16")
     assert found.build.options.timing_cache == "empty"
-    assert "int8" not in precision_report(found).counts
+    assert "int8" not in found.precision().counts
 
 
 def test_the_int8_plan_holds_the_codes_that_numpy_computes():

@@ -7,11 +7,10 @@ import warnings
 import pytest
 
 from trtlearn.engine.fusion import diff_engines, fusion_map, graph, layer_times, reformats
-from trtlearn.engine.precision import precision_report
 from trtlearn.files import data_dir
 from trtlearn.model.course_data import MODELS, model_path
 from trtlearn.model.describe import read_model
-from trtlearn.recorded.files import load_experiment
+from trtlearn.recorded.files import load_build
 from trtlearn.show import tensor_ranges as ranges
 
 FILES = sorted(
@@ -28,7 +27,7 @@ pytestmark = pytest.mark.skipif(
 def experiment(request):
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # a format that the table lacks would warn
-        return load_experiment(request.param)
+        return load_build(request.param)
 
 
 def test_every_phrase_is_known_and_every_node_accounted_for(experiment):
@@ -59,7 +58,7 @@ timed both.
 
 
 def test_int8_runs_where_it_was_asked_for_and_nowhere_else(experiment):
-    rows = precision_report(experiment)
+    rows = experiment.precision()
     wanted = experiment.build.options.int8
     assert (rows.counts.get("int8", 0) > 0) == wanted
     assert {row.requested_dtype for row in rows.nodes if row.op == "Conv"} == {
@@ -90,7 +89,7 @@ def test_fp32_and_int8_are_the_same_network():
         first, second = folder / "fp32.json.gz", folder / "int8-entropy2.json.gz"
         if not (first.exists() and second.exists()):
             continue
-        found = diff_engines(load_experiment(first).engine, load_experiment(second).engine)
+        found = diff_engines(load_build(first).engine, load_build(second).engine)
         changed = [row for row in found.groups if "weights fp32 -> int8" in row.changes]
         assert changed
         for row in found.groups:

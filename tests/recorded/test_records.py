@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
+from trtlearn.builds import Build
 from trtlearn.engine.records import (
     BuildOptions,
     BuildReport,
     EngineInfo,
-    Experiment,
     Provenance,
     TensorRange,
 )
@@ -38,8 +38,8 @@ def test_json_and_back_with_nan_and_infinity() -> None:
     report = BuildReport(
         BuildOptions(), 1.0, None, scales=(TensorRange("a", math.nan, math.inf, "log"),)
     )
-    experiment = Experiment("m", "v", Provenance(gpu="x"), report, EngineInfo(()))
-    back = Experiment.from_json(experiment.to_json())
+    experiment = Build("m", "v", Provenance(gpu="x"), report, EngineInfo(()))
+    back = Build.from_json(experiment.to_json())
     scale = back.build.scales[0]
     assert scale.amax is not None
     assert math.isnan(scale.amax)

@@ -11,7 +11,15 @@ import itertools
 import numpy as np
 import pytest
 
-from trtlearn.engine.records import BuildOptions, Provenance, Timing
+from trtlearn.builds import Build, LayerCounts
+from trtlearn.engine.records import (
+    BuildOptions,
+    BuildReport,
+    EngineInfo,
+    Predictions,
+    Provenance,
+    Timing,
+)
 from trtlearn.errors import DataError, RecordingError
 from trtlearn.model.course_data import data_hashes, model_path
 from trtlearn.model.describe import read_model
@@ -24,7 +32,6 @@ from trtlearn.recorded.tradeoff import (
     MixedSearch,
     Sensitivity,
     Tradeoff,
-    TradeoffPoint,
     open_tradeoff,
     pareto,
     slower,
@@ -41,20 +48,19 @@ ORIGIN = Provenance(
 
 def point(name="fp32", batch=8, accuracy=0.9, ms=0.1, size=1000, model="resnet"):
     timing = None if ms is None else Timing(ms, ms * 0.9, ms * 1.1, 10, 1, batch)
-    return TradeoffPoint(
+    right = None if accuracy is None else Predictions((), round(1000 * accuracy), 1000)
+    return Build(
         model,
         name,
-        batch,
-        BuildOptions(batch=batch),
-        accuracy,
-        timing,
-        timing,
-        size,
-        5,
-        2.0,
-        3,
-        1,
-        1,
+        ORIGIN,
+        BuildReport(BuildOptions(batch=batch), None, size),
+        EngineInfo(()),
+        timing=timing,
+        graph_timing=timing,
+        predictions=right,
+        device_memory_bytes=5,
+        cold_build_seconds=2.0,
+        counts=LayerCounts(3, 1, 1),
     )
 
 
@@ -263,7 +269,10 @@ def test_the_explorer_redraws_for_each_choice_and_says_what_is_not_known():
 
     two = Tradeoff((point(), point("int8", accuracy=0.5), point("qdq", batch=1)), ORIGIN)
     box = tradeoff_explorer(
-        {"one": two, "live": Tradeoff((dataclasses.replace(point(), build_seconds=None),), ORIGIN)}
+        {
+            "one": two,
+            "live": Tradeoff((dataclasses.replace(point(), cold_build_seconds=None),), ORIGIN),
+        }
     )
     engines, cost, hide, problem, fig = box.children[:5]
 
@@ -315,9 +324,13 @@ def test_build_times_are_those_of_builds_begun_from_nothing():
     found = open_tradeoff().with_build_times("points-mobile")
     bench = open_bench("mobile", mode="recorded")
     for one in found.points:
-        own = bench.run(one.name).build if one.name in bench.variants and one.batch == 8 else None
+        own = (
+            bench.run(one.variant).build
+            if one.variant in bench.variants and one.batch == 8
+            else None
+        )
         cold = own is not None and own.options.timing_cache == "empty"
-        assert one.build_seconds == (own.build_seconds if cold else None), one.name
+        assert one.build_seconds == (own.build_seconds if cold else None), one.variant
     warm = bench.run("fp32")
     options = dataclasses.replace(warm.build.options, timing_cache="warm")
     warm = dataclasses.replace(warm, build=dataclasses.replace(warm.build, options=options))

@@ -31,11 +31,11 @@ def test_the_cache_of_images_that_are_all_zero_is_kept(
 ) -> None:
     said = layers.zero_images(tmp_path, ())
     study = load_study(tmp_path / "studies" / "resnet-zero-images.json")
-    assert study.experiment is not None
-    assert study.experiment.calibration is not None
-    assert study.experiment.calibration.algorithm == "minmax"
-    assert study.experiment.calibration.batches == 1
-    assert (study.experiment.calibration.cache or "")[:20] in said
+    assert study.error is None
+    assert study.calibration is not None
+    assert study.calibration.algorithm == "minmax"
+    assert study.calibration.batches == 1
+    assert (study.calibration.cache or "")[:20] in said
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -54,7 +54,7 @@ def test_every_way_at_every_batch_is_built_and_timed(record: Any) -> None:
     status, out = record("points", "--tactic-sources", "none")
     points = open_tradeoff(out).tradeoff("points-resnet").points
     assert status == 0
-    assert {(p.name, p.batch) for p in points} == {
+    assert {(p.variant, p.batch) for p in points} == {
         (n, b) for n in (*VARIANTS, "qdq") for b in (1, 8, 64)
     }
     for point in points:
@@ -64,7 +64,7 @@ def test_every_way_at_every_batch_is_built_and_timed(record: Any) -> None:
         assert point.build_seconds is None  # a timing cache shortened it
         assert (point.options.timing_cache, point.options.tactic_sources) == ("warm", ())
         assert point.options.ranges == (
-            "cache" if point.name in CALIBRATED else VARIANTS_RANGES[point.name]
+            "cache" if point.variant in CALIBRATED else VARIANTS_RANGES[point.variant]
         )
 
 
@@ -80,7 +80,7 @@ def test_the_plans_are_timed_by_trtexec_too(record: Any, tmp_path: Path) -> None
     )
     program.chmod(0o755)
     _, out = record("points", "--trtexec", str(program))
-    points = {p.name: p for p in open_tradeoff(out).tradeoff("points-resnet").points}
+    points = {p.variant: p for p in open_tradeoff(out).tradeoff("points-resnet").points}
     assert (points["fp32"].trtexec_ms, points["fp32"].trtexec_graph_ms) == (0.5, 0.25)
     assert points["int8-legacy"].trtexec_ms is None
 

@@ -5,13 +5,13 @@ record says.
 import numpy as np
 import pytest
 
+from trtlearn.builds import Build
 from trtlearn.engine.records import (
     BuildOptions,
     BuildReport,
     EngineInfo,
     EngineLayer,
     EngineTensor,
-    Experiment,
     Predictions,
     Provenance,
     TensorRange,
@@ -43,7 +43,7 @@ def experiment(variant="a", **changes):
             )
         ),
     }
-    return Experiment("resnet", variant, MADE, **{**facts, **changes})
+    return Build("resnet", variant, MADE, **{**facts, **changes})
 
 
 def ranges(**amax):

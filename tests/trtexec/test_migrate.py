@@ -16,7 +16,7 @@ from trtlearn.calibration.edit import from_ranges_json, read_cache, write_cache
 from trtlearn.errors import CacheError, CommandError, ModelError
 from trtlearn.model.course_data import load_images, model_path
 from trtlearn.model.describe import load_proto
-from trtlearn.recorded.files import folder_with, load_experiment
+from trtlearn.recorded.files import folder_with, load_build
 from trtlearn.recorded.tradeoff import open_tradeoff
 from trtlearn.trtexec.command import parse_trtexec
 from trtlearn.trtexec.migration import MigrationReport, migrate, modern_command
@@ -63,12 +63,12 @@ def test_the_courses_models_keep_scales_and_accuracy(model, algorithm, tmp_path)
     images, labels = load_images("test")
     classes = session(tmp_path / "out.onnx").run(None, {"image": images})[0].argmax(1)
     points = open_tradeoff().tradeoff(f"points-{model}").select(model, batch=8)
-    (implicit,) = [point for point in points if point.name == f"int8-{algorithm}"]
+    (implicit,) = [point for point in points if point.variant == f"int8-{algorithm}"]
     assert (
         implicit.int8_layers == {"resnet": 9, "mobile": 16}[model]
     )  # an engine that left none of them in FP32
     assert abs((classes == labels).mean() - implicit.accuracy) <= 0.002
-    recorded = load_experiment(RECORDED / model / f"int8-{algorithm}.json.gz")
+    recorded = load_build(RECORDED / model / f"int8-{algorithm}.json.gz")
     if (
         sum(layer.weight_dtype == "int8" for layer in recorded.engine.layers)
         == implicit.int8_layers

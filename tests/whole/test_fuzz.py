@@ -23,18 +23,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import trtlearn
+from trtlearn.builds import Build
 from trtlearn.calibration.cache import parse_cache, read_cache
 from trtlearn.calibration.edit import from_ort_table, from_ranges_json, to_ort_table, to_ranges_json
 from trtlearn.course import progress
 from trtlearn.engine.inspector import read_engine
 from trtlearn.engine.log import decode, scales_from_log
-from trtlearn.engine.records import Experiment
 from trtlearn.errors import TrtlearnError
 from trtlearn.model.course_data import model_path
 from trtlearn.model.describe import read_model
 from trtlearn.model.run import load_arrays
 from trtlearn.record import Record
-from trtlearn.recorded.files import folder_with, load_experiment, load_study
+from trtlearn.recorded.files import folder_with, load_build, load_study
 from trtlearn.trtexec.explanation import explain
 
 MANY = int(os.environ.get("TRTLEARN_FUZZ", "100"))
@@ -43,7 +43,7 @@ bounded = settings(max_examples=MANY, deadline=None, suppress_health_check=list(
 RECORDED = folder_with("studies")
 CACHE = (RECORDED / "resnet" / "int8-entropy2.cache").read_bytes()
 LEGACY = (RECORDED / "resnet" / "int8-legacy.cache").read_bytes()
-EXPERIMENT = load_experiment(RECORDED / "resnet" / "int8-entropy2.json.gz")
+EXPERIMENT = load_build(RECORDED / "resnet" / "int8-entropy2.json.gz")
 ENGINE = EXPERIMENT.engine.raw[
     :6000
 ].encode()  # long enough for every kind of layer, short enough to try many
@@ -172,7 +172,7 @@ def test_logs(log: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "reader", [from_ranges_json, read_engine, Experiment.from_json, progress.Progress.from_json]
+    "reader", [from_ranges_json, read_engine, Build.from_json, progress.Progress.from_json]
 )
 @pytest.mark.parametrize(
     "text", ["[" * 100_000, '{"a":' * 100_000, "9" * 5000, '{"image": ' + "9" * 400 + "}"]
@@ -212,9 +212,9 @@ LEAN["engine"] = {**LEAN["engine"], "raw": "", "layers": LEAN["engine"]["layers"
 @bounded
 @given(altered(LEAN))
 def test_values_of_an_experiment(value: Any) -> None:
-    one = read(Experiment.from_json, json.dumps(value))
+    one = read(Build.from_json, json.dumps(value))
     if one is not None:
-        assert Experiment.from_json(one.to_json()).to_json() == one.to_json()
+        assert Build.from_json(one.to_json()).to_json() == one.to_json()
 
 
 @settings(bounded, max_examples=max(20, MANY // 4))
@@ -226,7 +226,7 @@ def test_files_of_recordings(
     folder.mkdir(exist_ok=True)
     (folder / "one.json.gz").write_bytes(content)
     (folder / "study.json").write_bytes(study)
-    read(load_experiment, folder / "one.json.gz")
+    read(load_build, folder / "one.json.gz")
     read(load_study, folder / "study.json")
 
 

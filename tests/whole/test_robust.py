@@ -25,7 +25,7 @@ from trtlearn.errors import ModelError, TrtlearnError
 from trtlearn.files import write_atomic
 from trtlearn.live.build import build_engine
 from trtlearn.model.describe import read_model
-from trtlearn.recorded.files import folder_with, load_experiment, save_experiment
+from trtlearn.recorded.files import folder_with, load_build, save_build
 
 ROOT = Path(__file__).parent.parent.parent
 PACKAGE = Path(files.__file__).parent
@@ -166,11 +166,11 @@ for n in range(15):
 SAVE = """
 import sys
 from pathlib import Path
-from trtlearn.recorded.files import load_experiment, save_experiment
-one = load_experiment(sys.argv[1])
+from trtlearn.recorded.files import load_build, save_build
+one = load_build(sys.argv[1])
 for _ in range(3):
-    save_experiment(Path(sys.argv[2]), one)
-    load_experiment(sys.argv[1])
+    save_build(Path(sys.argv[2]), one)
+    load_build(sys.argv[1])
 """
 
 
@@ -184,15 +184,15 @@ def test_notebooks_that_note_at_once_lose_nothing(
 
 
 def test_recordings_written_and_read_by_several_programs(tmp_path: Path) -> None:
-    one = load_experiment(RECORDING)
-    path = save_experiment(tmp_path, one)
+    one = load_build(RECORDING)
+    path = save_build(tmp_path, one)
     programs = [
         subprocess.Popen([sys.executable, "-c", SAVE, path, tmp_path], cwd=ROOT) for _ in range(3)
     ]
     while any(program.poll() is None for program in programs):
         json.loads(gzip.decompress(path.read_bytes()))
     assert [program.returncode for program in programs] == [0] * 3
-    assert load_experiment(path) == one
+    assert load_build(path) == one
     assert [file for file in tmp_path.rglob("*") if file.is_file()] == [path]
 
 

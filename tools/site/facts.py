@@ -12,12 +12,13 @@ import nbformat
 from tools.site import notebook
 from tools.site.markdown import Page, slug, table
 
-from trtlearn.engine.records import Experiment, Provenance
+from trtlearn.builds import Build
+from trtlearn.engine.records import Provenance
 from trtlearn.engine.variants import LABELS, VARIANTS
 from trtlearn.files import data_dir, sha256
 from trtlearn.record import Record, show
 from trtlearn.recorded import calibration
-from trtlearn.recorded.files import load_experiment, load_provenance, load_study
+from trtlearn.recorded.files import load_build, load_provenance, load_study
 from trtlearn.recorded.logs import interruptions
 from trtlearn.recorded.tradeoff import open_tradeoff
 
@@ -63,7 +64,7 @@ def heading(level: int, text: str) -> str:
     return f'<h{level} id="{slug(text)}">{html.escape(text)}</h{level}>'
 
 
-def experiment_row(one: Experiment, path: Path) -> list[str]:
+def experiment_row(one: Build, path: Path) -> list[str]:
     """One build: accuracy, latency, size, layers, and the file that says so."""
     int8 = sum(layer.weight_dtype == "int8" for layer in one.engine.layers)
     facts = [
@@ -104,22 +105,22 @@ def folder(path: Path) -> str:
     for model in sorted(one for one in path.iterdir() if (one / "fp32.json.gz").is_file()):
         files = {file.name.removesuffix(".json.gz"): file for file in model.glob("*.json.gz")}
         order = [name for name in VARIANTS if name in files] + sorted(set(files) - set(VARIANTS))
-        rows = [experiment_row(load_experiment(files[name]), files[name]) for name in order]
+        rows = [experiment_row(load_build(files[name]), files[name]) for name in order]
         made.append(heading(3, f"{model.name}, {path.name}") + table(head, rows))
     placed = sorted(path.glob("tradeoff/placements/*/*.json.gz"))
     if placed:
-        rows = [experiment_row(load_experiment(file), file) for file in placed]
+        rows = [experiment_row(load_build(file), file) for file in placed]
         made.append(heading(3, f"Q/DQ placements, {path.name}") + table(head, rows))
     asked = {file: load_study(file) for file in sorted(path.glob("studies/*.json"))}
     built = [
-        [one.model, html.escape(one.question), *experiment_row(one.experiment, file)[1:]]
+        [one.model, html.escape(one.question), *experiment_row(one, file)[1:]]
         for file, one in asked.items()
-        if one.experiment
+        if one.error is None
     ]
     failed = [
         [one.model, html.escape(one.question), html.escape(show(one.error)), named(file)]
         for file, one in asked.items()
-        if not one.experiment
+        if one.error is not None
     ]
     if built:
         made.append(heading(3, f"Questions asked of the builder, {path.name}"))

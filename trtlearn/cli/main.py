@@ -107,12 +107,11 @@ def precision(
 
     FILE is one that `trtlearn inspect` reads; a report or a recording also says what was requested.
     """
-    from ..engine.precision import precision_report
     from ..recorded.open import open_engine
 
     opened = open_engine(file)
     give(
-        precision_report(opened.experiment or opened.engine, build=opened.build, model=model),
+        opened.precision(model),
         as_json,
     )
 

@@ -13,7 +13,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..errors import TrtlearnError
 from ..record import Record, plural, show
 from .names import infer_nodes
 from .reasons import (
@@ -26,7 +25,7 @@ from .reasons import (
     reason_for_layer,
     reason_for_narrower,
 )
-from .records import BuildOptions, BuildReport, EngineInfo, EngineLayer, Experiment
+from .records import BuildOptions, BuildReport, EngineInfo, EngineLayer
 
 if TYPE_CHECKING:
     from ..model.describe import OnnxModel
@@ -272,19 +271,8 @@ def _node_row(
     )
 
 
-def _course_model(name: str) -> OnnxModel | None:
-    """The ONNX model of a recorded experiment; None where it is not one of the course's, or onnx is not installed."""
-    try:
-        from ..model.course_data import MODELS, model_path
-        from ..model.describe import read_model
-
-        return read_model(model_path(name)) if name in MODELS else None
-    except (ImportError, TrtlearnError):
-        return None
-
-
 def precision_report(
-    subject: Experiment | EngineInfo,
+    engine: EngineInfo,
     *,
     options: BuildOptions | None = None,
     build: BuildReport | None = None,
@@ -293,7 +281,7 @@ def precision_report(
     """Requested against chosen for every ONNX node and every engine layer.
 
     Args:
-        subject: an experiment (options, log and model come with it), or an engine alone.
+        engine: what was built; ``Build.precision()`` fills in the rest.
         options: how it was built; without them ``requested_dtype`` is None (unknown).
         build: its report: the log's messages and scales tell which tensors had none.
         model: the ONNX model or its path: its nodes that no engine layer names are then listed too.
@@ -308,12 +296,6 @@ def precision_report(
     >>> report["relu"].computed_in, report["relu"].code, report["relu"].evidence
     ('int8', 'fused', 'measured')
     """
-    if isinstance(subject, Experiment):
-        build = build or subject.build
-        model = model or _course_model(subject.model)
-        engine = subject.engine
-    else:
-        engine = subject
     options = options or (build.options if build else None)
     if isinstance(model, (str, os.PathLike)):
         from ..model.describe import read_model

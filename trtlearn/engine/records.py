@@ -20,7 +20,6 @@ __all__ = [
     "EngineInfo",
     "EngineLayer",
     "EngineTensor",
-    "Experiment",
     "Message",
     "Predictions",
     "Provenance",
@@ -338,34 +337,3 @@ class Predictions(Record):
 
     def rows(self) -> list[dict[str, Any]]:
         return []
-
-
-@dataclass(frozen=True)
-class Experiment(Record):
-    """One build of one model, run and measured: what notebooks look at, live or recorded."""
-
-    model: str
-    variant: str
-    provenance: Provenance
-    build: BuildReport
-    engine: EngineInfo
-    ranges: RangeReport | None = None
-    calibration: CalibrationTrace | None = None
-    timing: Timing | None = None
-    predictions: Predictions | None = None
-
-    def summary(self) -> str:
-        return f"{self.model}, {self.variant}: {self.provenance.label()}"
-
-    def rows(self) -> list[dict[str, Any]]:
-        facts = {
-            "accuracy": self.predictions and f"{100 * self.predictions.accuracy:.1f} %",
-            "latency": self.timing and self.timing.summary(),
-            "plan size": self.build.plan_bytes and f"{self.build.plan_bytes:,} bytes",
-            "engine layers": len(self.engine.layers),
-            "layers with INT8 weights": sum(
-                layer.weight_dtype == "int8" for layer in self.engine.layers
-            ),
-            "build time": self.build.build_seconds and f"{self.build.build_seconds:.1f} s",
-        }
-        return [{"fact": key, "value": value} for key, value in facts.items()]

@@ -9,13 +9,12 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError, ModelError
-from ..model.course_data import model_card, model_path
 from ..model.describe import describe, load_proto
 from ..model.fold import folded_batch_norms
 from .groups import (
@@ -36,7 +35,7 @@ from .quant import dequantize
 if TYPE_CHECKING:
     import onnx
 
-    from ..engine.records import EngineInfo, RangeReport
+    from ..engine.records import EngineInfo
 
 __all__ = ["Int8Run", "Int8Tensor", "run_int8", "run_like"]
 
@@ -147,39 +146,21 @@ def _without_folded(
     return tuple(group for group in left if group)
 
 
-class _BuildLike(Protocol):
-    """What run_like reads of a Build."""
-
-    @property
-    def model(self) -> str: ...
-    @property
-    def variant(self) -> str: ...
-    @property
-    def engine(self) -> EngineInfo: ...
-    @property
-    def ranges(self) -> RangeReport | None: ...
-
-
 def run_like(
-    build: _BuildLike, images: Array, scales: Mapping[str, float] | None = None
+    model: str | os.PathLike[str], engine: EngineInfo, images: Array, scales: Mapping[str, float]
 ) -> Int8Run:
-    """What an INT8 engine of a network of the course computes for ``images``, tensor by tensor.
+    """What the INT8 ``engine`` of the ONNX file ``model`` computes for ``images``, every tensor of it.
 
-    Ranges, fused groups and tensors kept in float are the engine's. ``scales``: tensor -> scale, in
-    place of its own. Measured: for 200 images the same answers as each recorded INT8 engine gave
-    (tests/int8/test_arithmetic_recorded.py). Raises DataError for a build without ranges.
+    Fused groups and tensors kept in float are the engine's; ``scales``: tensor -> scale. ``Build.simulate`` calls this.
+    Measured: for 200 images the same answers as each recorded INT8 engine gave (tests/int8/test_arithmetic_recorded.py).
     """
-    if build.ranges is None:
-        raise DataError(f"{build.variant} has no ranges", "take an INT8 variant")
-    path = model_path(build.model)
-    facts = describe(load_proto(path))
-    own = {tensor.name: tensor.scale for tensor in build.ranges.tensors if tensor.scale}
+    shape = describe(load_proto(model))
     return run_int8(
-        path,
-        own | dict(scales or {}),
-        {model_card(build.model).input_name: images},
-        groups=engine_groups(facts, build.engine),
-        floats=float_tensors(facts, build.engine),
+        model,
+        scales,
+        {shape.inputs[0].name: images},
+        groups=engine_groups(shape, engine),
+        floats=float_tensors(shape, engine),
     )
 
 

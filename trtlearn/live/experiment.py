@@ -17,8 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import __version__
+from ..builds import Build
 from ..engine.inspector import read_engine
-from ..engine.records import BuildOptions, EngineInfo, Experiment, Predictions, Provenance, Timing
+from ..engine.records import BuildOptions, EngineInfo, Predictions, Provenance, Timing
 from ..engine.variants import ALGORITHMS, variant_options
 from ..errors import DataError, InspectorError
 from ..model.course_data import data_hashes, load_images, model_card, model_path
@@ -142,7 +143,7 @@ def run_variant(
     recorded: bool = False,
     keep: Callable[[BuiltEngine], None] | None = None,
     onnx_file: str | os.PathLike[str] | None = None,
-) -> Experiment:
+) -> Build:
     """Build one variant of one network, classify the 1,000 test images with it, and time it.
 
     Args:
@@ -180,7 +181,7 @@ def run_variant(
     with Runner(built.plan) as runner:
         predictions = predict(runner, images, labels, options.batch, card.output_name)
         timing = _time(runner, images, options.batch, runs, warmup)
-    return Experiment(
+    return Build(
         model=card.name,
         variant=label,
         provenance=origin,

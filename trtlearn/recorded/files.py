@@ -1,4 +1,4 @@
-"""Recordings as files: one gzipped JSON an experiment, small JSON for studies, PROVENANCE.json beside them.
+"""Recordings as files: one gzipped JSON a build, small JSON for studies, PROVENANCE.json beside them.
 
 A folder data/recordings/<gpu>-<tensorrt version>/ holds <model>/<variant>.json.gz, the calibration cache as
 <model>/<variant>.cache, and studies/<name>.json. They are plain data: nothing in them is executed or unpickled. The
@@ -14,12 +14,12 @@ import os
 import re
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..builds import Build
 from ..engine.inspector import read_engine
-from ..engine.records import BuildOptions, EngineInfo, Experiment, Message, Provenance, Record
+from ..engine.records import EngineInfo, Provenance, Record
 from ..errors import RecordingError
 from ..files import data_dir, read_bytes, write_atomic
 
@@ -27,15 +27,14 @@ __all__ = [
     "folder_with",
     "recording_folders",
     "AGAIN",
-    "Study",
     "check_hashes",
     "folder_name",
-    "load_experiment",
+    "load_build",
     "load_provenance",
     "load_study",
     "read_packed",
     "read_text",
-    "save_experiment",
+    "save_build",
     "save_packed",
     "save_provenance",
     "save_study",
@@ -43,28 +42,6 @@ __all__ = [
 
 AGAIN = "make it again with `make record` on a GPU machine, or restore it with `git checkout data`"
 LARGEST = 256 << 20  # bytes of JSON that a recording may unpack to
-
-
-@dataclass(frozen=True)
-class Study(Record):
-    """A question asked of TensorRT, and what it answered: an error, or an experiment's main facts."""
-
-    name: str
-    model: str
-    question: str
-    provenance: Provenance
-    options: BuildOptions
-    error: str | None = None  # the BuildError's text, where the build failed
-    messages: tuple[Message, ...] = ()
-    experiment: Experiment | None = None
-
-    def summary(self) -> str:
-        return f"{self.question} ({self.model}, {self.provenance.label()})"
-
-    def rows(self) -> list[dict[str, Any]]:
-        if self.experiment is not None:
-            return self.experiment.rows()
-        return [{"fact": "build", "value": self.error}]
 
 
 def folder_name(gpu: str, tensorrt: str) -> str:
@@ -77,55 +54,77 @@ def folder_name(gpu: str, tensorrt: str) -> str:
     return f"{short}-{tensorrt}"
 
 
-def _lean(experiment: Experiment) -> Experiment:
-    if not experiment.engine.raw:
-        return experiment
-    return dataclasses.replace(experiment, engine=EngineInfo((), raw=experiment.engine.raw))
+def _lean(build: Build) -> Build:
+    if not build.engine.raw:
+        return build
+    return dataclasses.replace(build, engine=EngineInfo((), raw=build.engine.raw))
 
 
-def _whole(experiment: Experiment) -> Experiment:
-    if experiment.engine.layers or not experiment.engine.raw:
-        return experiment
-    return dataclasses.replace(experiment, engine=read_engine(experiment.engine.raw))
+def _whole(build: Build) -> Build:
+    if build.engine.layers or not build.engine.raw:
+        return build
+    return dataclasses.replace(build, engine=read_engine(build.engine.raw))
 
 
-def save_experiment(folder: Path, experiment: Experiment) -> Path:
+def save_build(folder: Path, build: Build) -> Path:
     """Write <model>/<variant>.json.gz, and the calibration cache beside it where one was made."""
-    base = folder / experiment.model / experiment.variant
-    trace = experiment.calibration
+    base = folder / build.model / build.variant
+    trace = build.calibration
     if trace is not None and trace.cache:
         write_atomic(base.with_name(base.name + ".cache"), trace.cache)
-    return save_packed(base.with_name(base.name + ".json.gz"), _lean(experiment))
+    return save_packed(base.with_name(base.name + ".json.gz"), _lean(build))
 
 
-def load_experiment(path: str | os.PathLike[str]) -> Experiment:
-    """The experiment in a <variant>.json.gz.
+def load_build(path: str | os.PathLike[str]) -> Build:
+    """The build in a <variant>.json.gz.
 
     Raises RecordingError for a file that is missing, cut short, or no recording.
     """
-    return _whole(Experiment.from_json(read_packed(path)))
+    return _whole(Build.from_json(read_packed(path)))
 
 
-def save_study(folder: Path, study: Study) -> Path:
-    """Write studies/<name>.json; the log of its experiment, if any, is left out."""
-    experiment = study.experiment
-    if experiment is not None:
-        experiment = dataclasses.replace(
-            _lean(experiment), build=dataclasses.replace(experiment.build, log="")
-        )
-    return write_atomic(
-        folder / "studies" / f"{study.name}.json",
-        dataclasses.replace(study, experiment=experiment).to_json(indent=1),
-    )
+def save_study(folder: Path, build: Build) -> Path:
+    """Write studies/<model>-<variant>.json without the log: a build that was made to answer its ``question``."""
+    short = dataclasses.replace(_lean(build), build=dataclasses.replace(build.build, log=""))
+    path = folder / "studies" / f"{build.model}-{build.variant}.json"
+    return write_atomic(path, short.to_json(indent=1))
 
 
-def load_study(path: str | os.PathLike[str]) -> Study:
-    """The study in a studies/<name>.json; RecordingError where that is none."""
-    study = Study.from_json(read_text(path))
-    experiment = study.experiment
-    return (
-        study if experiment is None else dataclasses.replace(study, experiment=_whole(experiment))
-    )
+def load_study(path: str | os.PathLike[str]) -> Build:
+    """The build in a studies/<model>-<variant>.json; RecordingError where that is none.
+
+    Files recorded so far hold the question beside the build, and no build where it failed.
+    """
+    data = read_json(path)
+    if "experiment" in data:
+        build = data["experiment"] or {
+            "model": data.get("model"),
+            "provenance": data.get("provenance"),
+            "build": {
+                "options": data.get("options"),
+                "build_seconds": None,
+                "plan_bytes": None,
+                "messages": data.get("messages", []),
+            },
+            "engine": {"layers": []},
+        }
+        if not isinstance(build, dict):
+            raise RecordingError(f"{path} holds no build", AGAIN)
+        name = str(data.get("name")).removeprefix(f"{data.get('model')}-")
+        facts = {"question": data.get("question"), "error": data.get("error")}
+        data = {**build, **facts, "variant": name}
+    return _whole(Build.from_dict(data, str(path)))
+
+
+def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The JSON object in a file; RecordingError where that is none."""
+    try:
+        data = json.loads(read_text(path))
+    except (ValueError, RecursionError) as problem:
+        raise RecordingError(f"{path} is not JSON: {problem}", AGAIN) from None
+    if not isinstance(data, dict):
+        raise RecordingError(f"{path} holds no JSON object", AGAIN)
+    return data
 
 
 def read_text(path: str | os.PathLike[str]) -> str:

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..builds import Build
 from ..engine.inspector import read_engine
 from ..engine.records import BuildOptions, EngineInfo, EngineLayer, Provenance
 from ..errors import RecordingError
@@ -28,7 +29,7 @@ from ..int8.kernels import quantize_weights
 from ..int8.simulate import Int8Run, run_int8
 from ..model.describe import describe, load_proto
 from ..record import Record, plural
-from .files import AGAIN, Study, folder_with, load_study, read_packed
+from .files import AGAIN, folder_with, load_study, read_packed
 
 __all__ = [
     "GpuProgram",
@@ -451,7 +452,7 @@ def studies(model: str, folder: Path | None = None) -> tuple[str, ...]:
     return tuple(path.stem.removeprefix(f"{model}-") for path in found)
 
 
-def study(model: str, name: str, folder: Path | None = None) -> Study:
+def study(model: str, name: str, folder: Path | None = None) -> Build:
     """One study: a network built in another way, and what TensorRT made of it, or the error that it gave."""
     path = _folder(folder, "studies") / f"{model}-{name}.json"
     if not path.is_file():
@@ -461,7 +462,7 @@ def study(model: str, name: str, folder: Path | None = None) -> Study:
     return load_study(path)
 
 
-def load_studies(model: str, folder: Path | None = None) -> dict[str, Study]:
+def load_studies(model: str, folder: Path | None = None) -> dict[str, Build]:
     """All studies of a model by name."""
     return {name: study(model, name, folder) for name in studies(model, folder)}
 

@@ -7,11 +7,13 @@ import json
 import os
 from dataclasses import dataclass
 
+from ..builds import Build
 from ..engine.inspector import read_engine
-from ..engine.records import BuildReport, EngineInfo, Experiment
+from ..engine.precision import PrecisionReport, precision_report
+from ..engine.records import BuildReport, EngineInfo
 from ..errors import EngineError, InspectorError, LiveUnavailable
 from ..files import read_bytes
-from .files import load_experiment
+from .files import load_build
 
 __all__ = ["EngineFile", "open_engine"]
 
@@ -22,11 +24,17 @@ _ONNX = b"\x08"  # its first field, ir_version
 
 @dataclass(frozen=True)
 class EngineFile:
-    """An engine, and the experiment or the build that it came from where the file says so."""
+    """An engine, and the build or only its report that it came from where the file says so."""
 
     engine: EngineInfo
-    experiment: Experiment | None = None
-    build: BuildReport | None = None
+    build: Build | None = None
+    report: BuildReport | None = None
+
+    def precision(self, model: str | os.PathLike[str] | None = None) -> PrecisionReport:
+        """Requested against chosen type; ``model``: the ONNX file, which a recording finds itself."""
+        if self.build is not None:
+            return self.build.precision(model)
+        return precision_report(self.engine, build=self.report, model=model)
 
 
 def _from_plan(content: bytes, path: object) -> EngineInfo:
@@ -68,8 +76,8 @@ def open_engine(path: str | os.PathLike[str]) -> EngineFile:
     """
     content = read_bytes(path, InspectorError)
     if content.startswith(_GZIP):
-        experiment = load_experiment(path)
-        return EngineFile(experiment.engine, experiment, experiment.build)
+        build = load_build(path)
+        return EngineFile(build.engine, build, build.build)
     head = content[:64]
     if head[:4] in _PLAN or (b"\0" in head and head[:1] != _ONNX):
         return EngineFile(_from_plan(content, path))

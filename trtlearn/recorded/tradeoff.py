@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ..engine.records import BuildOptions, Experiment, Provenance, Timing
+from ..builds import Build
+from ..engine.records import Provenance
 from ..errors import RecordingError
 from ..model.course_data import data_hashes
 from ..record import Record
-from .files import check_hashes, folder_with, load_experiment, read_packed
+from .files import check_hashes, folder_with, load_build, read_packed
 
 __all__ = [
     "DynamicShapes",
@@ -27,7 +28,6 @@ __all__ = [
     "MixedSearch",
     "Sensitivity",
     "Tradeoff",
-    "TradeoffPoint",
     "TradeoffRecordings",
     "open_tradeoff",
     "pareto",
@@ -40,43 +40,52 @@ __all__ = [
 # --- Size, speed and accuracy side by side: what each way of building gave, which of them nothing else beats, and
 
 
-@dataclass(frozen=True)
-class TradeoffPoint(Record):
-    """One engine: how it was built and what it gave."""
+TESTED = 1000  # test images: a recorded accuracy is a share of them
 
-    model: str
-    name: str  # fp32, int8-entropy2, qdq, ...
-    batch: int
-    options: BuildOptions
-    accuracy: float | None  # share of the test images, None for a network that was not trained
-    timing: Timing | None  # one launch after the other
-    graph_timing: Timing | None  # a CUDA graph replayed: without the CPU's launching
-    plan_bytes: int | None
-    device_memory_bytes: int | None  # activations and scratch, without weights
-    build_seconds: float | None  # from nothing: None where a timing cache shortened it
-    engine_layers: int | None = None
-    int8_layers: int | None = None  # with INT8 weights
-    reformats: int | None = None
-    logits_sqnr_db: float | None = None  # of the answers against FP32's
-    note: str = ""
-    trtexec_ms: float | None = (
-        None  # the same plan timed by NVIDIA's trtexec: its median GPU compute time
-    )
-    trtexec_graph_ms: float | None = None  # likewise with --useCudaGraph
 
-    @property
-    def images_per_second(self) -> float | None:
-        """Throughput: ``1000 * batch / median milliseconds``, of graph replays where they were timed."""
-        timing = self.graph_timing or self.timing
-        return None if timing is None else 1000 * self.batch / timing.median_ms
+def _as_build(point: Any, provenance: Any) -> Any:
+    """A point as it was recorded so far, one flat row, with the fields of a Build; any other value as it is."""
+    if not isinstance(point, dict) or "name" not in point:
+        return point
+    flat = {key: value for key, value in point.items() if key != "batch"}  # options hold it too
+    share = flat.pop("accuracy", None)
+    right = round(TESTED * share) if isinstance(share, float) else share
+    return {
+        "variant": flat.pop("name"),
+        "provenance": provenance,
+        "build": {
+            "options": flat.pop("options", None),
+            "build_seconds": None,
+            "plan_bytes": flat.pop("plan_bytes", None),
+        },
+        "engine": {"layers": []},
+        "counts": {
+            "layers": flat.pop("engine_layers", None),
+            "int8_layers": flat.pop("int8_layers", None),
+            "reformats": flat.pop("reformats", None),
+        },
+        "predictions": share
+        if share is None
+        else {"classes": [], "correct": right, "count": TESTED},
+        "cold_build_seconds": flat.pop("build_seconds", None),
+        **flat,
+    }
 
 
 @dataclass(frozen=True)
 class Tradeoff(Record):
     """All engines measured in one run."""
 
-    points: tuple[TradeoffPoint, ...]
+    points: tuple[Build, ...]
     provenance: Provenance
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any], where: str = "") -> Tradeoff:
+        """The record that ``to_dict`` gave, or a recording of flat points."""
+        if isinstance(data.get("points"), list):
+            origin = data.get("provenance")
+            data = {**data, "points": [_as_build(point, origin) for point in data["points"]]}
+        return super().from_dict(data, where)
 
     def summary(self) -> str:
         return f"{len(self.points)} engines, {self.provenance.label()}"
@@ -86,7 +95,7 @@ class Tradeoff(Record):
         return [
             {
                 "model": p.model,
-                "built as": p.name,
+                "built as": p.variant,
                 "batch": p.batch,
                 "accuracy %": None if p.accuracy is None else 100 * p.accuracy,
                 "latency ms": (p.graph_timing or p.timing)
@@ -99,7 +108,7 @@ class Tradeoff(Record):
             for p in sorted(self.points, key=lambda p: (models.index(p.model), p.batch))
         ]
 
-    def select(self, model: str, batch: int | None = None) -> tuple[TradeoffPoint, ...]:
+    def select(self, model: str, batch: int | None = None) -> tuple[Build, ...]:
         """The points of one model, at one batch size if given; RecordingError where there are none."""
         found = tuple(p for p in self.points if p.model == model and batch in (None, p.batch))
         if not found:
@@ -109,9 +118,9 @@ class Tradeoff(Record):
             )
         return found
 
-    def point(self, model: str, name: str, batch: int = 8) -> TradeoffPoint:
+    def point(self, model: str, name: str, batch: int = 8) -> Build:
         """The engine built as ``name``; RecordingError where there is none."""
-        here = {p.name: p for p in self.select(model, batch)}
+        here = {p.variant: p for p in self.select(model, batch)}
         if name not in here:
             raise RecordingError(
                 f"no engine {name!r} of {model!r} at batch {batch}", f"one of {', '.join(here)}"
@@ -120,10 +129,10 @@ class Tradeoff(Record):
 
 
 def pareto(
-    points: Iterable[TradeoffPoint],
-    cost: Callable[[TradeoffPoint], float | None],
-    value: Callable[[TradeoffPoint], float | None],
-) -> tuple[TradeoffPoint, ...]:
+    points: Iterable[Build],
+    cost: Callable[[Build], float | None],
+    value: Callable[[Build], float | None],
+) -> tuple[Build, ...]:
     """The points that no other beats: no other costs at most as much and is worth at least as much, one of it strictly.
 
     Points whose cost or value is unknown are left out. Sorted by cost.
@@ -139,7 +148,7 @@ def pareto(
     return tuple(p for _, _, p in sorted(front, key=lambda item: (item[0], -item[1])))
 
 
-def slower(one: TradeoffPoint, other: TradeoffPoint) -> bool:
+def slower(one: Build, other: Build) -> bool:
     """Whether ``one`` is slower by more than both spreads: its 5th percentile is above the other's 95th.
 
     By graph replay, which is what small engines can be compared by; False where either was not timed so.
@@ -309,16 +318,16 @@ class TradeoffRecordings:
         whole = self.tradeoff(name)
         points = []
         for point in whole.points:
-            path = self.folder.parent / point.model / f"{point.name}.json.gz"
+            path = self.folder.parent / point.model / f"{point.variant}.json.gz"
             if point.build_seconds is None and path.is_file():
-                made = load_experiment(path)
+                made = load_build(path)
                 _check(made.provenance, path)
                 same = (made.provenance.gpu, made.provenance.tensorrt) == (
                     whole.provenance.gpu,
                     whole.provenance.tensorrt,
                 )
                 if same and made.build.options.batch == point.batch:
-                    point = dataclasses.replace(point, build_seconds=_cold_seconds(made))  # noqa: PLW2901
+                    point = dataclasses.replace(point, cold_build_seconds=made.build_seconds)  # noqa: PLW2901
             points.append(point)
         return dataclasses.replace(whole, points=tuple(points))
 
@@ -332,7 +341,7 @@ class TradeoffRecordings:
         """One network with a dynamic batch, calibrated at several batch sizes."""
         return self._load("dynamic", DynamicShapes)
 
-    def placements(self, model: str = "resnet") -> dict[str, Experiment]:
+    def placements(self, model: str = "resnet") -> dict[str, Build]:
         """Placement of Q/DQ -> the experiment with it, in the order of placement.PLACEMENTS."""
         from ..int8.placement import PLACEMENTS
 
@@ -340,7 +349,7 @@ class TradeoffRecordings:
         for placement in PLACEMENTS:
             path = self.folder / "placements" / model / f"qdq-{placement}.json.gz"
             if path.is_file():
-                found[placement] = load_experiment(path)
+                found[placement] = load_build(path)
                 _check(found[placement].provenance, path)
         if not found:
             raise RecordingError(
@@ -378,12 +387,7 @@ def _check(origin: Provenance, path: Path) -> None:
         check_hashes(origin, data_hashes(model), str(path))
 
 
-def _cold_seconds(one: Experiment) -> float | None:
-    """How long the build took, None where a timing cache shortened it."""
-    return one.build.build_seconds if one.build.options.timing_cache == "empty" else None
-
-
-def tradeoff_of(experiments: Iterable[Experiment]) -> Tradeoff:
+def tradeoff_of(experiments: Iterable[Build]) -> Tradeoff:
     """The trade-off of whole experiments, live or recorded (``bench.run(variant)``): timed launch after launch.
 
     Raises RecordingError for none, or for experiments of several machines.
@@ -395,25 +399,7 @@ def tradeoff_of(experiments: Iterable[Experiment]) -> Tradeoff:
             f"experiments of {len(machines)} machines, expected one",
             "compare what one GPU measured",
         )
-    points = tuple(
-        TradeoffPoint(
-            model=one.model,
-            name=one.variant,
-            batch=one.build.options.batch,
-            options=one.build.options,
-            accuracy=None if one.predictions is None else one.predictions.accuracy,
-            timing=one.timing,
-            graph_timing=None,
-            plan_bytes=one.build.plan_bytes,
-            device_memory_bytes=None,
-            build_seconds=_cold_seconds(one),
-            engine_layers=len(one.engine.layers) or None,
-            int8_layers=sum(layer.weight_dtype == "int8" for layer in one.engine.layers),
-            reformats=sum(layer.is_reformat for layer in one.engine.layers),
-        )
-        for one in chosen
-    )
-    return Tradeoff(points, chosen[0].provenance)
+    return Tradeoff(chosen, chosen[0].provenance)
 
 
 def open_tradeoff(folder: str | os.PathLike[str] | None = None) -> TradeoffRecordings:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ..engine.records import Experiment
+from ..builds import Build
 from ..engine.variants import ALGORITHMS, LABELS, VARIANTS
 from ..errors import TrtlearnError
 from ..record import show
@@ -185,7 +185,7 @@ def measured_html(bench: Any, variants: tuple[str | None, ...]) -> str:
 RANGE_HEAD = ("tensor", "range", "scale", "from")
 
 
-def facts_of(experiment: Experiment) -> tuple[str | int | None, ...]:
+def facts_of(experiment: Build) -> tuple[str | int | None, ...]:
     """Accuracy, latency, size and INT8 layers of one experiment, with units."""
     answers, timing, size = experiment.predictions, experiment.timing, experiment.build.plan_bytes
     return (

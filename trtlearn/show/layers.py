@@ -20,7 +20,8 @@ from .theme import BAD, GOOD, INK, MARKS, SERIES, WARN, dtype_color, figure, foo
 if typing.TYPE_CHECKING:
     import plotly.graph_objects as go
 
-    from ..engine.records import Experiment, Provenance
+    from ..builds import Build
+    from ..engine.records import Provenance
     from ..int8.compare import TensorError
     from ..recorded.layers import PlanSizes
 
@@ -200,7 +201,7 @@ def plan_sizes(
 
 
 def time_by_dtype(
-    runs: Mapping[str, Experiment],
+    runs: Mapping[str, Build],
     *,
     question: str = "What does each type cost?",
     source: Provenance | str | None = None,

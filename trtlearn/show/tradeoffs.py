@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
-from ..engine.records import EngineInfo, Experiment, Predictions, Provenance, Timing
+from ..builds import Build
+from ..engine.records import EngineInfo, Predictions, Provenance, Timing
 from ..engine.variants import VARIANTS
 from ..errors import DataError
 from ..record import show
-from ..recorded.tradeoff import Sensitivity, Tradeoff, TradeoffPoint, pareto
+from ..recorded.tradeoff import Sensitivity, Tradeoff, pareto
 from .numbers import source_label, tall
 from .theme import BAD, GOOD, INK, MARKS, SERIES, dtype_color, figure, footer
 
@@ -39,7 +40,7 @@ if typing.TYPE_CHECKING:
     import plotly.graph_objects as go
 
 
-Measure = Callable[[TradeoffPoint], float | None]
+Measure = Callable[[Build], float | None]
 
 
 def _kilo(count: int | None) -> float | None:
@@ -50,15 +51,15 @@ def _median(timing: Timing | None) -> float | None:
     return None if timing is None else timing.median_ms
 
 
-def _replayed(point: TradeoffPoint) -> Timing | None:
+def _replayed(point: Build) -> Timing | None:
     return point.graph_timing
 
 
-def _launched(point: TradeoffPoint) -> Timing | None:
+def _launched(point: Build) -> Timing | None:
     return point.timing
 
 
-TIMINGS: dict[str, Callable[[TradeoffPoint], Timing | None]] = {
+TIMINGS: dict[str, Callable[[Build], Timing | None]] = {
     "latency": _replayed,
     "launches": _launched,
 }
@@ -77,12 +78,12 @@ GAINS = ("throughput",)  # where more is better
 DASHES = ("solid", "dash", "dot", "dashdot")
 
 
-def _percent(point: TradeoffPoint) -> float | None:
+def _percent(point: Build) -> float | None:
     return None if point.accuracy is None else 100 * point.accuracy
 
 
-def _hover(point: TradeoffPoint) -> str:
-    facts = [f"<b>{point.model}, {point.name}</b>, batch {point.batch}"]
+def _hover(point: Build) -> str:
+    facts = [f"<b>{point.model}, {point.variant}</b>, batch {point.batch}"]
     if point.accuracy is not None:
         facts.append(f"{100 * point.accuracy:.1f} % of the test images right")
     for how, timing in (
@@ -101,16 +102,16 @@ def _hover(point: TradeoffPoint) -> str:
         facts.append(f"{point.device_memory_bytes:,} bytes for activations")
     if point.build_seconds is not None:
         facts.append(f"built from nothing in {point.build_seconds:.1f} s")
-    if point.engine_layers is not None:
+    if point.layers is not None:
         facts.append(
-            f"{point.engine_layers} engine layers, {point.int8_layers} INT8, {point.reformats} reformats"
+            f"{point.layers} engine layers, {point.int8_layers} INT8, {point.reformats} reformats"
         )
     return "<br>".join(facts)
 
 
-def ways(points: Iterable[TradeoffPoint]) -> list[str]:
+def ways(points: Iterable[Build]) -> list[str]:
     """The names of the points' ways of building, in the course's order and others after."""
-    found = dict.fromkeys(point.name for point in points)
+    found = dict.fromkeys(point.variant for point in points)
     return [name for name in VARIANTS if name in found] + [
         name for name in found if name not in VARIANTS
     ]
@@ -122,7 +123,7 @@ def _mark(index: int) -> str:
 
 
 def scatter(
-    points: Tradeoff | Iterable[TradeoffPoint],
+    points: Tradeoff | Iterable[Build],
     cost: str = "latency",
     question: str = "Which engine does nothing else beat?",
     label: str = "",
@@ -174,13 +175,13 @@ def scatter(
             "legendgroup": "front",
         })  # fmt: skip
         for index, name in enumerate(names):
-            same = [point for point in here if point.name == name]
+            same = [point for point in here if point.variant == name]
             if not same:
                 continue
             traces.append(axes | {
                 "type": "scatter", "mode": "markers", "name": name, "legendgroup": name, "legendrank": 1001 + index,
                 "x": [read(p) for p in same], "y": [_percent(p) for p in same],
-                "showlegend": not any(p.name == name and p.batch < batch for p in known),
+                "showlegend": not any(p.variant == name and p.batch < batch for p in known),
                 "marker": {"color": dtype_color(_allowed(same[0])), "symbol": _mark(fixed[name]), "size": 12,
                            "line": {"width": [2 if p in front else 0 for p in same], "color": INK}},
                 "error_x": spread([TIMINGS[cost](p) for p in same]) if cost in TIMINGS else None,
@@ -205,7 +206,7 @@ def spread(timings: Sequence[Timing | None], color: str = INK) -> dict[str, typi
 
 
 def bars(
-    points: Iterable[TradeoffPoint],
+    points: Iterable[Build],
     labels: Mapping[str, str] | None = None,
     question: str = "What does each type cost?",
     label: str = "",
@@ -220,7 +221,7 @@ def bars(
     chosen = tuple(points)
     if not chosen:
         raise DataError("no engine to draw", "pass Tradeoff.select(model, batch)")
-    names = [(labels or {}).get(point.name, point.name) for point in chosen]
+    names = [(labels or {}).get(point.variant, point.variant) for point in chosen]
     mega = max(point.plan_bytes or 0 for point in chosen) > 10_000_000
     unit, divisor, form = ("MB", 1e6, "{:.1f} MB") if mega else ("kB", 1e3, "{:,.0f} kB")
     panels: list[tuple[str, str, list[float | None]]] = [
@@ -254,7 +255,7 @@ def bars(
 
 
 def by_batch(
-    points: Iterable[TradeoffPoint],
+    points: Iterable[Build],
     labels: Mapping[str, str] | None = None,
     question: str = "What does a larger batch bring?",
     label: str = "",
@@ -265,12 +266,12 @@ def by_batch(
     """
     chosen = [point for point in points if point.images_per_second is not None]
     words = labels or {name: name for name in ways(chosen)}
-    if not any(point.name in words for point in chosen):
+    if not any(point.variant in words for point in chosen):
         raise DataError("no engine to draw", "pass Tradeoff.select(model)")
     fig = figure(question)
     for index, (name, said) in enumerate(words.items()):
         line = sorted(
-            (point for point in chosen if point.name == name), key=lambda point: point.batch
+            (point for point in chosen if point.variant == name), key=lambda point: point.batch
         )
         fig.add_scatter(
             x=[p.batch for p in line], y=[p.images_per_second for p in line], mode="lines+markers", name=said,
@@ -287,7 +288,7 @@ def by_batch(
     return footer(fig, label)
 
 
-def _allowed(point: TradeoffPoint) -> str:
+def _allowed(point: Build) -> str:
     """The narrowest type that the build was allowed."""
     return "int8" if point.options.int8 else "fp16" if point.options.fp16 else "fp32"
 
@@ -300,7 +301,7 @@ if typing.TYPE_CHECKING:
 
 
 def tradeoff(
-    experiments: Sequence[Experiment],
+    experiments: Sequence[Build],
     *,
     labels: Mapping[str, str] | None = None,
     question: str = "What does each way cost, and what does it win?",
@@ -356,7 +357,7 @@ def tradeoff(
     return footer(fig, experiments[0].provenance.label())
 
 
-def lowest_dtype(experiment: Experiment) -> str | None:
+def lowest_dtype(experiment: Build) -> str | None:
     """The narrowest type that some layer's weights have in the built engine: what the bars are coloured by."""
     found = {layer.weight_dtype for layer in experiment.engine.layers}
     return next((dtype for dtype in ("int8", "fp16", "fp32") if dtype in found), None)
@@ -466,7 +467,7 @@ if typing.TYPE_CHECKING:
     import plotly.graph_objects as go
 
 
-Groups = Mapping[str, Iterable[TradeoffPoint]]
+Groups = Mapping[str, Iterable[Build]]
 SHORT = 0.2  # ms
 REPLAY, LAUNCH = "graph replay", "launch after launch"
 
@@ -503,13 +504,13 @@ def launches(
         for point in points:
             ends = [_timing(point, graph).median_ms for graph in (True, False)]
             fig.add_scatter(
-                x=ends, y=[point.name] * 2, mode="lines", line={"color": INK, "width": 1}, showlegend=False,
+                x=ends, y=[point.variant] * 2, mode="lines", line={"color": INK, "width": 1}, showlegend=False,
                 hoverinfo="skip", row=1, col=column,
             )  # fmt: skip
         for index, name in enumerate((REPLAY, LAUNCH)):
             times = [_timing(point, name == REPLAY) for point in points]
             fig.add_scatter(
-                x=[t.median_ms for t in times], y=[p.name for p in points], mode="markers", name=name, legendgroup=name,
+                x=[t.median_ms for t in times], y=[p.variant for p in points], mode="markers", name=name, legendgroup=name,
                 showlegend=column == 1, marker={"color": SERIES[index], "symbol": MARKS[index], "size": 10},
                 error_x=spread(times, SERIES[index]),
                 hovertemplate="%{y}: %{x:.4f} ms<extra>" + name + "</extra>", row=1, col=column,
@@ -521,7 +522,7 @@ def launches(
     return footer(fig, label)
 
 
-def _timing(point: TradeoffPoint, graph: bool) -> Timing:
+def _timing(point: Build, graph: bool) -> Timing:
     found = point.graph_timing if graph else point.timing
     assert found is not None
     return found
@@ -558,7 +559,7 @@ def against_trtexec(
                     x=[mine for _, mine, _ in marks], y=[far for *_, far in marks], mode="markers", name=title,
                     legendgroup=title, showlegend=row == 2 and column == 1,
                     marker={"color": SERIES[index], "symbol": MARKS[index], "size": 10},
-                    hovertext=[f"{p.model} {p.name}, batch {p.batch}" for p, _, _ in marks],
+                    hovertext=[f"{p.model} {p.variant}, batch {p.batch}" for p, _, _ in marks],
                     hovertemplate="%{hovertext}: %{x:.4f} ms, trtexec %{y:+.1f} " + unit + f"<extra>{kind}</extra>",
                     row=row, col=column,
                 )  # fmt: skip
@@ -574,7 +575,7 @@ def against_trtexec(
     return footer(fig, label)
 
 
-def _pair(point: TradeoffPoint, graph: bool) -> tuple[TradeoffPoint, float, float] | None:
+def _pair(point: Build, graph: bool) -> tuple[Build, float, float] | None:
     """The point, our median and trtexec's, ms."""
     ours, theirs = (
         (point.graph_timing, point.trtexec_graph_ms) if graph else (point.timing, point.trtexec_ms)

@@ -1,0 +1,248 @@
+"""The noun Build: one engine, built and measured, live or recorded, and what can be asked of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .calibration.cache import CalibrationCache, parse_cache
+from .engine.records import (
+    BuildOptions,
+    BuildReport,
+    CalibrationTrace,
+    EngineInfo,
+    Message,
+    Predictions,
+    Provenance,
+    RangeReport,
+    Timing,
+)
+from .errors import BuildError, DataError, TrtlearnError
+from .record import Record
+
+if TYPE_CHECKING:
+    from .engine.precision import PrecisionReport
+    from .int8.simulate import Int8Run
+    from .model.describe import OnnxModel
+
+__all__ = ["Build", "LayerCounts", "failed_build"]
+
+
+@dataclass(frozen=True)
+class LayerCounts(Record):
+    """How many layers an engine has, where the layers themselves were not recorded."""
+
+    layers: int | None
+    int8_layers: int | None  # with INT8 weights
+    reformats: int | None
+
+
+@dataclass(frozen=True)
+class Build(Record):
+    """One engine, built and measured: what a notebook looks at, live or recorded.
+
+    What was not measured is None and prints as "unknown". A build that failed has an ``error`` and no layers.
+
+    Example::
+
+        run = tl.network("resnet").build("int8-minmax")
+        run.accuracy, run.latency_ms, run.int8_layers, run.cache, run.precision()
+    """
+
+    model: str
+    variant: str  # fp32, int8-entropy2, ...: how it was built
+    provenance: Provenance
+    build: BuildReport
+    engine: EngineInfo
+    ranges: RangeReport | None = None
+    calibration: CalibrationTrace | None = None
+    timing: Timing | None = None  # one launch after the other
+    predictions: Predictions | None = None
+    graph_timing: Timing | None = None  # a CUDA graph replayed: without the CPU's launching
+    question: str = ""  # of a study: what this build was made to find out
+    error: str | None = None  # the BuildError's text, where the build failed
+    device_memory_bytes: int | None = None  # activations and scratch, without weights
+    cold_build_seconds: float | None = None  # of the same build without a timing cache
+    logits_sqnr_db: float | None = None  # of the answers against FP32's
+    note: str = ""
+    trtexec_ms: float | None = None  # the same plan in NVIDIA's trtexec: median GPU compute time
+    trtexec_graph_ms: float | None = None  # likewise with --useCudaGraph
+    counts: LayerCounts | None = None
+    model_file: str | None = None  # the ONNX file, where it is not one of the course's networks
+
+    @property
+    def label(self) -> str:
+        """What every figure says of itself: "recorded on NVIDIA H200, TensorRT 8.6.0, 2026-11-23"."""
+        return self.provenance.label()
+
+    @property
+    def options(self) -> BuildOptions:
+        """How it was built."""
+        return self.build.options
+
+    @property
+    def batch(self) -> int:
+        """Images a batch."""
+        return self.build.options.batch
+
+    @cached_property
+    def cache(self) -> CalibrationCache | None:
+        """The calibration cache that TensorRT wrote or was given; None where there was no calibrator."""
+        text = self.calibration and self.calibration.cache
+        return parse_cache(text, f"the cache of {self.variant}") if text else None
+
+    @property
+    def accuracy(self) -> float | None:
+        """Share of the test images that the engine classifies correctly, 0 to 1."""
+        return None if self.predictions is None else self.predictions.accuracy
+
+    @property
+    def answers(self) -> NDArray[np.int64] | None:
+        """The class that the engine gives each test image, int64 [N]."""
+        known = self.predictions is not None and self.predictions.classes
+        return np.array(known, np.int64) if known else None
+
+    @property
+    def latency_ms(self) -> float | None:
+        """Median milliseconds of one batch, launched one after the other."""
+        return None if self.timing is None else self.timing.median_ms
+
+    @property
+    def layer_time_ms(self) -> float | None:
+        """The layers' median milliseconds from TensorRT's profiler, added up."""
+        times = self.timing and self.timing.layers_ms
+        return sum(times.values()) if times else None
+
+    @property
+    def images_per_second(self) -> float | None:
+        """Throughput: ``1000 * batch / median milliseconds``, of graph replays where they were timed."""
+        timing = self.graph_timing or self.timing
+        return None if timing is None else 1000 * self.batch / timing.median_ms
+
+    @property
+    def plan_bytes(self) -> int | None:
+        """Size of the serialized engine."""
+        return self.build.plan_bytes
+
+    @property
+    def build_seconds(self) -> float | None:
+        """How long the build took from nothing; None where a timing cache shortened it."""
+        if self.cold_build_seconds is not None or self.options.timing_cache != "empty":
+            return self.cold_build_seconds
+        return self.build.build_seconds
+
+    def _count(self, name: str) -> int | None:
+        known = self.engine.layers
+        if not known:
+            return None if self.counts is None else getattr(self.counts, name)
+        marked = {
+            "layers": [True] * len(known),
+            "int8_layers": [layer.weight_dtype == "int8" for layer in known],
+            "reformats": [layer.is_reformat for layer in known],
+        }
+        return sum(marked[name])
+
+    @property
+    def layers(self) -> int | None:
+        """How many layers the engine has."""
+        return self._count("layers")
+
+    @property
+    def int8_layers(self) -> int | None:
+        """How many engine layers have INT8 weights."""
+        return self._count("int8_layers")
+
+    @property
+    def reformats(self) -> int | None:
+        """How many engine layers only change a tensor's type or memory layout."""
+        return self._count("reformats")
+
+    @property
+    def int8_nodes(self) -> frozenset[str]:
+        """The ONNX nodes inside engine layers that have INT8 weights."""
+        layers = [layer for layer in self.engine.layers if layer.weight_dtype == "int8"]
+        return frozenset(name for layer in layers for name in layer.onnx_nodes)
+
+    def warning(self, code: str) -> Message:
+        """The message of this kind in TensorRT's log, for example "missing-scale"; DataError without one."""
+        messages = {message.code: message for message in self.build.messages}
+        if code not in messages:
+            codes = ", ".join(filter(None, messages)) or "nothing: its log has no known warning"
+            raise DataError(
+                f"{self.variant} of {self.model} has no warning {code!r}", f"use {codes}"
+            )
+        return messages[code]
+
+    def _model_path(self) -> str | os.PathLike[str] | None:
+        from .model.course_data import MODELS, model_path
+
+        return model_path(self.model) if self.model in MODELS else self.model_file
+
+    def _onnx(self) -> OnnxModel | None:
+        from .model.describe import read_model
+
+        try:
+            path = self._model_path()
+            return None if path is None else read_model(path)
+        except (ImportError, TrtlearnError):
+            return None
+
+    def precision(self, model: OnnxModel | str | os.PathLike[str] | None = None) -> PrecisionReport:
+        """Requested against chosen type for every ONNX node and every engine layer, with the reason.
+
+        ``model``: the ONNX file, where it is not the one that the build names. Without onnx or without that file the
+        nodes that the engine does not name are left out.
+        """
+        from .engine.precision import precision_report
+
+        return precision_report(self.engine, build=self.build, model=model or self._onnx())
+
+    def simulate(
+        self, images: NDArray[np.float32], scales: Mapping[str, float] | None = None
+    ) -> Int8Run:
+        """The same engine in numpy: every tensor that it computes for ``images`` float32 [N,...].
+
+        Ranges, fused groups and tensors that stay in float are the engine's. ``scales``: tensor -> scale, in place of
+        its own. DataError for a build without ranges.
+        """
+        from .int8.simulate import run_like
+
+        path = self._model_path()
+        if path is None:
+            raise DataError(f"{self.model} is not on this machine", "use one of the networks here")
+        if self.ranges is None:
+            raise DataError(f"{self.variant} has no ranges", "use an INT8 variant")
+        own = {tensor.name: tensor.scale for tensor in self.ranges.tensors if tensor.scale}
+        return run_like(path, self.engine, images, own | dict(scales or {}))
+
+    def summary(self) -> str:
+        asked = f"{self.question} " if self.question else ""
+        return f"{asked}{self.model}, {self.variant}: {self.label}"
+
+    def rows(self) -> list[dict[str, Any]]:
+        if self.error is not None:
+            return [{"fact": "build", "value": self.error}]
+        size, seconds = self.plan_bytes, self.build.build_seconds
+        facts = {
+            "accuracy": None if self.accuracy is None else f"{100 * self.accuracy:.1f} %",
+            "latency": self.timing and self.timing.summary(),
+            "plan size": size and f"{size:,} bytes",
+            "engine layers": self.layers,
+            "layers with INT8 weights": self.int8_layers,
+            "build time": seconds and f"{seconds:.1f} s",
+        }
+        return [{"fact": key, "value": value} for key, value in facts.items()]
+
+
+def failed_build(
+    model: str, variant: str, provenance: Provenance, options: BuildOptions, error: BuildError
+) -> Build:
+    """The record of a build that TensorRT refused: its options, its messages and the error."""
+    report = BuildReport(options, None, None, tuple(error.messages or ()))
+    return Build(model, variant, provenance, report, EngineInfo(()), error=str(error))
