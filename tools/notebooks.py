@@ -60,7 +60,7 @@ METADATA = {
 }
 CELL = re.compile(r"^%% (md|code) ([a-z0-9-]+)$", re.MULTILINE)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
-CHECK = re.compile(r'^(?:exercises\.)?check\("([^"]+)", .+\)$')
+CHECK = re.compile(r'^(?:exercise\.)?check\("([^"]+)", .+\)$')
 
 
 def kind(cell: nbformat.NotebookNode) -> str:

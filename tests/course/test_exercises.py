@@ -4,12 +4,13 @@ kept.
 
 import concurrent.futures
 import json
+from functools import partial
 
 import numpy as np
 import pytest
 
 from trtlearn.course import exercise, progress
-from trtlearn.course import verdict as verdicts
+from trtlearn.course.verdict import judge_choice, judge_function, judge_number, random_cases
 from trtlearn.errors import TrtlearnError
 
 
@@ -23,10 +24,10 @@ def home(tmp_path, monkeypatch):
         exercise.Exercise(
             "99-double",
             "Double it",
-            exercise.function(
-                lambda x: 2 * x,
-                lambda rng: (rng.normal(size=4),),
-                slips={"squared": lambda x: x * x},
+            partial(
+                judge_function,
+                cases=random_cases(lambda x: 2 * x, lambda rng: (rng.normal(size=4),)),
+                common_mistakes={"squared": lambda x: x * x},
             ),
             solution="def double(x):\n    return 2 * x",
             wrong=("def double(x):\n    return x",),
@@ -34,7 +35,11 @@ def home(tmp_path, monkeypatch):
             draw=lambda f: f(1),
         ),
         exercise.Exercise(
-            "99-half", "Half of one", exercise.number(lambda: 0.5), "a = 0.5", ("a = 1",)
+            "99-half",
+            "Half of one",
+            partial(judge_number, reference=lambda: 0.5),
+            "a = 0.5",
+            ("a = 1",),
         ),
     )
     yield tmp_path / "home"
@@ -55,7 +60,7 @@ def test_right_and_wrong_code():
     wrong = exercise.check("99-double", lambda x: 3 * x)
     assert wrong.passed is False
     assert wrong.id == "99-double"
-    assert "elements differ" in wrong.cases[0].differs
+    assert "elements differ" in wrong.comparisons[0].differs
     assert "squared" in exercise.check("99-double", lambda x: x * x).text
 
 
@@ -89,9 +94,14 @@ def test_numbers(answer, passed):
 
 
 def test_choice_ignores_case_and_says_what_speaks_against():
-    checker = verdicts.choice("INT8", "the log says so", wrong={"fp32": "its weights are bytes"})
-    assert checker("int8").passed
-    assert "its weights are bytes" in checker("FP32").text
+    judge = partial(
+        judge_choice,
+        right="INT8",
+        because="the log says so",
+        objections={"fp32": "its weights are bytes"},
+    )
+    assert judge("int8").passed
+    assert "its weights are bytes" in judge("FP32").text
 
 
 def test_show_draws_even_what_is_wrong_and_reports_what_raises():
@@ -148,10 +158,55 @@ def test_a_folder_that_cannot_be_written_is_said(home):
     home.write_text("a file where the folder should be")
     verdict = exercise.check("99-half", 0.5)
     assert verdict.passed
-    assert "progress not kept" in str(verdict)
+    assert "progress not saved" in str(verdict)
 
 
 def test_notebooks_noting_at_once_lose_nothing():
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda index: progress.note(f"99-n{index}", True), range(24)))
     assert len(progress.load().steps) == 24
+
+
+def judged() -> list[tuple[str, str]]:
+    """Every exercise of the course and each of its common mistakes."""
+    pairs = []
+    for name in exercise.ids():
+        judge = getattr(exercise.get(name), "judge", None)
+        pairs += [(name, reason) for reason in getattr(judge, "keywords", {}).get(MISTAKES) or ()]
+    return pairs
+
+
+MISTAKES = "common_mistakes"
+
+
+@pytest.mark.parametrize(("name", "reason"), judged())
+def test_a_common_mistake_is_named(name, reason):
+    judge = exercise.get(name).judge
+    mistake = judge.keywords[MISTAKES][reason]
+    verdict = exercise.check(name, mistake() if judge.func is judge_number else mistake)
+    assert verdict.passed is False
+    assert reason in verdict.text
+
+
+def test_who_takes_abs_is_not_told_to_take_abs():
+    for _ in range(5):
+        verdict = exercise.check("03-minmax", lambda batches: np.abs(batches[-1]).max())
+        assert "the last batch only" in verdict.text
+
+
+def test_an_engine_is_shown_in_one_line():
+    verdict = exercise.check("06-share", lambda layers: 7.0)
+    assert len(verdict.comparisons) == 1
+    assert "layers: " in verdict.comparisons[0].input
+    assert "{" not in str(verdict)
+
+
+def test_a_shortcut_that_a_convolution_makes_needs_a_pair():
+    def inputs_only(nodes):
+        return {node.inputs[0] for node in nodes if node.op in ("Conv", "Gemm")}
+
+    for _ in range(5):
+        verdict = exercise.check("08-sites", inputs_only)
+        assert verdict.passed is False
+        assert "8 of 8" in verdict.text
+        assert "Add(" in verdict.comparisons[0].input

@@ -1,7 +1,7 @@
 """Exercises: predict before you run, get a hint, check what you wrote. Nothing here raises on a wrong answer.
 
-A notebook's exercises stand in ``trtlearn/exercises_NN.py`` (NN = the notebook's number), which calls ``register``.
-An id begins with that number: "01-scale" is looked up in exercises_01.
+A notebook's exercises stand in ``chapters/chNN.py`` (NN = the notebook's number), which calls ``register``. An id
+begins with that number: "01-scale" is looked up in ch01.
 """
 
 from __future__ import annotations
@@ -15,23 +15,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from .. import __version__
 from ..errors import TrtlearnError
 from ..record import Record, plural
 from . import progress
-from .verdict import Case, Prediction, Verdict, choice, function, number
+from .verdict import Verdict
 
 __all__ = [
-    "Case",
     "Exercise",
     "Prediction",
-    "Verdict",
     "check",
-    "choice",
-    "function",
     "get",
     "hint",
     "ids",
-    "number",
     "outcome",
     "predict",
     "register",
@@ -42,17 +38,26 @@ __all__ = [
 
 
 @dataclass(frozen=True)
+class Prediction:
+    """A question asked before the measurement, with ``options`` to choose from: none is a mistake."""
+
+    id: str
+    question: str
+    options: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Exercise:
     """A task with its check.
 
-    ``solution`` and each of ``wrong`` are the source of the whole exercise cell: CI runs the notebook with the
-    solution in place and requires that the check passes, and that it fails with every wrong one. ``draw`` gets what
-    the reader wrote and gives a plotly Figure of what it does, right or wrong.
+    ``judge`` gets what the reader wrote. ``solution`` and each of ``wrong`` are the source of the whole exercise cell:
+    tests run the notebook with the solution in place and require that the check passes, and that it fails with every
+    wrong one. ``draw`` gives a plotly Figure of what the reader's code does, right or wrong.
     """
 
     id: str
     title: str
-    checker: Callable[[Any], Verdict]
+    judge: Callable[[Any], Verdict]
     solution: str
     wrong: tuple[str, ...]
     hints: tuple[str, ...] = ()
@@ -131,20 +136,18 @@ def get(exercise_id: str) -> Exercise | Prediction:
 
 def report() -> progress.Report:
     """The reader's progress beside what the course asks, to hand in (``trtlearn progress export``)."""
-    import time
-
-    from .. import __version__
-
-    done = progress.load().steps
-    kinds = {one: isinstance(get(one), Exercise) for one in ids()}
+    entries = {entry_id: get(entry_id) for entry_id in ids()}
+    exercises = [name for name, entry in entries.items() if isinstance(entry, Exercise)]
+    predictions = [name for name in entries if name not in exercises]
+    steps = {name: step for name, step in progress.load().steps.items() if name in entries}
     return progress.Report(
         trtlearn=__version__,
-        time_utc=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        exercises=sum(kinds.values()),
-        solved=sum(bool(step.passed) for one, step in done.items() if kinds.get(one)),
-        predictions=len(kinds) - sum(kinds.values()),
-        predicted=sum(bool(step.answer) for one, step in done.items() if kinds.get(one) is False),
-        steps={one: done[one] for one in sorted(done) if one in kinds},
+        time_utc=progress.now_utc(),
+        exercises=len(exercises),
+        solved=sum(name in steps and bool(steps[name].passed) for name in exercises),
+        predictions=len(predictions),
+        predicted=sum(name in steps and bool(steps[name].answer) for name in predictions),
+        steps=dict(sorted(steps.items())),
     )
 
 
@@ -158,7 +161,7 @@ def _exercise(exercise_id: str) -> Exercise:
 
 
 def predict(prediction_id: str, *, answer: str | None = None) -> Any:
-    """Ask the reader for a prediction: radio buttons, by mouse or keyboard. The choice is kept in the progress.
+    """Ask the reader for a prediction: radio buttons, by mouse or keyboard. The progress keeps the choice.
 
     ``answer`` chooses without a mouse (for a script or a test). Returns the ipywidgets Widget.
     """
@@ -172,11 +175,16 @@ def predict(prediction_id: str, *, answer: str | None = None) -> Any:
     from .prediction import prediction_widget
 
     before = progress.load().steps.get(prediction_id)
-    return prediction_widget(entry, answer or (before.answer if before else None))
+    chosen = answer or (before.answer if before else None)
+
+    def save(option: str) -> str:
+        return progress.note(prediction_id, answer=option)
+
+    return prediction_widget(entry.question, entry.options, chosen, save)
 
 
 def outcome(prediction_id: str, measured: str) -> Verdict:
-    """What was measured beside what the reader predicted. ``measured`` is one of the prediction's options."""
+    """What was measured beside what the reader predicted; ``measured`` is one of the options."""
     entry = get(prediction_id)
     if not isinstance(entry, Prediction) or measured not in entry.options:
         raise TrtlearnError(
@@ -186,8 +194,8 @@ def outcome(prediction_id: str, measured: str) -> Verdict:
     if step is None or step.answer not in entry.options:
         return Verdict(prediction_id, None, f"Measured: {measured}. You made no prediction above.")
     right = step.answer == measured
-    said = "as you predicted" if right else f'you predicted "{step.answer}"'
-    return Verdict(prediction_id, right, f"Measured: {measured}; {said}.", surprise=not right)
+    words = "as you predicted" if right else f'you predicted "{step.answer}"'
+    return Verdict(prediction_id, right, f"Measured: {measured}; {words}.", surprise=not right)
 
 
 def hint(exercise_id: str, number: int = 1) -> Hint:
@@ -220,15 +228,12 @@ def check(exercise_id: str, answer: Any) -> Verdict:
     """Yours beside the reference. None or ``...`` means not answered yet; a wrong answer never raises."""
     exercise = _exercise(exercise_id)
     if answer is None or answer is ...:
-        text = f"Not answered yet: {exercise.title} (difficulty {exercise.difficulty} of 3, about {exercise.minutes} min)."
-        return Verdict(exercise_id, None, text)
+        facts = f"difficulty {exercise.difficulty} of 3, about {exercise.minutes} min"
+        return Verdict(exercise_id, None, f"Not answered yet: {exercise.title} ({facts}).")
     try:
-        verdict = exercise.checker(answer)
+        verdict = exercise.judge(answer)
     except Exception as problem:
-        verdict = Verdict(
-            exercise_id,
-            False,
-            f"The check could not use your answer: {type(problem).__name__}: {problem}",
-        )
-    kept = "" if verdict.passed is None else progress.note(exercise_id, verdict.passed)
-    return dataclasses.replace(verdict, id=exercise_id, kept=kept)
+        words = f"The check could not use your answer: {type(problem).__name__}: {problem}"
+        verdict = Verdict(exercise_id, False, words)
+    not_saved = "" if verdict.passed is None else progress.note(exercise_id, verdict.passed)
+    return dataclasses.replace(verdict, id=exercise_id, not_saved_because=not_saved)

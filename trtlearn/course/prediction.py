@@ -3,33 +3,34 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Callable, Iterable
 
-from ..course import progress
 from ..show.controls import alert, guarded, ipywidgets, say, stack
-from .verdict import Prediction
 
-__all__ = [
-    "prediction_widget",
-]
+__all__ = ["prediction_widget"]
 
 
-def prediction_widget(prediction: Prediction, answer: str | None = None) -> ipywidgets.Widget:
-    """The question with radio buttons; a choice is kept in the reader's progress and can be changed."""
+def prediction_widget(
+    question: str, options: Iterable[str], chosen: str | None, save: Callable[[str], str]
+) -> ipywidgets.Widget:
+    """The question with radio buttons. ``save`` gets each choice and returns "" or why it could not save it."""
+    options = list(options)
     buttons = ipywidgets.RadioButtons(
-        options=list(prediction.options),
-        value=answer if answer in prediction.options else None,
+        options=options,
+        value=chosen if chosen in options else None,
         layout={"width": "max-content"},
     )
     note = say("")
 
-    def keep() -> None:
+    def show_choice() -> None:
         if buttons.value is None:
             note.value = "Choose one before you go on; the measurement below answers."
             return
-        problem = progress.note(prediction.id, answer=buttons.value)
-        kept = alert(problem) if problem else "Kept. Go on: the measurement below answers."
-        note.value = f'<span role="status">{kept}</span>'
+        problem = save(buttons.value)
+        words = alert(problem) if problem else "Saved. Go on: the measurement below answers."
+        note.value = f'<span role="status">{words}</span>'
 
-    buttons.observe(guarded(keep, note, clear=False), "value")
-    guarded(keep, note, clear=False)()
-    return stack(say(f"<b>Predict: {html.escape(prediction.question)}</b>"), buttons, note)
+    on_choice = guarded(show_choice, note, clear=False)
+    buttons.observe(on_choice, "value")
+    on_choice()
+    return stack(say(f"<b>Predict: {html.escape(question)}</b>"), buttons, note)

@@ -1,6 +1,6 @@
-"""The reader's progress: one small JSON file in the reader's own folder, never in the course's.
+"""The reader's progress: one small JSON file in the reader's own folder (:func:`trtlearn.files.user_dir`).
 
-Source of the folder: ``paths.user_dir()``. A file that cannot be read or written costs the progress, never the lesson.
+A file that cannot be read or written costs the progress, never the lesson.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ..errors import RecordingError, TrtlearnError
 from ..files import user_dir, write_atomic
 from ..record import Record, plural
 
-__all__ = ["Progress", "Report", "Step", "load", "note", "path", "reset"]
+__all__ = ["Progress", "Report", "Step", "load", "note", "now_utc", "path", "reset"]
 
 
 @dataclass(frozen=True)
@@ -27,14 +27,14 @@ class Step(Record):
 
     id: str
     tries: int = 0
-    passed: bool | None = None  # None: a prediction, neither right nor wrong until measured
+    passed: bool | None = None  # None: a prediction, neither right nor wrong
     answer: str = ""  # of a prediction
     time_utc: str = ""  # of the last try
 
 
 @dataclass(frozen=True)
 class Progress(Record):
-    """All that the reader has done so far."""
+    """Everything that the reader has done so far."""
 
     steps: dict[str, Step] = field(default_factory=dict)
 
@@ -46,19 +46,19 @@ class Progress(Record):
     def rows(self) -> list[dict[str, Any]]:
         return [
             {
-                "exercise": s.id,
-                "solved": s.passed,
-                "tries": s.tries,
-                "predicted": s.answer or "none",
-                "last": s.time_utc,
+                "exercise": step.id,
+                "solved": step.passed,
+                "tries": step.tries,
+                "predicted": step.answer or "none",
+                "last": step.time_utc,
             }
-            for _, s in sorted(self.steps.items())
+            for _, step in sorted(self.steps.items())
         ]
 
 
 @dataclass(frozen=True)
 class Report(Record):
-    """The progress, and how much there is to do: what ``trtlearn progress export`` writes. No name, no code."""
+    """The progress and how much there is to do, for ``trtlearn progress export``: no name, no code."""
 
     trtlearn: str
     time_utc: str
@@ -69,7 +69,8 @@ class Report(Record):
     steps: dict[str, Step] = field(default_factory=dict)
 
     def summary(self) -> str:
-        return f"{self.solved} of {self.exercises} exercises solved, {self.predicted} of {self.predictions} predicted"
+        solved = f"{self.solved} of {self.exercises} exercises solved"
+        return f"{solved}, {self.predicted} of {self.predictions} predicted"
 
 
 def path() -> Path:
@@ -80,7 +81,7 @@ def path() -> Path:
 def load() -> Progress:
     """The progress so far; empty where there is none or the file is broken."""
     try:
-        return Progress.from_json(path().read_text())
+        return Progress.from_json(path().read_text(encoding="utf-8"))
     except (OSError, ValueError, RecordingError):
         return Progress()
 
@@ -99,19 +100,27 @@ def _alone() -> Iterator[None]:
         yield
 
 
+def now_utc() -> str:
+    """The time of day, as the progress writes it."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
 def note(step_id: str, passed: bool | None = None, answer: str = "") -> str:
-    """Keep one try; an exercise once solved stays solved. Returns "" or why it could not be kept."""
+    """Save one try; an exercise once solved stays solved. Returns "" or why it could not be saved."""
     try:
         with _alone():
             steps = dict(load().steps)
-            old = steps.get(step_id, Step(step_id))
-            now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+            before = steps.get(step_id, Step(step_id))
             steps[step_id] = Step(
-                step_id, old.tries + 1, True if old.passed else passed, answer or old.answer, now
+                step_id,
+                before.tries + 1,
+                True if before.passed else passed,
+                answer or before.answer,
+                now_utc(),
             )
             write_atomic(path(), json.dumps(Progress(steps).to_dict(), indent=1))
     except (OSError, TrtlearnError) as problem:
-        return f"progress not kept: {problem}"
+        return f"progress not saved: {problem}"
     return ""
 
 

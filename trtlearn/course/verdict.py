@@ -1,38 +1,48 @@
-"""What is asked before a measurement, and how an answer is judged: yours beside the reference, and what differs."""
+"""How an answer is judged: yours beside the reference, what differs, and which common mistake gives the same.
+
+Each judge takes the reader's answer and gives a :class:`Verdict`. An exercise holds one with all but the answer filled
+in: ``judge=partial(judge_number, reference=..., common_mistakes={...})``. A table of common mistakes maps a sentence for
+the reader to what the mistake would give.
+"""
 
 from __future__ import annotations
 
+import copy
 import html
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from ..record import Record
+from ..record import Record, html_table, plural
 
-__all__ = ["Case", "Prediction", "Verdict", "choice", "function", "number"]
+__all__ = [
+    "Case",
+    "Comparison",
+    "Difference",
+    "Verdict",
+    "compare",
+    "judge_choice",
+    "judge_function",
+    "judge_number",
+    "random_cases",
+    "text",
+]
 
 SHOWN = 8  # elements of an array that a verdict shows
+LONGEST = 300  # characters of any other value
+NOTHING = "nothing"  # what differs where the results are equal
 
 
 @dataclass(frozen=True)
-class Prediction:
-    """A question asked before the measurement: ``options`` to choose from, nothing is right or wrong yet."""
-
-    id: str
-    question: str
-    options: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Case(Record):
+class Comparison(Record):
     """One input with both results, as text."""
 
-    given: str
+    input: str
     yours: str
     reference: str
-    differs: str
+    differs: str = NOTHING
 
 
 @dataclass(frozen=True)
@@ -42,54 +52,33 @@ class Verdict(Record):
     id: str
     passed: bool | None
     text: str
-    cases: tuple[Case, ...] = ()
-    kept: str = ""  # why the progress could not be kept, if so
-    surprise: bool = False  # a prediction that the measurement did not bear out: no mistake
+    comparisons: tuple[Comparison, ...] = ()
+    not_saved_because: str = ""  # why the progress could not be saved, if so
+    surprise: bool = False  # the measurement did not bear a prediction out: no mistake
 
     def summary(self) -> str:
-        mark = {True: "✔ ", False: "✘ ", None: "○ "}[self.passed]
-        return (
-            ("≠ " if self.surprise else mark) + self.text + (f" ({self.kept})" if self.kept else "")
-        )
+        mark = {True: "✔", False: "✘", None: "○"}[self.passed]
+        note = f" ({self.not_saved_because})" if self.not_saved_because else ""
+        return f"{'≠' if self.surprise else mark} {self.text}{note}"
 
     def rows(self) -> list[dict[str, Any]]:
         return [
             {
-                "input": c.given,
-                "yours": c.yours,
-                "reference": c.reference,
-                "what differs": c.differs,
+                "input": row.input,
+                "yours": row.yours,
+                "reference": row.reference,
+                "what differs": row.differs,
             }
-            for c in self.cases
+            for row in self.comparisons
         ]
 
     def _repr_html_(self) -> str:
-        color = (
-            "#7f7f7f"
-            if self.passed is None or self.surprise
-            else "#2f7fc1"
-            if self.passed
-            else "#d9601a"
-        )
-        head = html.escape(self.summary())
-        table = super()._repr_html_().split("</p>", 1)[1] if self.cases else ""
+        color = {True: "#2f7fc1", False: "#d9601a", None: "#7f7f7f"}[
+            None if self.surprise else self.passed
+        ]
         style = f"border-left:4px solid {color};padding-left:8px"
-        return f'<div role="status" style="{style}"><p><b>{head}</b></p>{table}</div>'
-
-
-NOTHING = Verdict("", None, "Not answered yet: your function returns nothing.")
-"""Where a function that the reader is to write still returns None or ``...``."""
-
-
-def no_function(answer: Any) -> Verdict:
-    """Where the answer should be a function and is none."""
-    return Verdict("", False, f"Expected a function, got {type(answer).__name__}.")
-
-
-def raised(problem: Exception, given: str, wanted: Any) -> Verdict:
-    """Where the reader's function raised ``problem``."""
-    said = f"raised {type(problem).__name__}: {problem}"
-    return Verdict("", False, f"Your code {said}.", (Case(given, said, text(wanted), "it raised"),))
+        head = f"<p><b>{html.escape(self.summary())}</b></p>"
+        return f'<div role="status" style="{style}">{head}{html_table(self.rows())}</div>'
 
 
 def text(value: Any) -> str:
@@ -100,15 +89,81 @@ def text(value: Any) -> str:
         return f"[{flat}{more}] {value.dtype}{list(value.shape)}"
     if isinstance(value, (float, np.floating)):
         return f"{float(value):.7g}"
-    return str(value)
+    words = str(value)
+    return words if len(words) <= LONGEST else f"{words[:LONGEST]}…"
 
 
-def difference(yours: Any, reference: Any, rtol: float, atol: float) -> str:
-    """What differs, in words; "" where nothing does. ``reference`` decides shape and kind.
+# --- Comparing one result with the reference's
 
-    >>> difference([1, 2, 4], np.array([1, 2, 3]), 0, 0)
+
+@dataclass(frozen=True)
+class Difference:
+    """What differs, in words, and both values; of dicts and sets those of the first entry that differs."""
+
+    words: str
+    yours: str
+    reference: str
+    entry: Any = None  # of a dict or a set: the first key that differs
+
+
+def compare(
+    yours: Any, reference: Any, *, rtol: float = 1e-6, atol: float = 0.0
+) -> Difference | None:
+    """What differs between a reader's result and the reference's; None where nothing does.
+
+    The reference decides the kind: numbers and arrays within ``rtol`` and ``atol``, dicts key by key, sets name by name.
+
+    >>> compare([1, 2, 4], np.array([1, 2, 3])).words
     '1 of 3 elements differ, first at [2]: 4 where the reference has 3'
+    >>> compare({"x": 2.0}, {"x": 2.0, "y": 4.0}).words
+    "1 of 2 entries differ, first 'y'"
     """
+    if isinstance(reference, dict):
+        return _compare_dicts(yours, reference, rtol, atol)
+    if isinstance(reference, set):
+        return _compare_sets(yours, reference)
+    words = _what_differs(yours, reference, rtol, atol)
+    return Difference(words, text(yours), text(reference)) if words else None
+
+
+def _compare_dicts(
+    yours: Any, reference: dict[Any, Any], rtol: float, atol: float
+) -> Difference | None:
+    if not isinstance(yours, Mapping):
+        kind = type(yours).__name__
+        return Difference(f"{kind}, expected a dict", text(yours), "a dict")
+
+    def same(key: Any) -> bool:
+        if key not in yours or key not in reference:
+            return False
+        return not _what_differs(yours[key], reference[key], rtol, atol)
+
+    wrong = [key for key in {**reference, **yours} if not same(key)]
+    if not wrong:
+        return None
+    first = wrong[0]
+    words = f"{len(wrong)} of {plural(len(reference), 'entry', 'entries')} differ, first {first!r}"
+    values = [text(table.get(first, "no entry")) for table in (yours, reference)]
+    return Difference(words, values[0], values[1], first)
+
+
+def _compare_sets(yours: Any, reference: set[Any]) -> Difference | None:
+    if not isinstance(yours, (set, frozenset, list, tuple)):
+        kind = type(yours).__name__
+        return Difference(f"{kind}, expected a set", text(yours), "a set")
+    wrong = sorted(reference ^ set(yours))
+    if not wrong:
+        return None
+    first, missing = wrong[0], wrong[0] in reference
+    words = f"{first!r} is missing" if missing else f"{first!r} does not belong there"
+    if len(wrong) > 1:
+        words += f", and {len(wrong) - 1} more differ"
+    yes, no = f"with {first!r}", f"without {first!r}"
+    return Difference(words, no if missing else yes, yes if missing else no, first)
+
+
+def _what_differs(yours: Any, reference: Any, rtol: float, atol: float) -> str:
+    """What differs between two numbers or arrays, in words; "" where nothing does."""
     if yours is None or yours is ...:
         return "returned nothing"
     wanted = np.asarray(reference)
@@ -137,108 +192,127 @@ def difference(yours: Any, reference: Any, rtol: float, atol: float) -> str:
     return f"{head}: {got[where]:.6g} where the reference has {wanted[where]:.6g}"
 
 
-def number(
-    reference: Callable[[], float],
-    *,
-    rtol: float = 1e-4,
-    unit: str = "",
-    slips: Mapping[str, Callable[[], float]] | None = None,
-) -> Callable[[Any], Verdict]:
-    """A checker for one number. ``slips`` maps an explanation to the value that a known mistake gives.
-
-    >>> number(lambda: 0.5, slips={"you forgot to halve it": lambda: 1.0})(1.0).text
-    'Not yet: you forgot to halve it.'
-    """
-
-    def checker(answer: Any) -> Verdict:
-        wanted = float(reference())
-        differs = difference(answer, wanted, rtol, 0)
-        case = Case("", text(answer), f"{text(wanted)} {unit}".strip(), differs or "nothing")
-        if not differs:
-            return Verdict("", True, f"{text(answer)} {unit}".rstrip() + " is right.", (case,))
-        for why, value in (slips or {}).items():
-            if not difference(answer, float(value()), rtol, 0):
-                return Verdict("", False, f"Not yet: {why}.", (case,))
-        return Verdict("", False, f"Not yet: {differs}.", (case,))
-
-    return checker
+# --- Judges
 
 
-def choice(
-    right: str, because: str, *, wrong: Mapping[str, str] | None = None
-) -> Callable[[Any], Verdict]:
-    """A checker for one word. ``wrong`` maps a wrong answer to what speaks against it.
+def judge_choice(
+    answer: Any, *, right: str, because: str, objections: Mapping[str, str] | None = None
+) -> Verdict:
+    """Judge one word. ``objections`` maps a wrong word to what speaks against it.
 
-    >>> choice("int8", "the log says so")("INT8").passed
+    >>> judge_choice("INT8", right="int8", because="the log says so").passed
     True
     """
-
-    def checker(answer: Any) -> Verdict:
-        said = str(answer).strip()
-        if said.casefold() == right.casefold():
-            return Verdict("", True, f"{right}: {because}.")
-        against = {key.casefold(): why for key, why in (wrong or {}).items()}.get(
-            said.casefold(), "look again"
-        )
-        return Verdict("", False, f'Not "{said}": {against}.')
-
-    return checker
+    word = str(answer).strip()
+    if word.casefold() == right.casefold():
+        return Verdict("", True, f"{right}: {because}.")
+    against = {key.casefold(): why for key, why in (objections or {}).items()}
+    return Verdict("", False, f'Not "{word}": {against.get(word.casefold(), "look again")}.')
 
 
-def function(
+def judge_number(
+    answer: Any,
+    *,
+    reference: Callable[[], float],
+    common_mistakes: Mapping[str, Callable[[], float]] | None = None,
+    rtol: float = 1e-4,
+    unit: str = "",
+) -> Verdict:
+    """Judge one number.
+
+    >>> mistakes = {"you forgot to halve it": lambda: 1.0}
+    >>> judge_number(1.0, reference=lambda: 0.5, common_mistakes=mistakes).text
+    'Not yet: you forgot to halve it.'
+    """
+    wanted = float(reference())
+    wrong = compare(answer, wanted, rtol=rtol)
+    words = wrong.words if wrong else NOTHING
+    rows = (Comparison("", text(answer), f"{text(wanted)} {unit}".strip(), words),)
+    if not wrong:
+        return Verdict("", True, f"{text(answer)} {unit}".rstrip() + " is right.", rows)
+    reasons = (
+        reason
+        for reason, mistake in (common_mistakes or {}).items()
+        if compare(answer, float(mistake()), rtol=rtol) is None
+    )
+    return Verdict("", False, f"Not yet: {next(reasons, words)}.", rows)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One input for the reader's function and what it should return. Named cases are all shown, by their names."""
+
+    arguments: tuple[Any, ...]
+    expected: Any
+    name: str = ""
+
+
+def random_cases(
     reference: Callable[..., Any],
     inputs: Callable[[np.random.Generator], tuple[Any, ...]],
-    *,
-    cases: int = 6,
-    rtol: float = 1e-6,
-    atol: float = 0.0,
-    same_dtype: bool = False,
-    slips: Mapping[str, Callable[..., Any]] | None = None,
-) -> Callable[[Any], Verdict]:
-    """A checker for code: runs it on fresh random inputs beside the reference, and shows where they part.
+    count: int = 6,
+) -> Callable[[], Iterator[Case]]:
+    """Cases drawn again for each check: the first always from seed 0, the others from new seeds."""
 
-    ``inputs(rng)`` gives the arguments of one case; the first case always comes from seed 0, the others from new
-    seeds. ``slips`` maps an explanation to a function with a known mistake: the first that gives what the reader's
-    gives is named.
-    """
-
-    def checker(answer: Any) -> Verdict:
-        if not callable(answer):
-            return no_function(answer)
-        shown: list[Case] = []
-        ran: list[tuple[tuple[Any, ...], Any]] = []
-        wrong = 0
-        for index in range(cases):
+    def draw() -> Iterator[Case]:
+        for index in range(count):
             arguments = inputs(np.random.default_rng(0 if index == 0 else None))
-            wanted = reference(*arguments)
-            given = "; ".join(map(text, arguments))
-            try:
-                copies = [a.copy() if isinstance(a, np.ndarray) else a for a in arguments]
-                got = answer(*copies)
-            except Exception as problem:
-                return raised(problem, given, wanted)
-            if index == 0 and (got is None or got is ...):
-                return NOTHING
-            differs = difference(got, wanted, rtol, atol)
-            if not differs and same_dtype and np.asarray(got).dtype != np.asarray(wanted).dtype:
-                differs = f"dtype {np.asarray(got).dtype}, expected {np.asarray(wanted).dtype}"
-            ran.append((arguments, got))
-            wrong += bool(differs)
-            if len(shown) < 3 and (differs or index == 0):
-                yours = got if isinstance(got, np.ndarray) or np.isscalar(got) else np.asarray(got)
-                shown.append(Case(given, text(yours), text(wanted), differs or "nothing"))
-        if not wrong:
-            return Verdict("", True, f"Right on {cases} random inputs.", tuple(shown[:1]))
-        why = next((why for why, slip in (slips or {}).items() if _like(slip, ran, rtol, atol)), "")
-        told = f": {why}" if why else ""
-        return Verdict(
-            "", False, f"Not yet, {wrong} of {cases} random inputs differ{told}.", tuple(shown)
+            yield Case(arguments, reference(*copy.deepcopy(arguments)))
+
+    return draw
+
+
+def show_arguments(arguments: tuple[Any, ...], difference: Difference | None) -> str:
+    """The arguments of a case as text, whatever differs."""
+    return "; ".join(map(text, arguments))
+
+
+def judge_function(
+    answer: Any,
+    *,
+    cases: Callable[[], Iterable[Case]],
+    common_mistakes: Mapping[str, Callable[..., Any]] | None = None,
+    compare: Callable[[Any, Any], Difference | None] = compare,
+    show_input: Callable[[tuple[Any, ...], Difference | None], str] = show_arguments,
+    right: str = "Right on {count} random inputs.",
+) -> Verdict:
+    """Judge code: run it on every case, show the first that differs, name the mistake that gives the same on all.
+
+    ``common_mistakes`` maps a sentence to a function with that mistake. ``compare`` gives what differs between a
+    result and the expected one; ``show_input`` writes a case's arguments, given what differs.
+    """
+    if not callable(answer):
+        return Verdict("", False, f"Expected a function, got {type(answer).__name__}.")
+    tried: list[tuple[Case, Any]] = []
+    rows: list[Comparison] = []
+    for case in cases():
+        try:
+            result = answer(*copy.deepcopy(case.arguments))
+        except Exception as problem:
+            words = f"raised {type(problem).__name__}: {problem}"
+            given = case.name or show_input(case.arguments, None)
+            row = Comparison(given, words, text(case.expected), "it raised")
+            return Verdict("", False, f"Your code {words}.", (row,))
+        if not tried and (result is None or result is ...):
+            return Verdict("", None, "Not answered yet: your function returns nothing.")
+        tried.append((case, result))
+        difference = compare(result, case.expected)
+        given = case.name or show_input(case.arguments, difference)
+        shown = difference or Difference(NOTHING, text(result), text(case.expected))
+        rows.append(Comparison(given, shown.yours, shown.reference, shown.words))
+
+    wrong = [row for row in rows if row.differs != NOTHING]
+    shown_rows = tuple(rows if tried[0][0].name else (wrong or rows)[:1])
+    if not wrong:
+        return Verdict("", True, right.format(count=len(rows)), shown_rows)
+
+    def gives_the_same(mistake: Callable[..., Any]) -> bool:
+        return all(
+            compare(result, mistake(*copy.deepcopy(case.arguments))) is None
+            for case, result in tried
         )
 
-    return checker
-
-
-def _like(
-    slip: Callable[..., Any], ran: list[tuple[tuple[Any, ...], Any]], rtol: float, atol: float
-) -> bool:
-    return all(not difference(got, slip(*arguments), rtol, atol) for arguments, got in ran)
+    reasons = (reason for reason, make in (common_mistakes or {}).items() if gives_the_same(make))
+    reason = next(reasons, wrong[0].differs)
+    head = f"Not yet, {len(wrong)} of {plural(len(rows), 'input')} differ"
+    return Verdict("", False, f"{head}: {reason}.", shown_rows)

@@ -15,11 +15,13 @@ import numpy as np
 from ..calibration.cache import CalibrationCache
 from ..engine.records import Message, RangeReport, TensorRange
 from ..errors import BuildError, DataError
+from ..model.describe import OnnxNode
 from .trt import trt
 
 __all__ = [
     "calibrated_ranges",
     "network_tensors",
+    "placeholder_amax",
     "placeholder_ranges",
     "read_ranges",
     "set_ranges",
@@ -70,6 +72,25 @@ def _entry(tensor: Any, source: str, note: str = "") -> TensorRange:
     amax = _amax(tensor)
     scale = None if amax is None else float(np.float32(amax) / np.float32(127))
     return TensorRange(tensor.name, amax, scale, source if amax is not None else "none", note)
+
+
+def placeholder_amax(
+    nodes: Iterable[OnnxNode], in_range: float = 2.0, out_range: float = 4.0
+) -> dict[str, float]:
+    """The same rule as :func:`placeholder_ranges` on the nodes of an ONNX file: tensor name -> amax.
+
+    >>> conv, concat = OnnxNode("", "Conv", ("x",), ("y",)), OnnxNode("", "Concat", ("y", "z"), ("c",))
+    >>> placeholder_amax([conv, concat])
+    {'x': 2.0, 'y': 4.0, 'z': 4.0, 'c': 4.0}
+    """
+    ranges: dict[str, float] = {}
+    for node in nodes:
+        for name in node.inputs:
+            ranges.setdefault(name, out_range if node.op == "Concat" else in_range)
+        pooled = node.op in ("MaxPool", "AveragePool")
+        for name in node.outputs:
+            ranges.setdefault(name, in_range if pooled else out_range)
+    return ranges
 
 
 def placeholder_ranges(

@@ -2,45 +2,40 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from ...errors import TrtlearnError
-from ..exercise import Exercise, Prediction, choice, register
-from ..verdict import Case, Verdict
+from ..exercise import Exercise, Prediction, register
+from ..verdict import Comparison, Verdict, judge_choice
 
 __all__: list[str] = []
 
+WANTED_MODE = "cached-scales"
 
-def _command(answer: Any) -> Verdict:
+
+def judge_command(answer: Any) -> Verdict:
     """Judge a command by what the explainer says of it."""
     from ...trtexec.explanation import explain
 
     if not isinstance(answer, str):
         return Verdict("", False, f"Expected the command as a text, got {type(answer).__name__}.")
     try:
-        said = explain(answer, trt="8.6", cache_exists=True)
+        command = explain(answer, trt="8.6", cache_exists=True)
     except TrtlearnError as problem:
         return Verdict("", False, f"That is no trtexec command: {problem}.")
-    case = Case(
-        answer,
-        said.mode,
-        "cached-scales",
-        "nothing" if said.mode == "cached-scales" else "the mode",
-    )
-    if said.options.get("--onnx") != "net.onnx":
-        return Verdict("", False, "Not yet: the model is to be net.onnx (--onnx=...).", (case,))
-    if said.mode != "cached-scales":
-        return Verdict("", False, f"Not yet: this gives {said.mode}.", (case,))
-    if said.cache != "good.cache":
-        return Verdict("", False, f"Not yet: the scales would come from {said.cache}.", (case,))
-    if not said.fp16:
-        return Verdict(
-            "",
-            False,
-            "Not yet: layers without INT8 would run in FP32, for FP16 is not allowed.",
-            (case,),
-        )
-    return Verdict("", True, "INT8 and FP16 allowed, scales from good.cache.", (case,))
+    faults = {
+        "the model is to be net.onnx (--onnx=...)": command.options.get("--onnx") != "net.onnx",
+        f"this gives {command.mode}": command.mode != WANTED_MODE,
+        f"the scales would come from {command.cache}": command.cache != "good.cache",
+        "layers without INT8 would run in FP32, for FP16 is not allowed": not command.fp16,
+    }
+    differs = "nothing" if command.mode == WANTED_MODE else "the mode"
+    row = Comparison(answer, command.mode, WANTED_MODE, differs)
+    for words, is_fault in faults.items():
+        if is_fault:
+            return Verdict("", False, f"Not yet: {words}.", (row,))
+    return Verdict("", True, "INT8 and FP16 allowed, scales from good.cache.", (row,))
 
 
 register(
@@ -52,10 +47,12 @@ register(
     Exercise(
         "00-mode",
         "What does --best do about ranges?",
-        choice(
-            "placeholder-ranges",
-            "--best sets int8 and fp16, and there is no --calib (v8.6.1 sampleOptions.cpp:932-938)",
-            wrong={
+        partial(
+            judge_choice,
+            right="placeholder-ranges",
+            because="--best sets int8 and fp16, and there is no --calib "
+            "(v8.6.1 sampleOptions.cpp:932-938)",
+            objections={
                 "not-int8": "--best sets int8 too",
                 "cached-scales": "no --calib is given",
                 "random-calibration": "that needs --calib with a file that is missing",
@@ -75,7 +72,7 @@ register(
     Exercise(
         "00-command",
         "Write the command",
-        _command,
+        judge_command,
         solution='my_command = "trtexec --onnx=net.onnx --int8 --fp16 --calib=good.cache"',
         wrong=(
             'my_command = "trtexec --onnx=net.onnx --int8 --calib=good.cache"',

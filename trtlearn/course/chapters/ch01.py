@@ -2,39 +2,71 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...int8 import quant
-from ..exercise import Exercise, Prediction, function, number, register
+from ..exercise import Exercise, Prediction, register
+from ..verdict import judge_function, judge_number, random_cases
 
 __all__: list[str] = []
 
 AMAX = 7.0  # of the exercise 01-scale
 
 
-def _values(rng: np.random.Generator) -> tuple[NDArray[np.float32], float]:
-    """A few hundred values that round, tie and clip, and a scale that is a power of two (so ties are exact)."""
+def random_values(rng: np.random.Generator) -> tuple[NDArray[np.float32], float]:
+    """Values that round, tie and clip, and a scale that is a power of two, so that ties are exact."""
     scale = float(2.0 ** rng.integers(-6, 0))
     spread = rng.normal(0, 60 * scale, 200)
     ties = (rng.integers(-140, 140, 40) + 0.5) * scale
     return np.concatenate([spread, ties]).astype(np.float32), scale
 
 
-def _weights(rng: np.random.Generator) -> tuple[NDArray[np.float32]]:
+def random_weights(rng: np.random.Generator) -> tuple[NDArray[np.float32]]:
     """A convolution weight [C, I, 3, 3] whose channels differ a hundredfold."""
     channels = int(rng.integers(3, 7))
     size = 10.0 ** rng.uniform(-2, 0, (channels, 1, 1, 1))
     return ((rng.normal(size=(channels, 2, 3, 3)) * size).astype(np.float32),)
 
 
-def _half_up(x: Any, scale: float) -> Any:
-    return np.clip(np.floor(x / scale + 0.5), -128, 127)
+SCALE_MISTAKES = {
+    "TensorRT's grid is symmetric: code 127, not code 255, says amax": lambda: 2 * AMAX / 255,
+    "the divisor is 127, the largest code; -128 is one code more on the negative side": lambda: (
+        AMAX / 128
+    ),
+    "that is codes per unit; the scale is units per code": lambda: 127 / AMAX,
+}
+
+QUANTIZE_MISTAKES = {
+    "a half goes to the EVEN neighbour (np.rint), not always up": lambda x, scale: np.clip(
+        np.floor(x / scale + 0.5), -128, 127
+    ),
+    "codes outside [-128, 127] must be clipped": lambda x, scale: np.rint(x / scale),
+    "the most negative code of an activation is -128": lambda x, scale: np.clip(
+        np.rint(x / scale), -127, 127
+    ),
+    "you cut off the fraction; round it": lambda x, scale: np.clip(np.trunc(x / scale), -128, 127),
+    "clip before you convert: int8 wraps around": lambda x, scale: (
+        np.rint(x / scale).astype(np.int64).astype(np.int8)
+    ),
+}
+
+CHANNEL_MISTAKES = {
+    "that is one scale for the whole tensor": lambda w: np.abs(w).max() / 127,
+    "take the absolute value first: the largest weight may be negative": lambda w: (
+        w.max((1, 2, 3)) / 127
+    ),
+    "that is one scale per INPUT channel: axis 0 is the output channel": lambda w: (
+        np.abs(w).max((0, 2, 3)) / 127
+    ),
+}
 
 
-def _draw(answer: Any) -> Any:
+def draw_quantize(answer: Any) -> Any:
+    """The reader's quantize beside the reference, as two staircases."""
     from ...show.theme import SERIES, figure, footer
 
     x, scale = np.linspace(-1.5, 1.5, 601, dtype=np.float32), 1 / 127
@@ -43,13 +75,8 @@ def _draw(answer: Any) -> Any:
         ("reference", quant.quantize(x, scale), SERIES[0], 5),
         ("yours", np.asarray(answer(x.copy(), scale)), SERIES[1], 2),
     ):
-        fig.add_scatter(
-            x=x,
-            y=codes,
-            name=name,
-            mode="lines",
-            line={"color": color, "width": width, "shape": "hv"},
-        )
+        line = {"color": color, "width": width, "shape": "hv"}
+        fig.add_scatter(x=x, y=codes, name=name, mode="lines", line=line)
     fig.update_xaxes(title="x (scale 1/127)").update_yaxes(title="code")
     return footer(fig, "computed here, in numpy")
 
@@ -57,7 +84,8 @@ def _draw(answer: Any) -> Any:
 register(
     Prediction(
         "01-range",
-        "The values after the first ReLU go from 0 to 7.25. With 8 bits, which range has the least squared error?",
+        "The values after the first ReLU go from 0 to 7.25. "
+        "With 8 bits, which range has the least squared error?",
         (
             "±2, where most values are",
             "a little less than ±7.25",
@@ -68,18 +96,7 @@ register(
     Exercise(
         "01-scale",
         "Range to scale, by hand",
-        number(
-            lambda: AMAX / 127,
-            slips={
-                "TensorRT's grid is symmetric: code 127, not code 255, says amax": lambda: (
-                    2 * AMAX / 255
-                ),
-                "the divisor is 127, the largest code; -128 is one code more on the negative side": lambda: (
-                    AMAX / 128
-                ),
-                "that is codes per unit; the scale is units per code": lambda: 127 / AMAX,
-            },
-        ),
+        partial(judge_number, reference=lambda: AMAX / 127, common_mistakes=SCALE_MISTAKES),
         solution="my_scale = 7 / 127",
         wrong=("my_scale = 7 / 128", "my_scale = 14 / 255", "my_scale = 1"),
         hints=("Code 127 must stand for 7.0.", "127 · scale = 7.0"),
@@ -89,28 +106,20 @@ register(
     Exercise(
         "01-quantize",
         "Write quantize",
-        function(
-            quant.quantize,
-            _values,
-            slips={
-                "a half goes to the EVEN neighbour (np.rint), not always up": _half_up,
-                "codes outside [-128, 127] must be clipped": lambda x, scale: np.rint(x / scale),
-                "the most negative code of an activation is -128": lambda x, scale: np.clip(
-                    np.rint(x / scale), -127, 127
-                ),
-                "you cut off the fraction; round it": lambda x, scale: np.clip(
-                    np.trunc(x / scale), -128, 127
-                ),
-                "clip before you convert: int8 wraps around": lambda x, scale: (
-                    np.rint(x / scale).astype(np.int64).astype(np.int8)
-                ),
-            },
+        partial(
+            judge_function,
+            cases=random_cases(quant.quantize, random_values),
+            common_mistakes=QUANTIZE_MISTAKES,
         ),
-        solution="def my_quantize(x, scale):\n    return np.clip(np.rint(x / scale), -128, 127).astype(np.int8)",
+        solution="def my_quantize(x, scale):\n"
+        "    return np.clip(np.rint(x / scale), -128, 127).astype(np.int8)",
         wrong=(
-            "def my_quantize(x, scale):\n    return np.rint(x / scale).astype(np.int64).astype(np.int8)",
-            "def my_quantize(x, scale):\n    return np.clip(np.floor(x / scale + 0.5), -128, 127).astype(np.int8)",
-            "def my_quantize(x, scale):\n    return np.clip(np.rint(x / scale), -127, 127).astype(np.int8)",
+            "def my_quantize(x, scale):\n"
+            "    return np.rint(x / scale).astype(np.int64).astype(np.int8)",
+            "def my_quantize(x, scale):\n"
+            "    return np.clip(np.floor(x / scale + 0.5), -128, 127).astype(np.int8)",
+            "def my_quantize(x, scale):\n"
+            "    return np.clip(np.rint(x / scale), -127, 127).astype(np.int8)",
         ),
         hints=(
             "Three steps: divide, round, clip.",
@@ -119,23 +128,15 @@ register(
         ),
         difficulty=2,
         minutes=5,
-        draw=_draw,
+        draw=draw_quantize,
     ),
     Exercise(
         "01-channels",
         "One scale per output channel",
-        function(
-            quant.weight_scales,
-            _weights,
-            slips={
-                "that is one scale for the whole tensor": lambda w: np.abs(w).max() / 127,
-                "take the absolute value first: the largest weight may be negative": lambda w: (
-                    w.max((1, 2, 3)) / 127
-                ),
-                "that is one scale per INPUT channel: axis 0 is the output channel": lambda w: (
-                    np.abs(w).max((0, 2, 3)) / 127
-                ),
-            },
+        partial(
+            judge_function,
+            cases=random_cases(quant.weight_scales, random_weights),
+            common_mistakes=CHANNEL_MISTAKES,
         ),
         solution="def my_weight_scales(w):\n    return np.abs(w).max(axis=(1, 2, 3)) / 127",
         wrong=(
@@ -143,7 +144,8 @@ register(
             "def my_weight_scales(w):\n    return w.max(axis=(1, 2, 3)) / 127",
         ),
         hints=(
-            "The weight of a convolution has the shape [output channels, input channels, height, width].",
+            "The weight of a convolution has the shape "
+            "[output channels, input channels, height, width].",
             "np.abs(w).max(axis=(1, 2, 3)) keeps axis 0.",
         ),
         difficulty=2,

@@ -2,74 +2,84 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from ..exercise import Exercise, Prediction, number, register
-from ..verdict import NOTHING, Case, Verdict, no_function, text
+from ...live.ranges import placeholder_amax
+from ...model.describe import OnnxNode
+from ..exercise import Exercise, Prediction, register
+from ..verdict import Difference, judge_function, judge_number, random_cases
 
-__all__: list[str] = []
+__all__ = ["nodes_with"]
 
 OPS = ("Conv", "Relu", "Add", "Concat", "MaxPool")
 
-
-def placeholder(nodes: Any, in_range: float = 2.0, out_range: float = 4.0) -> dict[str, float]:
-    """The rule of setTensorDynamicRange on (op, inputs, outputs) tuples: tensor name -> amax."""
-    ranges: dict[str, float] = {}
-    for op, inputs, outputs in nodes:
-        for name in inputs:
-            ranges.setdefault(name, out_range if op == "Concat" else in_range)
-        for name in outputs:
-            ranges.setdefault(name, in_range if op == "MaxPool" else out_range)
-    return ranges
+Network = tuple[OnnxNode, ...]
+Largest = dict[str, float]
 
 
-def _network(rng: np.random.Generator) -> list[tuple[str, list[str], list[str]]]:
-    """A random network of a few layers: every tensor but the inputs is made by an earlier layer."""
-    tensors, nodes = ["image", "mask"], [("Concat", ["image", "mask"], ["t0"])]
-    tensors.append("t0")
+def random_network(rng: np.random.Generator) -> tuple[Network, Largest]:
+    """Nodes that read earlier tensors or new inputs, and each tensor's largest |value|."""
+    tensors, nodes = ["image", "mask", "t0"], [OnnxNode("", "Concat", ("image", "mask"), ("t0",))]
     for index in range(1, 8):
         op = str(rng.choice(OPS))
         count = 2 if op in ("Add", "Concat") else 1
-        inputs = [
-            str(name) for name in rng.choice([*tensors, f"side{index}"], count, replace=False)
-        ]
-        nodes.append((op, inputs, [f"t{index}"]))
+        inputs = rng.choice([*tensors, f"side{index}"], count, replace=False)
+        nodes.append(OnnxNode("", op, tuple(map(str, inputs)), (f"t{index}",)))
         tensors.append(f"t{index}")
-    return nodes
+    largest = {name: float(rng.choice([1, 2, 3, 4, 5])) for name in placeholder_amax(nodes)}
+    return tuple(nodes), largest
 
 
-def _rule(answer: Any) -> Verdict:
-    """Judge the reader's rule on six random networks."""
-    if not callable(answer):
-        return no_function(answer)
-    for seed in (0, None, None, None, None, None):
-        nodes = _network(np.random.default_rng(seed))
-        wanted = placeholder(nodes)
-        got = answer([(op, list(inputs), list(outputs)) for op, inputs, outputs in nodes])
-        if got is None or got is ...:
-            return NOTHING
-        if not isinstance(got, dict):
-            return Verdict(
-                "", False, f"Expected a dict of tensor name to amax, got {type(got).__name__}."
-            )
-        wrong = [name for name in {**wanted, **got} if got.get(name) != wanted.get(name)]
-        if wrong:
-            first = next((node for node in nodes if wrong[0] in node[1] + node[2]), None)
-            case = Case(
-                f"first met in {first}",
-                text(got.get(wrong[0])),
-                text(wanted.get(wrong[0])),
-                wrong[0],
-            )
-            return Verdict(
-                "", False, f"Not yet: {len(wrong)} of {len(wanted)} tensors differ.", (case,)
-            )
-    return Verdict("", True, "Right on 6 random networks.")
+def clipped(nodes: Network, largest: Largest) -> set[str]:
+    """The reference: the tensors whose largest |value| lies beyond the rule's range."""
+    return {name for name, amax in placeholder_amax(nodes).items() if largest[name] > amax}
 
 
-def _clipped() -> float:
+def _equal_counts_too(nodes: Network, largest: Largest) -> set[str]:
+    return {name for name, amax in placeholder_amax(nodes).items() if largest[name] >= amax}
+
+
+def _last_wins(nodes: Network, largest: Largest) -> set[str]:
+    ranges: dict[str, float] = {}
+    for node in nodes:
+        ranges |= placeholder_amax([node])
+    return {name for name, amax in ranges.items() if largest[name] > amax}
+
+
+CLIPPED_MISTAKES = {
+    "±2 and ±4 both occur: apply the rule to each tensor": lambda nodes, largest: {
+        name for name, value in largest.items() if value > 4
+    },
+    "most tensors are a layer's output first, and get ±4": lambda nodes, largest: {
+        name for name, value in largest.items() if value > 2
+    },
+    "a value equal to amax still has a code: only larger ones are clipped": _equal_counts_too,
+    "a tensor that has a range keeps it: the FIRST layer that meets it decides": _last_wins,
+}
+
+
+def nodes_with(arguments: tuple[Any, ...], difference: Difference | None) -> str:
+    """The nodes of a case that make or read the first tensor that differs."""
+    nodes = arguments[0]
+    near = [
+        node
+        for node in nodes
+        if difference is None or difference.entry in (*node.inputs, *node.outputs)
+    ]
+    return "; ".join(f"{n.op}({', '.join(n.inputs)}) → {', '.join(n.outputs)}" for n in near)
+
+
+def _nodes_and_value(arguments: tuple[Any, ...], difference: Difference | None) -> str:
+    name = difference.entry if difference else None
+    value = arguments[1].get(name)
+    return nodes_with(arguments, difference) + (f"; largest {value:g}" if value else "")
+
+
+def percent_clipped() -> float:
+    """How many percent of the calibration images' values lie outside ±2."""
     from ...model.course_data import load_images
 
     images, _ = load_images("calibration")
@@ -79,48 +89,49 @@ def _clipped() -> float:
 register(
     Prediction(
         "02-input",
-        "The network's input holds values from -0.42 to 2.82. Which range does bare --int8 give it?",
+        "The network's input holds values from -0.42 to 2.82. "
+        "Which range does bare --int8 give it?",
         ("±1", "±2", "±2.82", "±4"),
     ),
     Exercise(
         "02-rule",
-        "Write setTensorDynamicRange",
-        _rule,
+        "Which tensors does bare --int8 clip?",
+        partial(
+            judge_function,
+            cases=random_cases(clipped, random_network),
+            common_mistakes=CLIPPED_MISTAKES,
+            show_input=_nodes_and_value,
+            right="Right on {count} random networks.",
+        ),
         solution=(
-            "def my_ranges(nodes):\n"
-            "    ranges = {}\n"
-            "    for op, inputs, outputs in nodes:\n"
-            "        for name in inputs:\n"
-            '            ranges.setdefault(name, 4.0 if op == "Concat" else 2.0)\n'
-            "        for name in outputs:\n"
-            '            ranges.setdefault(name, 2.0 if op == "MaxPool" else 4.0)\n'
-            "    return ranges"
+            "def my_clipped(nodes, largest):\n"
+            "    ranges = placeholder(nodes)\n"
+            "    return {name for name, amax in ranges.items() if largest[name] > amax}"
         ),
         wrong=(
-            "def my_ranges(nodes):\n    return {name: 4.0 for _, i, o in nodes for name in i + o}",
-            "def my_ranges(nodes):\n"
-            "    ranges = {}\n"
-            "    for op, inputs, outputs in nodes:\n"
-            "        ranges |= dict.fromkeys(inputs, 2.0) | dict.fromkeys(outputs, 4.0)\n"
-            "    return ranges",
+            "def my_clipped(nodes, largest):\n"
+            "    return {name for name, value in largest.items() if value > 4}",
+            "def my_clipped(nodes, largest):\n"
+            "    ranges = placeholder(nodes)\n"
+            "    return {name for name, amax in ranges.items() if largest[name] >= amax}",
         ),
         hints=(
-            "Inputs before outputs, layer by layer; a tensor that has a range keeps it.",
-            "Concat's inputs and MaxPool's outputs are the two exceptions.",
-            "dict.setdefault(name, amax) sets only what is not there yet.",
+            "placeholder(nodes), the rule above, gives each tensor's amax.",
+            "A tensor is clipped where its largest |value| is larger than its amax.",
         ),
-        difficulty=2,
-        minutes=8,
+        difficulty=1,
+        minutes=4,
     ),
     Exercise(
         "02-clipped",
         "What ±2 cuts off the images",
-        number(
-            _clipped,
+        partial(
+            judge_number,
+            reference=percent_clipped,
             unit="%",
-            slips={
-                "that is a share between 0 and 1; give percent": lambda: _clipped() / 100,
-                "count what lies outside ±2, not inside": lambda: 100 - _clipped(),
+            common_mistakes={
+                "that is a share between 0 and 1; give percent": lambda: percent_clipped() / 100,
+                "count what lies outside ±2, not inside": lambda: 100 - percent_clipped(),
             },
         ),
         solution="my_percent = 100 * (np.abs(images) > 2).mean()",

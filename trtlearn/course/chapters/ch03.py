@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cache
+from collections.abc import Callable, Iterator
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ...calibration.observers import threshold_of
 from ..exercise import Exercise, Prediction, register
-from ..verdict import NOTHING, Case, Verdict, no_function, text
+from ..verdict import Case, judge_function
 
 __all__: list[str] = []
 
@@ -21,8 +21,8 @@ REAL = {"minmax": ("image", "stem", "b2_add"), "entropy2": ("b1_relu1", "gap")}
 
 
 @cache
-def _recorded(algorithm: str) -> dict[str, tuple[Batches, float]]:
-    """Tensor -> its values in batches of 8 as TensorRT got them, and amax of TensorRT's own recorded cache."""
+def _tensorrt_cases(algorithm: str) -> tuple[Case, ...]:
+    """The values of real tensors, in batches of 8 as TensorRT got them, and amax of its own recorded cache."""
     from ...calibration.cache import parse_cache
     from ...model.course_data import load_images
     from ...networks import open_bench
@@ -30,86 +30,52 @@ def _recorded(algorithm: str) -> dict[str, tuple[Batches, float]]:
 
     lines = parse_cache(open_bench("resnet", mode="recorded").cache_text(f"int8-{algorithm}") or "")
     values = inside("resnet", load_images("calibration")[0], REAL[algorithm])
-    return {
-        name: (
-            [values[name][start : start + 8] for start in range(0, 512, 8)],
-            lines.entry(name).amax,
-        )
-        for name in REAL[algorithm]
-    }
+    cases = []
+    for name, array in values.items():
+        batches = [array[start : start + 8] for start in range(0, 512, 8)]
+        cases.append(Case((batches,), lines.entry(name).amax, f"{name}, by TensorRT"))
+    return tuple(cases)
 
 
-def _random(rng: np.random.Generator) -> Batches:
-    """Batches of normal values; the first reaches a power of two, a later one beyond it: bins double."""
+def random_batches(rng: np.random.Generator) -> Batches:
+    """Four batches whose largest magnitudes all differ: the first a power of two, two of them negative.
+
+    The third reaches beyond the first, so that a histogram's bins double.
+    """
     top = float(2.0 ** rng.integers(-2, 4))
     batches: Batches = []
-    for index in range(4):
-        x = np.clip(rng.normal(0, top / 3, (8, 400)), -0.99 * top, 0.99 * top).astype(np.float32)
+    for peak in (-top, 0.9 * top, -1.7 * top, 0.8 * top):
+        x = np.clip(rng.normal(0, top / 3, (8, 400)), -0.75 * top, 0.75 * top).astype(np.float32)
         x[:, ::4] = np.maximum(x[:, ::4], 0)  # zeros, as ReLU makes them
-        x[0, 1] = -top if index == 0 else 0.9 * top
+        x[0, 1] = peak
         batches.append(x)
-    batches[2][3, 3] = -1.7 * top
     return batches
 
 
-Slips = dict[str, Callable[[Batches], float]]
+def observer_cases(algorithm: str, count: int) -> Callable[[], Iterator[Case]]:
+    """Random batches beside our observer, then real tensors beside TensorRT's cache."""
+
+    def draw() -> Iterator[Case]:
+        for index in range(count):
+            batches = random_batches(np.random.default_rng(0 if index == 0 else None))
+            amax = threshold_of(algorithm, *batches).amax
+            yield Case((batches,), amax, f"random batches {index + 1}")
+        yield from _tensorrt_cases(algorithm)
+
+    return draw
 
 
-def _observer(algorithm: str, cases: int, rtol: float, slips: Slips) -> Callable[[Any], Verdict]:
-    """Judge ``answer(batches) -> amax`` on random batches, then on real tensors beside TensorRT's cache."""
-
-    def checker(answer: Any) -> Verdict:
-        if not callable(answer):
-            return no_function(answer)
-        tests = [
-            (
-                f"random batches {index + 1}",
-                batches,
-                threshold_of(algorithm, *batches).amax,
-                "reference",
-            )
-            for index in range(cases)
-            for batches in [_random(np.random.default_rng(0 if index == 0 else None))]
-        ]
-        tests += [
-            (name, batches, amax, "TensorRT")
-            for name, (batches, amax) in _recorded(algorithm).items()
-        ]
-        shown = []
-        for name, batches, wanted, whose in tests:
-            got = answer([batch.copy() for batch in batches])
-            if got is None or got is ...:
-                return NOTHING
-            value = float(got)
-            off = abs(value - wanted) / wanted
-            shown.append(
-                Case(
-                    name,
-                    text(value),
-                    f"{text(wanted)} ({whose})",
-                    "nothing" if off <= rtol else f"{off:.2g}",
-                )
-            )
-            if off > rtol:
-                why = next(
-                    (w for w, slip in slips.items() if abs(slip(batches) - value) <= rtol * wanted),
-                    None,
-                )
-                return Verdict(
-                    "",
-                    False,
-                    f"Not yet: {why or f'{name} is off by {100 * off:.3g} %'}.",
-                    tuple(shown),
-                )
-        real = ", ".join(_recorded(algorithm))
-        return Verdict(
-            "",
-            True,
-            f"Right on {cases} random inputs, and equal to TensorRT's cache on {real}.",
-            tuple(shown),
-        )
-
-    return checker
+def judge_observer(
+    algorithm: str, count: int, mistakes: dict[str, Callable[[Batches], Any]]
+) -> Callable[[Any], Any]:
+    """A judge of ``answer(batches) -> amax``."""
+    return partial(
+        judge_function,
+        cases=observer_cases(algorithm, count),
+        common_mistakes=mistakes,
+        right=f"Right on {count} random inputs, and equal to TensorRT's cache on "
+        f"{', '.join(REAL[algorithm])}.",
+    )
 
 
 def _flat(batches: Batches) -> NDArray[np.float32]:
@@ -129,6 +95,22 @@ def _with_zeros(batches: Batches) -> float:
     return (entropy_search(counts).chosen + 0.5) * (h.width or 0.0)
 
 
+MINMAX_MISTAKES = {
+    "take the absolute value: the largest magnitude may be negative": lambda b: _flat(b).max(),
+    "that looks at the first batch only": lambda b: np.abs(b[0]).max(),
+    "that looks at the last batch only": lambda b: np.abs(b[-1]).max(),
+    "that is the mean of the batches' maxima": lambda b: np.mean([np.abs(x).max() for x in b]),
+    "that is the scale; return amax": lambda b: np.abs(_flat(b)).max() / 127,
+}
+
+ENTROPY_MISTAKES = {
+    "that is min-max": lambda b: np.abs(_flat(b)).max(),
+    "zeros are left out of the histogram, and bin 0 takes bin 1's count": _with_zeros,
+    "all batches at once: the FIRST batch alone sets the bin width": lambda b: (
+        threshold_of("entropy2", _flat(b)).amax
+    ),
+}
+
 ENTROPY = """def my_entropy(batches):
     width, counts = np.abs(batches[0]).max() / 2048, np.zeros(2048)
     for batch in batches:
@@ -144,28 +126,14 @@ ENTROPY = """def my_entropy(batches):
 register(
     Prediction(
         "03-better",
-        "Entropy calibration is the default, min-max the simplest. After which does resnet answer better in INT8?",
+        "Entropy calibration is the default, min-max the simplest. "
+        "After which does resnet answer better in INT8?",
         ("entropy: far better", "about the same", "min-max: far better"),
     ),
     Exercise(
         "03-minmax",
         "Write the min-max observer",
-        _observer(
-            "minmax",
-            4,
-            1e-6,
-            {
-                "take the absolute value: the largest magnitude may be negative": lambda b: float(
-                    _flat(b).max()
-                ),
-                "that looks at the first batch only": lambda b: float(np.abs(b[0]).max()),
-                "that looks at the last batch only": lambda b: float(np.abs(b[-1]).max()),
-                "that is the mean of the batches' maxima": lambda b: float(
-                    np.mean([np.abs(x).max() for x in b])
-                ),
-                "that is the scale; return amax": lambda b: float(np.abs(_flat(b)).max()) / 127,
-            },
-        ),
+        judge_observer("minmax", 4, MINMAX_MISTAKES),
         solution="def my_minmax(batches):\n    return max(np.abs(batch).max() for batch in batches)",
         wrong=(
             "def my_minmax(batches):\n    return max(batch.max() for batch in batches)",
@@ -179,18 +147,7 @@ register(
     Exercise(
         "03-entropy",
         "Write the entropy observer",
-        _observer(
-            "entropy2",
-            2,
-            1e-6,
-            {
-                "that is min-max": lambda b: float(np.abs(_flat(b)).max()),
-                "zeros are left out of the histogram, and bin 0 takes bin 1's count": _with_zeros,
-                "all batches at once: the FIRST batch alone sets the bin width": lambda b: (
-                    threshold_of("entropy2", _flat(b)).amax
-                ),
-            },
-        ),
+        judge_observer("entropy2", 2, ENTROPY_MISTAKES),
         solution=ENTROPY,
         wrong=(
             ENTROPY.replace("np.abs(batches[0]).max()", "max(np.abs(b).max() for b in batches)"),
@@ -201,9 +158,11 @@ register(
         ),
         hints=(
             "First the histogram: width = max|x| of the FIRST batch / 2048, zeros left out.",
-            "A larger value later: add bins in pairs, append 1024 empty ones, double the width, until it fits.",
-            "Then counts[0] = counts[1], and for i from 128 to 2048 divergence(*reference_and_candidate(counts, i)); "
-            "the least wins; amax = (i + 0.5) * width.",
+            "A larger value later: add bins in pairs, append 1024 empty ones, double the width, "
+            "until it fits.",
+            "Then counts[0] = counts[1], and for i from 128 to 2048 "
+            "divergence(*reference_and_candidate(counts, i)); the smallest wins; "
+            "amax = (i + 0.5) * width.",
         ),
         difficulty=3,
         minutes=25,

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import math
 import struct
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from ...calibration.cache import format_cache, new_cache, parse_cache
-from ..exercise import Exercise, Prediction, number, register
-from ..verdict import NOTHING, Case, Verdict, no_function, raised, text
+from ..exercise import Exercise, Prediction, register
+from ..verdict import Difference, compare, judge_function, judge_number, random_cases
 
 __all__: list[str] = []
 
 HEX = "3f400000"  # of the exercise 04-decode: scale 0.75
-
-
-def _scale(digits: str, order: str = ">") -> float:
-    return float(struct.unpack(f"{order}f", bytes.fromhex(digits.zfill(8)))[0])
-
-
 NAMES = (
     "conv1",
     "layer:0",
@@ -31,40 +26,54 @@ NAMES = (
 )
 
 
-def _reader(answer: Any) -> Verdict:
-    """Judge the reader's parser on random caches."""
-    if not callable(answer):
-        return no_function(answer)
-    for seed in (0, None, None, None, None, None):
-        rng = np.random.default_rng(seed)
-        names = [str(name) for name in rng.permutation(NAMES)[:4]]
-        scales = dict(
-            zip(names, [0.0, *rng.uniform(1e-4, 3, 3).astype(np.float32).tolist()], strict=True)
-        )
-        content = format_cache(new_cache(scales))
-        wanted = {name: 127 * parse_cache(content)[name] for name in names}
-        try:
-            got = answer(content)
-        except Exception as problem:
-            return raised(problem, repr(content), wanted)
-        if got is None or got is ...:
-            return NOTHING
-        if not isinstance(got, dict):
-            return Verdict(
-                "", False, f"Expected a dict of tensor name to amax, got {type(got).__name__}."
-            )
-        for name in {**wanted, **got}:
-            ours, theirs = got.get(name), wanted.get(name)
-            if (
-                ours is None
-                or theirs is None
-                or not math.isclose(float(ours), theirs, rel_tol=1e-5)
-            ):
-                case = Case(repr(content), text(ours), text(theirs), name)
-                return Verdict("", False, f"Not yet: {name!r} differs.", (case,))
-    return Verdict(
-        "", True, "Right on 6 random caches, names with colons and a scale of 0 among them."
-    )
+def scale_of(digits: str, order: str = ">") -> float:
+    """The float32 whose bits are the hexadecimal ``digits``."""
+    return float(struct.unpack(f"{order}f", bytes.fromhex(digits.zfill(8)))[0])
+
+
+def random_cache(rng: np.random.Generator) -> tuple[str]:
+    """The text of a cache of four tensors, one of them with the scale 0."""
+    names = rng.permutation(NAMES)[:4].tolist()
+    scales = [0.0, *rng.uniform(1e-4, 3, 3).astype(np.float32).tolist()]
+    return (format_cache(new_cache(dict(zip(names, scales, strict=True)))),)
+
+
+def read_ranges(content: str) -> dict[str, float]:
+    """The reference: tensor name -> amax."""
+    return {name: 127 * scale for name, scale in parse_cache(content).items()}
+
+
+def _wrong_reader(order: str = ">", factor: float = 127) -> Callable[[str], dict[str, float]]:
+    """A reader of caches with a wrong byte order or a wrong factor."""
+
+    def read(content: str) -> dict[str, float]:
+        ranges = {}
+        for line in content.splitlines()[1:]:
+            name, _, digits = line.rpartition(": ")
+            ranges[name] = factor * scale_of(digits, order)
+        return ranges
+
+    return read
+
+
+READ_MISTAKES = {
+    "that is the scale; amax is 127 times as much": _wrong_reader(factor=1),
+    "amax = 127 * scale, not 128": _wrong_reader(factor=128),
+    "the bytes are big-endian: the first digits are sign and exponent": _wrong_reader(order="<"),
+}
+
+DECODE_MISTAKES = {
+    "that is the scale; amax is 127 times as much": lambda: scale_of(HEX),
+    "amax = 127 * scale, not 128": lambda: 128 * scale_of(HEX),
+    "the bytes are big-endian: the first digits are sign and exponent": lambda: (
+        127 * scale_of(HEX, "<")
+    ),
+    "the digits are the bits of a float32, not an integer": lambda: float(int(HEX, 16)),
+}
+
+
+def _show_cache(arguments: tuple[Any, ...], difference: Difference | None) -> str:
+    return repr(arguments[0])
 
 
 READ = """def my_read(text):
@@ -78,21 +87,13 @@ register(
     Prediction(
         "04-header",
         "A cache whose header names TensorRT 7.6.0 is given to TensorRT 8.6.0. What happens?",
-        ("an error", "it calibrates anew", "it is used in silence"),
+        ("an error", "it calibrates again", "it is used without a message"),
     ),
     Exercise(
         "04-decode",
         "Decode one line by hand",
-        number(
-            lambda: 127 * _scale(HEX),
-            slips={
-                "that is the scale; amax is 127 times as much": lambda: _scale(HEX),
-                "amax = 127 * scale, not 128": lambda: 128 * _scale(HEX),
-                "the bytes are big-endian: the first digits are sign and exponent": lambda: (
-                    127 * _scale(HEX, "<")
-                ),
-                "the digits are the bits of a float32, not an integer": lambda: float(int(HEX, 16)),
-            },
+        partial(
+            judge_number, reference=lambda: 127 * scale_of(HEX), common_mistakes=DECODE_MISTAKES
         ),
         solution="my_amax = 127 * 0.75",
         wrong=("my_amax = 0.75", "my_amax = 128 * 0.75", "my_amax = 0x3f400000"),
@@ -107,7 +108,14 @@ register(
     Exercise(
         "04-read",
         "Write a reader of calibration caches",
-        _reader,
+        partial(
+            judge_function,
+            cases=random_cases(read_ranges, random_cache),
+            common_mistakes=READ_MISTAKES,
+            compare=partial(compare, rtol=1e-5),
+            show_input=_show_cache,
+            right="Right on {count} random caches, names with colons and a scale of 0 among them.",
+        ),
         solution=READ,
         wrong=(
             READ.replace("line.rpartition", "line.partition"),

@@ -2,31 +2,48 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
-from ..exercise import Exercise, Prediction, function, register
+from ..exercise import Exercise, Prediction, register
+from ..verdict import judge_function, random_cases
 
 __all__: list[str] = []
 
 Array = NDArray[np.float64]
 
 
-def _front(cost: Array, value: Array) -> NDArray[np.bool_]:
-    """Whether each point is on the front: no other costs at most as much, is worth at least as much, and one better."""
+def pareto_front(cost: Array, value: Array) -> NDArray[np.bool_]:
+    """Whether each point is on the front: no other is at least as good in both and better in one."""
     cheaper = cost[None, :] <= cost[:, None]
     better = value[None, :] >= value[:, None]
     strictly = (cost[None, :] < cost[:, None]) | (value[None, :] > value[:, None])
     return np.asarray(~(cheaper & better & strictly).any(axis=1))
 
 
-def _points(rng: np.random.Generator) -> tuple[Array, Array]:
+def random_points(rng: np.random.Generator) -> tuple[Array, Array]:
+    """Costs and values of 5 to 29 points."""
     count = int(rng.integers(5, 30))
     return rng.integers(1, 12, count).astype(float), rng.integers(80, 100, count).astype(float)
 
 
-def _throughput(batch: int, milliseconds: float) -> float:
-    return 1000 * batch / milliseconds
+def _equal_points_beat_each_other(cost: Array, value: Array) -> Any:
+    cheaper = cost[None, :] <= cost[:, None]
+    better = value[None, :] >= value[:, None]
+    return ~(cheaper & better).any(axis=1)
+
+
+FRONT_MISTAKES = {
+    "a point is not beaten by one that is only cheaper, or only better": lambda cost, value: (
+        (cost == cost.min()) | (value == value.max())
+    ),
+    "of two equal points neither beats the other: one must be strictly better": (
+        _equal_points_beat_each_other
+    ),
+}
 
 
 register(
@@ -38,17 +55,10 @@ register(
     Exercise(
         "07-front",
         "Draw the Pareto front",
-        function(
-            _front,
-            _points,
-            slips={
-                "a point is not beaten by one that is only cheaper, or only better": lambda c, v: (
-                    (c == c.min()) | (v == v.max())
-                ),
-                "of two points alike neither beats the other: one of the two must be strictly better": lambda c, v: (
-                    ~((c[None, :] <= c[:, None]) & (v[None, :] >= v[:, None])).any(axis=1)
-                ),
-            },
+        partial(
+            judge_function,
+            cases=random_cases(pareto_front, random_points),
+            common_mistakes=FRONT_MISTAKES,
         ),
         solution=(
             "def my_front(cost, value):\n"
@@ -63,8 +73,10 @@ register(
             "def my_front(cost, value):\n    return value == value.max()",
         ),
         hints=(
-            "A point is beaten by another that costs no more, is worth no less, and is strictly better in one.",
-            "For one point (c, v): (cost <= c) & (value >= v) & ((cost < c) | (value > v)) marks those that beat it.",
+            "A point is beaten by another that costs no more, is worth no less, "
+            "and is strictly better in one.",
+            "For one point (c, v): (cost <= c) & (value >= v) & ((cost < c) | (value > v)) "
+            "marks those that beat it.",
         ),
         difficulty=2,
         minutes=8,
@@ -72,12 +84,15 @@ register(
     Exercise(
         "07-throughput",
         "From latency to throughput",
-        function(
-            _throughput,
-            lambda rng: (int(rng.integers(1, 65)), float(rng.uniform(0.02, 2))),
-            slips={
-                "a batch holds several images": lambda b, ms: 1000 / ms,
-                "a second has 1000 milliseconds": lambda b, ms: b / ms,
+        partial(
+            judge_function,
+            cases=random_cases(
+                lambda batch, milliseconds: 1000 * batch / milliseconds,
+                lambda rng: (int(rng.integers(1, 65)), float(rng.uniform(0.02, 2))),
+            ),
+            common_mistakes={
+                "a batch holds several images": lambda batch, milliseconds: 1000 / milliseconds,
+                "a second has 1000 milliseconds": lambda batch, milliseconds: batch / milliseconds,
             },
         ),
         solution="def my_throughput(batch, milliseconds):\n    return 1000 * batch / milliseconds",

@@ -3,125 +3,122 @@
 from __future__ import annotations
 
 import struct
-from typing import Any
+from collections import Counter
+from functools import partial
+from itertools import chain
 
 import numpy as np
 
-from ...record import plural
-from ..exercise import Exercise, Prediction, function, register
-from ..verdict import NOTHING, Case, Verdict, no_function, text
+from ...model.describe import OnnxNode
+from ..exercise import Exercise, Prediction, register
+from ..verdict import compare, judge_function, random_cases
+from .ch02 import Network, nodes_with
 
 __all__: list[str] = []
 
-Node = tuple[str, list[str], list[str]]
+
+def tensors_with_pair(nodes: Network) -> set[str]:
+    """The reference: inputs of Conv and Gemm, and the branch of an Add that it does not fuse with.
+
+    An Add fuses into the convolution that makes one of its inputs and that nothing else reads; of two such
+    convolutions into that of the last input.
+    """
+    maker = {node.outputs[0]: node.op for node in nodes}
+    reads = Counter(chain.from_iterable(node.inputs for node in nodes))
+    sites = {node.inputs[0] for node in nodes if node.op in ("Conv", "Gemm")}
+    for node in nodes:
+        fused = [name for name in node.inputs if maker.get(name) == "Conv" and reads[name] == 1]
+        if node.op == "Add" and fused:
+            sites |= set(node.inputs) - {fused[-1]}
+    return sites
 
 
-def pairs_of(nodes: list[Node]) -> set[str]:
-    """Tensors that get a pair: inputs of Conv and Gemm, and the branch of an Add that its Conv does not make."""
-    makers = {name: (op, name) for op, _, outputs in nodes for name in outputs}
-    readers: dict[str, int] = {}
-    for _, inputs, _ in nodes:
-        for name in inputs:
-            readers[name] = readers.get(name, 0) + 1
-    wanted: set[str] = set()
-    for op, inputs, _ in nodes:
-        if op in ("Conv", "Gemm"):
-            wanted.add(inputs[0])
-        elif op == "Add":
-            fused = [
-                name
-                for name in inputs
-                if makers.get(name, ("",))[0] == "Conv" and readers[name] == 1
-            ][-1:]
-            if fused:
-                wanted |= {name for name in inputs if name not in fused}
-    return wanted
+def random_network(rng: np.random.Generator) -> tuple[Network]:
+    """A residual network: blocks of two convolutions and an Add of the block's input or of a projection of it.
 
+    The first block always has a projection: one input of its Add needs a pair although no convolution reads it.
+    """
 
-def _network(rng: np.random.Generator) -> list[Node]:
-    """A random residual network: blocks of two convolutions, with and without an Add, and a Gemm at the end."""
-    nodes: list[Node] = [("Conv", ["image"], ["stem"]), ("Relu", ["stem"], ["t0"])]
-    last = "t0"
+    def node(op: str, inputs: list[str], output: str) -> str:
+        nodes.append(OnnxNode("", op, tuple(inputs), (output,)))
+        return output
+
+    nodes: list[OnnxNode] = []
+    first = node("Relu", [node("Conv", ["image"], "stem")], "t0")
     for index in range(int(rng.integers(2, 5))):
-        nodes += [("Conv", [last], [f"a{index}"]), ("Relu", [f"a{index}"], [f"b{index}"])]
-        nodes.append(("Conv", [f"b{index}"], [f"c{index}"]))
-        tail = f"c{index}"
-        if rng.random() < 0.7:
-            inputs = [tail, last] if rng.random() < 0.5 else [last, tail]
-            nodes.append(("Add", inputs, [f"d{index}"]))
-            tail = f"d{index}"
-        nodes.append(("Relu", [tail], [f"t{index + 1}"]))
-        last = f"t{index + 1}"
-    return [*nodes, ("Gemm", [last], ["logits"])]
+        hidden = node("Relu", [node("Conv", [first], f"a{index}")], f"b{index}")
+        last = node("Conv", [hidden], f"c{index}")
+        shortcut = "projection" if index == 0 else rng.choice(["projection", "identity", "none"])
+        if shortcut != "none":
+            other = node("Conv", [first], f"p{index}") if shortcut == "projection" else first
+            inputs = [last, other] if rng.random() < 0.5 else [other, last]
+            last = node("Add", inputs, f"d{index}")
+        first = node("Relu", [last], f"t{index + 1}")
+    node("Gemm", [first], "logits")
+    return (tuple(nodes),)
 
 
-def _sites(answer: Any) -> Verdict:
-    """Judge the reader's rule on eight random networks."""
-    if not callable(answer):
-        return no_function(answer)
-    for seed in (0, 1, None, None, None, None, None, None):
-        nodes = _network(np.random.default_rng(seed))
-        wanted = pairs_of(nodes)
-        got = answer([(op, list(inputs), list(outputs)) for op, inputs, outputs in nodes])
-        if got is None or got is ...:
-            return NOTHING
-        if not isinstance(got, (set, frozenset, list, tuple)):
-            return Verdict("", False, f"Expected a set of tensor names, got {type(got).__name__}.")
-        if wrong := sorted(wanted ^ set(got)):
-            first = next((node for node in nodes if wrong[0] in node[1] + node[2]), None)
-            says = ("a pair", "no pair") if wrong[0] in got else ("no pair", "a pair")
-            case = Case(f"first met in {first}", text(says[0]), text(says[1]), wrong[0])
-            return Verdict(
-                "",
-                False,
-                f"Not yet: {plural(len(wrong), 'tensor differs', 'tensors differ')}.",
-                (case,),
-            )
-    return Verdict("", True, "Right on 8 random networks.")
+def scale_of(digits: str, order: str = ">") -> np.float32:
+    """The float32 whose bits are the hexadecimal ``digits``."""
+    return np.float32(struct.unpack(f"{order}f", bytes.fromhex(digits.zfill(8)))[0])
 
 
-def _scale(bits: str) -> np.float32:
-    return np.float32(struct.unpack(">f", bytes.fromhex(bits.zfill(8)))[0])
-
-
-def _lines(rng: np.random.Generator) -> tuple[str]:
+def random_digits(rng: np.random.Generator) -> tuple[str]:
+    """The hexadecimal part of a cache's line, now and then of the scale 0."""
     value = np.float32(rng.uniform(1e-4, 2) if rng.random() < 0.8 else 0.0)
     return (f"{int(value.view(np.uint32)):x}",)
+
+
+SCALE_MISTAKES = {
+    "the bytes are big-endian: the sign comes first": lambda digits: scale_of(digits, "<"),
+    "that is the number as an integer; read its bits as a float32": lambda digits: np.float32(
+        int(digits, 16)
+    ),
+}
+
+SITES_MISTAKES = {
+    "an Add adds two tensors: the one that it does not fuse with needs a pair too": lambda nodes: {
+        node.inputs[0] for node in nodes if node.op in ("Conv", "Gemm")
+    },
+    "a Relu fuses into the convolution before it: nothing in front of it": lambda nodes: {
+        node.inputs[0] for node in nodes if node.op in ("Conv", "Gemm", "Relu")
+    },
+    "a pair on the input that an Add fuses with keeps the two apart": lambda nodes: set(
+        chain.from_iterable(node.inputs for node in nodes if node.op != "Relu")
+    ),
+}
 
 
 register(
     Prediction(
         "08-same",
-        "The same min-max scales, once as a calibration cache, once as Q/DQ nodes. How do the two engines answer?",
+        "The same min-max scales, once as a calibration cache, once as Q/DQ nodes. "
+        "How do the two engines answer?",
         ("the same on every image", "Q/DQ is clearly better", "the cache is clearly better"),
     ),
     Exercise(
         "08-scale",
         "From a line of the cache to the scale of a Q/DQ pair",
-        function(
-            _scale,
-            _lines,
-            rtol=0,
-            atol=0,
-            slips={
-                "the bytes are big-endian: the sign comes first": lambda bits: np.float32(
-                    struct.unpack("<f", bytes.fromhex(bits.zfill(8)))[0]
-                ),
-                "that is the number as an integer; read its bits as a float32": lambda bits: (
-                    np.float32(int(bits, 16))
-                ),
-            },
+        partial(
+            judge_function,
+            cases=random_cases(scale_of, random_digits),
+            common_mistakes=SCALE_MISTAKES,
+            compare=partial(compare, rtol=0),
         ),
         solution=(
-            "import struct\n\n\ndef my_scale(bits):\n    return struct.unpack('>f', bytes.fromhex(bits.zfill(8)))[0]"
+            "import struct\n\n\ndef my_scale(bits):\n"
+            "    return struct.unpack('>f', bytes.fromhex(bits.zfill(8)))[0]"
         ),
         wrong=(
             "def my_scale(bits):\n    return float(int(bits, 16))",
-            "import struct\n\n\ndef my_scale(bits):\n    return struct.unpack('<f', bytes.fromhex(bits.zfill(8)))[0]",
+            "import struct\n\n\ndef my_scale(bits):\n"
+            "    return struct.unpack('<f', bytes.fromhex(bits.zfill(8)))[0]",
         ),
         hints=(
-            "The hexadecimal digits are the 32 bits of a float32. Leading zeros may be missing, scale 0 is just 0.",
-            "bytes.fromhex needs all eight digits: bits.zfill(8). struct.unpack('>f', …) reads them as a float32.",
+            "The hexadecimal digits are the 32 bits of a float32. "
+            "Leading zeros may be missing, scale 0 is just 0.",
+            "bytes.fromhex needs all eight digits: bits.zfill(8). "
+            "struct.unpack('>f', …) reads them as a float32.",
         ),
         difficulty=2,
         minutes=5,
@@ -129,26 +126,38 @@ register(
     Exercise(
         "08-sites",
         "Place the pairs",
-        _sites,
+        partial(
+            judge_function,
+            cases=random_cases(tensors_with_pair, random_network, 8),
+            common_mistakes=SITES_MISTAKES,
+            show_input=nodes_with,
+            right="Right on {count} random networks.",
+        ),
         solution=(
             "def my_sites(nodes):\n"
-            "    maker = {name: op for op, _, outputs in nodes for name in outputs}\n"
-            "    readers = [name for _, inputs, _ in nodes for name in inputs]\n"
-            "    sites = {inputs[0] for op, inputs, _ in nodes if op in ('Conv', 'Gemm')}\n"
-            "    for op, inputs, _ in nodes:\n"
-            "        fused = [n for n in inputs if maker.get(n) == 'Conv' and readers.count(n) == 1][-1:]\n"
-            "        if op == 'Add' and fused:\n"
-            "            sites |= {n for n in inputs if n not in fused}\n"
+            "    maker = {node.outputs[0]: node.op for node in nodes}\n"
+            "    reads = [name for node in nodes for name in node.inputs]\n"
+            '    sites = {node.inputs[0] for node in nodes if node.op in ("Conv", "Gemm")}\n'
+            "    for node in nodes:\n"
+            "        from_conv = [name for name in node.inputs if maker.get(name) == 'Conv']\n"
+            "        fused = [name for name in from_conv if reads.count(name) == 1][-1:]\n"
+            "        if node.op == 'Add' and fused:\n"
+            "            sites |= {name for name in node.inputs if name not in fused}\n"
             "    return sites"
         ),
         wrong=(
-            "def my_sites(nodes):\n    return {inputs[0] for op, inputs, _ in nodes if op in ('Conv', 'Gemm', 'Relu')}",
-            "def my_sites(nodes):\n    return {n for op, inputs, _ in nodes if op != 'Relu' for n in inputs}",
-            "def my_sites(nodes):\n    return {n for _, _, outputs in nodes for n in outputs}",
+            "def my_sites(nodes):\n"
+            '    return {node.inputs[0] for node in nodes if node.op in ("Conv", "Gemm")}',
+            "def my_sites(nodes):\n"
+            '    return {node.inputs[0] for node in nodes if node.op in ("Conv", "Gemm", "Relu")}',
+            "def my_sites(nodes):\n"
+            '    return {name for node in nodes if node.op != "Relu" for name in node.inputs}',
+            "def my_sites(nodes):\n    return {name for node in nodes for name in node.outputs}",
         ),
         hints=(
             "Every Conv and Gemm reads its input through a pair.",
-            "An Add fuses into the convolution that makes one of its inputs: that input stays as it is.",
+            "An Add fuses into the convolution that makes one of its inputs and that nothing else "
+            "reads: that input stays as it is. If both are such, it fuses with the last one.",
             "So of an Add's two inputs the other one, the shortcut, gets the pair.",
         ),
         difficulty=3,

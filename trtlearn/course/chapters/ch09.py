@@ -2,54 +2,76 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 from numpy.typing import NDArray
 
-from ..exercise import Exercise, Prediction, function, register
+from ..exercise import Exercise, Prediction, register
+from ..verdict import compare, judge_function, random_cases
 
 __all__: list[str] = []
 
 Array = NDArray[np.float64]
 
 
-def _sqnr(reference: Array, answer: Array) -> float:
-    return float(10 * np.log10((reference**2).sum() / ((reference - answer) ** 2).sum()))
+def sqnr_db(fp32: Array, int8: Array) -> float:
+    """The reference of 09-sqnr: signal over noise, in decibel."""
+    return float(10 * np.log10((fp32**2).sum() / ((fp32 - int8) ** 2).sum()))
 
 
-def _agreement(reference: Array, answer: Array) -> float:
-    return float((reference.argmax(axis=1) == answer.argmax(axis=1)).mean())
+def agreement(fp32: Array, int8: Array) -> float:
+    """The reference of 09-agreement: the share of rows with the same largest class."""
+    return float((fp32.argmax(axis=1) == int8.argmax(axis=1)).mean())
 
 
-def _outputs(rng: np.random.Generator) -> tuple[Array, Array]:
+def random_outputs(rng: np.random.Generator) -> tuple[Array, Array]:
+    """Outputs [200, 10], and the same with noise."""
     table = rng.normal(size=(200, 10))
     return table, table + rng.normal(size=table.shape) * rng.uniform(0.1, 1)
+
+
+AGREEMENT_MISTAKES = {
+    "that compares the numbers; compare which class is largest": lambda fp32, int8: (
+        fp32 == int8
+    ).mean(),
+    "axis=0 looks for the row; the classes are along axis 1": lambda fp32, int8: (
+        fp32.argmax(axis=0) == int8.argmax(axis=0)
+    ).mean(),
+}
+
+SQNR_MISTAKES = {
+    "power is a sum of squares": lambda fp32, int8: (
+        10 * np.log10(np.abs(fp32).sum() / np.abs(fp32 - int8).sum())
+    ),
+    "20 log10 is for amplitudes; of powers take 10 log10": lambda fp32, int8: (
+        2 * sqnr_db(fp32, int8)
+    ),
+    "that is noise over signal: the sign is turned": lambda fp32, int8: -sqnr_db(fp32, int8),
+}
 
 
 register(
     Prediction(
         "09-best",
-        "The network `mobile`, seen as if it were yours: which ranges keep most of its FP32 answers?",
+        "The network `mobile`, seen as if it were yours: "
+        "which ranges keep most of its FP32 answers?",
         ("int8-minmax", "int8-entropy2", "int8-placeholder"),
     ),
     Exercise(
         "09-agreement",
         "The same answers",
-        function(
-            _agreement,
-            _outputs,
-            slips={
-                "that compares the numbers; compare which class is largest": lambda a, b: float(
-                    (a == b).mean()
-                ),
-                "axis=0 looks for the row; the classes are along axis 1": lambda a, b: float(
-                    (a.argmax(axis=0) == b.argmax(axis=0)).mean()
-                ),
-            },
+        partial(
+            judge_function,
+            cases=random_cases(agreement, random_outputs),
+            common_mistakes=AGREEMENT_MISTAKES,
         ),
-        solution="def my_agreement(fp32, int8):\n    return (fp32.argmax(axis=1) == int8.argmax(axis=1)).mean()",
+        solution="def my_agreement(fp32, int8):\n"
+        "    return (fp32.argmax(axis=1) == int8.argmax(axis=1)).mean()",
         wrong=(
             "def my_agreement(fp32, int8):\n    return (fp32 == int8).mean()",
-            "def my_agreement(fp32, int8):\n    return (fp32.argmax(axis=0) == int8.argmax(axis=0)).mean()",
+            "def my_agreement(fp32, int8):\n"
+            "    return (fp32.argmax(axis=0) == int8.argmax(axis=0)).mean()",
         ),
         hints=(
             "The class of a row is the place of its largest number: argmax along axis 1.",
@@ -61,25 +83,23 @@ register(
     Exercise(
         "09-sqnr",
         "Signal to quantization noise",
-        function(
-            _sqnr,
-            _outputs,
-            rtol=1e-5,
-            slips={
-                "power is a sum of squares": lambda a, b: float(
-                    10 * np.log10(np.abs(a).sum() / np.abs(a - b).sum())
-                ),
-                "20 log10 is for amplitudes; of powers take 10 log10": lambda a, b: 2 * _sqnr(a, b),
-                "that is noise over signal: the sign is turned": lambda a, b: -_sqnr(a, b),
-            },
+        partial(
+            judge_function,
+            cases=random_cases(sqnr_db, random_outputs),
+            common_mistakes=SQNR_MISTAKES,
+            compare=partial(compare, rtol=1e-5),
         ),
-        solution="def my_sqnr(fp32, int8):\n    return 10 * np.log10((fp32**2).sum() / ((fp32 - int8) ** 2).sum())",
+        solution="def my_sqnr(fp32, int8):\n"
+        "    return 10 * np.log10((fp32**2).sum() / ((fp32 - int8) ** 2).sum())",
         wrong=(
-            "def my_sqnr(fp32, int8):\n    return 20 * np.log10((fp32**2).sum() / ((fp32 - int8) ** 2).sum())",
-            "def my_sqnr(fp32, int8):\n    return 10 * np.log10(((fp32 - int8) ** 2).sum() / (fp32**2).sum())",
+            "def my_sqnr(fp32, int8):\n"
+            "    return 20 * np.log10((fp32**2).sum() / ((fp32 - int8) ** 2).sum())",
+            "def my_sqnr(fp32, int8):\n"
+            "    return 10 * np.log10(((fp32 - int8) ** 2).sum() / (fp32**2).sum())",
         ),
         hints=(
-            "Signal: the sum of squares of FP32's answers. Noise: the sum of squares of the differences.",
+            "Signal: the sum of squares of FP32's answers. "
+            "Noise: the sum of squares of the differences.",
             "In decibel: ten times the logarithm to base 10 of signal over noise.",
         ),
         difficulty=2,

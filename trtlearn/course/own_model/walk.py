@@ -29,6 +29,7 @@ from ...int8.quant import sqnr_db
 from ...live.build import Shapes, build_engine
 from ...live.calibrator import BASES, make_calibrator
 from ...live.experiment import engine_info
+from ...live.ranges import placeholder_amax
 from ...live.runner import Runner
 from ...live.trt import capabilities
 from ...model.course_data import accuracy
@@ -40,9 +41,9 @@ from .data import DataFacts, fit_data, load_labels
 from .records import Answer, LiveResult, TensorFit, Walk
 
 __all__ = [
+    "STEPS",
     "Answer",
     "LiveResult",
-    "STEPS",
     "TensorFit",
     "Walk",
     "build_all",
@@ -267,13 +268,8 @@ def _tied(
 
 
 def _placeholder(facts: OnnxModel) -> dict[str, float]:
-    """The ranges of bare --int8 (v8.6.1:samples/common/sampleEngines.cpp:459-505), by the ONNX file's nodes."""
-    ranges: dict[str, float] = {}
-    for node in facts.nodes:
-        for name in node.inputs:
-            ranges.setdefault(name, 4.0 if node.op == "Concat" else 2.0)
-        for name in node.outputs:
-            ranges.setdefault(name, 2.0 if node.op in ("MaxPool", "AveragePool") else 4.0)
+    """The ranges of bare --int8, of the network's activations."""
+    ranges = placeholder_amax(facts.nodes)
     return {name: ranges[name] for name in facts.tensors if name in ranges}
 
 
