@@ -17,7 +17,7 @@ from tools.readme_picture import SHOWN, shown, words
 from trtlearn.recorded.tradeoff import open_tradeoff
 
 ROOT = Path(__file__).parent.parent.parent
-TEXT = (ROOT / "README.md").read_text()
+TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", TEXT, re.M | re.S)
 COMMANDS = [
     line.removeprefix("$ ")
@@ -57,7 +57,7 @@ def test_python_runs(block: str) -> None:
 
 
 def test_make_targets_exist() -> None:
-    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.M))
+    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M))
     named = {word for _, block in BLOCKS for word in re.findall(r"^make (\w+)", block, re.M)}
     named |= set(re.findall(r"`make (\w+)", TEXT))
     assert {"lab", "test"} <= named <= targets
@@ -79,19 +79,26 @@ def anchors(text: str) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-") for title in titles}
 
 
-@pytest.mark.parametrize("page", ["README.md", "CHANGELOG.md"])
+def test_it_is_short() -> None:
+    assert len(TEXT) <= 9000
+    answers = re.findall(r"^\| \d\. [^|]+ \| ([^|]+) \| \[long\]", TEXT, re.M)
+    assert len(answers) == 8
+    assert max(len(answer.split()) for answer in answers) <= 25
+
+
+@pytest.mark.parametrize("page", ["README.md", "CHANGELOG.md", "docs/answers.md"])
 def test_links_resolve(page: str) -> None:
-    text = (ROOT / page).read_text()
+    text = (ROOT / page).read_text(encoding="utf-8")
     links = re.findall(r"\]\(([^)\s]+)\)", text) + re.findall(r'(?:src|href)="([^"]+)"', text)
     assert links
     for link in links:
         if link.startswith("https://"):
             continue
         path, _, anchor = link.partition("#")
-        target = ROOT / path if path else ROOT / page
+        target = (ROOT / page).parent / path if path else ROOT / page
         assert target.exists(), link
         if anchor and target.suffix == ".md":
-            assert anchor in anchors(target.read_text()), link
+            assert anchor in anchors(target.read_text(encoding="utf-8")), link
 
 
 def test_picture_s_words_tell_the_recordings() -> None:

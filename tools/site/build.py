@@ -130,6 +130,7 @@ def pages() -> list[Page]:
         ),
         question_page(cells),
         prose_page("use", "Run it yourself", "Course"),
+        prose_page("answers", "The eight questions, answered", "Course"),
         *course,
         facts.page(books, intro),
         prose_page("glossary", "Glossary", "Reference"),
