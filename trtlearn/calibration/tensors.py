@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -12,17 +12,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..model.describe import OnnxModel, read_model
+from ..model.graph import Graph, attributes, node_key
+from ..model.operators import POOLS
 from ..record import Record
 
 if TYPE_CHECKING:
     import onnx
 
 __all__ = [
-    "Candidate",
     "TIES",
+    "UNTIED",
+    "Candidate",
     "Tie",
     "TieReport",
-    "UNTIED",
     "could_be",
     "flat_pools",
     "hidden_parts",
@@ -38,7 +40,6 @@ __all__ = [
 # --- What TensorRT makes of ONNX nodes: tensors that the ONNX file does not name, but the cache may.
 
 Array = NDArray[Any]
-POOLS = ("MaxPool", "AveragePool", "GlobalMaxPool", "GlobalAveragePool")
 MADE_BY = {
     "Softmax": ("Softmax", "LogSoftmax"),
     "Convolution": ("Conv",),
@@ -109,12 +110,6 @@ def could_be(part: str, kind: str) -> bool:
     )
 
 
-def _attributes(node: onnx.NodeProto) -> dict[str, Any]:
-    from onnx import helper
-
-    return {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
-
-
 def tensors_of_kind(proto: onnx.ModelProto, kind: str) -> tuple[str, ...]:
     """The ONNX tensors whose values a layer of TensorRT's ``kind`` may hold; of pooling also the input: one scale."""
     wanted = MADE_BY.get(kind)
@@ -132,23 +127,8 @@ def flat_pools(proto: onnx.ModelProto) -> frozenset[str]:
     return frozenset(
         node.output[0]
         for node in proto.graph.node
-        if node.op_type in POOLS and len(_attributes(node).get("kernel_shape", (0, 0))) == 1
+        if node.op_type in POOLS and len(attributes(node).get("kernel_shape", (0, 0))) == 1
     )
-
-
-def _weights(proto: onnx.ModelProto) -> dict[str, Array]:
-    from onnx import numpy_helper
-
-    found: dict[str, Array] = {
-        tensor.name: numpy_helper.to_array(tensor) for tensor in proto.graph.initializer
-    }
-    for node in proto.graph.node:
-        for attribute in node.attribute if node.op_type == "Constant" else ():
-            if attribute.name == "value":
-                found[node.output[0]] = numpy_helper.to_array(attribute.t)
-            elif attribute.name == "value_float":
-                found[node.output[0]] = np.float32(attribute.f).reshape(1)
-    return found
 
 
 def made_of_constants(proto: onnx.ModelProto) -> frozenset[str]:
@@ -164,30 +144,23 @@ def made_of_constants(proto: onnx.ModelProto) -> frozenset[str]:
 def hidden_parts(proto: onnx.ModelProto) -> tuple[Candidate, ...]:
     """Every float constant of the model, and every Gemm's product before its bias."""
     found: dict[str, Candidate] = {}
-    constants = _weights(proto)
+    graph = Graph(proto)
+    constants = {name: graph.array(name) for name in graph.constants}
     for name, array in constants.items():
         if array.dtype == np.float32 and array.size:
             found[f"constant {name}"] = Candidate(f"constant {name}", constant=array)
     for node in proto.graph.node:
         if node.op_type == "Gemm" and len(node.input) > 1 and node.input[1] in constants:
-            options = _attributes(node)
+            options = attributes(node)
             if options.get("transA"):
                 continue
             weight = constants[node.input[1]]
             weight = (weight.T if options.get("transB") else weight) * np.float32(
                 options.get("alpha", 1.0)
             )
-            name = f"product of {node.name or node.output[0]}"
+            name = f"product of {node_key(node)}"
             found[name] = Candidate(name, source=node.input[0], weight=np.ascontiguousarray(weight))
     return tuple(found.values())
-
-
-def _readers(nodes: Iterable[onnx.NodeProto]) -> dict[str, list[onnx.NodeProto]]:
-    readers: dict[str, list[onnx.NodeProto]] = {}
-    for node in nodes:
-        for name in node.input:
-            readers.setdefault(name, []).append(node)
-    return readers
 
 
 def merged_siblings(proto: onnx.ModelProto) -> dict[str, Candidate]:
@@ -198,10 +171,10 @@ def merged_siblings(proto: onnx.ModelProto) -> dict[str, Candidate]:
     and legacy) read as many of its values as the first one's own output has. Measured: data/recordings/*/calibration,
     the Inception-like network, all four scales to float32.
     """
-    readers = _readers(proto.graph.node)
+    readers = Graph(proto).readers
     groups: dict[tuple[Any, ...], list[str]] = {}
     for node in proto.graph.node:
-        options = _attributes(node)
+        options = attributes(node)
         if node.op_type != "Conv" or options.get("group", 1) != 1:
             continue
         after = readers.get(node.output[0], [])
@@ -239,7 +212,7 @@ def in_concat(proto: onnx.ModelProto) -> dict[str, Candidate]:
         )
         for node in proto.graph.node
         if node.op_type == "Concat"
-        and _attributes(node).get("axis") == 1
+        and attributes(node).get("axis") == 1
         and made.issuperset(node.input)
     }
 

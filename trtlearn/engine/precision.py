@@ -13,10 +13,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ..model.operators import QDQ
 from ..record import Record, plural, show
 from .names import infer_nodes
 from .reasons import (
-    QDQ,
     Facts,
     Reason,
     computed_in,

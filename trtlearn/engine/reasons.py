@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
+from ..model.operators import QDQ
 from ..record import show
 from .names import plain_name, reformat_target, without_profile
 from .records import BuildOptions, BuildReport, EngineInfo, EngineLayer, EngineTensor, Message
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "IDLE_KINDS",
-    "QDQ",
     "Facts",
     "Reason",
     "computed_in",
@@ -26,9 +26,6 @@ __all__ = [
     "reason_for_narrower",
     "sources_of",
 ]
-
-QDQ = ("QuantizeLinear", "DequantizeLinear")
-"""The operators that carry scales in a model."""
 
 IDLE_KINDS = (
     *("NoOp", "signal", "wait", "shape_call", "jmp", "cjmp"),

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ..model.operators import REARRANGE, WEIGHTED
+
 if TYPE_CHECKING:
     from ..engine.records import EngineInfo
     from ..model.describe import OnnxModel, OnnxNode
@@ -13,30 +15,19 @@ __all__ = [
     "BOUNDING",
     "FUSED_ACTIVATIONS",
     "PICKS_CODES",
-    "PRODUCT_KINDS",
-    "SAME_NUMBERS",
     "engine_groups",
     "float_tensors",
     "fused_groups",
 ]
 
-PRODUCT_KINDS = {"Conv": "conv", "ConvTranspose": "deconv", "Gemm": "matmul", "MatMul": "matmul"}
-"""ONNX operators whose INT8 kernels multiply codes -> the kind of Int8Layer."""
 BOUNDING = ("Relu", "Clip")
 """Activations that the kernel applies as bounds, before it rounds."""
 FUSED_ACTIVATIONS = (*BOUNDING, "LeakyRelu", "Sigmoid")
 """Activations that a convolution's kernel computes in float32, before it rounds (measured)."""
-SAME_NUMBERS = ("Flatten", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Transpose")
-"""Operators that only move numbers: what leaves them is as it came, in scale and type."""
-PICKS_CODES = ("MaxPool", *SAME_NUMBERS)
+PICKS_CODES = ("MaxPool", *REARRANGE)
 """Operators that pick or move codes: the output has the input's scale, but for MaxPool's own."""
 
 Groups = tuple[tuple[str, ...], ...]
-
-
-def node_key(node: OnnxNode) -> str:
-    """What a group calls a node: its name, or its first output where the file gives it none."""
-    return node.name or node.outputs[0]
 
 
 def fused_groups(model: OnnxModel) -> Groups:
@@ -60,12 +51,12 @@ def fused_groups(model: OnnxModel) -> Groups:
     """
     first_of: dict[str, str] = {}  # node -> the product of its layer
     for node in model.nodes:
-        if node.op in PRODUCT_KINDS:
+        if node.op in WEIGHTED:
             for follower in _fused_behind(model, node):
-                first_of[node_key(follower)] = node_key(node)
+                first_of[follower.key] = node.key
     groups: dict[str, list[str]] = {}
     for node in model.nodes:
-        key = node_key(node)
+        key = node.key
         groups.setdefault(first_of.get(key, key), []).append(key)
     return tuple(tuple(group) for group in groups.values())
 
@@ -77,7 +68,7 @@ def _fused_behind(model: OnnxModel, product: OnnxNode) -> list[OnnxNode]:
     if reader is not None and reader.op == "Add" and product == _last_product(model, reader):
         followers.append(reader)
         reader = _only_reader(model, reader)
-    if reader is None or PRODUCT_KINDS[product.op] == "matmul":
+    if reader is None or WEIGHTED[product.op].kernel == "matmul":
         return followers
     return [*followers, reader] if reader.op in FUSED_ACTIVATIONS else followers
 
@@ -97,14 +88,14 @@ def _last_product(model: OnnxModel, add: OnnxNode) -> OnnxNode | None:
     joined = [
         node
         for node in model.nodes
-        if node.outputs[0] in add.inputs and node.op in PRODUCT_KINDS and _only_reader(model, node)
+        if node.outputs[0] in add.inputs and node.op in WEIGHTED and _only_reader(model, node)
     ]
     return joined[-1] if joined else None
 
 
 def engine_groups(model: OnnxModel, engine: EngineInfo) -> Groups:
     """The nodes of each engine layer, as the inspector names them; the others stand alone."""
-    order = {node_key(node): index for index, node in enumerate(model.nodes)}
+    order = {node.key: index for index, node in enumerate(model.nodes)}
     groups: list[tuple[str, ...]] = []
     grouped: set[str] = set()
     for layer in engine.layers:
@@ -135,6 +126,6 @@ def float_tensors(model: OnnxModel, engine: EngineInfo) -> tuple[str, ...]:
 def check_groups(model: OnnxModel, groups: Sequence[Sequence[str]]) -> list[str]:
     """Names in ``groups`` that the model lacks, and its nodes that are not in just one group."""
     listed = [name for group in groups for name in group]
-    names = [node_key(node) for node in model.nodes]
+    names = [node.key for node in model.nodes]
     unknown = {name for name in listed if name not in names}
     return sorted(unknown | {name for name in names if listed.count(name) != 1})

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from ..errors import ModelError, RecordingError, TrtlearnError
 from ..files import data_dir, read_bytes
 from ..model.describe import load_proto
-from ..model.read import constants
+from ..model.graph import Graph, node_key
 from ..record import Record, plural
 
 if TYPE_CHECKING:
@@ -125,49 +125,34 @@ def read_pairs(
     >>> read_pairs(model_path("resnet")).pairs
     ()
     """
-    from onnx import numpy_helper
-
     proto = load_proto(model) if isinstance(model, (str, os.PathLike, bytes)) else model
-    stored = constants(proto)
-    readers: dict[str, list[str]] = {}
-    for node in proto.graph.node:
-        for name in node.input:
-            readers.setdefault(name, []).append(f"{node.name or node.output[0]} ({node.op_type})")
-    quantizers = {
-        node.output[0]: node for node in proto.graph.node if node.op_type == "QuantizeLinear"
-    }
-    found = []
-    for node in proto.graph.node:
-        if node.op_type != "DequantizeLinear" or node.input[1] not in stored:
+    graph = Graph(proto)
+    pairs = []
+    for node in graph.nodes:
+        if node.op_type != "DequantizeLinear" or node.input[1] not in graph.constants:
             continue
-        made = quantizers.get(node.input[0])
-        source = made.input[0] if made is not None else node.input[0]
-        scales = numpy_helper.to_array(stored[node.input[1]]).astype(np.float32).ravel()
-        has_zero = len(node.input) > 2 and node.input[2] in stored
-        zeros = (
-            numpy_helper.to_array(stored[node.input[2]]).ravel()
-            if has_zero
-            else np.zeros(1, np.uint8)
-        )
-        behind = tuple(readers.get(node.output[0], ()))
-        kind = (
-            "activation"
-            if source not in stored
-            else "bias"
-            if zeros.dtype == np.int32
-            else "weights"
-        )
-        found.append(
+        quantizer = graph.producer.get(node.input[0])
+        is_pair = quantizer is not None and quantizer.op_type == "QuantizeLinear"
+        source = quantizer.input[0] if quantizer is not None and is_pair else node.input[0]
+        scales = graph.array(node.input[1]).astype(np.float32).ravel()
+        zeros: Array = np.zeros(1, np.uint8)
+        if len(node.input) > 2 and node.input[2] in graph.constants:
+            zeros = graph.array(node.input[2]).ravel()
+        kind = "activation"
+        if source in graph.constants:
+            kind = "bias" if zeros.dtype == np.int32 else "weights"
+        readers = graph.readers.get(node.output[0], [])
+        pairs.append(
             Pair(
                 source,
                 kind,
                 tuple(map(float, scales)),
-                tuple(sorted({int(z) for z in zeros})),
+                tuple(sorted({int(zero) for zero in zeros})),
                 str(zeros.dtype),
-                behind,
+                tuple(f"{node_key(reader)} ({reader.op_type})" for reader in readers),
             )
         )
-    return PairTable(maker, tuple(found))
+    return PairTable(maker, tuple(pairs))
 
 
 def compare_pairs(first: PairTable, second: PairTable) -> PairComparison:

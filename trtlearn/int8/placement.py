@@ -25,7 +25,8 @@ import numpy as np
 
 from ..errors import ModelError
 from ..model.fold import named
-from ..model.read import all_graphs, constants
+from ..model.graph import Graph, all_graphs, attributes, node_key
+from ..model.operators import AVERAGE_POOLS, ONNX_DOMAINS, PASS_VALUES, QDQ, WEIGHTED
 from ..record import Record, plural
 from .quant import weight_scales
 
@@ -33,12 +34,10 @@ if TYPE_CHECKING:
     import onnx
 
 __all__ = [
-    "Graph",
-    "MOVES",
     "PLACEMENTS",
+    "QdqGraph",
     "QdqReport",
     "QdqSite",
-    "node_name",
     "plan_sites",
     "weight_axis",
 ]
@@ -46,45 +45,13 @@ __all__ = [
 
 # --- The ONNX graph as the placement of Q/DQ asks of it: who makes and who reads a tensor, and whose scale it can take.
 
-MOVES = (
-    *(
-        "MaxPool",
-        "Reshape",
-        "Flatten",
-        "Transpose",
-        "Squeeze",
-        "Unsqueeze",
-        "Identity",
-        "Slice",
-        "Dropout",
-    ),
-    *("Split", "DepthToSpace", "SpaceToDepth"),
-)
-"""Operators that only pass values on: a tensor they make can use its input's scale."""
 
-
-class Graph:
-    """The ONNX graph with what insertion asks of it: who makes and who reads a tensor, and the constants."""
-
-    def __init__(self, model: onnx.ModelProto) -> None:
-        from onnx import numpy_helper
-
-        self.nodes = list(model.graph.node)
-        self.maker = {name: node for node in self.nodes for name in node.output}
-        self.readers: dict[str, list[onnx.NodeProto]] = {}
-        for node in self.nodes:
-            for name in node.input:
-                self.readers.setdefault(name, []).append(node)
-        self.outputs = {output.name for output in model.graph.output}
-        self.constants = constants(model)
-        self._array = numpy_helper.to_array
-
-    def array(self, name: str) -> np.ndarray[Any, Any]:
-        return np.asarray(self._array(self.constants[name]))
+class QdqGraph(Graph):
+    """The ONNX graph with what insertion asks of it: which Add fuses into what, whose scale fits."""
 
     def adds_inside(self, tensor: str) -> bool:
         """Whether ``tensor`` comes out of a convolution that only one node reads, so that an Add fuses into it."""
-        maker = self.maker.get(tensor)
+        maker = self.producer.get(tensor)
         if maker is None or len(self.readers[tensor]) > 1 or tensor in self.outputs:
             return False
         if maker.op_type == "BatchNormalization":
@@ -98,9 +65,9 @@ class Graph:
 
     def fused_into(self, add: onnx.NodeProto) -> set[str]:
         """The name of the convolution that an Add fuses into, if any."""
-        makers = [self.maker[tensor] for tensor in self.branches(add)[1]]
+        makers = [self.producer[tensor] for tensor in self.branches(add)[1]]
         return {
-            node_name(self.maker[m.input[0]] if m.op_type == "BatchNormalization" else m)
+            node_key(self.producer[m.input[0]] if m.op_type == "BatchNormalization" else m)
             for m in makers
         }
 
@@ -110,7 +77,7 @@ class Graph:
         A Concat without a scale of its own takes the largest of its inputs', which holds the values of all.
         """
         while tensor not in scales:
-            maker = self.maker.get(tensor)
+            maker = self.producer.get(tensor)
             if maker is not None and maker.op_type == "Concat":
                 parts = [
                     self.scale_of(name, scales)
@@ -123,26 +90,16 @@ class Graph:
                     if known and len(known) == len(parts)
                     else None
                 )
-            if maker is None or maker.op_type not in MOVES or not maker.input:
+            if maker is None or maker.op_type not in PASS_VALUES or not maker.input:
                 return None
             tensor = maker.input[0]
         return tensor
-
-
-def node_name(node: onnx.NodeProto) -> str:
-    """The node's name, or its first output's where it has none."""
-    return str(node.name or node.output[0])
 
 
 # --- Where QuantizeLinear/DequantizeLinear pairs belong, so that TensorRT fuses them: planned, nothing changed.
 
 PLACEMENTS = ("tensorrt", "no-shortcut", "conv-outputs", "everywhere")
 """The right placement, and three wrong ones whose cost notebook 08 measures."""
-
-WEIGHTED = {"Conv": 0, "ConvTranspose": 1, "Gemm": 1, "MatMul": -1}
-"""Operators with weights, and the axis of the weights that is the output channel (Gemm: 0 when transB is set)."""
-
-AVERAGING = ("AveragePool", "GlobalAveragePool")
 
 
 @dataclass(frozen=True)
@@ -201,21 +158,20 @@ class QdqReport(Record):
 
 def _is_weighted(node: onnx.NodeProto) -> bool:
     """Whether a node is one of ONNX's own operators with weights: a "Conv" of another domain may be anything."""
-    return node.op_type in WEIGHTED and node.domain in ("", "ai.onnx")
+    return node.op_type in WEIGHTED and node.domain in ONNX_DOMAINS
 
 
 def weight_axis(node: onnx.NodeProto) -> int | None:
     """The axis of the weights' output channels; None where one scale for all must do (a grouped ConvTranspose)."""
-    if node.op_type == "ConvTranspose" and any(
-        a.name == "group" and a.i > 1 for a in node.attribute
-    ):
+    options = attributes(node)
+    if node.op_type == "ConvTranspose" and options.get("group", 1) > 1:
         return None
-    if node.op_type == "Gemm" and any(a.name == "transB" and a.i for a in node.attribute):
+    if node.op_type == "Gemm" and options.get("transB"):
         return 0
-    return WEIGHTED[node.op_type]
+    return WEIGHTED[node.op_type].channel_axis
 
 
-def _why_float(graph: Graph, node: onnx.NodeProto, scales: Mapping[str, float]) -> str | None:
+def _why_float(graph: QdqGraph, node: onnx.NodeProto, scales: Mapping[str, float]) -> str | None:
     """Why a weighted node cannot run in INT8; None where it can."""
     data = [tensor for tensor in node.input[:2] if tensor not in graph.constants]
     missing = [tensor for tensor in data if graph.scale_of(tensor, scales) is None]
@@ -239,13 +195,13 @@ def _why_float(graph: Graph, node: onnx.NodeProto, scales: Mapping[str, float]) 
     return None
 
 
-def _wanted(graph: Graph, placement: str) -> dict[str, list[str]]:
+def _wanted(graph: QdqGraph, placement: str) -> dict[str, list[str]]:
     """Tensor -> the nodes that shall read it through Q/DQ, in graph order."""
     wanted: dict[str, list[str]] = {}
 
     def want(tensor: str, node: onnx.NodeProto) -> None:
         if tensor and tensor not in graph.constants:
-            wanted.setdefault(tensor, []).append(node_name(node))
+            wanted.setdefault(tensor, []).append(node_key(node))
 
     for node in graph.nodes:
         if placement == "everywhere":
@@ -254,7 +210,7 @@ def _wanted(graph: Graph, placement: str) -> dict[str, list[str]]:
         elif _is_weighted(node):
             for tensor in node.input[:2]:
                 want(tensor, node)
-        elif node.op_type in AVERAGING:
+        elif node.op_type in AVERAGE_POOLS:
             want(node.input[0], node)
         elif node.op_type == "Add" and placement != "no-shortcut":
             branches, fused = graph.branches(node)
@@ -281,15 +237,15 @@ def plan_sites(
     """
     if placement not in PLACEMENTS:
         raise ModelError(f"unknown placement {placement!r}", f"one of {', '.join(PLACEMENTS)}")
-    graph, left_out = Graph(named(model)), set(skip)
-    if any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in graph.nodes):
+    graph, left_out = QdqGraph(named(model)), set(skip)
+    if any(node.op_type in QDQ for node in graph.nodes):
         raise ModelError(
             "the model already has Q/DQ nodes", "give the model from before quantization"
         )
     wanted = _wanted(graph, placement)
     float_nodes, quantized, weights = {}, [], []
     for node in graph.nodes:
-        name = node_name(node)
+        name = node_key(node)
         if not _is_weighted(node):
             continue
         reason = "left out on request" if name in left_out else _why_float(graph, node, scales)
@@ -300,7 +256,7 @@ def plan_sites(
             weights += [(tensor, node) for tensor in node.input[:2] if tensor in graph.constants]
     idle = left_out | set(float_nodes)
     idle |= {
-        node_name(node)
+        node_key(node)
         for node in graph.nodes
         if node.op_type == "Add" and graph.fused_into(node) & idle
     }
@@ -320,7 +276,7 @@ def plan_sites(
             1  # a channel of zeros: any scale keeps it exactly
         )
         sites.append(
-            QdqSite(tensor, None, (node_name(node),), "weights", tuple(map(float, per_channel)))
+            QdqSite(tensor, None, (node_key(node),), "weights", tuple(map(float, per_channel)))
         )
     used = {site.scale_of or site.tensor for site in sites}
     return QdqReport(

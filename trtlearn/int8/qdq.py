@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import ModelError
-from ..model.fold import at_least_opset_13, prepared, read_names
+from ..model.fold import at_least_opset_13, prepared
+from ..model.graph import Graph, node_key, read_names
 from ..model.read import serialized
-from .placement import Graph, QdqReport, QdqSite, node_name, plan_sites, weight_axis
+from .placement import QdqReport, QdqSite, plan_sites, weight_axis
 from .quant import quantize
 
 if TYPE_CHECKING:
@@ -39,9 +40,9 @@ def insert_qdq(
     result = prepared(model)
     report = plan_sites(result, scales, placement, skip)
     graph = Graph(result)
-    taken = set(graph.maker) | set(graph.constants) | read_names(result)
+    taken = set(graph.producer) | set(graph.constants) | set(read_names(result))
     taken |= {value.name for value in result.graph.input}
-    by_name: dict[str, onnx.NodeProto] = {node_name(node): node for node in graph.nodes}
+    by_name: dict[str, onnx.NodeProto] = {node_key(node): node for node in graph.nodes}
     before: dict[
         str, list[onnx.NodeProto]
     ] = {}  # reader -> the new nodes that must stand in front of it
@@ -95,7 +96,7 @@ def insert_qdq(
                 if tensor == site.tensor:
                     reader.input[index] = f"{name}_dq"
     ordered = [
-        item for node in result.graph.node for item in (*before.get(node_name(node), ()), node)
+        item for node in result.graph.node for item in (*before.get(node_key(node), ()), node)
     ]
     del result.graph.node[:]
     result.graph.node.extend(ordered)
@@ -139,7 +140,7 @@ def _free(name: str, taken: set[str]) -> str:
 
 def _drop_unread(model: onnx.ModelProto) -> None:
     """Take away initializers that nobody reads any more (the FP32 twin of INT8 weights)."""
-    read = read_names(model)
+    read = set(read_names(model))
     kept = [item for item in model.graph.initializer if item.name in read]
     del model.graph.initializer[:]
     model.graph.initializer.extend(kept)

@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from ..errors import DataError, ModelError
 from ..model.describe import describe, load_proto
 from ..model.fold import folded_batch_norms
+from ..model.graph import attributes, node_key
+from ..model.operators import REARRANGE, WEIGHTED
 from .groups import (
     BOUNDING,
     PICKS_CODES,
-    PRODUCT_KINDS,
-    SAME_NUMBERS,
     Groups,
     check_groups,
     engine_groups,
@@ -110,7 +110,7 @@ def run_int8(
     if any(node.op_type == "BatchNormalization" for node in original.graph.node):
         proto = folded_batch_norms(original)
     facts = describe(proto)
-    nodes = {node.name or node.output[0]: node for node in proto.graph.node}
+    nodes = {node_key(node): node for node in proto.graph.node}
     layers = fused_groups(facts) if groups is None else _without_folded(groups, original, nodes)
     if wrong := check_groups(facts, layers):
         raise DataError(
@@ -141,7 +141,7 @@ def _without_folded(
     groups: Sequence[Sequence[str]], original: onnx.ModelProto, nodes: Mapping[str, onnx.NodeProto]
 ) -> Groups:
     """The groups without the nodes of the original that were folded away."""
-    folded = {node.name or node.output[0] for node in original.graph.node} - set(nodes)
+    folded = {node_key(node) for node in original.graph.node} - set(nodes)
     left = (tuple(name for name in group if name not in folded) for group in groups)
     return tuple(group for group in left if group)
 
@@ -217,16 +217,14 @@ class _Network:
             self.run_product(nodes)
         elif has_codes and alone and first.op_type in PICKS_CODES:
             self.pick_codes(first)
-        elif source is not None and alone and first.op_type in SAME_NUMBERS:
+        elif source is not None and alone and first.op_type in REARRANGE:
             self.put_floats(first.output[0], self.compute(first, {})[0])  # moving rounds nothing
         else:
             self.run_floats(nodes, {})
 
     def is_product(self, node: onnx.NodeProto) -> bool:
         """Whether a node is a product by constant weights."""
-        return (
-            node.op_type in PRODUCT_KINDS and len(node.input) > 1 and node.input[1] in self.weights
-        )
+        return node.op_type in WEIGHTED and len(node.input) > 1 and node.input[1] in self.weights
 
     def codes(self, name: str) -> tuple[Array, float]:
         tensor = self.tensors[name]
@@ -252,7 +250,7 @@ class _Network:
                 self.put_floats(result, output)
             else:
                 self.put_codes(result, output, layer.output_scale)
-        self.layers[first.name or first.output[0]] = layer
+        self.layers[node_key(first)] = layer
 
     def ending(self, nodes: list[onnx.NodeProto]) -> tuple[Array | None, Bounds] | None:
         """The residual and the bounds that end a product's layer; None where it ends otherwise."""
@@ -274,7 +272,7 @@ class _Network:
         source, result = node.input[0], node.output[0]
         codes, scale = self.codes(source)
         picked = self.compute(node, {source: codes.astype(np.float32)})[0]
-        own_scale = scale if node.op_type in SAME_NUMBERS else self.scales.get(result, scale)
+        own_scale = scale if node.op_type in REARRANGE else self.scales.get(result, scale)
         if own_scale != scale:
             picked = np.rint(picked * (np.float32(scale) / np.float32(own_scale)))
         self.put_codes(result, np.clip(picked, -128, 127).astype(np.int8), own_scale)
@@ -298,13 +296,6 @@ class _Network:
 
 
 # One ONNX node at a time: the INT8 layer that a product becomes, float32 results of everything else
-
-
-def attributes(node: onnx.NodeProto) -> dict[str, Any]:
-    """The node's attributes as Python values."""
-    from onnx import helper
-
-    return {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
 
 
 def clip_bounds(node: onnx.NodeProto, values: Mapping[str, Array]) -> Bounds:
@@ -347,7 +338,7 @@ def product_layer(
         input_scale,
         output_scale,
         bias,
-        kind=PRODUCT_KINDS[node.op_type],
+        kind=WEIGHTED[node.op_type].kernel,
         low=bounds[0],
         high=bounds[1],
         **(_geometry(node, options, weight.ndim - 2) if convolution else {}),

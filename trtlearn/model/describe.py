@@ -1,13 +1,15 @@
 """What an ONNX file holds, as a record without its weights.
 
-The file is opened by :func:`load_proto`; what ONNX Runtime computes from it is in :func:`activations`.
+The file is opened by :func:`load_proto`; :func:`activations` computes what is inside.
 """
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +19,9 @@ from ..dtypes import ONNX
 from ..errors import ModelError
 from ..files import read_bytes, sha256
 from ..record import Record, plural
-from .read import MAX_BYTES, all_graphs, live_tensors, load_proto, opset, serialized
+from .graph import all_graphs, live_tensors, opset
+from .operators import QDQ
+from .read import MAX_BYTES, load_proto, serialized
 from .run import activations
 
 if TYPE_CHECKING:
@@ -35,8 +39,6 @@ __all__ = [
     "read_model",
     "whole_inputs",
 ]
-
-QDQ = ("QuantizeLinear", "DequantizeLinear")
 
 
 @dataclass(frozen=True)
@@ -57,13 +59,18 @@ class OnnxNode(Record):
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
 
+    @property
+    def key(self) -> str:
+        """The node's name, or its first output's where the file gives none."""
+        return self.name or self.outputs[0]
+
 
 @dataclass(frozen=True)
 class OnnxModel(Record):
     """What an ONNX file holds, without its weights.
 
-    ``tensors`` are the activations: the network inputs and everything computed from them, in the order in which the
-    nodes make them. ``initializers`` counts the weight tensors and ``parameters`` their elements.
+    ``tensors`` are the activations: the network inputs and everything computed from them, in the
+    order of the nodes. ``initializers`` counts the weight tensors, ``parameters`` their elements.
     """
 
     path: str | None
@@ -91,50 +98,66 @@ class OnnxModel(Record):
             for n in self.nodes
         ]
 
+    @cached_property
+    def _nodes(self) -> dict[str, OnnxNode]:
+        return {node.name: node for node in reversed(self.nodes)}
+
+    @cached_property
+    def _producers(self) -> dict[str, OnnxNode]:
+        producers: dict[str, OnnxNode] = {}
+        for node in reversed(self.nodes):
+            producers.update(dict.fromkeys(node.outputs, node))
+        return producers
+
+    @cached_property
+    def _consumers(self) -> dict[str, tuple[OnnxNode, ...]]:
+        consumers: dict[str, list[OnnxNode]] = {}
+        for node in self.nodes:
+            for tensor in dict.fromkeys(node.inputs):
+                consumers.setdefault(tensor, []).append(node)
+        return {tensor: tuple(nodes) for tensor, nodes in consumers.items()}
+
     def node(self, name: str) -> OnnxNode:
         """The node called ``name``; ModelError where there is none."""
-        for node in self.nodes:
-            if node.name == name:
-                return node
-        raise ModelError(
-            f"no node named {name!r} in this model", "look at the names in model.nodes"
-        )
+        if name not in self._nodes:
+            raise ModelError(
+                f"no node named {name!r} in this model", "look at the names in model.nodes"
+            )
+        return self._nodes[name]
 
     def producer_of(self, tensor: str) -> OnnxNode | None:
         """The node that makes ``tensor``; None for a network input, a weight or an unknown name."""
-        return next((node for node in self.nodes if tensor in node.outputs), None)
+        return self._producers.get(tensor)
 
     def consumers_of(self, tensor: str) -> tuple[OnnxNode, ...]:
         """The nodes that read ``tensor``."""
-        return tuple(node for node in self.nodes if tensor in node.inputs)
+        return self._consumers.get(tensor, ())
 
 
 def _value(value: onnx.ValueInfoProto) -> OnnxValue:
     kind = value.type.tensor_type
-    shape = None
-    if kind.HasField("shape"):
-        axes = [
-            axis.dim_param
-            or (axis.dim_value if axis.HasField("dim_value") and axis.dim_value >= 0 else None)
-            for axis in kind.shape.dim
-        ]
-        shape = tuple(axes)
+    axes: list[str | int | None] = []
+    for axis in kind.shape.dim:
+        known = axis.HasField("dim_value") and axis.dim_value >= 0
+        axes.append(axis.dim_param or (axis.dim_value if known else None))
+    shape = tuple(axes) if kind.HasField("shape") else None
     return OnnxValue(value.name, shape, ONNX.get(kind.elem_type))
+
+
+def _node(node: onnx.NodeProto) -> OnnxNode:
+    return OnnxNode(node.name, node.op_type, tuple(node.input), tuple(node.output))
 
 
 def describe(
     proto: onnx.ModelProto, path: str | None = None, content: bytes | None = None
 ) -> OnnxModel:
-    """The record of a model in memory; ``content`` are the bytes it was read from, for its hash and size."""
+    """The record of a model in memory; ``content``: the bytes it was read from, for hash and size."""
     content = serialized(proto) if content is None else content
     graph = proto.graph
-    fixed = {tensor.name for tensor in graph.initializer}
-    elements = 0
-    for tensor in graph.initializer:
-        count = 1
-        for axis in tensor.dims:
-            count *= axis
-        elements += count
+    stored = {tensor.name for tensor in graph.initializer}
+    ops: set[str] = set()
+    for inner in all_graphs(proto):
+        ops.update(node.op_type for node in inner.node)
     return OnnxModel(
         path=path,
         sha256=sha256(content),
@@ -142,39 +165,36 @@ def describe(
         producer=f"{proto.producer_name} {proto.producer_version}".strip(),
         ir_version=int(proto.ir_version),
         opset=opset(proto),
-        nodes=tuple(
-            OnnxNode(n.name, n.op_type, tuple(n.input), tuple(n.output)) for n in graph.node
-        ),
-        inputs=tuple(_value(value) for value in graph.input if value.name not in fixed),
-        outputs=tuple(_value(value) for value in graph.output),
+        nodes=tuple(map(_node, graph.node)),
+        inputs=tuple(_value(value) for value in graph.input if value.name not in stored),
+        outputs=tuple(map(_value, graph.output)),
         tensors=live_tensors(proto),
         initializers=len(graph.initializer),
-        parameters=elements,
-        has_qdq=any(node.op_type in QDQ for inner in all_graphs(proto) for node in inner.node),
+        parameters=sum(math.prod(tensor.dims) for tensor in graph.initializer),
+        has_qdq=not ops.isdisjoint(QDQ),
     )
 
 
 def whole_inputs(model: OnnxModel, arrays: Mapping[str, NDArray[Any]]) -> tuple[str, ...]:
-    """The inputs that every batch gets whole, because they hold no rows: a scalar, a recurrent network's first state.
+    """The inputs that hold no rows, so that every batch gets them whole: a scalar, a first state.
 
-    These are all inputs without axes, and, where the arrays differ in their first axis, those that are as long there
-    as the network fixes it. Where that would be all of them, the first holds the rows.
+    These are all inputs without axes, and, where the arrays differ in their first axis, those that
+    are as long there as the network fixes it. Where that would be all, the first holds the rows.
 
     >>> from trtlearn.model.course_data import model_path
     >>> whole_inputs(read_model(model_path("resnet")), {"image": np.zeros((8, 1, 28, 28), np.float32)})
     ()
     """
-    given = {name: np.shape(array) for name, array in arrays.items()}
-    rows = {
-        value.name: given[value.name][0]
-        for value in model.inputs
-        if value.shape and given.get(value.name)
-    }
-    fixed = {
-        value.name: value.shape[0]
-        for value in model.inputs
-        if value.shape and isinstance(value.shape[0], int)
-    }
+    rows: dict[str, int] = {}
+    fixed: dict[str, int] = {}
+    for value in model.inputs:
+        if not value.shape:
+            continue
+        array = arrays.get(value.name)
+        if array is not None and np.ndim(array):
+            rows[value.name] = len(array)
+        if isinstance(value.shape[0], int):
+            fixed[value.name] = value.shape[0]
     differ = len(set(rows.values())) > 1 or len(set(fixed.values())) > 1
     whole = {name for name, size in fixed.items() if differ and rows.get(name) == size}
     if whole == set(rows) and whole:

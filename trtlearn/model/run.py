@@ -19,7 +19,8 @@ from ..dtypes import named_dtype
 from ..errors import DataError, ModelError, first_line
 from ..files import read_bytes
 from .fold import named
-from .read import live_tensors, load_proto, opset, serialized
+from .graph import live_tensors, opset
+from .read import load_proto, serialized
 
 if TYPE_CHECKING:
     import onnx

@@ -52,7 +52,7 @@ def sensitivity_on_cpu(
     facts = describe(proto)
     if len(facts.inputs) != 1:
         raise DataError(f"the network has {len(facts.inputs)} inputs, expected one")
-    groups = units([(node.name or node.outputs[0], node.op) for node in facts.nodes])
+    groups = units([(node.key, node.op) for node in facts.nodes])
     names = tuple(groups)
     reference = _logits(proto, images, facts.outputs[0].name)
     known: dict[frozenset[str], LayerTrial] = {}

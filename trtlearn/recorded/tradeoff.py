@@ -18,6 +18,7 @@ from ..builds import Build
 from ..engine.records import Provenance
 from ..errors import RecordingError
 from ..model.course_data import data_hashes
+from ..model.operators import WEIGHTED
 from ..record import Record
 from .files import check_hashes, folder_with, load_build, read_packed
 
@@ -257,9 +258,6 @@ class DynamicShapes(Record):
             }
             for t in self.trials
         ]
-
-
-WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
 def units(nodes: Sequence[tuple[str, str]]) -> dict[str, tuple[str, ...]]:

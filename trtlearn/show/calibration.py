@@ -479,8 +479,7 @@ def _as_graph(model: OnnxModel) -> EngineInfo:
         return tuple(EngineTensor(name, None, None) for name in names if name in model.tensors)
 
     layers = tuple(
-        EngineLayer(n.name or n.outputs[0], n.op, tensors(n.inputs), tensors(n.outputs))
-        for n in model.nodes
+        EngineLayer(n.key, n.op, tensors(n.inputs), tensors(n.outputs)) for n in model.nodes
     )
     ends = [Binding(value.name, "input") for value in model.inputs]
     return EngineInfo(layers, (*ends, *(Binding(value.name, "output") for value in model.outputs)))

@@ -1,0 +1,150 @@
+"""The one index of an ONNX graph: who makes and who reads a tensor, constants, attributes.
+
+Everything here that looks for layers looks in the main graph; :func:`all_graphs` walks the graphs
+inside nodes (If, Loop, Scan) too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .operators import ONNX_DOMAINS
+
+if TYPE_CHECKING:
+    import onnx
+
+__all__ = [
+    "Graph",
+    "all_graphs",
+    "all_nodes",
+    "attributes",
+    "constants",
+    "inner_graphs",
+    "live_tensors",
+    "node_key",
+    "opset",
+    "read_names",
+]
+
+CONSTANT_KINDS = {"value_float": 1, "value_floats": 1, "value_int": 7, "value_ints": 7}
+"""Attributes of a Constant node besides ``value``, and the TensorProto type of each."""
+
+
+class Graph:
+    """The main graph of a model, indexed by tensor.
+
+    ``producer``: tensor -> its node; ``readers``: tensor -> the nodes that read it, in order, once for
+    each time; ``constants``: see :func:`constants`; ``outputs``: the network's.
+    """
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self.nodes = list(model.graph.node)
+        self.producer: dict[str, onnx.NodeProto] = {}
+        self.readers: dict[str, list[onnx.NodeProto]] = {}
+        for node in self.nodes:
+            self.producer.update(dict.fromkeys(node.output, node))
+            for name in node.input:
+                self.readers.setdefault(name, []).append(node)
+        self.constants = constants(model)
+        self.outputs = {value.name for value in model.graph.output}
+
+    def array(self, name: str) -> np.ndarray[Any, Any]:
+        """The values of the constant ``name``."""
+        from onnx import numpy_helper
+
+        return np.asarray(numpy_helper.to_array(self.constants[name]))
+
+
+def node_key(node: onnx.NodeProto) -> str:
+    """The node's name, or its first output's where it has none."""
+    return str(node.name or node.output[0])
+
+
+def attributes(node: onnx.NodeProto) -> dict[str, Any]:
+    """The node's attributes as Python values."""
+    from onnx import helper
+
+    return {item.name: helper.get_attribute_value(item) for item in node.attribute}
+
+
+def opset(proto: onnx.ModelProto) -> int:
+    """The version of ONNX's own operators that the model asks for; 0 where it names none."""
+    versions = [item.version for item in proto.opset_import if item.domain in ONNX_DOMAINS]
+    return int(max(versions, default=0))
+
+
+def constants(proto: onnx.ModelProto) -> dict[str, onnx.TensorProto]:
+    """The graph's constants by name: initializers and Constant nodes, no sparse tensors or strings."""
+    from onnx import helper
+
+    stored = {tensor.name: tensor for tensor in proto.graph.initializer}
+    for node in proto.graph.node:
+        if node.op_type != "Constant":
+            continue
+        name = node.output[0]
+        for item in node.attribute:
+            if item.name == "value":
+                stored[name] = item.t
+            elif item.name in CONSTANT_KINDS:
+                value = helper.get_attribute_value(item)
+                shape = [len(value)] if isinstance(value, list) else []
+                values = value if isinstance(value, list) else [value]
+                stored[name] = helper.make_tensor(name, CONSTANT_KINDS[item.name], shape, values)
+    return stored
+
+
+def live_tensors(proto: onnx.ModelProto) -> tuple[str, ...]:
+    """Names of the network inputs and of all that depends on them, in the order of computation.
+
+    What is computed from weights alone is left out: it is a constant, and no calibrator sees it.
+    """
+    fixed = {tensor.name for tensor in proto.graph.initializer}
+    live = dict.fromkeys(value.name for value in proto.graph.input if value.name not in fixed)
+    for node in proto.graph.node:
+        inner = any(inner_graphs(attribute) for attribute in node.attribute)
+        if inner or any(name in live for name in node.input):
+            live |= dict.fromkeys(name for name in node.output if name)
+    return tuple(live)
+
+
+def read_names(proto: onnx.ModelProto) -> list[str]:
+    """Every name that a node reads, in the graph or inside a node, or that is an output: once a time."""
+    names: list[str] = []
+    for graph in all_graphs(proto):
+        for node in graph.node:
+            names += node.input
+        names += [value.name for value in graph.output]
+    return names
+
+
+def inner_graphs(attribute: onnx.AttributeProto) -> tuple[onnx.GraphProto, ...]:
+    """The graphs that an attribute holds: a branch of an If, the body of a Loop or Scan."""
+    return (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs)
+
+
+def all_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
+    """The nodes, and those of the graphs inside them."""
+    for node in nodes:
+        yield node
+        for attribute in node.attribute:
+            for graph in inner_graphs(attribute):
+                yield from all_nodes(graph.node)
+
+
+def all_attributes(proto: onnx.ModelProto) -> Iterator[onnx.AttributeProto]:
+    """Every attribute of every node, those of inner graphs and of functions too."""
+    nodes = list(proto.graph.node)
+    for function in proto.functions:
+        nodes += function.node
+    for node in all_nodes(nodes):
+        yield from node.attribute
+
+
+def all_graphs(proto: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
+    """The model's graph and every graph inside an attribute, those of its functions' nodes too."""
+    yield proto.graph
+    for attribute in all_attributes(proto):
+        yield from inner_graphs(attribute)
