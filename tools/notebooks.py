@@ -40,7 +40,6 @@ KINDS = (
     "explain",
     "break",
     "exercise",
-    "check",
     "takeaway",
 )
 SPINE = (
@@ -50,17 +49,16 @@ SPINE = (
     "run",
     "break",
     "exercise",
-    "check",
     "takeaway",
 )  # in this order
-MOST_CELLS, MOST_LINES = 60, 30
+MOST_CELLS, MOST_LINES = 60, 40
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
 }
 CELL = re.compile(r"^%% (md|code) ([a-z0-9-]+)$", re.MULTILINE)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
-CHECK = re.compile(r'^(?:exercise\.)?check\("([^"]+)", .+\)$')
+CHECK = re.compile(r'^(?:exercises?\.)?check\("([^"]+)", .+\)$')
 
 
 def kind(cell: nbformat.NotebookNode) -> str:
@@ -169,12 +167,10 @@ def exercise_problems(number: str, cells: list[nbformat.NotebookNode]) -> list[s
     ]
     found += [f"{one}: an exercise, but no cell exercise-{one}" for one in sorted(tasks - here)]
     for one in sorted(here & tasks):
-        sources = [cell.source for cell in cells if cell.id == f"check-{one}"]
-        match = CHECK.match(sources[0].splitlines()[-1]) if sources else None
+        lines = next(cell.source for cell in cells if cell.id == f"exercise-{one}").splitlines()
+        match = CHECK.match(lines[-1]) if lines else None
         if not match or match[1] != one:
-            found.append(
-                f'check-{one}: its last line must be check("{one}", what_the_reader_wrote)'
-            )
+            found.append(f'exercise-{one}: its last line must be check("{one}", YOUR_ANSWER)')
     text = "\n".join(cell.source for cell in cells)
     found += [
         f"{one}: a prediction that no cell asks"
@@ -188,22 +184,18 @@ def solved(book: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """The notebook with every exercise solved, its check required to pass, and to fail for each
     wrong answer.
     """
-    result, solution = nbformat.v4.new_notebook(metadata=METADATA), ""
+    result = nbformat.v4.new_notebook(metadata=METADATA)
     for cell in book.cells:
-        name = str(cell.id).partition("-")[2]
-        if kind(cell) == "exercise":
-            solution = exercise.get(name).solution
-            cell = nbformat.v4.new_code_cell(solution, id=cell.id)  # noqa: PLW2901
-        result.cells.append(cell)
-        if kind(cell) == "check" and cell.cell_type == "code":
-            call = cell.source.splitlines()[-1]
-            tests = [f"_verdict = {call}\nassert _verdict.passed is True, str(_verdict)"]
-            for wrong in exercise.get(name).wrong:
-                tests.append(
-                    f"{wrong}\n_verdict = {call}\nassert _verdict.passed is False, str(_verdict)"
-                )
-            tests.append(solution)
-            result.cells += [nbformat.v4.new_code_cell(test) for test in tests]
+        if kind(cell) != "exercise" or cell.cell_type != "code":
+            result.cells.append(cell)
+            continue
+        entry = exercise.get(str(cell.id).partition("-")[2])
+        check = cell.source.splitlines()[-1]
+        passes = f"_verdict = {check}\nassert _verdict.passed is True, str(_verdict)"
+        fails = f"_verdict = {check}\nassert _verdict.passed is False, str(_verdict)"
+        result.cells.append(nbformat.v4.new_code_cell(f"{entry.solution}\n{check}", id=cell.id))
+        sources = [passes, *(f"{wrong}\n{fails}" for wrong in entry.wrong), entry.solution]
+        result.cells += [nbformat.v4.new_code_cell(source) for source in sources]
     return result
 
 

@@ -122,7 +122,7 @@ def test_plain_text_survives_the_way_there_and_back():
     ("change", "complaint"),
     [
         (lambda text: text, "no cell of kind"),
-        (lambda text: text.replace("x = 1", "x = 1\n" * 31), "31 lines, at most 30"),
+        (lambda text: text.replace("x = 1", "x = 1\n" * 41), "41 lines, at most 40"),
         (lambda text: text.replace("tiny.ipynb", "gone.ipynb"), "leads nowhere"),
         (lambda text: text + "".join(f"%% code look-{i}\nx\n" for i in range(61)), "at most 60"),
         (
@@ -148,8 +148,9 @@ def test_outputs_left_in_a_notebook_are_refused(tmp_path):
 
 
 def test_a_check_that_passes_a_wrong_answer_is_found(tmp_path):
-    text = '%% code exercise-01-scale\nmy_scale = ...\n\n%% code check-01-scale\ncheck("01-scale", my_scale)\n'
+    text = '%% code exercise-01-scale\nmy_scale = ...\ncheck("01-scale", my_scale)\n'
     book = notebooks.solved(notebooks.build(text))
-    tests = [cell.source for cell in book.cells[2:]]
-    assert book.cells[0].source == exercises.get("01-scale").solution
+    tests = [cell.source for cell in book.cells[1:]]
+    check = 'check("01-scale", my_scale)'
+    assert book.cells[0].source == f"{exercises.get('01-scale').solution}\n{check}"
     assert sum("is False" in test for test in tests) == len(exercises.get("01-scale").wrong)
