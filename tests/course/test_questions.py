@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from trtlearn.course.notebook import NOTEBOOKS
-from trtlearn.course.questions import OTHERS, QUESTIONS, THREAD, QuestionTable, question_table
+from trtlearn.course.questions import OTHERS, QUESTIONS, THREAD, Question
 from trtlearn.files import notebooks_dir
 
 
@@ -37,9 +37,10 @@ def test_each_is_answered_from_somewhere() -> None:
 
 
 def test_table() -> None:
-    assert QuestionTable.from_json(question_table().to_json()) == question_table()
-    parts = [question_table(number).questions for number in NOTEBOOKS]
-    assert sum(map(len, parts)) == 28
+    for one in QUESTIONS.values():
+        assert Question.from_json(one.to_json()) == one
+    notebooks = [one.notebook for one in QUESTIONS.values()]
+    assert sum(notebooks.count(number) for number in NOTEBOOKS) == 28
 
 
 def cells_of(number: str) -> dict[str, Any]:

@@ -1,1 +1,1 @@
-"""The notebooks' side: exercises and their judges, progress, questions, your own model, what this machine can do."""
+"""The notebooks' side: exercises, progress, questions, your own model, this machine."""

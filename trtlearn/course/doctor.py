@@ -1,4 +1,4 @@
-"""What this machine can do: GPU, driver, TensorRT; what runs live, what is shown from recordings, how to fix it."""
+"""What this machine can do: GPU, driver, TensorRT, and how to get what is missing."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import platform
 import re
 import subprocess
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -18,7 +19,7 @@ from ..live import cuda, trt
 from ..record import Record, plural, show
 from ..recorded.files import load_provenance
 
-__all__ = ["DoctorReport", "Extra", "Finding", "RecordingFound", "examine"]
+__all__ = ["DoctorReport", "Extra", "Finding", "RecordingFolder", "examine"]
 
 _PROC = Path("/proc/driver/nvidia")
 EXTRAS = ("cli", "lab", "gpu", "test")
@@ -26,7 +27,7 @@ EXTRAS = ("cli", "lab", "gpu", "test")
 
 @dataclass(frozen=True)
 class Finding(Record):
-    """One thing looked for: what was found (None: nothing), and what to do where that is not enough."""
+    """One thing that was looked for: what is there (None: nothing), and what to do about it."""
 
     what: str
     found: str | None
@@ -35,15 +36,15 @@ class Finding(Record):
 
 @dataclass(frozen=True)
 class Extra(Record):
-    """An optional part of trtlearn and the packages of it that are not installed (None: not known)."""
+    """An optional part of trtlearn, and which of its packages are not installed (None: unknown)."""
 
     name: str
     missing: tuple[str, ...] | None
 
 
 @dataclass(frozen=True)
-class RecordingFound(Record):
-    """A folder of recordings; ``problem`` is empty where the hashes of all it was made from still hold."""
+class RecordingFolder(Record):
+    """A folder of recordings; ``problem`` says whether what it was made from has changed."""
 
     folder: str
     gpu: str | None
@@ -55,9 +56,9 @@ class RecordingFound(Record):
 
 @dataclass(frozen=True)
 class DoctorReport(Record):
-    """What ``trtlearn doctor`` says; ``mode`` is live or recorded and ``why`` gives the reason."""
+    """What ``trtlearn doctor`` prints."""
 
-    mode: str
+    mode: str  # live or recorded
     why: str
     trtlearn: str
     python: str
@@ -69,7 +70,7 @@ class DoctorReport(Record):
     capabilities: dict[str, bool]
     cuda_python: str | None
     extras: tuple[Extra, ...]
-    recordings: tuple[RecordingFound, ...]
+    recordings: tuple[RecordingFolder, ...]
     findings: tuple[Finding, ...]
 
     def summary(self) -> str:
@@ -77,76 +78,74 @@ class DoctorReport(Record):
 
     def rows(self) -> list[dict[str, Any]]:
         return [
-            {"what": f.what, "found": f.found or "none", "what to do": f.fix} for f in self.findings
+            {"what": one.what, "found": one.found or "none", "what to do": one.fix}
+            for one in self.findings
         ]
 
 
-def _gpus() -> tuple[str, ...]:
-    """The names of the NVIDIA GPUs, asked of nvidia-smi, else of the kernel."""
-    try:
-        ask = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
-        text = subprocess.run(ask, capture_output=True, text=True, timeout=20, check=True).stdout
-    except (OSError, subprocess.SubprocessError):
-        text = ""
-        for file in sorted(_PROC.glob("gpus/*/information")):
-            text += "".join(re.findall(r"^Model:\s*(.*\n)", file.read_text(errors="replace"), re.M))
-    return tuple(name.strip() for name in text.splitlines() if name.strip())
+def examine() -> DoctorReport:
+    """Look at this machine; needs numpy only, and never raises for what is missing.
 
+    >>> examine().mode in ("live", "recorded")
+    True
+    """
+    gpus = _gpu_names()
+    mode, why, fix = _mode(gpus)
+    driver, newest_cuda, tensorrt = cuda.driver_version(), cuda.cuda_version(), trt.available()
+    capabilities = _capabilities()
+    cuda_python = _installed("cuda-python") or _installed("cuda-bindings")
+    extras, recordings = _extras(), _recordings()
 
-def _installed(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def _extra(name: str, requirements: list[str]) -> tuple[str, ...]:
-    """The packages of the extra ``name`` that are not installed, those of extras it builds on included."""
-    missing: list[str] = []
-    for line in requirements:
-        requirement, _, marker = line.partition(";")
-        if not re.search(rf"extra == ['\"]{name}['\"]", marker):
-            continue
-        if nested := re.match(r"trtlearn\[(\w+)\]", requirement):
-            missing += _extra(nested[1], requirements)
-        elif _installed(package := re.split(r"[^\w.-]", requirement.strip())[0]) is None:
-            missing.append(package)
-    return tuple(missing)
-
-
-def _extras() -> tuple[Extra, ...]:
-    try:
-        requirements = metadata.requires("trtlearn") or []
-    except metadata.PackageNotFoundError:  # run from a source tree that was not installed
-        return tuple(Extra(name, None) for name in EXTRAS)
-    return tuple(Extra(name, _extra(name, requirements)) for name in EXTRAS)
-
-
-def _recording(folder: Path) -> RecordingFound:
-    count = len([path for path in folder.rglob("*.json.gz") if path.is_file()])
-    try:
-        made = load_provenance(folder)
-        changed = [
-            name
-            for name, digest in made.sha256.items()
-            if sha256(folder.parent.parent / name) != digest
-        ]
-    except TrtlearnError as problem:
-        return RecordingFound(folder.name, None, None, None, count, str(problem))
-    stale = (
-        f"{', '.join(changed)} changed since; make the recordings again with `make record`"
-        if changed
-        else ""
+    install = "pip install 'trtlearn[gpu]'" if gpus else ""
+    no_gpu = "none is needed: the course shows what was recorded"
+    able = [name.replace("_", " ") for name, is_there in capabilities.items() if is_there]
+    library = tensorrt and f"{tensorrt}: {', '.join(able) or 'strongly typed only'}"
+    findings = [
+        Finding("mode", f"{mode}, {why}", fix),
+        Finding("GPU", ", ".join(gpus) or None, "" if gpus else no_gpu),
+        Finding("driver", driver, "install NVIDIA's driver" if gpus and not driver else ""),
+        Finding("CUDA", newest_cuda and f"up to {newest_cuda}"),
+        Finding("TensorRT", library, "" if tensorrt else install),
+        Finding("cuda-python", cuda_python, "" if cuda_python else install),
+    ]
+    findings += [_extra_finding(extra, gpus) for extra in extras]
+    findings += [_recording_finding(folder) for folder in recordings]
+    if not any(folder.experiments and not folder.problem for folder in recordings):
+        again = "install trtlearn again; on a GPU machine: make record"
+        findings.append(Finding("usable recordings", None, again))
+    return DoctorReport(
+        mode=mode,
+        why=why,
+        trtlearn=__version__,
+        python=platform.python_version(),
+        system=platform.platform(),
+        gpus=gpus,
+        driver=driver,
+        cuda=newest_cuda,
+        tensorrt=tensorrt,
+        capabilities=capabilities,
+        cuda_python=cuda_python,
+        extras=extras,
+        recordings=recordings,
+        findings=tuple(findings),
     )
-    return RecordingFound(folder.name, made.gpu, made.tensorrt, made.time_utc, count, stale)
 
 
-def _recordings() -> tuple[RecordingFound, ...]:
+# --- The GPU and TensorRT
+
+
+def _gpu_names() -> tuple[str, ...]:
+    """The names of the NVIDIA GPUs, from nvidia-smi, else from the kernel's files."""
+    command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
     try:
-        folder = data_dir() / "recordings"
-    except TrtlearnError:
-        return ()
-    return tuple(_recording(path) for path in sorted(folder.glob("*")) if path.is_dir())
+        ran = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+        names = ran.stdout.splitlines()
+    except (OSError, subprocess.SubprocessError):
+        names = []
+        for file in sorted(_PROC.glob("gpus/*/information")):
+            text = file.read_text(encoding="utf-8", errors="replace")
+            names += re.findall(r"^Model:\s*(.*)", text, re.MULTILINE)
+    return tuple(name.strip() for name in names if name.strip())
 
 
 def _mode(gpus: tuple[str, ...]) -> tuple[str, str, str]:
@@ -163,85 +162,83 @@ def _mode(gpus: tuple[str, ...]) -> tuple[str, str, str]:
 
 
 def _capabilities() -> dict[str, bool]:
+    """What the installed TensorRT can do, name by name; empty without TensorRT."""
     try:
-        return {
-            name: value
-            for name, value in trt.capabilities().to_dict().items()
-            if isinstance(value, bool)
-        }
+        facts = trt.capabilities().to_dict()
     except LiveUnavailable:
         return {}
+    return {name: value for name, value in facts.items() if isinstance(value, bool)}
+
+
+# --- Python packages
+
+
+def _installed(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _extras() -> tuple[Extra, ...]:
+    try:
+        requirements = metadata.requires("trtlearn") or []
+    except metadata.PackageNotFoundError:  # a source tree that was not installed
+        return tuple(Extra(name, None) for name in EXTRAS)
+    return tuple(Extra(name, _extra(name, requirements)) for name in EXTRAS)
+
+
+def _extra(name: str, requirements: Iterable[str]) -> tuple[str, ...]:
+    """The packages of the extra ``name`` and of the extras inside it that are not installed."""
+    missing: list[str] = []
+    for line in requirements:
+        requirement, _, marker = line.partition(";")
+        if not re.search(rf"extra == ['\"]{name}['\"]", marker):
+            continue
+        if nested := re.match(r"trtlearn\[(\w+)\]", requirement):
+            missing += _extra(nested[1], requirements)
+        elif _installed(package := re.split(r"[^\w.-]", requirement.strip())[0]) is None:
+            missing.append(package)
+    return tuple(missing)
 
 
 def _extra_finding(extra: Extra, gpus: tuple[str, ...]) -> Finding:
+    what = f"extra {extra.name}"
     if extra.missing is None:
-        return Finding(
-            f"extra {extra.name}", "unknown: trtlearn runs from a source tree that is not installed"
-        )
+        return Finding(what, "unknown: trtlearn runs from a source tree that is not installed")
     if not extra.missing:
-        return Finding(f"extra {extra.name}", "all there")
+        return Finding(what, "all there")
     useless = extra.name == "gpu" and not gpus
     fix = "" if useless else f"pip install 'trtlearn[{extra.name}]'"
-    return Finding(f"extra {extra.name}", f"lacks {', '.join(extra.missing)}", fix)
+    return Finding(what, f"lacks {', '.join(extra.missing)}", fix)
 
 
-def _recording_finding(found: RecordingFound) -> Finding:
-    made = f"{show(found.gpu)}, TensorRT {show(found.tensorrt)}, {show(found.time_utc)[:10]}"
-    return Finding(
-        f"recording {found.folder}", f"{made}: {plural(found.experiments, 'file')}", found.problem
-    )
+# --- Recordings
 
 
-def examine() -> DoctorReport:
-    """Look at this machine; needs nothing but numpy, and never raises for what is missing.
+def _recordings() -> tuple[RecordingFolder, ...]:
+    try:
+        folder = data_dir() / "recordings"
+    except TrtlearnError:
+        return ()
+    return tuple(_recording(path) for path in sorted(folder.glob("*")) if path.is_dir())
 
-    >>> examine().mode in ("live", "recorded")
-    True
-    """
-    gpus, tensorrt, capabilities = _gpus(), trt.available(), _capabilities()
-    driver, newest = cuda.driver_version(), cuda.cuda_version()
-    cuda_python = _installed("cuda-python") or _installed("cuda-bindings")
-    extras, recordings = _extras(), _recordings()
-    mode, why, fix = _mode(gpus)
-    can = [name.replace("_", " ") for name, there in capabilities.items() if there]
-    install = "pip install 'trtlearn[gpu]'" if gpus else ""
-    findings = [
-        Finding("mode", f"{mode}, {why}", fix),
-        Finding(
-            "GPU",
-            ", ".join(gpus) or None,
-            "" if gpus else "none is needed: the course shows what was recorded",
-        ),
-        Finding("driver", driver, "install NVIDIA's driver" if gpus and not driver else ""),
-        Finding("CUDA", newest and f"up to {newest}"),
-        Finding(
-            "TensorRT",
-            tensorrt and f"{tensorrt}: {', '.join(can) or 'strongly typed only'}",
-            "" if tensorrt else install,
-        ),
-        Finding("cuda-python", cuda_python, "" if cuda_python else install),
-        *(_extra_finding(extra, gpus) for extra in extras),
-        *(_recording_finding(found) for found in recordings),
-    ]
-    if not any(found.experiments and not found.problem for found in recordings):
-        findings.append(
-            Finding(
-                "usable recordings", None, "install trtlearn again; on a GPU machine: make record"
-            )
-        )
-    return DoctorReport(
-        mode=mode,
-        why=why,
-        trtlearn=__version__,
-        python=platform.python_version(),
-        system=platform.platform(),
-        gpus=gpus,
-        driver=driver,
-        cuda=newest,
-        tensorrt=tensorrt,
-        capabilities=capabilities,
-        cuda_python=cuda_python,
-        extras=extras,
-        recordings=recordings,
-        findings=tuple(findings),
-    )
+
+def _recording(folder: Path) -> RecordingFolder:
+    count = len([path for path in folder.rglob("*.json.gz") if path.is_file()])
+    root = folder.parent.parent
+    try:
+        origin = load_provenance(folder)
+        changed = [name for name, digest in origin.sha256.items() if sha256(root / name) != digest]
+    except TrtlearnError as problem:
+        return RecordingFolder(folder.name, None, None, None, count, str(problem))
+    again = "changed since; make the recordings again with `make record`"
+    stale = f"{', '.join(changed)} {again}" if changed else ""
+    return RecordingFolder(folder.name, origin.gpu, origin.tensorrt, origin.time_utc, count, stale)
+
+
+def _recording_finding(recording: RecordingFolder) -> Finding:
+    date = show(recording.time_utc)[:10]
+    origin = f"{show(recording.gpu)}, TensorRT {show(recording.tensorrt)}, {date}"
+    files = plural(recording.experiments, "file")
+    return Finding(f"recording {recording.folder}", f"{origin}: {files}", recording.problem)

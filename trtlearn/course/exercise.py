@@ -1,7 +1,7 @@
-"""Exercises: predict before you run, get a hint, check what you wrote. Nothing here raises on a wrong answer.
+"""Exercises: predict before you run, get a hint, check what you wrote; no wrong answer raises.
 
-A notebook's exercises stand in ``chapters/chNN.py`` (NN = the notebook's number), which calls ``register``. An id
-begins with that number: "01-scale" is looked up in ch01.
+A notebook's exercises stand in ``chapters/chNN.py`` (NN = the notebook's number), which calls
+``register``. An id begins with that number: "01-scale" is looked up in ch01.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Prediction:
-    """A question asked before the measurement, with ``options`` to choose from: none is a mistake."""
+    """A question asked before the measurement; none of its ``options`` is a mistake."""
 
     id: str
     question: str
@@ -50,9 +50,10 @@ class Prediction:
 class Exercise:
     """A task with its check.
 
-    ``judge`` gets what the reader wrote. ``solution`` and each of ``wrong`` are the source of the whole exercise cell:
-    tests run the notebook with the solution in place and require that the check passes, and that it fails with every
-    wrong one. ``draw`` gives a plotly Figure of what the reader's code does, right or wrong.
+    ``judge`` gets what the reader wrote. ``solution`` and each of ``wrong`` are the source of the
+    whole exercise cell: tests run the notebook with the solution in place and require that the
+    check passes, and that it fails with every wrong one. ``draw`` gives a plotly Figure of what the
+    reader's code does, right or wrong.
     """
 
     id: str
@@ -135,7 +136,7 @@ def get(exercise_id: str) -> Exercise | Prediction:
 
 
 def report() -> progress.Report:
-    """The reader's progress beside what the course asks, to hand in (``trtlearn progress export``)."""
+    """The reader's progress beside what the course asks, for ``trtlearn progress export``."""
     entries = {entry_id: get(entry_id) for entry_id in ids()}
     exercises = [name for name, entry in entries.items() if isinstance(entry, Exercise)]
     predictions = [name for name in entries if name not in exercises]
@@ -161,7 +162,7 @@ def _exercise(exercise_id: str) -> Exercise:
 
 
 def predict(prediction_id: str, *, answer: str | None = None) -> Any:
-    """Ask the reader for a prediction: radio buttons, by mouse or keyboard. The progress keeps the choice.
+    """Ask the reader for a prediction, with radio buttons; the progress keeps the choice.
 
     ``answer`` chooses without a mouse (for a script or a test). Returns the ipywidgets Widget.
     """
@@ -214,7 +215,7 @@ def solution(exercise_id: str) -> Solution:
 
 
 def show(exercise_id: str, answer: Any) -> Any:
-    """A figure of what your answer does, even when it is wrong; None while there is nothing to draw."""
+    """A figure of what your answer does, right or wrong; None where there is nothing to draw."""
     draw = _exercise(exercise_id).draw
     if draw is None or answer is None or answer is ...:
         return None
@@ -225,7 +226,7 @@ def show(exercise_id: str, answer: Any) -> Any:
 
 
 def check(exercise_id: str, answer: Any) -> Verdict:
-    """Yours beside the reference. None or ``...`` means not answered yet; a wrong answer never raises."""
+    """Yours beside the reference; ``...`` is not answered yet, and no wrong answer raises."""
     exercise = _exercise(exercise_id)
     if answer is None or answer is ...:
         facts = f"difficulty {exercise.difficulty} of 3, about {exercise.minutes} min"

@@ -13,7 +13,7 @@ __all__ = ["prediction_widget"]
 def prediction_widget(
     question: str, options: Iterable[str], chosen: str | None, save: Callable[[str], str]
 ) -> ipywidgets.Widget:
-    """The question with radio buttons. ``save`` gets each choice and returns "" or why it could not save it."""
+    """The question with radio buttons; ``save`` gets each choice and returns "" or what failed."""
     options = list(options)
     buttons = ipywidgets.RadioButtons(
         options=options,

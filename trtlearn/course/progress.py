@@ -1,4 +1,4 @@
-"""The reader's progress: one small JSON file in the reader's own folder (:func:`trtlearn.files.user_dir`).
+"""The reader's progress: one small JSON file in :func:`trtlearn.files.user_dir`.
 
 A file that cannot be read or written costs the progress, never the lesson.
 """
@@ -58,7 +58,7 @@ class Progress(Record):
 
 @dataclass(frozen=True)
 class Report(Record):
-    """The progress and how much there is to do, for ``trtlearn progress export``: no name, no code."""
+    """What ``trtlearn progress export`` writes: no name, no code."""
 
     trtlearn: str
     time_utc: str
@@ -106,7 +106,7 @@ def now_utc() -> str:
 
 
 def note(step_id: str, passed: bool | None = None, answer: str = "") -> str:
-    """Save one try; an exercise once solved stays solved. Returns "" or why it could not be saved."""
+    """Save one try and return "" or why that failed; what was solved once stays solved."""
     try:
         with _alone():
             steps = dict(load().steps)

@@ -1,8 +1,8 @@
-"""The questions that this course answers: the eight of the forum thread, and twenty that keep being asked.
+"""The questions that this course answers: eight of the forum thread, twenty of other readers.
 
-Each has a short answer, where it is known from, and the notebook and cell that show it by running. A short answer
-never claims more than its source; numbers stand in the notebooks, beside what they were measured on. The texts are
-in tables/questions.json.
+Each has a short answer with its source, and the notebook and cell that show it by running. A short
+answer never claims more than its source; numbers stand in the notebooks, beside what they were
+measured on. The texts are in questions.json.
 """
 
 from __future__ import annotations
@@ -10,24 +10,23 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ..record import Record
 
-__all__ = ["OTHERS", "QUESTIONS", "THREAD", "Question", "QuestionTable", "question_table"]
+__all__ = ["OTHERS", "QUESTIONS", "THREAD", "Question"]
 
 
 @dataclass(frozen=True)
 class Question(Record):
-    """One question. ``key`` is "thread-1" to "thread-8" or "item-1" to "item-20"; ``issues`` are of NVIDIA/TensorRT."""
+    """One question with its answer."""
 
-    key: str
+    key: str  # thread-1 to thread-8, item-1 to item-20
     question: str
     answer: str
     source: str
     notebook: str  # the number of the notebook that shows it
     cell: str = ""  # the id of the cell whose claim answers it
-    issues: tuple[int, ...] = ()
+    issues: tuple[int, ...] = ()  # of NVIDIA/TensorRT
 
     def summary(self) -> str:
         return f"{self.question} {self.answer}"
@@ -40,30 +39,9 @@ class Question(Record):
         )
 
 
-@dataclass(frozen=True)
-class QuestionTable(Record):
-    """Questions with their answers, to show as a table."""
-
-    questions: tuple[Question, ...]
-
-    def summary(self) -> str:
-        return f"{len(self.questions)} questions"
-
-    def rows(self) -> list[dict[str, Any]]:
-        return [
-            {
-                "question": one.question,
-                "in short": one.answer,
-                "notebook": one.notebook,
-                "source": one.source,
-            }
-            for one in self.questions
-        ]
-
-
 QUESTIONS: dict[str, Question] = {
-    row["key"]: Question(**{**row, "issues": tuple(row["issues"])})
-    for row in json.loads((Path(__file__).with_name("questions.json")).read_text(encoding="utf-8"))
+    row["key"]: Question.from_dict(row)
+    for row in json.loads(Path(__file__).with_name("questions.json").read_text(encoding="utf-8"))
 }
 """Key -> question, in order."""
 
@@ -72,14 +50,3 @@ THREAD = tuple(one for one in QUESTIONS.values() if one.key.startswith("thread-"
 
 OTHERS = tuple(one for one in QUESTIONS.values() if one.key.startswith("item-"))
 """The twenty that others keep asking."""
-
-
-def question_table(notebook: str | None = None) -> QuestionTable:
-    """All questions, or those of one notebook, as a table.
-
-    >>> len(question_table().questions)
-    28
-    """
-    return QuestionTable(
-        tuple(one for one in QUESTIONS.values() if notebook in (None, one.notebook))
-    )

@@ -1,8 +1,8 @@
-"""How an answer is judged: yours beside the reference, what differs, and which common mistake gives the same.
+"""How an answer is judged: yours beside the reference, what differs, and the likely mistake.
 
-Each judge takes the reader's answer and gives a :class:`Verdict`. An exercise holds one with all but the answer filled
-in: ``judge=partial(judge_number, reference=..., common_mistakes={...})``. A table of common mistakes maps a sentence for
-the reader to what the mistake would give.
+Each judge takes the reader's answer and gives a :class:`Verdict`. An exercise holds one with all
+but the answer filled in: ``judge=partial(judge_number, reference=..., common_mistakes={...})``. A
+table of common mistakes maps a sentence for the reader to what the mistake would give.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def text(value: Any) -> str:
 
 @dataclass(frozen=True)
 class Difference:
-    """What differs, in words, and both values; of dicts and sets those of the first entry that differs."""
+    """What differs, in words, and both values: in a dict or set of the first such entry."""
 
     words: str
     yours: str
@@ -111,7 +111,8 @@ def compare(
 ) -> Difference | None:
     """What differs between a reader's result and the reference's; None where nothing does.
 
-    The reference decides the kind: numbers and arrays within ``rtol`` and ``atol``, dicts key by key, sets name by name.
+    The reference decides the kind: numbers and arrays within ``rtol`` and ``atol``, dicts key by
+    key, sets name by name.
 
     >>> compare([1, 2, 4], np.array([1, 2, 3])).words
     '1 of 3 elements differ, first at [2]: 4 where the reference has 3'
@@ -240,7 +241,7 @@ def judge_number(
 
 @dataclass(frozen=True)
 class Case:
-    """One input for the reader's function and what it should return. Named cases are all shown, by their names."""
+    """One input for the reader's function and what it should return; named cases are all shown."""
 
     arguments: tuple[Any, ...]
     expected: Any
@@ -276,10 +277,11 @@ def judge_function(
     show_input: Callable[[tuple[Any, ...], Difference | None], str] = show_arguments,
     right: str = "Right on {count} random inputs.",
 ) -> Verdict:
-    """Judge code: run it on every case, show the first that differs, name the mistake that gives the same on all.
+    """Judge code: run it on every case, show the first that differs, and name the likely mistake.
 
-    ``common_mistakes`` maps a sentence to a function with that mistake. ``compare`` gives what differs between a
-    result and the expected one; ``show_input`` writes a case's arguments, given what differs.
+    ``common_mistakes`` maps a sentence to a function with that mistake: the first that gives the
+    same on all cases is named. ``compare`` gives what differs between a result and the expected
+    one; ``show_input`` writes a case's arguments, given what differs.
     """
     if not callable(answer):
         return Verdict("", False, f"Expected a function, got {type(answer).__name__}.")

@@ -18,7 +18,7 @@ AMAX = 7.0  # of the exercise 01-scale
 
 
 def random_values(rng: np.random.Generator) -> tuple[NDArray[np.float32], float]:
-    """Values that round, tie and clip, and a scale that is a power of two, so that ties are exact."""
+    """Values that round, tie and clip, and a scale: a power of two, so that ties are exact."""
     scale = float(2.0 ** rng.integers(-6, 0))
     spread = rng.normal(0, 60 * scale, 200)
     ties = (rng.integers(-140, 140, 40) + 0.5) * scale

@@ -1,4 +1,7 @@
-"""Exercises of notebook 03, "What a calibrator does": two observers, judged on random data and by TensorRT's caches."""
+"""Exercises of notebook 03, "What a calibrator does": two observers.
+
+They are judged on random data and by the caches that TensorRT wrote.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ REAL = {"minmax": ("image", "stem", "b2_add"), "entropy2": ("b1_relu1", "gap")}
 
 @cache
 def _tensorrt_cases(algorithm: str) -> tuple[Case, ...]:
-    """The values of real tensors, in batches of 8 as TensorRT got them, and amax of its own recorded cache."""
+    """Values of real tensors, in batches of 8 as TensorRT got them, and amax of its cache."""
     from ...calibration.cache import parse_cache
     from ...model.course_data import load_images
     from ...networks import open_bench
@@ -38,7 +41,7 @@ def _tensorrt_cases(algorithm: str) -> tuple[Case, ...]:
 
 
 def random_batches(rng: np.random.Generator) -> Batches:
-    """Four batches whose largest magnitudes all differ: the first a power of two, two of them negative.
+    """Four batches whose largest magnitudes differ: the first a power of two, two of them negative.
 
     The third reaches beyond the first, so that a histogram's bins double.
     """
@@ -134,11 +137,13 @@ register(
         "03-minmax",
         "Write the min-max observer",
         judge_observer("minmax", 4, MINMAX_MISTAKES),
-        solution="def my_minmax(batches):\n    return max(np.abs(batch).max() for batch in batches)",
+        solution="def my_minmax(batches):\n"
+        "    return max(np.abs(batch).max() for batch in batches)",
         wrong=(
             "def my_minmax(batches):\n    return max(batch.max() for batch in batches)",
             "def my_minmax(batches):\n    return np.abs(batches[0]).max()",
-            "def my_minmax(batches):\n    return np.mean([np.abs(batch).max() for batch in batches])",
+            "def my_minmax(batches):\n"
+            "    return np.mean([np.abs(batch).max() for batch in batches])",
         ),
         hints=("The largest |x| of each batch, then the largest of those.", "np.abs(batch).max()"),
         difficulty=1,

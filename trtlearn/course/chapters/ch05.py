@@ -20,7 +20,8 @@ RECORDED = "conv1x1"
 def convolve(x: Any, w: Any, bias: Any, s_x: float, s_y: float) -> Any:
     """The reference: a 1x1 INT8 convolution.
 
-    x int8 [N,C,H,W], w float32 [O,C], bias float32 [O], scales of x and of the output -> int8 [N,O,H,W].
+    x int8 [N,C,H,W], w float32 [O,C], bias float32 [O], scales of x and of the output give int8
+    [N,O,H,W].
     """
     s_w = np.abs(w).max(axis=1) / 127
     return _convolve(x, w, s_w, bias, s_x, s_y)
@@ -61,7 +62,7 @@ def engine_case() -> Iterator[Case]:
 
 
 def compare_codes(yours: Any, reference: Any) -> Difference | None:
-    """None where 99 % of the codes are equal and 99.9 % at most one step off: float rounding may break ties."""
+    """None where 99 % of the codes are equal and 99.9 % at most one step off, as ties may be."""
     codes = np.asarray(yours)
     if codes.shape != reference.shape:
         words = f"your output has shape {codes.shape}, the engine's {reference.shape}"

@@ -23,7 +23,7 @@ KINDS = ("Reformat", "CaskConvolution", "CaskConvolution", "CaskPooling")
 
 
 def random_engine(rng: np.random.Generator) -> tuple[Layers]:
-    """Layers in the words of the inspector's JSON (8.6): reformats, layers with weights, layers without."""
+    """Layers as TensorRT 8.6's inspector has them: reformats, with weights, without."""
 
     def tensor(index: int, dtype: str) -> list[dict[str, str]]:
         return [{"Name": f"t{index}", "Format/Datatype": FORMATS[dtype]}]
@@ -107,7 +107,7 @@ register(
                 "b1_conv1": "its weights are INT8; only its output is FP32, "
                 "because nothing can quantize it",
                 "b1_relu1": "that is the tensor without a range; which layer reads it",
-                "b1_proj": "its weights are INT8: the reformat in front of it serves its second input",
+                "b1_proj": "its weights are INT8: the reformat in front serves its second input",
                 "logits": "its weights are INT8; its output is FP32 because it leaves the network",
                 "gap": "it has no weights, and works on INT8",
             },

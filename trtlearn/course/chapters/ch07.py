@@ -17,7 +17,7 @@ Array = NDArray[np.float64]
 
 
 def pareto_front(cost: Array, value: Array) -> NDArray[np.bool_]:
-    """Whether each point is on the front: no other is at least as good in both and better in one."""
+    """Which points are on the front: no other is as good in both and better in one."""
     cheaper = cost[None, :] <= cost[:, None]
     better = value[None, :] >= value[:, None]
     strictly = (cost[None, :] < cost[:, None]) | (value[None, :] > value[:, None])

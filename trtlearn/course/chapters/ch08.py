@@ -20,8 +20,8 @@ __all__: list[str] = []
 def tensors_with_pair(nodes: Network) -> set[str]:
     """The reference: inputs of Conv and Gemm, and the branch of an Add that it does not fuse with.
 
-    An Add fuses into the convolution that makes one of its inputs and that nothing else reads; of two such
-    convolutions into that of the last input.
+    An Add fuses into the convolution that makes one of its inputs and that nothing else reads; of
+    two such convolutions into that of the last input.
     """
     maker = {node.outputs[0]: node.op for node in nodes}
     reads = Counter(chain.from_iterable(node.inputs for node in nodes))
@@ -34,9 +34,10 @@ def tensors_with_pair(nodes: Network) -> set[str]:
 
 
 def random_network(rng: np.random.Generator) -> tuple[Network]:
-    """A residual network: blocks of two convolutions and an Add of the block's input or of a projection of it.
+    """A residual network: blocks of two convolutions, with or without an Add.
 
-    The first block always has a projection: one input of its Add needs a pair although no convolution reads it.
+    An Add adds the block's input or a projection of it. The first block always has a projection: one
+    input of its Add needs a pair although no convolution reads it.
     """
 
     def node(op: str, inputs: list[str], output: str) -> str:
