@@ -36,7 +36,7 @@ def tensors_with_pair(nodes: Network) -> set[str]:
 def random_network(rng: np.random.Generator) -> tuple[Network]:
     """A residual network: blocks of two convolutions, with or without an Add.
 
-    An Add adds the block's input or a projection of it. The first block always has a projection: one
+    An Add adds the block's input or a projection of it. The first block has a projection: one
     input of its Add needs a pair although no convolution reads it.
     """
 
