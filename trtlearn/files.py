@@ -55,10 +55,13 @@ def user_dir() -> Path:
     return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "trtlearn"
 
 
-def read_bytes(path: str | os.PathLike[str], error: type[TrtlearnError] = TrtlearnError) -> bytes:
-    """The bytes of the file ``path``; ``error`` with one clear line where it cannot be read."""
+def read_bytes(
+    path: str | os.PathLike[str], error: type[TrtlearnError] = TrtlearnError, count: int = -1
+) -> bytes:
+    """The file's bytes, or its first ``count``; ``error`` with one clear line where it cannot be read."""
     try:
-        return Path(path).read_bytes()
+        with open(path, "rb") as file:
+            return file.read(count)
     except FileNotFoundError:
         raise error(f"no such file: {path}", "check the path") from None
     except IsADirectoryError:

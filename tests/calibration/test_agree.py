@@ -9,11 +9,9 @@ import pytest
 
 from trtlearn.calibration import edit as c
 from trtlearn.calibration.agree import agree
-from trtlearn.calibration.observers import make_observer
-from trtlearn.calibration.tensors import predict_ties
+from trtlearn.calibration.network import calibrate
 from trtlearn.errors import CacheError, DataError, ModelError
 from trtlearn.model.course_data import load_images, model_path
-from trtlearn.model.run import activations
 
 IMAGES = load_images("calibration")[0][:32]
 MODEL = model_path("resnet")
@@ -21,14 +19,7 @@ MODEL = model_path("resnet")
 
 def own_cache(kind: str, batch: int = 8, **settings) -> c.CalibrationCache:
     """The cache that TensorRT would write if its rule were ours, ties and all."""
-    observers: dict = {}
-    for values in activations(MODEL, [IMAGES[i : i + batch] for i in range(0, len(IMAGES), batch)]):
-        for name, array in values.items():
-            observers.setdefault(name, make_observer(kind, **settings)).observe(array)
-    ties = predict_ties(MODEL, kind)
-    return c.new_cache(
-        {name: observers[ties.source_of(name)].result().scale for name in observers}, kind
-    )
+    return calibrate(MODEL, IMAGES, kind, batch, **settings)
 
 
 @pytest.fixture(scope="module")

@@ -105,7 +105,7 @@ def test_tensors_made_on_purpose_get_tensorrts_scale(algorithm):
         ours = threshold_of(
             algorithm,
             *groups[scale.group][scale.name],
-            **{"keep_steps": False} if algorithm != "minmax" else {},
+            keep_steps=False,
         )
         assert ours.scale == pytest.approx(scale.tensorrt, rel=1e-6), scale.name
         checked += 1

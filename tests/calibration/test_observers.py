@@ -93,7 +93,7 @@ def test_mse_is_the_least_of_its_own_curve_and_near_the_true_one():
 
 
 def test_unknown_names_and_settings_are_refused():
-    with pytest.raises(DataError, match="no observer"):
+    with pytest.raises(DataError, match="no calibrator 'best'"):
         make_observer("best")
     with pytest.raises(DataError, match="quantile"):
         make_observer("legacy", quantile=1.5)

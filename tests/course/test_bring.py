@@ -147,16 +147,16 @@ BAD = {
     "no data given": lambda a: None,
     "no data for input 'mask'": lambda a: {"image": a["image"]},
     "one array for a network with inputs": lambda a: a["image"],
-    "the data are float64": lambda a: {**a, "mask": a["mask"].astype(np.float64)},
-    "the data are uint8, the network takes float32.*normalisation": lambda a: {
+    "input 'mask' is float64, expected float32": lambda a: {**a, "mask": a["mask"].astype(np.float64)},
+    "input 'image' is uint8, expected float32.*normalise": lambda a: {
         **a,
         "image": np.zeros((10, 3, 12, 12), np.uint8),
     },
-    r"the data have shape \[10, 1, 12, 12\], the network takes \[rows, 3, h, w_\]": lambda a: {
+    r"input 'image' has shape \[10,1,12,12\], expected \[rows,3,h,w_\]": lambda a: {
         **a,
         "image": a["mask"],
     },
-    "NaN or infinity, first in row 3": lambda a: {**a, "mask": spoiled(a["mask"])},
+    r"input 'mask' holds NaN or infinity: 1 such value, the first \(nan\) at \[3, 0, 1, 1\]": lambda a: {**a, "mask": spoiled(a["mask"])},
     "different numbers of rows": lambda a: {**a, "mask": a["mask"][:9]},
     "no such file": lambda a: "nowhere.npz",
     "empty": lambda a: {name: value[:0] for name, value in a.items()},

@@ -216,34 +216,6 @@ def test_wrong_names_are_refused():
             call("train")
 
 
-@pytest.mark.parametrize(
-    ("value", "message"),
-    [
-        ([[1.0]], "is a list"),
-        (np.zeros((2, 1, 28, 28)), "float64, expected float32"),
-        (np.zeros((2, 28, 28), np.uint8), "normalise"),
-        (np.zeros((2, 28, 28), np.float32), r"\[2,28,28\], expected \[\*,1,28,28\]"),
-        (np.zeros((2, 28, 28, 1), np.float32), r"\[2,28,28,1\], expected"),
-        (np.zeros((0, 1, 28, 28), np.float32), "empty"),
-        (np.full((2, 1, 28, 28), np.nan, np.float32), "1568 values that are NaN or infinite"),
-    ],
-)
-def test_wrong_images_are_refused(value, message):
-    with pytest.raises(DataError, match=message):
-        course_data.check_images(value)
-
-
-def test_the_first_infinity_is_named_and_good_images_pass():
-    images, _ = course_data.load_images("test")
-    assert course_data.check_images(images) is images
-    turned = images.transpose(0, 1, 3, 2)
-    assert course_data.check_images(turned).flags.c_contiguous
-    images[3, 0, 5, 9] = -np.inf
-    with pytest.raises(DataError, match=r"1 values .*\(-inf\) at \[3, 0, 5, 9\]"):
-        course_data.check_images(images)
-    assert course_data.check_images(np.zeros((4, 7), np.float32), shape=None).shape == (4, 7)
-
-
 def test_batches_and_accuracy_refuse_what_does_not_fit():
     images = np.zeros((20, 1, 28, 28), np.float32)
     for size in (0, 21):

@@ -12,8 +12,9 @@ import onnx
 import pytest
 
 from recording.zoo import networks
+from trtlearn.model.arrays import feeds
 from trtlearn.model.describe import read_model
-from trtlearn.model.run import activations, feeds
+from trtlearn.model.run import activations
 
 HAS_OCR = importlib.util.find_spec("rapidocr_onnxruntime") is not None
 SKIP_OCR = pytest.mark.skipif(not HAS_OCR, reason="pip install --no-deps rapidocr-onnxruntime")

@@ -30,9 +30,9 @@ from trtlearn.course import progress
 from trtlearn.engine.inspector import read_engine
 from trtlearn.engine.log import decode, scales_from_log
 from trtlearn.errors import TrtlearnError
+from trtlearn.model.arrays import load_arrays
 from trtlearn.model.course_data import model_path
 from trtlearn.model.describe import read_model
-from trtlearn.model.run import load_arrays
 from trtlearn.record import Record
 from trtlearn.recorded.files import folder_with, load_build, load_study
 from trtlearn.trtexec.explanation import explain

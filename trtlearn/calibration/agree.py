@@ -11,11 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import CacheError, DataError, ModelError
+from ..model.arrays import feeds, load_arrays
 from ..model.describe import OnnxModel, describe, load_proto, whole_inputs
-from ..model.run import activations, feeds, load_arrays
+from ..model.run import activations
 from ..record import Record, plural
 from .cache import CacheEntry, CalibrationCache, read_cache
-from .observers import NetworkObserver, Threshold, threshold_of
+from .network import NetworkObserver
+from .observers import Threshold, threshold_of
 from .tensors import (
     UNTIED,
     Candidate,

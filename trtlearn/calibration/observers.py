@@ -6,7 +6,7 @@ ONNX Runtime and ModelOpt offer. All stream: memory does not grow with the numbe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -26,11 +26,11 @@ __all__ = [
     "Line",
     "MinMaxObserver",
     "MseObserver",
-    "NetworkObserver",
     "OBSERVERS",
     "Observer",
     "PercentileObserver",
     "Threshold",
+    "check_algorithm",
     "fit_line",
     "fraction",
     "make_observer",
@@ -297,7 +297,7 @@ class MinMaxObserver:
 
     algorithm = "minmax"
 
-    def __init__(self) -> None:
+    def __init__(self, keep_steps: bool = True) -> None:  # it has no steps to keep
         self.amax, self.values, self.zeros, self.batches = 0.0, 0, 0, 0
 
     def observe(self, batch: ArrayLike) -> None:
@@ -415,51 +415,16 @@ OBSERVERS: dict[str, Callable[..., Observer]] = {
 """trtlearn's word for an algorithm -> its observer."""
 
 
+def check_algorithm(algorithm: str) -> str:
+    """``algorithm``, one of :data:`OBSERVERS`; DataError otherwise."""
+    if algorithm not in OBSERVERS:
+        raise DataError(f"no calibrator {algorithm!r}", f"one of {', '.join(OBSERVERS)}")
+    return algorithm
+
+
 def make_observer(algorithm: str, **settings: Any) -> Observer:
     """A new observer by its algorithm's name; settings as its class takes them."""
-    if algorithm not in OBSERVERS:
-        raise DataError(
-            f"no observer is called {algorithm!r}", f"use one of {', '.join(OBSERVERS)}"
-        )
-    return OBSERVERS[algorithm](**settings)
-
-
-class NetworkObserver:
-    """One observer a tensor of a network, without the steps of its histogram.
-
-    A tensor that is NaN or infinite in some batch, as an attention mask is, gets no threshold: ``infinite`` names it.
-
-    >>> network = NetworkObserver("minmax")
-    >>> network.observe({"x": np.array([1.0, -3.0]), "mask": np.array([0.0, -np.inf])})
-    >>> network.thresholds()["x"].amax, network.infinite
-    (3.0, ('mask',))
-    """
-
-    def __init__(self, algorithm: str, **settings: Any) -> None:
-        self._algorithm = algorithm
-        self._settings = settings if algorithm == "minmax" else {"keep_steps": False, **settings}
-        self._observers: dict[str, Observer] = {}
-        self._infinite: dict[str, None] = {}
-
-    @property
-    def infinite(self) -> tuple[str, ...]:
-        """The tensors that were NaN or infinite somewhere, in the order in which that was seen."""
-        return tuple(self._infinite)
-
-    def observe(self, tensors: Mapping[str, NDArray[Any]]) -> None:
-        """One batch: tensor -> its values, any shape; a tensor without values is passed over."""
-        for name, values in tensors.items():
-            if not np.isfinite(values).all():
-                self._infinite[name] = None
-                self._observers.pop(name, None)
-            elif values.size and name not in self._infinite:
-                if name not in self._observers:
-                    self._observers[name] = make_observer(self._algorithm, **self._settings)
-                self._observers[name].observe(values)
-
-    def thresholds(self) -> dict[str, Threshold]:
-        """Tensor -> its threshold after the batches so far, in the order in which the tensors were first seen."""
-        return {name: observer.result() for name, observer in self._observers.items()}
+    return OBSERVERS[check_algorithm(algorithm)](**settings)
 
 
 def threshold_of(algorithm: str, *batches: ArrayLike, **settings: Any) -> Threshold:

@@ -52,7 +52,7 @@ def _calibrator(
 ) -> Iterator[Calibrator]:
     """A calibrator over the arrays in ``data``; the cache file is used if it exists, else written."""
     from ..live.calibrator import make_calibrator
-    from ..model.run import load_arrays
+    from ..model.arrays import load_arrays
 
     arrays: dict[str, Any] = load_arrays(data, [value.name for value in model.inputs])
     has_cache = cache is not None and cache.exists()

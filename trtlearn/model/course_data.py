@@ -30,7 +30,6 @@ __all__ = [
     "ModelCard",
     "accuracy",
     "batches",
-    "check_images",
     "labels",
     "load_images",
     "model_card",
@@ -199,51 +198,6 @@ def labels(split: str = "test") -> NDArray[np.int64]:
     if split not in SPLITS:
         raise DataError(f"no split named {split!r} here", f"use one of {', '.join(SPLITS)}")
     return _arrays()[f"{split}_labels"].astype(np.int64)
-
-
-def check_images(
-    x: object, shape: tuple[int | None, ...] | None = (None, *IMAGE_SHAPE), name: str = "image"
-) -> NDArray[np.float32]:
-    """``x`` unchanged where it is a finite, C-contiguous float32 array of ``shape``; else a copy or a DataError.
-
-    ``shape`` holds None for an axis of any length above 0 and is None where any shape will do. Only the memory order is
-    put right silently: another dtype, shape, NaN or infinity raises DataError naming ``name`` and the first bad place.
-
-    >>> check_images(np.zeros((2, 1, 28, 27), np.float32))
-    Traceback (most recent call last):
-    ...
-    trtlearn.errors.DataError: image has shape [2,1,28,27], expected [*,1,28,28]. Try: reshape or resize it
-    """
-    if not isinstance(x, np.ndarray):
-        raise DataError(
-            f"{name} is a {type(x).__name__}, expected a numpy array",
-            "pass numpy.asarray(...) of it",
-        )
-    if x.dtype != np.float32:
-        hint = (
-            "normalise them first: trtlearn.model.course_data.normalise"
-            if x.dtype == np.uint8
-            else "convert with .astype(numpy.float32)"
-        )
-        raise DataError(f"{name} is {x.dtype}, expected float32", hint)
-    if shape is not None and (
-        len(shape) != x.ndim
-        or any(want is not None and want != have for want, have in zip(shape, x.shape, strict=True))
-    ):
-        wanted = ",".join("*" if axis is None else str(axis) for axis in shape)
-        found = ",".join(map(str, x.shape))
-        raise DataError(f"{name} has shape [{found}], expected [{wanted}]", "reshape or resize it")
-    if x.size == 0:
-        raise DataError(f"{name} is empty, shape {list(x.shape)}", "pass at least one image")
-    finite = np.isfinite(x)
-    if not finite.all():
-        place = tuple(int(i) for i in np.unravel_index(int(np.argmin(finite)), x.shape))
-        count = int(x.size - np.count_nonzero(finite))
-        raise DataError(
-            f"{name} holds {count} values that are NaN or infinite, the first ({x[place]}) at {list(place)}",
-            "find where they come from: a calibrator or an engine would carry them on silently",
-        )
-    return np.ascontiguousarray(x)
 
 
 def batches(x: NDArray[np.float32], size: int = 8) -> list[NDArray[np.float32]]:

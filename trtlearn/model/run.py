@@ -6,18 +6,16 @@ optimization, so each tensor of the ONNX file exists and nothing is fused.
 
 from __future__ import annotations
 
-import io
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from ..dtypes import named_dtype
 from ..errors import DataError, ModelError, first_line
-from ..files import read_bytes
+from .arrays import check_array
 from .fold import named
 from .graph import live_tensors, opset
 from .read import load_proto, serialized
@@ -26,7 +24,7 @@ if TYPE_CHECKING:
     import onnx
     import onnxruntime
 
-__all__ = ["activations", "feeds", "load_arrays"]
+__all__ = ["activations"]
 
 Array = NDArray[Any]
 FLOAT = "tensor(float)"
@@ -82,39 +80,14 @@ def _check(feed: Mapping[str, Array], inputs: Mapping[str, Any], where: str) -> 
     """The feed as ONNX Runtime takes it; DataError naming the input, what it is and what it should be."""
     if wrong := sorted(set(feed) ^ set(inputs)):
         raise DataError(
-            f"{where} has inputs {sorted(feed)}, expected {sorted(inputs)}", f"see to {wrong[0]!r}"
+            f"{where} has inputs {sorted(feed)}, expected {sorted(inputs)}",
+            f"rename or add {wrong[0]!r}",
         )
     checked = {}
     for name, value in feed.items():
-        kind = inputs[name]
-        if not isinstance(value, np.ndarray):
-            raise DataError(f"{where}: {name} is a {type(value).__name__}, expected a numpy array")
-        dtype = _numpy_type(kind.type)
-        if dtype is not None and value.dtype != dtype:
-            raise DataError(
-                f"{where}: {name} is {value.dtype}, expected {dtype}",
-                f"convert with .astype({dtype!r})",
-            )
-        shape = kind.shape
-        fits = len(shape) == value.ndim and all(
-            not isinstance(want, int) or want < 0 or want == have
-            for want, have in zip(shape, value.shape, strict=True)
-        )
-        if not fits or value.size == 0:
-            wanted = ",".join(
-                str(axis) if isinstance(axis, int) and axis >= 0 else "*" for axis in shape
-            )
-            found = ",".join(map(str, value.shape))
-            raise DataError(
-                f"{where}: {name} has shape [{found}], expected [{wanted}]",
-                "reshape it or fix the batch size",
-            )
-        if value.dtype.kind == "f" and not np.isfinite(value).all():
-            raise DataError(
-                f"{where}: {name} holds NaN or infinity",
-                "find where it comes from before calibrating",
-            )
-        checked[name] = np.ascontiguousarray(value)
+        wanted = inputs[name]
+        dtype = _numpy_type(wanted.type)
+        checked[name] = check_array(value, f"{where}: {name}", dtype, wanted.shape)
     return checked
 
 
@@ -184,63 +157,3 @@ def _run(
                 f"ONNX Runtime failed on batch {index}: {_line(problem)}", "check the input's shape"
             ) from None
         yield {name: feed[name] if name in feed else values[name] for name in kept}
-
-
-def load_arrays(path: str | os.PathLike[str], input_names: Iterable[str]) -> dict[str, Array]:
-    """The network's inputs from a .npy (a network with one input) or .npz file (arrays named after the inputs).
-
-    Nothing is unpickled. DataError where the file is neither, or holds other names.
-    """
-    names = tuple(input_names)
-    try:
-        loaded = np.load(io.BytesIO(read_bytes(path, DataError)), allow_pickle=False)
-        arrays = (
-            {key: loaded[key] for key in loaded.files}
-            if hasattr(loaded, "files")
-            else {names[0]: loaded}
-        )
-    except DataError:
-        raise
-    except (
-        Exception
-    ) as problem:  # numpy, zipfile, zlib and tokenize each raise their own on a damaged file
-        said = f"{problem}".split("\n", maxsplit=1)[0][:200]
-        raise DataError(
-            f"{path} is no .npy or .npz file of plain arrays: {said}", "save it with numpy.save"
-        ) from None
-    if missing := [name for name in names if name not in arrays]:
-        raise DataError(
-            f"{path} holds {sorted(arrays)}, but the network needs {missing[0]!r}",
-            "save it as .npz by name",
-        )
-    return {name: arrays[name] for name in names}
-
-
-def feeds(
-    arrays: Mapping[str, Array], batch: int, whole: Iterable[str] = ()
-) -> Iterator[dict[str, Array]]:
-    """``arrays`` (equal first axes) cut into dicts of ``batch`` rows; rows left over at the end are dropped.
-
-    The arrays named in ``whole`` hold no rows and go into each dict as they are.
-
-    >>> [part["x"].shape for part in feeds({"x": np.zeros((5, 3), np.float32)}, 2)]
-    [(2, 3), (2, 3)]
-    """
-    same = {name: arrays[name] for name in whole}
-    cut = {name: array for name, array in arrays.items() if name not in same}
-    lengths = {name: len(array) for name, array in cut.items() if array.ndim}
-    if len(set(lengths.values())) != 1 or len(lengths) != len(cut):
-        raise DataError(
-            f"inputs have first axes {lengths}, expected one length for all",
-            "give each as many rows",
-        )
-    total = next(iter(lengths.values()))
-    if not 1 <= batch <= total:
-        raise DataError(
-            f"batch size is {batch}, expected 1 to {total} (all rows)", "choose a smaller batch"
-        )
-    for start in range(0, total - batch + 1, batch):
-        yield {
-            name: array if name in same else array[start : start + batch]
-            for name, array in arrays.items()
-        }

@@ -529,9 +529,8 @@ def scales_after(
             f"marks {tuple(marks)} with batches of {batch}, {count} images",
             "use multiples of the batch",
         )
-    settings: dict[str, Any] = {} if algorithm == "minmax" else {"keep_steps": False}
     observers: dict[str, Observer] = {
-        name: make_observer(algorithm, **settings) for name in tensors
+        name: make_observer(algorithm, keep_steps=False) for name in tensors
     }
     found = {}
     for start in range(0, max(marks), batch):
@@ -561,9 +560,7 @@ def in_order(
         if seed is not None:
             np.random.default_rng(seed).shuffle(order)
         parts = [values[order[start : start + batch]] for start in range(0, len(order), batch)]
-        found[name] = threshold_of(
-            algorithm, *parts, **({} if algorithm == "minmax" else {"keep_steps": False})
-        )
+        found[name] = threshold_of(algorithm, *parts, keep_steps=False)
     return found
 
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...int8.placement import QdqReport
+from ...model.data import DataFacts
 from ...model.describe import OnnxModel
 from ...record import Record
 from ..doctor import DoctorReport
-from .data import DataFacts
 
 __all__ = ["Answer", "LiveResult", "TensorFit", "Walk"]
 

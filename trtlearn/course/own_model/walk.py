@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...calibration.cache import ALGORITHMS
 from ...calibration.edit import format_cache, new_cache
-from ...calibration.observers import OBSERVERS, NetworkObserver, Threshold
-from ...calibration.tensors import flat_pools, predict_ties
+from ...calibration.network import observe_network, with_shared_scales
+from ...calibration.observers import check_algorithm
 from ...engine.records import BuildOptions
 from ...engine.variants import TRTEXEC_AVG_TIMING
 from ...errors import DataError, ModelError, TrtlearnError
@@ -32,12 +33,13 @@ from ...live.experiment import engine_info
 from ...live.ranges import placeholder_amax
 from ...live.runner import Runner
 from ...live.trt import capabilities
+from ...model.arrays import feeds, load_arrays
 from ...model.course_data import accuracy
+from ...model.data import DataFacts, InputData, input_data
 from ...model.describe import OnnxModel, describe, load_proto
 from ...model.read import serialized
-from ...model.run import activations, feeds
+from ...model.run import activations
 from ..doctor import DoctorReport, examine
-from .data import DataFacts, fit_data, load_labels
 from .records import Answer, LiveResult, TensorFit, Walk
 
 __all__ = [
@@ -147,7 +149,6 @@ def _one(
 # --- Bring your own model: an ONNX file and data, walked through calibration, Q/DQ and comparison, with or without a GPU.
 
 STEPS = ("look", "calibrate", "quantize", "compare", "build", "write")
-KEPT = {"entropy2": "entropy2", "entropy": "entropy", "minmax": "minmax", "legacy": "legacy"}
 
 
 def walk(
@@ -173,8 +174,7 @@ def walk(
     Raises DataError, ModelError in one line for whatever does not fit; then nothing is written.
     """
     said = progress or (lambda step: None)
-    if algorithm not in OBSERVERS:
-        raise DataError(f"no calibrator {algorithm!r}", f"one of {', '.join(OBSERVERS)}")
+    check_algorithm(algorithm)
     said("look")
     doctor, proto = examine(), load_proto(model)
     facts = describe(proto, os.fspath(model))
@@ -182,16 +182,19 @@ def walk(
         raise ModelError(
             "the network has Q/DQ nodes already: its ranges are in it", "build it as it is"
         )
-    arrays, shape = fit_data(facts, data, batch)
+    inputs = input_data(facts, data, batch)
+    arrays, shape = inputs.arrays, inputs.facts
     classes = load_labels(labels, shape.rows_in_all)
     said("calibrate")
-    own, infinite = _calibrate(proto, arrays, shape, algorithm)
+    observer = observe_network(proto, inputs, algorithm)
+    own, infinite = observer.thresholds(), observer.infinite
     if any(value.name in infinite for value in facts.outputs):
         raise _infinite(infinite[0])
-    chosen = _tied(proto, facts, algorithm, own)
+    chosen = with_shared_scales(own, proto, facts, algorithm)
     said("quantize")
     cache = new_cache(
-        {name: one.scale for name, one in chosen.items()}, KEPT.get(algorithm, "entropy2")
+        {name: one.scale for name, one in chosen.items()},
+        algorithm if algorithm in ALGORITHMS else "entropy2",
     )
     scales = {entry.name: entry.scale for entry in cache.scales if entry.scale > 0}
     quantized, report = insert_qdq(proto, scales)
@@ -205,14 +208,15 @@ def walk(
     said("compare")
     models = {"fp32": proto, f"int8-{algorithm}": quantized}
     if algorithm != "minmax":
-        largest = {name: one.seen_amax for name, one in _tied(proto, facts, "minmax", own).items()}
+        minmax = with_shared_scales(own, proto, facts, "minmax")
+        largest = {name: one.seen_amax for name, one in minmax.items()}
         models["int8-minmax"] = insert_qdq(
             proto, {n: v / 127 for n, v in largest.items() if v > 0}
         )[0]
     models["int8-placeholder"] = insert_qdq(
         proto, {n: v / 127 for n, v in _placeholder(facts).items()}
     )[0]
-    outputs = {way: _outputs(one, arrays, shape, facts) for way, one in models.items()}
+    outputs = {way: _outputs(one, inputs, facts) for way, one in models.items()}
     answers = tuple(_answer(way, outputs["fp32"], found, classes) for way, found in outputs.items())
     used = {site.scale_of or site.tensor for site in report.sites if site.kind == "activation"}
     fits = tuple(
@@ -241,30 +245,17 @@ def _infinite(name: str) -> DataError:
     )
 
 
-def _calibrate(
-    proto: Any, arrays: Mapping[str, Array], shape: DataFacts, algorithm: str
-) -> tuple[dict[str, Threshold], tuple[str, ...]]:
-    """Tensor -> what the observer chose, and the tensors that get no scale because they become NaN or infinite."""
-    observer = NetworkObserver(algorithm)
-    for tensors in activations(proto, feeds(arrays, shape.batch, shape.whole)):
-        observer.observe(tensors)
-    found = observer.thresholds()
-    if not found and not observer.infinite:
-        raise ModelError(
-            "the network computes no FP32 tensor", "export it in FP32: INT8 is made from that"
+def load_labels(source: str | os.PathLike[str] | Array | None, rows: int) -> Array | None:
+    """Class numbers, one a row, from a .npy file or an array; DataError where they are not that."""
+    if source is None or (isinstance(source, str) and not source.strip()):
+        return None
+    labels = source if isinstance(source, np.ndarray) else load_arrays(source, ["labels"])["labels"]
+    if labels.dtype.kind not in "iu" or labels.shape != (rows,):
+        raise DataError(
+            f"the labels are {labels.dtype} {list(labels.shape)}, expected whole numbers [{rows}]",
+            "give the class number of each row",
         )
-    return found, observer.infinite
-
-
-def _tied(
-    proto: Any, facts: OnnxModel, algorithm: str, own: dict[str, Threshold]
-) -> dict[str, Threshold]:
-    """Each tensor's threshold; a pooled one's is its source's, as TensorRT's calibrator has it: see calibration/tensors.py."""
-    ties = predict_ties(facts, algorithm, flat_pools(proto)).ties if algorithm in KEPT else ()
-    return {
-        **own,
-        **{tie.tensor: own[tie.source] for tie in ties if tie.tensor in own and tie.source in own},
-    }
+    return labels
 
 
 def _placeholder(facts: OnnxModel) -> dict[str, float]:
@@ -273,19 +264,14 @@ def _placeholder(facts: OnnxModel) -> dict[str, float]:
     return {name: ranges[name] for name in facts.tensors if name in ranges}
 
 
-def _outputs(
-    proto: Any, arrays: Mapping[str, Array], shape: DataFacts, facts: OnnxModel
-) -> dict[str, Array]:
+def _outputs(proto: Any, inputs: InputData, facts: OnnxModel) -> dict[str, Array]:
     """The outputs of all batches, one behind the other.
 
     Left out are constants, sequences, and outputs whose shape depends on the values and so changes between batches.
     """
     names = [value.name for value in facts.outputs if value.name in facts.tensors]
-    parts: Iterator[dict[str, Array]] = activations(
-        proto, feeds(arrays, shape.batch, shape.whole), names
-    )
     collected: dict[str, list[Array]] = {name: [] for name in names}
-    for part in parts:
+    for part in activations(proto, inputs, names):
         for name in names:
             collected[name].append(part[name])
     return {

@@ -9,9 +9,9 @@ from pathlib import Path
 from ...calibration.observers import OBSERVERS
 from ...errors import DataError, ModelError
 from ...files import user_dir
+from ...model.data import EXPECTED_DATA
 from ...show.controls import badge, guarded, ipywidgets, say, stack, table
 from ...show.theme import WARN
-from .data import WANTED
 from .walk import STEPS, Walk, walk
 
 __all__ = ["bring_widget", "walk_html"]
@@ -42,7 +42,11 @@ def bring_widget(
     fields = {
         "model": ipywidgets.Text(str(model), description="ONNX file", layout=wide, style=style),
         "data": ipywidgets.Text(
-            str(data), description="data (.npy, .npz)", placeholder=WANTED, layout=wide, style=style
+            str(data),
+            description="data (.npy, .npz)",
+            placeholder=EXPECTED_DATA,
+            layout=wide,
+            style=style,
         ),
         "labels": ipywidgets.Text(
             str(labels),

@@ -1,0 +1,90 @@
+"""Arrays from outside: one check names what does not fit, files stay on disk, batches never overlap."""
+
+import zipfile
+
+import numpy as np
+import pytest
+
+from trtlearn.errors import DataError
+from trtlearn.model.arrays import check_array, check_batch_size, check_finite, load_arrays
+from trtlearn.model.course_data import load_images, model_path
+from trtlearn.model.data import input_batches, input_data
+from trtlearn.model.describe import read_model
+
+IMAGES = ("*", 1, 28, 28)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ([[1.0]], "is a list"),
+        (np.zeros((2, 1, 28, 28)), "float64, expected float32"),
+        (np.zeros((2, 28, 28), np.uint8), "normalise"),
+        (np.zeros((2, 28, 28), np.float32), r"\[2,28,28\], expected \[\*,1,28,28\]"),
+        (np.zeros((2, 28, 28, 1), np.float32), r"\[2,28,28,1\], expected"),
+        (np.zeros((0, 1, 28, 28), np.float32), "empty"),
+        (np.full((2, 1, 28, 28), np.nan, np.float32), "NaN or infinity: 1,568 such values"),
+    ],
+)
+def test_wrong_images_are_refused(value, message):
+    with pytest.raises(DataError, match=message):
+        check_array(value, "image", "float32", IMAGES)
+
+
+def test_the_first_infinity_is_named_and_good_images_pass():
+    images, _ = load_images("test")
+    assert check_array(images, "image", "float32", IMAGES) is images
+    turned = images.transpose(0, 1, 3, 2)
+    assert check_array(turned, "image", "float32", IMAGES).flags.c_contiguous
+    images[3, 0, 5, 9] = -np.inf
+    with pytest.raises(DataError, match=r"1 such value, the first \(-inf\) at \[3, 0, 5, 9\]"):
+        check_array(images, "image", "float32", IMAGES)
+    assert check_array(np.zeros((4, 7), np.float32), "x").shape == (4, 7)
+
+
+def test_values_are_checked_a_part_at_a_time():
+    many = np.zeros((3000, 1000), np.float32)
+    many[2000:, 7] = np.nan
+    with pytest.raises(DataError, match=r"1,000 such values, the first \(nan\) at \[2000, 7\]"):
+        check_finite(many, "x")
+    check_finite(np.array(1.0), "x")
+    with pytest.raises(DataError, match=r"at \[0\]"):
+        check_finite(np.array(np.inf), "x")
+
+
+@pytest.mark.parametrize("batch", [0, -1, True, 1.5, "8"])
+def test_a_batch_size_is_a_whole_number(batch):
+    with pytest.raises(DataError, match="batch size"):
+        check_batch_size(batch)
+
+
+def test_arrays_of_files_stay_on_disk(tmp_path):
+    x = np.arange(24, dtype=np.float32).reshape(4, 6)
+    np.save(tmp_path / "x.npy", x)
+    np.savez(tmp_path / "x.npz", a=np.asfortranarray(x), b=x[:, ::2], none=x[:0])
+    np.savez_compressed(tmp_path / "small.npz", a=x)
+    single = load_arrays(tmp_path / "x.npy", ["a"])["a"]
+    several = load_arrays(tmp_path / "x.npz", ["a", "b", "none"])
+    for array, expected in ((single, x), (several["a"], x), (several["b"], x[:, ::2])):
+        np.testing.assert_array_equal(array, expected)
+        assert isinstance(array.base, np.memmap)
+    assert several["none"].shape == (0, 6)
+    np.testing.assert_array_equal(load_arrays(tmp_path / "small.npz", ["a"])["a"], x)
+    with zipfile.ZipFile(tmp_path / "odd.npz", "w") as archive:
+        archive.writestr("a.npy", b"no array")
+    for name in ("odd.npz", "missing.npz"):
+        with pytest.raises(DataError, match=name):
+            load_arrays(tmp_path / name, ["a"])
+
+
+def test_batches_are_those_of_the_data_or_given():
+    model, images = read_model(model_path("resnet")), load_images("calibration")[0][:20]
+    data = input_data(model, images, 8)
+    assert (len(data), data.facts.rows_used) == (2, 16)
+    for _ in range(2):  # as often as wanted
+        assert [batch["image"].shape[0] for batch in data] == [8, 8]
+    parts = [images[:4], images[4:8]]
+    assert input_batches(model, parts) is parts
+    for wrong in (7, None, ""):
+        with pytest.raises(DataError):
+            input_batches(model, wrong)

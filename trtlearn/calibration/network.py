@@ -1,0 +1,231 @@
+"""A whole network calibrated: every tensor observed batch by batch, and the cache that TensorRT would write."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import DataError, ModelError
+from ..model.data import Data, input_batches
+from ..model.describe import OnnxModel, describe
+from ..model.read import load_proto
+from ..model.run import activations
+from .cache import ALGORITHMS, CalibrationCache, make_header, new_cache
+from .observers import Observer, Threshold, check_algorithm, make_observer
+from .tensors import flat_pools, predict_ties
+
+if TYPE_CHECKING:
+    import onnx
+
+__all__ = [
+    "Model",
+    "NetworkObserver",
+    "Progress",
+    "calibrate",
+    "load_model",
+    "observe_network",
+    "progress_line",
+    "with_shared_scales",
+]
+
+Progress = Callable[[int, int | None], None]
+"""Called after each batch: how many are done, and of how many (None: unknown)."""
+PATIENCE_SECONDS = 5.0  # work that is done sooner shows no progress
+
+
+class HasPath(Protocol):
+    """A network that knows its ONNX file."""
+
+    @property
+    def path(self) -> str | os.PathLike[str]: ...
+
+
+Model = str | os.PathLike[str] | bytes | HasPath
+"""An ONNX file, its bytes, or anything whose ``.path`` is one."""
+
+
+class NetworkObserver:
+    """One observer a tensor of a network, without the steps of its histogram.
+
+    A tensor that is NaN or infinite in some batch, as an attention mask is, gets no threshold: ``infinite`` names it.
+
+    >>> network = NetworkObserver("minmax")
+    >>> network.observe({"x": np.array([1.0, -3.0]), "mask": np.array([0.0, -np.inf])})
+    >>> network.thresholds()["x"].amax, network.infinite
+    (3.0, ('mask',))
+    """
+
+    def __init__(self, algorithm: str, **settings: Any) -> None:
+        self._algorithm = check_algorithm(algorithm)
+        self._settings = {"keep_steps": False, **settings}
+        self._observers: dict[str, Observer] = {}
+        self._infinite: dict[str, None] = {}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The tensors that will get a threshold, in the order in which they were first seen."""
+        return tuple(self._observers)
+
+    @property
+    def infinite(self) -> tuple[str, ...]:
+        """The tensors that were NaN or infinite somewhere, in the order in which that was seen."""
+        return tuple(self._infinite)
+
+    def observe(self, tensors: Mapping[str, NDArray[Any]]) -> None:
+        """One batch: tensor -> its values, any shape; a tensor without values is passed over."""
+        for name, values in tensors.items():
+            if not np.isfinite(values).all():
+                self._infinite[name] = None
+                self._observers.pop(name, None)
+            elif values.size and name not in self._infinite:
+                if name not in self._observers:
+                    self._observers[name] = make_observer(self._algorithm, **self._settings)
+                self._observers[name].observe(values)
+
+    def thresholds(self) -> dict[str, Threshold]:
+        """Tensor -> its threshold after the batches so far, in the order in which the tensors were first seen."""
+        return {name: observer.result() for name, observer in self._observers.items()}
+
+
+def calibrate(
+    model: Model,
+    data: Data | Iterable[Any],
+    algorithm: str = "entropy2",
+    batch: int = 8,
+    progress: bool | Progress = True,
+    **settings: Any,
+) -> CalibrationCache:
+    """The calibration cache that TensorRT would write for these data, without TensorRT: the same scales, ties too.
+
+    Args:
+        model: the ONNX file, its bytes, or a Network.
+        data: a .npy or .npz file, an array [rows, ...], arrays by input name, or an iterable of batches. Only one
+            batch's activations are held at a time, however many there are.
+        algorithm: entropy2, entropy, minmax or legacy; also percentile and mse, which are not TensorRT's (their cache
+            carries the header of entropy2).
+        batch: rows at a time, where neither the network nor the data fix it. The order and the batches matter: the
+            first batch sets the histograms' resolution.
+        progress: True: a line on a terminal or in a notebook where it takes long; or a function that is called with
+            the batches done and their number.
+        settings: the observer's own: ``quantile`` and ``cutoff`` of legacy, ``percentile``.
+
+    A tensor that becomes NaN or infinite gets no line, which a warning says; DataError where a network's output does.
+    ModelError or DataError in one line for whatever does not fit.
+
+    >>> from trtlearn.model.course_data import load_images, model_path
+    >>> images, _ = load_images("calibration")
+    >>> cache = calibrate(model_path("resnet"), images[:16], "minmax")
+    >>> cache.algorithm, round(cache.entry("image").amax, 3)
+    ('MinMaxCalibration', 2.821)
+
+    Source: measured, data/recordings/*/calibration (agree() compares our scales with TensorRT's).
+    """
+    proto, facts = load_model(model)
+    observer = observe_network(
+        proto, input_batches(facts, data, batch), algorithm, progress, **settings
+    )
+    if observer.infinite:
+        _warn_of_infinite(observer.infinite, facts)
+    thresholds = with_shared_scales(observer.thresholds(), proto, facts, algorithm)
+    scales = {name: threshold.scale for name, threshold in thresholds.items()}
+    kind = algorithm if algorithm in ALGORITHMS else "entropy2"
+    legacy = {name: settings[name] for name in ("quantile", "cutoff") if name in settings}
+    return new_cache(scales, header=make_header(kind, **legacy))
+
+
+def load_model(model: Model | onnx.ModelProto) -> tuple[onnx.ModelProto, OnnxModel]:
+    """The ONNX model of a path, bytes or Network, and its description."""
+    source: Any = getattr(model, "path", model)
+    if hasattr(source, "graph"):
+        return source, describe(source)
+    if not isinstance(source, (str, bytes, os.PathLike)):
+        kind = type(model).__name__
+        raise ModelError(
+            f"the model is a {kind}", "give an ONNX file's path or bytes, or a Network"
+        )
+    proto = load_proto(source)
+    return proto, describe(proto, None if isinstance(source, bytes) else os.fspath(source))
+
+
+def observe_network(
+    proto: onnx.ModelProto,
+    batches: Iterable[Any],
+    algorithm: str,
+    progress: bool | Progress = False,
+    **settings: Any,
+) -> NetworkObserver:
+    """Every FP32 tensor of the network observed, batch by batch; ModelError where there is none."""
+    observer = NetworkObserver(algorithm, **settings)
+    make_observer(algorithm, **settings)  # wrong settings are found before any work
+    for tensors in watched(activations(proto, batches), batches, progress, "calibrating"):
+        observer.observe(tensors)
+    if not observer.infinite and not observer.names:
+        raise ModelError(
+            "the network computes no FP32 tensor", "export it in FP32: INT8 is made from that"
+        )
+    return observer
+
+
+def with_shared_scales(
+    thresholds: Mapping[str, Threshold], proto: onnx.ModelProto, facts: OnnxModel, algorithm: str
+) -> dict[str, Threshold]:
+    """Each tensor's threshold; a pooled tensor's is its input's, as TensorRT has it: see :func:`predict_ties`."""
+    shared = dict(thresholds)
+    if algorithm in ALGORITHMS:
+        for tie in predict_ties(facts, algorithm, flat_pools(proto)).ties:
+            if tie.tensor in thresholds and tie.source in thresholds:
+                shared[tie.tensor] = thresholds[tie.source]
+    return shared
+
+
+def _warn_of_infinite(names: tuple[str, ...], facts: OnnxModel) -> None:
+    for value in facts.outputs:
+        if value.name in names:
+            raise DataError(
+                f"tensor {names[0]!r} becomes NaN or infinite inside the network",
+                "check the network and its input's scale",
+            )
+    warnings.warn(
+        f"no scale for what becomes NaN or infinite inside the network: {', '.join(names)}",
+        stacklevel=3,
+    )
+
+
+def watched(
+    items: Iterable[Any], batches: Iterable[Any], progress: bool | Progress, what: str
+) -> Iterator[Any]:
+    """``items``, one a batch, with ``progress`` called after each; DataError where there was none."""
+    count = len(batches) if isinstance(batches, Sized) else None
+    report = progress_line(what) if progress is True else progress or (lambda done, count: None)
+    done = 0
+    for done, item in enumerate(items, 1):
+        yield item
+        report(done, count)
+    if not done:
+        raise DataError("the data hold no batch", "give at least one")
+
+
+def progress_line(what: str) -> Progress:
+    """A :data:`Progress` that writes one line again and again, on a terminal and in a notebook, if it takes long."""
+    in_notebook = "ipykernel" in sys.modules
+    stream = sys.stdout if in_notebook else sys.stderr
+    is_seen = in_notebook or stream.isatty()
+    start = time.monotonic() + PATIENCE_SECONDS
+    last = start
+
+    def show(done: int, count: int | None) -> None:
+        nonlocal last
+        now, is_end = time.monotonic(), done == count
+        if is_seen and now > start and (is_end or now > last + 0.5):
+            last = now
+            text = f"{what}: batch {done:,} of {f'{count:,}' if count else 'an unknown number'}"
+            print(f"\r{text}", end="\n" if is_end else "", file=stream, flush=True)
+
+    return show

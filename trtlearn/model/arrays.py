@@ -1,0 +1,210 @@
+"""Arrays that come from outside: loaded from a file, checked in one place, and cut into batches."""
+
+from __future__ import annotations
+
+import math
+import os
+import struct
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import DataError, first_line
+from ..files import read_bytes
+from ..record import plural
+
+__all__ = ["check_array", "check_batch_size", "check_finite", "feeds", "load_arrays"]
+
+Array = NDArray[Any]
+CHUNK = 1 << 20  # values looked at together
+
+
+def check_array(
+    value: object,
+    where: str,
+    dtype: str | None = None,
+    shape: Sequence[object] | None = None,
+    *,
+    advice: str = "",
+    finite: bool = True,
+) -> Array:
+    """``value``, C-contiguous, where a network can be given it; else DataError, which begins with ``where``.
+
+    Args:
+        dtype: the type expected, in numpy's words; None: any.
+        shape: the shape expected, a number for each fixed axis and anything else for a free one; None: any.
+        advice: what to do about another type, in place of "convert it".
+        finite: whether NaN and infinity are refused too.
+
+    >>> check_array(np.zeros((2, 1, 28, 27), np.float32), "image", "float32", ("batch", 1, 28, 28))
+    Traceback (most recent call last):
+    ...
+    trtlearn.errors.DataError: image has shape [2,1,28,27], expected [batch,1,28,28]. Try: reshape or resize it
+    """
+    if not isinstance(value, np.ndarray):
+        kind = type(value).__name__
+        raise DataError(f"{where} is a {kind}, expected a numpy array", "use numpy.asarray on it")
+    if dtype is not None and value.dtype != dtype:
+        if value.dtype == np.uint8 and not advice:
+            advice = "normalise it as the network's training did"
+        advice = advice or f"convert it with .astype('{dtype}')"
+        raise DataError(f"{where} is {value.dtype}, expected {dtype}", advice)
+    if shape is not None and not _fits(value.shape, shape):
+        wanted, size = _shape_text(shape), _shape_text(value.shape)
+        raise DataError(f"{where} has shape [{size}], expected [{wanted}]", "reshape or resize it")
+    if value.size == 0:
+        raise DataError(
+            f"{where} is empty, shape [{_shape_text(value.shape)}]", "give at least one row"
+        )
+    if finite:
+        check_finite(value, where)
+    return np.asarray(value, order="C")
+
+
+def _fits(size: Sequence[int], shape: Sequence[object]) -> bool:
+    return len(size) == len(shape) and all(
+        not isinstance(axis, int) or axis < 0 or axis == length
+        for axis, length in zip(shape, size, strict=True)
+    )
+
+
+def _shape_text(shape: Sequence[object]) -> str:
+    free = (axis if isinstance(axis, str) and axis else "*" for axis in shape)
+    return ",".join(
+        str(axis) if isinstance(axis, int) and axis >= 0 else name
+        for axis, name in zip(shape, free, strict=True)
+    )
+
+
+def check_finite(array: Array, where: str) -> None:
+    """DataError that counts the NaN and infinite values of ``array`` and names the first; a part of it at a time."""
+    if array.dtype.kind != "f" or not array.size:
+        return
+    rows = array if array.ndim else array.reshape(1)
+    step = max(1, CHUNK // rows[0].size)
+    count = 0
+    first: tuple[int, ...] = ()
+    for start in range(0, len(rows), step):
+        bad = ~np.isfinite(rows[start : start + step])
+        if bad.any():
+            row, *inside = (int(axis) for axis in np.argwhere(bad)[0])
+            first = first or (start + row, *inside)
+            count += int(np.count_nonzero(bad))
+    if count:
+        raise DataError(
+            f"{where} holds NaN or infinity: {plural(count, 'such value')}, "
+            f"the first ({rows[first]}) at {list(first)}",
+            "find where they come from: no scale can represent them",
+        )
+
+
+def check_batch_size(batch: object) -> int:
+    """``batch`` where it is a whole number above 0; DataError otherwise."""
+    if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
+        raise DataError(
+            f"the batch size is {batch!r}, expected a whole number above 0", "8 is a good start"
+        )
+    return batch
+
+
+def load_arrays(path: str | os.PathLike[str], input_names: Iterable[str]) -> dict[str, Array]:
+    """The network's inputs from a .npy (a network with one input) or .npz file (arrays named after the inputs).
+
+    Arrays stay on disk until they are used, except those that a .npz file holds compressed. Nothing is unpickled.
+    DataError where the file is neither, or holds other names.
+    """
+    names = tuple(input_names)
+    read_bytes(path, DataError, 1)  # whether it can be read at all
+    try:
+        if not zipfile.is_zipfile(path):
+            held, arrays = [names[0]], {names[0]: _from_npy(path)}
+        else:
+            held, arrays = _from_npz(path, names)
+    except Exception as problem:  # numpy, zipfile, zlib and tokenize each raise their own
+        raise DataError(
+            f"{path} is no .npy or .npz file of plain arrays: {first_line(problem)[:200]}",
+            "save it with numpy.save",
+        ) from None
+    if missing := [name for name in names if name not in arrays]:
+        raise DataError(
+            f"{path} holds {sorted(held)}, but the network needs {missing[0]!r}",
+            "save it as .npz by name",
+        )
+    return {name: np.asarray(arrays[name]) for name in names}
+
+
+def _from_npy(path: str | os.PathLike[str]) -> Array:
+    try:
+        array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError):  # an empty array, or a file system without memory maps
+        array = np.load(path, allow_pickle=False)
+    return array
+
+
+def _from_npz(
+    path: str | os.PathLike[str], names: Iterable[str]
+) -> tuple[list[str], dict[str, Array]]:
+    """The names of all arrays in a .npz file, and those of ``names`` that are among them."""
+    with zipfile.ZipFile(path) as archive, np.load(path, allow_pickle=False) as loaded:
+        arrays: dict[str, Array] = {}
+        for name in names:
+            if name in loaded.files:
+                mapped = _mapped(path, archive.getinfo(f"{name}.npy"))
+                arrays[name] = loaded[name] if mapped is None else mapped
+        return list(loaded.files), arrays
+
+
+def _mapped(path: str | os.PathLike[str], member: zipfile.ZipInfo) -> Array | None:
+    """The array of a .npz file's uncompressed member, left on disk; None where it has to be read."""
+    if member.compress_type != zipfile.ZIP_STORED:
+        return None
+    with open(path, "rb") as file:
+        file.seek(
+            member.header_offset + 26
+        )  # behind a local header of 30 bytes: name, extra field, data
+        name_length, extra_length = struct.unpack("<HH", file.read(4))
+        start = member.header_offset + 30 + name_length + extra_length
+        file.seek(start)
+        if np.lib.format.read_magic(file) != (1, 0):
+            return None
+        shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(file)
+        offset = file.tell()
+    size_bytes = math.prod(shape) * dtype.itemsize
+    if dtype.hasobject or not size_bytes or offset + size_bytes != start + member.file_size:
+        return None
+    return np.memmap(
+        path, dtype, mode="r", offset=offset, shape=shape, order="F" if is_fortran else "C"
+    )
+
+
+def feeds(
+    arrays: Mapping[str, Array], batch: int, whole: Iterable[str] = ()
+) -> Iterator[dict[str, Array]]:
+    """``arrays`` (equal first axes) cut into dicts of ``batch`` rows; rows left over at the end are dropped.
+
+    The arrays named in ``whole`` hold no rows and go into each dict as they are.
+
+    >>> [part["x"].shape for part in feeds({"x": np.zeros((5, 3), np.float32)}, 2)]
+    [(2, 3), (2, 3)]
+    """
+    same = set(whole)
+    cut = {name: array for name, array in arrays.items() if name not in same}
+    lengths = {name: len(array) for name, array in cut.items() if array.ndim}
+    if len(set(lengths.values())) != 1 or len(lengths) != len(cut):
+        raise DataError(
+            f"inputs have first axes {lengths}, expected one length for all",
+            "give each as many rows",
+        )
+    total = next(iter(lengths.values()))
+    if not 1 <= batch <= total:
+        raise DataError(
+            f"batch size is {batch}, expected 1 to {total} (all rows)", "choose a smaller batch"
+        )
+    for start in range(0, total - batch + 1, batch):
+        yield {
+            name: array if name in same else array[start : start + batch]
+            for name, array in arrays.items()
+        }

@@ -1,0 +1,155 @@
+"""Data for a network's inputs: loaded, and checked against the network before any work."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..dtypes import NUMPY
+from ..errors import DataError, ModelError
+from ..record import Record, plural
+from .arrays import Array, check_array, check_batch_size, feeds, load_arrays
+from .describe import OnnxModel, OnnxValue, whole_inputs
+
+__all__ = ["EXPECTED_DATA", "Data", "DataFacts", "InputData", "input_batches", "input_data"]
+
+Data = str | os.PathLike[str] | Array | Mapping[str, Array]
+"""A .npy or .npz file, one array, or arrays by input name; [rows, ...] each."""
+FEEDABLE = ("fp32", "fp16", "int32", "int64", "bool", "uint8")
+"""The data types of network inputs that trtlearn can feed."""
+EXPECTED_DATA = "a .npy file [rows, ...] for one input, a .npz file with one array for each input's name for several"
+
+
+@dataclass(frozen=True)
+class DataFacts(Record):
+    """What the data are: shapes and types by input, how many rows, and how many at a time."""
+
+    shapes: dict[str, tuple[int, ...]]
+    dtypes: dict[str, str]
+    rows_in_all: int
+    batch: int
+    rows_used: int  # rows of the last batch that is not full are left out
+    whole: tuple[str, ...] = ()  # inputs without rows: every batch gets them as they are
+
+    def summary(self) -> str:
+        return (
+            f"{plural(self.rows_in_all, 'row')}, {self.rows_used} of them used "
+            f"in batches of {self.batch}"
+        )
+
+    def rows(self) -> list[dict[str, Any]]:
+        return [
+            {"input": name, "shape": shape, "type": self.dtypes[name]}
+            for name, shape in self.shapes.items()
+        ]
+
+
+@dataclass(frozen=True)
+class InputData:
+    """A network's input data: iterating gives one batch after the other, a dict of arrays by input name."""
+
+    arrays: dict[str, Array]
+    facts: DataFacts
+
+    def __len__(self) -> int:
+        return self.facts.rows_used // self.facts.batch
+
+    def __iter__(self) -> Iterator[dict[str, Array]]:
+        return feeds(self.arrays, self.facts.batch, self.facts.whole)
+
+
+def input_batches(
+    model: OnnxModel, data: Data | Iterable[Any], batch: int = 8
+) -> Iterable[Array | Mapping[str, Array]]:
+    """Batches for ``model``: :func:`input_data`'s; where ``data`` are batches already, ``data``."""
+    is_whole = data is None or isinstance(data, (str, os.PathLike, np.ndarray, Mapping))
+    if not is_whole and not isinstance(data, Iterable):
+        raise DataError(f"the data are a {type(data).__name__}", EXPECTED_DATA)
+    return input_data(model, data, batch) if is_whole else data  # type: ignore[arg-type, return-value]
+
+
+def input_data(model: OnnxModel, data: Data | None, batch: int = 8) -> InputData:
+    """The data as arrays by input name, with their facts; DataError in one line where they do not fit ``model``.
+
+    A fixed first axis of the network overrides ``batch``; other axes that are dynamic take the data's size. Refused:
+    nothing given, a missing input, another type, another shape, unequal rows, fewer rows than one batch, NaN or
+    infinity. An input without a batch axis (a scalar, a state: :func:`whole_inputs`) goes whole into every batch.
+    """
+    if not model.inputs:
+        raise ModelError("the network has no inputs", "export it with its input as a graph input")
+    for value in model.inputs:
+        if value.shape is None:
+            raise ModelError(
+                f"input {value.name!r} has no known shape", "export it with a shape [batch, ...]"
+            )
+    if all(value.shape == () for value in model.inputs):
+        raise ModelError(
+            "no input of the network has an axis", "export it with a shape [batch, ...]"
+        )
+    check_batch_size(batch)
+    arrays = _by_name(model, data)
+    whole = whole_inputs(model, arrays)
+    cut = tuple(value for value in model.inputs if value.name not in whole)
+    fixed = _fixed_batch(cut)
+    for value in model.inputs:
+        arrays[value.name] = _checked(value, arrays[value.name], value.name in whole)
+    lengths = {value.name: len(arrays[value.name]) for value in cut}
+    if len(set(lengths.values())) != 1:
+        raise DataError(
+            f"the inputs have different numbers of rows: {lengths}", "give each input as many rows"
+        )
+    total = next(iter(lengths.values()))
+    size = fixed or min(batch, total)
+    if total < size:
+        raise DataError(
+            f"{plural(total, 'row')} of data, the network takes {size} at once",
+            "give at least one batch",
+        )
+    shapes = {name: tuple(array.shape) for name, array in arrays.items()}
+    dtypes = {name: str(array.dtype) for name, array in arrays.items()}
+    return InputData(arrays, DataFacts(shapes, dtypes, total, size, total // size * size, whole))
+
+
+def _fixed_batch(inputs: tuple[OnnxValue, ...]) -> int | None:
+    """The batch size that the inputs' first axes fix; None where they are dynamic."""
+    first_axes = {value.shape[0] for value in inputs if value.shape}
+    fixed = {axis for axis in first_axes if isinstance(axis, int)}
+    if len(fixed) > 1:
+        raise ModelError(
+            f"the inputs have different fixed batch sizes: {sorted(fixed)}",
+            "give an input without rows (a state, say) in exactly its own shape, "
+            "or export with a dynamic batch",
+        )
+    return fixed.pop() if fixed else None
+
+
+def _by_name(model: OnnxModel, data: Data | None) -> dict[str, Array]:
+    names = [value.name for value in model.inputs]
+    if data is None or (isinstance(data, str) and not data.strip()):
+        raise DataError(f"no data given for {', '.join(map(repr, names))}", EXPECTED_DATA)
+    if isinstance(data, np.ndarray):
+        if len(names) > 1:
+            raise DataError(f"one array for a network with inputs {names}", EXPECTED_DATA)
+        return {names[0]: data}
+    if isinstance(data, Mapping):
+        if missing := [name for name in names if name not in data]:
+            raise DataError(
+                f"no data for input {missing[0]!r} (given: {sorted(data)})", EXPECTED_DATA
+            )
+        return {name: np.asarray(data[name]) for name in names}
+    return load_arrays(data, names)
+
+
+def _checked(value: OnnxValue, array: Array, whole: bool) -> Array:
+    shape, where = value.shape or (), f"input {value.name!r}"
+    if value.dtype not in FEEDABLE:
+        raise ModelError(
+            f"{where} is {value.dtype or 'no tensor of a known type'}, which trtlearn cannot feed",
+            "export it with float32 inputs",
+        )
+    dtype = NUMPY[value.dtype]
+    return check_array(array, where, dtype, shape if whole else ("rows", *shape[1:]))
