@@ -14,10 +14,17 @@ except ModuleNotFoundError as missing:
         "the command line needs typer and rich. Try: pip install 'trtlearn[cli]'", name=missing.name
     ) from None
 
+from ..errors import TrtlearnError
+
 if TYPE_CHECKING:
     from ..record import Record
 
-__all__ = ["File", "Json", "app", "give", "typer"]
+__all__ = ["Argument", "File", "Json", "Option", "Output", "app", "pair", "print_record", "typer"]
+
+Argument, Option = typer.Argument, typer.Option
+Json = Annotated[bool, Option("--json", help="Print JSON with stable keys.")]
+File = Annotated[Path, Argument(show_default=False)]
+Output = Annotated[Path, Option("-o", "--output", help="The file to write.", show_default=False)]
 
 app = typer.Typer(
     name="trtlearn",
@@ -28,30 +35,36 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON with stable keys.")]
-File = Annotated[Path, typer.Argument(show_default=False)]
 
-
-def give(record: Record, as_json: bool, facts: dict[str, Any] | None = None) -> None:
-    """Print ``record``: as JSON (of ``facts`` where given), as a rich table on a terminal, else as plain text."""
+def print_record(record: Record, as_json: bool, facts: dict[str, Any] | None = None) -> None:
+    """Print ``record``: as JSON (of ``facts`` if given), a rich table on a terminal, else text."""
     if as_json:
         print(json.dumps(record.to_dict() if facts is None else facts, indent=2, allow_nan=False))
-    elif not sys.stdout.isatty():
+        return
+    if not sys.stdout.isatty():
         print(record)
-    else:
-        from rich.console import Console
-        from rich.markup import escape
-        from rich.table import Table
+        return
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
 
-        from ..record import Record, show
+    from ..record import Record, show
 
-        console, rows = Console(), record.rows()
-        if type(record).__str__ is not Record.__str__:  # it has its own words
-            console.print(str(record), markup=False, highlight=False)
-            return
-        console.print(escape(record.summary()), style="bold", highlight=False)
-        if rows:
-            table = Table(*(escape(name) for name in rows[0]))
-            for row in rows:
-                table.add_row(*(escape(show(value)) for value in row.values()))
-            console.print(table)
+    console, rows = Console(), record.rows()
+    if type(record).__str__ is not Record.__str__:  # it has its own words
+        console.print(str(record), markup=False, highlight=False)
+        return
+    console.print(escape(record.summary()), style="bold", highlight=False)
+    if rows:
+        table = Table(*map(escape, rows[0]))
+        for row in rows:
+            table.add_row(*(escape(show(value)) for value in row.values()))
+        console.print(table)
+
+
+def pair(text: str, option: str, shape: str) -> tuple[str, str]:
+    """The two sides of ``text``, of ``shape`` NAME=VALUE; a name may hold "=" itself."""
+    name, equals, value = text.rpartition("=")
+    if not (name and equals and value):
+        raise TrtlearnError(f"{option} {text!r}, expected {shape}", f"write {option} {shape}")
+    return name, value

@@ -8,161 +8,89 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
-from ..engine.records import BuildOptions
 from ..errors import BuildError, CacheError, TrtlearnError
 from ..files import read_bytes, write_atomic
-from .base import Json, give, typer
+from .base import Argument, Json, Option, pair, print_record
 
 if TYPE_CHECKING:
-    from ..calibration.edit import CalibrationCache
+    from ..calibration.cache import CalibrationCache
     from ..live.calibrator import Calibrator
     from ..model.describe import OnnxModel
 
 __all__ = ["build"]
 
-
-def _pairs(items: list[str], option: str) -> dict[str, str]:
-    """``NAME=DTYPE`` arguments as a dict; a name may hold "=" itself."""
-    pairs = {}
-    for item in items:
-        name, equals, dtype = item.rpartition("=")
-        if not (name and equals and dtype):
-            raise BuildError(f"{option} {item!r}, expected NAME=DTYPE", f"{option} conv1=fp32")
-        pairs[name] = dtype
-    return pairs
-
-
-def _writable(*paths: Path | None) -> None:
-    """Say before a build of minutes, not after it, that its result cannot be written."""
-    for path in filter(None, paths):
-        folder = path.absolute().parent
-        while not folder.exists():
-            folder = folder.parent
-        if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
-            raise TrtlearnError(
-                f"cannot write {path}", "name a file in a folder that you may write to"
-            )
-
-
-@contextlib.contextmanager
-def _calibrator(
-    algorithm: str, data: Path, cache: Path | None, batch: int, model: OnnxModel
-) -> Iterator[Calibrator]:
-    """A calibrator over the arrays in ``data``; the cache file is used if it exists, else written."""
-    from ..live.calibrator import make_calibrator
-    from ..model.arrays import load_arrays
-
-    arrays: dict[str, Any] = load_arrays(data, [value.name for value in model.inputs])
-    has_cache = cache is not None and cache.exists()
-
-    def progress(done: int, count: int | None) -> None:
-        if sys.stderr.isatty():
-            print(
-                f"\rcalibration: batch {done} of {count or 'unknown'}",
-                end="",
-                file=sys.stderr,
-                flush=True,
-            )
-
-    with make_calibrator(
-        algorithm,
-        arrays,
-        batch,
-        cache=cache if has_cache else None,
-        write_cache_path=None if has_cache else cache,
-        progress=progress,
-    ) as calibrator:
-        yield calibrator
+Names = list[str] | None
 
 
 def build(
-    model: Annotated[Path, typer.Argument(help="An ONNX file.", show_default=False)],
+    model: Annotated[Path, Argument(help="An ONNX file.", show_default=False)],
     output: Annotated[
-        Path | None,
-        typer.Option(
-            "-o", "--output", help="The plan; default MODEL.plan here.", show_default=False
-        ),
+        Path | None, Option("-o", "--output", help="The plan; default MODEL.plan here.")
     ] = None,
     report: Annotated[
-        Path | None, typer.Option(help="Write a JSON report, log and layers included.")
+        Path | None, Option(help="Write a JSON report, log and layers included.")
     ] = None,
     int8: Annotated[
-        bool, typer.Option("--int8", help="Permit INT8 (any choice of ranges implies it).")
+        bool, Option("--int8", help="Permit INT8 (any choice of ranges implies it).")
     ] = False,
-    fp16: Annotated[bool, typer.Option("--fp16", help="Permit FP16.")] = False,
-    tf32: Annotated[bool, typer.Option("--tf32", help="Permit TF32.")] = False,
+    fp16: Annotated[bool, Option("--fp16", help="Permit FP16.")] = False,
+    tf32: Annotated[bool, Option("--tf32", help="Permit TF32.")] = False,
     placeholder: Annotated[
         bool,
-        typer.Option(
-            "--placeholder", help="Ranges: the ±2 and ±4 of `trtexec --int8` without --calib."
-        ),
+        Option("--placeholder", help="Ranges: ±2 and ±4, as `trtexec --int8` without --calib."),
     ] = False,
     random: Annotated[
         bool,
-        typer.Option(
-            "--random", help="Ranges: from one batch of noise, as `trtexec --int8 --calib=FILE`."
-        ),
+        Option("--random", help="Ranges: from a batch of noise, as `trtexec --int8 --calib=FILE`."),
     ] = False,
     calib_data: Annotated[
-        Path | None, typer.Option(help="Ranges: calibrate with this .npy or .npz file.")
+        Path | None, Option(help="Ranges: calibrate with this .npy or .npz file.")
     ] = None,
     calibrator: Annotated[
-        str, typer.Option(help="With --calib-data: entropy2, entropy, minmax, legacy.")
+        str, Option(help="With --calib-data: entropy2, entropy, minmax, legacy.")
     ] = "entropy2",
     cache: Annotated[
         Path | None,
-        typer.Option(
-            help="Ranges: of this calibration cache. With --calib-data: read if it exists, else written."
-        ),
+        Option(help="Ranges: of this cache. With --calib-data: read if it exists, else written."),
     ] = None,
     amax: Annotated[
-        Path | None, typer.Option(help="Ranges: of a JSON file, tensor name to amax.")
+        Path | None, Option(help="Ranges: of a JSON file, tensor name to amax.")
     ] = None,
-    batch: Annotated[int, typer.Option(help="What a dynamic batch size becomes.", min=1)] = 8,
-    layer_precision: Annotated[
-        list[str] | None, typer.Option(help="NODE=DTYPE; may be repeated.")
-    ] = None,
-    layer_output_type: Annotated[
-        list[str] | None, typer.Option(help="NODE=DTYPE; may be repeated.")
-    ] = None,
-    constraints: Annotated[
-        str, typer.Option(help="Of layer precisions: none, prefer, obey.")
-    ] = "none",
-    optimization_level: Annotated[int | None, typer.Option(help="0 to 5.", min=0, max=5)] = None,
+    batch: Annotated[int, Option(help="What a dynamic batch size becomes.", min=1)] = 8,
+    layer_precision: Annotated[Names, Option(help="NODE=DTYPE; may be repeated.")] = None,
+    layer_output_type: Annotated[Names, Option(help="NODE=DTYPE; may be repeated.")] = None,
+    constraints: Annotated[str, Option(help="Of layer precisions: none, prefer, obey.")] = "none",
+    optimization_level: Annotated[int | None, Option(help="0 to 5.", min=0, max=5)] = None,
     avg_timing: Annotated[
-        int | None, typer.Option(help="Timings to average for each kernel; trtexec takes 8.", min=1)
+        int | None, Option(help="Timings to average for each kernel; trtexec takes 8.", min=1)
     ] = None,
-    tactic_source: Annotated[
-        list[str] | None, typer.Option(help="Permit only these; NONE for none.")
-    ] = None,
-    timing_cache: Annotated[
-        Path | None, typer.Option(help="Start from and add to this file.")
-    ] = None,
-    mark_output: Annotated[
-        list[str] | None, typer.Option(help="Mark this tensor as an output too.")
-    ] = None,
+    tactic_source: Annotated[Names, Option(help="Permit only these; NONE for none.")] = None,
+    timing_cache: Annotated[Path | None, Option(help="Start from and add to this file.")] = None,
+    mark_output: Annotated[Names, Option(help="Mark this tensor as an output too.")] = None,
     compute_capability: Annotated[
-        str | None, typer.Option(help="Build for a GPU that is not here, e.g. 8.9 (TensorRT-RTX).")
+        str | None, Option(help="Build for a GPU that is not here, e.g. 8.9 (TensorRT-RTX).")
     ] = None,
     as_json: Json = False,
 ) -> None:
     """Build an engine from an ONNX file."""
-    from ..calibration.edit import from_ranges_json, read_cache
+    from ..engine.records import BuildOptions
     from ..live.build import build_engine
     from ..model.describe import read_model
 
-    chosen = [
-        name
-        for name, given in (("placeholder", placeholder), ("random", random), ("user", amax))
-        if given
-    ]
-    chosen += [calibrator] if calib_data else ["cache"] if cache and not random else []
+    sources = (
+        ("placeholder", placeholder),
+        ("random", random),
+        ("user", amax),
+        (calibrator, calib_data),
+        ("cache", cache and not calib_data and not random),
+    )
+    chosen = [name for name, given in sources if given]
     if len(chosen) > 1:
         raise BuildError(f"ranges from {' and from '.join(chosen)}", "choose one")
     plan = output or Path(model.name).with_suffix(".plan")
-    _writable(plan, report, cache if calib_data else None)
+    _check_writable(plan, report, cache if calib_data else None)
     onnx_model = read_model(model)
     if int8 and not chosen and not onnx_model.has_qdq:
         raise BuildError(
@@ -175,37 +103,22 @@ def build(
         tf32=tf32,
         ranges=chosen[0] if chosen else "qdq" if onnx_model.has_qdq else "none",
         batch=batch,
-        layer_precisions=_pairs(layer_precision or [], "--layer-precision"),
-        layer_output_types=_pairs(layer_output_type or [], "--layer-output-type"),
+        layer_precisions=_dtypes(layer_precision, "--layer-precision"),
+        layer_output_types=_dtypes(layer_output_type, "--layer-output-type"),
         precision_constraints=constraints,
         optimization_level=optimization_level,
         avg_timing=avg_timing,
-        tactic_sources=None
-        if tactic_source is None
-        else tuple(name for name in tactic_source if name != "NONE"),
+        tactic_sources=_tactic_sources(tactic_source),
         timing_cache=str(timing_cache) if timing_cache else "empty",
         outputs_marked=tuple(mark_output or ()),
     )
-    ranges: Mapping[str, float] | CalibrationCache | None = None
-    if amax:
-        ranges = {
-            entry.name: entry.amax
-            for entry in from_ranges_json(
-                read_bytes(amax, CacheError).decode(errors="replace")
-            ).scales
-        }
-    elif chosen == ["cache"] and cache:
-        ranges = read_cache(cache)
     with contextlib.ExitStack() as stack:
+        feeding = calib_data and _calibrator(calibrator, calib_data, cache, batch, onnx_model)
         built = build_engine(
             model,
             options,
-            ranges=ranges,
-            calibrator=stack.enter_context(
-                _calibrator(calibrator, calib_data, cache, batch, onnx_model)
-            )
-            if calib_data
-            else None,
+            ranges=_ranges(amax, None if calib_data or random else cache),
+            calibrator=stack.enter_context(feeding) if feeding else None,
             calib_path=cache if random else None,
             timing_cache=timing_cache,
             compute_capability=compute_capability,
@@ -215,10 +128,65 @@ def build(
     facts["ranges"] = built.ranges and built.ranges.to_dict()
     facts["calibration"] = built.calibration and built.calibration.to_dict()
     if report:
-        write_atomic(
-            report, json.dumps(facts | {"inspector": built.text}, indent=2, allow_nan=False)
-        )
+        whole = facts | {"inspector": built.text}
+        write_atomic(report, json.dumps(whole, indent=2, allow_nan=False))
     del facts["log"]
-    give(built.report, as_json, facts)
+    print_record(built.report, as_json, facts)
     if not as_json:
         print(f"wrote {plan}" + (f" and {report}" if report else ""))
+
+
+def _check_writable(*paths: Path | None) -> None:
+    """Say before a build of minutes, not after it, that its result cannot be written."""
+    for path in filter(None, paths):
+        folder = path.absolute().parent
+        while not folder.exists():
+            folder = folder.parent
+        if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+            fix = "name a file in a folder that you may write to"
+            raise TrtlearnError(f"cannot write {path}", fix)
+
+
+def _dtypes(items: Names, option: str) -> dict[str, str]:
+    return dict(pair(item, option, "NAME=DTYPE") for item in items or [])
+
+
+def _tactic_sources(names: Names) -> tuple[str, ...] | None:
+    return None if names is None else tuple(name for name in names if name != "NONE")
+
+
+def _ranges(amax: Path | None, cache: Path | None) -> Mapping[str, float] | CalibrationCache | None:
+    """The ranges that a file gives: a JSON of amax, or a calibration cache."""
+    from ..calibration import edit as caches
+
+    if amax:
+        text = read_bytes(amax, CacheError).decode(errors="replace")
+        return {entry.name: entry.amax for entry in caches.from_ranges_json(text).scales}
+    return caches.read_cache(cache) if cache else None
+
+
+@contextlib.contextmanager
+def _calibrator(
+    algorithm: str, data: Path, cache: Path | None, batch: int, model: OnnxModel
+) -> Iterator[Calibrator]:
+    """A calibrator over the arrays of ``data``; reads the cache if it exists, else writes it."""
+    from ..live.calibrator import make_calibrator
+    from ..model.arrays import load_arrays
+
+    arrays = load_arrays(data, [value.name for value in model.inputs])
+    has_cache = cache is not None and cache.exists()
+
+    def progress(done: int, count: int | None) -> None:
+        if sys.stderr.isatty():
+            line = f"\rcalibration: batch {done} of {count or 'unknown'}"
+            print(line, end="", file=sys.stderr, flush=True)
+
+    with make_calibrator(
+        algorithm,
+        arrays,
+        batch,
+        cache=cache if has_cache else None,
+        write_cache_path=None if has_cache else cache,
+        progress=progress,
+    ) as calibrator:
+        yield calibrator

@@ -1,4 +1,7 @@
-"""Open the course in JupyterLab: in place in a checkout, as the reader's own copy when installed from a wheel."""
+"""``trtlearn lab``: the course in JupyterLab.
+
+In a checkout it opens in place, from an installed wheel as the reader's own copy.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,9 @@ __all__ = ["course_folder", "lab_command", "open_lab"]
 
 
 def course_folder(folder: str | os.PathLike[str] | None = None) -> Path:
-    """The folder to open: a checkout's own notebooks, else a copy in ``folder`` (default ``./trtlearn-course``).
+    """The folder to open: a checkout's own notebooks, else a copy in ``folder``.
 
+    Without ``folder`` the copy goes to ./trtlearn-course.
     Files that are there already are the reader's and stay as they are.
     """
     source = notebooks_dir()
@@ -39,19 +43,15 @@ def lab_command(folder: Path, *, browser: bool = True, port: int | None = None) 
     notebooks = sorted(folder.glob("[0-9]*.ipynb"))
     if not notebooks:
         raise TrtlearnError(f"no notebook in {folder}", "name another --dir")
-    place = [
+    command = [
+        *(sys.executable, "-m", "jupyterlab", "--log-level=WARN"),
         f"--ServerApp.root_dir={folder}",
         f"--LabApp.default_url=/lab/tree/{notebooks[0].name}",
     ]
-    command = [sys.executable, "-m", "jupyterlab", "--log-level=WARN", *place]
-    if not browser:
-        command.append("--no-browser")
-    if port is not None:
-        command.append(f"--port={port}")
-    if os.name == "posix" and os.geteuid() == 0:
-        command.append(
-            "--allow-root"
-        )  # in a container everybody is root; Jupyter would refuse to start
+    command += [] if browser else ["--no-browser"]
+    command += [] if port is None else [f"--port={port}"]
+    if os.name == "posix" and os.geteuid() == 0:  # in a container: Jupyter would refuse to start
+        command.append("--allow-root")
     return command
 
 
