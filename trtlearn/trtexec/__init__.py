@@ -1,1 +1,1 @@
-"""What a trtexec command does about INT8, with the lines of its source, and its way to TensorRT 11."""
+"""What a trtexec command does about INT8, with the lines of its source; its way to TensorRT 11."""
