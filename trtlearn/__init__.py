@@ -1,3 +1,97 @@
-"""trtlearn: what TensorRT's INT8 really does, shown by running it."""
+"""trtlearn: what TensorRT's INT8 really does, shown by running it.
+
+``import trtlearn as tl`` offers these names; each is loaded when it is first used.
+
+========================  ==========================================================================
+``network``               one of the course's networks, or an ONNX file of your own, and its builds
+``recorded``              what was measured on GPUs
+``show``                  pictures and controls
+``quantize``              a number in eight bits
+``dequantize``            and back
+``quantization_error``    what that loses: by clipping, by rounding
+``calibrate``             model and data in, the calibration cache that TensorRT would write out
+``read_cache``            a calibration cache: a Mapping, tensor -> scale
+``agree``                 does TensorRT's cache hold the scales that our calibrators choose?
+``set_ranges``            live: set a network's ranges by hand or from a cache
+``placeholder_ranges``    live: set the ranges that bare ``trtexec --int8`` sets
+``make_calibrator``       live: a calibrator that TensorRT can be given, fed from numpy
+``build_engine``          live: build an engine from an ONNX file
+``read_engine``           an engine's layers, from inspector JSON, a recording or a plan
+``precision``             requested against chosen type for every node and layer, with the reason
+``explain``               what a trtexec command does, step by step in its source
+``migrate``               an implicit-INT8 command, model and cache moved to TensorRT 11
+``insert_qdq``            a model with the Q/DQ pairs that a cache stands for
+``try_int8``              your model and data: calibration, Q/DQ, comparison and, with a GPU, engines
+========================  ==========================================================================
+
+The rooms behind them are sub-packages: model, engine, int8, calibration, live, recorded, trtexec, show, course.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+_FACE = {
+    "network": "networks",
+    "recorded": "",
+    "show": "",
+    "quantize": "int8.quant",
+    "dequantize": "int8.quant",
+    "quantization_error": "int8.quant",
+    "calibrate": "calibration.network",
+    "read_cache": "calibration.cache",
+    "agree": "calibration.agree",
+    "set_ranges": "live.ranges",
+    "placeholder_ranges": "live.ranges",
+    "make_calibrator": "live.calibrator",
+    "build_engine": "live.build",
+    "read_engine": "recorded.open",
+    "precision": "engine.precision:precision_report",
+    "explain": "trtexec.explanation",
+    "migrate": "trtexec.migration",
+    "insert_qdq": "int8.qdq",
+    "try_int8": "course.own_model.walk:walk",
+}
+"""Name -> the module that holds it, and its name there where that is another; "" for a room."""
+
+__all__ = list(_FACE)
+
+if TYPE_CHECKING:  # for editors and type checkers: the same names
+    from . import recorded as recorded
+    from . import show as show
+    from .calibration.agree import agree as agree
+    from .calibration.cache import read_cache as read_cache
+    from .calibration.network import calibrate as calibrate
+    from .course.own_model.walk import walk as try_int8  # noqa: F401
+    from .engine.precision import precision_report as precision  # noqa: F401
+    from .int8.qdq import insert_qdq as insert_qdq
+    from .int8.quant import dequantize as dequantize
+    from .int8.quant import quantization_error as quantization_error
+    from .int8.quant import quantize as quantize
+    from .live.build import build_engine as build_engine
+    from .live.calibrator import make_calibrator as make_calibrator
+    from .live.ranges import placeholder_ranges as placeholder_ranges
+    from .live.ranges import set_ranges as set_ranges
+    from .networks import network as network
+    from .recorded.open import read_engine as read_engine
+    from .trtexec.explanation import explain as explain
+    from .trtexec.migration import migrate as migrate
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _FACE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    place, _, other = _FACE[name].partition(":")
+    if place:
+        value = getattr(import_module(f"{__name__}.{place}"), other or name)
+    else:
+        value = import_module(f"{__name__}.{name}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(_FACE)

@@ -182,7 +182,7 @@ class Build(Record):
     def _model_path(self) -> str | os.PathLike[str] | None:
         from .model.course_data import MODELS, model_path
 
-        return model_path(self.model) if self.model in MODELS else self.model_file
+        return self.model_file or (model_path(self.model) if self.model in MODELS else None)
 
     def _onnx(self) -> OnnxModel | None:
         from .model.describe import read_model

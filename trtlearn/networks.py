@@ -1,7 +1,7 @@
-"""The bench: the same calls on a GPU machine, where they build and measure, and elsewhere, where they replay.
+"""The noun Network: an ONNX file with its images, and the engines built from it, live or recorded.
 
-``open_bench("resnet").run("int8-placeholder")`` gives the same kind of record either way, and each says of itself
-whether it was recorded or measured live. The environment variable TRTLEARN_MODE (live or recorded) overrules.
+``network("resnet").build("int8-placeholder")`` gives the same kind of record on a GPU machine, where it builds and
+measures, and elsewhere, where it replays. The environment variable TRTLEARN_MODE (live or recorded) overrules.
 """
 
 from __future__ import annotations
@@ -9,16 +9,20 @@ from __future__ import annotations
 import dataclasses
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from .builds import Build
 from .engine.records import Provenance
 from .engine.variants import TRTEXEC_AVG_TIMING, VARIANTS
-from .errors import DataError, LiveUnavailable, RecordingError
+from .errors import DataError, LiveUnavailable, ModelError, RecordingError
 from .files import user_dir
-from .model.course_data import MODELS, data_hashes
+from .model.course_data import MODELS, data_hashes, load_images, model_path
 from .recorded.files import (
     AGAIN,
     check_hashes,
@@ -29,55 +33,169 @@ from .recorded.files import (
     load_study,
 )
 
-__all__ = [
-    "Bench",
-    "open_bench",
-]
+if TYPE_CHECKING:
+    from .calibration.cache import CalibrationCache
+    from .model.data import Data
+
+__all__ = ["Network", "network"]
+
+Array = NDArray[Any]
+Progress = Callable[[int, int | None], None]
 
 
-class Bench:
-    """One network's experiments, live or recorded. Made by :func:`open_bench`."""
+class Network:
+    """An ONNX file, the images that go with it, and its builds. Made by :func:`network`."""
 
-    def __init__(self, model: str, folder: Path | None) -> None:
-        self.model = model
-        self.folder = folder  # None: live
-        self._known: dict[str, Build] = {}
-        self._hashes = data_hashes(model)
+    def __init__(
+        self,
+        name: str,
+        path: Path,
+        folder: Path | None = None,
+        data: Mapping[str, Array] | None = None,
+        labels: Array | None = None,
+    ) -> None:
+        self.name = name
+        self.path = path
+        self.folder = folder  # of recordings; None: builds are live
+        self._own = name not in MODELS or path != model_path(name)
+        self._data = data
+        self._labels = labels
+        self._builds: dict[str, Build] = {}
+        self._hashes = {} if self._own else data_hashes(name)
 
     @property
     def recorded(self) -> bool:
-        """Whether results come from a recording."""
+        """Whether builds come from a recording."""
         return self.folder is not None
 
     @cached_property
     def provenance(self) -> Provenance:
-        """Where results come from: the recording's machine, or this one."""
+        """Where builds come from: the recording's machine, or this one."""
         if self.folder is not None:
             return load_provenance(self.folder)
         from .live.experiment import provenance
 
-        return provenance(self.model)
+        return provenance(None if self._own else self.name)
 
     @property
     def label(self) -> str:
         """What every figure says of itself: "recorded on NVIDIA H200, TensorRT 8.6.0, 2026-11-23"."""
         return self.provenance.label()
 
+    # --- the network itself, in FP32 on the CPU
+
+    @cached_property
+    def input_shapes(self) -> dict[str, tuple[int | str | None, ...]]:
+        """Input -> its shape in the ONNX file, the batch axis included."""
+        from .model.describe import read_model
+
+        return {value.name: tuple(value.shape or ()) for value in read_model(self.path).inputs}
+
+    @property
+    def input_shape(self) -> tuple[int | str | None, ...]:
+        """The first input's shape without the batch axis: (1, 28, 28) for the course's networks."""
+        return next(iter(self.input_shapes.values()))[1:]
+
+    def images(self, split: str = "calibration") -> Array:
+        """The images of ``split``, "calibration" or "test": float32 [N,1,28,28], network-ready.
+
+        A network of your own has the data that :func:`network` was given, whatever the split.
+        """
+        if not self._own:
+            return load_images(split)[0]
+        if self._data is None or len(self._data) != 1:
+            raise DataError(
+                f"{self.name} came without images",
+                'give them: network("my.onnx", data="images.npy")',
+            )
+        return next(iter(self._data.values()))
+
+    def labels(self, split: str = "test") -> NDArray[np.int64]:
+        """The class of each image of ``split``, int64 [N]."""
+        if not self._own:
+            return load_images(split)[1]
+        if self._labels is None:
+            raise DataError(
+                f"{self.name} came without labels", "give them: network(..., labels=...)"
+            )
+        return self._labels
+
+    def weights(self) -> dict[str, NDArray[np.float32]]:
+        """Every float32 weight and bias in the ONNX file, by name.
+
+        >>> network("resnet", mode="recorded").weights()["stem.weight"].shape
+        (24, 1, 3, 3)
+        """
+        from onnx import numpy_helper
+
+        from .model.read import load_proto
+
+        arrays = {
+            item.name: numpy_helper.to_array(item)
+            for item in load_proto(self.path).graph.initializer
+        }
+        return {name: array for name, array in arrays.items() if array.dtype == np.float32}
+
+    def activations(
+        self,
+        images: Array | Mapping[str, Array] | None = None,
+        names: Iterable[str] | None = None,
+        batch: int = 64,
+    ) -> dict[str, NDArray[np.float32]]:
+        """What the network computes for ``images`` [N,...] (default: the calibration images): tensor -> float32 [N,...].
+
+        FP32 on the CPU with ONNX Runtime, nothing fused: every tensor of the ONNX file, or those in ``names``. All N
+        stay in memory: use ``model.run.activations`` for many images.
+
+        >>> resnet = network("resnet", mode="recorded")
+        >>> resnet.activations(resnet.images("test")[:3], ["logits"])["logits"].shape
+        (3, 10)
+        """
+        from .model.run import activations
+
+        data = self._data or {} if images is None and self._own else images
+        whole = self.images() if data is None else data
+        arrays = whole if isinstance(whole, Mapping) else {next(iter(self.input_shapes)): whole}
+        count = min((len(array) for array in arrays.values()), default=0)
+        if not count:
+            raise DataError(f"no images for {self.name}", "give an array [N, ...]")
+        batches = [
+            {name: array[start : start + batch] for name, array in arrays.items()}
+            for start in range(0, count, batch)
+        ]
+        parts = list(activations(self.path, batches, names))
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def calibrate(
+        self, algorithm: str = "entropy2", images: Any = None, batch: int = 8, **settings: Any
+    ) -> CalibrationCache:
+        """The calibration cache that TensorRT would write for ``images`` (default: the calibration images).
+
+        Example::
+
+            tl.network("mobile").calibrate("minmax").equals(tl.network("mobile").build("int8-minmax").cache)
+        """
+        from .calibration.network import calibrate
+
+        data = images if images is not None else self._data if self._own else self.images()
+        if data is None:
+            raise DataError(f"{self.name} came without images", "give images=...")
+        return calibrate(self.path, data, algorithm, batch=batch, **settings)
+
+    # --- its engines
+
     @cached_property
     def variants(self) -> tuple[str, ...]:
-        """The variants that :meth:`run` knows, in the course's order."""
+        """The names that :meth:`build` knows, in the course's order."""
         if self.folder is None:
             return tuple(VARIANTS)
-        here = {
-            path.name.removesuffix(".json.gz")
-            for path in (self.folder / self.model).glob("*.json.gz")
-        }
-        return tuple(name for name in VARIANTS if name in here) + tuple(
-            sorted(here - set(VARIANTS))
-        )
+        files = (self.folder / self.name).glob("*.json.gz")
+        names = {path.name.removesuffix(".json.gz") for path in files}
+        ours = tuple(name for name in VARIANTS if name in names)
+        return ours + tuple(sorted(names - set(VARIANTS)))
 
-    def run(self, variant: str, progress: Callable[[int, int | None], None] | None = None) -> Build:
-        """The experiment of a variant: loaded, or built and measured here (once; then it is remembered).
+    def build(self, variant: str, progress: Progress | None = None) -> Build:
+        """The engine of a variant with all its measurements: loaded, or built here (once; then it is remembered).
 
         Args:
             variant: one of ``variants``.
@@ -88,87 +206,109 @@ class Bench:
 
         Example::
 
-            open_bench("resnet").run("int8-placeholder").predictions.accuracy
+            tl.network("resnet").build("int8-placeholder").accuracy
         """
         if variant not in self.variants:
             raise RecordingError(
-                f"no variant {variant!r} of {self.model}", f"one of {', '.join(self.variants)}"
+                f"no variant {variant!r} of {self.name}", f"one of {', '.join(self.variants)}"
             )
-        if variant not in self._known:
-            self._known[variant] = (
-                self._load(variant) if self.folder else self._build(variant, progress)
+        if variant not in self._builds:
+            recorded = self.folder is not None
+            self._builds[variant] = (
+                self._load(variant) if recorded else self._make(variant, progress)
             )
-        return self._known[variant]
+        return self._builds[variant]
+
+    def builds(self, *variants: str) -> dict[str, Build]:
+        """Variant -> its build, for these variants; for all of ``variants`` where none is named."""
+        return {name: self.build(name) for name in variants or self.variants}
 
     def _load(self, variant: str) -> Build:
-        path = (self.folder or Path()) / self.model / f"{variant}.json.gz"
-        experiment = load_build(path)
-        if (experiment.model, experiment.variant) != (self.model, variant):
-            raise RecordingError(f"{path} holds {experiment.model} {experiment.variant}", AGAIN)
-        check_hashes(
-            experiment.provenance, self._hashes, f"the recording {variant} of {self.model}"
-        )
-        return experiment
+        path = (self.folder or Path()) / self.name / f"{variant}.json.gz"
+        build = load_build(path)
+        if (build.model, build.variant) != (self.name, variant):
+            raise RecordingError(f"{path} holds {build.model} {build.variant}", AGAIN)
+        check_hashes(build.provenance, self._hashes, f"the recording {variant} of {self.name}")
+        return build
 
-    def _build(self, variant: str, progress: Callable[[int, int | None], None] | None) -> Build:
-        from .live.experiment import run_variant
+    def _make(self, variant: str, progress: Progress | None) -> Build:
+        from .live.experiment import run_own, run_variant
 
         origin = self.provenance
-        here = (
-            user_dir() / "timing" / folder_name(origin.gpu or "gpu", origin.tensorrt or "unknown")
-        )
-        timings = here / f"{self.model}.timing"
+        machine = folder_name(origin.gpu or "gpu", origin.tensorrt or "unknown")
+        timings = user_dir() / "timing" / machine / f"{self.name}.timing"
         options = dataclasses.replace(VARIANTS[variant], avg_timing=TRTEXEC_AVG_TIMING)
+        fixed = next(iter(self.input_shapes.values()))[0] if self._own else None
+        if isinstance(fixed, int) and fixed > 0:
+            options = dataclasses.replace(options, batch=fixed)
 
-        def build() -> Build:
-            return run_variant(
-                self.model, options, name=variant, timing_cache=timings, progress=progress
-            )
+        def make() -> Build:
+            how: dict[str, Any] = {"name": variant, "timing_cache": timings, "progress": progress}
+            if self._own:
+                return run_own(self.path, options, data=self._data, labels=self._labels, **how)
+            return run_variant(self.name, options, **how)
 
-        made = build()
-        if (
-            first := _hardly_int8(made)
-        ) and not options.fp16:  # the timings it rests on would mislead every later build
+        build = make()
+        first = _hardly_int8(build)
+        if first and not options.fp16:  # the timings it rests on would mislead every later build
             timings.unlink(missing_ok=True)
-            made = build()
+            build = make()
             warnings.warn(
-                f"{first}. Built again, from no timings: {_hardly_int8(made) or 'INT8'}",
+                f"{first}. Built again, from no timings: {_hardly_int8(build) or 'INT8'}",
                 stacklevel=3,
             )
-        return made
+        return build
 
-    def cache_text(self, variant: str) -> str | None:
-        """The calibration cache that a variant's calibration left; None where it had none."""
-        trace = self.run(variant).calibration
-        return None if trace is None else trace.cache
+    # --- further questions asked of TensorRT: recorded builds with a question
 
     @cached_property
-    def studies(self) -> dict[str, Build]:
-        """Further questions asked of TensorRT, recorded: name -> Build (the newest recordings' where live)."""
-        folder = self.folder or folder_with("studies")
-        found = {}
-        for path in sorted((folder / "studies").glob("*.json")):
-            if path.name.startswith(f"{self.model}-"):
-                study = load_study(path)
-                check_hashes(study.provenance, self._hashes, f"the study {study.variant}")
-                found[study.variant] = study
-        return found
+    def _studies(self) -> dict[str, Path]:
+        try:
+            folder = (self.folder or folder_with("studies")) / "studies"
+        except RecordingError:
+            return {}
+        files = sorted(folder.glob(f"{self.name}-*.json"))
+        return {path.stem.removeprefix(f"{self.name}-"): path for path in files}
+
+    @property
+    def studies(self) -> tuple[str, ...]:
+        """The names of the builds that answer one question each (the newest recordings' where live)."""
+        return tuple(self._studies)
+
+    def study(self, name: str) -> Build:
+        """One recorded build that was made to answer a question; its ``error`` where TensorRT refused it.
+
+        >>> network("resnet", mode="recorded").study("missing-one").warning("missing-scale").names
+        ('b1_relu1',)
+        """
+        if name not in self._studies:
+            raise RecordingError(
+                f"no study {name!r} of {self.name}", f"one of {', '.join(self.studies) or 'none'}"
+            )
+        build = load_study(self._studies[name])
+        check_hashes(build.provenance, self._hashes, f"the study {name} of {self.name}")
+        return build
+
+    def __str__(self) -> str:
+        return self.name
 
     def __repr__(self) -> str:
-        return f"<Bench of {self.model}: {self.label}; {', '.join(self.variants)}>"
+        if self._own:
+            return f"<Network {self.name}: {self.path}; builds are live>"
+        return f"<Network {self.name}: {self.label}; {', '.join(self.variants)}>"
 
 
-def _hardly_int8(made: Build) -> str | None:
+def _hardly_int8(build: Build) -> str | None:
     """What to know of an INT8 engine that works in other types for the most part; None where there is nothing to say.
 
     On networks as small as the course's a layer takes a few µs in any type, and the builder's timings decide.
     """
-    types = [layer.weight_dtype for layer in made.engine.layers if layer.weight_count]
+    types = [layer.weight_dtype for layer in build.engine.layers if layer.weight_count]
     count = types.count("int8")
-    if not made.build.options.int8 or 2 * count >= len(types):
+    if not build.options.int8 or 2 * count >= len(types):
         return None
     return (
-        f"{made.variant} of {made.model} has {count} of {len(types)} layers with weights in INT8: TensorRT timed the "
+        f"{build.variant} of {build.model} has {count} of {len(types)} layers with weights in INT8: TensorRT timed the "
         "others as faster in another type (notebook 06), so this engine says little of INT8"
     )
 
@@ -183,40 +323,83 @@ def _why_not_live() -> LiveUnavailable | None:
     return None
 
 
-def open_bench(
-    model: str, folder: str | os.PathLike[str] | None = None, mode: str | None = None
-) -> Bench:
-    """The bench of one of the course's networks: live where TensorRT and a GPU are, else recorded.
+def network(
+    model: str | os.PathLike[str],
+    folder: str | os.PathLike[str] | None = None,
+    mode: str | None = None,
+    *,
+    data: Data | None = None,
+    labels: str | os.PathLike[str] | Array | None = None,
+) -> Network:
+    """One of the course's networks, or an ONNX file of your own.
 
     Args:
-        model: one of MODELS.
+        model: one of MODELS, or the path of an ONNX file. The builds of a file are live only.
         folder: recordings to replay, in place of the newest that came with the course; implies mode "recorded".
         mode: "live" or "recorded"; by default $TRTLEARN_MODE, else what this machine can do.
+        data: for a file: its calibration images, a .npy or .npz file, an array [N, ...] or arrays by input name.
+        labels: for a file: the classes of ``data``, int [N] or a .npy file.
 
-    Raises DataError for an unknown model or mode, RecordingError where there is nothing to replay or its model or
+    Raises DataError for an unknown name or mode, RecordingError where there is nothing to replay or its model or
     images are not those here, LiveUnavailable for mode "live" where that cannot be.
 
     Example::
 
-        bench = open_bench("resnet")
-        print(bench.label, bench.variants)
+        resnet = tl.network("resnet")
+        resnet.label, resnet.variants, resnet.build("int8-minmax").accuracy
+        tl.network("my.onnx", data="images.npy").calibrate("minmax")
     """
-    if model not in MODELS:
-        raise DataError(f"no model {model!r}", f"one of {', '.join(MODELS)}")
-    wanted = (
+    name = os.fspath(model)
+    if name not in MODELS:
+        return _own_network(name, folder, data, labels)
+    asked = (
         mode or ("recorded" if folder is not None else os.environ.get("TRTLEARN_MODE")) or "best"
     )
-    if wanted not in ("best", "live", "recorded"):
-        raise DataError(f"the mode is {wanted!r}", "live or recorded (TRTLEARN_MODE)")
-    if wanted != "recorded":
+    if asked not in ("best", "live", "recorded"):
+        raise DataError(f"the mode is {asked!r}", "live or recorded (TRTLEARN_MODE)")
+    if asked != "recorded":
         problem = _why_not_live()
         if problem is None:
-            return Bench(model, None)
-        if wanted == "live":
+            return Network(name, model_path(name))
+        if asked == "live":
             raise problem
-    chosen = folder_with(model) if folder is None else Path(folder)
-    if not (chosen / model).is_dir():
-        raise RecordingError(f"there are no recordings of {model} in {chosen}", AGAIN)
-    bench = Bench(model, chosen)
-    check_hashes(bench.provenance, bench._hashes, f"the recordings in {chosen.name}")
-    return bench
+    recordings = folder_with(name) if folder is None else Path(folder)
+    if not (recordings / name).is_dir():
+        raise RecordingError(f"there are no recordings of {name} in {recordings}", AGAIN)
+    course = Network(name, model_path(name), recordings)
+    check_hashes(course.provenance, course._hashes, f"the recordings in {recordings.name}")
+    return course
+
+
+def _own_network(
+    name: str,
+    folder: str | os.PathLike[str] | None,
+    data: Data | None,
+    labels: str | os.PathLike[str] | Array | None,
+) -> Network:
+    path = Path(name)
+    if not path.suffix and not path.exists():
+        raise DataError(
+            f"no model {name!r}", f"one of {', '.join(MODELS)}, or the path of an ONNX file"
+        )
+    if folder is not None:
+        raise ModelError(f"nothing is recorded of {name}", "leave out the folder of recordings")
+    own = Network(path.stem, path)
+    inputs = tuple(own.input_shapes)  # ModelError for a file that is missing or no ONNX
+    if data is not None:
+        own._data = _arrays(data, inputs)
+    if labels is not None:
+        own._labels = np.asarray(
+            next(iter(_arrays(labels, ("labels",)).values())), np.int64
+        ).reshape(-1)
+    return own
+
+
+def _arrays(data: Data, inputs: tuple[str, ...]) -> dict[str, Array]:
+    if isinstance(data, Mapping):
+        return dict(data)
+    if isinstance(data, np.ndarray):
+        return {inputs[0]: data}
+    from .model.arrays import load_arrays
+
+    return load_arrays(data, inputs)

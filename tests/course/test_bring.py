@@ -147,7 +147,10 @@ BAD = {
     "no data given": lambda a: None,
     "no data for input 'mask'": lambda a: {"image": a["image"]},
     "one array for a network with inputs": lambda a: a["image"],
-    "input 'mask' is float64, expected float32": lambda a: {**a, "mask": a["mask"].astype(np.float64)},
+    "input 'mask' is float64, expected float32": lambda a: {
+        **a,
+        "mask": a["mask"].astype(np.float64),
+    },
     "input 'image' is uint8, expected float32.*normalise": lambda a: {
         **a,
         "image": np.zeros((10, 3, 12, 12), np.uint8),
@@ -156,7 +159,10 @@ BAD = {
         **a,
         "image": a["mask"],
     },
-    r"input 'mask' holds NaN or infinity: 1 such value, the first \(nan\) at \[3, 0, 1, 1\]": lambda a: {**a, "mask": spoiled(a["mask"])},
+    r"input 'mask' holds NaN or infinity: 1 such value, the first \(nan\) at \[3, 0, 1, 1\]": lambda a: {
+        **a,
+        "mask": spoiled(a["mask"]),
+    },
     "different numbers of rows": lambda a: {**a, "mask": a["mask"][:9]},
     "no such file": lambda a: "nowhere.npz",
     "empty": lambda a: {name: value[:0] for name, value in a.items()},

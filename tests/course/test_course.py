@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from trtlearn.course import notebook
-from trtlearn.errors import ModelError, TrtlearnError
-from trtlearn.model.course_data import load_images
+from trtlearn.errors import TrtlearnError
 
 
 def test_a_claim_that_holds_is_printed_with_its_tag(capsys):
@@ -53,21 +52,6 @@ def test_a_live_build_may_differ_and_the_notebook_goes_on(capsys):
         notebook.setup()
     with pytest.raises(notebook.ClaimError):
         notebook.claim(False, "INT8 is faster")
-
-
-def test_activations_of_every_image_come_back_in_order():
-    images, _ = load_images("test")
-    found = notebook.inside("resnet", images[:70], ["image", "logits"])  # more than one batch
-    assert found["logits"].shape == (70, 10)
-    assert np.array_equal(found["image"], images[:70])
-    with pytest.raises(ModelError, match="no such"):
-        notebook.inside("resnet", images[:2], ["no such"])
-
-
-def test_weights_are_float32_and_named_as_in_the_file():
-    found = notebook.weights("mobile")
-    assert all(array.dtype == np.float32 for array in found.values())
-    assert any(name.endswith(".weight") and array.ndim == 4 for name, array in found.items())
 
 
 def test_notebooks_are_numbered_in_order():

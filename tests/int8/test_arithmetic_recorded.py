@@ -18,7 +18,7 @@ from trtlearn.int8.quant import quantize
 from trtlearn.int8.simulate import run_int8
 from trtlearn.model.course_data import MODELS, load_images, model_path
 from trtlearn.model.describe import describe, load_proto, read_model
-from trtlearn.networks import open_bench
+from trtlearn.networks import network
 from trtlearn.recorded.layers import layer_case, layer_cases
 
 CASES = layer_cases()
@@ -147,7 +147,7 @@ def test_one_pixel_by_hand_is_the_engines():
     "variant", ["int8-placeholder", "int8-random", "int8-minmax", "int8-entropy2", "int8-legacy"]
 )
 def test_whole_networks_say_what_the_engines_said(model, variant):
-    experiment = open_bench(model).run(variant)
+    experiment = network(model).build(variant)
     shape = read_model(model_path(model))
     images = load_images("test")[0][:200]
     run = run_int8(

@@ -24,7 +24,7 @@ from trtlearn.live import experiment as experiment_module
 from trtlearn.live.experiment import predict, run_variant
 from trtlearn.live.runner import Runner
 from trtlearn.model.course_data import data_hashes
-from trtlearn.networks import open_bench
+from trtlearn.networks import network
 from trtlearn.recorded import files
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -112,17 +112,17 @@ def recorded(tmp_path: Path, *variants: str) -> Path:
 
 
 def test_the_bench_replays(bench: dict[str, Any], tmp_path: Path) -> None:
-    bench_ = open_bench("resnet", recorded(tmp_path, "int8-minmax", "fp32"))
-    assert bench_.recorded
-    assert bench_.variants == ("fp32", "int8-minmax")  # in the course's order
-    assert bench_.label.startswith("recorded on NVIDIA Fake, TensorRT 8.6.")
-    assert bench_.run("fp32") is bench_.run("fp32")
-    assert (bench_.cache_text("int8-minmax") or "").startswith("TRT-8600")
-    assert bench_.cache_text("fp32") is None
+    net = network("resnet", recorded(tmp_path, "int8-minmax", "fp32"))
+    assert net.recorded
+    assert net.variants == ("fp32", "int8-minmax")  # in the course's order
+    assert net.label.startswith("recorded on NVIDIA Fake, TensorRT 8.6.")
+    assert net.build("fp32") is net.build("fp32")
+    assert net.build("int8-minmax").cache.header.startswith("TRT-8600")
+    assert net.build("fp32").cache is None
     with pytest.raises(
         RecordingError, match=r"no variant 'fp8' of resnet\. Try: one of fp32, int8-minmax"
     ):
-        bench_.run("fp8")
+        net.build("fp8")
 
 
 def test_the_bench_builds_live(
@@ -130,12 +130,12 @@ def test_the_bench_builds_live(
 ) -> None:
     monkeypatch.setenv("TRTLEARN_MODE", "live")
     monkeypatch.setenv("TRTLEARN_HOME", str(tmp_path))
-    bench_ = open_bench("resnet")
-    assert not bench_.recorded
-    assert bench_.label.startswith("measured live on NVIDIA Fake")
-    assert bench_.run("int8-placeholder").build.options.timing_cache == "empty"
-    assert bench_.run("fp16").build.options.timing_cache == "warm"
-    assert bench_.run("fp16").build.options.avg_timing == 8  # as trtexec builds
+    net = network("resnet")
+    assert not net.recorded
+    assert net.label.startswith("measured live on NVIDIA Fake")
+    assert net.build("int8-placeholder").build.options.timing_cache == "empty"
+    assert net.build("fp16").build.options.timing_cache == "warm"
+    assert net.build("fp16").build.options.avg_timing == 8  # as trtexec builds
     assert list(tmp_path.rglob("resnet.timing"))
 
 
@@ -145,7 +145,7 @@ def test_the_bench_builds_live(
 def test_an_int8_engine_that_hardly_is_one_is_built_once_more(
     bench: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, again: str, said: str
 ) -> None:
-    whole = open_bench("mobile", mode="recorded").run("int8-minmax")
+    whole = network("mobile", mode="recorded").build("int8-minmax")
 
     def weights(dtype: str) -> Build:
         layers = tuple(
@@ -165,27 +165,27 @@ def test_an_int8_engine_that_hardly_is_one_is_built_once_more(
     monkeypatch.setattr(experiment_module, "run_variant", run)
     monkeypatch.setenv("TRTLEARN_HOME", str(tmp_path))
     with pytest.warns(UserWarning, match=said):
-        assert open_bench("mobile", mode="live").run("int8-minmax") == weights(again)
+        assert network("mobile", mode="live").build("int8-minmax") == weights(again)
     assert warm == [False, False]  # the second build began with no timings
 
 
 def test_fp16_in_place_of_int8_is_no_mistake_where_both_are_allowed(
     bench: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    half = open_bench("mobile", mode="recorded").run("fp16")
+    half = network("mobile", mode="recorded").build("fp16")
     monkeypatch.setattr(experiment_module, "run_variant", lambda *given, **named: half)
     monkeypatch.setenv("TRTLEARN_HOME", str(tmp_path))
-    assert open_bench("mobile", mode="live").run("int8-fp16") is half
+    assert network("mobile", mode="live").build("int8-fp16") is half
 
 
 def test_live_without_a_gpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRTLEARN_TENSORRT", "no_such_tensorrt")
     with pytest.raises(LiveUnavailable):
-        open_bench("resnet", mode="live")
+        network("resnet", mode="live")
     with pytest.raises(DataError, match="the mode is 'replay'"):
-        open_bench("resnet", mode="replay")
+        network("resnet", mode="replay")
     with pytest.raises(DataError, match="no model 'vgg'"):
-        open_bench("vgg")
+        network("vgg")
 
 
 def test_a_recording_of_another_model_is_refused(
@@ -199,7 +199,7 @@ def test_a_recording_of_another_model_is_refused(
     with pytest.raises(
         RecordingError, match=r"was made from another \(\w{12}…\) models/resnet.onnx"
     ):
-        open_bench("resnet", folder)
+        network("resnet", folder)
 
 
 def test_one_stale_recording_among_good_ones_is_refused(
@@ -212,10 +212,10 @@ def test_one_stale_recording_among_good_ones_is_refused(
         made, provenance=dataclasses.replace(made.provenance, sha256=hashes), variant="fp16"
     )
     files.save_build(folder, stale)
-    bench_ = open_bench("resnet", folder)
-    assert bench_.run("fp32").variant == "fp32"
+    net = network("resnet", folder)
+    assert net.build("fp32").variant == "fp32"
     with pytest.raises(RecordingError, match=r"recording fp16 of resnet was made from another"):
-        bench_.run("fp16")
+        net.build("fp16")
 
 
 @pytest.mark.parametrize(
@@ -236,7 +236,7 @@ def test_damaged_recordings_are_one_clear_line(
     path = folder / "resnet" / "fp32.json.gz"
     path.write_bytes(spoil(path.read_bytes()))
     with pytest.raises(RecordingError, match=words) as caught:
-        open_bench("resnet", folder).run("fp32")
+        network("resnet", folder).build("fp32")
     assert "\n" not in str(caught.value)
 
 
@@ -249,7 +249,7 @@ def test_a_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_nothing_recorded(tmp_path: Path) -> None:
     with pytest.raises(RecordingError, match="no recordings of resnet"):
-        open_bench("resnet", tmp_path)
+        network("resnet", tmp_path)
 
 
 def record(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
@@ -268,13 +268,13 @@ def test_record_py_makes_a_folder_that_replays(
 ) -> None:
     words = ["--out", str(tmp_path), "--models", "resnet", "--tactic-sources", "none", "--quick"]
     assert record(monkeypatch, *words, "--variants", "fp32,int8-entropy2") == 0
-    bench_ = open_bench("resnet", tmp_path)
-    assert bench_.variants == ("fp32", "int8-entropy2")
-    assert set(bench_.studies) == {"no-ranges", "missing-scale"}
-    assert bench_.provenance.tactic_sources == ()
-    assert set(bench_.provenance.sha256) == {"models/resnet.onnx", "images/digits.npz"}
-    assert "record.py --out" in (bench_.provenance.command or "")
-    study = bench_.studies["missing-scale"]
+    net = network("resnet", tmp_path)
+    assert net.variants == ("fp32", "int8-entropy2")
+    assert set(net.studies) == {"no-ranges", "missing-scale"}
+    assert net.provenance.tactic_sources == ()
+    assert set(net.provenance.sha256) == {"models/resnet.onnx", "images/digits.npz"}
+    assert "record.py --out" in (net.provenance.command or "")
+    study = net.study("missing-scale")
     assert isinstance(study, Build)
     assert study.ranges is not None
     assert study.ranges.without_range
@@ -296,9 +296,9 @@ def test_record_py_goes_on_after_a_failure_and_says_so(
     words = ["--out", str(tmp_path), "--models", "resnet", "--quick", "--studies", "none"]
     assert record(monkeypatch, *words, "--variants", "fp32,fp16,tf32") == 1
     assert "FAILED resnet fp16: BuildError" in capsys.readouterr().out
-    bench_ = open_bench("resnet", tmp_path)
-    assert bench_.variants == ("fp32", "tf32")
-    assert any("resnet fp16" in note for note in bench_.provenance.notes)
+    net = network("resnet", tmp_path)
+    assert net.variants == ("fp32", "tf32")
+    assert any("resnet fp16" in note for note in net.provenance.notes)
 
 
 def test_record_py_without_a_gpu(

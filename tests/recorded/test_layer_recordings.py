@@ -12,14 +12,12 @@ import pytest
 
 from trtlearn.calibration.edit import parse_cache
 from trtlearn.calibration.observers import threshold_of
-from trtlearn.course.notebook import inside
-from trtlearn.course.notebook import weights as course_weights
 from trtlearn.errors import DataError, RecordingError
 from trtlearn.int8.compare import tensor_errors
 from trtlearn.int8.layer import int8_layer, trace_pixel
 from trtlearn.model.course_data import MODELS, accuracy, load_images, model_path
 from trtlearn.model.run import activations
-from trtlearn.networks import open_bench
+from trtlearn.networks import network
 from trtlearn.recorded.layers import (
     layer_case,
     load_studies,
@@ -38,13 +36,13 @@ def test_marking_every_tensor_measures_another_engine(model):
     found = study(model, "marked")
     assert found.build.options.int8
     assert {layer.weight_dtype for layer in found.engine.layers if layer.weight_count} == {"fp32"}
-    assert len(found.engine.layers) > len(open_bench(model).run("int8-minmax").engine.layers)
+    assert len(found.engine.layers) > len(network(model).build("int8-minmax").engine.layers)
 
 
 @pytest.mark.parametrize("model", MODELS)
 def test_a_marked_engine_gives_fp32_tensors(model):
     tensors = marked_tensors(model)
-    exact = inside(model, tensors.pop("image"))
+    exact = network(model).activations(tensors.pop("image"))
     assert set(tensors) == set(exact) - {"image"}
     for name, found in tensors.items():
         assert (
@@ -56,7 +54,7 @@ def test_a_marked_engine_gives_fp32_tensors(model):
 @pytest.mark.parametrize("model", MODELS)
 def test_the_broken_range_is_the_one_that_does_not_fit(model):
     found = study(model, "broken-small")
-    data = inside(model, load_images("test")[0][:64])
+    data = network(model).activations(load_images("test")[0][:64])
     ranges = {t.name: t.amax for t in found.ranges.tensors if t.name in data and t.amax}
     beyond = [name for name, amax in ranges.items() if np.abs(data[name]).max() > 10 * amax]
     assert len(beyond) == 1
@@ -72,7 +70,7 @@ def test_a_wish_that_can_be_met_is_met(model, node, constraint):
     assert report[node].requested_dtype == report[node].computed_in == "fp32"
     assert (
         report.reformats
-        > open_bench(model, mode="recorded").run("int8-minmax").precision().reformats
+        > network(model, mode="recorded").build("int8-minmax").precision().reformats
     )
 
 
@@ -100,8 +98,8 @@ def test_a_first_layer_left_in_fp32_is_why_noise_did_better():
     """Two builds of int8-random, one with its stem in FP32: numpy gives both accuracies from the
     first one's ranges.
     """
-    bench = open_bench("resnet", mode="recorded")
-    noise, whole = bench.run("int8-random"), bench.run("int8-minmax")
+    bench = network("resnet", mode="recorded")
+    noise, whole = bench.build("int8-random"), bench.build("int8-minmax")
     images, labels = load_images("test")
     scales = {tensor.name: tensor.scale for tensor in noise.ranges.tensors if tensor.scale}
     runs = (noise.simulate(images), whole.simulate(images, scales))
@@ -165,8 +163,8 @@ def test_what_was_not_recorded_is_said():
 
 
 def test_repairing_every_broken_range_repairs_the_network():
-    bench = open_bench("resnet")
-    broken, good = bench.run("int8-entropy2"), bench.run("int8-minmax")
+    bench = network("resnet")
+    broken, good = bench.build("int8-entropy2"), bench.build("int8-minmax")
     images, labels = (part[:100] for part in load_images("test"))
 
     def share(*names):
@@ -176,15 +174,15 @@ def test_repairing_every_broken_range_repairs_the_network():
     assert share() < 0.5
     assert share("image") < 0.8 < share("image", "stem_relu", "pool")
     with pytest.raises(DataError, match="no ranges"):
-        bench.run("fp32").simulate(images)
+        bench.build("fp32").simulate(images)
 
 
 def test_errors_figure_marks_what_clips():
-    bench = open_bench("resnet")
+    bench = network("resnet")
     images = load_images("test")[0][:16]
     reference = next(iter(activations(model_path("resnet"), [{"image": images}])))
     found = {
-        name: tensor_errors(bench.run(name).simulate(images), reference)
+        name: tensor_errors(bench.build(name).simulate(images), reference)
         for name in ("int8-minmax", "int8-entropy2")
     }
     fig = layers.errors_by_tensor(found, source=bench.provenance)
@@ -217,7 +215,7 @@ def test_images_that_are_all_zero_give_a_scale_of_zero_and_our_other_scales():
     lines = trace.cache.splitlines()
     assert (lines[0], lines[1]) == ("TRT-8600-MinMaxCalibration", "image: 0")
     told = dict(parse_cache(trace.cache))
-    computed = inside("resnet", np.zeros((8, 1, 28, 28), np.float32))
+    computed = network("resnet").activations(np.zeros((8, 1, 28, 28), np.float32))
     ours = {name: threshold_of("minmax", x).scale for name, x in computed.items() if name in told}
     assert len(ours) > 20
     for name, scale in ours.items():
@@ -255,7 +253,7 @@ def test_the_int8_plan_holds_the_codes_that_numpy_computes():
     inside = plan_insides("resnet")
     weights = {
         name: array
-        for name, array in course_weights("resnet").items()
+        for name, array in network("resnet").weights().items()
         if array.ndim > 1 and array.shape[1] >= 8
     }
     found = inside.plans["int8-placeholder"].int8_vectors

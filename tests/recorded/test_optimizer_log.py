@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 from trtlearn.errors import RecordingError
-from trtlearn.networks import open_bench
+from trtlearn.networks import network
 from trtlearn.recorded.logs import load_trtexec_log, read_optimizer_log
 
 
 @pytest.mark.parametrize("model", ["resnet", "mobile"])
 def test_trtexec_and_trtlearn_set_the_same_scales_in_the_same_order(model: str) -> None:
     theirs = load_trtexec_log(model)
-    ours = read_optimizer_log(open_bench(model).run("int8-placeholder").build.log)
+    ours = read_optimizer_log(network(model).build("int8-placeholder").build.log)
     assert " --int8 " in theirs.command
     assert "--calib" not in theirs.command
     assert theirs.optimizer.scales == ours.scales
@@ -40,5 +40,5 @@ def test_a_missing_calibration_file_is_still_missing_after_trtexec(model: str) -
     assert "--calib=missing.cache" in theirs.command
     assert theirs.wrote_cache is False
     assert not theirs.optimizer.scales  # none set by hand: it calibrated
-    ours = open_bench(model, mode="recorded").run("int8-random")
+    ours = network(model, mode="recorded").build("int8-random")
     assert theirs.optimizer.layers == read_optimizer_log(ours.build.log).layers

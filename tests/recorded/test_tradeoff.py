@@ -23,7 +23,7 @@ from trtlearn.engine.records import (
 from trtlearn.errors import DataError, RecordingError
 from trtlearn.model.course_data import data_hashes, model_path
 from trtlearn.model.describe import read_model
-from trtlearn.networks import open_bench
+from trtlearn.networks import network
 from trtlearn.recorded.sensitivity import search_mixed
 from trtlearn.recorded.tradeoff import (
     DynamicShapes,
@@ -322,16 +322,16 @@ def test_build_times_are_those_of_builds_begun_from_nothing():
     else.
     """
     found = open_tradeoff().with_build_times("points-mobile")
-    bench = open_bench("mobile", mode="recorded")
+    bench = network("mobile", mode="recorded")
     for one in found.points:
         own = (
-            bench.run(one.variant).build
+            bench.build(one.variant).build
             if one.variant in bench.variants and one.batch == 8
             else None
         )
         cold = own is not None and own.options.timing_cache == "empty"
         assert one.build_seconds == (own.build_seconds if cold else None), one.variant
-    warm = bench.run("fp32")
+    warm = bench.build("fp32")
     options = dataclasses.replace(warm.build.options, timing_cache="warm")
     warm = dataclasses.replace(warm, build=dataclasses.replace(warm.build, options=options))
     assert tradeoff_of([warm]).points[0].build_seconds is None

@@ -137,10 +137,9 @@ def test_orders_apart_names_what_differs_and_how_near_the_tie_is() -> None:
 
 @pytest.mark.parametrize("model", ["resnet", "mobile"])
 def test_tensorrts_scales_for_fewer_images_and_other_orders_are_ours(model) -> None:
-    from trtlearn.course.notebook import inside
-    from trtlearn.model.course_data import load_images
+    from trtlearn.networks import network
 
-    data = inside(model, load_images("calibration")[0])
+    data = network(model).activations()
     points = [p for p in images_needed(model).points if p.batch == 1]
     off = [
         abs(found[p.images][name] / p.scales[name] - 1)

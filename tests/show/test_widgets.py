@@ -75,19 +75,19 @@ def test_tables_escape_and_say_unknown():
     assert "unknown" in controls.table([["<b>", None]])
 
 
-class Bench:
-    """A bench with made-up experiments: nothing here is a measurement."""
+class Synthetic:
+    """A network with synthetic builds: nothing here is a measurement."""
 
-    model, variants = "resnet", ("int8-placeholder", "fp32")
+    name, variants = "resnet", ("int8-placeholder", "fp32")
 
-    def run(self, variant):
+    def build(self, variant):
         return experiment(
             variant, ranges=RangeReport((TensorRange("image", 2.0, 2 / 127, "placeholder"),))
         )
 
 
 def explainer(**options):
-    return widgets.explainer_widget(Bench(), **options)
+    return widgets.explainer_widget(Synthetic(), **options)
 
 
 def test_explainer_names_the_mode_the_source_and_what_was_measured():
@@ -107,7 +107,7 @@ def test_explainer_names_the_mode_the_source_and_what_was_measured():
     assert "cached-scales" in answer.value
     cache.value = False
     assert "random-calibration" in answer.value
-    assert "no measurement of exactly this command" in answer.value  # this bench has none
+    assert "no measurement of exactly this command" in answer.value  # this network has none
     version.value = "11.1"
     assert "rejected" in answer.value
 
@@ -143,7 +143,7 @@ def test_a_damaged_recording_is_said_in_the_answer(monkeypatch):
     def cut(self, variant):
         raise RecordingError("the recording is cut", "make it again")
 
-    monkeypatch.setattr(Bench, "run", cut)
+    monkeypatch.setattr(Synthetic, "build", cut)
     assert "the recording is cut" in explainer().children[3].value
 
 

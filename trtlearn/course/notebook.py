@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import metadata
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from .. import __version__
 from ..errors import LiveUnavailable, TrtlearnError
 from ..record import Record, show
 
-__all__ = ["NOTEBOOKS", "TAGS", "ClaimError", "Setup", "claim", "inside", "setup", "weights"]
+if TYPE_CHECKING:
+    from ..networks import Network
+
+__all__ = ["NOTEBOOKS", "TAGS", "ClaimError", "Setup", "claim", "setup"]
 
 NOTEBOOKS: dict[str, tuple[str, str]] = {
     "00": ("00_what_int8_does.ipynb", "What does --int8 actually do?"),
@@ -76,21 +75,21 @@ def _version(package: str) -> str | None:
 _live = {"built": False}  # what setup() was told: whether this notebook builds its engines
 
 
-def setup(bench: Any = None) -> Setup:
+def setup(network: Network | None = None) -> Setup:
     """Versions, and whether what follows is built here ("live") or replayed ("recorded").
 
-    ``bench`` is what ``replay.open_bench(model)`` gave; without one the notebook computes everything in numpy.
+    ``network`` is what ``tl.network(name)`` gave; without one the notebook computes everything in numpy.
     """
     versions = {"trtlearn": __version__, "Python": platform.python_version()}
     found: dict[str, str | None] = {
         **versions,
         **{name: _version(name) for name in ("numpy", "plotly")},
     }
-    _live["built"] = bench is not None and not bench.recorded
-    if bench is None:
+    _live["built"] = network is not None and not network.recorded
+    if network is None:
         return Setup("live", "computed here, on this machine's CPU", "", found)
     why = ""
-    if bench.recorded:
+    if network.recorded:
         try:
             from ..live.trt import live
 
@@ -98,7 +97,7 @@ def setup(bench: Any = None) -> Setup:
             why = "as TRTLEARN_MODE asks"
         except LiveUnavailable as problem:
             why = f"not live: {problem.problem}"
-    return Setup("recorded" if bench.recorded else "live", bench.label, why, found)
+    return Setup("recorded" if network.recorded else "live", network.label, why, found)
 
 
 def claim(holds: object, text: str, tag: str = "measured", source: str = "") -> None:
@@ -125,41 +124,3 @@ def claim(holds: object, text: str, tag: str = "measured", source: str = "") -> 
             f"✘ does not hold here: {says}", "compare the versions above with the recording's"
         )
     print(f"✔ {says}")
-
-
-def weights(model: str) -> dict[str, NDArray[np.float32]]:
-    """Every float32 weight and bias in the ONNX file of the course's network ``model``, by name.
-
-    >>> weights("resnet")["stem.weight"].shape
-    (24, 1, 3, 3)
-    """
-    from onnx import numpy_helper
-
-    from ..model.course_data import model_path
-    from ..model.describe import load_proto
-
-    arrays = {
-        one.name: numpy_helper.to_array(one)
-        for one in load_proto(model_path(model)).graph.initializer
-    }
-    return {name: array for name, array in arrays.items() if array.dtype == np.float32}
-
-
-def inside(
-    model: str, images: NDArray[np.float32], names: Iterable[str] | None = None
-) -> dict[str, NDArray[np.float32]]:
-    """What the course's network ``model`` computes for ``images`` [N,1,28,28]: tensor name -> float32 [N,...].
-
-    FP32 on the CPU with ONNX Runtime, nothing fused: every tensor of the ONNX file, or those in ``names``. All N stay
-    in memory: use ``onnxfile.activations`` for many images.
-
-    >>> from trtlearn.model.course_data import load_images
-    >>> inside("resnet", load_images("test")[0][:3], ["logits"])["logits"].shape
-    (3, 10)
-    """
-    from ..model.course_data import model_path
-    from ..model.describe import activations
-
-    batches = [images[start : start + 64] for start in range(0, len(images), 64)]
-    parts = list(activations(model_path(model), batches, names))
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

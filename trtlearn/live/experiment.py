@@ -32,7 +32,10 @@ from .trt import available, live
 if TYPE_CHECKING:
     from ..calibration.cache import CalibrationCache
 
-__all__ = ["engine_info", "predict", "provenance", "run_variant"]
+Array = npt.NDArray[Any]
+Progress = Callable[[int, int | None], None]
+
+__all__ = ["engine_info", "predict", "provenance", "run_own", "run_variant"]
 
 
 def provenance(
@@ -93,14 +96,16 @@ def predict(
 
 
 def _time(
-    runner: Runner, images: npt.NDArray[np.float32], batch: int, runs: int, warmup: int
+    runner: Runner, arrays: Mapping[str, Array], batch: int, runs: int, warmup: int
 ) -> Timing:
-    repeated = (
-        np.resize(images, (batch, *images.shape[1:])) if len(images) < batch else images[:batch]
-    )
-    arrays = {next(iter(runner.inputs)): np.ascontiguousarray(repeated)}
-    timing = runner.time(arrays, warmup=warmup, runs=runs)
-    layers = runner.profile(arrays, warmup=min(warmup, 10), runs=min(runs, 50)).layers_ms
+    rows = {
+        name: np.ascontiguousarray(
+            np.resize(array, (batch, *array.shape[1:])) if len(array) < batch else array[:batch]
+        )
+        for name, array in arrays.items()
+    }
+    timing = runner.time(rows, warmup=warmup, runs=runs)
+    layers = runner.profile(rows, warmup=min(warmup, 10), runs=min(runs, 50)).layers_ms
     return dataclasses.replace(timing, layers_ms=layers)
 
 
@@ -113,20 +118,33 @@ def engine_info(text: str | None) -> EngineInfo:
 
 
 def _built(
-    model: str,
+    path: str | os.PathLike[str],
     options: BuildOptions,
+    data: Callable[[], Array | Mapping[str, Array]],
     ranges: Mapping[str, float] | CalibrationCache | None,
     timing_cache: bytes | str | os.PathLike[str] | None,
-    progress: Callable[[int, int | None], None] | None,
-    onnx_file: str | os.PathLike[str] | None,
+    progress: Progress | None,
 ) -> BuiltEngine:
-    given: dict[str, Any] = {"ranges": ranges, "timing_cache": timing_cache}
+    """The engine; ``data`` gives the calibration images where a calibrator needs them."""
     with contextlib.ExitStack() as stack:
+        calibrator = None
         if options.ranges in ALGORITHMS:
-            images, _ = load_images("calibration")
-            calibrator = make_calibrator(options.ranges, images, options.batch, progress=progress)
-            given["calibrator"] = stack.enter_context(calibrator)
-        return build_engine(onnx_file or model_path(model), options, **given)
+            calibrator = stack.enter_context(
+                make_calibrator(options.ranges, data(), options.batch, progress=progress)
+            )
+        return build_engine(
+            path, options, calibrator=calibrator, ranges=ranges, timing_cache=timing_cache
+        )
+
+
+def _with_timing_cache(
+    options: BuildOptions, timing_cache: bytes | str | os.PathLike[str] | None
+) -> BuildOptions:
+    """The options, saying whether the timing cache holds anything yet."""
+    warm = bool(timing_cache) and (
+        isinstance(timing_cache, bytes) or Path(str(timing_cache)).exists()
+    )
+    return dataclasses.replace(options, timing_cache="warm" if warm else "empty")
 
 
 def run_variant(
@@ -139,7 +157,7 @@ def run_variant(
     tactic_sources: tuple[str, ...] | None = None,
     runs: int = 300,
     warmup: int = 100,
-    progress: Callable[[int, int | None], None] | None = None,
+    progress: Progress | None = None,
     recorded: bool = False,
     keep: Callable[[BuiltEngine], None] | None = None,
     onnx_file: str | os.PathLike[str] | None = None,
@@ -165,22 +183,24 @@ def run_variant(
     card = model_card(model)
     options = variant_options(variant) if isinstance(variant, str) else variant
     label = name or (variant if isinstance(variant, str) else "own")
-    warm = bool(timing_cache) and (
-        isinstance(timing_cache, bytes) or Path(str(timing_cache)).exists()
-    )
-    options = dataclasses.replace(
+    sources = options.tactic_sources if tactic_sources is None else tactic_sources
+    options = _with_timing_cache(dataclasses.replace(options, tactic_sources=sources), timing_cache)
+    origin = provenance(model, sources, recorded)
+    built = _built(
+        onnx_file or model_path(model),
         options,
-        timing_cache="warm" if warm else "empty",
-        tactic_sources=options.tactic_sources if tactic_sources is None else tactic_sources,
+        lambda: load_images("calibration")[0],
+        ranges,
+        timing_cache,
+        progress,
     )
-    origin = provenance(model, options.tactic_sources, recorded)
-    built = _built(model, options, ranges, timing_cache, progress, onnx_file)
     if keep is not None:
         keep(built)
     images, labels = load_images("test")
     with Runner(built.plan) as runner:
         predictions = predict(runner, images, labels, options.batch, card.output_name)
-        timing = _time(runner, images, options.batch, runs, warmup)
+        arrays = {next(iter(runner.inputs)): images}
+        timing = _time(runner, arrays, options.batch, runs, warmup)
     return Build(
         model=card.name,
         variant=label,
@@ -191,4 +211,55 @@ def run_variant(
         calibration=built.calibration,
         timing=timing,
         predictions=predictions,
+    )
+
+
+def run_own(
+    path: str | os.PathLike[str],
+    options: BuildOptions,
+    *,
+    name: str,
+    data: Mapping[str, Array] | None = None,
+    labels: npt.NDArray[np.int64] | None = None,
+    timing_cache: bytes | str | os.PathLike[str] | None = None,
+    progress: Progress | None = None,
+) -> Build:
+    """Build an ONNX file of the reader's own as ``options`` say; run and time it on ``data`` where given.
+
+    Args:
+        data: arrays [N, ...] by input name: what a calibrator hands over, and what the engine is timed with.
+        labels: the classes of the rows, for a network with one input whose first output is [N, classes].
+
+    Raises DataError where a calibrator needs data and there are none; else as :func:`run_variant`.
+    """
+    live()
+    options = _with_timing_cache(options, timing_cache)
+
+    def images() -> Mapping[str, Array]:
+        if data is None:
+            raise DataError(
+                f"{name} calibrates, and {path} came without images",
+                'give them: network("my.onnx", data="images.npy")',
+            )
+        return data
+
+    built = _built(path, options, images, None, timing_cache, progress)
+    timing = predictions = None
+    if data is not None:
+        with Runner(built.plan) as runner:
+            timing = _time(runner, data, options.batch, 300, 100)
+            if labels is not None:
+                rows = next(iter(data.values()))
+                predictions = predict(runner, rows, labels, options.batch)
+    return Build(
+        model=Path(path).stem,
+        variant=name,
+        provenance=provenance(tactic_sources=options.tactic_sources),
+        build=built.report,
+        engine=engine_info(built.text),
+        ranges=built.ranges,
+        calibration=built.calibration,
+        timing=timing,
+        predictions=predictions,
+        model_file=os.fspath(path),
     )

@@ -8,14 +8,14 @@ import os
 from dataclasses import dataclass
 
 from ..builds import Build
-from ..engine.inspector import read_engine
+from ..engine.inspector import read_engine as read_inspector
 from ..engine.precision import PrecisionReport, precision_report
 from ..engine.records import BuildReport, EngineInfo
 from ..errors import EngineError, InspectorError, LiveUnavailable
 from ..files import read_bytes
 from .files import load_build
 
-__all__ = ["EngineFile", "open_engine"]
+__all__ = ["EngineFile", "open_engine", "read_engine"]
 
 _GZIP = b"\x1f\x8b"
 _PLAN = (b"ptrt", b"ftrt")
@@ -42,7 +42,7 @@ def _from_plan(content: bytes, path: object) -> EngineInfo:
 
     try:
         with Runner(content) as runner:
-            return read_engine(runner.inspect_text())
+            return read_inspector(runner.inspect_text())
     except LiveUnavailable as missing:
         raise EngineError(
             f"{path} is no inspector JSON; as an engine plan it can only be read by the TensorRT that built it, "
@@ -65,7 +65,7 @@ def _from_report(text: bytes, path: object) -> EngineFile | None:
         raise InspectorError(
             f"{path} holds no inspector text: the plan was for another GPU", "inspect it there"
         )
-    return EngineFile(read_engine(found["inspector"]), None, build)
+    return EngineFile(read_inspector(found["inspector"]), None, build)
 
 
 def open_engine(path: str | os.PathLike[str]) -> EngineFile:
@@ -82,6 +82,20 @@ def open_engine(path: str | os.PathLike[str]) -> EngineFile:
     if head[:4] in _PLAN or (b"\0" in head and head[:1] != _ONNX):
         return EngineFile(_from_plan(content, path))
     try:
-        return _from_report(content, path) or EngineFile(read_engine(content))
+        return _from_report(content, path) or EngineFile(read_inspector(content))
     except InspectorError as problem:
         raise InspectorError(f"{path}: {problem.problem}", problem.fix) from None
+
+
+def read_engine(source: str | bytes | os.PathLike[str]) -> EngineInfo:
+    """The layers of an engine: from a file as :func:`open_engine` takes it, or from the inspector's JSON itself.
+
+    Raises as :func:`open_engine` does.
+
+    Example::
+
+        tl.read_engine("layers.json").layers[0].weight_dtype
+    """
+    if isinstance(source, bytes) or (isinstance(source, str) and source.lstrip()[:1] in "{["):
+        return read_inspector(source)
+    return open_engine(source).engine

@@ -386,7 +386,7 @@ def _check(origin: Provenance, path: Path) -> None:
 
 
 def tradeoff_of(experiments: Iterable[Build]) -> Tradeoff:
-    """The trade-off of whole experiments, live or recorded (``bench.run(variant)``): timed launch after launch.
+    """The trade-off of whole experiments, live or recorded (``network.build(variant)``): timed launch after launch.
 
     Raises RecordingError for none, or for experiments of several machines.
     """

@@ -36,13 +36,13 @@ MODES: dict[str, tuple[str, str]] = {
 
 
 def explainer_widget(
-    bench: Any = None,
+    network: Any = None,
     command: str = "trtexec --onnx=resnet.onnx --int8",
     trt: str = "8.6",
 ) -> ipywidgets.Widget:
     """Type a trtexec command line: its mode, the steps with their sources, and what that mode measured.
 
-    ``bench`` (``replay.open_bench``, or a dict of them by model name) gives accuracy, latency, size and ranges,
+    ``network`` (a Network, or a dict of them by model name) gives accuracy, latency, size and ranges,
     recorded or live; without it only the explanation is shown. Enter, or leaving the field, asks; a command that
     cannot be understood is answered below it with what is wrong.
     """
@@ -73,7 +73,7 @@ def explainer_widget(
 
     def ask() -> None:
         answer.value = ""
-        answer.value = answer_html(text.value, version.value, cache.value, bench)
+        answer.value = answer_html(text.value, version.value, cache.value, network)
 
     def pick() -> None:
         if examples.value:
@@ -113,7 +113,7 @@ def course_model(command: str) -> str | None:
     return named[1] if named and named[1] in MODELS else None
 
 
-def answer_html(command: str, version: str, cache_exists: bool, bench: Any = None) -> str:
+def answer_html(command: str, version: str, cache_exists: bool, network: Any = None) -> str:
     """The whole answer to one command as HTML: what the widget shows."""
     from ..model.course_data import model_path
     from ..trtexec.explanation import explain
@@ -123,10 +123,10 @@ def answer_html(command: str, version: str, cache_exists: bool, bench: Any = Non
     said = explain(
         command, trt=version, model=model_path(ours) if ours else None, cache_exists=cache_exists
     )
-    if isinstance(bench, Mapping):
-        bench = bench.get(ours) if ours else None
-    elif bench is not None and bench.model != ours:
-        bench = None
+    if isinstance(network, Mapping):
+        network = network.get(ours) if ours else None
+    elif network is not None and network.name != ours:
+        network = None
     color, sentence = MODES[said.mode][1], MODES[said.mode][0]
     parts = [f'<p style="font-size:1.15em">{badge(said.mode, color)} {html.escape(sentence)}</p>']
     known = variant_of(said)
@@ -135,7 +135,7 @@ def answer_html(command: str, version: str, cache_exists: bool, bench: Any = Non
     )
     parts.append(
         measured_html(
-            bench, tuple(f"int8-{name}" for name in ALGORITHMS) if any_cache else (known,)
+            network, tuple(f"int8-{name}" for name in ALGORITHMS) if any_cache else (known,)
         )
     )
     parts.append(table(said.details()))
@@ -155,13 +155,13 @@ def step_html(step: Step) -> str:
     return f"{html.escape(step.text)}, because {html.escape(step.condition)}{link}"
 
 
-def measured_html(bench: Any, variants: tuple[str | None, ...]) -> str:
+def measured_html(network: Any, variants: tuple[str | None, ...]) -> str:
     """What the variants measured beside FP32, as HTML; says so where nothing was measured."""
-    found = [name for name in variants if bench is not None and name in bench.variants]
+    found = [name for name in variants if network is not None and name in network.variants]
     if not found:
         return f'<p style="color:{INK}">This course has no measurement of exactly this command.</p>'
     try:
-        runs = [bench.run(name) for name in (*found, *({"fp32"} - set(found)))]
+        runs = [network.build(name) for name in (*found, *({"fp32"} - set(found)))]
     except TrtlearnError as problem:
         return f"<p>{html.escape(str(problem))}</p>"
     here = runs[0]

@@ -313,7 +313,7 @@ def tradeoff(
     from plotly.subplots import make_subplots
 
     if not experiments:
-        raise DataError("no experiment to draw", "pass the results of bench.run(variant)")
+        raise DataError("no experiment to draw", "pass the results of network.build(variant)")
     names = [(labels or {}).get(one.variant, one.variant) for one in experiments]
     batch = next((one.timing.batch for one in experiments if one.timing), None)
     titles = (

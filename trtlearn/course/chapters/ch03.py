@@ -26,15 +26,13 @@ REAL = {"minmax": ("image", "stem", "b2_add"), "entropy2": ("b1_relu1", "gap")}
 @cache
 def _tensorrt_cases(algorithm: str) -> tuple[Case, ...]:
     """Values of real tensors, in batches of 8 as TensorRT got them, and amax of its cache."""
-    from ...calibration.cache import parse_cache
-    from ...model.course_data import load_images
-    from ...networks import open_bench
-    from ..notebook import inside
+    from ...networks import network
 
-    lines = parse_cache(open_bench("resnet", mode="recorded").cache_text(f"int8-{algorithm}") or "")
-    values = inside("resnet", load_images("calibration")[0], REAL[algorithm])
+    resnet = network("resnet", mode="recorded")
+    lines = resnet.build(f"int8-{algorithm}").cache
+    assert lines is not None
     cases = []
-    for name, array in values.items():
+    for name, array in resnet.activations(names=REAL[algorithm]).items():
         batches = [array[start : start + 8] for start in range(0, 512, 8)]
         cases.append(Case((batches,), lines.entry(name).amax, f"{name}, by TensorRT"))
     return tuple(cases)

@@ -86,9 +86,9 @@ def _show_pixel(arguments: tuple[Any, ...], difference: Difference | None) -> st
 
 def channel_scale(channels: Any = 5) -> float:
     """The scale of these output channels of resnet's first convolution."""
-    from ..notebook import weights
+    from ...networks import network
 
-    return float(np.abs(weights("resnet")["stem.weight"][channels]).max() / 127)
+    return float(np.abs(network("resnet").weights()["stem.weight"][channels]).max() / 127)
 
 
 SOLUTION = (
@@ -120,10 +120,10 @@ register(
                 "that is the largest magnitude: divide by 127": lambda: 127 * channel_scale(),
             },
         ),
-        solution='my_scale = np.abs(weights("resnet")["stem.weight"][5]).max() / 127',
+        solution='my_scale = np.abs(resnet.weights()["stem.weight"][5]).max() / 127',
         wrong=(
-            'my_scale = np.abs(weights("resnet")["stem.weight"]).max() / 127',
-            'my_scale = np.abs(weights("resnet")["stem.weight"][5]).max()',
+            'my_scale = np.abs(resnet.weights()["stem.weight"]).max() / 127',
+            'my_scale = np.abs(resnet.weights()["stem.weight"][5]).max()',
         ),
         hints=(
             "Output channels are axis 0 of a convolution's weight.",
