@@ -7,12 +7,12 @@ import importlib.util
 import numpy as np
 import pytest
 
+from recording.other_quantizers import modelopt_quantized
 from trtlearn.calibration.edit import read_cache
 from trtlearn.errors import ModelError, TrtlearnError
 from trtlearn.int8.pairs import (
     PairTable,
     compare_pairs,
-    modelopt_quantized,
     ort_quantized,
     read_pairs,
 )

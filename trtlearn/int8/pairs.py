@@ -1,7 +1,7 @@
-"""The Q/DQ pairs in a model, whoever put them there, and what other tools put into the same one.
+"""The Q/DQ pairs in a model, whoever put them there: read, compared, and ONNX Runtime's own.
 
-``read_pairs`` reads them off any ONNX file; ``ort_quantized`` and ``modelopt_quantized`` let ONNX Runtime's quantizer
-and NVIDIA's ModelOpt do the work on the same model and images; ``compare_pairs`` sets two tables side by side.
+``read_pairs`` reads them off any ONNX file; ``ort_quantized`` lets ONNX Runtime's quantizer do the
+work on the same model and images; ``compare_pairs`` sets two tables side by side.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ModelError, RecordingError, TrtlearnError
-from ..files import data_dir, read_bytes
+from ..errors import ModelError, TrtlearnError
 from ..model.describe import load_proto
 from ..model.graph import Graph, node_key
 from ..record import Record, plural
@@ -31,10 +30,8 @@ __all__ = [
     "PairComparison",
     "PairTable",
     "compare_pairs",
-    "modelopt_quantized",
     "ort_quantized",
     "read_pairs",
-    "recorded_modelopt",
 ]
 
 Array = NDArray[Any]
@@ -90,9 +87,7 @@ class PairComparison(Record):
     both: dict[str, float]  # tensor -> second's scale / first's scale
     only_first: tuple[str, ...]
     only_second: tuple[str, ...]
-    asymmetric: tuple[
-        str, ...
-    ]  # tensors where either has a zero point other than 0, which TensorRT refuses
+    asymmetric: tuple[str, ...]  # either has a zero point other than 0, which TensorRT refuses
 
     def summary(self) -> str:
         first, second = self.makers
@@ -104,16 +99,18 @@ class PairComparison(Record):
 
     def rows(self) -> list[dict[str, Any]]:
         first, second = self.makers
-        rows = [
-            {"tensor": n, "pair from": "both", "ratio of scales": ratio}
-            for n, ratio in self.both.items()
-        ]
-        rows += [
-            {"tensor": n, "pair from": first, "ratio of scales": None} for n in self.only_first
-        ]
-        return rows + [
-            {"tensor": n, "pair from": second, "ratio of scales": None} for n in self.only_second
-        ]
+        sides: dict[str, Mapping[str, float | None]] = {
+            "both": self.both,
+            first: dict.fromkeys(self.only_first),
+            second: dict.fromkeys(self.only_second),
+        }
+        rows: list[dict[str, Any]] = []
+        for maker, ratios in sides.items():
+            rows += [
+                {"tensor": name, "pair from": maker, "ratio of scales": ratio}
+                for name, ratio in ratios.items()
+            ]
+        return rows
 
 
 def read_pairs(
@@ -127,49 +124,51 @@ def read_pairs(
     """
     proto = load_proto(model) if isinstance(model, (str, os.PathLike, bytes)) else model
     graph = Graph(proto)
-    pairs = []
-    for node in graph.nodes:
-        if node.op_type != "DequantizeLinear" or node.input[1] not in graph.constants:
-            continue
-        quantizer = graph.producer.get(node.input[0])
-        is_pair = quantizer is not None and quantizer.op_type == "QuantizeLinear"
-        source = quantizer.input[0] if quantizer is not None and is_pair else node.input[0]
-        scales = graph.array(node.input[1]).astype(np.float32).ravel()
-        zeros: Array = np.zeros(1, np.uint8)
-        if len(node.input) > 2 and node.input[2] in graph.constants:
-            zeros = graph.array(node.input[2]).ravel()
-        kind = "activation"
-        if source in graph.constants:
-            kind = "bias" if zeros.dtype == np.int32 else "weights"
-        readers = graph.readers.get(node.output[0], [])
-        pairs.append(
-            Pair(
-                source,
-                kind,
-                tuple(map(float, scales)),
-                tuple(sorted({int(zero) for zero in zeros})),
-                str(zeros.dtype),
-                tuple(f"{node_key(reader)} ({reader.op_type})" for reader in readers),
-            )
-        )
+    pairs = [
+        _pair(graph, node)
+        for node in graph.nodes
+        if node.op_type == "DequantizeLinear" and node.input[1] in graph.constants
+    ]
     return PairTable(maker, tuple(pairs))
+
+
+def _pair(graph: Graph, dequantize: onnx.NodeProto) -> Pair:
+    """The pair that ends in this DequantizeLinear."""
+    tensor, scale, *zero_point = dequantize.input
+    quantizer = graph.producer.get(tensor)
+    if quantizer is not None and quantizer.op_type == "QuantizeLinear":
+        tensor = quantizer.input[0]
+    zeros: Array = np.zeros(1, np.uint8)
+    if zero_point and zero_point[0] in graph.constants:
+        zeros = graph.array(zero_point[0]).ravel()
+    kind = "activation"
+    if tensor in graph.constants:
+        kind = "bias" if zeros.dtype == np.int32 else "weights"
+    readers = graph.readers.get(dequantize.output[0], [])
+    return Pair(
+        tensor=tensor,
+        kind=kind,
+        scales=tuple(graph.array(scale).astype(np.float32).ravel().tolist()),
+        zero_points=tuple(sorted(set(zeros.tolist()))),
+        dtype=str(zeros.dtype),
+        readers=tuple(f"{node_key(reader)} ({reader.op_type})" for reader in readers),
+    )
 
 
 def compare_pairs(first: PairTable, second: PairTable) -> PairComparison:
     """Two tables of pairs of one model, by the activations' names."""
     ours, theirs = first.activations(), second.activations()
-    odd = [
-        p.tensor
-        for table in (first, second)
-        for p in table.pairs
-        if p.kind == "activation" and any(p.zero_points)
+    asymmetric = [
+        pair.tensor
+        for pair in (*first.pairs, *second.pairs)
+        if pair.kind == "activation" and any(pair.zero_points)
     ]
     return PairComparison(
-        (first.maker, second.maker),
-        {name: theirs[name] / ours[name] for name in ours if name in theirs},
-        tuple(name for name in ours if name not in theirs),
-        tuple(name for name in theirs if name not in ours),
-        tuple(dict.fromkeys(odd)),
+        makers=(first.maker, second.maker),
+        both={name: theirs[name] / ours[name] for name in ours if name in theirs},
+        only_first=tuple(name for name in ours if name not in theirs),
+        only_second=tuple(name for name in theirs if name not in ours),
+        asymmetric=tuple(dict.fromkeys(asymmetric)),
     )
 
 
@@ -178,9 +177,10 @@ def ort_quantized(
 ) -> onnx.ModelProto:
     """The model as ONNX Runtime's static quantizer leaves it, calibrated by min-max on ``batches``.
 
-    ``for_tensorrt`` asks for what TensorRT needs: symmetric activations and weights, per channel, no INT32 biases;
-    otherwise the quantizer's defaults in Q/DQ format.
-    Source: onnxruntime/python/tools/quantization/quantize.py, StaticQuantConfig and quantize_static.
+    ``for_tensorrt`` asks for what TensorRT needs: symmetric activations and weights, per channel,
+    no INT32 biases; otherwise the quantizer's defaults in Q/DQ format.
+    Source: onnxruntime/python/tools/quantization/quantize.py, StaticQuantConfig and
+    quantize_static.
     """
     import onnx
 
@@ -203,17 +203,11 @@ def ort_quantized(
         def get_next(self) -> Mapping[str, Array] | None:
             return next(self.left, None)
 
-    extra = (
-        {"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False}
-        if for_tensorrt
-        else {}
-    )
+    symmetric = {"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False}
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)  # its advice to pre-process, which the course does not need
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "quantized.onnx"
-        before = logging.root.manager.disable
-        logging.disable(
-            logging.WARNING
-        )  # its advice to pre-process, which the course's networks do not need
         try:
             quantize_static(
                 os.fspath(model),
@@ -223,61 +217,12 @@ def ort_quantized(
                 per_channel=for_tensorrt,
                 activation_type=QuantType.QInt8 if for_tensorrt else QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
-                extra_options=extra,
+                extra_options=symmetric if for_tensorrt else {},
             )
-        except Exception as problem:  # its own errors have no common base
+        except Exception as problem:  # its errors have no common base
             raise ModelError(
                 f"ONNX Runtime's quantizer failed: {problem!s:.200}", "export the model again"
             ) from None
         finally:
-            logging.disable(before)
+            logging.disable(level)
         return onnx.load(str(target))
-
-
-def modelopt_quantized(
-    model: str | os.PathLike[str], arrays: Mapping[str, Array]
-) -> onnx.ModelProto:
-    """The model as NVIDIA's ModelOpt leaves it (INT8, calibrated by "max" on ``arrays``); needs nvidia-modelopt[onnx].
-
-    The rest stays FP32; ModelOpt's default would turn it into FP16. The file ``model`` is not touched.
-    Source: modelopt/onnx/quantization/quantize.py of NVIDIA/TensorRT-Model-Optimizer, 0.47.
-    """
-    import onnx
-
-    try:
-        from modelopt.onnx.quantization import quantize
-    except ImportError:
-        raise TrtlearnError(
-            "ModelOpt is not installed", "pip install 'nvidia-modelopt[onnx]' elsewhere"
-        ) from None
-    with tempfile.TemporaryDirectory() as folder:
-        source, target = Path(folder) / "model.onnx", Path(folder) / "quantized.onnx"
-        onnx.save(
-            load_proto(model), str(source)
-        )  # a copy: 0.47 writes into the file that it is given
-        try:
-            quantize(
-                str(source),
-                quantize_mode="int8",
-                high_precision_dtype="fp32",
-                calibration_data=dict(arrays),
-                calibration_method="max",
-                calibration_eps=["cpu"],
-                output_path=str(target),
-                log_level="ERROR",
-            )
-        except Exception as problem:
-            raise ModelError(
-                f"ModelOpt failed: {problem!s:.200}", "export the model again"
-            ) from None
-        return onnx.load(str(target))
-
-
-def recorded_modelopt(model: str) -> PairTable:
-    """The pairs that ModelOpt put into one of the course's networks, recorded by recording/modelopt.py.
-
-    >>> recorded_modelopt("resnet").pairs[0].kind in ("activation", "weights")
-    True
-    """
-    path = data_dir() / "quantizers" / f"modelopt-{model}.json"
-    return PairTable.from_json(read_bytes(path, RecordingError).decode())

@@ -1,18 +1,19 @@
-"""Where QuantizeLinear/DequantizeLinear pairs belong, so that TensorRT fuses them: planned, nothing changed.
+"""Where Q/DQ pairs belong, so that TensorRT fuses them: planned, nothing changed.
 
 The rule, for each node of the ONNX graph:
 
-- Conv, ConvTranspose, Gemm, MatMul: Q/DQ on each activation input, per-channel Q/DQ on the weights. A node runs in
-  INT8 only when all of these are there.
-- Add of two activations: a branch that comes out of a Conv nobody else reads stays as it is (TensorRT adds
-  inside that convolution), the other branch (the shortcut) gets Q/DQ.
+- Conv, ConvTranspose, Gemm, MatMul: Q/DQ on each activation input, per-channel Q/DQ on the weights.
+  A node runs in INT8 only when all of these are there.
+- Add of two activations: a branch that comes out of a Conv nobody else reads stays as it is
+  (TensorRT adds inside that convolution), the other branch (the shortcut) gets Q/DQ.
 - AveragePool and GlobalAveragePool: Q/DQ on the input.
-- MaxPool, Concat, Reshape, Transpose and the like only move values: their inputs get no Q/DQ of their own; the pair
-  in front of the next convolution serves them, and TensorRT moves it back over them.
+- MaxPool, Concat, Reshape, Transpose and the like only move values: their inputs get no Q/DQ of
+  their own; the pair in front of the next convolution serves them, and TensorRT moves it back.
 - Nothing behind the last layer: network outputs stay FP32.
 
-One pair per tensor, shared by all its readers. Source: NVIDIA TensorRT documentation 10.x, "Working with
-Quantized Types", Q/DQ layer-placement recommendations; what each placement gave is measured in notebook 08.
+One pair per tensor, shared by all its readers. Source: NVIDIA TensorRT documentation 10.x, "Working
+with Quantized Types", Q/DQ layer-placement recommendations; what each placement gave is measured in
+notebook 08.
 """
 
 from __future__ import annotations
@@ -42,76 +43,78 @@ __all__ = [
     "weight_axis",
 ]
 
+PLACEMENTS = ("tensorrt", "no-shortcut", "conv-outputs", "everywhere")
+"""The right placement, and three wrong ones whose cost notebook 08 measures."""
 
-# --- The ONNX graph as the placement of Q/DQ asks of it: who makes and who reads a tensor, and whose scale it can take.
+
+def is_weighted(node: onnx.NodeProto) -> bool:
+    """Whether a node is one of ONNX's own operators with weights, no other domain's."""
+    return node.op_type in WEIGHTED and node.domain in ONNX_DOMAINS
+
+
+def weight_axis(node: onnx.NodeProto) -> int | None:
+    """The axis of the weights' output channels; None for a grouped ConvTranspose: one scale."""
+    options = attributes(node)
+    if node.op_type == "ConvTranspose" and options.get("group", 1) > 1:
+        return None
+    is_transposed = node.op_type == "Gemm" and options.get("transB")
+    return 0 if is_transposed else WEIGHTED[node.op_type].channel_axis
 
 
 class QdqGraph(Graph):
-    """The ONNX graph with what insertion asks of it: which Add fuses into what, whose scale fits."""
+    """The ONNX graph with what placement needs it: which Add fuses into what, which scale fits."""
 
-    def adds_inside(self, tensor: str) -> bool:
-        """Whether ``tensor`` comes out of a convolution that only one node reads, so that an Add fuses into it."""
+    def activations(self, node: onnx.NodeProto) -> list[str]:
+        """The node's inputs that are no constants."""
+        return [tensor for tensor in node.input if tensor and tensor not in self.constants]
+
+    def fusing_conv(self, tensor: str) -> onnx.NodeProto | None:
+        """The convolution that makes ``tensor`` for one reader only: an Add fuses into it."""
         maker = self.producer.get(tensor)
         if maker is None or len(self.readers[tensor]) > 1 or tensor in self.outputs:
-            return False
+            return None
         if maker.op_type == "BatchNormalization":
-            return self.adds_inside(maker.input[0])
-        return bool(maker.op_type == "Conv")
+            return self.fusing_conv(maker.input[0])
+        return maker if maker.op_type == "Conv" else None
 
-    def branches(self, add: onnx.NodeProto) -> tuple[list[str], list[str]]:
-        """The activations that an Add adds, and of these the one (at most) whose convolution it fuses into."""
-        tensors = [tensor for tensor in add.input if tensor not in self.constants]
-        return tensors, [tensor for tensor in tensors if self.adds_inside(tensor)][-1:]
-
-    def fused_into(self, add: onnx.NodeProto) -> set[str]:
-        """The name of the convolution that an Add fuses into, if any."""
-        makers = [self.producer[tensor] for tensor in self.branches(add)[1]]
-        return {
-            node_key(self.producer[m.input[0]] if m.op_type == "BatchNormalization" else m)
-            for m in makers
-        }
+    def fused_branch(self, add: onnx.NodeProto) -> tuple[str, onnx.NodeProto] | None:
+        """The input of an Add whose convolution it fuses into, with that convolution."""
+        for tensor in reversed(self.activations(add)):
+            convolution = self.fusing_conv(tensor)
+            if convolution is not None:
+                return tensor, convolution
+        return None
 
     def scale_of(self, tensor: str, scales: Mapping[str, float]) -> str | None:
-        """The tensor whose scale ``tensor`` takes: itself, the one whose values reach it unchanged, or the widest part.
+        """The tensor whose scale ``tensor`` takes: itself, or one whose values reach it unchanged.
 
-        A Concat without a scale of its own takes the largest of its inputs', which holds the values of all.
+        A Concat without a scale of its own takes the largest of its inputs', which holds the values
+        of all.
         """
         while tensor not in scales:
             maker = self.producer.get(tensor)
             if maker is not None and maker.op_type == "Concat":
-                parts = [
-                    self.scale_of(name, scales)
-                    for name in maker.input
-                    if name not in self.constants
-                ]
+                parts = [self.scale_of(name, scales) for name in self.activations(maker)]
                 known = [part for part in parts if part is not None]
-                return (
-                    max(known, key=lambda part: scales[part])
-                    if known and len(known) == len(parts)
-                    else None
-                )
+                if not known or len(known) < len(parts):
+                    return None
+                return max(known, key=lambda part: scales[part])
             if maker is None or maker.op_type not in PASS_VALUES or not maker.input:
                 return None
             tensor = maker.input[0]
         return tensor
 
 
-# --- Where QuantizeLinear/DequantizeLinear pairs belong, so that TensorRT fuses them: planned, nothing changed.
-
-PLACEMENTS = ("tensorrt", "no-shortcut", "conv-outputs", "everywhere")
-"""The right placement, and three wrong ones whose cost notebook 08 measures."""
-
-
 @dataclass(frozen=True)
 class QdqSite(Record):
-    """One Q/DQ pair: on which tensor, with which scale, read by which nodes."""
+    """One Q/DQ pair to insert: on which tensor, with which scale, read by which nodes."""
 
     tensor: str
     scale: float | None  # None for weights: one scale per output channel, see ``channel_scales``
     readers: tuple[str, ...]
     kind: str = "activation"  # activation, weights
     channel_scales: tuple[float, ...] = ()
-    scale_of: str = ""  # the tensor whose scale this is, where it is another's passed on (MaxPool, Reshape, ...)
+    scale_of: str = ""  # the tensor whose scale this is, where another's is passed on (MaxPool, …)
 
 
 @dataclass(frozen=True)
@@ -130,8 +133,11 @@ class QdqReport(Record):
             return "; ".join(f"{name}: {why}" for name, why in list(self.float_nodes.items())[:3])
         inside = [node for graph in list(all_graphs(model))[1:] for node in graph.node]
         inside += [node for function in model.functions for node in function.node]
-        if any(map(_is_weighted, inside)):
-            return "its layers stand inside an If, a Loop or a function, and only those of the main graph get Q/DQ"
+        if any(map(is_weighted, inside)):
+            return (
+                "its layers stand inside an If, a Loop or a function, "
+                "and only those of the main graph get Q/DQ"
+            )
         return "it has no Conv, Gemm or MatMul"
 
     def summary(self) -> str:
@@ -139,89 +145,20 @@ class QdqReport(Record):
         return (
             f"{plural(kinds.count('activation'), 'activation')} and "
             f"{plural(kinds.count('weights'), 'weight')} with Q/DQ, "
-            f"{plural(len(self.quantized_nodes), 'node')} quantized, {len(self.float_nodes)} left in floating point"
+            f"{plural(len(self.quantized_nodes), 'node')} quantized, "
+            f"{len(self.float_nodes)} left in floating point"
         )
 
     def rows(self) -> list[dict[str, Any]]:
         return [
             {
-                "tensor": s.tensor,
-                "kind": s.kind,
-                "scale": plural(len(s.channel_scales), "channel")
-                if s.kind == "weights"
-                else s.scale,
-                "read by": s.readers,
+                "tensor": site.tensor,
+                "kind": site.kind,
+                "scale": site.scale or plural(len(site.channel_scales), "channel"),
+                "read by": site.readers,
             }
-            for s in self.sites
+            for site in self.sites
         ]
-
-
-def _is_weighted(node: onnx.NodeProto) -> bool:
-    """Whether a node is one of ONNX's own operators with weights: a "Conv" of another domain may be anything."""
-    return node.op_type in WEIGHTED and node.domain in ONNX_DOMAINS
-
-
-def weight_axis(node: onnx.NodeProto) -> int | None:
-    """The axis of the weights' output channels; None where one scale for all must do (a grouped ConvTranspose)."""
-    options = attributes(node)
-    if node.op_type == "ConvTranspose" and options.get("group", 1) > 1:
-        return None
-    if node.op_type == "Gemm" and options.get("transB"):
-        return 0
-    return WEIGHTED[node.op_type].channel_axis
-
-
-def _why_float(graph: QdqGraph, node: onnx.NodeProto, scales: Mapping[str, float]) -> str | None:
-    """Why a weighted node cannot run in INT8; None where it can."""
-    data = [tensor for tensor in node.input[:2] if tensor not in graph.constants]
-    missing = [tensor for tensor in data if graph.scale_of(tensor, scales) is None]
-    if not data:
-        return "all its inputs are constants"
-    if missing:
-        return f"no scale for {', '.join(missing)}"
-    for tensor in node.input[:2]:
-        if tensor in graph.constants:
-            stored = graph.constants[tensor]
-            if stored.data_type != 1:
-                return f"its weights {tensor} are not FP32"
-            if node.op_type in ("MatMul", "Gemm") and (
-                len(stored.dims) != 2 or tensor == node.input[0]
-            ):
-                return f"its weights {tensor} are no matrix on the right-hand side"
-            if 0 in stored.dims:
-                return f"its weights {tensor} are empty"
-            if not np.isfinite(graph.array(tensor)).all():
-                return f"its weights {tensor} hold NaN or infinity"
-    return None
-
-
-def _wanted(graph: QdqGraph, placement: str) -> dict[str, list[str]]:
-    """Tensor -> the nodes that shall read it through Q/DQ, in graph order."""
-    wanted: dict[str, list[str]] = {}
-
-    def want(tensor: str, node: onnx.NodeProto) -> None:
-        if tensor and tensor not in graph.constants:
-            wanted.setdefault(tensor, []).append(node_key(node))
-
-    for node in graph.nodes:
-        if placement == "everywhere":
-            for tensor in node.input:
-                want(tensor, node)
-        elif _is_weighted(node):
-            for tensor in node.input[:2]:
-                want(tensor, node)
-        elif node.op_type in AVERAGE_POOLS:
-            want(node.input[0], node)
-        elif node.op_type == "Add" and placement != "no-shortcut":
-            branches, fused = graph.branches(node)
-            if (
-                fused and len(branches) == 2
-            ):  # an Add with no convolution to fuse into stays in floating point
-                want(next((tensor for tensor in branches if tensor not in fused), fused[0]), node)
-        if placement == "conv-outputs" and node.op_type == "Conv":
-            for reader in graph.readers.get(node.output[0], []):
-                want(node.output[0], reader)
-    return wanted
 
 
 def plan_sites(
@@ -232,57 +169,123 @@ def plan_sites(
 ) -> QdqReport:
     """Where Q/DQ pairs go, without changing the model.
 
-    ``scales`` maps a tensor's name to its scale (amax / 127); a weighted node one of whose inputs has no scale is
-    left in floating point, and the report says which scale was missing. ``skip`` names nodes to leave out.
+    ``scales`` maps a tensor's name to its scale (amax / 127); a weighted node one of whose inputs
+    has no scale is left in floating point, and the report says which scale was missing. ``skip``
+    names nodes to leave out. Raises ModelError for an unknown placement and a model with Q/DQ.
     """
     if placement not in PLACEMENTS:
         raise ModelError(f"unknown placement {placement!r}", f"one of {', '.join(PLACEMENTS)}")
-    graph, left_out = QdqGraph(named(model)), set(skip)
+    graph, skipped = QdqGraph(named(model)), set(skip)
     if any(node.op_type in QDQ for node in graph.nodes):
         raise ModelError(
             "the model already has Q/DQ nodes", "give the model from before quantization"
         )
-    wanted = _wanted(graph, placement)
-    float_nodes, quantized, weights = {}, [], []
-    for node in graph.nodes:
+    float_nodes: dict[str, str] = {}
+    quantized: list[onnx.NodeProto] = []
+    for node in filter(is_weighted, graph.nodes):
         name = node_key(node)
-        if not _is_weighted(node):
-            continue
-        reason = "left out on request" if name in left_out else _why_float(graph, node, scales)
+        reason = "left out on request" if name in skipped else _why_float(graph, node, scales)
         if reason:
             float_nodes[name] = reason
         else:
-            quantized.append(name)
-            weights += [(tensor, node) for tensor in node.input[:2] if tensor in graph.constants]
-    idle = left_out | set(float_nodes)
-    idle |= {
-        node_key(node)
-        for node in graph.nodes
-        if node.op_type == "Add" and graph.fused_into(node) & idle
-    }
+            quantized.append(node)
+    in_float = skipped | set(float_nodes)
+    in_float |= _adds_in_float(graph, in_float)
     sites = []
-    for tensor, readers in wanted.items():
-        active = tuple(reader for reader in readers if reader not in idle)
+    for tensor, readers in _readers_with_qdq(graph, placement).items():
+        active = tuple(reader for reader in readers if reader not in in_float)
         source = graph.scale_of(tensor, scales)
         if active and source is not None:
             scale = float(np.float32(scales[source]))
             sites.append(
                 QdqSite(tensor, scale, active, scale_of="" if source == tensor else source)
             )
-    for tensor, node in weights:
-        array, axis = graph.array(tensor), weight_axis(node)
-        per_channel = weight_scales(array.reshape(1, -1) if axis is None else array, axis=axis or 0)
-        per_channel[per_channel < np.finfo(np.float32).tiny] = (
-            1  # a channel of zeros: any scale keeps it exactly
-        )
-        sites.append(
-            QdqSite(tensor, None, (node_key(node),), "weights", tuple(map(float, per_channel)))
-        )
     used = {site.scale_of or site.tensor for site in sites}
+    for node in quantized:
+        weights = [tensor for tensor in node.input[:2] if tensor in graph.constants]
+        sites += [_weights_site(graph, node, tensor) for tensor in weights]
+        used.update(weights)
     return QdqReport(
-        tuple(sites),
-        tuple(quantized),
-        float_nodes,
-        tuple(name for name in scales if name not in used),
-        placement,
+        sites=tuple(sites),
+        quantized_nodes=tuple(map(node_key, quantized)),
+        float_nodes=float_nodes,
+        unused_scales=tuple(name for name in scales if name not in used),
+        placement=placement,
     )
+
+
+def _why_float(graph: QdqGraph, node: onnx.NodeProto, scales: Mapping[str, float]) -> str | None:
+    """Why a weighted node cannot run in INT8; None where it can."""
+    data = [tensor for tensor in node.input[:2] if tensor not in graph.constants]
+    if not data:
+        return "all its inputs are constants"
+    missing = [tensor for tensor in data if graph.scale_of(tensor, scales) is None]
+    if missing:
+        return f"no scale for {', '.join(missing)}"
+    for index, tensor in enumerate(node.input[:2]):
+        if tensor in graph.constants:
+            fault = _weights_fault(graph, node, tensor, index)
+            if fault:
+                return f"its weights {tensor} {fault}"
+    return None
+
+
+def _weights_fault(graph: QdqGraph, node: onnx.NodeProto, tensor: str, index: int) -> str:
+    """What keeps a constant input from INT8; empty for nothing."""
+    stored = graph.constants[tensor]
+    is_product = node.op_type in ("MatMul", "Gemm")
+    if stored.data_type != 1:
+        return "are not FP32"
+    if is_product and (len(stored.dims) != 2 or index == 0):
+        return "are no matrix on the right-hand side"
+    if 0 in stored.dims:
+        return "are empty"
+    return "" if np.isfinite(graph.array(tensor)).all() else "hold NaN or infinity"
+
+
+def _adds_in_float(graph: QdqGraph, in_float: set[str]) -> set[str]:
+    """The Adds that fuse into a convolution that stays in floating point."""
+    names = set()
+    for node in graph.nodes:
+        branch = graph.fused_branch(node) if node.op_type == "Add" else None
+        if branch is not None and node_key(branch[1]) in in_float:
+            names.add(node_key(node))
+    return names
+
+
+def _readers_with_qdq(graph: QdqGraph, placement: str) -> dict[str, list[str]]:
+    """Tensor -> the nodes that shall read it through Q/DQ, in graph order."""
+    readers: dict[str, list[str]] = {}
+    for node in graph.nodes:
+        for tensor in _inputs_with_qdq(graph, node, placement):
+            if tensor and tensor not in graph.constants:
+                readers.setdefault(tensor, []).append(node_key(node))
+        if placement == "conv-outputs" and node.op_type == "Conv":
+            result = node.output[0]
+            following = [node_key(reader) for reader in graph.readers.get(result, [])]
+            if following:
+                readers.setdefault(result, []).extend(following)
+    return readers
+
+
+def _inputs_with_qdq(graph: QdqGraph, node: onnx.NodeProto, placement: str) -> list[str]:
+    """The inputs that a node shall read through Q/DQ, by the rule at the top of this file."""
+    if placement == "everywhere":
+        return list(node.input)
+    if is_weighted(node):
+        return list(node.input[:2])
+    if node.op_type in AVERAGE_POOLS:
+        return [node.input[0]]
+    if node.op_type == "Add" and placement != "no-shortcut":
+        branches, fused = graph.activations(node), graph.fused_branch(node)
+        if fused is not None and len(branches) == 2:  # any other Add stays in floating point
+            return [next((tensor for tensor in branches if tensor != fused[0]), fused[0])]
+    return []
+
+
+def _weights_site(graph: QdqGraph, node: onnx.NodeProto, tensor: str) -> QdqSite:
+    """The pair on a node's weights: a scale for each output channel."""
+    array, axis = graph.array(tensor), weight_axis(node)
+    scales = weight_scales(array.reshape(1, -1)) if axis is None else weight_scales(array, axis)
+    scales[scales < np.finfo(np.float32).tiny] = 1  # any scale keeps a channel of zeros exactly
+    return QdqSite(tensor, None, (node_key(node),), "weights", tuple(scales.tolist()))

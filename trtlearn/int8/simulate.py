@@ -149,10 +149,11 @@ def _without_folded(
 def run_like(
     model: str | os.PathLike[str], engine: EngineInfo, images: Array, scales: Mapping[str, float]
 ) -> Int8Run:
-    """What the INT8 ``engine`` of the ONNX file ``model`` computes for ``images``, every tensor of it.
+    """What the INT8 ``engine`` of the ONNX file ``model`` computes for ``images``, by tensor.
 
-    Fused groups and tensors kept in float are the engine's; ``scales``: tensor -> scale. ``Build.simulate`` calls this.
-    Measured: for 200 images the same answers as each recorded INT8 engine gave (tests/int8/test_arithmetic_recorded.py).
+    Fused groups and tensors kept in float are the engine's; ``scales``: tensor -> scale.
+    ``Build.simulate`` calls this. Measured: for 200 images the same answers as each recorded INT8
+    engine gave (tests/int8/test_arithmetic_recorded.py).
     """
     shape = describe(load_proto(model))
     return run_int8(
