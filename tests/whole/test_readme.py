@@ -103,7 +103,7 @@ def test_links_resolve(page: str) -> None:
 
 def test_picture_s_words_tell_the_recordings() -> None:
     points = shown(open_tradeoff().tradeoff("points-mobile"))
-    assert [point.name for point in points] == list(SHOWN)
+    assert [point.variant for point in points] == list(SHOWN)
     told = words(points)
     assert f"![{told}](docs/tradeoff.png)" in TEXT, "run tools/readme_picture.py"
 
