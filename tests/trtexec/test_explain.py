@@ -18,6 +18,7 @@ from trtlearn.calibration.cache import format_cache, make_header, new_cache
 from trtlearn.engine.variants import VARIANTS
 from trtlearn.errors import CommandError, ModelError
 from trtlearn.recorded.calibration import odd_caches
+from trtlearn.trtexec import decision
 from trtlearn.trtexec.command import parse_trtexec, split_command
 from trtlearn.trtexec.explanation import explain
 from trtlearn.trtexec.options import options_from, trtexec_command, variant_of
@@ -265,6 +266,22 @@ def test_table_has_every_decision_at_every_tag() -> None:
         assert {"--onnx", "--loadEngine", "--verbose", "--help"} <= option_kinds(tag).keys()
 
 
+def test_every_sentence_has_a_condition_and_every_step_a_place() -> None:
+    tables = (decision.REFUSAL, decision.OPTIONS, decision.MODEL, decision.TYPES_BY_MODEL)
+    tables += (decision.TYPES_BY_FLAGS, decision.AFTERWARDS)
+    keys = {"split", "help", "load"}
+    for table in tables:
+        keys |= {key for key, _ in table}
+    sentences = load_table("sentences")
+    assert keys == set(sentences)
+    places = {"{error_key}"}
+    for tag in load_table("trtexec")["tags"].values():
+        places |= set(tag["sources"])
+    for key, items in sentences.items():
+        assert {item["step"] for item in items if "step" in item} <= places, key
+    assert {row["mode"] for row in load_table("outcomes").values() if "mode" in row} == MODES
+
+
 def test_files_on_disk_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     command = f"{BARE} --int8 --calib=c.cache"
@@ -435,6 +452,8 @@ def test_options_from() -> None:
     )
     assert (options.optimization_level, options.timing_cache) == (2, "t")
     assert options.tactic_sources == ("-CUDNN", "+CUBLAS")
+    typed = options_from(explain(f"{BARE} --fp16 --layerOutputTypes=a:fp16 --avgTiming=3"))
+    assert (typed.layer_output_types, typed.avg_timing) == ({"a": "fp16"}, 3)
     for command, trt in (
         (f"{BARE} --int8", "11.1"),
         ("trtexec --loadEngine=e", "8.6"),

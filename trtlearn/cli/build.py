@@ -86,22 +86,22 @@ def build(
         (calibrator, calib_data),
         ("cache", cache and not calib_data and not random),
     )
-    chosen = [name for name, given in sources if given]
-    if len(chosen) > 1:
-        raise BuildError(f"ranges from {' and from '.join(chosen)}", "choose one")
+    ranges = [name for name, choice in sources if choice]
+    if len(ranges) > 1:
+        raise BuildError(f"ranges from {' and from '.join(ranges)}", "choose one")
     plan = output or Path(model.name).with_suffix(".plan")
     _check_writable(plan, report, cache if calib_data else None)
     onnx_model = read_model(model)
-    if int8 and not chosen and not onnx_model.has_qdq:
+    if int8 and not ranges and not onnx_model.has_qdq:
         raise BuildError(
             "--int8 without ranges, and the model has no Q/DQ: TensorRT would refuse it",
             "--placeholder for what trtexec does, or --calib-data FILE, --cache FILE, --amax FILE",
         )
     options = BuildOptions(
-        int8=int8 or bool(chosen),
+        int8=int8 or bool(ranges),
         fp16=fp16,
         tf32=tf32,
-        ranges=chosen[0] if chosen else "qdq" if onnx_model.has_qdq else "none",
+        ranges=ranges[0] if ranges else "qdq" if onnx_model.has_qdq else "none",
         batch=batch,
         layer_precisions=_dtypes(layer_precision, "--layer-precision"),
         layer_output_types=_dtypes(layer_output_type, "--layer-output-type"),

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
@@ -134,9 +134,10 @@ def parse_trtexec(command: str, trt: str = "8.6") -> TrtexecCommand:
     error = key = None
     try:
         values, left = _take(arguments, tag)
-        for wrong, message, place in _conflicts(values, tag):
-            if wrong:
-                raise _Refusal(message, place)
+        for conflict, present in _conflicts(values, tag):
+            if present:
+                message, place = load_table("parser")["refusals"][conflict]
+                raise _Refusal(message.format(runtime=values.get("--useRuntime")), place)
     except _Refusal as refusal:
         error, key = str(refusal), refusal.key
     unknown = tuple(dict.fromkeys(left))
@@ -231,12 +232,12 @@ def _take(arguments: tuple[str, ...], tag: str) -> tuple[dict[str, str], list[st
     values: dict[str, str] = {}
     left: list[str] = []
     pairs = [argument.partition("=")[::2] for argument in arguments]
-    barred = _barred({name for name, _ in pairs}, kinds)
+    overlooked = _overlooked({name for name, _ in pairs}, kinds)
     profiles = any(name == "--profile" for name, _ in pairs)
     for name, value in pairs:
         kind = kinds.get(name)
         repeats = kind in ("repeat", "profile") or (name in SHAPES and profiles)
-        if kind is None or name in barred or (name in values and not repeats):
+        if kind is None or name in overlooked or (name in values and not repeats):
             left.append(name)
         else:
             _check(name, kind, value, tag)
@@ -244,73 +245,57 @@ def _take(arguments: tuple[str, ...], tag: str) -> tuple[dict[str, str], list[st
     return values, left
 
 
-def _barred(names: set[str], kinds: dict[str, str]) -> set[str]:
+def _overlooked(names: set[str], kinds: dict[str, str]) -> set[str]:
     """Options that trtexec does not look for beside the others: one kind of model, one synonym."""
-    given = [option for option in SOURCES if option in names and option in kinds]
-    source = given[0] if given else None
-    barred = set(SOURCES) - {source}
-    barred |= {"--deploy"} if source in ("--onnx", "--uff") else set()
-    barred |= {"--uffNHWC", "--uffInput"} if source != "--uff" else set()
+    sources = [option for option in SOURCES if option in names and option in kinds]
+    source = sources[0] if sources else None
+    others = set(SOURCES) - {source}
+    others |= {"--deploy"} if source in ("--onnx", "--uff") else set()
+    others |= {"--uffNHWC", "--uffInput"} if source != "--uff" else set()
     synonyms = load_table("parser")["synonyms"]
-    return barred | {second for first, second in synonyms if first in names and first in kinds}
+    return others | {second for first, second in synonyms if first in names and first in kinds}
 
 
-def _conflicts(values: dict[str, str], tag: str) -> Iterator[tuple[object, str, str]]:
-    """What trtexec refuses before it looks at the model: (whether, its message, the place)."""
-    given = values.keys()
-    strongly_typed = "--stronglyTyped" in given and "--int8" in option_kinds(tag)
-    both = "--best" in given and strongly_typed and cite(tag, "best_and_strongly_typed")
-    yield both, "--best and --stronglyTyped cannot be both set", "best_and_strongly_typed"
-    fp8_and_int8 = "--fp8" in given and given & {"--int8", "--best"} and not strongly_typed
-    refusal = "Invalid usage, fp8 and int8 aren't allowed to be enabled together."
-    yield fp8_and_int8, refusal, "fp8_and_int8"
-    load_and_save = given >= {"--loadEngine", "--saveEngine"}
-    yield load_and_save, "Incompatible load and save engine options selected", "load_and_save"
+def _conflicts(values: dict[str, str], tag: str) -> Iterator[tuple[str, object]]:
+    """What trtexec refuses before it looks at the model, in its order: (refusal, whether)."""
+    names = values.keys()
     outputs = _pieces(values.get("--output", ""))
-    refusal = "The --output flag should not be used with ONNX models."
-    yield outputs and "--onnx" in given, refusal, "invalid"
-    uff = "--uff" in given and "--uffInput" not in given
-    yield uff, "Uff models require at least one input", "invalid"
-    caffe_or_uff = given & {"--uff", "--model", "--deploy"} and not outputs
-    yield caffe_or_uff, "Caffe and Uff models require at least one output", "invalid"
-    batch = any(
-        re.match(r"\s*[+-]?0*[1-9]", values.get(name, "")) for name in ("--batch", "--maxBatch")
-    )
-    dynamic = given & {"--onnx", "--shapes", *SHAPES}
-    refusal = "The --batch and --maxBatch flags should not be used when the input model is ONNX"
-    yield batch and dynamic, refusal, "invalid"
-    for suffix in ("", "Calib") if tag.startswith("8.4") else ("Calib",):
-        least, best, most = (name + suffix in given for name in SHAPES)
-        trio = ", ".join(name + suffix for name in SHAPES)
-        refusal = f"Must specify only --optShapes{suffix} or all of {trio}"
-        yield ((least or most) and not best) or (best and least != most), refusal, "options"
-    for option, beside, refusal in load_table("parser")["needs"]:
-        yield option in given and beside not in given, refusal, "options"
-    plugin = given & {"--pi", "--pluginInstanceNorm"} and given & {"--vc", "--versionCompatible"}
-    refusal = (
-        "Plugin InstanceNorm cannot be used with version compatible or hardware compatible engines!"
-    )
-    yield plugin, refusal, "options"
+    strongly_typed = "--stronglyTyped" in names and "--int8" in option_kinds(tag)
+    both = strongly_typed and cite(tag, "best_and_strongly_typed")
+    yield "best_and_strongly_typed", "--best" in names and both
+    int8 = names & {"--int8", "--best"} and not strongly_typed
+    yield "fp8_and_int8", "--fp8" in names and int8
+    yield "load_and_save", names >= {"--loadEngine", "--saveEngine"}
+    yield "onnx_output", outputs and "--onnx" in names
+    yield "uff_input", "--uff" in names and "--uffInput" not in names
+    yield "caffe_output", names & {"--uff", "--model", "--deploy"} and not outputs
+    batches = [values.get(option, "") for option in ("--batch", "--maxBatch")]
+    batch = any(re.match(r"\s*[+-]?0*[1-9]", value) for value in batches)
+    yield "onnx_batch", batch and names & {"--onnx", "--shapes", *SHAPES}
+    yield "shapes", tag.startswith("8.4") and not _complete(names, SHAPES)
+    yield "calib_shapes", not _complete(names, [f"{option}Calib" for option in SHAPES])
+    for option, companion in load_table("parser")["needs"].items():
+        yield option, option in names and companion not in names
+    portable = names & {"--vc", "--versionCompatible"}
+    yield "plugin_instance_norm", names & {"--pi", "--pluginInstanceNorm"} and portable
     profiles = values["--profile"].split(",") if "--profile" in values else []
-    refusal = "Found invalid or missing shape spec at profile index 0. "
-    yield profiles and not given & set(SHAPES), refusal, "options"
+    yield "profile_without_shapes", profiles and not names & set(SHAPES)
     index = re.match(r"\s*([+-]?\d+)", values.get("--calibProfile", "0"), re.A)
-    outside = index and not 0 <= int(index[1][:9]) < max(1, len(profiles))
-    refusal = "--calibProfile shouldn't greater than the size of optimization profile."
-    yield outside, refusal, "options"
+    yield "calib_profile", index and not 0 <= int(index[1][:9]) < max(1, len(profiles))
     runtime = values.get("--useRuntime") or "full"
-    refusal = f"Unknown useRuntime: {runtime}"
-    yield runtime not in ("full", "dispatch", "lean"), refusal, "options"
-    lean = runtime != "full" and "--loadEngine" not in given
-    yield lean, "Building a TensorRT engine requires --useRuntime=full.", "options"
+    yield "runtime", runtime not in ("full", "dispatch", "lean")
+    yield "lean_runtime", runtime != "full" and "--loadEngine" not in names
     core = re.match(r"\s*\+?\d", values.get("--useDLACore", ""), re.A)
-    if "--buildDLAStandalone" in given or ("--safe" in given and core):
+    if "--buildDLAStandalone" in names or ("--safe" in names and core):
         for way in ("input", "output"):
             formats = set(_pieces(values.get(f"--{way}IOFormats", "")))
-            safe = bool(formats) and formats <= _dla_formats(way, tag)
-            yield not safe, "I/O formats for safe DLA capability are restricted", "options"
-        refusal = "GPU fallback (--allowGPUFallback) not allowed for DLA standalone mode"
-        yield "--allowGPUFallback" in given, refusal, "options"
+            yield "dla_formats", not formats or not formats <= _dla_formats(way, tag)
+        yield "dla_fallback", "--allowGPUFallback" in names
+
+
+def _complete(names: Set[str], shapes: Sequence[str]) -> bool:
+    """Whether of minimum, optimum and maximum there is none, the optimum only, or all."""
+    return {option for option in shapes if option in names} in (set(), {shapes[1]}, set(shapes))
 
 
 def _dla_formats(way: str, tag: str) -> set[str]:

@@ -48,11 +48,6 @@ class Case:
         return self.has("--stronglyTyped") and self.before_11
 
     @property
-    def keeps_fp32_inputs(self) -> bool:
-        """Up to 10.0 trtexec itself makes floating-point inputs FP32."""
-        return self.cites("inputs_are_fp32")
-
-    @property
     def int8(self) -> bool:
         return self.has("--int8", "--best") and not self.strongly_typed
 
@@ -118,9 +113,7 @@ class Case:
         outcome = _outcome(self.branch)
         ends = ("weights", "activations", "inputs", "outputs", "accuracy")
         outcome |= dict.fromkeys(ends, outcome["all"]) if "all" in outcome else {}
-        return {name: text.format(case=self) for name, text in outcome.items()}
-
-    # What the sentences below fill in.
+        return {name: text.format(**self.words) for name, text in outcome.items()}
 
     @property
     def removed(self) -> tuple[str, ...]:
@@ -129,12 +122,12 @@ class Case:
         return tuple(name for name in self.parsed.unknown if name in old)
 
     @property
-    def removed_names(self) -> str:
-        return ", ".join(self.removed)
+    def error_key(self) -> str:
+        return self.parsed.error_key or "invalid"
 
     @property
-    def argument_count(self) -> int:
-        return len(self.parsed.arguments)
+    def constraints(self) -> str:
+        return self.value("--precisionConstraints")
 
     @property
     def formats_given(self) -> list[str]:
@@ -142,47 +135,35 @@ class Case:
         arguments = [argument.partition("=") for argument in self.parsed.arguments]
         return [value for name, _, value in arguments if name.endswith("IOFormats")]
 
-    @property
-    def error_key(self) -> str:
-        return self.parsed.error_key or "invalid"
-
-    @property
-    def place_of_missing_model(self) -> str:
+    @cached_property
+    def words(self) -> dict[str, object]:
+        """What stands between braces in the sentences of tables/."""
         place = cite(self.release.tag, "no_model")
-        return f" ({place.summary()})" if place else ""
-
-    @property
-    def seen(self) -> str:
-        words = {None: "unknown, assumed to be none", True: "there", False: "not there"}
-        return words[self.has_qdq]
-
-    @property
-    def int8_formats(self) -> str:
-        return plural(self.int8_ends, "INT8 format")
-
-    @property
-    def why_ranges(self) -> str:
-        """What asks for ranges."""
-        ends = "an input or output is INT8" if self.int8_ends else ""
-        return " and ".join(filter(None, ["int8 is set" if self.int8 else "", ends]))
-
-    @property
-    def unread(self) -> str:
-        return ": nothing reads --calib" if self.cache else ""
-
-    @property
-    def constraints(self) -> str:
-        return self.value("--precisionConstraints")
-
-    @property
-    def float_kernels(self) -> str:
+        wants = ["int8 is set"] if self.int8 else []
+        wants += ["an input or output is INT8"] if self.int8_ends else []
         kernels = "FP32" if self.has("--noTF32") else "FP32 (TF32 kernels allowed)"
-        return kernels + (" and FP16" if self.fp16 else "")
-
-    @property
-    def typed_alternative(self) -> str:
         known = option_kinds(self.release.tag)
-        return " or --stronglyTyped" if "--stronglyTyped" in known else ""
+        seen = {None: "unknown, assumed to be none", True: "there", False: "not there"}
+        return {
+            "arguments": len(self.parsed.arguments),
+            "cache": self.cache,
+            "constraints": self.constraints,
+            "error": self.parsed.error,
+            "error_key": self.error_key,
+            "int8_formats": plural(self.int8_ends, "INT8 format"),
+            "int8_value": self.value("--int8"),
+            "kernels": kernels + (" and FP16" if self.fp16 else ""),
+            "model": self.model,
+            "model_problem": self.model_problem,
+            "or_strongly_typed": " or --stronglyTyped" if "--stronglyTyped" in known else "",
+            "place_of_no_model": f" ({place.summary()})" if place else "",
+            "problem": self.cache_problem,
+            "qdq_nodes": seen[self.has_qdq],
+            "removed": ", ".join(self.removed),
+            "unread": ": nothing reads --calib" if self.cache else "",
+            "version": self.release.version,
+            "wants": " and ".join(wants),
+        }
 
 
 def _outcome(branch: str) -> dict[str, str]:
@@ -245,7 +226,7 @@ MODEL: Table = (
 )
 TYPES_BY_MODEL: Table = (("parse_model", always),)
 TYPES_BY_FLAGS: Table = (  # v8.6.1:samples/common/sampleEngines.cpp:765-1082
-    ("inputs_are_fp32", lambda c: c.keeps_fp32_inputs and not c.value("--inputIOFormats")),
+    ("inputs_are_fp32", lambda c: c.cites("inputs_are_fp32") and not c.value("--inputIOFormats")),
     ("int8_flag", lambda c: c.int8),
     ("fp16_hint", lambda c: c.int8 and not c.fp16),
     ("int8_io", lambda c: c.int8_ends),
@@ -299,4 +280,4 @@ def sentences(case: Case) -> Iterator[dict[str, str]]:
     for key, condition in (("split", always), *table):
         if condition(case):
             for sentence in texts[key]:
-                yield {name: text.format(case=case) for name, text in sentence.items()}
+                yield {name: text.format(**case.words) for name, text in sentence.items()}

@@ -54,15 +54,15 @@ def explain(
     if not case.stops_early:
         case = _look_at_model(case, model, has_qdq)
         case = _look_at_cache(case, cache_exists)
-    spoken = list(sentences(case))
+    answer = list(sentences(case))
     steps = [
         Step(item["text"], item["because"], cite(release.tag, item["step"]))
-        for item in spoken
+        for item in answer
         if "step" in item
     ]
 
     def texts(kind: str, *first: str) -> tuple[str, ...]:
-        return tuple(dict.fromkeys([*first, *(item[kind] for item in spoken if kind in item)]))
+        return tuple(dict.fromkeys([*first, *(item[kind] for item in answer if kind in item)]))
 
     outcome = case.outcome
     builds = not case.stops_early and case.mode != "rejected"
@@ -96,16 +96,16 @@ def _look_at_model(case: Case, model: Any, has_qdq: bool | None) -> Case:
     """Whether the network has Q/DQ layers: as the caller says, read from the file, or unknown."""
     if has_qdq is None and isinstance(getattr(model, "has_qdq", None), bool):
         has_qdq = model.has_qdq
-    given = isinstance(model, (str, os.PathLike))
-    path = model if given else case.value("--onnx")
+    has_path = isinstance(model, (str, os.PathLike))
+    path = model if has_path else case.value("--onnx")
     problem = None
-    if has_qdq is None and path and (given or _is_file(path)):
+    if has_qdq is None and path and (has_path or os.path.isfile(path)):
         from ..model.describe import read_model
 
         try:
             has_qdq = bool(read_model(path).has_qdq)
         except (ModelError, ImportError) as error:
-            if given:
+            if has_path:
                 raise
             problem = str(error)
     return replace(case, model=path or "MODEL", has_qdq=has_qdq, model_problem=problem)
@@ -115,27 +115,13 @@ def _look_at_cache(case: Case, exists: bool | None) -> Case:
     """Whether the file of --calib is there, told or looked for, and whether TensorRT uses it."""
     if not case.cache:
         return case
-    readable = _is_readable(case.cache)
+    readable = os.path.exists(case.cache) and os.access(case.cache, os.R_OK)
     exists = readable if exists is None else exists
     problem = None
-    if exists and readable and _is_file(case.cache):
+    if exists and readable and os.path.isfile(case.cache):
         with open(case.cache, "rb") as file:
             problem = set_aside(file.read(LOOKED_AT), case.cache, case.release.number < (10, 0))
     return replace(case, cache_exists=exists, cache_problem=problem)
-
-
-def _is_file(path: str) -> bool:
-    try:
-        return Path(path).is_file()
-    except (OSError, ValueError):
-        return False
-
-
-def _is_readable(path: str) -> bool:
-    try:
-        return os.access(path, os.R_OK)
-    except (OSError, ValueError):
-        return False
 
 
 def _replacements(removed: tuple[str, ...], command: str) -> list[str]:
@@ -168,9 +154,9 @@ def migrate_command(command: str, model: str, cache: str) -> str:
     "trtlearn migrate 'trtexec --int8' 'my model.onnx' --cache c.cache -o 'my model.qdq.onnx'"
     """
     line = f"trtexec {command.strip()}" if command.lstrip().startswith("-") else command
-    written = Path(f"{PurePath(model).stem}.qdq.onnx")
+    output = Path(f"{PurePath(model).stem}.qdq.onnx")
     return shell_command(
-        "trtlearn", "migrate", line, Path(model), "--cache", Path(cache), "-o", written
+        "trtlearn", "migrate", line, Path(model), "--cache", Path(cache), "-o", output
     )
 
 
@@ -183,7 +169,7 @@ def _ends(case: Case, way: str) -> str:
         who = "the caller quantizes the data" if way == "input" else "the caller gets integers"
         return f"{formats}: {who}, with that tensor's scale"
     text = "the model's own type, FP32 in most exported models"
-    if way == "input" and case.before_11 and case.keeps_fp32_inputs:
+    if way == "input" and case.before_11 and case.cites("inputs_are_fp32"):
         text = (
             "FP32, linear layout (chw): no --inputIOFormats is given (FP16, integer and bool "
             "inputs keep their type)"

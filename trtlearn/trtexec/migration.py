@@ -115,7 +115,7 @@ def migrate(
             "give the model that this cache was made for",
         )
     skipped = _nodes_without_int8(old, proto)
-    changed, report = insert_qdq(proto, usable, skip=skipped, int8_weights=int8_weights)
+    quantized, report = insert_qdq(proto, usable, skip=skipped, int8_weights=int8_weights)
     if not report.quantized_nodes:
         raise ModelError(
             f"no layer of the model can run in INT8 with these scales ({report.why_none(proto)})",
@@ -123,7 +123,7 @@ def migrate(
         )
     used = {site.scale_of or site.tensor for site in report.sites if site.kind == "activation"}
     written = write_atomic(
-        output, serialized(changed, "use --int8-weights, or a smaller variant of the model")
+        output, serialized(quantized, "use --int8-weights, or a smaller variant of the model")
     )
     new_command, notes = modern_command(command, os.fspath(output))
     unknown = [name for name in scales if name not in tensors]

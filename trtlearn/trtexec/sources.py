@@ -84,8 +84,8 @@ def resolve(trt: str) -> Release:
         text,
         re.I | re.A,
     )
-    asked = match.groups() if match else (None, None, None)
-    major, minor, patch = (int(part) if part else None for part in asked)
+    parts = match.groups() if match else (None, None, None)
+    major, minor, patch = (int(part) if part else None for part in parts)
     tags = {
         numbers: tag
         for tag in load_table("trtexec")["tags"]
@@ -223,12 +223,12 @@ def samples(trt: str | None = None, kind: str | None = None) -> SampleTable:
     if kind is not None and kind not in KINDS:
         raise CommandError(f"no kind {kind!r}", f"one of {', '.join(KINDS)}")
     table, tag = load_table("samples"), resolve(trt).tag if trt is not None else None
-    chosen = [
+    rows = [
         _sample(row, table, tag)
         for row in table["rows"]
         if kind in (None, row["kind"]) and (tag is None or tag in row["lines"])
     ]
-    return SampleTable(tuple(chosen), trt)
+    return SampleTable(tuple(rows), trt)
 
 
 def _sample(row: dict[str, Any], table: dict[str, Any], tag: str | None) -> Sample:
