@@ -142,11 +142,11 @@ class Build(Record):
         if not known:
             return None if self.counts is None else getattr(self.counts, name)
         marked = {
-            "layers": [True] * len(known),
-            "int8_layers": [layer.weight_dtype == "int8" for layer in known],
-            "reformats": [layer.is_reformat for layer in known],
+            "layers": known,
+            "int8_layers": self.engine.int8,
+            "reformats": self.engine.reformats,
         }
-        return sum(marked[name])
+        return len(marked[name])
 
     @property
     def layers(self) -> int | None:
@@ -166,8 +166,7 @@ class Build(Record):
     @property
     def int8_nodes(self) -> frozenset[str]:
         """The ONNX nodes inside engine layers that have INT8 weights."""
-        layers = [layer for layer in self.engine.layers if layer.weight_dtype == "int8"]
-        return frozenset(name for layer in layers for name in layer.onnx_nodes)
+        return self.engine.int8_nodes
 
     def warning(self, code: str) -> Message:
         """The message of this kind in TensorRT's log, for example "missing-scale"; DataError without one."""

@@ -10,7 +10,7 @@ from trtlearn.builds import Build
 from trtlearn.dtypes import DTYPES
 from trtlearn.engine.inspector import read_engine
 from trtlearn.engine.precision import PrecisionReport, precision_report
-from trtlearn.engine.reasons import computed_in, sources_of
+from trtlearn.engine.reasons import sources_of
 from trtlearn.engine.records import (
     Binding,
     BuildOptions,
@@ -260,10 +260,8 @@ def test_names_are_used_where_metadata_is_silent_and_lower_the_evidence():
     ],
 )
 def test_the_type_that_a_layer_works_in(inputs, weights, expected):
-    assert (
-        computed_in(layer("a", [t(str(i), dtype) for i, dtype in enumerate(inputs)], [], weights))
-        == expected
-    )
+    tensors = [t(str(i), dtype) for i, dtype in enumerate(inputs)]
+    assert layer("a", tensors, [], weights).computed_in == expected
 
 
 @pytest.mark.parametrize(
@@ -279,7 +277,7 @@ def test_the_type_that_a_layer_works_in(inputs, weights, expected):
     ],
 )
 def test_the_type_of_layers_that_myelin_made(kind, dtype, expected):
-    assert computed_in(layer("a", [t("x", dtype)], [t("y", dtype)], kind=kind)) == expected
+    assert layer("a", [t("x", dtype)], [t("y", dtype)], kind=kind).computed_in == expected
 
 
 def test_myelin_kernels_around_an_int8_gemm():
@@ -413,3 +411,23 @@ def test_any_engine_gets_a_row_for_each_node_and_layer(found, chosen, said, with
     assert PrecisionReport.from_json(rows.to_json()) == rows
     assert str(rows)
     assert rows._repr_html_()
+
+
+def test_rows_are_found_by_their_fields() -> None:
+    conv = layer("conv + relu", [t("x", "int8")], [t("y", "int8")], "int8", nodes=("conv", "relu"))
+    soft = layer("softmax", [t("y", "fp32")], [t("z", "fp32")], nodes=("softmax",))
+    report = precision_report(EngineInfo((conv, soft)), options=BuildOptions(int8=True))
+    assert [row.name for row in report.where(computed_in="int8")] == ["conv", "relu"]
+    assert [row.name for row in report.where(computed_in="fp32")] == ["softmax"]
+    assert report.where(computed_in="fp32", code="fused") == ()
+    assert [row.name for row in report.where(is_layer=True, weight_dtype="int8")] == ["conv + relu"]
+
+
+def test_the_int8_layers_of_an_engine() -> None:
+    conv = layer("conv + relu", [t("x", "int8")], [t("y", "int8")], "int8", nodes=("conv", "relu"))
+    copy = layer("copy", [t("y", "int8")], [t("z", "fp32")], is_reformat=True)
+    engine = EngineInfo((conv, copy))
+    assert engine.int8 == (conv,)
+    assert engine.int8_nodes == {"conv", "relu"}
+    assert engine.reformats == (copy,)
+    assert (conv.shown_dtype, copy.shown_dtype) == ("int8", "fp32")

@@ -9,9 +9,9 @@ import re
 from pathlib import Path
 
 import nbformat
+
 from tools.site import notebook
 from tools.site.markdown import Page, slug, table
-
 from trtlearn.builds import Build
 from trtlearn.engine.records import Provenance
 from trtlearn.engine.variants import LABELS, VARIANTS
@@ -66,7 +66,7 @@ def heading(level: int, text: str) -> str:
 
 def experiment_row(one: Build, path: Path) -> list[str]:
     """One build: accuracy, latency, size, layers, and the file that says so."""
-    int8 = sum(layer.weight_dtype == "int8" for layer in one.engine.layers)
+    int8 = len(one.engine.int8)
     facts = [
         LABELS.get(one.variant, one.variant),
         one.predictions and f"{100 * one.predictions.accuracy:.1f} % of {one.predictions.count:,}",
@@ -132,8 +132,7 @@ def folder(path: Path) -> str:
 
 
 def cell(column: str, value: object) -> str:
-    """One value as its column's unit asks: four digits of a time, whole bytes, tenths of a percent.
-    """
+    """One value as its column's unit asks: four digits of a time, whole bytes, tenths of a percent."""
     words = column.replace(",", "").split()
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return show(value)

@@ -8,8 +8,7 @@ from typing import Any
 
 from ..record import Record, plural
 from .names import without_profile
-from .reasons import IDLE_KINDS, computed_in
-from .records import EngineInfo, EngineLayer
+from .records import EngineInfo
 
 __all__ = ["EngineGraph", "GraphEdge", "GraphNode", "graph"]
 
@@ -54,13 +53,6 @@ class EngineGraph(Record):
             {"node": n.name, "role": n.role, "dtype": n.dtype, "x": n.x, "y": n.y}
             for n in self.nodes
         ]
-
-
-def role_of(layer: EngineLayer) -> str:
-    """What a layer is in the picture: compute, reformat or no-op."""
-    if layer.is_reformat:
-        return "reformat"
-    return "no-op" if layer.kind in (*IDLE_KINDS, "Constant") else "compute"
 
 
 def _edges(engine: EngineInfo, inputs: list[str], outputs: list[str]) -> list[GraphEdge]:
@@ -147,7 +139,7 @@ def graph(engine: EngineInfo) -> EngineGraph:
     Ranks are longest paths from the inputs; inside a rank nodes are ordered by the mean place of their neighbours
     (Sugiyama, Tagawa and Toda, 1981). Network inputs and outputs come last in ``nodes``, after the layers.
 
-    >>> from trtlearn.engine.records import Binding, EngineTensor
+    >>> from trtlearn.engine.records import Binding, EngineLayer, EngineTensor
     >>> x, y = EngineTensor("x", (1,), "fp32"), EngineTensor("y", (1,), "fp32")
     >>> engine = EngineInfo((EngineLayer("fc", None, (x,), (y,)),), (Binding("x", "input"), Binding("y", "output")))
     >>> [(node.name, node.y) for node in graph(engine).nodes]
@@ -170,9 +162,8 @@ def graph(engine: EngineInfo) -> EngineGraph:
     x = _places(ranks, order, parents, children)
     nodes = []
     for index, layer in enumerate(engine.layers):
-        role = role_of(layer)
-        dtype = computed_in(layer) if role == "compute" else (layer.output_dtypes or (None,))[0]
-        nodes.append(GraphNode(layer.name, role, dtype, x[index], float(-ranks[index]), index))
+        y = float(-ranks[index])
+        nodes.append(GraphNode(layer.name, layer.role, layer.shown_dtype, x[index], y, index))
     for at, name in enumerate([*inputs, *outputs], first):
         role = "input" if at < first + len(inputs) else "output"
         nodes.append(GraphNode(name, role, types[name], x[at], float(-ranks[at]), None))

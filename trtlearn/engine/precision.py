@@ -1,8 +1,8 @@
-"""Requested against chosen: in which type each ONNX node and each engine layer runs, and why not in the narrowest.
+"""Requested against chosen: in which type each ONNX node and engine layer runs, and why.
 
-Never "the precision": a layer has input types, output types and a type of its weights, and they differ. What a
-node was allowed, what it got, and the reason as far as one can be shown, each marked documented (a rule in a source
-cited), measured (this engine's inspector or log says so) or inferred.
+Never "the precision": a layer has input types, output types and a type of its weights, and they
+differ. Each reason is marked documented (a rule in a source cited), measured (this engine's
+inspector or log says so) or inferred.
 """
 
 from __future__ import annotations
@@ -11,45 +11,40 @@ import os
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from ..model.operators import QDQ
+from ..model.operators import QDQ, RESHAPES
 from ..record import Record, plural, show
 from .names import infer_nodes
-from .reasons import (
-    Facts,
-    Reason,
-    computed_in,
-    fed_by_dq,
-    gather,
-    reason_for_layer,
-    reason_for_narrower,
-)
+from .reasons import Facts, Reason, fed_by_dq, gather, reason_for_idle, reason_for_wider
 from .records import BuildOptions, BuildReport, EngineInfo, EngineLayer
 
 if TYPE_CHECKING:
-    from ..model.describe import OnnxModel
+    from ..model.describe import OnnxModel, OnnxNode
 
-__all__ = [
-    "IDLE",
-    "PrecisionReport",
-    "PrecisionRow",
-    "precision_report",
-]
-
-
-# --- The record of a precision report: what was requested of each ONNX node and engine layer, what was chosen, and why.
+__all__ = ["IDLE", "PrecisionReport", "PrecisionRow", "precision_report"]
 
 IDLE = ("reformat", "no-op", "constant", "removed", "no-engine-name", "quantization")
 """Codes of rows whose node or layer computes nothing, so that no type was asked of it."""
+NARROW = ("int4", "fp8", "int8", "fp16", "bf16", "fp32")
+"""Types, the narrowest first."""
+_REMOVED = {
+    "BatchNormalization": "folded into the weights of the layer before it",
+    "Constant": "a constant",
+    "Dropout": "does nothing in inference",
+    "Identity": "does nothing in inference",
+    **dict.fromkeys(RESHAPES, "changes the shape only, which needs no kernel"),
+}
 
 
 @dataclass(frozen=True)
 class PrecisionRow(Record):
     """One ONNX node, or (``is_layer``) one engine layer.
 
-    ``requested_dtype`` is what was asked of this node alone, else the narrowest type that was allowed; None where
-    only the engine is known. ``computed_in`` is the type in which its engine layer works (see ``computed_in``).
+    ``requested_dtype`` is what was asked of this node alone, else the narrowest type that was
+    allowed; None where only the engine is known. ``computed_in`` is the type in which its engine
+    layer works (see ``EngineLayer.computed_in``).
     """
 
     name: str
@@ -68,7 +63,11 @@ class PrecisionRow(Record):
 
 @dataclass(frozen=True)
 class PrecisionReport(Record):
-    """Every ONNX node and every engine layer, what was requested of it, what was chosen, and why."""
+    """Every ONNX node and every engine layer, what was requested of it, what was chosen, and why.
+
+    ``report["conv1"]`` is the row of a node or layer, ``report.where(computed_in="fp32")`` the rows
+    of all nodes that run in FP32.
+    """
 
     nodes: tuple[PrecisionRow, ...]
     layers: tuple[PrecisionRow, ...]
@@ -77,19 +76,16 @@ class PrecisionReport(Record):
     notes: tuple[str, ...] = ()
 
     def summary(self) -> str:
-        held = (
-            ", ".join(f"{count} {dtype}" for dtype, count in self.counts.items())
-            or "no ONNX nodes named"
-        )
-        nodes, layers = (
-            plural(len(self.nodes), "ONNX node"),
-            plural(len(self.layers), "engine layer"),
-        )
-        return f"{nodes} ({held}) in {layers}, {plural(self.reformats, 'reformat')}"
+        counts = [f"{count} {dtype}" for dtype, count in self.counts.items()]
+        nodes = plural(len(self.nodes), "ONNX node")
+        layers = plural(len(self.layers), "engine layer")
+        reformats = plural(self.reformats, "reformat")
+        return f"{nodes} ({', '.join(counts) or 'no ONNX nodes named'}) in {layers}, {reformats}"
 
     def rows(self) -> list[dict[str, Any]]:
         """The ONNX nodes, then the engine layers that hold none of them."""
         held = {layer for row in self.nodes for layer in row.engine_layers}
+        alone = [row for row in self.layers if row.name not in held]
         return [
             {
                 "ONNX node": "none" if row.is_layer else row.name,
@@ -103,92 +99,107 @@ class PrecisionReport(Record):
                 "why": row.reason,
                 "evidence": row.evidence,
             }
-            for row in (*self.nodes, *(row for row in self.layers if row.name not in held))
+            for row in (*self.nodes, *alone)
         ]
+
+    @cached_property
+    def _by_name(self) -> dict[str, PrecisionRow]:
+        return {row.name: row for row in (*self.layers, *self.nodes)}
 
     def __getitem__(self, name: str) -> PrecisionRow:
         """The row of an ONNX node, or of an engine layer, by name."""
-        return {row.name: row for row in (*self.layers, *self.nodes)}[name]
+        return self._by_name[name]
+
+    def where(self, is_layer: bool = False, **fields: Any) -> tuple[PrecisionRow, ...]:
+        """The rows of the nodes (``is_layer``: of the layers) whose fields have these values.
+
+        Example::
+
+            report.where(computed_in="fp32", requested_dtype="int8")
+        """
+        rows = self.layers if is_layer else self.nodes
+        for name, value in fields.items():
+            rows = tuple(row for row in rows if getattr(row, name) == value)
+        return rows
 
 
-# --- Requested against chosen: in which type each ONNX node and each engine layer runs, and why not in the narrowest.
+class _Requests:
+    """What was asked of each layer and node, as far as the options and the model say."""
 
-_NARROW = ("int4", "fp8", "int8", "fp16", "bf16", "fp32")  # narrowest first
-_FOLDED = {
-    "BatchNormalization": "folded into the weights of the layer before it",
-    "Constant": "a constant",
-    **dict.fromkeys(
-        ("Flatten", "Reshape", "Squeeze", "Unsqueeze"),
-        "changes the shape only, which needs no kernel",
-    ),
-    **dict.fromkeys(("Identity", "Dropout"), "does nothing in inference"),
-}
+    def __init__(self, options: BuildOptions | None, model: OnnxModel | None, quantized: str):
+        self.options = options
+        self.fed_by_dq = fed_by_dq(model)
+        self.has_qdq = bool(model and model.has_qdq)
+        self.quantized = quantized  # the type that the engine quantizes to
 
+    def of_alone(self, names: Iterable[str]) -> str | None:
+        """The type that was asked of one of ``names`` alone: the first counts."""
+        if self.options is None or self.options.precision_constraints not in ("prefer", "obey"):
+            return None
+        asked = self.options.layer_precisions
+        return next((asked[name] for name in (*names, "*") if asked.get(name)), None)
 
-def _requested(
-    options: BuildOptions | None, names: Iterable[str], fed_by_dq: bool, has_qdq: bool
-) -> tuple[str | None, bool]:
-    """(the type asked for, whether it was asked of this node alone); the first of ``names`` with a wish counts."""
-    if options is None:
-        return ("int8", False) if fed_by_dq else (None, False)
-    if options.precision_constraints in ("prefer", "obey"):
-        for name in names:
-            if wish := options.layer_precisions.get(name):
-                return wish, True
-        if wish := options.layer_precisions.get("*"):
-            return wish, True
-    wide = "fp16" if options.fp16 else "fp32"
-    if has_qdq or options.ranges == "qdq":
-        return ("int8" if fed_by_dq else wide), False
-    return ("int8" if options.int8 else wide), False
+    def of(self, names: Iterable[str]) -> str | None:
+        """The type that was asked of a layer or node by one of its ``names``, or for the network."""
+        names = tuple(names)
+        by_qdq = self.quantized if not self.fed_by_dq.isdisjoint(names) else None
+        if self.options is None:
+            return by_qdq
+        wide = "fp16" if self.options.fp16 else "fp32"
+        if alone := self.of_alone(names):
+            return alone
+        if self.has_qdq or self.options.ranges == "qdq":
+            return by_qdq or wide
+        return "int8" if self.options.int8 else wide
 
 
-def _writes(layer: EngineLayer, computed: str | None, facts: Facts) -> str:
+def _wider_output(layer: EngineLayer, facts: Facts) -> str:
     """What is to be said of a narrow layer that writes a wider type."""
-    wider = [tensor for tensor in layer.outputs if tensor.dtype not in (None, computed)]
-    if computed not in ("int8", "int4", "fp8") or not wider:
+    if layer.computed_in not in ("int8", "int4", "fp8"):
         return ""
-    tensor = wider[0]
-    if tensor.name in facts.outputs:
-        return f"; writes {tensor.dtype}: {facts.outputs[tensor.name]} is a network output"
-    return f"; writes {tensor.dtype}: {tensor.name} is not quantized"
+    for tensor in layer.outputs:
+        if tensor.dtype in (None, layer.computed_in):
+            continue
+        if tensor.name in facts.outputs:
+            return f"; writes {tensor.dtype}: {facts.outputs[tensor.name]} is a network output"
+        return f"; writes {tensor.dtype}: {tensor.name} is not quantized"
+    return ""
 
 
-def _verdict(
-    layer: EngineLayer, asked: str | None, alone: bool, allowed: str | None, facts: Facts
+def _is_narrower(dtype: str | None, other: str) -> bool:
+    if dtype not in NARROW or other not in NARROW:
+        return False
+    return NARROW.index(dtype) < NARROW.index(other)
+
+
+def _layer_reason(
+    layer: EngineLayer, requested: str | None, alone: bool, allowed: str | None, facts: Facts
 ) -> Reason:
-    """The reason of one engine layer; ``allowed`` is the narrowest type that is known to have been allowed."""
-    if reason := reason_for_layer(layer):
+    """The reason of one engine layer.
+
+    ``requested``: of it, ``alone`` where not of the whole network; ``allowed``: the narrowest type
+    that is known to have been allowed, where nothing else is known.
+    """
+    if reason := reason_for_idle(layer):
         return reason
-    computed = computed_in(layer)
-    wanted = asked or allowed
-    if wanted is None or computed == wanted:
-        words = "as requested" if asked else "what was requested is not known"
-        return Reason(
-            "as-requested" if asked else "request-unknown",
-            words + _writes(layer, computed, facts),
-            "measured",
-        )
-    if (
-        computed in _NARROW
-        and wanted in _NARROW
-        and _NARROW.index(computed) < _NARROW.index(wanted)
-    ):
-        if asked is None:
-            return Reason("request-unknown", "what was requested is not known", "measured")
+    computed, expected = layer.computed_in, requested or allowed
+    unknown = Reason("request-unknown", "what was requested is not known", "measured")
+    if expected is None or computed == expected:
+        match = Reason("as-requested", "as requested", "measured") if requested else unknown
+        return match._replace(words=match.words + _wider_output(layer, facts))
+    if _is_narrower(computed, expected):
+        if requested is None:
+            return unknown
         if alone:
-            return Reason(
-                "wish-not-met", f"{wanted} was asked for, TensorRT chose {computed}", "measured"
-            )
-        return Reason(
-            "narrower", f"runs in {computed}, narrower than what was requested", "measured"
-        )
-    reason = reason_for_narrower(layer, computed, wanted, facts)
+            words = f"{requested} was asked for, TensorRT chose {computed}"
+            return Reason("wish-not-met", words, "measured")
+        words = f"runs in {computed}, narrower than what was requested"
+        return Reason("narrower", words, "measured")
+    reason = reason_for_wider(layer, computed, expected, facts)
     if alone and reason.evidence == "inferred":
         constraint = facts.options.precision_constraints if facts.options else "prefer"
-        return Reason(
-            "wish-not-met", f"{wanted} was asked for with {constraint}; {reason.words}", "inferred"
-        )
+        words = f"{expected} was asked for with {constraint}; {reason.words}"
+        return Reason("wish-not-met", words, "inferred")
     return reason
 
 
@@ -198,77 +209,64 @@ def _layer_row(layer: EngineLayer, requested: str | None, reason: Reason) -> Pre
         True,
         layer.kind,
         requested,
-        computed_in(layer),
+        layer.computed_in,
         layer.input_dtypes,
         layer.output_dtypes,
         layer.weight_dtype,
         (layer.name,),
-        reason.code,
-        reason.words,
-        reason.evidence,
+        *reason,
     )
 
 
-def _no_layer(name: str, op: str | None, engine: EngineInfo) -> Reason:
+def _reason_without_layer(name: str, op: str | None, engine: EngineInfo) -> Reason:
+    """Why no engine layer names an ONNX node; ``name`` is empty where the ONNX file gives none."""
     if not name:
-        return Reason(
-            "no-engine-name",
-            "the ONNX file gives this node no name, so no engine layer can name it",
-            "measured",
-        )
+        words = "the ONNX file gives this node no name, so no engine layer can name it"
+        return Reason("no-engine-name", words, "measured")
     if not any(layer.onnx_nodes for layer in engine.layers):
-        return Reason(
-            "no-engine-name",
-            "this engine's layers do not say which ONNX nodes they hold",
-            "measured",
-        )
+        words = "this engine's layers do not say which ONNX nodes they hold"
+        return Reason("no-engine-name", words, "measured")
     if op in QDQ:
-        return Reason(
-            "quantization",
-            "became a scale of the layers beside it: no kernel of its own",
-            "inferred",
-        )
-    if op in _FOLDED:
-        return Reason("removed", f"{_FOLDED[op]}: no engine layer names it", "inferred")
-    return Reason(
-        "removed", "removed or folded into a constant: no engine layer names it", "inferred"
-    )
+        words = "became a scale of the layers beside it: no kernel of its own"
+        return Reason("quantization", words, "inferred")
+    words = _REMOVED.get(op or "", "removed or folded into a constant")
+    return Reason("removed", f"{words}: no engine layer names it", "inferred")
 
 
 def _node_row(
-    name: str,
-    op: str | None,
-    asked: str | None,
-    held: list[tuple[EngineLayer, PrecisionRow]],
-    nothing: Reason,
-    profiles: bool,
+    name: str, op: str | None, requested: str | None, held: list[tuple[EngineLayer, PrecisionRow]]
 ) -> PrecisionRow:
-    if not held:
-        return PrecisionRow(name, False, op, asked, None, (), (), None, (), *nothing)
+    """The row of an ONNX node that the layers ``held`` do the work of."""
     layer, row = held[0]
-    reason = Reason(row.code, row.reason, row.evidence)
-    others = [node for node in layer.onnx_nodes if node != name]
-    if others:
-        code = "fused" if row.code in ("as-requested", "request-unknown") else row.code
-        reason = Reason(code, f"fused into {layer.name}: {row.reason}", row.evidence)
+    code, words, evidence = row.code, row.reason, row.evidence
+    if len(layer.onnx_nodes) > 1:
+        code = "fused" if code in ("as-requested", "request-unknown") else code
+        words = f"fused into {layer.name}: {words}"
     elif len(held) > 1:
-        words = f"{len(held)} engine layers{' (each profile has its own)' if profiles else ''}"
-        reason = Reason(row.code, f"split over {words}: {row.reason}", row.evidence)
+        profiles = any(" [profile " in part.name for part, _ in held)
+        each = " (each profile has its own)" if profiles else ""
+        words = f"split over {len(held)} engine layers{each}: {words}"
     if layer.onnx_nodes_inferred:
-        reason = Reason(reason.code, reason.words + " (node read off the layer's name)", "inferred")
-    computed = {computed_in(each) for each, _ in held} - {None}
+        words, evidence = f"{words} (node read off the layer's name)", "inferred"
+    computed = {part.computed_in for part, _ in held} - {None}
     return PrecisionRow(
         name,
         False,
         op,
-        asked,
+        requested,
         computed.pop() if len(computed) == 1 else None,
         layer.input_dtypes,
         held[-1][0].output_dtypes,
         layer.weight_dtype,
-        tuple(each.name for each, _ in held),
-        *reason,
+        tuple(part.name for part, _ in held),
+        code,
+        words,
+        evidence,
     )
+
+
+def _shown_name(node: OnnxNode) -> str:
+    return node.name or f"({node.op} -> {', '.join(node.outputs)})"
 
 
 def precision_report(
@@ -284,14 +282,15 @@ def precision_report(
         engine: what was built; ``Build.precision()`` fills in the rest.
         options: how it was built; without them ``requested_dtype`` is None (unknown).
         build: its report: the log's messages and scales tell which tensors had none.
-        model: the ONNX model or its path: its nodes that no engine layer names are then listed too.
+        model: the ONNX model or its path: nodes that no engine layer names are then listed too.
 
     Raises:
         ModelError: ``model`` is a path that cannot be read.
 
     >>> from trtlearn.engine.records import EngineTensor
     >>> x, y = EngineTensor("x", (1,), "int8"), EngineTensor("y", (1,), "int8")
-    >>> conv = EngineLayer("conv + relu", "CaskConvolution", (x,), (y,), "int8", 9, 9, onnx_nodes=("conv", "relu"))
+    >>> nodes = ("conv", "relu")
+    >>> conv = EngineLayer("conv + relu", "CaskConvolution", (x,), (y,), "int8", 9, onnx_nodes=nodes)
     >>> report = precision_report(EngineInfo((conv,)), options=BuildOptions(int8=True))
     >>> report["relu"].computed_in, report["relu"].code, report["relu"].evidence
     ('int8', 'fused', 'measured')
@@ -302,46 +301,34 @@ def precision_report(
 
         model = read_model(model)
     facts = gather(engine, options, build, model)
-    layers = (
-        infer_nodes(engine.layers, [node.name for node in model.nodes]) if model else engine.layers
-    )
-    dq_fed, has_qdq = fed_by_dq(model), bool(model and model.has_qdq)
-    ran = Counter(dtype for layer in layers if (dtype := computed_in(layer)))
-    quantized = next((dtype for dtype in ("int8", "fp8", "int4") if ran[dtype]), "int8")
-
-    def wish(names: tuple[str, ...]) -> tuple[str | None, bool]:
-        asked, alone = _requested(options, names, not dq_fed.isdisjoint(names), has_qdq)
-        return (quantized if asked == "int8" and has_qdq and not alone else asked), alone
-
-    allowed = (
-        None
-        if options
-        else next((dtype for dtype in ("int8", "fp8", "fp16", "bf16") if ran[dtype]), None)
-    )
+    named = [node.name for node in model.nodes] if model else []
+    layers = infer_nodes(engine.layers, named) if model else engine.layers
+    types = {layer.computed_in for layer in layers}
+    quantized = next((dtype for dtype in ("int8", "fp8", "int4") if dtype in types), "int8")
+    requests = _Requests(options, model, quantized)
+    allowed = None
+    if options is None:
+        allowed = next((dtype for dtype in ("int8", "fp8", "fp16", "bf16") if dtype in types), None)
     rows = []
-    for layer in layers:
-        asked, alone = wish((*layer.onnx_nodes, layer.name))
-        rows.append(_layer_row(layer, asked, _verdict(layer, asked, alone, allowed, facts)))
     held: dict[str, list[tuple[EngineLayer, PrecisionRow]]] = {}
-    for layer, row in zip(layers, rows, strict=True):
+    for layer in layers:
+        names = (*layer.onnx_nodes, layer.name)
+        requested, alone = requests.of(names), requests.of_alone(names) is not None
+        reason = _layer_reason(layer, requested, alone, allowed, facts)
+        row = _layer_row(layer, requested, reason)
+        rows.append(row)
         for node in layer.onnx_nodes:
             held.setdefault(node, []).append((layer, row))
-    listed = (
-        [node.name or f"({node.op} -> {', '.join(node.outputs)})" for node in model.nodes]
-        if model
-        else []
-    )
-    unnamed = (
-        {f"({node.op} -> {', '.join(node.outputs)})" for node in model.nodes if not node.name}
-        if model
-        else set()
-    )
-    profiles = any(" [profile " in layer.name for layer in layers)
+    shown = {_shown_name(node): node.name for node in model.nodes} if model else {}
     nodes = []
-    for name in dict.fromkeys([*listed, *held]):
-        op = facts.operators.get(name)
-        nothing = _no_layer("" if name in unnamed else name, op, engine)
-        nodes.append(_node_row(name, op, wish((name,))[0], held.get(name, []), nothing, profiles))
+    for name in dict.fromkeys([*shown, *held]):
+        op, requested = facts.operators.get(name), requests.of([name])
+        if name in held:
+            nodes.append(_node_row(name, op, requested, held[name]))
+        else:
+            reason = _reason_without_layer(shown[name], op, engine)
+            row = PrecisionRow(name, False, op, requested, None, (), (), None, (), *reason)
+            nodes.append(row)
     counts = Counter("no kernel" if row.code in IDLE else show(row.computed_in) for row in nodes)
     notes = []
     if options and options.layer_precisions and options.precision_constraints == "none":
@@ -351,7 +338,10 @@ def precision_report(
         )
     if engine.detailed is False:
         notes.append("the engine was built without detailed profiling verbosity: types are unknown")
-    reformats = sum(layer.is_reformat for layer in layers)
     return PrecisionReport(
-        tuple(nodes), tuple(rows), dict(counts.most_common()), reformats, tuple(notes)
+        tuple(nodes),
+        tuple(rows),
+        dict(counts.most_common()),
+        len(engine.reformats),
+        tuple(notes),
     )

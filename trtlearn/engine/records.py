@@ -7,6 +7,8 @@ replayed from a recording. The engine's own facts are in engine/records.py, an e
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import chain
 from typing import Any
 
 from ..record import Record, show
@@ -30,7 +32,21 @@ __all__ = [
 ]
 
 
-# --- What a built engine is: its layers, what each reads and writes, its weights, as the inspector tells it.
+_FLOATS = {"fp32", "fp16", "bf16"}
+_QUANTIZED = {"int8", "int4", "fp8"}
+_IDLE_KINDS = {
+    "Constant",
+    "DeviceToShapeHost",
+    "NoOp",
+    "ShapeHostToDevice",
+    "TrainStation",
+    "cjmp",
+    "jmp",
+    "shape_call",
+    "signal",
+    "wait",
+}
+"""LayerTypes that compute nothing: renamings, Myelin's control flow, copies of shapes."""
 
 
 @dataclass(frozen=True)
@@ -41,9 +57,7 @@ class EngineTensor(Record):
     dims: tuple[int, ...] | None
     dtype: str | None
     format: str | None = None  # TensorRT's own phrase
-    vector: int | None = (
-        None  # channels packed together (the 32 of "Thirty-two wide channel vectorized ...")
-    )
+    vector: int | None = None  # channels packed together: 32 of "Thirty-two wide channel ..."
     location: str | None = None
 
 
@@ -63,9 +77,7 @@ class EngineLayer(Record):
     kernel: str | None = None  # the tactic's name
     tactic: str | None = None
     onnx_nodes: tuple[str, ...] = ()
-    onnx_nodes_inferred: bool = (
-        False  # True: read off the layer's name, the engine's Metadata does not say
-    )
+    onnx_nodes_inferred: bool = False  # read off the layer's name: its Metadata does not say
     is_reformat: bool = False
     stream: int | None = None
     raw: str = field(default="", repr=False)
@@ -80,8 +92,51 @@ class EngineLayer(Record):
 
     @property
     def weights_listed(self) -> str | None:
-        """The weights' type, None if unknown; "none listed" may hide some (the inspector is silent on Myelin's)."""
+        """The weights' type, None if unknown; "none listed" may hide some, such as Myelin's."""
         return self.weight_dtype if self.weight_count else "none listed"
+
+    @property
+    def role(self) -> str:
+        """What the layer is in the network: compute, reformat or no-op."""
+        if self.is_reformat:
+            return "reformat"
+        return "no-op" if self.kind in _IDLE_KINDS else "compute"
+
+    @property
+    def computed_in(self) -> str | None:
+        """The type in which the layer works, as far as weights and inputs show it; else None.
+
+        The weights' type where both are equally narrow (INT8 weights meet INT8 inputs); the inputs'
+        where only the weights are narrow (weight-only quantization). A reformat or a NoOp computes
+        nothing. "Myelin" is a stretch of the network in one layer; a "kgen" kernel only moves
+        quantized inputs, or scales them to a type that is not named.
+        """
+        if self.role != "compute":
+            return None
+        inputs = {dtype for dtype in self.input_dtypes if dtype is not None}
+        if self.weight_count and self.weight_dtype:
+            weight_only = self.weight_dtype in _QUANTIZED and inputs and inputs <= _FLOATS
+            return _only(inputs) if weight_only else self.weight_dtype
+        if None in self.input_dtypes or self.kind == "Myelin":
+            return None
+        data = inputs & (_FLOATS | _QUANTIZED)
+        if self.kind == "kgen" and data & _QUANTIZED:
+            return None
+        return _only(data or inputs)
+
+    @property
+    def shown_dtype(self) -> str | None:
+        """The type that stands for the layer in a picture.
+
+        The one it works in; of a layer that computes nothing the one that it hands on.
+        """
+        if self.role == "compute":
+            return self.computed_in
+        return self.outputs[0].dtype if self.outputs else None
+
+
+def _only(dtypes: set[str]) -> str | None:
+    return next(iter(dtypes)) if len(dtypes) == 1 else None
 
 
 @dataclass(frozen=True)
@@ -105,9 +160,24 @@ class EngineInfo(Record):
     detailed: bool | None = None  # False: names only, built without detailed profiling verbosity
     raw: str = field(default="", repr=False)
 
+    @property
+    def int8(self) -> tuple[EngineLayer, ...]:
+        """The layers that have INT8 weights."""
+        return tuple(layer for layer in self.layers if layer.weight_dtype == "int8")
+
+    @property
+    def int8_nodes(self) -> frozenset[str]:
+        """The ONNX nodes inside these layers."""
+        return frozenset(chain.from_iterable(layer.onnx_nodes for layer in self.int8))
+
+    @property
+    def reformats(self) -> tuple[EngineLayer, ...]:
+        """The layers that only change a tensor's type or memory layout."""
+        return tuple(layer for layer in self.layers if layer.is_reformat)
+
     def summary(self) -> str:
-        reformats = sum(layer.is_reformat for layer in self.layers)
-        return f"{len(self.layers)} engine layers, {reformats} of them reformats"
+        count = len(self.reformats)
+        return f"{len(self.layers)} engine layers, {count} of them reformats"
 
     def rows(self) -> list[dict[str, Any]]:
         return [
@@ -121,9 +191,6 @@ class EngineInfo(Record):
             }
             for layer in self.layers
         ]
-
-
-# --- Frozen facts of a build: where its numbers come from, its ranges, options, calibration, times and answers.
 
 
 @dataclass(frozen=True)
@@ -142,9 +209,7 @@ class Provenance(Record):
     sha256: dict[str, str] = field(default_factory=dict)  # file under data/ -> hash it had
     notes: tuple[str, ...] = ()
     recorded: bool = True
-    since_utc: str | None = (
-        None  # of a folder whose oldest recording was made on another day: when that was
-    )
+    since_utc: str | None = None  # of a folder: its oldest recording, where that is another day's
 
     def label(self) -> str:
         """What every figure says of itself, for example "recorded on NVIDIA H200, TensorRT 8.6.0, 2026-11-23"."""
@@ -198,8 +263,12 @@ class RangeReport(Record):
             for t in self.tensors
         ]
 
+    @cached_property
+    def _by_name(self) -> dict[str, TensorRange]:
+        return {tensor.name: tensor for tensor in self.tensors}
+
     def __getitem__(self, name: str) -> TensorRange:
-        return {tensor.name: tensor for tensor in self.tensors}[name]
+        return self._by_name[name]
 
 
 @dataclass(frozen=True)
@@ -254,20 +323,16 @@ class BuildOptions(Record):
     int8: bool = False
     fp16: bool = False
     tf32: bool = False
-    ranges: str = (
-        "none"  # none, placeholder, random, cache, entropy2, entropy, minmax, legacy, user, qdq
-    )
+    ranges: str = "none"
+    """none, placeholder, random, cache, entropy2, entropy, minmax, legacy, user or qdq."""
     batch: int = 8
     layer_precisions: dict[str, str] = field(default_factory=dict)  # ONNX node or layer -> dtype
-    layer_output_types: dict[str, str] = field(
-        default_factory=dict
-    )  # ONNX node or layer -> dtype of its outputs
+    layer_output_types: dict[str, str] = field(default_factory=dict)  # the same, for outputs
     precision_constraints: str = "none"  # none, prefer, obey
     optimization_level: int | None = None
     tactic_sources: tuple[str, ...] | None = None  # None: TensorRT's default
-    avg_timing: int | None = (
-        None  # timings of a kernel that are averaged; None: TensorRT's default, 1 (trtexec: 8)
-    )
+    avg_timing: int | None = None
+    """Timings of a kernel that are averaged; None: TensorRT's default, 1 (trtexec: 8)."""
     timing_cache: str = "empty"  # empty, warm (filled by earlier builds), or a path
     outputs_marked: tuple[str, ...] = ()  # further tensors marked as network outputs
 
@@ -311,9 +376,7 @@ class Timing(Record):
     warmup: int
     batch: int
     method: str = "cuda events"
-    layers_ms: dict[str, float] = field(
-        default_factory=dict
-    )  # engine layer -> median, from the profiler
+    layers_ms: dict[str, float] = field(default_factory=dict)  # by engine layer, from the profiler
 
     def summary(self) -> str:
         spread = f"5 to 95 %: {self.p05_ms:.4f} to {self.p95_ms:.4f} ms, {self.runs} runs"

@@ -192,5 +192,5 @@ def facts_of(experiment: Build) -> tuple[str | int | None, ...]:
         f"{100 * answers.accuracy:.1f} % of {answers.count}" if answers else None,
         f"{timing.median_ms:.4f} ms per batch of {timing.batch}" if timing else None,
         f"{size / 1000:,.0f} kB" if size else None,
-        sum(layer.weight_dtype == "int8" for layer in experiment.engine.layers),
+        len(experiment.engine.int8),
     )

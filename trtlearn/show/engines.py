@@ -8,8 +8,7 @@ import typing
 from collections.abc import Iterable, Mapping, Sequence
 
 from ..engine.fusion import EngineDiff, FusionMap, diff_engines, fusion_map
-from ..engine.layout import EngineGraph, graph, role_of
-from ..engine.reasons import computed_in
+from ..engine.layout import EngineGraph, graph
 from ..engine.records import EngineInfo, EngineLayer, Provenance, Timing
 from ..engine.times import layer_times
 from ..errors import DataError
@@ -80,10 +79,6 @@ def _two_columns(fig: go.Figure, titles: tuple[str, str]) -> None:
     fig.update_layout(title={"y": 1, "pad": {"t": 14}})
 
 
-def _dtype(layer: EngineLayer) -> str | None:
-    return computed_in(layer) or (layer.output_dtypes or (None,))[0]
-
-
 STATUS_LINES = {
     "same": (INK, "dot"),
     "changed": (BAD, "solid"),
@@ -141,7 +136,7 @@ def engine_diff(
         )
     for side, align in enumerate(("middle left", "middle right")):
         rows = [
-            (at, layer.name, _dtype(layer), hover(layer))
+            (at, layer.name, layer.shown_dtype, hover(layer))
             for at, layer in enumerate(engines[side].layers)
         ]
         _boxes(fig, side, rows, align, labels[side])
@@ -187,9 +182,9 @@ def fusion(
     left: list[tuple[float, str, str | None, str]] = []
     for at, row in enumerate(found.nodes):
         held = list(dict.fromkeys(place for name in row.engine_layers for place in places[name]))
-        types = {computed_in(engine.layers[place]) for place in held} - {None}
+        types = {engine.layers[place].computed_in for place in held} - {None}
         if not types:
-            types = {_dtype(engine.layers[place]) for place in held}
+            types = {engine.layers[place].shown_dtype for place in held}
         dtype = types.pop() if len(types) == 1 else None
         where = short(", ".join(row.engine_layers), 90) or "no engine layer names it"
         left.append(
@@ -201,7 +196,7 @@ def fusion(
             )
         )
         for place in held:
-            x, y = lines.setdefault(show(_dtype(engine.layers[place])), ([], []))
+            x, y = lines.setdefault(show(engine.layers[place].shown_dtype), ([], []))
             x += [0, 1, None]
             y += [at, place * stretch, None]
     for dtype, (x, y) in lines.items():
@@ -214,7 +209,7 @@ def fusion(
         )
     _boxes(fig, 0, left, "middle left", "ONNX nodes")
     right = [
-        (at * stretch, layer.name, _dtype(layer), hover(layer))
+        (at * stretch, layer.name, layer.shown_dtype, hover(layer))
         for at, layer in enumerate(engine.layers)
     ]
     _boxes(fig, 1, right, "middle right", "engine layers")
@@ -415,9 +410,7 @@ def layer_latency(
     fig = figure(question, height=tall(len(head) + bool(rest)))
     groups: dict[tuple[str, str], list[tuple[float, EngineLayer, int]]] = {}
     for place, (ms, layer) in enumerate(head):
-        role = role_of(layer)
-        dtype = computed_in(layer) if role == "compute" else (layer.output_dtypes or (None,))[0]
-        groups.setdefault((show(dtype), role), []).append((ms, layer, place))
+        groups.setdefault((show(layer.shown_dtype), layer.role), []).append((ms, layer, place))
     for (dtype, role), members in sorted(groups.items()):
         fig.add_bar(
             x=[ms for ms, _, _ in members],

@@ -8,8 +8,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..engine.layout import role_of
-from ..engine.reasons import computed_in
 from ..engine.times import layer_times
 from ..errors import DataError
 from ..int8.layer import PixelTrace
@@ -224,8 +222,7 @@ def time_by_dtype(
         joined = layer_times(run.engine, timing)
         missed += len(joined.without_time)
         for row, layer in zip(joined.layers, run.engine.layers, strict=True):
-            role = role_of(layer)
-            kind = f"works in {show(computed_in(layer))}" if role == "compute" else role
+            kind = f"works in {show(layer.computed_in)}" if layer.role == "compute" else layer.role
             parts.setdefault(kind, [0.0] * len(runs))[place] += row.ms or 0.0
     for kind in sorted(
         (kind for kind, times in parts.items() if any(times)),

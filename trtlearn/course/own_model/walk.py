@@ -140,8 +140,8 @@ def _one(
         built.report.plan_bytes,
         built.report.build_seconds,
         len(engine.layers) or None,
-        sum(layer.weight_dtype == "int8" for layer in engine.layers),
-        sum(layer.is_reformat for layer in engine.layers),
+        len(engine.int8),
+        len(engine.reformats),
         judge(way, outputs),
     )
 
