@@ -68,8 +68,8 @@ def sources_of(engine: EngineInfo) -> dict[str, str]:
         and len(layer.inputs) == len(layer.outputs) == 1
     }
     sources = {}
-    for name in copied:
-        source, passed = copied[name], {name}
+    for name, start in copied.items():
+        source, passed = start, {name}
         while source in copied and source not in passed:
             passed.add(source)
             source = copied[source]
