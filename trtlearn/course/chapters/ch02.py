@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ...live.ranges import placeholder_amax
+from ...int8.placeholder import placeholder_amax
 from ...model.describe import OnnxNode
 from ..exercise import Exercise, Prediction, register
 from ..verdict import Difference, judge_function, judge_number, random_cases

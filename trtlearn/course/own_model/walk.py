@@ -24,13 +24,13 @@ from ...calibration.observers import check_algorithm
 from ...engine.records import BuildOptions
 from ...engine.variants import TRTEXEC_AVG_TIMING
 from ...errors import DataError, ModelError, TrtlearnError
+from ...int8.placeholder import placeholder_amax
 from ...int8.placement import QdqReport
 from ...int8.qdq import insert_qdq
 from ...int8.quant import sqnr_db
 from ...live.build import Shapes, build_engine
 from ...live.calibrator import BASES, make_calibrator
 from ...live.experiment import engine_info
-from ...live.ranges import placeholder_amax
 from ...live.runner import Runner
 from ...live.trt import capabilities
 from ...model.arrays import feeds, load_arrays
