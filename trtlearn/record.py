@@ -22,6 +22,7 @@ __all__ = ["Record", "html_table", "plural", "show"]
 R = TypeVar("R", bound="Record")
 SHOWN_ROWS = 40
 LONG = 30  # characters: a longer cell may break after each / and :
+LONG_REPR = 60  # characters of a field in a repr
 SCROLLED_ROWS = 16  # a longer table scrolls in a box of its own
 
 
@@ -103,6 +104,11 @@ def plural(count: int, one: str, many: str = "") -> str:
     return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= LONG_REPR else text[: LONG_REPR - 1] + "…"
+
+
 def _cells(rows: list[dict[str, Any]]) -> list[dict[str, str]]:
     """A table as text; a key that some row lacks is unknown there."""
     keys = dict.fromkeys(key for row in rows for key in row)
@@ -143,6 +149,11 @@ class Record:
 
     A subclass is a frozen dataclass and may override :meth:`summary` and :meth:`rows`.
     """
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        if "__repr__" not in vars(cls):  # before dataclass() writes one with every field
+            cls.__repr__ = Record.__repr__  # type: ignore[method-assign]
 
     def summary(self) -> str:
         """One line that says what this is."""
@@ -204,6 +215,14 @@ class Record:
 
         frame: pandas.DataFrame = pandas.DataFrame(self.rows())
         return frame
+
+    def __repr__(self) -> str:
+        kind = type(self)
+        if kind.summary is not Record.summary:
+            return f"<{kind.__name__}: {self.summary()}>"
+        shown = [field.name for field in dataclasses.fields(kind) if field.repr]  # type: ignore[arg-type]
+        values = ", ".join(f"{name}={_short(getattr(self, name))}" for name in shown)
+        return f"{kind.__name__}({values})"
 
     def __str__(self) -> str:
         rows = _cells(self.rows())

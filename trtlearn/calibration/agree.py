@@ -348,6 +348,10 @@ def agree(
         algorithm: entropy2, entropy, minmax or legacy, where the header does not say.
 
     Activations come from ONNX Runtime on the CPU in FP32. Raises CacheError, DataError, ModelError.
+
+    Example::
+
+        tl.agree("my.onnx", "images.npy", "tensorrt.cache", batch=8).summary()
     """
     known = cache if isinstance(cache, CalibrationCache) else read_cache(cache)
     kind = algorithm or known.kind

@@ -357,7 +357,11 @@ def parse_cache(content: str | bytes, where: str = "") -> CalibrationCache:
 
 
 def read_cache(source: str | os.PathLike[str] | bytes) -> CalibrationCache:
-    """The cache in the file at a path, or in bytes; CacheError as for :func:`parse_cache`."""
+    """The cache in the file at a path, or in bytes; CacheError as for :func:`parse_cache`.
+
+    >>> read_cache(b"TRT-8600-MinMaxCalibration\\nimage: 3f000000\\n")["image"]
+    0.5
+    """
     if isinstance(source, bytes):
         return parse_cache(source)
     return parse_cache(read_bytes(source, CacheError), str(source))

@@ -172,6 +172,10 @@ def walk(
         progress: called with a word from STEPS as each begins.
 
     Raises DataError, ModelError in one line for whatever does not fit; then nothing is written.
+
+    Example::
+
+        tl.try_int8("my.onnx", "images.npy", labels="labels.npy", out="report")
     """
     said = progress or (lambda step: None)
     check_algorithm(algorithm)

@@ -1,0 +1,154 @@
+"""The face: ``import trtlearn as tl`` is enough for each question, on the course's networks and on other files."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from test_imports import PACKAGE, bare
+
+import trtlearn as tl
+from trtlearn.calibration.cache import write_cache
+from trtlearn.record import Record
+from trtlearn.recorded.files import load_build, recording_folders
+
+ROOMS = ("recorded", "show")
+
+
+@pytest.mark.parametrize("name", dir(tl))
+def test_every_name_says_what_it_does(name: str) -> None:
+    value = getattr(tl, name)
+    assert inspect.getdoc(value)
+    assert f"``{name}``" in (tl.__doc__ or "")
+    assert name in ROOMS or ">>> " in value.__doc__ or "Example" in value.__doc__
+
+
+def test_the_face_is_small_and_is_all_that_a_tab_shows() -> None:
+    assert dir(tl) == sorted(tl.__all__)
+    assert 15 <= len(dir(tl)) <= 25
+    with pytest.raises(AttributeError, match="no attribute 'open_bench'"):
+        _ = tl.open_bench
+
+
+def test_no_module_hides_a_name_of_the_face() -> None:
+    tops = {path.stem for path in PACKAGE.glob("*.py")} | {
+        path.name for path in PACKAGE.iterdir() if path.is_dir()
+    }
+    assert tops & set(dir(tl)) == set(ROOMS)
+    assert len(list(PACKAGE.glob("*.py"))) <= 10
+
+
+def test_editors_see_the_same_names() -> None:
+    tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
+    (block,) = [node for node in tree.body if isinstance(node, ast.If)]
+    seen = {alias.asname for node in block.body for alias in getattr(node, "names", ())}
+    assert seen == set(dir(tl))
+
+
+def test_the_face_works_with_numpy_alone() -> None:
+    answer = bare("""
+import trtlearn as tl
+assert "network" in dir(tl)
+print(tl.quantize([1.0, -3.0], 0.5), tl.network("resnet", mode="recorded").build("fp32").accuracy)
+print(tl.explain("trtexec --onnx=x.onnx --int8").mode, tl.read_cache(b"TRT-8600-MinMaxCalibration\\nx: 3f000000\\n")["x"])
+""")
+    assert answer.returncode == 0, answer.stderr
+    assert "placeholder-ranges 0.5" in answer.stdout
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A reader's own files: a small model, images, a cache of both and an engine's layers."""
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    folder = tmp_path_factory.mktemp("own")
+    rng = np.random.default_rng(0)
+    weight = onnx.numpy_helper.from_array(rng.normal(size=(4, 3, 3, 3)).astype(np.float32), "w")
+    node = onnx.helper.make_node
+    graph = onnx.helper.make_graph(
+        [
+            node("Conv", ["x", "w"], ["c"], name="conv", pads=[1, 1, 1, 1]),
+            node("Relu", ["c"], ["y"], name="relu"),
+        ],
+        "own",
+        [onnx.helper.make_tensor_value_info("x", 1, ["N", 3, 8, 8])],
+        [onnx.helper.make_tensor_value_info("y", 1, ["N", 4, 8, 8])],
+        [weight],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)])
+    model.ir_version = 8
+    onnx.save(model, folder / "my.onnx")
+    np.save(folder / "images.npy", rng.normal(size=(16, 3, 8, 8)).astype(np.float32))
+    write_cache(tl.calibrate(folder / "my.onnx", folder / "images.npy"), folder / "my.cache")
+    tensor = {"Name": "x", "Dimensions": [8, 3], "Format/Datatype": "Row major linear FP32"}
+    layer = {"Name": "conv", "LayerType": "Convolution", "Inputs": [tensor], "Outputs": [tensor]}
+    (folder / "layers.json").write_text(
+        json.dumps({"Layers": [layer], "Bindings": []}), encoding="utf-8"
+    )
+    return folder
+
+
+COURSE = (
+    'tl.network("resnet").build("int8-minmax").accuracy > 0.9',
+    'tl.network("resnet").build("int8-minmax").cache["image"] > 0',
+    'len(tl.network("mobile").build("int8-placeholder").ranges.tensors) > 40',
+    'tl.network("mobile").build("int8-minmax").precision()["head"].computed_in == "int8"',
+    '"stem" in tl.network("resnet").build("int8-entropy2").int8_nodes',
+    'tl.network("resnet").study("missing-one").warning("missing-scale").names == ("b1_relu1",)',
+    'tl.network("resnet").build("fp32").label.startswith("recorded on NVIDIA")',
+)
+OWN = (
+    'tl.network("my.onnx").input_shape == (3, 8, 8)',
+    'set(tl.calibrate("my.onnx", "images.npy", "minmax", batch=4)) == {"x", "c", "y"}',
+    'dict(tl.read_cache("my.cache")) == dict(tl.network("my.onnx", data="images.npy").calibrate())',
+    'tl.agree("my.onnx", "images.npy", "my.cache", batch=8).all_agree',
+    'tl.read_engine("layers.json").layers[0].name == "conv"',
+    'tl.precision(tl.read_engine("layers.json"), model="my.onnx").nodes[0].name == "conv"',
+    'tl.explain("trtexec --onnx=my.onnx --int8 --calib=my.cache").int8',
+    'tl.migrate("trtexec --onnx=my.onnx --int8 --calib=my.cache", "my.onnx", "my.cache", "q.onnx")',
+    'tl.try_int8("my.onnx", "images.npy").answers[0].way == "fp32"',
+    "tl.quantize(np.array([1.0], np.float32), 0.5)[0] == 2",
+    "tl.quantization_error(np.array([1.0], np.float32), 0.5).mean_squared_error == 0",
+    "tl.recorded.agreement().agreeing > 1000",
+)
+
+
+@pytest.mark.parametrize("line", COURSE)
+def test_one_line_asks_a_course_network(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRTLEARN_MODE", "recorded")
+    assert eval(line, {"tl": tl})
+
+
+@pytest.mark.parametrize("line", OWN)
+def test_one_line_asks_a_file_that_the_project_has_not_seen(
+    line: str, files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(files)
+    assert eval(line, {"tl": tl, "np": np})
+
+
+def subclasses(kind: type[Any]) -> set[type[Any]]:
+    below = set(kind.__subclasses__())
+    return below.union(*map(subclasses, below)) if below else below
+
+
+def test_a_record_shows_its_summary_never_all_of_itself() -> None:
+    folder = recording_folders()[0]
+    for path in sorted(folder.glob("resnet/*.json.gz")):
+        build = load_build(path)
+        assert repr(build) == f"<Build: {build.summary()}>"
+        for part in (
+            build.build,
+            build.engine,
+            build.provenance,
+            build.timing,
+            *build.engine.layers,
+        ):
+            assert len(repr(part)) < 1500
+    for kind in subclasses(Record):
+        assert kind.__repr__ is Record.__repr__, kind
