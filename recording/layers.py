@@ -29,6 +29,7 @@ from typing import Any
 import numpy as np
 from onnx import numpy_helper
 
+from recording.plan_contents import plan_contents
 from trtlearn.builds import Build, failed_build
 from trtlearn.calibration.cache import CalibrationCache, read_cache
 from trtlearn.engine.records import BuildOptions
@@ -44,7 +45,7 @@ from trtlearn.live.trt import live
 from trtlearn.model.course_data import MODELS, load_images, model_path
 from trtlearn.model.describe import load_proto, read_model
 from trtlearn.recorded.files import save_packed, save_study
-from trtlearn.recorded.layers import PlanBuild, PlanInsides, PlanSizes, plan_contents
+from trtlearn.recorded.layers import PlanBuild, PlanInsides, PlanSizes
 
 FOCUS = {"resnet": ("b1_conv1", "b1_relu1"), "mobile": ("m2_dw", "m2_relu6b")}
 """The layer that the studies of precision and of broken scales are about, and the tensor that

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from trtlearn.calibration.edit import read_cache
 from trtlearn.model.course_data import data_hashes, load_images, model_path
+from trtlearn.recorded.cpu_sensitivity import sensitivity_on_cpu
 from trtlearn.recorded.files import folder_with, load_provenance, save_packed
-from trtlearn.recorded.sensitivity import sensitivity_on_cpu
 
 
 def main() -> int:

@@ -51,6 +51,7 @@ from trtlearn.live.calibrator import make_calibrator
 from trtlearn.live.experiment import provenance, run_variant
 from trtlearn.live.runner import Runner
 from trtlearn.model.course_data import MODELS, data_hashes, load_images, model_path
+from trtlearn.recorded.cpu_sensitivity import search_mixed
 from trtlearn.recorded.files import (
     check_hashes,
     load_build,
@@ -58,8 +59,7 @@ from trtlearn.recorded.files import (
     save_build,
     save_packed,
 )
-from trtlearn.recorded.sensitivity import search_mixed
-from trtlearn.recorded.tradeoff import (
+from trtlearn.recorded.tradeoffs import (
     DynamicShapes,
     DynamicTrial,
     LayerTrial,

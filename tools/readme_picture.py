@@ -12,7 +12,7 @@ from pathlib import Path
 
 from trtlearn.builds import Build
 from trtlearn.engine.variants import LABELS
-from trtlearn.recorded.tradeoff import Tradeoff, open_tradeoff
+from trtlearn.recorded.tradeoffs import Tradeoff, open_tradeoff
 from trtlearn.show.tradeoffs import bars
 
 ROOT = Path(__file__).resolve().parents[1]

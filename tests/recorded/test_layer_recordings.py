@@ -20,14 +20,13 @@ from trtlearn.model.run import activations
 from trtlearn.networks import network
 from trtlearn.recorded.layers import (
     layer_case,
-    load_studies,
     marked_tensors,
     plan_insides,
     plan_sizes,
     studies,
     study,
 )
-from trtlearn.recorded.tradeoff import open_tradeoff
+from trtlearn.recorded.tradeoffs import open_tradeoff
 from trtlearn.show import layers
 
 
@@ -126,7 +125,7 @@ def test_one_missing_range_costs_its_reader_int8():
 
 @pytest.mark.parametrize("model", MODELS)
 def test_studies_load_by_name(model):
-    found = load_studies(model)
+    found = {name: study(model, name) for name in studies(model)}
     assert set(found) == set(studies(model)) >= {"no-ranges", "missing-scale", "marked"}
     assert all(one.model == model and one.provenance.gpu for one in found.values())
     assert (found["no-ranges"].error is None) == bool(found["no-ranges"].engine.layers)

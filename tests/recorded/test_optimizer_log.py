@@ -8,12 +8,12 @@ import pytest
 
 from trtlearn.errors import RecordingError
 from trtlearn.networks import network
-from trtlearn.recorded.logs import load_trtexec_log, read_optimizer_log
+from trtlearn.recorded.logs import read_optimizer_log, trtexec_log
 
 
 @pytest.mark.parametrize("model", ["resnet", "mobile"])
 def test_trtexec_and_trtlearn_set_the_same_scales_in_the_same_order(model: str) -> None:
-    theirs = load_trtexec_log(model)
+    theirs = trtexec_log(model)
     ours = read_optimizer_log(network(model).build("int8-placeholder").build.log)
     assert " --int8 " in theirs.command
     assert "--calib" not in theirs.command
@@ -31,12 +31,12 @@ def test_a_log_that_is_not_verbose_says_nothing() -> None:
 
 def test_a_missing_recording_is_one_clear_error(tmp_path: Path) -> None:
     with pytest.raises(RecordingError, match="no such file"):
-        load_trtexec_log("resnet", folder=tmp_path)
+        trtexec_log("resnet", folder=tmp_path)
 
 
 @pytest.mark.parametrize("model", ["resnet", "mobile"])
 def test_a_missing_calibration_file_is_still_missing_after_trtexec(model: str) -> None:
-    theirs = load_trtexec_log(model, "int8-random")
+    theirs = trtexec_log(model, "int8-random")
     assert "--calib=missing.cache" in theirs.command
     assert theirs.wrote_cache is False
     assert not theirs.optimizer.scales  # none set by hand: it calibrated

@@ -24,8 +24,8 @@ from trtlearn.errors import DataError, RecordingError
 from trtlearn.model.course_data import data_hashes, model_path
 from trtlearn.model.describe import read_model
 from trtlearn.networks import network
-from trtlearn.recorded.sensitivity import search_mixed
-from trtlearn.recorded.tradeoff import (
+from trtlearn.recorded.cpu_sensitivity import search_mixed
+from trtlearn.recorded.tradeoffs import (
     DynamicShapes,
     DynamicTrial,
     LayerTrial,

@@ -12,7 +12,7 @@ import pytest
 from recording import jobs, tradeoff
 from trtlearn.engine.variants import VARIANTS
 from trtlearn.errors import TrtlearnError
-from trtlearn.recorded.tradeoff import open_tradeoff
+from trtlearn.recorded.tradeoffs import open_tradeoff
 
 IMAGES = np.random.default_rng(0).standard_normal((100, 1, 2, 2)).astype(np.float32)
 TRUTH = (-IMAGES).reshape(100, 4).argmax(axis=1)

@@ -17,7 +17,7 @@ from trtlearn.errors import CacheError, CommandError, ModelError
 from trtlearn.model.course_data import load_images, model_path
 from trtlearn.model.describe import load_proto
 from trtlearn.recorded.files import folder_with, load_build
-from trtlearn.recorded.tradeoff import open_tradeoff
+from trtlearn.recorded.tradeoffs import open_tradeoff
 from trtlearn.trtexec.command import parse_trtexec
 from trtlearn.trtexec.migration import MigrationReport, migrate, modern_command
 

@@ -14,7 +14,7 @@ import pytest
 
 from tools import readme
 from tools.readme_picture import SHOWN, shown, words
-from trtlearn.recorded.tradeoff import open_tradeoff
+from trtlearn.recorded.tradeoffs import open_tradeoff
 
 ROOT = Path(__file__).parent.parent.parent
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")

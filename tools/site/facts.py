@@ -20,7 +20,7 @@ from trtlearn.record import Record, show
 from trtlearn.recorded import calibration
 from trtlearn.recorded.files import load_build, load_provenance, load_study
 from trtlearn.recorded.logs import interruptions
-from trtlearn.recorded.tradeoff import open_tradeoff
+from trtlearn.recorded.tradeoffs import open_tradeoff
 
 OPEN_ROWS, MOST_ROWS = 12, 100  # a longer table is folded, a longer one yet only summed up
 ISSUE = re.compile(r"T#(\d+)")

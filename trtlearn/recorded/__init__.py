@@ -1,1 +1,89 @@
-"""What was measured on GPUs: one door to data/recordings, which checks what each recording was made from."""
+"""What was measured on GPUs: the door to data/recordings, which checks what each recording was made from.
+
+Each name is loaded when it is first used; each gives a record, newest recordings first.
+
+====================  ==============================================================================
+``agreement``         networks x calibrators: how many of our scales equal TensorRT's
+``images_needed``     a network's scales after 1 to 500 calibration images
+``shuffles``          the same images in other orders and batch sizes
+``odd_caches``        caches changed by hand, and what TensorRT did with each
+``cache_path``        TensorRT's own cache of one of eleven networks
+``legacy_grid``       the legacy calibrator over its two settings
+``tied``              which operators' outputs share their input's scale
+``studies``           the names of the builds that answer one question each
+``study``             one of them
+``tradeoff``          size, speed and accuracy of all ways of building
+``placements``        the same scales, Q/DQ in different places
+``sensitivity``       which units lose accuracy in INT8
+``dynamic``           a dynamic batch, calibrated at several sizes
+``layer_cases``       the names of engines of one layer
+``layer_case``        one of them: inputs, outputs, and the same in numpy
+``marked_tensors``    every tensor of an engine that has all of them as outputs
+``plan_sizes``        ten builds of one network: how large
+``plan_insides``      what a plan holds: GPU programs and weights
+``modelopt_pairs``    the Q/DQ pairs that NVIDIA's ModelOpt inserts
+``trtexec_log``       what NVIDIA's own trtexec printed
+``interruptions``     what an interrupted calibration leaves behind
+``origin``            where and with what a calibration recording was made
+====================  ==============================================================================
+
+Example::
+
+    tl.recorded.agreement().summary()
+    tl.recorded.placements("resnet")["tensorrt"].layer_time_ms
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+_DOOR = {
+    "calibration": (
+        "agreement images_needed shuffles odd_caches cache_path legacy_grid tied origin"
+    ),
+    "layers": "studies study layer_cases layer_case marked_tensors plan_sizes plan_insides",
+    "tradeoffs": "tradeoff placements sensitivity dynamic",
+    "quantizers": "modelopt_pairs",
+    "logs": "trtexec_log interruptions",
+}
+"""Module -> the names that it holds."""
+_PLACES = {name: module for module, names in _DOOR.items() for name in names.split()}
+
+__all__ = list(_PLACES)
+
+if TYPE_CHECKING:  # for editors and type checkers: the same names
+    from .calibration import agreement as agreement
+    from .calibration import cache_path as cache_path
+    from .calibration import images_needed as images_needed
+    from .calibration import legacy_grid as legacy_grid
+    from .calibration import odd_caches as odd_caches
+    from .calibration import origin as origin
+    from .calibration import shuffles as shuffles
+    from .calibration import tied as tied
+    from .layers import layer_case as layer_case
+    from .layers import layer_cases as layer_cases
+    from .layers import marked_tensors as marked_tensors
+    from .layers import plan_insides as plan_insides
+    from .layers import plan_sizes as plan_sizes
+    from .layers import studies as studies
+    from .layers import study as study
+    from .logs import interruptions as interruptions
+    from .logs import trtexec_log as trtexec_log
+    from .quantizers import modelopt_pairs as modelopt_pairs
+    from .tradeoffs import dynamic as dynamic
+    from .tradeoffs import placements as placements
+    from .tradeoffs import sensitivity as sensitivity
+    from .tradeoffs import tradeoff as tradeoff
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_PLACES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(_PLACES)

@@ -22,12 +22,14 @@ from ..engine.inspector import read_engine
 from ..engine.records import EngineInfo, Provenance, Record
 from ..errors import RecordingError
 from ..files import data_dir, read_bytes, write_atomic
+from ..model.course_data import MODELS, data_hashes
 
 __all__ = [
     "folder_with",
     "recording_folders",
     "AGAIN",
     "check_hashes",
+    "check_origin",
     "folder_name",
     "load_build",
     "load_provenance",
@@ -177,6 +179,19 @@ def check_hashes(origin: Provenance, here: Mapping[str, str], what: str) -> None
                 else f"was made from another ({found[:12]}…)"
             )
             raise RecordingError(f"{what} {said} {name}; here it is {expected[:12]}…", AGAIN)
+
+
+def check_origin(origin: Provenance, what: object, network: str = "") -> None:
+    """RecordingError unless the course's files that ``origin`` names are those here.
+
+    It must name a model; ``network`` makes an exception of the names that are none of the course's.
+    """
+    named = [name for name in origin.sha256 if name.startswith("models/")]
+    if not named and network in ("", *MODELS):
+        raise RecordingError(f"{what} does not say from which model it was made", AGAIN)
+    for name in named:
+        model = name.removeprefix("models/").removesuffix(".onnx")
+        check_hashes(origin, data_hashes(model), str(what))
 
 
 def recording_folders() -> tuple[Path, ...]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..engine.records import Provenance
 from ..record import Record, plural
-from .files import folder_with, read_text
+from .files import check_origin, folder_with, read_text
 
 __all__ = [
     "Interruption",
@@ -17,7 +17,7 @@ __all__ = [
     "OptimizerLog",
     "TrtexecLog",
     "interruptions",
-    "load_trtexec_log",
+    "trtexec_log",
     "read_optimizer_log",
 ]
 
@@ -89,13 +89,16 @@ def read_optimizer_log(log: str) -> OptimizerLog:
     return OptimizerLog(tuple(scales), tuple(fusions), layers)
 
 
-def load_trtexec_log(model: str, variant: str = "int8", folder: Path | None = None) -> TrtexecLog:
+def trtexec_log(model: str, variant: str = "int8", folder: Path | None = None) -> TrtexecLog:
     """A recording of trtexec on one of the course's networks; RecordingError where there is none.
 
     ``variant``: "int8" for bare ``--int8``, "int8-random" for ``--int8 --calib=FILE`` with no such file.
     """
     base = folder or folder_with("trtexec") / "trtexec"
-    return TrtexecLog.from_json(read_text(base / f"{model}-{variant}.json"))
+    path = base / f"{model}-{variant}.json"
+    log = TrtexecLog.from_json(read_text(path))
+    check_origin(log.provenance, path)
+    return log
 
 
 # --- What an interrupted calibration leaves behind on a GPU machine: measured, and kept as a record.
@@ -144,4 +147,7 @@ class Interruptions(Record):
 
 def interruptions() -> Interruptions:
     """The newest recording (recording/interrupts.py); RecordingError where there is none."""
-    return Interruptions.from_json(read_text(folder_with("interrupts.json") / "interrupts.json"))
+    path = folder_with("interrupts.json") / "interrupts.json"
+    record = Interruptions.from_json(read_text(path))
+    check_origin(record.provenance, path)
+    return record

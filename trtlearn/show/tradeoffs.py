@@ -12,7 +12,7 @@ from ..engine.records import EngineInfo, Predictions, Provenance, Timing
 from ..engine.variants import VARIANTS
 from ..errors import DataError
 from ..record import show
-from ..recorded.tradeoff import Sensitivity, Tradeoff, pareto
+from ..recorded.tradeoffs import Sensitivity, Tradeoff, pareto
 from .numbers import source_label, tall
 from .theme import BAD, GOOD, INK, MARKS, SERIES, dtype_color, figure, footer
 

@@ -13,7 +13,7 @@ from ..engine.records import Provenance
 from ..errors import DataError, TrtlearnError
 from ..int8 import quant
 from ..record import plural
-from ..recorded.tradeoff import Tradeoff
+from ..recorded.tradeoffs import Tradeoff
 from .calibration import centres, histogram_figure, kl_figure, on_log_axis, p_and_q
 from .commands import explainer_widget
 from .controls import guarded, ipywidgets, say, stack

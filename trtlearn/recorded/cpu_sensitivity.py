@@ -21,7 +21,7 @@ from ..int8.quant import sqnr_db
 from ..model.course_data import accuracy
 from ..model.describe import describe, load_proto
 from ..model.run import activations
-from .tradeoff import LayerTrial, MixedSearch, Sensitivity, units
+from .tradeoffs import LayerTrial, MixedSearch, Sensitivity, units
 
 __all__ = ["search_mixed", "sensitivity_on_cpu"]
 

@@ -17,10 +17,9 @@ from typing import Any, TypeVar
 from ..builds import Build
 from ..engine.records import Provenance
 from ..errors import RecordingError
-from ..model.course_data import data_hashes
 from ..model.operators import WEIGHTED
 from ..record import Record
-from .files import check_hashes, folder_with, load_build, read_packed
+from .files import check_origin, folder_with, load_build, read_packed
 
 __all__ = [
     "DynamicShapes",
@@ -31,8 +30,12 @@ __all__ = [
     "Tradeoff",
     "TradeoffRecordings",
     "open_tradeoff",
+    "dynamic",
     "pareto",
+    "placements",
+    "sensitivity",
     "slower",
+    "tradeoff",
     "tradeoff_of",
     "units",
 ]
@@ -319,7 +322,7 @@ class TradeoffRecordings:
             path = self.folder.parent / point.model / f"{point.variant}.json.gz"
             if point.build_seconds is None and path.is_file():
                 made = load_build(path)
-                _check(made.provenance, path)
+                check_origin(made.provenance, path)
                 same = (made.provenance.gpu, made.provenance.tensorrt) == (
                     whole.provenance.gpu,
                     whole.provenance.tensorrt,
@@ -348,7 +351,7 @@ class TradeoffRecordings:
             path = self.folder / "placements" / model / f"qdq-{placement}.json.gz"
             if path.is_file():
                 found[placement] = load_build(path)
-                _check(found[placement].provenance, path)
+                check_origin(found[placement].provenance, path)
         if not found:
             raise RecordingError(
                 f"no Q/DQ placement of {model!r} is recorded in {self.folder}", AGAIN
@@ -362,7 +365,7 @@ class TradeoffRecordings:
                 raise RecordingError(f"nothing called {name!r} is recorded in {self.folder}", AGAIN)
             record = kind.from_json(read_packed(path, AGAIN))
             origin: Provenance = record.provenance  # type: ignore[attr-defined]
-            _check(origin, path)
+            check_origin(origin, path)
             self._known[name] = record
         held = self._known[name]
         assert isinstance(held, kind)
@@ -370,19 +373,6 @@ class TradeoffRecordings:
 
     def __repr__(self) -> str:
         return f"<TradeoffRecordings in {self.folder}: {', '.join(self.names) or 'nothing'}>"
-
-
-def _check(origin: Provenance, path: Path) -> None:
-    """RecordingError unless the models and images that the recording names are those here."""
-    models = [
-        name.removeprefix("models/").removesuffix(".onnx")
-        for name in origin.sha256
-        if name.startswith("models/")
-    ]
-    if not models:
-        raise RecordingError(f"{path} does not say from which model it was made", AGAIN)
-    for model in models:
-        check_hashes(origin, data_hashes(model), str(path))
 
 
 def tradeoff_of(experiments: Iterable[Build]) -> Tradeoff:
@@ -414,3 +404,27 @@ def open_tradeoff(folder: str | os.PathLike[str] | None = None) -> TradeoffRecor
     if not any(chosen.glob("**/*.json.gz")):
         raise RecordingError(f"no trade-off is recorded in {chosen}", AGAIN)
     return TradeoffRecordings(chosen)
+
+
+def tradeoff(name: str) -> Tradeoff:
+    """Engines measured in one run: points-resnet, points-mobile, big (ResNet-50's size) or mixed.
+
+    >>> tradeoff("mixed").point("mobile", "int8-mixed").int8_layers
+    14
+    """
+    return open_tradeoff().tradeoff(name)
+
+
+def placements(model: str = "resnet") -> dict[str, Build]:
+    """Placement of Q/DQ -> its build: the same scales, Q/DQ in different places."""
+    return open_tradeoff().placements(model)
+
+
+def sensitivity(model: str = "mobile", ranges: str = "minmax", cpu: bool = False) -> Sensitivity:
+    """Which units lose accuracy in INT8: by the GPU's engines, or predicted with Q/DQ on a CPU."""
+    return open_tradeoff().sensitivity(model, ranges, cpu)
+
+
+def dynamic() -> DynamicShapes:
+    """One network with a dynamic batch, calibrated at several batch sizes."""
+    return open_tradeoff().dynamic()

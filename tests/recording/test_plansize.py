@@ -8,9 +8,10 @@ import struct
 import numpy as np
 import pytest
 
+from recording.plan_contents import FAT_MAGIC, plan_contents
 from trtlearn.engine.records import BuildOptions, EngineLayer, Provenance
 from trtlearn.int8.kernels import quantize_weights
-from trtlearn.recorded.layers import FAT_MAGIC, PlanBuild, PlanSizes, plan_contents
+from trtlearn.recorded.layers import PlanBuild, PlanSizes
 
 
 def program(kernels, code=400, machine=190):
