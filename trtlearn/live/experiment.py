@@ -7,7 +7,6 @@ import dataclasses
 import datetime
 import os
 import platform
-import shlex
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -22,6 +21,7 @@ from ..engine.inspector import read_engine
 from ..engine.records import BuildOptions, EngineInfo, Predictions, Provenance, Timing
 from ..engine.variants import ALGORITHMS, variant_options
 from ..errors import DataError, InspectorError
+from ..files import shell_command
 from ..model.course_data import data_hashes, load_images, model_card, model_path
 from . import cuda
 from .build import BuiltEngine, build_engine
@@ -51,7 +51,7 @@ def provenance(
         python=platform.python_version(),
         trtlearn=__version__,
         tactic_sources=tactic_sources,
-        command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]) if recorded else None,
+        command=shell_command(Path(sys.argv[0]).name, *sys.argv[1:]) if recorded else None,
         time_utc=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         sha256=data_hashes(model) if model else {},
         recorded=recorded,
