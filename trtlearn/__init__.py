@@ -53,7 +53,7 @@ _FACE = {
     "explain": "trtexec.explanation",
     "migrate": "trtexec.migration",
     "insert_qdq": "int8.qdq",
-    "try_int8": "course.own_model.walk:walk",
+    "try_int8": "course.own_model.walk",
 }
 """Name -> the module that holds it, and its name there where that is another; "" for a room."""
 
@@ -65,7 +65,7 @@ if TYPE_CHECKING:  # for editors and type checkers: the same names
     from .calibration.agree import agree as agree
     from .calibration.cache import read_cache as read_cache
     from .calibration.network import calibrate as calibrate
-    from .course.own_model.walk import walk as try_int8  # noqa: F401
+    from .course.own_model.walk import try_int8 as try_int8
     from .engine.precision import precision_report as precision  # noqa: F401
     from .int8.qdq import insert_qdq as insert_qdq
     from .int8.quant import dequantize as dequantize

@@ -9,6 +9,7 @@ import os
 import shlex
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from .errors import TrtlearnError
@@ -20,6 +21,7 @@ __all__ = [
     "sha256",
     "shell_command",
     "user_dir",
+    "write_all",
     "write_atomic",
 ]
 
@@ -78,32 +80,45 @@ def write_atomic(path: str | os.PathLike[str], content: bytes | str) -> Path:
     A program that is killed in between leaves a file ".NAME.????????"; the next one that writes there removes it.
     """
     target = Path(path)
-    payload = content.encode() if isinstance(content, str) else content
-    scratch = None
+    write_all({target: content})
+    return target
+
+
+def write_all(contents: Mapping[Path, bytes | str]) -> None:
+    """Write several files, all or none: each beside its place first, then every one is renamed into it."""
+    written: dict[Path, str] = {}
+    target = Path()
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        for old in glob.glob(f"{glob.escape(str(target.parent / f'.{target.name}'))}.????????"):
-            with contextlib.suppress(OSError):
-                if time.time() - os.stat(old).st_mtime > STALE_SECONDS:
-                    os.unlink(old)
-        handle, scratch = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-        with os.fdopen(handle, "wb") as file:
-            file.write(payload)
-            file.flush()
-            os.fsync(file.fileno())
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(scratch, 0o666 & ~mask)
-        os.replace(scratch, target)
+        for target, content in contents.items():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _remove_stale(target)
+            handle, written[target] = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+            with os.fdopen(handle, "wb") as file:
+                file.write(content.encode() if isinstance(content, str) else content)
+                file.flush()
+                os.fsync(file.fileno())
+            mask = os.umask(0)
+            os.umask(mask)
+            os.chmod(written[target], 0o666 & ~mask)
+        for target in contents:
+            os.replace(written[target], target)
     except OSError as problem:
         raise TrtlearnError(
             f"cannot write {target}: {problem.strerror}",
             "choose a folder that you may write to, with free space",
         ) from None
     finally:
-        if scratch and os.path.exists(scratch):
-            os.unlink(scratch)
-    return target
+        for scratch in written.values():
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(scratch)
+
+
+def _remove_stale(target: Path) -> None:
+    """Remove what killed programs left beside ``target``."""
+    for old in glob.glob(f"{glob.escape(str(target.parent / f'.{target.name}'))}.????????"):
+        with contextlib.suppress(OSError):
+            if time.time() - os.stat(old).st_mtime > STALE_SECONDS:
+                os.unlink(old)
 
 
 def sha256(content: bytes | str | os.PathLike[str]) -> str:

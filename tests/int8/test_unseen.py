@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from trtlearn.calibration.agree import agree
 from trtlearn.calibration.edit import format_cache, new_cache, read_cache
 from trtlearn.course.own_model.records import Walk
-from trtlearn.course.own_model.walk import walk
+from trtlearn.course.own_model.walk import try_int8
 from trtlearn.errors import DataError, ModelError, TrtlearnError
 from trtlearn.int8.pairs import read_pairs
 from trtlearn.int8.placement import plan_sites
@@ -66,7 +66,7 @@ def walked(model, data, folder, algorithm="minmax", **settings):
     """
     path = folder / "model.onnx"
     onnx.save(model, str(path))
-    found = walk(path, data, algorithm=algorithm, out=folder / "out", live=False, **settings)
+    found = try_int8(path, data, algorithm=algorithm, out=folder / "out", live=False, **settings)
     assert Walk.from_json(found.to_json()) == found
     for int8_weights in (False, True):
         report = migrate(
@@ -228,9 +228,9 @@ def test_a_scalar_and_a_state_go_into_every_batch(tmp_path):
     assert report.all_agree
     data["k"] = np.array(np.nan, np.float32)
     with pytest.raises(DataError, match=r"input 'k' holds NaN or infinity: .* \(nan\)"):
-        walk(tmp_path / "model.onnx", data, live=False)
+        try_int8(tmp_path / "model.onnx", data, live=False)
     with pytest.raises(DataError, match=r"input 'k' has shape \[9\], expected \[\]"):
-        walk(tmp_path / "model.onnx", {**data, "k": np.zeros(9, np.float32)}, live=False)
+        try_int8(tmp_path / "model.onnx", {**data, "k": np.zeros(9, np.float32)}, live=False)
 
 
 @pytest.mark.parametrize(
@@ -471,7 +471,7 @@ def test_a_constant_without_a_value_is_one_line(tmp_path):
     assert load_proto(tmp_path / "m.onnx").graph.node[0].op_type == "Constant"
     assert read_pairs(tmp_path / "m.onnx").pairs == ()
     with pytest.raises(ModelError, match="ONNX Runtime cannot load"):
-        walk(tmp_path / "m.onnx", normal(4, 4, 8, 8), live=False)
+        try_int8(tmp_path / "m.onnx", normal(4, 4, 8, 8), live=False)
 
 
 def test_a_calibrator_of_tensorrt_is_not_given_what_has_no_rows(fake, tmp_path):
@@ -482,7 +482,7 @@ def test_a_calibrator_of_tensorrt_is_not_given_what_has_no_rows(fake, tmp_path):
     model.graph.initializer.append(numpy_helper.from_array(normal(4, 4, 3, 3), "w"))
     onnx.save(model, str(tmp_path / "m.onnx"))
     data = {"image": normal(4, 4, 8, 8), "k": np.array(2, np.float32)}
-    found = walk(tmp_path / "m.onnx", data, live=True)
+    found = try_int8(tmp_path / "m.onnx", data, live=True)
     problems = {one.way: one.problem for one in found.live}
     assert (
         problems["int8-entropy2"]

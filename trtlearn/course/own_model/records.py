@@ -1,17 +1,23 @@
-"""What a walk through a reader's network finds out, as records."""
+"""What trying a reader's network in INT8 finds out, as records."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from ...builds import Build
 from ...int8.placement import QdqReport
 from ...model.data import DataFacts
 from ...model.describe import OnnxModel
 from ...record import Record
 from ..doctor import DoctorReport
 
-__all__ = ["Answer", "LiveResult", "TensorFit", "Walk"]
+__all__ = ["Answer", "EngineResult", "TensorFit", "Walk"]
+
+
+def percent(share: float | None) -> float | None:
+    """A share between 0 and 1 in percent."""
+    return None if share is None else 100 * share
 
 
 @dataclass(frozen=True)
@@ -30,29 +36,47 @@ class Answer(Record):
     """One way of running the network, against FP32's answers."""
 
     way: str  # fp32, int8-entropy2, int8-placeholder, ...
-    sqnr_db: (
-        float | None
-    )  # over all outputs; None: no error at all, or nothing to compare; -inf: NaN or infinity
-    agreement: (
-        float | None
-    )  # share of rows whose largest output is FP32's; None where the outputs are no classes
+    sqnr_db: float | None  # over all outputs; None: no error at all, or nothing to compare
+    agreement: float | None  # share of rows with FP32's largest output; None: no classes
     accuracy: float | None  # against the labels, where given
 
 
 @dataclass(frozen=True)
-class LiveResult(Record):
-    """One engine built and run on this machine's GPU, or why it was not."""
+class EngineResult(Record):
+    """One engine that was built on this machine's GPU, or failed to build, and its answers."""
 
-    way: str
-    problem: str = ""
-    median_ms: float | None = None
-    spread_ms: tuple[float, ...] = ()  # 5th and 95th percentile
-    plan_bytes: int | None = None
-    build_seconds: float | None = None
-    layers: int | None = None
-    int8_layers: int | None = None
-    reformats: int | None = None
+    build: Build
     answer: Answer | None = None
+
+    @property
+    def way(self) -> str:
+        """How it was built: fp32, fp16, int8-entropy2, int8-qdq, ..."""
+        return self.build.variant
+
+    @property
+    def problem(self) -> str:
+        """Why there is no engine; "" where there is one."""
+        return self.build.error or ""
+
+    def summary(self) -> str:
+        return f"{self.way}: {self.problem or 'built and timed'}"
+
+    def rows(self) -> list[dict[str, Any]]:
+        timing = self.build.timing
+        return [
+            {
+                "engine": self.way,
+                "median ms": self.build.latency_ms,
+                "5 to 95 % ms": timing and (timing.p05_ms, timing.p95_ms),
+                "plan bytes": self.build.plan_bytes,
+                "build s": self.build.build_seconds,
+                "layers": self.build.layers,
+                "INT8": self.build.int8_layers,
+                "reformats": self.build.reformats,
+                "same answer as FP32 %": percent(self.answer.agreement if self.answer else None),
+                "problem": self.problem or "none",
+            }
+        ]
 
 
 @dataclass(frozen=True)
@@ -68,25 +92,22 @@ class Walk(Record):
     cache: str  # the calibration cache, as a TensorRT calibrator of this algorithm reads it
     qdq: QdqReport
     answers: tuple[Answer, ...]
-    live: tuple[LiveResult, ...]
-    notes: tuple[str, ...]
-    files: dict[str, str]  # what was written: a word -> the path
+    live: tuple[EngineResult, ...] = ()
+    notes: tuple[str, ...] = ()
+    files: dict[str, str] = field(default_factory=dict)  # what was written: a word -> the path
 
     def summary(self) -> str:
-        here = (
-            "built and timed here"
-            if self.live
-            else "no GPU here: run the script on a machine that has one"
-        )
+        no_gpu = "no GPU here: run the script on a machine that has one"
+        here = "built and timed here" if self.live else no_gpu
         return f"{self.name}: {self.model.summary()}; {self.data.summary()}; {here}"
 
     def rows(self) -> list[dict[str, Any]]:
         return [
             {
-                "way": one.way,
-                "SQNR dB": one.sqnr_db,
-                "same answer as FP32 %": None if one.agreement is None else 100 * one.agreement,
-                "accuracy %": None if one.accuracy is None else 100 * one.accuracy,
+                "way": answer.way,
+                "SQNR dB": answer.sqnr_db,
+                "same answer as FP32 %": percent(answer.agreement),
+                "accuracy %": percent(answer.accuracy),
             }
-            for one in self.answers
+            for answer in self.answers
         ]

@@ -1,20 +1,24 @@
-"""The widget of notebook 09: name an ONNX file and data, walk them through, read the answers and the report."""
+"""The form of notebook 09: name an ONNX file and data, try them in INT8, read the answers and the report."""
 
 from __future__ import annotations
 
 import html
 import os
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from ...calibration.observers import OBSERVERS
 from ...errors import DataError, ModelError
 from ...files import user_dir
 from ...model.data import EXPECTED_DATA
-from ...show.controls import badge, guarded, ipywidgets, say, stack, table
+from ...record import html_table
+from ...show.controls import badge, guarded, ipywidgets, say, stack
 from ...show.theme import WARN
-from .walk import STEPS, Walk, walk
+from .records import Walk
+from .walk import STEPS, try_int8
 
-__all__ = ["bring_widget", "walk_html"]
+__all__ = ["own_model_form", "walk_html"]
 
 WORDS = {
     "look": "doctor, network and data",
@@ -26,39 +30,33 @@ WORDS = {
 }
 
 
-def bring_widget(
+def own_model_form(
     model: str | os.PathLike[str] = "",
     data: str | os.PathLike[str] = "",
     labels: str | os.PathLike[str] = "",
     out: str | os.PathLike[str] | None = None,
     live: bool | None = None,
 ) -> ipywidgets.Widget:
-    """Fields for an ONNX file, its data and how to calibrate; a button; what came of it.
+    """Fields for an ONNX file, its data and how to calibrate; a button; the result.
 
-    ``out`` is the folder for the report and the other files; by default bring/ in the reader's own folder. Whatever
-    does not fit is said in one line below the button, and the fields keep what was typed.
+    ``out`` is the folder for the report and the other files; by default own_model/ in the reader's own folder. One
+    line below the button says what does not fit, and the fields keep what was typed.
     """
-    wide, style = {"width": "98%"}, {"description_width": "10em"}
-    fields = {
-        "model": ipywidgets.Text(str(model), description="ONNX file", layout=wide, style=style),
-        "data": ipywidgets.Text(
-            str(data),
-            description="data (.npy, .npz)",
-            placeholder=EXPECTED_DATA,
-            layout=wide,
+    style = {"description_width": "10em"}
+
+    def field(label: str, value: Any, placeholder: str = "") -> ipywidgets.Text:
+        return ipywidgets.Text(
+            str(value),
+            description=label,
+            placeholder=placeholder,
+            layout={"width": "98%"},
             style=style,
-        ),
-        "labels": ipywidgets.Text(
-            str(labels),
-            description="labels (.npy)",
-            placeholder="may stay empty",
-            layout=wide,
-            style=style,
-        ),
-        "out": ipywidgets.Text(
-            str(out or user_dir() / "bring"), description="write to", layout=wide, style=style
-        ),
-    }
+        )
+
+    model_field = field("ONNX file", model)
+    data_field = field("data (.npy, .npz)", data, EXPECTED_DATA)
+    labels_field = field("labels (.npy)", labels, "optional")
+    out_field = field("write to", out or user_dir() / "own_model")
     algorithm = ipywidgets.Dropdown(
         options=list(OBSERVERS), value="minmax", description="calibrator", style=style
     )
@@ -66,62 +64,65 @@ def bring_widget(
     button = ipywidgets.Button(description="Walk it through", button_style="primary")
     steps, problem, answer = say(""), say(""), say("")
 
-    def go() -> None:
+    def run() -> None:
+        begun: list[str] = []
+
+        def show_step(step: str) -> None:
+            steps.value = _step_list(begun, step)
+            begun.append(step)
+
         answer.value, button.disabled = "", True
-        at: list[str] = []
-
-        def note(step: str) -> None:
-            at.append(step)
-            done = [f"✔ {WORDS[one]}" for one in at[:-1]] + [f"▶ {WORDS[step]} …"]
-            steps.value = "<br>".join(map(html.escape, done))
-
         try:
-            if not fields["model"].value.strip():
+            if not _path(model_field):
                 raise ModelError("no ONNX file is named", "type its path into the first field")
-            if not fields["out"].value.strip():
-                raise DataError(
-                    "no folder to write to is named", "type one into the field “write to”"
-                )
-            walked = walk(
-                _path(fields["model"].value), _path(fields["data"].value) if fields["data"].value.strip() else None,
-                labels=_path(fields["labels"].value) if fields["labels"].value.strip() else None,
-                algorithm=algorithm.value, batch=batch.value, out=_path(fields["out"].value), live=live, progress=note,
-            )  # fmt: skip
-            steps.value = "<br>".join(f"✔ {html.escape(WORDS[one])}" for one in STEPS)
-            answer.value = walk_html(walked)
+            if not _path(out_field):
+                advice = "type one into the field “write to”"
+                raise DataError("no folder to write to is named", advice)
+            walk = try_int8(
+                _path(model_field),
+                _path(data_field) or None,
+                labels=_path(labels_field) or None,
+                algorithm=algorithm.value,
+                batch=batch.value,
+                out=_path(out_field),
+                live=live,
+                progress=show_step,
+            )
+            steps.value = _step_list(STEPS)
+            answer.value = walk_html(walk)
         except BaseException:
-            steps.value = "<br>".join(html.escape(f"✔ {WORDS[one]}") for one in at[:-1])
+            steps.value = _step_list(begun[:-1])
             raise
         finally:
             button.disabled = False
 
-    button.on_click(guarded(go, problem))
+    button.on_click(guarded(run, problem))
     row = ipywidgets.HBox([algorithm, batch, button], layout={"flex_flow": "row wrap"})
-    return stack(*fields.values(), row, problem, steps, answer)
+    fields = (model_field, data_field, labels_field, out_field)
+    return stack(*fields, row, problem, steps, answer)
 
 
-def _path(text: str) -> str:
-    return os.path.expanduser(text.strip())
+def _path(field: ipywidgets.Text) -> str:
+    return os.path.expanduser(str(field.value).strip())
 
 
-def walk_html(walked: Walk) -> str:
-    """What a walk found, as HTML; names from the model are escaped."""
-    esc = html.escape
-    parts = [f"<p>{badge('live' if walked.live else 'no GPU', WARN)} {esc(walked.summary())}</p>"]
-    parts += [f"<p>⚠ {esc(note)}</p>" for note in walked.notes]
-    rows = walked.rows()
-    parts.append(table([row.values() for row in rows], rows[0]))
-    if walked.live:
-        head = ("engine", "median ms", "plan bytes", "INT8 layers", "problem")
-        cells = [
-            (one.way, one.median_ms, one.plan_bytes, one.int8_layers, one.problem or "none")
-            for one in walked.live
-        ]
-        parts.append(table(cells, head))
-    parts.append(table([(word, path) for word, path in walked.files.items()], ("written", "file")))
-    if "report" in walked.files:
-        link = esc(Path(walked.files["report"]).absolute().as_uri(), quote=True)
-        parts.append(
-            f'<p><a href="{link}" target="_blank">open the report</a> (or open the file by hand)</p>'
-        )
+def _step_list(done: Iterable[str], current: str = "") -> str:
+    lines = [f"✔ {WORDS[step]}" for step in done]
+    if current:
+        lines.append(f"▶ {WORDS[current]} …")
+    return "<br>".join(map(html.escape, lines))
+
+
+def walk_html(walk: Walk) -> str:
+    """A walk's result as HTML; names from the model are escaped."""
+    place = badge("live" if walk.live else "no GPU", WARN)
+    parts = [f"<p>{place} {html.escape(walk.summary())}</p>"]
+    parts += [f"<p>⚠ {html.escape(note)}</p>" for note in walk.notes]
+    parts.append(html_table(walk.rows()))
+    parts.append(html_table([engine.rows()[0] for engine in walk.live]))
+    parts.append(html_table([{"written": word, "file": path} for word, path in walk.files.items()]))
+    if "report" in walk.files:
+        link = html.escape(Path(walk.files["report"]).absolute().as_uri(), quote=True)
+        anchor = f'<a href="{link}" target="_blank">open the report</a>'
+        parts.append(f"<p>{anchor} (or open the file by hand)</p>")
     return f'<div role="status">{"".join(parts)}</div>'

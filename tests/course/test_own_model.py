@@ -4,6 +4,8 @@ report are real.
 
 from __future__ import annotations
 
+import ast
+import os
 import re
 import runpy
 import subprocess
@@ -15,10 +17,12 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from trtlearn.builds import Build, LayerCounts
 from trtlearn.calibration.edit import parse_cache, read_cache
-from trtlearn.course.own_model.records import Answer, LiveResult, Walk
+from trtlearn.course.own_model.records import Answer, EngineResult, Walk
 from trtlearn.course.own_model.report import report_html
-from trtlearn.course.own_model.walk import STEPS, walk
+from trtlearn.course.own_model.walk import STEPS, try_int8
+from trtlearn.engine.records import BuildOptions, BuildReport, EngineInfo, Provenance, Timing
 from trtlearn.errors import DataError, LiveUnavailable, ModelError, TrtlearnError
 from trtlearn.int8.pairs import read_pairs
 from trtlearn.model.course_data import load_images, model_path
@@ -77,7 +81,7 @@ def test_the_courses_network_from_files(tmp_path):
     np.save(tmp_path / "images.npy", images[:128])
     np.save(tmp_path / "labels.npy", labels[:128])
     seen: list[str] = []
-    walked = walk(
+    walked = try_int8(
         model_path("mobile"),
         tmp_path / "images.npy",
         labels=tmp_path / "labels.npy",
@@ -109,7 +113,7 @@ def test_the_courses_network_from_files(tmp_path):
 
 def test_several_inputs_and_every_axis_dynamic(two_inputs, tmp_path):
     np.savez(tmp_path / "data.npz", **arrays())
-    walked = walk(two_inputs, tmp_path / "data.npz", batch=4, out=tmp_path / "out", **CPU)
+    walked = try_int8(two_inputs, tmp_path / "data.npz", batch=4, out=tmp_path / "out", **CPU)
     assert walked.data.rows_used == 8
     assert walked.qdq.quantized_nodes == ("features",)
     assert {one.way for one in walked.answers} == {
@@ -131,7 +135,9 @@ def test_a_fixed_batch_is_kept(tmp_path):
         ["y"],
         [("w", w)],
     )
-    walked = walk(path, rng.normal(size=(7, 6)).astype(np.float32), batch=8, algorithm="mse", **CPU)
+    walked = try_int8(
+        path, rng.normal(size=(7, 6)).astype(np.float32), batch=8, algorithm="mse", **CPU
+    )
     assert walked.data.batch == 2
     assert walked.data.rows_used == 6
     assert walked.files == {}
@@ -172,37 +178,37 @@ BAD = {
 @pytest.mark.parametrize("words", BAD)
 def test_data_that_do_not_fit_are_one_line_and_nothing_is_written(two_inputs, tmp_path, words):
     with pytest.raises(TrtlearnError, match=words) as caught:
-        walk(two_inputs, BAD[words](arrays()), out=tmp_path / "out", **CPU)
+        try_int8(two_inputs, BAD[words](arrays()), out=tmp_path / "out", **CPU)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "out").exists()
 
 
 def test_networks_that_cannot_be_walked(two_inputs, tmp_path):
     out = tmp_path / "out"
-    walked = walk(two_inputs, arrays(), out=out, **CPU)
+    walked = try_int8(two_inputs, arrays(), out=out, **CPU)
     with pytest.raises(ModelError, match="Q/DQ nodes already"):
-        walk(walked.files["qdq model"], arrays(), **CPU)
+        try_int8(walked.files["qdq model"], arrays(), **CPU)
     relu = [helper.make_node("Relu", ["x"], ["y"])]
     nothing = save(tmp_path / "relu.onnx", relu, [("x", TensorProto.FLOAT, ["n", 4])], ["y"])
     with pytest.raises(ModelError, match="nothing in this network can run in INT8"):
-        walk(nothing, np.ones((8, 4), np.float32), **CPU)
+        try_int8(nothing, np.ones((8, 4), np.float32), **CPU)
     log = [helper.make_node("Log", ["x"], ["l"]), helper.make_node("MatMul", ["l", "w"], ["y"])]
     weights = [("w", np.ones((4, 4), np.float32))]
     bursts = save(tmp_path / "log.onnx", log, [("x", TensorProto.FLOAT, ["n", 4])], ["y"], weights)
     with pytest.raises(DataError, match="'l' becomes NaN or infinite"):
-        walk(bursts, np.zeros((8, 4), np.float32), **CPU)
+        try_int8(bursts, np.zeros((8, 4), np.float32), **CPU)
     with pytest.raises(DataError, match="no calibrator 'magic'"):
-        walk(two_inputs, arrays(), algorithm="magic", **CPU)
+        try_int8(two_inputs, arrays(), algorithm="magic", **CPU)
     with pytest.raises(DataError, match="batch size is 0"):
-        walk(two_inputs, arrays(), batch=0, **CPU)
+        try_int8(two_inputs, arrays(), batch=0, **CPU)
     with pytest.raises(DataError, match=r"labels are float64 \[10\]"):
-        walk(two_inputs, arrays(), labels=np.zeros(10), **CPU)
+        try_int8(two_inputs, arrays(), labels=np.zeros(10), **CPU)
 
 
 def test_live_without_a_gpu_says_so(two_inputs, monkeypatch):
     monkeypatch.setenv("TRTLEARN_TENSORRT", "no_such_module")
     with pytest.raises(LiveUnavailable):
-        walk(two_inputs, arrays(), live=True)
+        try_int8(two_inputs, arrays(), live=True)
 
 
 class Page(HTMLParser):
@@ -230,7 +236,9 @@ def test_the_report_stands_alone_and_escapes_names(tmp_path):
     path = save(
         tmp_path / "evil.onnx", nodes, [(evil, TensorProto.FLOAT, ["n", 4])], ["y"], weights
     )
-    walked = walk(path, rng.normal(size=(16, 4)).astype(np.float32), out=tmp_path / "out", **CPU)
+    walked = try_int8(
+        path, rng.normal(size=(16, 4)).astype(np.float32), out=tmp_path / "out", **CPU
+    )
     text = (tmp_path / "out" / "evil.html").read_text()
     page = Page(text)
     assert not page.open, "every tag is closed"
@@ -242,7 +250,7 @@ def test_the_report_stands_alone_and_escapes_names(tmp_path):
 
 @pytest.mark.parametrize("algorithm", ["entropy2", "minmax", "entropy", "legacy"])
 def test_the_report_says_whether_trtexec_takes_the_cache(algorithm, tmp_path):
-    walked = walk(
+    walked = try_int8(
         turned(tmp_path / "t.onnx"),
         rng.normal(size=(16, 1, 2, 2)).astype(np.float32),
         algorithm=algorithm,
@@ -281,24 +289,34 @@ def turned(path):
 
 def test_with_a_gpu_engines_are_built_run_and_compared(fake, tmp_path):
     data = rng.normal(size=(20, 1, 2, 2)).astype(np.float32)
-    walked = walk(turned(tmp_path / "t.onnx"), data, out=tmp_path / "out", live=True)
+    walked = try_int8(turned(tmp_path / "t.onnx"), data, out=tmp_path / "out", live=True)
     assert [one.way for one in walked.live] == ["fp32", "fp16", "int8-entropy2", "int8-qdq"]
     assert all(
-        one.problem == "" and one.median_ms > 0 and one.answer.agreement == 1 for one in walked.live
+        one.problem == "" and one.build.latency_ms > 0 and one.answer.agreement == 1
+        for one in walked.live
     )
     assert not fake["cuda"].memory, "all GPU memory is freed"
     fake["fail"] = True
-    failed = walk(tmp_path / "t.onnx", data, live=True).live
+    failed = try_int8(tmp_path / "t.onnx", data, live=True).live
     assert all("the build failed" in one.problem for one in failed)
 
 
 @pytest.mark.parametrize(("count", "told"), [(0, True), (2, False)])
 def test_an_engine_that_took_no_int8_is_named(fake, tmp_path, monkeypatch, count, told):
     answer = Answer("int8-entropy2", 40.0, 1.0, None)
-    made = LiveResult("int8-entropy2", "", 0.1, (0.1, 0.1), 1000, 1.0, 2, count, 0, answer)
-    monkeypatch.setattr("trtlearn.course.own_model.walk.build_all", lambda *given: (made,))
+    build = Build(
+        "t",
+        "int8-entropy2",
+        Provenance(),
+        BuildReport(BuildOptions(), 1.0, 1000),
+        EngineInfo(()),
+        timing=Timing(0.1, 0.1, 0.1, 10, 1, 8, "cuda events"),
+        counts=LayerCounts(2, count, 0),
+    )
+    result = EngineResult(build, answer)
+    monkeypatch.setattr("trtlearn.course.own_model.walk.build_engines", lambda *_: (result,))
     data = rng.normal(size=(20, 1, 2, 2)).astype(np.float32)
-    walked = walk(turned(tmp_path / "t.onnx"), data, live=True)
+    walked = try_int8(turned(tmp_path / "t.onnx"), data, live=True)
     assert (
         any("the engine int8-entropy2 has no INT8 weights" in note for note in walked.notes) == told
     )
@@ -306,7 +324,7 @@ def test_an_engine_that_took_no_int8_is_named(fake, tmp_path, monkeypatch, count
 
 def test_the_script_is_a_program_that_does_the_same(fake, tmp_path):
     data = rng.normal(size=(16, 1, 2, 2)).astype(np.float32)
-    walked = walk(turned(tmp_path / "t.onnx"), data, out=tmp_path / "out", live=False)
+    walked = try_int8(turned(tmp_path / "t.onnx"), data, out=tmp_path / "out", live=False)
     script = walked.files["script"]
     runpy.run_path(script, run_name="__main__")
     again = tmp_path / "out" / "on_gpu"
@@ -315,9 +333,32 @@ def test_the_script_is_a_program_that_does_the_same(fake, tmp_path):
     assert "int8-qdq" in (again / "t.html").read_text()
 
 
+@pytest.mark.parametrize("name", ['a"""b', "it's \\n", "both '\"", "-x", "größe $(date)"])
+def test_the_script_is_python_whatever_the_file_is_called(tmp_path, name):
+    path = turned(tmp_path / f"{name}.onnx")
+    data = rng.normal(size=(16, 1, 2, 2)).astype(np.float32)
+    walked = try_int8(path, data, out=tmp_path / "out", **CPU)
+    program = ast.parse((tmp_path / "out" / f"{name}_on_gpu.py").read_text(encoding="utf-8"))
+    assert ast.get_docstring(program).startswith(f"Walk {name} through TensorRT")
+    texts = [node.value for node in ast.walk(program) if isinstance(node, ast.Constant)]
+    assert str(path.resolve()) in texts
+    assert walked.files["script"] == str(tmp_path / "out" / f"{name}_on_gpu.py")
+
+
+def test_all_files_are_written_or_none(two_inputs, tmp_path, monkeypatch):
+    def full(handle):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(TrtlearnError, match="No space left"):
+        try_int8(two_inputs, arrays(), out=tmp_path / "out", **CPU)
+    assert not list((tmp_path / "out").iterdir())
+
+
 def test_the_script_without_a_gpu_ends_with_one_clear_error(two_inputs, tmp_path):
-    walked = walk(two_inputs, arrays(), out=tmp_path / "out", **CPU)
+    walked = try_int8(two_inputs, arrays(), out=tmp_path / "out", **CPU)
     env = {"TRTLEARN_TENSORRT": "no_such_module", "PATH": "/usr/bin:/bin"}
+    env["PYTHONPATH"] = os.environ.get("PYTHONPATH", "")
     ran = subprocess.run(
         [sys.executable, walked.files["script"]],
         capture_output=True,
@@ -331,10 +372,10 @@ def test_the_script_without_a_gpu_ends_with_one_clear_error(two_inputs, tmp_path
 
 def test_the_widget_walks_and_says_what_does_not_fit(two_inputs, tmp_path):
     pytest.importorskip("ipywidgets")
-    from trtlearn.course.own_model.widget import bring_widget
+    from trtlearn.course.own_model.widget import own_model_form
 
     np.savez(tmp_path / "data.npz", **arrays())
-    box = bring_widget(two_inputs, tmp_path / "data.npz", out=tmp_path / "out", live=False)
+    box = own_model_form(two_inputs, tmp_path / "data.npz", out=tmp_path / "out", live=False)
     model, data, _, out, row, problem, steps, answer = box.children[:8]
     button = row.children[2]
     button.click()
