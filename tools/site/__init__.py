@@ -1,0 +1,1 @@
+"""The course as pages to read without Jupyter."""
