@@ -1,7 +1,9 @@
-"""What every notebook begins with and rests on: ``setup()`` says what runs here, ``claim()`` checks each fact."""
+"""What every notebook rests on: ``setup()`` says what runs here, ``claim()`` checks each fact."""
 
 from __future__ import annotations
 
+import html
+import os
 import platform
 from dataclasses import dataclass
 from importlib import metadata
@@ -34,7 +36,7 @@ TAGS = ("documented", "measured", "inferred")
 
 
 class ClaimError(TrtlearnError):
-    """A claim of the course that does not hold here."""
+    """A claim of the course that does not hold on this machine."""
 
 
 @dataclass(frozen=True)
@@ -58,11 +60,39 @@ class Setup(Record):
         return f"{self.summary()}\n{versions}"
 
     def _repr_html_(self) -> str:
-        import html
-
         first, second = (html.escape(line) for line in str(self).split("\n", 1))
         mark = "●" if self.state == "live" else "◉"
         return f"<p><b>{mark} {first}</b><br>{second}</p>"
+
+
+def setup(network: Network | None = None) -> Setup:
+    """The versions, and whether what follows is built here ("live") or replayed ("recorded").
+
+    ``network`` is what ``tl.network(name)`` gave; without one the notebook computes everything in
+    numpy.
+    """
+    versions = {
+        "trtlearn": __version__,
+        "Python": platform.python_version(),
+        "numpy": _version("numpy"),
+        "plotly": _version("plotly"),
+    }
+    if network is None:
+        return Setup("live", "computed here, on this machine's CPU", "", versions)
+    if not network.recorded:
+        return Setup("live", network.label, "", versions)
+    return Setup("recorded", network.label, why_recorded() or "as you asked", versions)
+
+
+def why_recorded() -> str:
+    """Why this machine replays recordings; "" where it builds its own engines."""
+    from ..live.trt import live
+
+    try:
+        live()
+    except LiveUnavailable as problem:
+        return f"not live: {problem.problem}"
+    return "as TRTLEARN_MODE asks" if os.environ.get("TRTLEARN_MODE") == "recorded" else ""
 
 
 def _version(package: str) -> str | None:
@@ -72,55 +102,26 @@ def _version(package: str) -> str | None:
         return None
 
 
-_live = {"built": False}  # what setup() was told: whether this notebook builds its engines
-
-
-def setup(network: Network | None = None) -> Setup:
-    """Versions, and whether what follows is built here ("live") or replayed ("recorded").
-
-    ``network`` is what ``tl.network(name)`` gave; without one the notebook computes everything in numpy.
-    """
-    versions = {"trtlearn": __version__, "Python": platform.python_version()}
-    found: dict[str, str | None] = {
-        **versions,
-        **{name: _version(name) for name in ("numpy", "plotly")},
-    }
-    _live["built"] = network is not None and not network.recorded
-    if network is None:
-        return Setup("live", "computed here, on this machine's CPU", "", found)
-    why = ""
-    if network.recorded:
-        try:
-            from ..live.trt import live
-
-            live()
-            why = "as TRTLEARN_MODE asks"
-        except LiveUnavailable as problem:
-            why = f"not live: {problem.problem}"
-    return Setup("recorded" if network.recorded else "live", network.label, why, found)
-
-
 def claim(holds: object, text: str, tag: str = "measured", source: str = "") -> None:
     """Print a fact with its tag and source, checked: ClaimError where ``holds`` is not true.
 
-    In a notebook that builds its engines a measured fact may come out differently, as TensorRT's choices do: then it is
-    printed as not so here, and the notebook goes on.
+    On a machine that builds its own engines a measured fact may come out differently, as TensorRT's
+    choices do: then the claim says so, and the notebook goes on.
 
-    ``tag``: documented (somebody's document or source says so), measured (seen in a run) or inferred (reasoning).
+    ``tag``: documented (a document or source says so), measured (seen in a run) or inferred
+    (reasoning).
 
-    >>> claim(abs(4 / 127 - 0.0315) < 1e-4, "±4 is a scale of 0.0315", "documented", "v8.6.1:SE:459-505")
-    ✔ ±4 is a scale of 0.0315 [documented: v8.6.1:SE:459-505]
+    >>> claim(abs(4 / 127 - 0.0315) < 1e-4, "±4: scale 0.0315", "documented", "v8.6.1:SE:459")
+    ✔ ±4: scale 0.0315 [documented: v8.6.1:SE:459]
     """
     if tag not in TAGS:
         raise TrtlearnError(f"tag {tag!r}", f"use one of {', '.join(TAGS)}")
-    says = f"{text} [{tag}{': ' + source if source else ''}]"
-    if not bool(holds) and tag == "measured" and _live["built"]:
-        print(
-            f"✘ not so here: {says}\n  It held for the recorded engines. TensorRT built others here: see notebook 06."
-        )
+    fact = f"{text} [{tag}{': ' + source if source else ''}]"
+    if holds:
+        print(f"✔ {fact}")
         return
-    if not bool(holds):
-        raise ClaimError(
-            f"✘ does not hold here: {says}", "compare the versions above with the recording's"
-        )
-    print(f"✔ {says}")
+    failure = f"✘ does not hold on this machine: {fact}"
+    if tag != "measured" or why_recorded():
+        raise ClaimError(failure, "compare the versions above with the recording's")
+    print(failure)
+    print("  It held for the recorded engines. TensorRT built others here: see notebook 06.")

@@ -1,4 +1,4 @@
-"""The step that needs a GPU: engines of the reader's network built, run on the reader's data, timed, inspected."""
+"""The step that needs a GPU: engines built, run on the reader's data, timed, inspected."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ Judge = Callable[[str, Outputs], Answer]
 
 
 def build_engines(task: Task, quantized: onnx.ModelProto, judge: Judge) -> tuple[EngineResult, ...]:
-    """Every engine that this TensorRT can build: FP32, FP16, INT8 with its own calibration, INT8 by Q/DQ.
+    """Every engine that this TensorRT can build: FP32, FP16, INT8 by calibration, INT8 by Q/DQ.
 
-    ``judge`` gets a way of building and the engine's outputs. A build that fails gives a result that says why, and
-    the others go on. LiveUnavailable where there is no GPU.
+    ``judge`` gets a way of building and the engine's outputs. A build that fails gives a result that
+    says why, and the others go on. LiveUnavailable where there is no GPU.
     """
     able = capabilities()
     path = os.fspath(task.path)
@@ -93,7 +93,7 @@ def _calibrator(task: Task, options: BuildOptions) -> Any:
 
 
 def _shapes(task: Task) -> Shapes | None:
-    """A profile of one shape, the data's; None where only the batch is dynamic: build_engine sets that."""
+    """A profile of one shape, the data's; None where only the batch is dynamic."""
     axes = [axis for value in task.model.inputs for axis in (value.shape or ())[1:]]
     if all(isinstance(axis, int) for axis in axes):
         return None

@@ -1,4 +1,4 @@
-"""What a walk writes: the calibration cache, the Q/DQ model, the script for a GPU machine, and the report."""
+"""What a walk writes: the cache, the Q/DQ model, the script for a GPU machine, the report."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ MOST_BARS = 60
 
 
 def report_html(walk: Walk) -> str:
-    """The whole report as one page, with plotly's code in it; TrtlearnError where plotly is missing."""
+    """The report as one page, with plotly's code in it; TrtlearnError without plotly."""
     try:
         from plotly.offline import get_plotlyjs
     except ImportError:
@@ -183,7 +183,7 @@ def _packed(value: Any, name: str) -> bytes:
 
 
 def gpu_script(walk: Walk, model: Any, data: Any, labels: Any) -> str:
-    """A Python program that does the same walk on a GPU machine, engines included, and writes the report there.
+    """A Python program that does the same walk on a GPU machine, engines included.
 
     It takes each file from its own folder where it is there, else from where it was on this machine.
     """

@@ -53,7 +53,7 @@ class Task:
         return [value.name for value in self.model.outputs if value.name in self.model.tensors]
 
     def run(self, proto: onnx.ModelProto) -> Outputs:
-        """The outputs of the network or of a changed one, for all rows, by ONNX Runtime on the CPU."""
+        """The outputs of the network, or of a changed one, for all rows: on the CPU."""
         return join_batches(activations(proto, self.inputs, self.output_names))
 
     def compare(self, way: str, reference: Outputs, outputs: Outputs) -> Answer:
@@ -82,7 +82,7 @@ def load_task(
     algorithm: str,
     batch: int,
 ) -> Task:
-    """Everything read and checked; ModelError or DataError in one line for whatever does not fit."""
+    """Everything read and checked; one line of ModelError or DataError for what does not fit."""
     check_algorithm(algorithm)
     path = Path(getattr(model, "path", model))
     proto = load_proto(path)
@@ -112,7 +112,8 @@ def load_labels(source: str | os.PathLike[str] | Array | None, rows: int) -> Arr
 def join_batches(batches: Iterable[Mapping[str, Any]]) -> dict[str, Array]:
     """Each output of all batches, one behind the other.
 
-    Left out are sequences, and outputs whose shape depends on the values and so changes between batches.
+    Left out are sequences, and outputs whose shape depends on the values and so changes between
+    batches.
     """
     collected: dict[str, list[Any]] = {}
     for batch in batches:

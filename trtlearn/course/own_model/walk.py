@@ -1,8 +1,8 @@
-"""Your own model in INT8: calibrated, given Q/DQ nodes, compared with FP32, and built where there is a GPU.
+"""Your own model in INT8: calibrated, given Q/DQ nodes, compared with FP32, and built.
 
-Without a GPU our observers calibrate on the CPU, and ONNX Runtime runs the network with Q/DQ in it: for the course's
-two networks that gives the accuracy of TensorRT's INT8 engines to 0.2 point (tests/trtexec/test_migrate.py). Nothing
-of the reader's leaves this machine.
+Without a GPU our observers calibrate on the CPU, and ONNX Runtime runs the network with Q/DQ in it: for
+the course's two networks that gives the accuracy of TensorRT's INT8 engines to 0.2 point
+(tests/trtexec/test_migrate.py). Nothing of the reader's leaves this machine.
 """
 
 from __future__ import annotations
@@ -52,7 +52,8 @@ def try_int8(
         labels: the class of each row, an array or a .npy file.
         algorithm: entropy2, entropy, minmax, legacy, percentile or mse.
         batch: rows at a time, where the network does not fix it.
-        out: folder for the cache, the Q/DQ model, the script for a GPU machine and the report; None writes nothing.
+        out: folder for the cache, the Q/DQ model, the script for a GPU machine and the report; None
+            writes nothing.
         live: build on this machine's GPU; None: where there is one.
         progress: called with a word from STEPS as each begins.
 
@@ -143,7 +144,7 @@ def _above_zero(scales: Mapping[str, float]) -> dict[str, float]:
 
 
 def _other_scales(task: Task, own: Mapping[str, Threshold]) -> dict[str, dict[str, float]]:
-    """The ranges to compare with: min-max, where it is not the reader's choice, and bare trtexec --int8."""
+    """The ranges to compare with: min-max, and those of bare trtexec --int8."""
     others = {}
     if task.algorithm != "minmax":
         minmax = with_shared_scales(own, task.proto, task.model, "minmax")

@@ -1,4 +1,4 @@
-"""The form of notebook 09: name an ONNX file and data, try them in INT8, read the answers and the report."""
+"""The form of notebook 09: name an ONNX file and data, try INT8, read the answers."""
 
 from __future__ import annotations
 
@@ -39,8 +39,9 @@ def own_model_form(
 ) -> ipywidgets.Widget:
     """Fields for an ONNX file, its data and how to calibrate; a button; the result.
 
-    ``out`` is the folder for the report and the other files; by default own_model/ in the reader's own folder. One
-    line below the button says what does not fit, and the fields keep what was typed.
+    ``out`` is the folder for the report and the other files; by default own_model/ in the reader's
+    own folder. One line below the button says what does not fit, and the fields keep what was
+    typed.
     """
     style = {"description_width": "10em"}
 
