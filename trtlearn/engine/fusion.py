@@ -1,10 +1,12 @@
-"""What became of the network: which engine layer holds which ONNX node, what reformats cost, where the time goes."""
+"""What became of the network: which engine layer holds which ONNX node, what reformats cost."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from ..record import Record, plural, show
@@ -12,7 +14,7 @@ from .diff import DiffRow, EngineDiff, diff_engines
 from .formats import dtype_bits
 from .layout import EngineGraph, GraphEdge, GraphNode, graph
 from .names import infer_nodes, reformat_target
-from .records import EngineInfo, EngineTensor, Timing
+from .records import EngineInfo, EngineLayer, EngineTensor, Timing
 from .times import LayerTime, LayerTimes, layer_times
 
 if TYPE_CHECKING:
@@ -49,7 +51,10 @@ def node_names(nodes: OnnxModel | Iterable[str] | None) -> list[str]:
 
 @dataclass(frozen=True)
 class FusionRow(Record):
-    """One ONNX node and the engine layers that do its work; ``evidence`` is measured (Metadata) or inferred (name)."""
+    """One ONNX node and the engine layers that do its work.
+
+    ``evidence`` is measured (the layers' Metadata) or inferred (their names).
+    """
 
     node: str
     engine_layers: tuple[str, ...]
@@ -66,10 +71,13 @@ class FusionMap(Record):
     layers_without_node: tuple[str, ...]  # reformats, moves, constants that TensorRT added
 
     def summary(self) -> str:
-        held = {layer for row in self.nodes for layer in row.engine_layers}
+        layers: set[str] = set()
+        for row in self.nodes:
+            layers.update(row.engine_layers)
+        without = len(self.without_layer)
         return (
-            f"{plural(len(self.nodes) - len(self.without_layer), 'ONNX node')} in {plural(len(held), 'engine layer')}, "
-            f"{plural(len(self.without_layer), 'node')} in none, "
+            f"{plural(len(self.nodes) - without, 'ONNX node')} in "
+            f"{plural(len(layers), 'engine layer')}, {plural(without, 'node')} in none, "
             f"{plural(len(self.layers_without_node), 'layer')} that TensorRT added"
         )
 
@@ -84,49 +92,51 @@ class FusionMap(Record):
             for row in self.nodes
         ]
 
+    @cached_property
+    def _by_node(self) -> dict[str, FusionRow]:
+        return {row.node: row for row in self.nodes}
+
     def __getitem__(self, node: str) -> FusionRow:
-        return {row.node: row for row in self.nodes}[node]
+        return self._by_node[node]
 
 
 def fusion_map(engine: EngineInfo, nodes: OnnxModel | Iterable[str] | None = None) -> FusionMap:
     """Which engine layers hold each ONNX node.
 
     Args:
-        nodes: the model, or its node names in order: then nodes that were removed are listed too, and layers whose
-            Metadata is silent are matched by name (evidence "inferred").
+        nodes: the model, or its node names in order: then nodes that were removed are listed too, and
+            layers whose Metadata is silent are matched by name (evidence "inferred").
 
     >>> from trtlearn.engine.records import EngineLayer
-    >>> layer = EngineLayer("conv + relu", "CaskConvolution", (), (), onnx_nodes=("conv", "relu"))
+    >>> layer = EngineLayer("conv + relu", None, (), (), onnx_nodes=("conv", "relu"))
     >>> fusion_map(EngineInfo((layer,)), ["conv", "relu", "dropout"]).without_layer
     ('dropout',)
     """
     names = node_names(nodes)
     layers = infer_nodes(engine.layers, names) if names else engine.layers
-    held: dict[str, list[int]] = {name: [] for name in names}
-    for index, layer in enumerate(layers):
+    held: dict[str, list[EngineLayer]] = {name: [] for name in names}
+    for layer in layers:
         for node in layer.onnx_nodes:
-            held.setdefault(node, []).append(index)
+            held.setdefault(node, []).append(layer)
     rows = []
-    for node, found in held.items():
-        others = dict.fromkeys(
-            other for index in found for other in layers[index].onnx_nodes if other != node
-        )
-        guessed = any(layers[index].onnx_nodes_inferred for index in found)
-        evidence = "measured" if found and not guessed else "inferred"
-        rows.append(
-            FusionRow(node, tuple(layers[index].name for index in found), tuple(others), evidence)
-        )
+    for node, parts in held.items():
+        others = dict.fromkeys(chain.from_iterable(layer.onnx_nodes for layer in parts))
+        others.pop(node, None)
+        inferred = not parts or any(layer.onnx_nodes_inferred for layer in parts)
+        evidence = "inferred" if inferred else "measured"
+        engine_layers = tuple(layer.name for layer in parts)
+        rows.append(FusionRow(node, engine_layers, tuple(others), evidence))
     alone = tuple(layer.name for layer in layers if not layer.onnx_nodes)
     return FusionMap(tuple(rows), tuple(row.node for row in rows if not row.engine_layers), alone)
 
 
 def tensor_bytes(tensor: EngineTensor, padded: bool = False) -> int | None:
-    """Bytes of a tensor: product of dims · bits / 8; None where a dimension or the type is unknown or dynamic.
+    """Bytes of a tensor, product of dims · bits / 8; None where a dimension or the type is unknown.
 
     ``padded``: with the channels (axis 1) rounded up to the format's vector, as they lie in memory.
 
-    >>> tensor_bytes(EngineTensor("x", (8, 1, 28, 28), "int8", vector=4)), tensor_bytes(
-    ...     EngineTensor("x", (8, 1, 28, 28), "int8", vector=4), padded=True)
+    >>> image = EngineTensor("x", (8, 1, 28, 28), "int8", vector=4)
+    >>> tensor_bytes(image), tensor_bytes(image, padded=True)
     (6272, 25088)
     """
     bits = dtype_bits(tensor.dtype)
@@ -186,12 +196,9 @@ class ReformatSummary(Record):
 
 
 def _total(values: Iterable[int | float | None]) -> Any:
+    """The sum; None where a part is unknown."""
     listed = list(values)
-    return (
-        None
-        if any(value is None for value in listed)
-        else sum(value for value in listed if value is not None)
-    )
+    return None if None in listed else sum(value for value in listed if value is not None)
 
 
 def reformats(
@@ -203,26 +210,25 @@ def reformats(
         times: the profiler's layer times, in any form that :func:`layer_times` takes.
     """
     joined = layer_times(engine, times) if times is not None else None
-    by_name = {row.layer: row.ms for row in joined.layers} if joined else {}
-    rows = []
-    for layer in engine.layers:
-        if not layer.is_reformat:
-            continue
-        before, after = (layer.inputs or (None,))[0], (layer.outputs or (None,))[0]
-        edges = [*layer.inputs, *layer.outputs]
-        rows.append(
-            ReformatRow(
-                layer.name,
-                reformat_target(layer.name),
-                before.dtype if before else None,
-                after.dtype if after else None,
-                before.format if before else None,
-                after.format if after else None,
-                _total(tensor_bytes(tensor) for tensor in edges) if edges else None,
-                _total(tensor_bytes(tensor, padded=True) for tensor in edges) if edges else None,
-                by_name.get(layer.name),
-            )
-        )
+    ms_of = {row.layer: row.ms for row in joined.layers} if joined else {}
+    rows = tuple(_reformat(layer, ms_of.get(layer.name)) for layer in engine.reformats)
     ms = _total(row.ms for row in rows) if joined else None
     share = ms / joined.total_ms if joined and ms is not None and joined.total_ms else None
-    return ReformatSummary(tuple(rows), len(rows), _total(row.bytes for row in rows), ms, share)
+    return ReformatSummary(rows, len(rows), _total(row.bytes for row in rows), ms, share)
+
+
+def _reformat(layer: EngineLayer, ms: float | None) -> ReformatRow:
+    unknown = EngineTensor("", None, None)
+    before, after = (layer.inputs or (unknown,))[0], (layer.outputs or (unknown,))[0]
+    edges = (*layer.inputs, *layer.outputs) or (unknown,)
+    return ReformatRow(
+        layer.name,
+        reformat_target(layer.name),
+        before.dtype,
+        after.dtype,
+        before.format,
+        after.format,
+        _total(tensor_bytes(tensor) for tensor in edges),
+        _total(tensor_bytes(tensor, padded=True) for tensor in edges),
+        ms,
+    )

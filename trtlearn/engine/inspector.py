@@ -1,10 +1,11 @@
-"""What an engine's inspector says, read into records: the JSON of TensorRT 8.6, of 10.x and of 11.x.
+"""What an engine's inspector says, read into records: the JSON of TensorRT 8.6, 10.x and 11.x.
 
-    engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON)
+    inspector.get_engine_information(trt.LayerInformationFormat.JSON)
     trtexec --loadEngine=PLAN --profilingVerbosity=detailed --exportLayerInfo=layers.json
 
-The three differ in how they say a tensor's type (one phrase, the type alone, two fields), in ``Bindings`` against
-``I/O Tensors``, and in the control characters between ONNX names. What a file does not say stays None.
+The versions differ in how they say a tensor's type (one phrase, the type alone, two fields), in
+``Bindings`` against ``I/O Tensors``, and in the control characters between ONNX names. What a file
+does not say stays None.
 """
 
 from __future__ import annotations
@@ -21,18 +22,14 @@ from .formats import dtype_bits, parse_dtype, parse_format
 from .names import infer_nodes, nodes_in_metadata, reformat_target
 from .records import Binding, EngineInfo, EngineLayer, EngineTensor
 
-__all__ = [
-    "EXPORT",
-    "inspector_text",
-    "parse",
-    "read_engine",
-]
+__all__ = ["EXPORT", "inspector_text", "parse", "read_engine"]
 
-
-# --- The text of an inspector file, and in one line what a file is that holds none.
-
-EXPORT = "export it with trtexec --loadEngine=PLAN --profilingVerbosity=detailed --exportLayerInfo=layers.json"
+EXPORT = (
+    "export it with trtexec --loadEngine=PLAN --profilingVerbosity=detailed "
+    "--exportLayerInfo=layers.json"
+)
 """What to try when a file is no inspector output."""
+AGAIN = "export the file again"
 _DECODER = json.JSONDecoder(strict=False)  # strict=False: 8.6 leaves 0x1e raw inside strings
 _START = re.compile(r'\{\s*"(?:Layers|Name)"\s*:')
 
@@ -47,13 +44,12 @@ def _decode(content: bytes) -> str:
             raise InspectorError("the text is damaged UTF-16", "export it again") from None
     if head[:4] in (b"ptrt", b"ftrt"):
         raise InspectorError("this is an engine plan, expected the inspector's JSON", EXPORT)
-    if head[:2] == b"\x1f\x8b" or head[:2] == b"PK":
+    if head[:2] in (b"\x1f\x8b", b"PK"):
         raise InspectorError(
             "this file is compressed, expected the inspector's JSON", "unpack it first"
         )
-    if head[:1] == b"\x08" and (
-        b"onnx" in content[:4096].lower() or b"pytorch" in content[:4096].lower()
-    ):
+    start = content[:4096].lower()
+    if head[:1] == b"\x08" and (b"onnx" in start or b"pytorch" in start):
         raise InspectorError(
             "this is an ONNX model, expected the inspector's JSON of an engine", EXPORT
         )
@@ -73,10 +69,10 @@ def inspector_text(source: str | bytes | os.PathLike[str]) -> str:
     """The text of ``source``: itself where it looks like JSON, else the file at that path."""
     if isinstance(source, bytes):
         return _decode(source)
-    if isinstance(source, str) and (
-        source.lstrip("\ufeff \t\r\n")[:1] in ("{", "[", '"', "") or "\n" in source
-    ):
-        return source.lstrip("\ufeff")
+    if isinstance(source, str):
+        start = source.lstrip("\ufeff \t\r\n")[:1]
+        if start in ("{", "[", '"', "") or "\n" in source:
+            return source.lstrip("\ufeff")
     try:
         return _decode(read_bytes(source, InspectorError))
     except ValueError:  # a path with a zero byte
@@ -84,21 +80,20 @@ def inspector_text(source: str | bytes | os.PathLike[str]) -> str:
 
 
 def _among_other_lines(text: str) -> Any:
-    """The engine, or the list of layers, that a script printed between lines of a log; None where there is none."""
-    found: list[dict[str, Any]] = []
+    """The engine or list of layers that a script printed between lines of a log; else None."""
+    values: list[dict[str, Any]] = []
     at = 0
     while start := _START.search(text, at):
         try:
             value, at = _DECODER.raw_decode(text, start.start())
         except (ValueError, RecursionError):
             return None
-        found.append(value)
-    engines = [value for value in found if "Layers" in value]
+        values.append(value)
+    engines = [value for value in values if "Layers" in value]
     if len(engines) > 1:
-        raise InspectorError(
-            f"the text holds {len(engines)} engines", "give each a file of its own"
-        )
-    return engines[0] if engines else found or None
+        count = f"the text holds {len(engines)} engines"
+        raise InspectorError(count, "give each a file of its own")
+    return engines[0] if engines else values or None
 
 
 def parse(text: str) -> Any:
@@ -113,45 +108,30 @@ def parse(text: str) -> Any:
     except RecursionError:
         raise InspectorError("the JSON is nested too deeply for inspector output", EXPORT) from None
     except json.JSONDecodeError as problem:
-        if (found := _among_other_lines(text)) is not None:
-            return found
-        if re.search(r"^Layers:|\bLayerType: ", text, re.MULTILINE):
-            raise InspectorError(
-                "this is the inspector's one-line text or a log, expected its JSON", EXPORT
-            ) from None
-        if text.lstrip()[:1] not in ("{", "["):
-            start = " ".join(text[:80].split())[:40]
-            raise InspectorError(
-                f"expected the inspector's JSON, the text starts with {start!r}", EXPORT
-            ) from None
-        cut = (
-            " (cut short?)"
-            if not text[problem.pos :].strip() or "Unterminated" in problem.msg
-            else ""
-        )
-        where = f"line {problem.lineno}, column {problem.colno}"
-        raise InspectorError(
-            f"broken JSON{cut}: {problem.msg} at {where}", "export the file again"
-        ) from None
+        value = _among_other_lines(text)
+        if value is None:
+            raise _not_json(text, problem) from None
+        return value
     except ValueError as problem:  # an integer with thousands of digits
-        raise InspectorError(f"broken JSON: {problem}", "export the file again") from None
+        raise InspectorError(f"broken JSON: {problem}", AGAIN) from None
 
 
-# --- What an engine's inspector says, read into records: the JSON of TensorRT 8.6, of 10.x and of 11.x.
+def _not_json(text: str, problem: json.JSONDecodeError) -> InspectorError:
+    if re.search(r"^Layers:|\bLayerType: ", text, re.MULTILINE):
+        words = "this is the inspector's one-line text or a log, expected its JSON"
+        return InspectorError(words, EXPORT)
+    if text.lstrip()[:1] not in ("{", "["):
+        start = " ".join(text[:80].split())[:40]
+        words = f"expected the inspector's JSON, the text starts with {start!r}"
+        return InspectorError(words, EXPORT)
+    is_cut = not text[problem.pos :].strip() or "Unterminated" in problem.msg
+    where = f"{problem.msg} at line {problem.lineno}, column {problem.colno}"
+    return InspectorError(f"broken JSON{' (cut short?)' if is_cut else ''}: {where}", AGAIN)
+
 
 _DETAIL = {"TacticName", "TacticValue", "Metadata", "StreamId", "ParameterType", "Constants"}
-_MYELIN = {
-    "kgen",
-    "gemm",
-    "fusion",
-    "correlation",
-    "signal",
-    "wait",
-    "shape_call",
-    "conv",
-    "pointwise",
-    "reduce",
-}
+_MYELIN = {"conv", "correlation", "fusion", "gemm", "kgen", "pointwise", "reduce"}
+_MYELIN |= {"shape_call", "signal", "wait"}
 _NEW_TYPES = re.compile(
     r'"(?:Format/Datatype|Type)":\s*"[^"]*(?:BFloat16|FP8|FP4|Int4|Int64|UInt8)'
 )
@@ -161,9 +141,9 @@ _ALONE = re.compile(r'"Format/Datatype":\s*"(?:Float|Half|Int8|Int32|Bool)"')
 def _string(value: Any) -> str | None:
     if not isinstance(value, str) or not value:
         return None
-    return (
-        value if value.isascii() else value.encode("utf-8", "replace").decode()
-    )  # no half of a surrogate pair
+    if value.isascii():
+        return value
+    return value.encode("utf-8", "replace").decode()  # no half of a surrogate pair
 
 
 def _integer(value: Any) -> int | None:
@@ -180,20 +160,19 @@ def _tensor(item: Any, where: str) -> EngineTensor:
     if isinstance(item, str):
         return EngineTensor(item, None, None)
     if not isinstance(item, dict):
-        raise InspectorError(
-            f"{where} holds {item!r:.40}, expected a tensor", "export the file again"
-        )
-    phrase = _string(item.get("Format/Datatype"))
-    word = None
+        raise InspectorError(f"{where} holds {item!r:.40}, expected a tensor", AGAIN)
+    phrase, word = _string(item.get("Format/Datatype")), None
     if phrase is None:
-        phrase, word = (
-            _string(item.get("Format")),
-            _string(item.get("Datatype") or item.get("DataType")),
-        )
-    found = parse_format(phrase, word)
-    name, location = _string(item.get("Name")) or "", _string(item.get("Location"))
+        phrase = _string(item.get("Format"))
+        word = _string(item.get("Datatype") or item.get("DataType"))
+    layout = parse_format(phrase, word)
     return EngineTensor(
-        name, _dims(item.get("Dimensions")), found.dtype, phrase, found.vector, location
+        _string(item.get("Name")) or "",
+        _dims(item.get("Dimensions")),
+        layout.dtype,
+        phrase,
+        layout.vector,
+        _string(item.get("Location")),
     )
 
 
@@ -202,9 +181,7 @@ def _tensors(layer: dict[str, Any], key: str, where: str) -> tuple[EngineTensor,
     if items is None:
         return ()
     if not isinstance(items, list):
-        raise InspectorError(
-            f"{where}: {key} is {items!r:.40}, expected a list", "export the file again"
-        )
+        raise InspectorError(f"{where}: {key} is {items!r:.40}, expected a list", AGAIN)
     return tuple(_tensor(item, f"{where}: {key}") for item in items)
 
 
@@ -215,34 +192,36 @@ def _count(dims: Any) -> int | None:
     return count if sizes is not None and count >= 0 else None
 
 
+def _largest_constant(constants: list[Any]) -> tuple[str | None, int | None]:
+    """Data type and count of the largest of Myelin's constants; (None, None) without any."""
+    word, largest = None, None
+    for item in constants:
+        count = _count(item.get("Dimensions")) if isinstance(item, dict) else None
+        if count is not None and count > max(largest or 0, 1):
+            largest = count
+            named = item.get("Datatype") or item.get("DataType") or item.get("Format/Datatype")
+            word = _string(named)
+    if word is not None and parse_format(word).known:
+        word = parse_format(word).dtype or word
+    return word, largest
+
+
 def _weights(layer: dict[str, Any], name: str) -> tuple[str | None, int | None, int | None]:
-    """Data type, count and bytes of "Weights" or "Bias"; of Myelin's "Constants" the largest is taken."""
-    held = layer.get(name) or layer.get(f"Conv{name}") or layer.get(name.lower())
-    if isinstance(held, dict):
-        word, count = _string(held.get("Type")), _integer(held.get("Count"))
-    elif name == "Weights" and isinstance(layer.get("Constants"), list):
-        sized = [
-            (_count(item.get("Dimensions")), item)
-            for item in layer["Constants"]
-            if isinstance(item, dict)
-        ]
-        counted = [(count, item) for count, item in sized if count is not None and count > 1]
-        if not counted:
-            return None, None, None
-        count, largest = max(counted, key=lambda pair: pair[0])
-        word = _string(
-            largest.get("Datatype") or largest.get("DataType") or largest.get("Format/Datatype")
-        )
-        if word is not None and parse_format(word).known:
-            tensor_type = parse_format(word).dtype
-            word = tensor_type if tensor_type is not None else word
+    """Data type, count and bytes of "Weights" or "Bias"; of Myelin's "Constants" the largest."""
+    stored = layer.get(name) or layer.get(f"Conv{name}") or layer.get(name.lower())
+    constants = layer.get("Constants")
+    if isinstance(stored, dict):
+        word, count = _string(stored.get("Type")), _integer(stored.get("Count"))
+    elif name == "Weights" and isinstance(constants, list):
+        word, count = _largest_constant(constants)
     else:
         return None, None, None
     if count is None or count < 0:
         return parse_dtype(word), None, None
+    if count == 0:
+        return None, 0, 0
     bits = dtype_bits(word)
-    size = None if bits is None else (count * bits + 7) // 8
-    return (parse_dtype(word) if count else None), count, size if count else 0
+    return parse_dtype(word), count, None if bits is None else (count * bits + 7) // 8
 
 
 def _flat(metadata: Any) -> str:
@@ -256,10 +235,8 @@ def _flat(metadata: Any) -> str:
 
 def _layer(item: Any, index: int) -> EngineLayer:
     if isinstance(item, str):
-        name = _string(item) or ""
-        return EngineLayer(
-            name, None, (), (), is_reformat=reformat_target(item) is not None, raw=item
-        )
+        is_reformat = reformat_target(item) is not None
+        return EngineLayer(_string(item) or "", None, (), (), is_reformat=is_reformat, raw=item)
     if not isinstance(item, dict) or not ({"Name", "LayerType", "Inputs"} & set(item)):
         raise InspectorError(f"layer {index} is {item!r:.60}, expected an engine layer", EXPORT)
     name, kind = _string(item.get("Name")) or "", _string(item.get("LayerType"))
@@ -286,42 +263,42 @@ def _layer(item: Any, index: int) -> EngineLayer:
 
 
 def _bindings(data: dict[str, Any], layers: tuple[EngineLayer, ...]) -> tuple[Binding, ...]:
-    """The network's inputs and outputs: 11.x says all of it, before that only names, looked up among the layers."""
-    made = {tensor.name: tensor for layer in layers for tensor in layer.outputs}
-    used = {tensor.name: tensor for layer in layers for tensor in layer.inputs}
+    """The network's inputs and outputs; before 11.x only names, to look up in the layers."""
+    written: dict[str, EngineTensor] = {}
+    read: dict[str, EngineTensor] = {}
+    for layer in layers:
+        written.update((tensor.name, tensor) for tensor in layer.outputs)
+        read.update((tensor.name, tensor) for tensor in layer.inputs)
     bindings = []
     listed = data.get("I/O Tensors") or data.get("Bindings")
     for item in listed if isinstance(listed, list) else ():
         if isinstance(item, str):
-            tensor = made.get(item) or used.get(item)
-            mode = "output" if item in made else "input" if item in used else "unknown"
-            held = (tensor.dims, tensor.dtype, tensor.format) if tensor else (None, None, None)
-            bindings.append(Binding(item, mode, *held))
+            mode = "output" if item in written else "input" if item in read else "unknown"
+            tensor = written.get(item) or read.get(item)
+            known = (tensor.dims, tensor.dtype, tensor.format) if tensor else ()
+            bindings.append(Binding(item, mode, *known))
         elif isinstance(item, dict):
-            profiles = item.get("ProfileInfo")
-            first = (
-                profiles[0]
-                if isinstance(profiles, list) and profiles and isinstance(profiles[0], dict)
-                else {}
-            )
-            phrase = _string(first.get("Format") or item.get("Format"))
-            word = _string(item.get("DataType") or item.get("Datatype"))
-            mode = (_string(item.get("IOMode")) or "unknown").lower()
-            dtype = parse_dtype(word) if word else parse_format(phrase).dtype
-            bindings.append(
-                Binding(
-                    _string(item.get("Name")) or "",
-                    mode,
-                    _dims(item.get("Dimensions")),
-                    dtype,
-                    phrase,
-                )
-            )
+            bindings.append(_binding(item))
     return tuple(bindings)
 
 
+def _binding(item: dict[str, Any]) -> Binding:
+    """One of 11.x's ``I/O Tensors``; of several profiles the first."""
+    profiles = item.get("ProfileInfo")
+    first = profiles[0] if isinstance(profiles, list) and profiles else None
+    phrase = _string((first if isinstance(first, dict) else {}).get("Format") or item.get("Format"))
+    word = _string(item.get("DataType") or item.get("Datatype"))
+    return Binding(
+        _string(item.get("Name")) or "",
+        (_string(item.get("IOMode")) or "unknown").lower(),
+        _dims(item.get("Dimensions")),
+        parse_dtype(word) if word else parse_format(phrase).dtype,
+        phrase,
+    )
+
+
 def _schema(data: dict[str, Any], items: list[Any], text: str) -> str | None:
-    """Which inspector wrote it; "8.6" also where early 10.x wrote the same phrases and nothing tells them apart."""
+    """Which inspector wrote it; "8.6" also where early 10.x wrote just the same."""
     detailed = [item for item in items if isinstance(item, dict)]
     if "I/O Tensors" in data or "Engine Metadata" in data:
         return "11"
@@ -331,7 +308,7 @@ def _schema(data: dict[str, Any], items: list[Any], text: str) -> str | None:
         return "11"
     if "\x1e" in text:
         return "8.6"  # later versions write the escape \u001e
-    kinds = {item.get("LayerType") for item in detailed if isinstance(item.get("LayerType"), str)}
+    kinds = {str(item.get("LayerType")) for item in detailed}
     if "\\u001" in text or kinds & _MYELIN or _ALONE.search(text) or _NEW_TYPES.search(text):
         return "10"
     return "8.6"
@@ -349,15 +326,16 @@ def _is_detailed(items: list[Any]) -> bool:
 
 
 def _unwrap(data: Any) -> tuple[dict[str, Any], list[Any]]:
-    """The top level and the list of layers, also of one layer alone (getLayerInformation) or of a bare list."""
+    """The top level and the layers, also of one layer (getLayerInformation) or a bare list."""
     if isinstance(data, str):
         return {}, [data]
     if isinstance(data, list):
-        keys = {key for item in data if isinstance(item, dict) for key in item}
+        keys: set[str] = set()
+        for item in data:
+            keys.update(item if isinstance(item, dict) else ())
         if keys & {"averageMs", "timeMs", "startInMs", "startComputeMs"}:
-            raise InspectorError(
-                "these are trtexec's times (--exportProfile or --exportTimes), not layers", EXPORT
-            )
+            words = "these are trtexec's times (--exportProfile or --exportTimes), not layers"
+            raise InspectorError(words, EXPORT)
         return {}, data
     if isinstance(data, dict) and isinstance(data.get("Layers"), list):
         return data, data["Layers"]
@@ -374,23 +352,24 @@ def read_engine(
 
     Args:
         source: the JSON as text or bytes, or the path of a file.
-        onnx_nodes: the model's node names in order; used to infer a layer's nodes from its fused name where its
-            Metadata is silent (``onnx_nodes_inferred`` then is True).
+        onnx_nodes: the model's node names in order; used to infer a layer's nodes from its fused
+            name where its Metadata is silent (``onnx_nodes_inferred`` then is True).
 
     Returns:
-        EngineInfo; ``detailed`` is False where the engine was built without detailed profiling verbosity, so that
-        only names are known. ``schema`` is 8.6, 10 or 11, None where names alone do not tell.
+        EngineInfo; ``detailed`` is False where the engine was built without detailed profiling
+        verbosity, so that only names are known. ``schema`` is 8.6, 10 or 11, None where names alone
+        do not tell.
 
     Raises:
-        InspectorError: an empty or broken file, or another kind of file (a plan, an ONNX model, a log).
+        InspectorError: an empty or broken file, or another kind of file (a plan, an ONNX model).
 
-    >>> tensor = '{"Name": "x", "Dimensions": [1,8], "Format/Datatype": "Row major linear FP32"}'
-    >>> text = '{"Layers": [{"Name": "fc", "LayerType": "MatrixMultiply", "Inputs": [%s], "Outputs": []}]}' % tensor
-    >>> read_engine(text).layers[0].input_dtypes
+    >>> x = '{"Name": "x", "Dimensions": [1,8], "Format/Datatype": "Row major linear FP32"}'
+    >>> layer = '{"Name": "fc", "LayerType": "MatrixMultiply", "Inputs": [%s], "Outputs": []}' % x
+    >>> read_engine('{"Layers": [%s]}' % layer).layers[0].input_dtypes
     ('fp32',)
 
-    Source: docs.nvidia.com/deeplearning/tensorrt/10.16.1/inference-library/engine-tools.html (8.6, 10.x), .../11.0.0/
-    api/migration/tensorrt-10x-to-11x-IEngineInspector.html (11.x).
+    Source: docs.nvidia.com/deeplearning/tensorrt/10.16.1/inference-library/engine-tools.html (8.6,
+    10.x), .../11.0.0/api/migration/tensorrt-10x-to-11x-IEngineInspector.html (11.x).
     """
     text = inspector_text(source)
     data, items = _unwrap(parse(text))

@@ -1,4 +1,4 @@
-"""Which ONNX nodes a layer of an engine came from: its Metadata says, and where that is silent its fused name hints."""
+"""Which ONNX nodes an engine layer came from: its Metadata says, else its fused name hints."""
 
 from __future__ import annotations
 
@@ -31,8 +31,9 @@ _REFORMAT = re.compile(
 def nodes_in_metadata(metadata: str) -> tuple[str, ...]:
     """The ONNX nodes that a layer's ``Metadata`` names, in its order, each once.
 
-    8.6 parts the names with 0x1e, 10.x with 0x1e between fused groups and 0x1f inside one (measured: 8.6.0 on an
-    H100; 10.16 inspector output in public repositories). Names may hold brackets and spaces themselves.
+    8.6 parts the names with 0x1e, 10.x with 0x1e between fused groups and 0x1f inside one (measured:
+    8.6.0 on an H100; 10.16 inspector output in public repositories). Names may hold brackets and
+    spaces themselves.
 
     >>> nodes_in_metadata("[ONNX Layer: stem]\\x1e[ONNX Layer: (Unnamed Layer* 1) [Shuffle]]")
     ('stem', '(Unnamed Layer* 1) [Shuffle]')
@@ -56,7 +57,7 @@ def plain_name(name: str) -> str:
 
 
 def without_profile(name: str) -> str:
-    """A tensor's name without the number of its profile: each profile but the first has layers and tensors of its own.
+    """A tensor's name without its profile's number: each profile but the first has its own tensors.
 
     >>> without_profile("image [profile 1]"), without_profile("image")
     ('image', 'image')
@@ -70,18 +71,18 @@ def reformat_target(name: str) -> str | None:
     >>> reformat_target("Reformatting CopyNode for Input Tensor 0 to stem + stem_relu")
     'stem + stem_relu'
     """
-    found = _REFORMAT.fullmatch(plain_name(name))
-    return found.group(1) if found else None
+    match = _REFORMAT.fullmatch(plain_name(name))
+    return match.group(1) if match else None
 
 
 def foreign_ends(name: str) -> tuple[str, str] | None:
-    """The first and last node that a "{ForeignNode[first...last]}" names: Myelin took what lies between as one layer.
+    """The first and last node of "{ForeignNode[first...last]}", a stretch that Myelin runs.
 
     >>> foreign_ends("{ForeignNode[norm1...softmax]}")
     ('norm1', 'softmax')
     """
-    found = _FOREIGN.search(plain_name(name))
-    return (found.group(1), found.group(2)) if found else None
+    match = _FOREIGN.search(plain_name(name))
+    return (match.group(1), match.group(2)) if match else None
 
 
 def _pieces(name: str) -> Iterator[str]:
@@ -97,7 +98,7 @@ def _pieces(name: str) -> Iterator[str]:
 def nodes_in_name(
     name: str, known: Sequence[str], order: dict[str, int], others: Collection[str] = ()
 ) -> list[str]:
-    """The nodes of ``known`` that a fused layer's name holds: an inference, used where Metadata is silent.
+    """The nodes of ``known`` that a fused layer's name holds: inferred, where Metadata is silent.
 
     Args:
         known: the model's nodes in the order in which they run; order: each node's place in it.
@@ -121,7 +122,7 @@ def nodes_in_name(
 
 
 def infer_nodes(layers: Iterable[EngineLayer], known: Iterable[str]) -> tuple[EngineLayer, ...]:
-    """The layers, with nodes of ``known`` read off the names of those whose Metadata is silent, marked as inferred.
+    """The layers; where Metadata is silent, with nodes of ``known`` read off their names (inferred).
 
     >>> infer_nodes([EngineLayer("conv + relu", None, (), ())], ["conv", "relu"])[0].onnx_nodes
     ('conv', 'relu')
@@ -132,8 +133,9 @@ def infer_nodes(layers: Iterable[EngineLayer], known: Iterable[str]) -> tuple[En
     for layer in layers:
         if not layer.onnx_nodes and foreign_ends(layer.name) is None:
             claimed.update(nodes_in_name(layer.name, nodes, order))
-    found = []
+    inferred = []
     for layer in layers:
         names = () if layer.onnx_nodes else tuple(nodes_in_name(layer.name, nodes, order, claimed))
-        found.append(replace(layer, onnx_nodes=names, onnx_nodes_inferred=True) if names else layer)
-    return tuple(found)
+        named = replace(layer, onnx_nodes=names, onnx_nodes_inferred=True) if names else layer
+        inferred.append(named)
+    return tuple(inferred)

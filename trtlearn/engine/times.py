@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -37,32 +38,28 @@ class LayerTimes(Record):
 
     def summary(self) -> str:
         joined = sum(row.ms is not None for row in self.layers)
-        rest = (
-            f", {plural(len(self.without_layer), 'time')} without a layer"
-            if self.without_layer
-            else ""
-        )
-        return f"{joined} of {len(self.layers)} layers timed, {self.total_ms:.4f} ms together{rest}"
+        times = f"{joined} of {len(self.layers)} layers timed, {self.total_ms:.4f} ms together"
+        without = plural(len(self.without_layer), "time")
+        return f"{times}, {without} without a layer" if self.without_layer else times
 
     def rows(self) -> list[dict[str, Any]]:
         """The slowest first; layers without a time last."""
-        ordered = sorted(
-            self.layers, key=lambda row: -math.inf if row.ms is None else row.ms, reverse=True
-        )
-        share = {
-            row.layer: row.ms / self.total_ms
-            for row in ordered
-            if row.ms is not None and self.total_ms
-        }
-        return [
-            {
-                "layer": row.layer,
-                "ms": row.ms,
-                "share": f"{100 * share[row.layer]:.1f} %" if row.layer in share else None,
-                "ONNX nodes": row.onnx_nodes,
-            }
-            for row in ordered
-        ]
+        rows = []
+        for row in sorted(self.layers, key=_slowest_first):
+            share = row.ms / self.total_ms if row.ms is not None and self.total_ms else None
+            rows.append(
+                {
+                    "layer": row.layer,
+                    "ms": row.ms,
+                    "share": None if share is None else f"{100 * share:.1f} %",
+                    "ONNX nodes": row.onnx_nodes,
+                }
+            )
+        return rows
+
+
+def _slowest_first(row: LayerTime) -> float:
+    return math.inf if row.ms is None else -row.ms
 
 
 def _entries(text: str) -> Iterator[tuple[str, Any]]:
@@ -94,47 +91,38 @@ def layer_times(
     """Join the profiler's times to the engine's layers, by name.
 
     Args:
-        times: layer name -> ms, a Timing with ``layers_ms``, or the JSON or the path of trtexec's --exportProfile.
+        times: layer name -> ms, a Timing with ``layers_ms``, or the JSON or the path of trtexec's
+            --exportProfile.
 
     Raises:
         InspectorError: no such profile, or a time that is no number of at least 0.
 
-    A name that the profile repeats is added up. A name that several engine layers share cannot be told apart:
-    they are listed in ``repeated`` and get no time.
+    A name that the profile repeats is added up. Layers that share a name cannot be told apart: they
+    are listed in ``repeated`` and get no time.
 
     >>> from trtlearn.engine.records import EngineLayer
     >>> joined = layer_times(EngineInfo((EngineLayer("a", None, (), ()),)), {"a": 0.5, "b": 0.1})
     >>> joined.layers[0].ms, joined.without_layer
     (0.5, {'b': 0.1})
     """
-    found: dict[str, float] = {}
+    times_ms: dict[str, float] = {}
     for name, value in _pairs(times):
-        if (
-            isinstance(value, bool)
-            or not isinstance(value, (int, float))
-            or not 0 <= value < math.inf
-        ):
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not is_number or not 0 <= value < math.inf:
             raise InspectorError(
                 f"the time of {name[:60]!r} is {value!r:.40}, expected ms",
                 "export the profile again",
             )
-        found[name] = found.get(name, 0.0) + float(value)
-    count: dict[str, int] = {}
+        times_ms[name] = times_ms.get(name, 0.0) + float(value)
+    count = Counter(layer.name for layer in engine.layers)
+    rows = []
     for layer in engine.layers:
-        count[layer.name] = count.get(layer.name, 0) + 1
-    repeated = tuple(
-        name for name, times_named in count.items() if times_named > 1 and name in found
-    )
-    rows = tuple(
-        LayerTime(
-            layer.name, found.get(layer.name) if count[layer.name] == 1 else None, layer.onnx_nodes
-        )
-        for layer in engine.layers
-    )
+        ms = times_ms.get(layer.name) if count[layer.name] == 1 else None
+        rows.append(LayerTime(layer.name, ms, layer.onnx_nodes))
     return LayerTimes(
-        rows,
+        tuple(rows),
         sum(row.ms for row in rows if row.ms is not None),
         tuple(row.layer for row in rows if row.ms is None),
-        {name: ms for name, ms in found.items() if name not in count},
-        repeated,
+        {name: ms for name, ms in times_ms.items() if name not in count},
+        tuple(name for name, times in count.items() if times > 1 and name in times_ms),
     )
