@@ -13,7 +13,7 @@ from pathlib import Path
 from trtlearn.builds import Build
 from trtlearn.engine.variants import LABELS
 from trtlearn.recorded.tradeoffs import Tradeoff, open_tradeoff
-from trtlearn.show.tradeoffs import bars
+from trtlearn.show import builds
 
 ROOT = Path(__file__).resolve().parents[1]
 WIDTH, HEIGHT = 1100, 480
@@ -79,12 +79,9 @@ def main() -> int:
     measured = open_tradeoff().tradeoff("points-mobile")
     points = shown(measured)
     question = "One small MobileNet, built seven ways: what does each cost, and what does it win?"
-    figure = bars(
-        points, LABELS, question, f"{measured.provenance.label()}; latency by graph replay, batch 8"
-    )
-    figure.update_layout(
-        width=WIDTH, height=HEIGHT, paper_bgcolor="white", plot_bgcolor="white", margin_t=60
-    )
+    source = f"{measured.provenance.label()}; latency by graph replay, batch 8"
+    figure = builds(points, LABELS, title=question, source=source)
+    figure.update_layout(width=WIDTH, height=HEIGHT, paper_bgcolor="white", plot_bgcolor="white")
     picture = ROOT / "docs" / "tradeoff.png"
     picture.parent.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:

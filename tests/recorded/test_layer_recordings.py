@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from trtlearn import show
 from trtlearn.calibration.edit import parse_cache
 from trtlearn.calibration.observers import threshold_of
 from trtlearn.errors import DataError, RecordingError
@@ -27,7 +28,6 @@ from trtlearn.recorded.layers import (
     study,
 )
 from trtlearn.recorded.tradeoffs import open_tradeoff
-from trtlearn.show import layers
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -76,7 +76,7 @@ def test_a_wish_that_can_be_met_is_met(model, node, constraint):
 @pytest.mark.parametrize("model", MODELS)
 def test_time_by_dtype_shows_all_of_the_layers_time(model):
     runs = {name: study(model, name) for name in ("missing-one", "missing-one-fp16")}
-    fig = layers.time_by_dtype(runs, source="made up")
+    fig = show.time_by_dtype(runs, source="made up")
     bars, (whole,) = ([t for t in fig.data if t.type == kind] for kind in ("bar", "scatter"))
     for place, run in enumerate(runs.values()):
         assert sum(bar.x[place] for bar in bars) == pytest.approx(
@@ -90,7 +90,7 @@ def test_time_by_dtype_shows_all_of_the_layers_time(model):
     assert fig.layout.title.text.endswith("?")
     assert fig.layout.annotations[-1].text == "made up"
     with pytest.raises(DataError, match="'untimed' was not timed"):
-        layers.time_by_dtype({"untimed": replace(next(iter(runs.values())), timing=None)})
+        show.time_by_dtype({"untimed": replace(next(iter(runs.values())), timing=None)})
 
 
 def test_a_first_layer_left_in_fp32_is_why_noise_did_better():
@@ -111,7 +111,7 @@ def test_a_first_layer_left_in_fp32_is_why_noise_did_better():
 def test_time_by_dtype_counts_layers_without_a_time():
     run = study("resnet", "missing-one")
     times = dict(list(run.timing.layers_ms.items())[:-2])
-    fig = layers.time_by_dtype({"one": replace(run, timing=replace(run.timing, layers_ms=times))})
+    fig = show.time_by_dtype({"one": replace(run, timing=replace(run.timing, layers_ms=times))})
     assert fig.layout.annotations[-1].text.endswith("; 2 layers have no time")
 
 
@@ -145,7 +145,7 @@ def test_the_plan_varies_from_build_to_build(tmp_path):
     total = [build.plan_bytes for build in sizes.builds]
     assert max(total) > 1.1 * min(total)
     assert all(build.kernels != sizes.builds[0].kernels for build in sizes.builds[1:])
-    fig = layers.plan_sizes(sizes)
+    fig = show.plan_sizes(sizes)
     np.testing.assert_allclose(fig.data[0].y, np.array(total) / 1000)
     assert "recorded on NVIDIA" in fig.layout.annotations[-1].text
     (tmp_path / "studies").mkdir()
@@ -184,26 +184,26 @@ def test_errors_figure_marks_what_clips():
         name: tensor_errors(bench.build(name).simulate(images), reference)
         for name in ("int8-minmax", "int8-entropy2")
     }
-    fig = layers.errors_by_tensor(found, source=bench.provenance)
+    fig = show.tensor_errors(found, source=bench.provenance)
     names = [trace.name for trace in fig.data]
     assert names == ["int8-minmax", "int8-entropy2", "mostly clipping"]
-    assert "image" in fig.layout.xaxis.ticktext
-    good = layers.errors_by_tensor({"int8-minmax": found["int8-minmax"]})
+    assert "image" in fig.layout.yaxis.ticktext
+    good = show.tensor_errors({"int8-minmax": found["int8-minmax"]})
     assert "mostly clipping" not in [trace.name for trace in good.data]
 
 
 def test_read_back_tells_equal_from_unequal():
-    fig = layers.read_back([1, 2, 3], [1, 2, 4])
+    fig = show.read_back([1, 2, 3], [1, 2, 4])
     assert fig.layout.annotations[0].text == "2 of 3 weights equal"
     assert [trace.name for trace in fig.data] == ["equal", "equal code", "another code"]
     with pytest.raises(DataError):
-        layers.read_back([1], [1, 2])
+        show.read_back([1], [1, 2])
 
 
 def test_pixel_figure_adds_up():
     layer = int8_layer([[[[1.0, -1.0]]]], 0.5, 0.25, [0.3])
     trace = trace_pixel(layer, np.array([[[[3, 1, 2]]]], np.int8), (0, 0, 0, 1))
-    fig = layers.pixel(trace)
+    fig = show.pixel(trace)
     assert tuple(fig.data[0].y) == trace.products
     assert fig.data[1].y[-1] == trace.sum
     assert f"code {trace.code}" in fig.layout.xaxis.title.text

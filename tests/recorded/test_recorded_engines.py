@@ -6,12 +6,12 @@ import warnings
 
 import pytest
 
+from trtlearn import show
 from trtlearn.engine.fusion import diff_engines, fusion_map, graph, layer_times, reformats
 from trtlearn.files import data_dir
 from trtlearn.model.course_data import MODELS, model_path
 from trtlearn.model.describe import read_model
 from trtlearn.recorded.files import load_build
-from trtlearn.show import tensor_ranges as ranges
 
 FILES = sorted(
     path for model in MODELS for path in data_dir().glob(f"recordings/*-8.6.*/{model}/*.json.gz")
@@ -45,7 +45,7 @@ def test_every_phrase_is_known_and_every_node_accounted_for(experiment):
     assert {edge.target for edge in drawn.edges} >= set(
         range(len(engine.layers))
     )  # every layer reads something
-    assert ranges.engine_graph(engine, experiment.timing).to_json()
+    assert show.engine(engine, experiment.timing).to_json()
 
 
 TIMED_AS_SLOWER = {

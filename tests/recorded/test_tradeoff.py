@@ -121,15 +121,16 @@ def study() -> Sensitivity:
 
 def test_figures_show_every_point_and_say_where_they_are_from():
     pytest.importorskip("plotly")
-    from trtlearn.show import tradeoffs as plots
+    from trtlearn import show
+    from trtlearn.show.tradeoffs import COSTS
 
     points = tuple(
         point(name, batch, accuracy, ms)
         for name, accuracy, ms in (("fp32", 0.99, 0.2), ("int8", 0.98, 0.1), ("worse", 0.9, 0.3))
         for batch in (1, 8)
     )
-    for cost in plots.COSTS:
-        fig = plots.scatter(Tradeoff(points, ORIGIN), cost)
+    for cost in COSTS:
+        fig = show.tradeoff(Tradeoff(points, ORIGIN), cost)
         marks = [trace for trace in fig.data if trace.mode == "markers"]
         assert sum(len(trace.x) for trace in marks) == len(points)
         assert sum(bool(trace.showlegend) for trace in marks) == 3
@@ -137,38 +138,38 @@ def test_figures_show_every_point_and_say_where_they_are_from():
     many = [point(str(i), ms=0.1 + i / 100) for i in range(12)]
     looks = [
         (trace.marker.symbol, trace.marker.color)
-        for trace in plots.scatter(many).data
+        for trace in show.tradeoff(many).data
         if trace.mode == "markers"
     ]
     assert len(set(looks)) == 12, "each way of building looks different"
     fronts = [
         trace
-        for trace in plots.scatter(Tradeoff(points, ORIGIN)).data
+        for trace in show.tradeoff(Tradeoff(points, ORIGIN)).data
         if trace.legendgroup == "front"
     ]
     assert [list(trace.y) for trace in fronts] == [[98.0, 99.0, 99.0]] * 2
     assert [list(trace.x) for trace in fronts] == [[0.1, 0.2, 0.3]] * 2
     with pytest.raises(DataError, match="no cost"):
-        plots.scatter(points, "money")
+        show.tradeoff(points, "money")
     with pytest.raises(DataError, match="both an accuracy"):
-        plots.scatter([point(accuracy=None)])
+        show.tradeoff([point(accuracy=None)])
 
 
 def test_figures_of_mixed_precision():
     pytest.importorskip("plotly")
-    from trtlearn.show import tradeoffs as plots
+    from trtlearn import show
 
-    bars = plots.sensitivity_bars(study())
+    bars = show.sensitivity(study())
     assert list(bars.data[0].x) == pytest.approx([0.0, 10.0, 20.0])
-    assert len(plots.search_steps(study()).data) == 2
+    assert len(show.mixed_search(study()).data) == 2
     cut = dataclasses.replace(study(), greedy=None, random=())
     with pytest.raises(DataError, match="no search"):
-        plots.search_steps(cut)
+        show.mixed_search(cut)
 
 
 def test_a_line_for_each_way_over_the_batch_sizes():
     pytest.importorskip("plotly")
-    from trtlearn.show import tradeoffs as plots
+    from trtlearn import show
 
     points = [
         point("fp32", 8, ms=0.2),
@@ -176,14 +177,14 @@ def test_a_line_for_each_way_over_the_batch_sizes():
         point("int8", 1, ms=0.05),
         point("int8", 8, ms=None),
     ]
-    fig = plots.by_batch(points, {"fp32": "FP32", "int8": "INT8"}, label="somewhere")
+    fig = show.batch_sizes(points, {"fp32": "FP32", "int8": "INT8"}, source="somewhere")
     assert [(line.name, list(line.x), list(line.y)) for line in fig.data] == [
         ("FP32", [1, 8], [10_000, 40_000]),
         ("INT8", [1], [20_000]),
     ]
     assert fig.layout.annotations[-1].text == "somewhere"
     with pytest.raises(DataError, match="no engine"):
-        plots.by_batch(points, {"fp16": "FP16"})
+        show.batch_sizes(points, {"fp16": "FP16"})
 
 
 def test_an_engine_is_found_by_its_name():
@@ -198,9 +199,9 @@ def test_an_engine_is_found_by_its_name():
 
 def test_more_images_a_second_are_better():
     pytest.importorskip("plotly")
-    from trtlearn.show import tradeoffs as plots
+    from trtlearn import show
 
-    fig = plots.scatter(
+    fig = show.tradeoff(
         [point("slow", accuracy=0.9, ms=2.0), point("fast", accuracy=0.9, ms=1.0)], "throughput"
     )
     (front,) = [trace for trace in fig.data if trace.legendgroup == "front"]
@@ -209,20 +210,20 @@ def test_more_images_a_second_are_better():
 
 def test_latency_is_launch_after_launch_only_where_nothing_was_replayed():
     pytest.importorskip("plotly")
-    from trtlearn.show import tradeoffs as plots
+    from trtlearn import show
 
     live = dataclasses.replace(point(), graph_timing=None)
-    assert "launch after launch" in plots.scatter([live]).layout.xaxis.title.text
-    both = plots.scatter([live, point("int8")])
+    assert "launch after launch" in show.tradeoff([live]).layout.xaxis.title.text
+    both = show.tradeoff([live, point("int8")])
     assert "graph replay" in both.layout.xaxis.title.text
     assert [trace.name for trace in both.data if trace.mode == "markers"] == ["int8"]
 
 
 def test_bars_write_unknown_and_leave_out_what_nobody_knows():
     pytest.importorskip("plotly")
-    from trtlearn.show import tradeoffs as plots
+    from trtlearn import show
 
-    fig = plots.bars(
+    fig = show.builds(
         [point(accuracy=None, size=20_000_000), point("int8", accuracy=None, ms=None, size=None)]
     )
     assert [list(trace.text) for trace in fig.data] == [
@@ -230,28 +231,28 @@ def test_bars_write_unknown_and_leave_out_what_nobody_knows():
         ["20.0 MB", "unknown"],
         ["0.0 MB", "0.0 MB"],
     ]
-    assert plots.bars([point()], {"fp32": "plain"}).data[0].y == ("plain",)
+    assert show.builds([point()], {"fp32": "plain"}).data[0].y == ("plain",)
     with pytest.raises(DataError, match="no engine"):
-        plots.bars([])
+        show.builds([])
 
 
 def test_timing_figures_show_both_ways_of_timing_and_trtexec_s():
     pytest.importorskip("plotly")
-    from trtlearn.show import tradeoffs as plots
+    from trtlearn import show
 
     known = dataclasses.replace(point(ms=0.1), trtexec_graph_ms=0.102, trtexec_ms=0.09)
-    fig = plots.launches({"resnet": [known, point("untimed", ms=None)]}, label="somewhere")
+    fig = show.launches({"resnet": [known, point("untimed", ms=None)]}, source="somewhere")
     assert [trace.name for trace in fig.data if trace.mode == "markers"] == [
         "graph replay",
         "launch after launch",
     ]
     assert all(list(trace.y) == ["fp32"] for trace in fig.data if trace.mode == "markers")
     assert fig.layout.annotations[-1].text == "somewhere"
-    fig = plots.against_trtexec({"resnet": [known, point()]})
+    fig = show.against_trtexec({"resnet": [known, point()]})
     assert [trace.y[0] for trace in fig.data] == pytest.approx(
         [2.0, 2.0, -10.0, -10.0]
     )  # µs and %, replay and launch
-    for draw in (plots.launches, plots.against_trtexec):
+    for draw in (show.launches, show.against_trtexec):
         with pytest.raises(DataError, match="no engine was timed"):
             draw({"resnet": [point(ms=None)]})
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from trtlearn.dtypes import DTYPES
-from trtlearn.show import theme
+from trtlearn.show import draw, theme
 
 DARK, LIGHT = "#111111", "#ffffff"
 # Machado, Oliveira, Fernandes (2009), severity 1.0, on linear RGB.
@@ -81,6 +81,6 @@ def test_main_types_stay_apart_for_colour_blind_readers(kind):
 
 
 def test_figures_are_transparent_and_carry_their_footer():
-    layout = theme.figure("Why?").layout.template.layout
+    layout = draw.figure("Why?").layout.template.layout
     assert layout.paper_bgcolor == layout.plot_bgcolor == "rgba(0,0,0,0)"
-    assert theme.footer(theme.figure("Why?"), "recorded").layout.annotations[-1].name == "footer"
+    assert draw.footer(draw.figure("Why?"), "recorded").layout.annotations[-1].name == "footer"

@@ -5,6 +5,7 @@ record says.
 import numpy as np
 import pytest
 
+from trtlearn import show
 from trtlearn.builds import Build
 from trtlearn.engine.records import (
     BuildOptions,
@@ -18,7 +19,6 @@ from trtlearn.engine.records import (
     Timing,
 )
 from trtlearn.errors import DataError
-from trtlearn.show import tensor_ranges as plots
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=4000).astype(np.float32)
@@ -51,19 +51,15 @@ def ranges(**amax):
 
 
 FIGURES = {
-    "number_line": lambda: plots.number_line(0.5, [0.2, -99, 3]),
-    "histogram": lambda: plots.histogram_with_range(X, 2.0),
-    "clip_or_round": lambda: plots.clip_or_round(X),
-    "weight_error": lambda: plots.weight_error(X.reshape(8, -1)),
-    "against_data": lambda: plots.ranges_against_data(
-        ranges(a=4.0, b=0.1, c=None), {"a": X, "b": X, "c": X}
-    ),
-    "scales_bar": lambda: plots.scales_bar({"one": ranges(a=4.0), "two": ranges(a=1.0, b=2.0)}),
-    "tradeoff": lambda: plots.tradeoff(
-        [experiment(), experiment("b", timing=None, predictions=None)]
-    ),
-    "engine_dtypes": lambda: plots.engine_dtypes(experiment().engine),
-    "confusion": lambda: plots.confusion(experiment().predictions, [0, 1, 2, 2]),
+    "number_line": lambda: show.number_line(0.5, [0.2, -99, 3]),
+    "histogram": lambda: show.histogram(X, 2.0),
+    "clip_or_round": lambda: show.clip_or_round(X),
+    "weight_error": lambda: show.weight_error(X.reshape(8, -1)),
+    "against_data": lambda: show.ranges(ranges(a=4.0, b=0.1, c=None), {"a": X, "b": X, "c": X}),
+    "scales": lambda: show.scales({"one": ranges(a=4.0), "two": ranges(a=1.0, b=2.0)}),
+    "builds": lambda: show.builds([experiment(), experiment("b", timing=None, predictions=None)]),
+    "precision": lambda: show.precision(experiment().engine),
+    "confusion": lambda: show.confusion(experiment().predictions, [0, 1, 2, 2]),
 }
 
 
@@ -74,13 +70,13 @@ def test_title_axes_and_footer(name):
     assert fig.layout.annotations[-1].name == "footer"
     assert fig.layout.annotations[-1].text
     titles = [axis.title.text for axis in fig.select_xaxes()]
-    assert all(titles) or name == "engine_dtypes"
+    assert all(titles) or name == "precision"
     assert fig.layout.template.layout.paper_bgcolor == "rgba(0,0,0,0)"
     assert "http" not in fig.to_json()
 
 
 def test_histogram_counts_every_value_once_and_says_what_is_clipped():
-    fig = plots.histogram_with_range(X, 2.0)
+    fig = show.histogram(X, 2.0)
     kept, lost = (int(np.sum(trace.y)) for trace in fig.data)
     assert (kept, lost) == (int((np.abs(X) <= 2).sum()), int((np.abs(X) > 2).sum()))
     assert fig.data[1].marker.pattern.shape == "x"  # not by colour only
@@ -89,10 +85,10 @@ def test_histogram_counts_every_value_once_and_says_what_is_clipped():
 @pytest.mark.parametrize("amax", [0.0, -1.0, float("nan"), float("inf")])
 def test_a_range_that_is_none_is_refused(amax):
     with pytest.raises(DataError, match="amax is"):
-        plots.histogram_with_range(X, amax)
+        show.histogram(X, amax)
 
 
-@pytest.mark.parametrize("draw", [plots.histogram_with_range, lambda x, _: plots.clip_or_round(x)])
+@pytest.mark.parametrize("draw", [show.histogram, lambda x, _: show.clip_or_round(x)])
 @pytest.mark.parametrize("values", [[], [float("nan")]])
 def test_data_that_cannot_be_drawn_is_refused(draw, values):
     with pytest.raises(DataError):
@@ -100,14 +96,14 @@ def test_data_that_cannot_be_drawn_is_refused(draw, values):
 
 
 def test_number_line_clips_to_its_last_code():
-    fig = plots.number_line(0.5, [1000.0, 0.26])
+    fig = show.number_line(0.5, [1000.0, 0.26])
     by_name = {trace.name: trace for trace in fig.data}
     assert by_name["clipped to the end of the grid"].customdata[0].tolist() == [127, 63.5]
     assert by_name["rounded to the nearest code"].customdata[0].tolist() == [1, 0.5]
 
 
 def test_too_small_and_too_large_ranges_are_told_apart_in_words():
-    fig = plots.ranges_against_data(ranges(small=0.1, large=1000.0), {"small": X, "large": X})
+    fig = show.ranges(ranges(small=0.1, large=1000.0), {"small": X, "large": X})
     texts = [note.text for note in fig.layout.annotations]
     assert any(text.startswith("clips") for text in texts)
     assert any("of 127 steps unused" in text for text in texts)
@@ -115,33 +111,33 @@ def test_too_small_and_too_large_ranges_are_told_apart_in_words():
 
 def test_ranges_and_data_must_share_a_name():
     with pytest.raises(DataError, match="compare names"):
-        plots.ranges_against_data(ranges(a=1.0), {"b": X})
+        show.ranges(ranges(a=1.0), {"b": X})
 
 
 def test_what_was_not_measured_is_unknown_never_zero():
-    fig = plots.tradeoff([experiment(timing=None)])
+    fig = show.builds([experiment(timing=None)])
     assert fig.data[1].text == ("unknown",)
     assert fig.data[0].text == ("75.0 %",)
 
 
 def test_one_scale_a_channel_is_never_worse_on_uneven_channels():
     w = RNG.normal(size=(6, 50)) * np.array([[1], [0.1], [0.01], [2], [0.5], [0.001]])
-    whole, each = plots.weight_error(w).data
+    whole, each = show.weight_error(w).data
     assert np.nanmax(np.asarray(each.y) - np.asarray(whole.y)) <= 1e-9
     assert max(each.y) < max(whole.y) / 10
 
 
 def test_a_channel_of_zeros_has_no_mark_and_breaks_nothing():
-    _, each = plots.weight_error([[0.0, 0.0], [1.0, 0.3]]).data
+    _, each = show.weight_error([[0.0, 0.0], [1.0, 0.3]]).data
     assert np.isfinite(each.y).tolist() == [True, False]
 
 
 def test_engine_layers_are_named_by_type_in_words():
-    fig = plots.engine_dtypes(experiment().engine)
+    fig = show.precision(experiment().engine)
     assert fig.data[1].text == ("int8", "none listed", "fp32")
     assert fig.data[0].text == ("int8", "fp32", "unknown")
 
 
 def test_confusion_needs_a_label_for_each_prediction():
     with pytest.raises(DataError, match="3 labels for 4 predictions"):
-        plots.confusion(experiment().predictions, [0, 1, 2])
+        show.confusion(experiment().predictions, [0, 1, 2])

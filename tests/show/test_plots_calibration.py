@@ -9,6 +9,7 @@ import time
 import numpy as np
 import pytest
 
+from trtlearn import show
 from trtlearn.calibration import cache
 from trtlearn.calibration.entropy import divergence
 from trtlearn.calibration.observers import MinMaxObserver, Threshold, fit_line, threshold_of
@@ -23,9 +24,7 @@ from trtlearn.recorded.calibration import (
     scales_after,
     shuffles,
 )
-from trtlearn.show import calibration, numbers
-from trtlearn.show import calibration as plots
-from trtlearn.show.calibration import line_figure
+from trtlearn.show.calibration import p_and_q
 
 RNG = np.random.default_rng(8)
 BATCHES = [RNG.normal(0, 1 + index / 3, 4000).astype(np.float32) for index in range(6)]
@@ -33,7 +32,7 @@ FOUND = threshold_of("entropy2", *BATCHES)
 
 
 def test_kl_figure_marks_the_least_of_its_own_curve() -> None:
-    fig = plots.kl_figure(FOUND, "x")
+    fig = show.kl(FOUND, "x")
     curve, choice = fig.data[4], fig.data[5]
     best = int(np.argmin(curve.y))
     assert np.isclose(curve.x[best], choice.x[0])
@@ -43,7 +42,7 @@ def test_kl_figure_marks_the_least_of_its_own_curve() -> None:
 def test_p_and_q_have_the_divergence_of_the_search() -> None:
     assert FOUND.search is not None
     for kept in (128, 500, FOUND.search.chosen, 2048):
-        p, q = plots.p_and_q(FOUND, kept)
+        p, q = p_and_q(FOUND, kept)
         expected = FOUND.search.kl[kept - FOUND.search.first]
         found = divergence(p, q)
         assert np.isclose(found, expected) or (np.isinf(found) and np.isinf(expected))
@@ -53,34 +52,34 @@ def test_p_keeps_every_value() -> None:
     counts = np.array(FOUND.counts)
     counts[0] = counts[1]
     for kept in (128, 777, 2048):
-        assert plots.p_and_q(FOUND, kept)[0].sum() == counts.sum()
+        assert p_and_q(FOUND, kept)[0].sum() == counts.sum()
 
 
 def test_kl_figure_says_what_it_needs() -> None:
     plain = MinMaxObserver()
     plain.observe([1.0])
     with pytest.raises(DataError, match="no histogram"):
-        plots.kl_figure(plain.result(), "x")
+        show.kl(plain.result(), "x")
     with pytest.raises(DataError, match="no entropy search"):
-        plots.kl_figure(threshold_of("mse", *BATCHES), "x")
+        show.kl(threshold_of("mse", *BATCHES), "x")
 
 
 def test_histogram_needs_steps() -> None:
     with pytest.raises(DataError, match="no steps"):
-        plots.histogram_figure(threshold_of("entropy2", *BATCHES, keep_steps=False), "x")
+        show.filling(threshold_of("entropy2", *BATCHES, keep_steps=False), "x")
 
 
 def test_thresholds_figure_draws_each_amax() -> None:
     chosen: dict[str, Threshold] = {
         a: threshold_of(a, *BATCHES) for a in ("minmax", "entropy2", "legacy", "mse")
     }
-    fig = plots.thresholds_figure(chosen, "x")
+    fig = show.thresholds(chosen, "x")
     drawn = {trace.name: trace.x[0] for trace in fig.data if trace.name in chosen}
     assert drawn == {label: one.amax for label, one in chosen.items()}
 
 
 def test_order_spread_draws_every_value_as_a_share() -> None:
-    fig = calibration.order_spread({"a": {"x": [1.0, 2.0]}, "b": {"x": [4.0]}}, {"x": 4.0})
+    fig = show.orders({"a": {"x": [1.0, 2.0]}, "b": {"x": [4.0]}}, {"x": 4.0})
     assert [list(trace.x) for trace in fig.data] == [[25.0, 50.0], [100.0]]
     assert not set(fig.data[0].y) & set(fig.data[1].y)  # side by side, not on each other
     assert all(name == "x" for trace in fig.data for name in trace.customdata)
@@ -88,7 +87,7 @@ def test_order_spread_draws_every_value_as_a_share() -> None:
 
 def test_images_curve_rings_our_values_around_tensorrts() -> None:
     told = {"min-max": {1: 2.0, 8: 3.0}}
-    fig = calibration.images_curve(told, {"min-max": {8: 90.0}}, "x", {"min-max": {1: 2.0, 8: 3.5}})
+    fig = show.images_needed(told, {"min-max": {8: 90.0}}, "x", {"min-max": {1: 2.0, 8: 3.5}})
     dots, right, rings = fig.data
     assert (list(dots.y), list(right.y), list(rings.y)) == ([2.0, 3.0], [90.0], [2.0, 3.5])
     assert "open" in rings.marker.symbol
@@ -98,7 +97,7 @@ def test_images_curve_rings_our_values_around_tensorrts() -> None:
 def test_line_figure_ends_at_amax_and_leaves_the_rest_out() -> None:
     values = [RNG.exponential(1, 20_000).astype(np.float32) for _ in range(2)]
     found = threshold_of("legacy", *values, cutoff=0.5)
-    fig = line_figure(found, "x", 0.5, told=found.amax)
+    fig = show.legacy_line(found, "x", 0.5, tensorrt=found.amax)
     left_out, part, line, end, told = fig.data
     assert told.x[0] == found.amax == pytest.approx(end.x[0], rel=1e-6)
     assert (end.x[0], end.y[0]) == (line.x[-1], line.y[-1])
@@ -110,7 +109,7 @@ def test_line_figure_ends_at_amax_and_leaves_the_rest_out() -> None:
         (line.y[1] - line.y[0]) / (line.x[1] - line.x[0])
     )
     with pytest.raises(DataError, match="no line"):
-        line_figure(threshold_of("legacy", *values), "x", 1.0)
+        show.legacy_line(threshold_of("legacy", *values), "x", 1.0)
 
 
 def test_orders_apart_names_what_differs_and_how_near_the_tie_is() -> None:
@@ -172,16 +171,14 @@ def test_scales_after_equals_calibrations_that_stop_there() -> None:
 @pytest.mark.parametrize("scale", [0.5, 1.0, 0.02221643, 1e-40, 3e38])
 def test_float_bits_are_the_scale(scale: float) -> None:
     line = cache.entry("x", scale)
-    fig = numbers.float_bits(line)
+    fig = show.float_bits(line)
     bits = "".join("".join(trace.text) for trace in fig.data)
     assert np.array([int(bits, 2)], np.uint32).view(np.float32)[0] == np.float32(line.scale)
 
 
 def test_widgets_move_and_stay_fast() -> None:
     pytest.importorskip("anywidget")
-    from trtlearn.show import widgets
-
-    box = widgets.kl_slider(FOUND, "x", kept=600)
+    box = show.kl_slider(FOUND, "x", bins=600)
     slider, problem, text, fig = box.children[:4]
     start = time.perf_counter()
     slider.value = 2048
@@ -190,7 +187,7 @@ def test_widgets_move_and_stay_fast() -> None:
     assert "2048 bins" in text.value
     assert len(fig.data[1].x) == 2048
     assert all(np.isclose(shape.x0, 2048.5 * FOUND.width) for shape in fig.layout.shapes)
-    player = widgets.histogram_player(FOUND, "x")
+    player = show.filling_player(FOUND, "x")
     player.children[0].value = len(FOUND.steps) - 1
     assert not player.children[1].value
     drawn = np.asarray(player.children[3].data[0].y)

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from trtlearn import show
 from trtlearn.engine.fusion import diff_engines
 from trtlearn.engine.inspector import read_engine
 from trtlearn.engine.records import Binding, EngineInfo, EngineLayer, EngineTensor, Provenance
 from trtlearn.errors import DataError
-from trtlearn.show import tensor_ranges as ranges
-from trtlearn.show.engines import STATUS_WORDS, hover
+from trtlearn.show.engines import STATUS_LINES, layer_facts
 from trtlearn.show.theme import dtype_color
 
 FIXTURES = Path(__file__).parent.parent / "fixtures" / "inspector"
@@ -22,11 +22,11 @@ NODES = [*dict.fromkeys(node for layer in INT8.layers for node in layer.onnx_nod
 TIMES = {layer.name: 0.1 * (1 + at) for at, layer in enumerate(INT8.layers)} | {"gone": 1.0}
 MADE = Provenance(gpu="made-up GPU", tensorrt="8.6.0", time_utc="2026-11-23T00:00:00Z")
 FIGURES = {
-    "graph": lambda: ranges.engine_graph(INT8, source=MADE),
-    "graph with times": lambda: ranges.engine_graph(INT8, TIMES, source=MADE),
-    "latency": lambda: ranges.layer_latency(INT8, TIMES, source=MADE),
-    "diff": lambda: ranges.engine_diff(INT8, HALF, labels=("INT8", "FP16"), source=MADE),
-    "fusion": lambda: ranges.fusion(INT8, NODES, source=MADE),
+    "graph": lambda: show.engine(INT8, source=MADE),
+    "graph with times": lambda: show.engine(INT8, TIMES, source=MADE),
+    "latency": lambda: show.layer_times(INT8, TIMES, source=MADE),
+    "diff": lambda: show.engine_diff(INT8, HALF, labels=("INT8", "FP16"), source=MADE),
+    "fusion": lambda: show.fusion(INT8, NODES, source=MADE),
 }
 
 
@@ -49,7 +49,7 @@ def test_every_figure_asks_a_question_and_says_where_it_is_from(name):
 @pytest.mark.parametrize("path", sorted(FIXTURES.glob("*.json")), ids=lambda path: path.stem)
 def test_the_graph_shows_each_layer_once_in_the_colour_of_its_type(path):
     engine = read_engine(path)
-    fig = ranges.engine_graph(engine)
+    fig = show.engine(engine)
     marks = [trace for trace in fig.data if "markers" in trace.mode]
     assert sum(len(trace.x) for trace in marks) == len(engine.layers) + sum(
         b.mode != "unknown" for b in engine.bindings
@@ -62,7 +62,7 @@ def test_the_graph_shows_each_layer_once_in_the_colour_of_its_type(path):
 
 
 def test_time_grows_the_mark_and_names_that_do_not_join_are_counted():
-    fig = ranges.engine_graph(INT8, TIMES)
+    fig = show.engine(INT8, TIMES)
     sizes = {
         text: size
         for trace in fig.data
@@ -74,36 +74,36 @@ def test_time_grows_the_mark_and_names_that_do_not_join_are_counted():
 
 
 def test_latency_bars_add_up_to_the_whole():
-    fig = ranges.layer_latency(INT8, TIMES, most=3)
+    fig = show.layer_times(INT8, TIMES, most=3)
     drawn = [value for trace in fig.data for value in trace.x]
     assert sum(drawn) == pytest.approx(sum(ms for name, ms in TIMES.items() if name != "gone"))
     assert fig.layout.yaxis.ticktext[-1] == "4 more layers"
     assert "1 time has no layer" in footer(fig)
     with pytest.raises(DataError, match="no time joins"):
-        ranges.layer_latency(INT8, {"gone": 1.0})
+        show.layer_times(INT8, {"gone": 1.0})
 
 
 def test_diff_draws_both_engines_and_a_line_for_each_pair():
-    fig = ranges.engine_diff(INT8, HALF, labels=("INT8", "FP16"))
+    fig = show.engine_diff(INT8, HALF, labels=("INT8", "FP16"))
     assert len([text for text in texts(fig) if text]) == len(INT8.layers) + len(HALF.layers)
     found = diff_engines(INT8, HALF)
-    words = {said: status for status, said in STATUS_WORDS.items()}
+    statuses = {words: status for status, (words, _, _) in STATUS_LINES.items()}
     for trace in fig.data:
         if trace.mode == "lines":
-            status, count = trace.name.split(": ")
-            assert found.counts[words.get(status, status)] == int(count)
+            words, count = trace.name.split(": ")
+            assert found.counts[statuses[words]] == int(count)
     assert any("softmax (fp32)" in text for text in texts(fig))
 
 
 def test_fusion_names_the_node_that_is_in_no_layer():
-    named = texts(ranges.fusion(INT8, NODES))
+    named = texts(show.fusion(INT8, NODES))
     assert "dropout: in no layer (unknown)" in named
     assert "b0_add (int8)" in named
 
 
 def test_empty_engines_draw_empty_figures():
     empty = EngineInfo(())
-    for fig in (ranges.engine_graph(empty), ranges.engine_diff(empty, empty), ranges.fusion(empty)):
+    for fig in (show.engine(empty), show.engine_diff(empty, empty), show.fusion(empty)):
         assert fig.to_json()
 
 
@@ -120,7 +120,7 @@ def test_five_thousand_layers_are_drawn_in_under_three_seconds():
         )
     engine = EngineInfo(tuple(layers), (Binding("t0", "input"), Binding("t5000", "output")))
     start = time.process_time()
-    fig = ranges.engine_graph(engine)
+    fig = show.engine(engine)
     fig.to_json()
     assert time.process_time() - start < 3
     assert all(trace.type == "scattergl" for trace in fig.data)
@@ -133,10 +133,10 @@ def test_weights_that_the_inspector_does_not_list_are_not_called_none():
     """Myelin's layers hold weights that the inspector is silent about."""
     silent = next(layer for layer in HALF.layers if not layer.weight_count)
     assert silent.weights_listed == "none listed"
-    assert "weights none listed;" in hover(silent)
+    assert "weights none listed;" in layer_facts(silent)
     assert HALF.rows()[HALF.layers.index(silent)]["weights"] == "none listed"
     listed = next(layer for layer in INT8.layers if layer.weight_count)
     assert listed.weights_listed == listed.weight_dtype
     unknown = EngineLayer("x", "Gemm", (), (), None, 9)
     assert unknown.weights_listed is None
-    assert "weights unknown;" in hover(unknown)
+    assert "weights unknown;" in layer_facts(unknown)

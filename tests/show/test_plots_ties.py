@@ -3,14 +3,14 @@
 from trtlearn.calibration.tensors import predict_ties
 from trtlearn.model.course_data import model_path
 from trtlearn.model.describe import read_model
-from trtlearn.show.calibration import scale_groups
+from trtlearn.show import shared_scales
 
 
 def test_every_tensor_is_drawn_and_groups_are_the_predicted_ones():
     model = read_model(model_path("resnet"))
     ties = predict_ties(model).ties
     assert ties
-    figure = scale_groups(model)
+    figure = shared_scales(model)
     drawn = [trace for trace in figure.data if trace.mode == "markers+text"]
     hovered = {text.split("<br>")[0] for trace in drawn for text in trace.hovertext}
     assert hovered == set(model.tensors)
@@ -28,5 +28,5 @@ def test_every_tensor_is_drawn_and_groups_are_the_predicted_ones():
 
 
 def test_the_legacy_calibrator_ties_nothing():
-    figure = scale_groups(model_path("resnet"), "legacy")
+    figure = shared_scales(model_path("resnet"), "legacy")
     assert [trace.name for trace in figure.data if trace.name] == ["a scale of its own"]

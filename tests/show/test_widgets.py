@@ -9,17 +9,18 @@ import numpy as np
 import pytest
 from test_plots import experiment
 
+from trtlearn import show
 from trtlearn.engine.records import RangeReport, TensorRange
 from trtlearn.errors import DataError, RecordingError
-from trtlearn.show import commands as widget_explain
-from trtlearn.show import controls, widgets
+from trtlearn.record import html_table
+from trtlearn.show import commands, controls, widgets
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(100, 300)).astype(np.float32)
 
 
 def test_slider_redraws_in_time_and_says_what_it_costs():
-    box = widgets.quantize_slider(X, "image")
+    box = show.amax_slider(X, "image")
     slider, problem, text, fig = box.children[:-1]
     spent = []
     for value in np.geomspace(0.1, 10, 15):
@@ -38,7 +39,7 @@ def test_slider_redraws_in_time_and_says_what_it_costs():
 def test_slider_refuses_what_has_no_range():
     for bad in ([], [np.nan], [0.0, 0.0]):
         with pytest.raises(DataError):
-            widgets.quantize_slider(bad)
+            show.amax_slider(bad)
 
 
 def test_browser_shows_the_chosen_tensor_and_says_when_a_range_is_missing():
@@ -46,7 +47,7 @@ def test_browser_shows_the_chosen_tensor_and_says_when_a_range_is_missing():
         "placeholder": [TensorRange("a", 4.0, 4 / 127, "placeholder")],
         "wide": [TensorRange("b", 99.0, None, "user")],
     }
-    box = widgets.ranges_browser({"a": X, "b": X * 10}, reports)
+    box = show.range_browser({"a": X, "b": X * 10}, reports)
     tensor, way, problem, text, fig = box.children[:-1]
     assert "±4" in fig.layout.title.text
     tensor.value = "b"
@@ -71,8 +72,8 @@ def test_an_unexpected_fault_reaches_the_reader():
 
 
 def test_tables_escape_and_say_unknown():
-    assert "&lt;b&gt;" in controls.table([["<b>", None]])
-    assert "unknown" in controls.table([["<b>", None]])
+    assert "&lt;b&gt;" in html_table([{"a": "<b>", "b": None}])
+    assert "unknown" in html_table([{"a": "<b>", "b": None}])
 
 
 class Synthetic:
@@ -87,7 +88,7 @@ class Synthetic:
 
 
 def explainer(**options):
-    return widgets.explainer_widget(Synthetic(), **options)
+    return show.explainer(Synthetic(), **options)
 
 
 def test_explainer_names_the_mode_the_source_and_what_was_measured():
@@ -136,7 +137,7 @@ def test_examples_fill_in_the_command():
         examples.value = command
         assert text.value == command
         assert "trtexec" in text.value
-        assert any(mode in answer.value for mode in widget_explain.MODES)
+        assert any(mode in answer.value for mode in commands.MODES)
 
 
 def test_a_damaged_recording_is_said_in_the_answer(monkeypatch):
@@ -155,9 +156,9 @@ def test_a_fault_of_the_figure_package_is_named(monkeypatch):
 
     monkeypatch.setattr(go, "FigureWidget", missing)
     with pytest.raises(widgets.TrtlearnError, match="anywidget"):
-        widgets.quantize_slider(X)
+        show.amax_slider(X)
 
 
 def test_widgets_do_not_import_tensorrt():
-    code = "import sys, trtlearn.show.widgets, trtlearn.show.tensor_ranges; sys.exit('tensorrt' in sys.modules or 'onnx' in sys.modules)"
+    code = "import sys, trtlearn.show.widgets, trtlearn.show.tensor_ranges, trtlearn.show.commands; sys.exit('tensorrt' in sys.modules or 'onnx' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,1 +1,68 @@
-"""Pictures and controls: a record in, a plotly figure or a widget out."""
+"""Pictures and controls: a record in, a plotly figure or a widget out; ``tl.show.<tab>`` lists them all.
+
+Each is loaded when it is first used: pictures need plotly, controls also ipywidgets and anywidget
+(``pip install 'trtlearn[lab]'``). The last keyword of every picture is ``source``: a Provenance, a text, or None.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import typing
+
+from ..errors import TrtlearnError
+
+PLACES = {
+    "numbers": ("clip_or_round", "float_bits", "histogram", "number_line", "weight_error"),
+    "tensor_ranges": ("ranges", "scales"),
+    "calibration": (
+        "filling",
+        "images_needed",
+        "kl",
+        "legacy_line",
+        "orders",
+        "shared_scales",
+        "thresholds",
+    ),
+    "engines": ("engine", "engine_diff", "fusion", "layer_times", "precision"),
+    "layers": ("pixel", "plan_sizes", "read_back", "tensor_errors", "time_by_dtype"),
+    "tradeoffs": (
+        "against_trtexec",
+        "batch_sizes",
+        "builds",
+        "confusion",
+        "launches",
+        "mixed_search",
+        "sensitivity",
+        "tradeoff",
+    ),
+    "widgets": (
+        "amax_slider",
+        "filling_player",
+        "kl_slider",
+        "range_browser",
+        "tradeoff_explorer",
+    ),
+    "commands": ("explainer",),
+}
+"""Module of this room -> the pictures or controls that it offers."""
+
+MODULES = {name: module for module in PLACES for name in PLACES[module]}
+NEEDED = {"widgets": ("plotly", "ipywidgets", "anywidget"), "commands": ("ipywidgets",)}
+
+__all__ = sorted(MODULES)  # noqa: PLE0605
+
+
+def __getattr__(name: str) -> typing.Any:
+    if name not in MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    for package in NEEDED.get(MODULES[name], ("plotly",)):
+        if importlib.util.find_spec(package) is None:
+            raise TrtlearnError(f"tl.show.{name} needs {package}", "pip install 'trtlearn[lab]'")
+    picture = getattr(importlib.import_module(f"{__name__}.{MODULES[name]}"), name)
+    globals()[name] = picture
+    return picture
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

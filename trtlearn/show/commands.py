@@ -1,4 +1,4 @@
-"""The first widget of the course: type a trtexec command, see which of six things it does, and what that gave."""
+"""The course's first control: type a trtexec command, see which of six things it does, and what that gave."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ from typing import Any
 from ..builds import Build
 from ..engine.variants import ALGORITHMS, LABELS, VARIANTS
 from ..errors import TrtlearnError
-from ..record import show
-from ..trtexec.options import trtexec_command
+from ..model.course_data import MODELS, model_path
+from ..record import html_table, show
+from ..trtexec.explanation import explain
+from ..trtexec.options import trtexec_command, variant_of
 from ..trtexec.records import Step
-from .controls import badge, guarded, ipywidgets, say, stack, table
+from ..trtexec.sources import known_versions
+from .controls import badge, guarded, ipywidgets, say, stack
 from .theme import DTYPE_COLORS, INK, WARN
 
-__all__ = ["MODES", "explainer_widget"]
+__all__ = ["MODES", "explainer"]
 
 MODES: dict[str, tuple[str, str]] = {
     "not-int8": ("No INT8 is asked for.", DTYPE_COLORS["fp32"]),
@@ -34,32 +37,39 @@ MODES: dict[str, tuple[str, str]] = {
 }
 """Mode -> the answer in one sentence, and the colour of its frame."""
 
+EXAMPLES = (
+    "fp32",
+    "fp16",
+    "int8-placeholder",
+    "int8-random",
+    "int8-entropy2",
+    "int8-minmax",
+    "int8-fp16",
+)
+CELL = "text-align:left;vertical-align:top;padding:2px 10px 2px 0"
 
-def explainer_widget(
-    network: Any = None,
+
+def explainer(
+    networks: Any = None,
     command: str = "trtexec --onnx=resnet.onnx --int8",
     trt: str = "8.6",
 ) -> ipywidgets.Widget:
     """Type a trtexec command line: its mode, the steps with their sources, and what that mode measured.
 
-    ``network`` (a Network, or a dict of them by model name) gives accuracy, latency, size and ranges,
-    recorded or live; without it only the explanation is shown. Enter, or leaving the field, asks; a command that
-    cannot be understood is answered below it with what is wrong.
+    ``networks`` (a Network, or a dict of them by name) gives accuracy, latency, size and ranges, recorded or live;
+    without it only the explanation is shown. Enter, or leaving the field, asks; a command that cannot be understood
+    is answered below it with what is wrong.
     """
-    from ..trtexec.sources import known_versions
-
-    wide, style = {"width": "98%"}, {"description_width": "5em"}
-    text = ipywidgets.Text(
-        command, description="command", continuous_update=False, layout=wide, style=style
-    )
-    version = ipywidgets.Dropdown(
-        options=list(known_versions()), value=trt, description="TensorRT", style=style
-    )
+    style = {"description_width": "5em"}
+    line: dict[str, Any] = {"continuous_update": False, "layout": {"width": "98%"}, "style": style}
+    text = ipywidgets.Text(command, description="command", **line)
+    versions = list(known_versions())
+    version = ipywidgets.Dropdown(options=versions, value=trt, description="TensorRT", style=style)
+    lines = [
+        (LABELS[name], trtexec_command(name, "resnet")) for name in EXAMPLES if name in VARIANTS
+    ]
     examples = ipywidgets.Dropdown(
-        options=[
-            ("or pick a command …", ""),
-            *((words, line) for words, line in _examples().items()),
-        ],
+        options=[("or pick a command …", ""), *lines],
         description="examples",
         layout={"width": "max-content", "max_width": "98%"},
         style=style,
@@ -73,7 +83,7 @@ def explainer_widget(
 
     def ask() -> None:
         answer.value = ""
-        answer.value = answer_html(text.value, version.value, cache.value, network)
+        answer.value = answer_html(text.value, version.value, cache.value, networks)
 
     def pick() -> None:
         if examples.value:
@@ -88,109 +98,83 @@ def explainer_widget(
     return stack(text, row, problem, answer)
 
 
-def _examples() -> dict[str, str]:
-    shown = (
-        "fp32",
-        "fp16",
-        "int8-placeholder",
-        "int8-random",
-        "int8-entropy2",
-        "int8-minmax",
-        "int8-fp16",
-    )
-    return {LABELS[name]: trtexec_command(name, "resnet") for name in shown if name in VARIANTS}
-
-
 def course_model(command: str) -> str | None:
     """Which of the course's networks the command's --onnx names, by the file's name alone; None where none.
 
     >>> course_model("trtexec --onnx=/some/where/mobile.onnx"), course_model("trtexec --onnx=other.onnx")
     ('mobile', None)
     """
-    from ..model.course_data import MODELS
-
     named = re.search(r"--onnx[= ](?:\S*/)?([\w.-]+)\.onnx\b", command)
     return named[1] if named and named[1] in MODELS else None
 
 
-def answer_html(command: str, version: str, cache_exists: bool, network: Any = None) -> str:
-    """The whole answer to one command as HTML: what the widget shows."""
-    from ..model.course_data import model_path
-    from ..trtexec.explanation import explain
-    from ..trtexec.options import variant_of
-
-    ours = course_model(command)
-    said = explain(
-        command, trt=version, model=model_path(ours) if ours else None, cache_exists=cache_exists
+def answer_html(command: str, version: str, cache_exists: bool, networks: Any = None) -> str:
+    """The whole answer to one command as HTML: what the control shows."""
+    model = course_model(command)
+    path = model_path(model) if model else None
+    answer = explain(command, trt=version, model=path, cache_exists=cache_exists)
+    if isinstance(networks, Mapping):
+        network = networks.get(model) if model else None
+    else:
+        network = networks if networks is not None and networks.name == model else None
+    sentence, color = MODES[answer.mode]
+    variant = variant_of(answer)
+    variants: list[str | None] = [variant]
+    if answer.mode == "cached-scales" and not answer.fp16 and str(variant) not in str(answer.cache):
+        variants = [f"int8-{name}" for name in ALGORITHMS]  # any of them may have written the cache
+    facts = [{"fact": name, "value": value} for name, value in answer.details()]
+    steps = "".join(f"<li>{step_html(step)}</li>" for step in answer.steps)
+    title = f"The {len(answer.steps)} steps in trtexec's source"
+    return (
+        f'<div role="status"><p style="font-size:1.15em">{badge(answer.mode, color)} '
+        f"{html.escape(sentence)}</p>{measured_html(network, variants)}"
+        f"{html_table(facts, style=CELL)}"
+        f"<details><summary>{title}</summary><ol>{steps}</ol></details></div>"
     )
-    if isinstance(network, Mapping):
-        network = network.get(ours) if ours else None
-    elif network is not None and network.name != ours:
-        network = None
-    color, sentence = MODES[said.mode][1], MODES[said.mode][0]
-    parts = [f'<p style="font-size:1.15em">{badge(said.mode, color)} {html.escape(sentence)}</p>']
-    known = variant_of(said)
-    any_cache = (
-        said.mode == "cached-scales" and not said.fp16 and str(known) not in (said.cache or "")
-    )
-    parts.append(
-        measured_html(
-            network, tuple(f"int8-{name}" for name in ALGORITHMS) if any_cache else (known,)
-        )
-    )
-    parts.append(table(said.details()))
-    steps = "".join(f"<li>{step_html(step)}</li>" for step in said.steps)
-    parts.append(
-        f"<details><summary>The {len(said.steps)} steps in trtexec's source</summary><ol>{steps}</ol></details>"
-    )
-    return f'<div role="status">{"".join(parts)}</div>'
 
 
 def step_html(step: Step) -> str:
     """One step: what trtexec does, why, and the lines that do it."""
     link = ""
     if step.source:
-        href = html.escape(step.source.url, quote=True)
-        link = f'<br><small><a href="{href}" target="_blank">{html.escape(step.source.summary())}</a></small>'
+        href, words = html.escape(step.source.url, quote=True), html.escape(step.source.summary())
+        link = f'<br><small><a href="{href}" target="_blank">{words}</a></small>'
     return f"{html.escape(step.text)}, because {html.escape(step.condition)}{link}"
 
 
-def measured_html(network: Any, variants: tuple[str | None, ...]) -> str:
+def measured_html(network: Any, variants: list[str | None]) -> str:
     """What the variants measured beside FP32, as HTML; says so where nothing was measured."""
-    found = [name for name in variants if network is not None and name in network.variants]
-    if not found:
+    names = [name for name in variants if network is not None and name in network.variants]
+    if not names:
         return f'<p style="color:{INK}">This course has no measurement of exactly this command.</p>'
     try:
-        runs = [network.build(name) for name in (*found, *({"fp32"} - set(found)))]
+        builds = [network.build(name) for name in dict.fromkeys([*names, "fp32"])]
     except TrtlearnError as problem:
         return f"<p>{html.escape(str(problem))}</p>"
-    here = runs[0]
-    rows = [(LABELS.get(one.variant, one.variant), *facts_of(one)) for one in runs]
-    head = (
-        "build",
-        "test images right",
-        "median latency",
-        "plan size",
-        "engine layers with INT8 weights",
-    )
-    ranges = here.ranges.tensors if here.ranges else here.build.scales
-    title = f"Measured on {here.model}: {here.provenance.label()}"
-    shown = f"<p><b>{html.escape(title)}</b></p>{table(rows, head)}"
-    if not ranges or len(found) > 1:
-        return shown
-    listing = table([(t.name, f"±{show(t.amax)}", t.scale, t.source) for t in ranges], RANGE_HEAD)
-    return f"{shown}<details><summary>Its {len(ranges)} ranges, tensor by tensor</summary>{listing}</details>"
+    first = builds[0]
+    title = html.escape(f"Measured on {first.model}: {first.provenance.label()}")
+    table = html_table([build_facts(build) for build in builds], style=CELL)
+    measured = f"<p><b>{title}</b></p>{table}"
+    ranges = first.ranges.tensors if first.ranges else first.build.scales
+    if not ranges or len(names) > 1:
+        return measured
+    rows = [
+        {"tensor": r.name, "range": f"±{show(r.amax)}", "scale": r.scale, "from": r.source}
+        for r in ranges
+    ]
+    summary = f"<summary>Its {len(ranges)} ranges, tensor by tensor</summary>"
+    return f"{measured}<details>{summary}{html_table(rows, style=CELL)}</details>"
 
 
-RANGE_HEAD = ("tensor", "range", "scale", "from")
-
-
-def facts_of(experiment: Build) -> tuple[str | int | None, ...]:
-    """Accuracy, latency, size and INT8 layers of one experiment, with units."""
-    answers, timing, size = experiment.predictions, experiment.timing, experiment.build.plan_bytes
-    return (
-        f"{100 * answers.accuracy:.1f} % of {answers.count}" if answers else None,
-        f"{timing.median_ms:.4f} ms per batch of {timing.batch}" if timing else None,
-        f"{size / 1000:,.0f} kB" if size else None,
-        len(experiment.engine.int8),
-    )
+def build_facts(build: Build) -> dict[str, Any]:
+    """Accuracy, latency, size and INT8 layers of one build, with units; None is unknown."""
+    answers, timing, size = build.predictions, build.timing, build.build.plan_bytes
+    right = f"{100 * answers.accuracy:.1f} % of {answers.count}" if answers else None
+    latency = f"{timing.median_ms:.4f} ms per batch of {timing.batch}" if timing else None
+    return {
+        "build": LABELS.get(build.variant, build.variant),
+        "test images right": right,
+        "median latency": latency,
+        "plan size": f"{size / 1000:,.0f} kB" if size else None,
+        "engine layers with INT8 weights": len(build.engine.int8),
+    }

@@ -1,13 +1,12 @@
-"""Small HTML pieces that widgets are made of: text, alerts, tables; every callback's error reaches the reader."""
+"""What widgets are made of: text, alerts, controls that redraw; every callback's error reaches the reader."""
 
 from __future__ import annotations
 
 import html
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..errors import TrtlearnError
-from ..record import show
 from .theme import BAD, INK
 
 try:
@@ -17,10 +16,7 @@ except ModuleNotFoundError as missing:
         "widgets need ipywidgets. Try: pip install 'trtlearn[lab]'", name=missing.name
     ) from None
 
-__all__ = ["alert", "badge", "guarded", "ipywidgets", "say", "stack", "table"]
-
-LEFT = "text-align:left;vertical-align:top;padding:2px 10px 2px 0"
-
+__all__ = ["alert", "badge", "guarded", "ipywidgets", "move_ends", "say", "stack", "wired"]
 
 KEYS = """
 function render({ el }) {
@@ -28,12 +24,18 @@ function render({ el }) {
   const mark = () => {
     const box = el.closest(".widget-vbox");
     if (!box) { requestAnimationFrame(mark); return; }
-    box.addEventListener("focusin", (event) => event.target.setAttribute("data-lm-suppress-shortcuts", "true"));
-    for (const text of box.querySelectorAll(".widget-html")) { text.setAttribute("aria-live", "polite"); }
+    box.addEventListener("focusin", (event) => {
+      event.target.setAttribute("data-lm-suppress-shortcuts", "true");
+    });
+    for (const text of box.querySelectorAll(".widget-html")) {
+      text.setAttribute("aria-live", "polite");
+    }
     if (box.querySelector(".js-plotly-plot")) widen();
   };
   const widen = () => window.dispatchEvent(new Event("resize"));
-  const drawn = ({ detail }) => { if (el.closest(".widget-vbox")?.contains(detail.element)) widen(); };
+  const drawn = ({ detail }) => {
+    if (el.closest(".widget-vbox")?.contains(detail.element)) widen();
+  };
   document.addEventListener("plotlywidget-after-render", drawn);
   mark();
   return () => document.removeEventListener("plotlywidget-after-render", drawn);
@@ -44,8 +46,8 @@ export default { render };
 
 Without the mark JupyterLab takes the arrow keys from lists and radio buttons and moves to another cell. It looks for
 the mark from the focused element upwards and stops at the first match of its own, so each control needs it
-(@lumino/commands; measured in JupyterLab 4.6 by tests/course/test_browser.py). A FigureWidget is drawn before it has a place
-on the page, 700 pixels wide, and looks at its place again only when the window is resized (plotly 6).
+(@lumino/commands; measured in JupyterLab 4.6 by tests/course/test_browser.py). A FigureWidget is drawn before it has
+a place on the page, 700 pixels wide, and looks at its place again only when the window is resized (plotly 6).
 """
 
 
@@ -75,19 +77,6 @@ def badge(text: str, color: str = INK) -> str:
     return f'<span style="{style}">{html.escape(text)}</span>'
 
 
-def table(rows: Iterable[Iterable[Any]], head: Iterable[str] = ()) -> str:
-    """Rows of cells as an HTML table; cells go through ``record.show`` and are escaped."""
-    titles = "".join(f'<th scope="col" style="{LEFT}">{html.escape(cell)}</th>' for cell in head)
-    body = "".join(
-        "<tr>"
-        + "".join(f'<td style="{LEFT}">{html.escape(show(cell))}</td>' for cell in row)
-        + "</tr>"
-        for row in rows
-    )
-    top = f"<thead><tr>{titles}</tr></thead>" if titles else ""
-    return f'<table style="border-collapse:collapse;line-height:1.4">{top}<tbody>{body}</tbody></table>'
-
-
 def guarded(
     action: Callable[[], None], problem: ipywidgets.HTML, *, clear: bool = True
 ) -> Callable[..., None]:
@@ -107,3 +96,23 @@ def guarded(
                 problem.value = ""
 
     return run
+
+
+def wired(
+    action: Callable[[], None],
+    *controls: ipywidgets.Widget,
+    shown: Sequence[ipywidgets.Widget],
+) -> ipywidgets.VBox:
+    """The controls, a place for an error, and what they show, below each other; each control calls ``action``."""
+    problem = say("")
+    run = guarded(action, problem)
+    for control in controls:
+        control.observe(run, "value")
+    run()
+    return stack(*controls, problem, *shown)
+
+
+def move_ends(fig: Any, *places: float) -> None:
+    """Move the dashed lines of a figure, in the order in which they were drawn."""
+    for shape, place in zip(fig.layout.shapes, places, strict=False):
+        shape.x0 = shape.x1 = place

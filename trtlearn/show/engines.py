@@ -1,4 +1,4 @@
-"""Figures of one engine: its graph, and where the time goes. Those of two sides are in plots_pairs."""
+"""Built engines: the graph, the types, the time of each layer, and two engines or an engine and its network side by side."""
 
 from __future__ import annotations
 
@@ -6,226 +6,34 @@ import itertools
 import os
 import typing
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
+from ..builds import Build
 from ..engine.fusion import EngineDiff, FusionMap, diff_engines, fusion_map
-from ..engine.layout import EngineGraph, graph
-from ..engine.records import EngineInfo, EngineLayer, Provenance, Timing
-from ..engine.times import layer_times
+from ..engine.inspector import read_engine
+from ..engine.layout import GraphNode, graph
+from ..engine.records import EngineInfo, EngineLayer, Timing
+from ..engine.times import layer_times as join_times
 from ..errors import DataError
 from ..record import plural, show
-from .numbers import source_label, tall
-from .theme import BAD, INK, WARN, dtype_color, figure, footer
-
-__all__ = [
-    "engine_diff",
-    "engine_graph",
-    "fusion",
-    "hover",
-    "layer_latency",
-    "short",
-]
-
-
-# --- Figures of two sides and the lines between: engine against engine, ONNX nodes against engine layers.
+from . import draw
+from .draw import Source, Style
+from .graphs import Mark, draw_graph
+from .theme import BAD, DTYPE_COLORS, INK, WARN, dtype_color
 
 if typing.TYPE_CHECKING:
     import plotly.graph_objects as go
 
     from ..model.describe import OnnxModel
 
+__all__ = ["engine", "engine_diff", "fusion", "layer_facts", "layer_times", "precision"]
 
-def short(name: str, length: int = 44) -> str:
-    """A name cut in its middle, where fused names differ least."""
-    return name if len(name) <= length else f"{name[: length - 16]}…{name[-15:]}"
-
-
-def hover(layer: EngineLayer, ms: float | None = None) -> str:
-    """What hovering over a layer says: name, kind, types, ONNX nodes, kernel, time."""
-    kernel = f"<br>kernel: {short(layer.kernel, 70)}" if layer.kernel else ""
-    nodes = f"<br>ONNX nodes: {short(', '.join(layer.onnx_nodes), 90)}" if layer.onnx_nodes else ""
-    time = f"<br>{ms:.4f} ms" if ms is not None else ""
-    types = f"in {show(layer.input_dtypes)}; weights {show(layer.weights_listed)}; out {show(layer.output_dtypes)}"
-    return f"<b>{short(layer.name, 90)}</b><br>{show(layer.kind)}<br>{types}{nodes}{kernel}{time}"
-
-
-def _boxes(
-    fig: go.Figure,
-    x: float,
-    rows: Sequence[tuple[float, str, str | None, str]],
-    align: str,
-    name: str = "",
-) -> None:
-    """Names at ``x``: (y, text, dtype or None for grey, hover), a mark of the dtype's colour beside each."""
-    types = [show(dtype) if dtype else "unknown" for _, _, dtype, _ in rows]
-    fig.add_scatter(
-        x=[x] * len(rows),
-        y=[row[0] for row in rows],
-        mode="markers+text",
-        marker={"color": [dtype_color(row[2]) for row in rows], "size": 13, "symbol": "square"},
-        text=[f"{short(row[1], 38)} ({dtype})" for row, dtype in zip(rows, types, strict=True)],
-        textposition=align,
-        hovertext=[row[3] for row in rows],
-        hoverinfo="text",
-        name=name,
-        showlegend=False,
-        cliponaxis=False,
-    )
-
-
-def _two_columns(fig: go.Figure, titles: tuple[str, str]) -> None:
-    ends = {"range": [-1.15, 2.15], "showgrid": False, "zeroline": False}
-    fig.update_xaxes(tickvals=[0, 1], ticktext=list(titles), side="top", **ends)
-    fig.update_yaxes(visible=False, autorange="reversed")
-    fig.update_layout(title={"y": 1, "pad": {"t": 14}})
-
-
-STATUS_LINES = {
-    "same": (INK, "dot"),
-    "changed": (BAD, "solid"),
-    "fused differently": (WARN, "dash"),
-}
-STATUS_WORDS = {"changed": "changed in type, format or kernel"}  # in the legend
-
-
-def engine_diff(
-    first: EngineInfo,
-    second: EngineInfo,
-    *,
-    labels: tuple[str, str] = ("first", "second"),
-    diff: EngineDiff | None = None,
-    question: str = "Where do the two engines differ?",
-    source: Provenance | str | None = None,
-) -> go.Figure:
-    """Two engines side by side: lines join the layers that hold the same ONNX nodes.
-
-    Dotted: the same; solid: another type, format or kernel (hover names it); dashed: fused differently. A layer
-    without a line is only in that engine. Each square has the colour, and says the name, of the type worked in.
-    """
-    found = diff or diff_engines(first, second, labels=labels)
-    engines = (first, second)
-    fig = figure(question, height=tall(max(len(first.layers), len(second.layers), 1)))
-    joined: dict[str, tuple[list[float | None], list[float | None]]] = {}
-    middle: list[tuple[float, str]] = []
-    for row in found.groups:
-        if row.status not in STATUS_LINES:
-            continue
-        x, y = joined.setdefault(row.status, ([], []))
-        paired = (
-            zip(row.first, row.second, strict=True) if row.status != "fused differently" else None
-        )
-        for left, right in paired or itertools.product(row.first, row.second):
-            x += [0, 1, None]
-            y += [left, right, None]
-        if row.changes:
-            middle.append(((row.first[0] + row.second[0]) / 2, "<br>".join(row.changes)))
-    for status, (x, y) in joined.items():
-        color, dash = STATUS_LINES[status]
-        line = {"color": color, "dash": dash, "width": 2}
-        name = f"{STATUS_WORDS.get(status, status)}: {found.counts[status]}"
-        fig.add_scatter(x=x, y=y, mode="lines", line=line, name=name, hoverinfo="skip")
-    if middle:
-        fig.add_scatter(
-            x=[0.5] * len(middle),
-            y=[at for at, _ in middle],
-            mode="markers",
-            marker={"color": BAD, "size": 7, "symbol": "diamond"},
-            hovertext=[text for _, text in middle],
-            hoverinfo="text",
-            showlegend=False,
-            name="changes",
-        )
-    for side, align in enumerate(("middle left", "middle right")):
-        rows = [
-            (at, layer.name, layer.shown_dtype, hover(layer))
-            for at, layer in enumerate(engines[side].layers)
-        ]
-        _boxes(fig, side, rows, align, labels[side])
-    fig.update_xaxes(
-        range=[-1.15, 2.15],
-        tickvals=[0, 1],
-        ticktext=list(labels),
-        side="top",
-        showgrid=False,
-        zeroline=False,
-    )
-    fig.update_yaxes(visible=False, autorange="reversed")
-    fig.update_layout(title={"y": 1, "pad": {"t": 14}}, legend={"y": 0, "yanchor": "top"})
-    alone = [found.counts[status] for status in ("only in first", "only in second")]
-    return footer(
-        fig,
-        f"{source_label(source)}; only in {labels[0]}: {alone[0]}, only in {labels[1]}: {alone[1]}",
-    )
-
-
-def fusion(
-    engine: EngineInfo,
-    nodes: OnnxModel | Iterable[str] | None = None,
-    *,
-    mapped: FusionMap | None = None,
-    question: str = "Which engine layer does each ONNX node's work?",
-    source: Provenance | str | None = None,
-) -> go.Figure:
-    """ONNX nodes on the left, engine layers on the right, joined where a layer holds a node.
-
-    A node without a line is in no engine layer; a layer without one was added by TensorRT. Squares have the
-    colour, and say the name, of the type the layer works in.
-    """
-    found = mapped or fusion_map(engine, nodes)
-    fig = figure(
-        question, height=tall(max(len(found.nodes), len(engine.layers), 1)), showlegend=False
-    )
-    stretch = max(1, len(found.nodes) - 1) / max(1, len(engine.layers) - 1)
-    places: dict[str, list[int]] = {}
-    for at, layer in enumerate(engine.layers):
-        places.setdefault(layer.name, []).append(at)
-    lines: dict[str, tuple[list[float | None], list[float | None]]] = {}
-    left: list[tuple[float, str, str | None, str]] = []
-    for at, row in enumerate(found.nodes):
-        held = list(dict.fromkeys(place for name in row.engine_layers for place in places[name]))
-        types = {engine.layers[place].computed_in for place in held} - {None}
-        if not types:
-            types = {engine.layers[place].shown_dtype for place in held}
-        dtype = types.pop() if len(types) == 1 else None
-        where = short(", ".join(row.engine_layers), 90) or "no engine layer names it"
-        left.append(
-            (
-                at,
-                row.node if held else f"{row.node}: in no layer",
-                dtype,
-                f"<b>{short(row.node, 90)}</b><br>{where}",
-            )
-        )
-        for place in held:
-            x, y = lines.setdefault(show(engine.layers[place].shown_dtype), ([], []))
-            x += [0, 1, None]
-            y += [at, place * stretch, None]
-    for dtype, (x, y) in lines.items():
-        fig.add_scatter(
-            x=x,
-            y=y,
-            mode="lines",
-            line={"color": dtype_color(dtype), "width": 1.5},
-            hoverinfo="skip",
-        )
-    _boxes(fig, 0, left, "middle left", "ONNX nodes")
-    right = [
-        (at * stretch, layer.name, layer.shown_dtype, hover(layer))
-        for at, layer in enumerate(engine.layers)
-    ]
-    _boxes(fig, 1, right, "middle right", "engine layers")
-    _two_columns(
-        fig, (plural(len(found.nodes), "ONNX node"), plural(len(engine.layers), "engine layer"))
-    )
-    return footer(fig, source_label(source))
-
-
-# --- Figures of one engine: its graph, and where the time goes. Those of two sides are in plots_pairs.
-
-if typing.TYPE_CHECKING:
-    import plotly.graph_objects as go
-
+Engine = EngineInfo | Build | str | os.PathLike[str]
+"""An engine: as its inspector describes it, a build, or the path of the inspector's JSON."""
 
 Times = Mapping[str, float] | Timing | str | os.PathLike[str]
+"""Layer name -> ms, a Timing, or the path of trtexec's --exportProfile."""
+
 SYMBOLS = {
     "compute": "circle",
     "reformat": "diamond",
@@ -234,223 +42,353 @@ SYMBOLS = {
     "output": "triangle-up",
 }
 PATTERNS = {"compute": "", "reformat": "/", "no-op": "x"}
-COLUMN = 150  # ranks that stand below each other
-NAMED = 150  # layers that get their name written beside them
-DRAWN = 1500  # nodes up to which a figure is drawn as SVG; above that by WebGL
 
 
-def _folded(drawn: EngineGraph) -> list[tuple[float, float]]:
-    """The nodes' places; a graph of more than 150 ranks goes on at the top of a next column."""
-    column = [int(-node.y // COLUMN) for node in drawn.nodes]
-    lows, highs = [0.0] * (max(column, default=0) + 1), [0.0] * (max(column, default=0) + 1)
-    for node, at in zip(drawn.nodes, column, strict=True):
-        lows[at], highs[at] = min(lows[at], node.x), max(highs[at], node.x)
-    starts, edge = [], 0.0
-    for low, high in zip(lows, highs, strict=True):
-        starts.append(edge - low)
-        edge += high - low + 2
-    return [
-        (node.x + starts[at], node.y + COLUMN * at)
-        for node, at in zip(drawn.nodes, column, strict=True)
-    ]
+def _info(engine: Engine, source: Source) -> tuple[EngineInfo, Source]:
+    """The engine's layers, and where they come from: of a build its own provenance."""
+    if isinstance(engine, Build):
+        return engine.engine, source or engine.provenance
+    if isinstance(engine, EngineInfo):
+        return engine, source
+    return read_engine(engine), source or str(engine)
 
 
-def _lines(
-    drawn: EngineGraph, places: list[tuple[float, float]]
-) -> dict[str | None, tuple[list[float | None], list[float | None]]]:
-    """The edges of each data type as one broken line; an edge past other ranks bends aside so that it is seen."""
-    lines: dict[str | None, tuple[list[float | None], list[float | None]]] = {}
-    for edge in drawn.edges:
-        (from_x, from_y), (to_x, to_y) = places[edge.source], places[edge.target]
-        x, y = lines.setdefault(edge.dtype, ([], []))
-        ranks = from_y - to_y
-        if ranks <= 1:  # to the next rank, or into the next column
-            x += [from_x, to_x, None]
-            y += [from_y, to_y, None]
-            continue
-        bend = 0.12 + 0.08 * min(ranks, 8)
-        for step in range(9):
-            part = step / 8
-            x.append(from_x + (to_x - from_x) * part - 4 * bend * part * (1 - part))
-            y.append(from_y - ranks * part)
-        x.append(None)
-        y.append(None)
-    return lines
+def _times(engine: Engine, times: Times | None) -> Times | None:
+    """The times given, else those of the build; None where it was not profiled."""
+    if times is not None or not isinstance(engine, Build) or engine.timing is None:
+        return times
+    return engine.timing.layers_ms or None
 
 
-def _height(ranks: float, layers: int) -> int:
-    """Pixels for a graph: room for each name where names are written."""
-    return int(170 + max(24.0, min(46.0, 900 / ranks)) * ranks) if layers <= NAMED else 1300
+def layer_facts(layer: EngineLayer, ms: float | None = None) -> str:
+    """What hovering over a layer says: name, kind, types, ONNX nodes, kernel, time."""
+    types = (
+        f"in {show(layer.input_dtypes)}; weights {show(layer.weights_listed)}; "
+        f"out {show(layer.output_dtypes)}"
+    )
+    lines = [f"<b>{draw.short(layer.name, 90)}</b>", show(layer.kind), types]
+    if layer.onnx_nodes:
+        lines.append(f"ONNX nodes: {draw.short(', '.join(layer.onnx_nodes), 90)}")
+    if layer.kernel:
+        lines.append(f"kernel: {draw.short(layer.kernel, 70)}")
+    if ms is not None:
+        lines.append(f"{ms:.4f} ms")
+    return "<br>".join(lines)
 
 
-def engine_graph(
-    engine: EngineInfo,
-    profile: Times | None = None,
+def engine(
+    engine: Engine,
+    times: Times | None = None,
     *,
-    question: str = "What does the engine do, in which type?",
-    source: Provenance | str | None = None,
+    title: str = "What does the engine do, in which type?",
+    source: Source = None,
 ) -> go.Figure:
     """The engine from its inputs at the top to its outputs: one colour a data type, one mark a role.
 
     A circle is a layer that computes, a diamond a reformat, a cross a layer without a kernel; lines are tensors.
-    With a ``profile`` (layer name -> ms, a Timing, or trtexec's --exportProfile) a mark's area grows with the
-    layer's time. Up to 150 layers are named; hovering names every one.
+    With ``times``, of a build its own, a mark's area grows with the layer's time. Up to 150 layers are named; hovering names every one.
 
-    >>> engine_graph(EngineInfo(())).layout.title.text
+    >>> engine(EngineInfo(())).layout.title.text
     'What does the engine do, in which type?'
     """
-    drawn = graph(engine)
-    places = _folded(drawn)
-    joined = layer_times(engine, profile) if profile is not None else None
-    ms = [row.ms for row in joined.layers] if joined else [None] * len(engine.layers)
+    times = _times(engine, times)
+    info, source = _info(engine, source)
+    drawn = graph(info)
+    joined = join_times(info, times) if times is not None else None
+    ms = [row.ms for row in joined.layers] if joined else [None] * len(info.layers)
     longest = max((value for value in ms if value is not None), default=0.0)
-    ranks = 1 + max((-y for _, y in places), default=0)
-    fig = figure(question, height=_height(ranks, len(engine.layers)), margin={"t": 110})
-    import plotly.graph_objects as go
 
-    scatter = go.Scatter if len(drawn.nodes) <= DRAWN else go.Scattergl
-    for kind, (line_x, line_y) in _lines(drawn, places).items():
-        fig.add_trace(
-            scatter(
-                x=line_x,
-                y=line_y,
-                mode="lines",
-                line={"color": dtype_color(kind), "width": 1.5},
-                name=f"{show(kind)}, tensor",
-                hoverinfo="skip",
-                showlegend=False,
-            )
-        )
-    groups: dict[tuple[str, str], list[int]] = {}
-    for index, node in enumerate(drawn.nodes):
-        groups.setdefault((show(node.dtype), node.role), []).append(index)
-    named = len(engine.layers) <= NAMED
-    usual = 11 if named else 6
-    for (dtype, role), members in sorted(groups.items()):
-        nodes = [drawn.nodes[index] for index in members]
-        sizes = [
-            7 + 25 * ((ms[node.layer] or 0) / longest) ** 0.5
-            if node.layer is not None and longest
-            else usual
-            for node in nodes
-        ]
-        color = dtype_color(dtype)
-        fig.add_trace(
-            scatter(
-                x=[places[index][0] for index in members],
-                y=[places[index][1] for index in members],
-                mode="markers+text" if named else "markers",
-                name=f"{dtype}, {role}",
-                marker={
-                    "color": color,
-                    "symbol": SYMBOLS[role],
-                    "size": sizes,
-                    "opacity": 1,
-                    "line": {
-                        "color": color if role == "no-op" else INK,
-                        "width": 2 if role == "no-op" else 1,
-                    },
-                },
-                text=[short(node.name, 30) for node in nodes] if named else None,
-                textposition=["middle left" if node.x < -0.1 else "middle right" for node in nodes]
-                if named
-                else None,
-                hovertext=[
-                    hover(engine.layers[node.layer], ms[node.layer])
-                    if node.layer is not None
-                    else f"<b>{short(node.name, 90)}</b><br>network {role}, {show(node.dtype)}"
-                    for node in nodes
-                ],
-                hoverinfo="text",
-            )
-        )
-    low, high = min((x for x, _ in places), default=0), max((x for x, _ in places), default=0)
-    room = max(1.5, 0.5 * (high - low)) if named else 1.0
-    fig.update_xaxes(visible=False, range=[low - room, high + room])
-    fig.update_yaxes(visible=False)
-    fig.update_layout(
-        title={"y": 1, "pad": {"t": 14}}, legend={"y": 1 + 8 / (fig.layout.height - 188)}
-    )
-    alien = len(joined.without_layer) if joined else 0
-    rest = (
-        f"; {plural(alien, 'profiled name is', 'profiled names are')} no layer of this engine"
-        if alien
-        else ""
-    )
-    return footer(fig, source_label(source) + rest)
+    def mark(node: GraphNode) -> Mark:
+        dtype, look = show(node.dtype), (dtype_color(node.dtype), SYMBOLS[node.role])
+        group = f"{dtype}, {node.role}"
+        if node.layer is None:
+            facts = f"<b>{draw.short(node.name, 90)}</b><br>network {node.role}, {dtype}"
+            return Mark(group, *look, node.name, facts, in_legend=False)
+        time = ms[node.layer]
+        size = 6 + 17 * ((time or 0) / longest) ** 0.5 if longest else 11
+        return Mark(group, *look, node.name, layer_facts(info.layers[node.layer], time), size)
+
+    marks = [mark(node) for node in drawn.nodes]
+    fig = draw_graph(title, drawn, marks, lambda edge: dtype_color(edge.dtype))
+    strangers = len(joined.without_layer) if joined else 0
+    names = plural(strangers, "profiled name is", "profiled names are")
+    return draw.finish(fig, source, f"; {names} no layer of this engine" if strangers else "")
 
 
-def layer_latency(
-    engine: EngineInfo,
-    times: Times,
+def precision(
+    engine: Engine,
     *,
-    most: int = 30,
-    question: str = "Which layers take the time?",
-    source: Provenance | str | None = None,
+    title: str = "In which type does each layer work?",
+    source: Source = None,
+) -> go.Figure:
+    """One row an engine layer: the type of its first input, its weights and its first output, named in each box.
+
+    >>> precision(EngineInfo(())).layout.title.text
+    'In which type does each layer work?'
+    """
+    info, source = _info(engine, source)
+    layers = info.layers
+    fig = draw.figure(
+        title, height=draw.tall(len(layers)), showlegend=False, barmode="stack", bargap=0.2
+    )
+    sides = {
+        "input": [(layer.input_dtypes or (None,))[0] for layer in layers],
+        "weights": [layer.weights_listed for layer in layers],
+        "output": [(layer.output_dtypes or (None,))[0] for layer in layers],
+    }
+    for side, dtypes in sides.items():
+        empty = [dtype == "none listed" for dtype in dtypes]
+        fill = [
+            "rgba(0,0,0,0)" if no else dtype_color(d) for no, d in zip(empty, dtypes, strict=True)
+        ]
+        draw.bars(
+            fig,
+            list(range(len(layers))),
+            [1] * len(layers),
+            side,
+            color=fill,
+            marker={"line": {"color": INK, "width": 1}},
+            hover=[
+                f"{layer.name}<br>{side}: {show(d)}"
+                for layer, d in zip(layers, dtypes, strict=True)
+            ],
+            text=[show(dtype) for dtype in dtypes],
+            textposition="inside",
+            insidetextanchor="middle",
+            textangle=0,
+            textfont={"color": [INK if no else "white" for no in empty]},
+        )
+    draw.name_rows(fig, [layer.name for layer in layers])
+    middle: Style = {"tickvals": [0.5, 1.5, 2.5], "ticktext": list(sides), "range": [0, 3]}
+    fig.update_xaxes(side="top", showgrid=False, **middle)
+    return draw.finish(fig, source)
+
+
+def layer_times(
+    engine: Engine,
+    times: Times | None = None,
+    *,
+    most: int = 20,
+    title: str = "Which layers take the time?",
+    source: Source = None,
 ) -> go.Figure:
     """The ``most`` slowest layers, coloured by the type they work in; the rest together in one bar.
 
-    Times are the profiler's, joined by name; layers and times that do not join are counted in the footer.
+    ``times`` are the profiler's, of a build its own, joined by name; layers and times that do not join are counted
+    under the figure.
     """
-    joined = layer_times(engine, times)
-    timed = sorted(
-        (
-            (row.ms, layer)
-            for row, layer in zip(joined.layers, engine.layers, strict=True)
-            if row.ms is not None
-        ),
-        key=lambda pair: -pair[0],
-    )
+    times = _times(engine, times)
+    info, source = _info(engine, source)
+    joined = join_times(info, times if times is not None else {})
+    timed = [
+        (row.ms, layer)
+        for row, layer in zip(joined.layers, info.layers, strict=True)
+        if row.ms is not None
+    ]
+    timed.sort(key=lambda pair: -pair[0])
     if not timed:
         raise DataError(
             "no time joins a layer of this engine",
             f"compare names: {list(joined.without_layer)[:2]}",
         )
-    head, rest = timed[:most], timed[most:]
-    fig = figure(question, height=tall(len(head) + bool(rest)))
-    groups: dict[tuple[str, str], list[tuple[float, EngineLayer, int]]] = {}
-    for place, (ms, layer) in enumerate(head):
-        groups.setdefault((show(layer.shown_dtype), layer.role), []).append((ms, layer, place))
-    for (dtype, role), members in sorted(groups.items()):
-        fig.add_bar(
-            x=[ms for ms, _, _ in members],
-            y=[place for _, _, place in members],
-            orientation="h",
-            name=f"{dtype}, {role}",
+    slowest, rest = timed[:most], timed[most:]
+    fig = draw.figure(title, height=draw.tall(len(slowest) + bool(rest)), barmode="overlay")
+    groups: dict[tuple[str, str], list[int]] = {}
+    for row, (_, layer) in enumerate(slowest):
+        groups.setdefault((show(layer.shown_dtype), layer.role), []).append(row)
+    for (dtype, role), rows in sorted(groups.items()):
+        draw.bars(
+            fig,
+            rows,
+            [slowest[row][0] for row in rows],
+            f"{dtype}, {role}",
+            color=dtype_color(dtype),
+            pattern=PATTERNS[role],
+            texts=[
+                f"{slowest[row][0]:.4f} ms, {100 * slowest[row][0] / joined.total_ms:.1f} %"
+                for row in rows
+            ],
+            hover=[layer_facts(slowest[row][1], slowest[row][0]) for row in rows],
             width=0.8,
-            marker={"color": dtype_color(dtype), "pattern": {"shape": PATTERNS[role]}},
-            text=[f"{ms:.4f} ms, {100 * ms / joined.total_ms:.1f} %" for ms, _, _ in members]
-            if joined.total_ms
-            else None,
-            textposition="outside",
-            hovertext=[hover(layer, ms) for ms, layer, _ in members],
-            hoverinfo="text",
-            cliponaxis=False,
         )
-    labels = [short(layer.name) for _, layer in head]
+    names = [layer.name for _, layer in slowest]
     if rest:
         together = sum(ms for ms, _ in rest)
-        fig.add_bar(
-            x=[together],
-            y=[len(head)],
-            orientation="h",
-            name="the rest",
-            width=0.8,
-            marker={"color": "rgba(0,0,0,0)", "line": {"color": INK, "width": 1}},
-            text=[f"{together:.4f} ms"],
-            textposition="outside",
-            hoverinfo="skip",
+        frame = {"line": {"color": INK, "width": 1}}
+        look: Style = {"color": "rgba(0,0,0,0)", "marker": frame, "texts": [f"{together:.4f} ms"]}
+        draw.bars(fig, [len(slowest)], [together], "the rest", width=0.8, **look)
+        names.append(plural(len(rest), "more layer"))
+    draw.name_rows(fig, names)
+    longest = max(slowest[0][0], sum(ms for ms, _ in rest))
+    fig.update_xaxes(title="ms, median of the profiled runs", range=[0, 1.35 * longest])
+    untimed, strangers = len(joined.without_time), len(joined.without_layer)
+    missing = f"; {plural(untimed, 'layer has', 'layers have')} no time" if untimed else ""
+    missing += f"; {plural(strangers, 'time has', 'times have')} no layer" if strangers else ""
+    return draw.finish(fig, source, missing)
+
+
+# --- Two sides and the lines between.
+
+
+class Row(NamedTuple):
+    """One name at a side: its height, its text, the type that colours its box, what hovering says."""
+
+    y: float
+    text: str
+    dtype: str | None
+    facts: str
+
+
+class Joins:
+    """Lines between the sides, of one look each."""
+
+    def __init__(self) -> None:
+        self.ends: dict[str, tuple[list[float | None], list[float | None]]] = {}
+
+    def add(self, kind: str, left: float, right: float) -> None:
+        """A line from the left side's height to the right side's."""
+        x, y = self.ends.setdefault(kind, ([], []))
+        x += [0, 1, None]
+        y += [left, right, None]
+
+
+def _layer_rows(info: EngineInfo, stretch: float = 1) -> list[Row]:
+    return [
+        Row(at * stretch, layer.name, layer.shown_dtype, layer_facts(layer))
+        for at, layer in enumerate(info.layers)
+    ]
+
+
+def _two_sides(
+    fig: go.Figure, left: Sequence[Row], right: Sequence[Row], titles: Sequence[str]
+) -> None:
+    """Names at both sides, a box of the type's colour beside each; of more than fit, some are named."""
+    for x, rows, align in ((0, left, "middle left"), (1, right, "middle right")):
+        apart = -(-len(rows) // 48) or 1
+        texts = [
+            f"{draw.short(row.text, 32)} ({show(row.dtype)})" if at % apart == 0 else ""
+            for at, row in enumerate(rows)
+        ]
+        box: Style = {"symbol": "square", "size": 12 if len(rows) < 30 else 9}
+        box["color"] = [dtype_color(row.dtype) for row in rows]
+        font = {"size": 12 if len(rows) < 30 else 10}
+        label: Style = {
+            "mode": "markers+text",
+            "text": texts,
+            "textposition": align,
+            "textfont": font,
+        }
+        facts = [row.facts for row in rows]
+        y = [row.y for row in rows]
+        name = titles[x]
+        draw.points(
+            fig,
+            [x] * len(rows),
+            y,
+            name,
+            hover=facts,
+            showlegend=False,
+            cliponaxis=False,
+            **box,
+            **label,
         )
-        labels.append(plural(len(rest), "more layer"))
-    fig.update_layout(barmode="overlay")
-    fig.update_xaxes(
-        title="ms, median of the profiled runs",
-        range=[0, 1.25 * max(t.x[i] for t in fig.data for i in range(len(t.x)))],
-    )
-    fig.update_yaxes(
-        tickvals=list(range(len(labels))), ticktext=labels, autorange="reversed", showgrid=False
-    )
-    untimed, alien = len(joined.without_time), len(joined.without_layer)
-    missed = f"; {plural(untimed, 'layer has', 'layers have')} no time" if untimed else ""
-    missed += f"; {plural(alien, 'time has', 'times have')} no layer" if alien else ""
-    return footer(fig, source_label(source) + missed)
+    ends: Style = {"range": [-1.7, 2.7], "tickvals": [0, 1], "ticktext": list(titles)}
+    fig.update_xaxes(side="top", showgrid=False, zeroline=False, **ends)
+    fig.update_yaxes(visible=False, autorange="reversed")
+
+
+STATUS_LINES = {
+    "same": ("same", INK, "dot"),
+    "changed": ("changed in type, format or kernel", BAD, "solid"),
+    "fused differently": ("fused differently", WARN, "dash"),
+}
+"""Status of a group of ONNX nodes -> what the legend calls it, colour and dash."""
+
+
+def engine_diff(
+    first: Engine,
+    second: Engine,
+    *,
+    labels: tuple[str, str] = ("first", "second"),
+    diff: EngineDiff | None = None,
+    title: str = "Where do the two engines differ?",
+    source: Source = None,
+) -> go.Figure:
+    """Two engines side by side: lines join the layers that hold the same ONNX nodes.
+
+    Dotted: the same; solid: another type, format or kernel (hover names it); dashed: fused differently. A layer
+    without a line is only in that engine. Each box has the colour, and says the name, of the type worked in.
+    """
+    (left, origin), (right, _) = _info(first, source), _info(second, source)
+    diff = diff or diff_engines(left, right, labels=labels)
+    fig = draw.figure(title, height=draw.tall(max(len(left.layers), len(right.layers), 1)))
+    joins = Joins()
+    changes: list[tuple[float, str]] = []
+    for row in diff.groups:
+        if row.status not in STATUS_LINES:
+            continue
+        one_to_one = zip(row.first, row.second, strict=True)
+        every = itertools.product(row.first, row.second)
+        for pair in every if row.status == "fused differently" else one_to_one:
+            joins.add(row.status, *pair)
+        if row.changes:
+            changes.append(((row.first[0] + row.second[0]) / 2, "<br>".join(row.changes)))
+    for status, (x, y) in joins.ends.items():
+        words, color, dash = STATUS_LINES[status]
+        draw.line(fig, x, y, f"{words}: {diff.counts[status]}", color=color, dash=dash)
+    if changes:
+        heights, texts = [at for at, _ in changes], [text for _, text in changes]
+        look: Style = {"color": BAD, "size": 7, "symbol": "diamond", "showlegend": False}
+        draw.points(fig, [0.5] * len(changes), heights, "changes", hover=texts, **look)
+    _two_sides(fig, _layer_rows(left), _layer_rows(right), labels)
+    alone = [diff.counts[status] for status in ("only in first", "only in second")]
+    rest = f"; only in {labels[0]}: {alone[0]}, only in {labels[1]}: {alone[1]}"
+    return draw.finish(fig, origin, rest)
+
+
+def fusion(
+    engine: Engine,
+    nodes: OnnxModel | Iterable[str] | FusionMap | None = None,
+    *,
+    title: str = "Which engine layer does each ONNX node's work?",
+    source: Source = None,
+) -> go.Figure:
+    """ONNX nodes on the left, engine layers on the right, joined where a layer holds a node.
+
+    A node without a line is in no engine layer; a layer without one was added by TensorRT. Boxes have the colour,
+    and say the name, of the type the layer works in.
+
+    Args:
+        nodes: the model, its nodes' names in order, or what ``fusion_map`` gave.
+    """
+    info, source = _info(engine, source)
+    mapped = nodes if isinstance(nodes, FusionMap) else fusion_map(info, nodes)
+    count = max(len(mapped.nodes), len(info.layers), 1)
+    fig = draw.figure(title, height=draw.tall(count), showlegend=False)
+    stretch = max(1, len(mapped.nodes) - 1) / max(1, len(info.layers) - 1)
+    places: dict[str, list[int]] = {}
+    for at, layer in enumerate(info.layers):
+        places.setdefault(layer.name, []).append(at)
+    joins = Joins()
+    rows: list[Row] = []
+    for at, row in enumerate(mapped.nodes):
+        layers = [place for name in dict.fromkeys(row.engine_layers) for place in places[name]]
+        for place in layers:
+            joins.add(show(info.layers[place].shown_dtype), at, place * stretch)
+        where = draw.short(", ".join(row.engine_layers), 90) or "no engine layer names it"
+        text = row.node if layers else f"{row.node}: in no layer"
+        dtype = _common_dtype([info.layers[place] for place in layers])
+        rows.append(Row(at, text, dtype, f"<b>{draw.short(row.node, 90)}</b><br>{where}"))
+    for dtype, (x, y) in joins.ends.items():
+        draw.line(fig, x, y, color=DTYPE_COLORS.get(dtype, INK), width=1.5)
+    titles = plural(len(rows), "ONNX node"), plural(len(info.layers), "engine layer")
+    _two_sides(fig, rows, _layer_rows(info, stretch), titles)
+    return draw.finish(fig, source)
+
+
+def _common_dtype(layers: Sequence[EngineLayer]) -> str | None:
+    """The type that all of the layers compute in, else hand on; None where they differ."""
+    dtypes = {layer.computed_in for layer in layers} - {None} or {
+        layer.shown_dtype for layer in layers
+    }
+    return dtypes.pop() if len(dtypes) == 1 else None

@@ -1,160 +1,151 @@
-"""Records in, plotly Figures out: each figure answers the question in its title and says where it was measured.
-
-Nothing is shown here: a notebook's last line is the figure. Nothing here knows TensorRT.
-"""
+"""Ranges of tensors: beside what the data need, and beside each other. Everything that holds ranges can be drawn."""
 
 from __future__ import annotations
 
+import os
 import typing
 from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from ..engine.records import Provenance, RangeReport, TensorRange
+from ..builds import Build
+from ..calibration.cache import CalibrationCache
+from ..calibration.edit import read_cache
+from ..engine.records import RangeReport, TensorRange
 from ..errors import DataError
 from ..record import plural
-from .engines import engine_diff, engine_graph, fusion, layer_latency
-from .numbers import (
-    clip_or_round,
-    histogram_with_range,
-    number_line,
-    source_label,
-    tall,
-    weight_error,
-)
-from .theme import BAD, GOOD, INK, MARKS, SERIES, figure, footer
-from .tradeoffs import confusion, engine_dtypes, tradeoff
+from . import draw
+from .draw import Source, Style
+from .numbers import finite
+from .theme import BAD, GOOD, INK, SERIES, series
 
 if typing.TYPE_CHECKING:
     import plotly.graph_objects as go
     from numpy.typing import ArrayLike
 
-__all__ = [
-    "clip_or_round",
-    "confusion",
-    "engine_diff",
-    "engine_dtypes",
-    "engine_graph",
-    "fusion",
-    "histogram_with_range",
-    "layer_latency",
-    "number_line",
-    "ranges_against_data",
-    "scales_bar",
-    "tradeoff",
-    "weight_error",
-]
+__all__ = ["Ranges", "amax_by_name", "ranges", "scales"]
 
-Ranges = RangeReport | Iterable[TensorRange]
+Ranges = (
+    CalibrationCache
+    | RangeReport
+    | Build
+    | Mapping[str, float]
+    | Iterable[TensorRange]
+    | str
+    | os.PathLike[str]
+)
+"""What holds ranges: a cache, its file, a RangeReport, a build, or a mapping from tensor to amax."""
 
 
-def amax_by_name(ranges: Ranges) -> dict[str, float]:
-    """Tensor name -> amax, of the tensors that have one."""
-    tensors = ranges.tensors if isinstance(ranges, RangeReport) else ranges
+def amax_by_name(holder: Ranges) -> dict[str, float]:
+    """Tensor name -> amax, of the tensors that have one.
+
+    ``holder``: a CalibrationCache (whose values are scales) or the path of its file, a RangeReport, a build, a
+    mapping from names to amax, or TensorRanges.
+
+    >>> amax_by_name({"x": 4.0}), amax_by_name([TensorRange("x", 4.0, 4 / 127, "user")])
+    ({'x': 4.0}, {'x': 4.0})
+    """
+    if isinstance(holder, (str, os.PathLike)):
+        holder = read_cache(holder)
+    if isinstance(holder, CalibrationCache):
+        return {entry.name: entry.amax for entry in holder.scales}
+    if isinstance(holder, Mapping):
+        return {name: float(amax) for name, amax in holder.items()}
+    if isinstance(holder, Build):
+        holder = holder.ranges or holder.build.scales
+    tensors = holder.tensors if isinstance(holder, RangeReport) else holder
     return {tensor.name: tensor.amax for tensor in tensors if tensor.amax is not None}
 
 
-def ranges_against_data(
-    ranges: Ranges,
+def ranges(
+    holder: Ranges,
     activations: Mapping[str, ArrayLike],
     *,
-    question: str = "Does each range fit what the data needs?",
-    source: Provenance | str | None = None,
+    title: str = "Does each range fit what the data need?",
+    source: Source = None,
 ) -> go.Figure:
     """Each tensor's range beside the largest |x| and the 99.9th percentile of |x| in its data.
 
-    ``activations`` maps tensor names to float arrays of any shape; tensors without a range, or without data, are
-    left out and counted under the axis. The text at the right says what share the range clips, or how many of the
-    127 steps no value reaches.
+    ``holder``: what holds the ranges (see ``amax_by_name``). ``activations`` maps tensor names to float arrays of
+    any shape; tensors without a range, or without data, are left out and counted under the axis. The text at the
+    right says what share the range clips, or how many of the 127 steps no value reaches.
 
-    >>> ranges_against_data([TensorRange("x", 4.0, 4 / 127, "placeholder")], {"x": [1.0, 9.0]}).data[0].name
+    >>> ranges({"x": 4.0}, {"x": [1.0, 9.0]}).data[0].name
     'range given'
     """
-    amax = amax_by_name(ranges)
+    amax = amax_by_name(holder)
     names = [name for name in activations if name in amax]
     if not names:
         raise DataError(
             "no tensor has both a range and data",
             f"compare names: {list(amax)[:3]} and {list(activations)[:3]}",
         )
-    data = {name: np.abs(np.asarray(activations[name], np.float32).ravel()) for name in names}
-    largest = [float(data[name].max()) for name in names]
-    most = [float(np.quantile(data[name], 0.999)) for name in names]
-    given = [amax[name] for name in names]
-    fig = figure(question, height=tall(len(names)))
-    for start, end, y in zip(given, largest, names, strict=True):
-        color, dash = (BAD, "solid") if end > start else (GOOD, "dot")
-        fig.add_scatter(
-            x=[start, end],
-            y=[y, y],
-            mode="lines",
-            line={"color": color, "dash": dash},
-            showlegend=False,
-            hoverinfo="skip",
-        )
-    series = (
-        ("range given", given, "line-ns-open", INK, 15),
+    data = {name: np.abs(finite(activations[name], name)) for name in names}
+    largest = [float(x.max()) for x in data.values()]
+    most = [float(np.quantile(x, 0.999)) for x in data.values()]
+    limits = [amax[name] for name in names]
+    rows = list(range(len(names)))
+    fig = draw.figure(title, height=draw.tall(len(names)))
+    hover = "%{customdata}: %{x:.4g}<extra>%{fullData.name}</extra>"
+    for name, x, symbol, color, size in (
+        ("range given", limits, "line-ns-open", INK, 15),
         ("largest |x| in the data", largest, "circle", SERIES[0], 9),
         ("99.9 % of |x| is below", most, "diamond", SERIES[2], 8),
-    )
-    hover = "%{y}: %{x:.4g}<extra>%{fullData.name}</extra>"
-    for label, x, symbol, color, size in series:
-        marker = {
-            "symbol": symbol,
-            "color": color,
-            "size": size,
-            "line": {"width": 3 if "open" in symbol else 0},
-        }
-        fig.add_scatter(
-            x=x, y=names, mode="markers", name=label, marker=marker, hovertemplate=hover
-        )
-    fig.data = fig.data[len(names) :] + fig.data[: len(names)]
-    for name, end in zip(names, given, strict=True):
-        lost = float((data[name] > end).mean())
-        idle = max(0, round(127 * (1 - float(data[name].max()) / end)))
-        text = f"clips {100 * lost:.2g} %" if lost else f"{idle} of 127 steps unused"
-        fig.add_annotation(
-            x=1, xref="paper", xanchor="left", xshift=8, y=name, text=text, showarrow=False
-        )
+    ):
+        look: Style = {"symbol": symbol, "color": color, "size": size}
+        draw.points(fig, x, rows, name, **look, hover=hover, customdata=names)
+    for row, limit, end in zip(rows, limits, largest, strict=True):
+        color, dash = (BAD, "solid") if end > limit else (GOOD, "dot")
+        draw.line(fig, [limit, end], [row, row], color=color, dash=dash)
+    for row, name in enumerate(names):
+        text = _verdict(data[name], amax[name])
+        draw.note(fig, text, 1, row, xref="paper", xanchor="left", xshift=8, font={"size": 11})
     left = len(set(amax) ^ set(activations))
-    note = f" ({plural(left, 'tensor')} without data or range left out)" if left else ""
-    fig.update_xaxes(title=f"|x|, log scale{note}", type="log")
-    fig.update_yaxes(autorange="reversed", showgrid=True)
-    fig.update_layout(margin={"r": 200})
-    return footer(fig, source_label(source))
+    rest = f"; {plural(left, 'tensor')} without data or range left out" if left else ""
+    draw.name_rows(fig, names)
+    draw.log_axis(fig, "x", "|x|", [*limits, *largest, *most])
+    fig.update_layout(margin={"r": 165})
+    return draw.finish(fig, source, rest)
 
 
-def scales_bar(
-    reports: Mapping[str, Ranges],
+def _verdict(magnitudes: np.ndarray[typing.Any, typing.Any], amax: float) -> str:
+    """What a range clips of the data, or which part of it no value reaches."""
+    clipped = float((magnitudes > amax).mean())
+    if clipped:
+        return f"clips {100 * clipped:.2g} %"
+    unused = max(0, round(127 * (1 - float(magnitudes.max()) / amax)))
+    return f"{unused} of 127 steps unused"
+
+
+def scales(
+    ways: Mapping[str, Ranges],
     *,
-    question: str = "Which range did each way give?",
-    source: Provenance | str | None = None,
+    title: str = "Which range does each way give?",
+    source: Source = None,
 ) -> go.Figure:
     """Every tensor's amax, one mark for each way of getting it.
 
-    ``reports`` maps a label to a RangeReport or TensorRanges, for example ``{"entropy2": experiment.build.scales}``.
+    ``ways`` maps a label to what holds ranges, for example ``{"entropy2": cache, "min-max": build}``.
 
-    >>> scales_bar({"a": [TensorRange("x", 4.0, 4 / 127, "user")]}).data[0].name
-    'a'
+    >>> scales({"a": {"x": 4.0}, "b": {"x": 2.0}}).data[1].name
+    'b'
     """
-    fig = figure(question)
-    names: dict[str, None] = {}
-    for index, (label, ranges) in enumerate(reports.items()):
-        amax = amax_by_name(ranges)
-        names.update(dict.fromkeys(amax))
-        fig.add_scatter(
-            x=list(amax.values()),
-            y=list(amax),
-            mode="markers",
-            name=label,
-            marker={"symbol": MARKS[index % 8], "color": SERIES[index % 8], "size": 10},
-            hovertemplate="%{y}: ±%{x:.5g}, scale "
-            + "%{customdata:.5g}<extra>"
-            + label
-            + "</extra>",
-            customdata=[value / 127 for value in amax.values()],
+    amax = {way: amax_by_name(holder) for way, holder in ways.items()}
+    names: list[str] = []
+    for tensors in amax.values():
+        names += [name for name in tensors if name not in names]
+    fig = draw.figure(title, height=draw.tall(len(names)))
+    for index, (way, tensors) in enumerate(amax.items()):
+        look = series(index)
+        rows = [names.index(name) for name in tensors]
+        facts = [f"{name}: ±{end:.5g}, scale {end / 127:.5g}" for name, end in tensors.items()]
+        ends = list(tensors.values())
+        draw.points(
+            fig, ends, rows, way, color=look.color, symbol=look.symbol, size=10, hover=facts
         )
-    fig.update_layout(height=tall(len(names)))
-    fig.update_xaxes(title="amax: the range is ±amax (log scale)", type="log")
-    fig.update_yaxes(autorange="reversed")
-    return footer(fig, source_label(source))
+    draw.name_rows(fig, names)
+    fig.update_yaxes(showgrid=True)
+    largest = [end for tensors in amax.values() for end in tensors.values()]
+    draw.log_axis(fig, "x", "amax: the range is ±amax", largest)
+    return draw.finish(fig, source)

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import typing
+from typing import NamedTuple
 
 from ..dtypes import DTYPES
 
 if typing.TYPE_CHECKING:
-    import plotly.graph_objects as go
+    pass
 
 __all__ = [
     "BAD",
     "DTYPE_COLORS",
     "GOOD",
     "INK",
+    "LAYOUT",
     "MARKS",
     "SERIES",
     "WARN",
     "dtype_color",
-    "figure",
-    "footer",
+    "series",
 ]
 
 DTYPE_COLORS: dict[str, str] = {
@@ -52,6 +53,15 @@ SERIES = ("#2f7fc1", "#d9601a", "#a33bee", "#4c9a3f", "#b3791b", "#d1559b", "#15
 """Colours of series that are no data types, in order; ``MARKS`` are the symbols that go with them."""
 
 MARKS = ("circle", "diamond", "square", "triangle-up", "cross", "x", "triangle-down", "star")
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+
+
+class Look(NamedTuple):
+    """How one series looks."""
+
+    color: str
+    symbol: str
+    dash: str
 
 
 def dtype_color(dtype: str | None) -> str:
@@ -63,93 +73,49 @@ def dtype_color(dtype: str | None) -> str:
     return DTYPE_COLORS[dtype] if dtype in DTYPES else DTYPE_COLORS["unknown"]
 
 
-def _template() -> go.layout.Template:
-    import plotly.graph_objects as go
-
-    axis = {
-        "gridcolor": GRID,
-        "zerolinecolor": GRID,
-        "linecolor": INK,
-        "ticks": "outside",
-        "tickcolor": INK,
-        "automargin": True,
-        "title": {"standoff": 8},
-    }
-    return go.layout.Template(
-        layout={
-            "paper_bgcolor": "rgba(0,0,0,0)",
-            "plot_bgcolor": "rgba(0,0,0,0)",
-            "font": {"color": INK, "size": 13},
-            "title": {
-                "x": 0,
-                "xref": "paper",
-                "xanchor": "left",
-                "y": 0.97,
-                "yanchor": "top",
-                "font": {"size": 16},
-            },
-            "colorway": list(SERIES),
-            "xaxis": axis,
-            "yaxis": axis,
-            "legend": {
-                "orientation": "h",
-                "x": 0,
-                "xanchor": "left",
-                "y": 1.01,
-                "yanchor": "bottom",
-            },
-            "margin": {"l": 60, "r": 44, "t": 84, "b": 78},
-            "height": 420,
-            "autosize": True,
-            "showlegend": True,
-            "modebar": {
-                "orientation": "v",
-                "bgcolor": "rgba(0,0,0,0)",
-                "color": INK,
-                "remove": [
-                    "select2d",
-                    "lasso2d",
-                    "zoomIn2d",
-                    "zoomOut2d",
-                    "autoScale2d",
-                    "sendChartToCloud",
-                    "sendDataToCloud",
-                ],
-            },
-            "hoverlabel": {"font": {"size": 13}},
-            "bargap": 0.15,
-        }
-    )
+AXIS = {
+    "gridcolor": GRID,
+    "zerolinecolor": GRID,
+    "linecolor": INK,
+    "ticks": "outside",
+    "tickcolor": INK,
+    "automargin": True,
+    "title": {"standoff": 8},
+}
+TITLE = {"x": 0, "xref": "paper", "xanchor": "left", "y": 0.97, "yanchor": "top"}
+BUTTONS = (
+    "select2d lasso2d zoomIn2d zoomOut2d autoScale2d sendChartToCloud sendDataToCloud"  # removed
+)
+LAYOUT: dict[str, typing.Any] = {
+    "paper_bgcolor": "rgba(0,0,0,0)",
+    "plot_bgcolor": "rgba(0,0,0,0)",
+    "font": {"color": INK, "size": 13},
+    "title": TITLE | {"font": {"size": 16}},
+    "colorway": list(SERIES),
+    "xaxis": AXIS,
+    "yaxis": AXIS,
+    "legend": {"orientation": "h", "x": 0, "xanchor": "left", "y": 1.01, "yanchor": "bottom"},
+    "margin": {"l": 60, "r": 44, "t": 84, "b": 78},
+    "height": 420,
+    "autosize": True,
+    "showlegend": True,
+    "modebar": {
+        "orientation": "v",
+        "bgcolor": "rgba(0,0,0,0)",
+        "color": INK,
+        "remove": BUTTONS.split(),
+    },
+    "hoverlabel": {"font": {"size": 13}},
+    "bargap": 0.15,
+}
+"""The course's template: transparent, grey text, the legend in a row above the plot."""
 
 
-def figure(question: str, **layout: typing.Any) -> go.Figure:
-    """An empty figure in the course's look, titled with the question that it answers.
+def series(index: int) -> Look:
+    """Colour, symbol and dash of the series with this number; 8 colours, 16 symbols, 6 dashes.
 
-    >>> figure("Which layers run in INT8?").layout.title.text
-    'Which layers run in INT8?'
+    >>> series(0).symbol, series(8).symbol, series(1).dash
+    ('circle', 'circle-open', 'dash')
     """
-    import plotly.graph_objects as go
-
-    return go.Figure(layout={"template": _template(), "title": {"text": question}, **layout})
-
-
-def footer(fig: go.Figure, label: str) -> go.Figure:
-    """Write under the figure where its numbers come from (``provenance.label()``); the figure itself is returned.
-
-    >>> footer(figure("?"), "recorded on NVIDIA H200").layout.annotations[-1].text
-    'recorded on NVIDIA H200'
-    """
-    fig.add_annotation(
-        text=label,
-        xref="paper",
-        yref="paper",
-        x=0,
-        y=0,
-        yshift=-70,
-        xanchor="left",
-        yanchor="bottom",
-        showarrow=False,
-        font={"size": 11, "color": INK},
-        name="footer",
-    )
-    return fig
+    symbol = MARKS[index % len(MARKS)] + ("-open" if index // len(MARKS) % 2 else "")
+    return Look(SERIES[index % len(SERIES)], symbol, DASHES[index % len(DASHES)])

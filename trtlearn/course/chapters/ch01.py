@@ -67,7 +67,8 @@ CHANNEL_MISTAKES = {
 
 def draw_quantize(answer: Any) -> Any:
     """The reader's quantize beside the reference, as two staircases."""
-    from ...show.theme import SERIES, figure, footer
+    from ...show.draw import figure, footer
+    from ...show.theme import SERIES
 
     x, scale = np.linspace(-1.5, 1.5, 601, dtype=np.float32), 1 / 127
     fig = figure("What does your quantize do, beside the reference?")

@@ -98,7 +98,8 @@ def report_html(walk: Walk) -> str:
 
 def range_figure(walk: Walk) -> go.Figure:
     """Each quantized tensor's range beside the largest magnitude in the data, widest gap first."""
-    from ...show.theme import GOOD, WARN, figure, footer
+    from ...show.draw import figure, footer
+    from ...show.theme import GOOD, WARN
 
     def share(fit: Any) -> float:
         return fit.amax / fit.largest if fit.largest else 1.0
