@@ -9,13 +9,14 @@ import os
 import shlex
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from .errors import TrtlearnError
 
 __all__ = [
     "data_dir",
+    "locked",
     "notebooks_dir",
     "read_bytes",
     "sha256",
@@ -119,6 +120,24 @@ def _remove_stale(target: Path) -> None:
         with contextlib.suppress(OSError):
             if time.time() - os.stat(old).st_mtime > STALE_SECONDS:
                 os.unlink(old)
+
+
+@contextlib.contextmanager
+def locked(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Only one program at a time changes ``path`` between here and the end: others wait.
+
+    A file "NAME.lock" beside it holds the lock (POSIX; on Windows the last writer wins).
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with open(target.with_name(f"{target.name}.lock"), "w", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def sha256(content: bytes | str | os.PathLike[str]) -> str:

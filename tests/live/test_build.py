@@ -15,6 +15,7 @@ from trtlearn.engine.records import BuildOptions
 from trtlearn.errors import BuildError, DataError, LiveUnavailable, ModelError
 from trtlearn.live.build import build_engine
 from trtlearn.live.calibrator import make_calibrator
+from trtlearn.model.course_data import model_path
 
 X = np.ones((16, 1, 2, 2), np.float32)
 SCALE = (
@@ -211,6 +212,29 @@ def test_the_datas_error_wins_over_the_builds(fake: dict[str, Any]) -> None:
     ):
         build_engine(b"onnx", BuildOptions(int8=True, ranges="entropy2"), calibrator=calibrator)
     assert not fake["cuda"].memory
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (np.ones((8, 3, 28, 28), np.float32), "has shape"),
+        (np.ones((8, 1, 28, 28), np.int32), "dtype int32, the network takes float32"),
+        ({"picture": np.ones((8, 1, 28, 28), np.float32)}, "lack the input 'image'"),
+    ],
+)
+def test_data_that_do_not_fit_the_model_are_refused_before_tensorrt_reads_it(
+    fake: dict[str, Any], monkeypatch: pytest.MonkeyPatch, data: Any, words: str
+) -> None:
+    def too_late(*_: Any, **__: Any) -> Any:
+        raise AssertionError("TensorRT was asked to parse the model")
+
+    monkeypatch.setattr("trtlearn.live.build.parsed_network", too_late)
+    options = BuildOptions(int8=True, ranges="entropy2")
+    with (
+        make_calibrator("entropy2", data, 8) as calibrator,
+        pytest.raises(DataError, match=words),
+    ):
+        build_engine(model_path("resnet"), options, calibrator=calibrator)
 
 
 @pytest.mark.parametrize(

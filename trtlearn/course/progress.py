@@ -9,13 +9,12 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..errors import RecordingError, TrtlearnError
-from ..files import user_dir, write_atomic
+from ..files import locked, user_dir, write_atomic
 from ..record import Record, plural
 
 __all__ = ["Progress", "Report", "Step", "load", "note", "now_utc", "path", "reset"]
@@ -86,20 +85,6 @@ def load() -> Progress:
         return Progress()
 
 
-@contextlib.contextmanager
-def _alone() -> Iterator[None]:
-    """Two notebooks may note at once: one waits for the other (where the system has file locks)."""
-    try:
-        import fcntl
-    except ImportError:  # Windows: the last writer wins
-        yield
-        return
-    path().parent.mkdir(parents=True, exist_ok=True)
-    with open(path().with_suffix(".lock"), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
 def now_utc() -> str:
     """The time of day, as the progress writes it."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
@@ -108,7 +93,7 @@ def now_utc() -> str:
 def note(step_id: str, passed: bool | None = None, answer: str = "") -> str:
     """Save one try and return "" or why that failed; what was solved once stays solved."""
     try:
-        with _alone():
+        with locked(path()):
             steps = dict(load().steps)
             before = steps.get(step_id, Step(step_id))
             steps[step_id] = Step(

@@ -1,13 +1,17 @@
-"""trtexec's random calibrator: what ``--int8 --calib=FILE`` runs, number for number."""
+"""Calibrators: data in batches, fed to TensorRT's four calibrators from numpy, and every call kept.
+
+Also trtexec's random calibrator: what ``--int8 --calib=FILE`` runs, number for number.
+"""
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,16 +32,28 @@ __all__ = [
     "check_batch",
     "check_finite",
     "make_calibrator",
-    "make_handle",
     "random_calibrator",
     "trtexec_noise",
 ]
 
 
-# --- Calibration data as batches: from an array, a dict of arrays or an iterable, checked before TensorRT sees them.
-
 Arrays = dict[str, npt.NDArray[Any]]
-ONLY = ""  # the name of the only input, until the network tells its own
+Data = npt.NDArray[Any] | Mapping[str, npt.NDArray[Any]] | Iterable[Any]
+Inputs = Mapping[str, tuple[tuple[int, ...], str]]
+"""A network's inputs: name -> (shape, -1 where any size will do; trtlearn's name of the dtype)."""
+ONLY_INPUT = ""
+"""The name of the only input of unnamed data, until the network gives its own."""
+
+BASES = {
+    "entropy2": "IInt8EntropyCalibrator2",
+    "entropy": "IInt8EntropyCalibrator",
+    "minmax": "IInt8MinMaxCalibrator",
+    "legacy": "IInt8LegacyCalibrator",
+}
+"""trtlearn's names of the calibrators -> TensorRT's classes."""
+
+
+# The data, checked and cut into batches
 
 
 @dataclass(frozen=True)
@@ -54,19 +70,23 @@ class Batches:
         return self.start()
 
     @staticmethod
-    def rename(batch: Arrays, names: tuple[str, ...]) -> Arrays:
+    def rename(batch: Arrays, names: Iterable[str]) -> Arrays:
         """``batch`` under the network's input names; DataError where they differ."""
-        if ONLY in batch:
+        names = tuple(names)
+        listed = ", ".join(names)
+        if ONLY_INPUT in batch:
             if len(names) != 1:
                 raise DataError(
-                    f"the network has {len(names)} inputs ({', '.join(names)}), the data are one unnamed array",
+                    f"the network has {len(names)} inputs ({listed}), "
+                    "the data are one unnamed array",
                     "give a dict of arrays by input name",
                 )
-            return {names[0]: batch[ONLY]}
+            return {names[0]: batch[ONLY_INPUT]}
         if missing := [name for name in names if name not in batch]:
+            have = ", ".join(map(repr, batch)) or "none"
             raise DataError(
-                f"the data lack the input {missing[0]!r}; they have {', '.join(map(repr, batch)) or 'none'}",
-                f"name the arrays as the network does: {', '.join(names)}",
+                f"the data lack the input {missing[0]!r}; they have {have}",
+                f"name the arrays as the network does: {listed}",
             )
         return {name: batch[name] for name in names}
 
@@ -80,11 +100,9 @@ def check_finite(array: npt.NDArray[Any], where: str) -> None:
             return  # a NaN or infinity would have stayed in the sum
     bad = np.argwhere(~np.isfinite(array))
     if len(bad):
-        place = tuple(int(i) for i in bad[0])
-        raise DataError(
-            f"{where} holds {array[place]} at {place}, one of {len(bad)} such values",
-            "clean the data",
-        )
+        place = tuple(bad[0].tolist())
+        count = f"one of {len(bad)} such values"
+        raise DataError(f"{where} holds {array[place]} at {place}, {count}", "clean the data")
 
 
 def _array(value: Any, where: str) -> npt.NDArray[Any]:
@@ -94,7 +112,8 @@ def _array(value: Any, where: str) -> npt.NDArray[Any]:
         )
     if value.ndim == 0 or value.dtype.kind not in "fiub":
         raise DataError(
-            f"{where} has dtype {value.dtype} and shape {value.shape}, expected numbers [batch, ...]"
+            f"{where} has dtype {value.dtype} and shape {value.shape}, "
+            "expected numbers [batch, ...]"
         )
     if value.dtype == np.float64:
         raise DataError(f"{where} is float64, TensorRT takes float32", "use .astype(np.float32)")
@@ -102,21 +121,25 @@ def _array(value: Any, where: str) -> npt.NDArray[Any]:
 
 
 def _named(value: Any, where: str) -> Arrays:
-    if isinstance(value, Mapping):
-        if not value:
-            raise DataError(
-                f"{where} is an empty dict", "give an array for each input of the network"
-            )
-        return {str(name): _array(item, f"{where}, input {name!r}") for name, item in value.items()}
-    return {ONLY: _array(value, where)}
+    """One array, or a dict of them, as a dict of checked arrays."""
+    if not isinstance(value, Mapping):
+        return {ONLY_INPUT: _array(value, where)}
+    if not value:
+        raise DataError(f"{where} is an empty dict", "give an array for each input of the network")
+    return {str(name): _array(item, f"{where}, input {name!r}") for name, item in value.items()}
 
 
-def batches_from(data: Any, batch_size: int) -> Batches:
+def _check_all_finite(arrays: Arrays, where: str) -> None:
+    for name, array in arrays.items():
+        check_finite(array, f"{where}, input {name!r}," if name else where)
+
+
+def batches_from(data: Data, batch_size: int) -> Batches:
     """Batches of ``batch_size`` from an array, a dict of arrays, or an iterable of batches.
 
-    Arrays are checked at once for type, length and NaN; an iterable's batches as they come. A last batch that is
-    not full is dropped, which ``note`` says (for an iterable: a shorter last batch is dropped in silence only if
-    it is the last; a short one in between is an error).
+    Arrays are checked at once for type, length and NaN; an iterable's batches as they come. A last
+    batch that is not full is dropped: ``note`` says so for arrays; an iterable's short batch must
+    be its last.
 
     >>> [batch[""].shape for batch in batches_from(np.zeros((20, 3), np.float32), 8)]
     [(8, 3), (8, 3)]
@@ -124,66 +147,57 @@ def batches_from(data: Any, batch_size: int) -> Batches:
     if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
         raise DataError(f"batch_size is {batch_size!r}, expected a whole number from 1")
     if isinstance(data, (np.ndarray, Mapping)):
-        arrays = _named(data, "the calibration data")
-        lengths = {len(array) for array in arrays.values()}
-        if len(lengths) != 1:
-            raise DataError(
-                f"the inputs' arrays have {sorted(lengths)} rows, expected the same for each"
-            )
-        for name, array in arrays.items():
-            check_finite(array, "the calibration data" + (f", input {name!r}," if name else ""))
-        count, left = divmod(lengths.pop(), batch_size)
-        if not count:
-            raise DataError(
-                f"less than one batch of {batch_size}: {plural(left, 'image')}",
-                "use a smaller batch_size",
-            )
-        starts = range(0, count * batch_size, batch_size)
-
-        def slices() -> Iterator[Arrays]:
-            return (
-                {name: array[at : at + batch_size] for name, array in arrays.items()}
-                for at in starts
-            )
-
-        note = f"the last {plural(left, 'image does', 'images do')} not fill a batch of {batch_size}: left out"
-        return Batches(slices, batch_size, next(slices()), count, note if left else "")
+        return _array_batches(_named(data, "the calibration data"), batch_size)
     if not isinstance(data, Iterable) or isinstance(data, (str, bytes)):
         raise DataError(
             f"the calibration data are of type {type(data).__name__}",
             "give an array, a dict of arrays, or batches",
         )
-    return Batches(
-        lambda: _full(data, batch_size),
-        batch_size,
-        count=len(data) if isinstance(data, Sized) else None,
-    )
+    count = len(data) if isinstance(data, Sized) else None
+    return Batches(lambda: _iterable_batches(data, batch_size), batch_size, count=count)
 
 
-def _full(data: Iterable[Any], batch_size: int) -> Iterator[Arrays]:
+def _array_batches(arrays: Arrays, size: int) -> Batches:
+    lengths = {len(array) for array in arrays.values()}
+    if len(lengths) != 1:
+        raise DataError(
+            f"the inputs' arrays have {sorted(lengths)} rows, expected the same for each"
+        )
+    _check_all_finite(arrays, "the calibration data")
+    count, left = divmod(lengths.pop(), size)
+    if not count:
+        raise DataError(
+            f"less than one batch of {size}: {plural(left, 'image')}", "use a smaller batch_size"
+        )
+
+    def start() -> Iterator[Arrays]:
+        for at in range(0, count * size, size):
+            yield {name: array[at : at + size] for name, array in arrays.items()}
+
+    images = plural(left, "image does", "images do")
+    note = f"the last {images} not fill a batch of {size}: left out" if left else ""
+    return Batches(start, size, next(start()), count, note)
+
+
+def _iterable_batches(data: Iterable[Any], size: int) -> Iterator[Arrays]:
     """The batches of an iterable, less a short last one."""
-    short: tuple[int, int] | None = None
+    short = ""
     for index, item in enumerate(data):
-        if short is not None:
-            raise DataError(
-                f"batch {short[0]} has {short[1]} of {batch_size} rows: only the last may be short"
-            )
+        if short:
+            raise DataError(f"{short} rows: only the last may be short")
         batch = _named(item, f"batch {index}")
         rows = {len(array) for array in batch.values()}
-        if rows != {batch_size}:
-            if max(rows) > batch_size or len(rows) > 1:
-                raise DataError(f"batch {index} has {sorted(rows)} rows, expected {batch_size}")
-            short = (index, rows.pop())
-            continue
-        for name, array in batch.items():
-            check_finite(array, f"batch {index}" + (f", input {name!r}," if name else ""))
-        yield batch
+        if rows == {size}:
+            _check_all_finite(batch, f"batch {index}")
+            yield batch
+        elif len(rows) > 1 or max(rows) > size:
+            raise DataError(f"batch {index} has {sorted(rows)} rows, expected {size}")
+        else:
+            short = f"batch {index} has {rows.pop()} of {size}"
 
 
-def check_batch(
-    batch: Arrays, inputs: Mapping[str, tuple[tuple[int, ...], str]], index: int
-) -> None:
-    """DataError where a batch's shapes or dtypes are not the network inputs' (-1 stands for any size)."""
+def check_batch(batch: Arrays, inputs: Inputs, index: int) -> None:
+    """DataError where a batch's shapes or dtypes are not the network inputs'."""
     for name, (shape, dtype) in inputs.items():
         array, where = batch[name], f"batch {index}, input {name!r}"
         fits = len(array.shape) == len(shape) and all(
@@ -201,111 +215,15 @@ def check_batch(
             )
 
 
-# --- The object that TensorRT is given to calibrate with: of its own class, passing every call on and keeping it.
-
-BASES = {
-    "entropy2": "IInt8EntropyCalibrator2",
-    "entropy": "IInt8EntropyCalibrator",
-    "minmax": "IInt8MinMaxCalibrator",
-    "legacy": "IInt8LegacyCalibrator",
-}
-"""trtlearn's names of the calibrators -> TensorRT's classes."""
-
-
-class Owner(Protocol):
-    """What the calls are passed on to: a Calibrator, as far as its handle knows it."""
-
-    algorithm: str
-    batches: Batches
-    cache: bytes | None
-    quantile: float
-    cutoff: float
-    done: int  # batches given so far
-
-    def answer(
-        self, method: str, argument: str, work: Callable[[], Any], said: Callable[[Any], str]
-    ) -> Any: ...
-
-    def next_batch(self, names: list[str]) -> list[int] | None: ...
-
-    def keep_cache(self, content: Any) -> None: ...
-
-
-def make_handle(owner: Owner) -> Any:
-    """The object of TensorRT's own class that passes each call on to ``owner``."""
-    if not capabilities().calibrators:
-        raise BuildError(
-            "this TensorRT has no calibrators: 11.0 removed them", "put Q/DQ layers into the model"
-        )
-    base: Any = getattr(trt, BASES[owner.algorithm])
-
-    class Handle(base):  # type: ignore[misc]  # a class known at run time only
-        def __init__(self) -> None:
-            base.__init__(self)  # without this TensorRT crashes
-
-        def get_batch_size(self) -> int:
-            size = owner.answer("get_batch_size", "", lambda: owner.batches.size, str)
-            return int(size or 0)
-
-        def get_batch(self, names: list[str]) -> list[int] | None:
-            asked = list(names)
-            got: list[int] | None = owner.answer(
-                "get_batch",
-                ", ".join(asked),
-                lambda: owner.next_batch(asked),
-                lambda value: "no more" if value is None else f"batch {owner.done - 1}",
-            )
-            return got
-
-        def read_calibration_cache(self) -> bytes | None:
-            held: bytes | None = owner.answer(
-                "read_calibration_cache",
-                "",
-                lambda: owner.cache,
-                lambda value: "none" if value is None else f"{len(value)} bytes",
-            )
-            return held
-
-        def write_calibration_cache(self, cache: Any) -> None:
-            owner.answer(
-                "write_calibration_cache",
-                f"{len(cache)} bytes",
-                lambda: owner.keep_cache(cache),
-                lambda _: "",
-            )
-
-    if owner.algorithm != "legacy":
-        return Handle()
-
-    class Legacy(Handle):
-        def get_quantile(self) -> float:
-            return float(owner.answer("get_quantile", "", lambda: owner.quantile, str))
-
-        def get_regression_cutoff(self) -> float:
-            return float(owner.answer("get_regression_cutoff", "", lambda: owner.cutoff, str))
-
-        def read_histogram_cache(self, length: int) -> None:
-            owner.answer("read_histogram_cache", "", lambda: None, lambda _: "none")
-
-        def write_histogram_cache(self, ptr: Any, length: int) -> None:
-            owner.answer(
-                "write_histogram_cache", f"{length} bytes", lambda: None, lambda _: "not kept"
-            )
-
-    return Legacy()
-
-
-# --- Calibrators: feed TensorRT's four from numpy and keep the whole conversation. (trtexec's random one: live/calibrator.py.)
-
-Data = npt.NDArray[Any] | Mapping[str, npt.NDArray[Any]] | Iterable[Any]
+# The calibrator
 
 
 class Calibrator(Closing):
-    """One calibration: hands batches to TensorRT and keeps every call. ``handle`` is what TensorRT is given.
+    """One calibration: hands batches to TensorRT and keeps every call; TensorRT gets ``handle``.
 
-    A context manager: leaving it frees the GPU memory, also after an exception or Ctrl-C. An exception of the data
-    (a generator that fails, NaN in a batch) cannot pass through TensorRT: it is kept, calibration ends early, and
-    build_engine raises it when TensorRT returns.
+    A context manager: leaving it frees the GPU memory, also after an exception or Ctrl-C. An
+    exception of the data (a generator that fails, NaN in a batch) cannot pass through TensorRT: it
+    is kept, calibration ends early, and build_engine raises it when TensorRT returns.
     """
 
     def __init__(
@@ -323,38 +241,40 @@ class Calibrator(Closing):
         self.batches = batches
         self.quantile, self.cutoff = quantile, cutoff
         self.cache = cache
-        self.written: bytes | None = None
+        self.written: bytes | None = None  # the cache that TensorRT handed over
         self.error: BaseException | None = None
-        self.stopped: Callable[[], bool] = lambda: (
-            False
-        )  # build_engine: has the reader pressed Ctrl-C?
+        self.stopped: Callable[[], bool] = lambda: False  # build_engine: was Ctrl-C pressed?
         self._write_to = write_cache_path
         self._progress = progress
-        self._source: Iterator[dict[str, npt.NDArray[Any]]] | None = None
-        self._inputs: dict[str, tuple[tuple[int, ...], str]] | None = None
+        self._source: Iterator[Arrays] | None = None
+        self._inputs: Inputs | None = None
         self._buffers = DeviceBuffers()
         self._calls: list[CalibratorCall] = []
-        self.done = 0
-        self.handle: Any = make_handle(self)
+        self._given = 0  # batches given so far
+        self.handle: Any = _tensorrt_object(self)
 
-    def bind(self, inputs: Mapping[str, tuple[tuple[int, ...], str]]) -> None:
-        """Tell which inputs the network has, name -> (shape, dtype); DataError where the data known now do not fit."""
+    def bind(self, inputs: Inputs) -> None:
+        """Tell the network's inputs; DataError where the data known now do not fit them."""
         self._inputs = dict(inputs)
+        self.check(inputs)
+
+    def check(self, inputs: Inputs) -> None:
+        """DataError where the data known now do not fit these inputs of a network."""
         if self.cache is None and self.batches.first is not None:
-            check_batch(self.batches.rename(self.batches.first, tuple(inputs)), self._inputs, 0)
+            check_batch(self.batches.rename(self.batches.first, inputs), inputs, 0)
 
     def trace(self) -> CalibrationTrace:
         """The conversation so far."""
         text = self.written if self.written is not None else self.cache
         note = [CalibratorCall("data", "", self.batches.note)] if self.batches.note else []
+        methods = {call.method for call in self._calls}
         return CalibrationTrace(
             algorithm=self.algorithm,
             batch_size=self.batches.size,
-            batches=self.done,
+            batches=self._given,
             calls=(*note, *self._calls),
             cache=None if text is None else text.decode("utf-8", "replace"),
-            cache_was_read=self.cache is not None
-            and any(c.method == "read_calibration_cache" for c in self._calls),
+            cache_was_read=self.cache is not None and "read_calibration_cache" in methods,
             inputs=tuple(self._buffers),
         )
 
@@ -372,51 +292,114 @@ class Calibrator(Closing):
         if self._write_to is not None and self.written is not None:
             write_atomic(self._write_to, self.written)
 
-    # What TensorRT calls, through ``handle``.
+    # What TensorRT calls, through ``handle``
 
-    def answer(
-        self, method: str, argument: str, work: Callable[[], Any], said: Callable[[Any], str]
+    def record_call(
+        self,
+        method: str,
+        argument: str,
+        compute: Callable[[], Any],
+        describe: Callable[[Any], str] = str,
     ) -> Any:
-        """Do ``work`` for TensorRT: time it, note it, and keep its exception."""
+        """Answer one of TensorRT's calls: note and time it, and keep its exception for finish()."""
         start = time.perf_counter()
         try:
-            value = work()
-            answer = said(value)
-        except BaseException as error:  # whatever it is, finish() raises it again
+            value = compute()
+            answer = describe(value)
+        except BaseException as error:
             self.error = self.error or error
             value, answer = None, f"{type(error).__name__}: {error}"
-        self._calls.append(
-            CalibratorCall(method, argument, answer, (time.perf_counter() - start) * 1e3)
-        )
+        milliseconds = (time.perf_counter() - start) * 1e3
+        self._calls.append(CalibratorCall(method, argument, answer, milliseconds))
         return value
 
     def next_batch(self, names: list[str]) -> list[int] | None:
-        """The GPU addresses of the next batch's inputs, in the order of ``names``; None after the last."""
+        """The GPU addresses of the next batch's inputs in ``names``; None after the last."""
         if self.error is not None or self.stopped():
             return None
         if self._source is None:
             self._source = iter(self.batches)
         batch = next(self._source, None)
+        if batch is None and not self._given:
+            raise DataError(
+                "the calibration data hold no full batch", "give at least one batch of images"
+            )
         if batch is None:
-            if not self.done:
-                raise DataError(
-                    "the calibration data hold no full batch", "give at least one batch of images"
-                )
             return None
-        arrays = self.batches.rename(batch, tuple(names))
+        arrays = self.batches.rename(batch, names)
         if self._inputs is not None:
-            check_batch(arrays, {name: self._inputs[name] for name in names}, self.done)
+            check_batch(arrays, {name: self._inputs[name] for name in names}, self._given)
         for name in names:
             array = np.ascontiguousarray(arrays[name])
             self._buffers.at_least(name, array.nbytes).upload(array)
-        self.done += 1
+        self._given += 1
         if self._progress is not None:
-            self._progress(self.done, self.batches.count)
+            self._progress(self._given, self.batches.count)
         return [int(self._buffers[name]) for name in names]
+
+    def describe_batch(self, addresses: list[int] | None) -> str:
+        return "no more" if addresses is None else f"batch {self._given - 1}"
 
     def keep_cache(self, content: Any) -> None:
         """Keep the cache that TensorRT hands over (written to a file only by finish)."""
         self.written = bytes(content)
+
+
+def _tensorrt_object(calibrator: Calibrator) -> Any:
+    """The object of TensorRT's own class that passes each call on to ``calibrator``."""
+    if not capabilities().calibrators:
+        raise BuildError(
+            "this TensorRT has no calibrators: 11.0 removed them", "put Q/DQ layers into the model"
+        )
+    base: Any = getattr(trt, BASES[calibrator.algorithm])
+    record_call = calibrator.record_call
+
+    class Handle(base):  # type: ignore[misc]  # a class known at run time only
+        def __init__(self) -> None:
+            base.__init__(self)  # without this TensorRT crashes
+
+        def get_batch_size(self) -> int:
+            return int(record_call("get_batch_size", "", lambda: calibrator.batches.size) or 0)
+
+        def get_batch(self, names: list[str]) -> Any:
+            asked = list(names)
+            argument = ", ".join(asked)
+            return record_call(
+                "get_batch",
+                argument,
+                lambda: calibrator.next_batch(asked),
+                calibrator.describe_batch,
+            )
+
+        def read_calibration_cache(self) -> Any:
+            return record_call(
+                "read_calibration_cache",
+                "",
+                lambda: calibrator.cache,
+                lambda cache: "none" if cache is None else f"{len(cache)} bytes",
+            )
+
+        def write_calibration_cache(self, cache: Any) -> None:
+            size = f"{len(cache)} bytes"
+            record_call(
+                "write_calibration_cache", size, lambda: calibrator.keep_cache(cache), lambda _: ""
+            )
+
+    class Legacy(Handle):
+        def get_quantile(self) -> float:
+            return float(record_call("get_quantile", "", lambda: calibrator.quantile))
+
+        def get_regression_cutoff(self) -> float:
+            return float(record_call("get_regression_cutoff", "", lambda: calibrator.cutoff))
+
+        def read_histogram_cache(self, length: int) -> None:
+            record_call("read_histogram_cache", "", lambda: None, lambda _: "none")
+
+        def write_histogram_cache(self, ptr: Any, length: int) -> None:
+            size = f"{length} bytes"
+            record_call("write_histogram_cache", size, lambda: None, lambda _: "not kept")
+
+    return Legacy() if calibrator.algorithm == "legacy" else Handle()
 
 
 def make_calibrator(
@@ -434,42 +417,49 @@ def make_calibrator(
 
     Args:
         algorithm: entropy2, entropy, minmax or legacy.
-        data: an array [N, ...] for a network of one input, a dict of them by input name, or an iterable of
-            batches (each an array [batch_size, ...] or a dict of them). float32, int32, or what the network's input
-            takes; float64 is refused, since converting it in silence would hide a mistake. A last batch that is
-            not full is dropped, and the trace says so.
+        data: an array [N, ...] for a network of one input, a dict of them by input name, or an
+            iterable of batches (each an array [batch_size, ...] or a dict of them). float32, int32,
+            or what the network's input takes; float64 is refused, since converting it without a
+            message would hide a mistake. A last batch that is not full is dropped, and the trace
+            says so.
         batch_size: images a batch; the network's batch when it has a fixed one.
         cache: a calibration cache to use in place of the data: bytes, or a file that must exist.
         write_cache_path: where the build writes the cache that TensorRT made, whole or not at all.
         quantile, cutoff: of the legacy calibrator, both in [0, 1].
         progress: called as progress(batches done, batches in all or None) after each batch.
 
-    Raises DataError for data of a wrong type or holding NaN or infinity (arrays at once, an iterable's batches as
-    they come, raised by build_engine), CacheError for a cache file that cannot be read, BuildError for TensorRT 11.
+    Returns:
+        a Calibrator, to be closed (``with``): build_engine takes it, ``handle`` is for other code.
+
+    Raises DataError for data of a wrong type or holding NaN or infinity (arrays at once, an
+    iterable's batches as they come, raised by build_engine), CacheError for a cache file that
+    cannot be read, BuildError for TensorRT 11, LiveUnavailable without TensorRT.
 
     Example (with TensorRT and a GPU)::
 
         with make_calibrator("entropy2", images, batch_size=8) as calibrator:
-            built = build_engine("model.onnx", BuildOptions(int8=True, ranges="entropy2"), calibrator=calibrator)
+            options = BuildOptions(int8=True, ranges="entropy2")
+            built = build_engine("model.onnx", options, calibrator=calibrator)
         print(built.calibration)
 
-    Source: IInt8Calibrator, v8.6.1:include/NvInfer.h; what is called when was measured: data/recordings.
+    Source: IInt8Calibrator, v8.6.1:include/NvInfer.h; what is called when was measured:
+    data/recordings.
     """
     if algorithm not in BASES:
         raise DataError(f"no calibrator {algorithm!r}", f"one of {', '.join(BASES)}")
     for name, value in (("quantile", quantile), ("cutoff", cutoff)):
         if not 0 <= value <= 1:
             raise DataError(f"{name} is {value}, expected a number from 0 to 1")
-    held = cache if cache is None or isinstance(cache, bytes) else read_bytes(cache, CacheError)
-    if held == b"":
+    if cache is not None and not isinstance(cache, bytes):
+        cache = read_bytes(cache, CacheError)
+    if cache == b"":
         raise CacheError(
             "the calibration cache is empty", "leave it out to calibrate with the data"
         )
-    batches = batches_from(data, batch_size)
     return Calibrator(
         algorithm,
-        batches,
-        cache=held,
+        batches_from(data, batch_size),
+        cache=cache,
         write_cache_path=write_cache_path,
         quantile=quantile,
         cutoff=cutoff,
@@ -477,14 +467,18 @@ def make_calibrator(
     )
 
 
-# --- trtexec's random calibrator: what ``--int8 --calib=FILE`` runs, number for number.
+# trtexec's random calibrator
+
+
+NOISE = "trtexec's noise"
 
 
 def trtexec_noise(count: int) -> npt.NDArray[np.float32]:
-    """The first ``count`` numbers of trtexec's random calibrator: uniform in [-1, 1), float32, always the same.
+    """The first ``count`` numbers of trtexec's random calibrator: uniform in [-1, 1), float32.
 
-    libstdc++'s std::default_random_engine, x' = 16807·x mod (2³¹ - 1) from x = 1, as a float32 (x' - 1) / 2³¹ scaled
-    to [-1, 1). Checked against g++ by tests/live/test_calibrator.py.
+    Always the same. libstdc++'s
+    std::default_random_engine, x' = 16807·x mod (2³¹ - 1) from x = 1, as a float32 (x'
+    - 1) / 2³¹ scaled to [-1, 1). Checked against g++ by tests/live/test_calibrator.py.
 
     >>> trtexec_noise(3)
     array([-0.9999843, -0.7369244,  0.5112107], dtype=float32)
@@ -504,13 +498,14 @@ def trtexec_noise(count: int) -> npt.NDArray[np.float32]:
 
 
 def random_calibrator(
-    inputs: Mapping[str, tuple[tuple[int, ...], str]],
-    cache_path: str | os.PathLike[str] | None = None,
+    inputs: Inputs, cache_path: str | os.PathLike[str] | None = None
 ) -> Calibrator:
-    """trtexec's own calibrator for ``--int8 --calib=FILE``: the file if it exists, else one batch of noise.
+    """trtexec's own calibrator for ``--int8 --calib=FILE``: the file if it exists, else noise.
 
-    The numbers are network inputs, not weights; one generator fills all the inputs in the network's order. The
-    batch size that it tells TensorRT is 1 whatever the network's batch, and it never writes a cache.
+    One batch of it. The numbers are
+    network inputs, not weights; one generator fills all the inputs in the network's
+    order. The batch size that it tells TensorRT is 1 whatever the network's batch, and it never
+    writes a cache.
 
     Args:
         inputs: the network's inputs, name -> (shape, dtype name), as build_engine passes them.
@@ -520,18 +515,15 @@ def random_calibrator(
 
     Source: RndInt8Calibrator, v8.6.1:samples/common/sampleEngines.cpp:362-457.
     """
-    cache = None
     if cache_path is not None and Path(cache_path).is_file():
         cache = read_bytes(cache_path, CacheError)
         if not cache:
             raise CacheError(f"{cache_path} is empty", "delete it or name another file")
-    sizes = {name: int(np.prod(shape)) for name, (shape, _dtype) in inputs.items()}
-    noise = trtexec_noise(sum(sizes.values()) if cache is None else 0)
-    batch, start = {}, 0
-    for name, (shape, _dtype) in inputs.items() if cache is None else ():
-        batch[name] = noise[start : start + sizes[name]].reshape(shape)
-        start += sizes[name]
-    batches = Batches(
-        lambda: iter([batch] if batch else []), 1, None, 1 if batch else 0, "trtexec's noise"
-    )
-    return Calibrator("entropy2", batches, cache=cache)
+        return Calibrator("entropy2", Batches(lambda: iter(()), 1, None, 0, NOISE), cache=cache)
+    shapes = {name: shape for name, (shape, _dtype) in inputs.items()}
+    sizes = [math.prod(shape) for shape in shapes.values()]
+    parts = np.split(trtexec_noise(sum(sizes)), np.cumsum(sizes)[:-1])
+    batch = {
+        name: part.reshape(shape) for (name, shape), part in zip(shapes.items(), parts, strict=True)
+    }
+    return Calibrator("entropy2", Batches(lambda: iter([batch]), 1, None, 1, NOISE))

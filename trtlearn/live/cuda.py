@@ -1,7 +1,7 @@
-"""CUDA through cuda-python: buffers, streams, events and graphs that free themselves, and which GPU is here.
+"""CUDA through cuda-python: which GPU is here; buffers, streams, events and graphs that close.
 
-The only file that imports ``cuda``. Both layouts of cuda-python are known: ``cuda.bindings.runtime`` (12.6 and
-later) and ``cuda.cudart`` (before).
+The only file that imports ``cuda``. Both layouts of cuda-python are known:
+``cuda.bindings.runtime`` (12.6 and later) and ``cuda.cudart`` (before).
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def runtime() -> Any:
 
 
 def check(answer: tuple[Any, ...], doing: str) -> Any:
-    """What a cuda-python call answered without its status; EngineError where that says that ``doing`` failed."""
+    """A cuda-python call's answer without its status; EngineError where ``doing`` failed."""
     status, *values = answer
     if int(status) != 0:
         if status.name == "cudaErrorMemoryAllocation":
@@ -63,7 +63,7 @@ def check(answer: tuple[Any, ...], doing: str) -> Any:
 
 
 def require_gpu() -> None:
-    """LiveUnavailable, naming the missing piece, unless cuda-python, a driver and a GPU are here."""
+    """LiveUnavailable, which names the missing piece: cuda-python, a driver or a GPU."""
     cudart = runtime()
     try:
         status, count = cudart.cudaGetDeviceCount()
@@ -99,7 +99,7 @@ def driver_version() -> str | None:
 
 
 def cuda_version() -> str | None:
-    """The newest CUDA that the driver supports, for example "12.8"; None where there is no driver."""
+    """The newest CUDA that the driver supports, for example "12.8"; None without a driver."""
     try:
         require_gpu()
     except LiveUnavailable:
@@ -115,7 +115,7 @@ def free_memory() -> int:
 
 
 class Closing:
-    """What holds something that must be given back: a context manager that closes it, also after an exception."""
+    """A context manager that gives back what it holds, also after an exception."""
 
     def close(self) -> None:
         """Give it back; further calls do nothing."""

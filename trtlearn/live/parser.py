@@ -1,4 +1,4 @@
-"""ONNX to a TensorRT network: parsed, its batch fixed, outputs marked, layers told their precision."""
+"""ONNX to a TensorRT network: parsed, batch fixed, outputs marked, layers' precisions set."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ def parsed_network(
         logger: what make_logger gave; a new one by default.
         strongly_typed: the network's own types decide every precision (10.x; always so from 11.0).
 
-    Raises ModelError for a file that is missing or cannot be parsed, naming the ONNX node; LiveUnavailable
-    without TensorRT.
+    Raises ModelError for a file that is missing or cannot be parsed, naming the ONNX node;
+    LiveUnavailable without TensorRT.
 
     Example (with TensorRT)::
 
@@ -114,13 +114,16 @@ def network_inputs(network: trt.INetworkDefinition) -> dict[str, tuple[tuple[int
 
 
 def has_qdq(network: trt.INetworkDefinition) -> bool:
-    """Whether the network has a Q or DQ layer (the question that trtexec asks, v8.6.1 sampleEngines.cpp:989-1001)."""
+    """Whether the network has a Q or DQ layer.
+
+    Source: trtexec asks the same, v8.6.1:samples/common/sampleEngines.cpp:989-1001.
+    """
     kinds = (network.get_layer(i).type.name for i in range(network.num_layers))
     return any(kind in ("QUANTIZE", "DEQUANTIZE") for kind in kinds)
 
 
 def set_batch(network: trt.INetworkDefinition, batch: int) -> None:
-    """Make each dynamic first dimension ``batch``; ModelError where another dimension is dynamic."""
+    """Make each dynamic first dimension ``batch``; ModelError for another dynamic one."""
     for index in range(network.num_inputs):
         tensor = network.get_input(index)
         shape = shape_of(tensor.shape)
@@ -136,7 +139,8 @@ def set_batch(network: trt.INetworkDefinition, batch: int) -> None:
 def mark_outputs(network: trt.INetworkDefinition, names: tuple[str, ...]) -> None:
     """Mark further tensors as outputs of the network; BuildError for a name that it does not have.
 
-    A marked tensor must exist as it is, so fusions across it are lost: this builds another engine (T#2571).
+    A marked tensor must exist as it is, so fusions across it are lost: this builds another engine
+    (T#2571).
     """
     tensors = network_tensors(network)
     for name in names:
@@ -153,7 +157,7 @@ def _some(names: Mapping[str, Any] | set[str]) -> str:
 
 
 def _layers_by_node(network: trt.INetworkDefinition) -> dict[str, list[trt.ILayer]]:
-    """Layers by their own name and by the ONNX node that their metadata names ("[ONNX Layer: conv1]")."""
+    """Layers by name, and by the ONNX node of their metadata ("[ONNX Layer: conv1]")."""
     found: dict[str, list[trt.ILayer]] = {}
     for index in range(network.num_layers):
         layer = network.get_layer(index)
@@ -164,7 +168,7 @@ def _layers_by_node(network: trt.INetworkDefinition) -> dict[str, list[trt.ILaye
 
 
 def _is_float(layer: trt.ILayer) -> bool:
-    """Whether a precision may be set: not for layers of integers, booleans or shapes, as trtexec's "*" leaves out."""
+    """Whether a precision may be set: not for integers, booleans and shapes, as trtexec's "*"."""
     if dtype_name(layer.precision) in ("int32", "int64", "bool"):
         return False
     edges = [layer.get_input(0)] if layer.num_inputs else []
@@ -187,8 +191,10 @@ def set_precisions(
         precisions: ONNX node or layer name, or "*" for every other layer -> dtype name.
         output_types: likewise, for all outputs of a layer.
 
-    Raises BuildError for a name or dtype that is not there, or where TensorRT has no layer precisions (11.x).
-    Source: setLayerPrecisions and setLayerOutputTypes, v8.6.1:samples/common/sampleEngines.cpp:507-632.
+    Raises BuildError for a name or dtype that is not there, or where TensorRT has no layer
+    precisions (11.x).
+    Source: setLayerPrecisions and setLayerOutputTypes,
+    v8.6.1:samples/common/sampleEngines.cpp:507-632.
     """
     if not precisions and not output_types:
         return

@@ -40,7 +40,7 @@ def summarize(
 
 
 class Runner(Closing):
-    """An engine ready to run: loads the plan, holds one GPU buffer an input or output, frees all at the end.
+    """An engine ready to run, with a GPU buffer for each input and output; closing frees all.
 
     Args:
         plan: the plan's bytes, or its file.
@@ -109,7 +109,7 @@ class Runner(Closing):
         self._stack.close()
 
     def inspect_text(self) -> str:
-        """The inspector's JSON of the whole engine, as TensorRT gives it (read_engine understands it)."""
+        """The inspector's JSON of the whole engine, which read_engine understands."""
         inspector = self._open()[0].create_engine_inspector()
         return str(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
 
@@ -172,7 +172,8 @@ class Runner(Closing):
     def run(self, arrays: Arrays) -> dict[str, npt.NDArray[Any]]:
         """Run once: numpy arrays by input name in, new arrays by output name out.
 
-        Raises DataError for an input that is missing, unknown, of another shape or dtype, or holds NaN or infinity.
+        Raises DataError for an input that is missing, unknown, of another shape or dtype, or holds
+        NaN or infinity.
         """
         shapes = self._load(arrays)
         self._enqueue()
@@ -192,8 +193,9 @@ class Runner(Closing):
             warmup, runs: how many runs go before, and how many are measured.
             graph: replay a CUDA graph, which takes the CPU's launching out of the measurement.
 
-        The runs are put into one stream without waiting in between (trtexec has two under way at most); small engines
-        are then bound by launching, which ``graph`` shows. Resolution of an event: about 0.5 µs.
+        The runs are put into one stream without waiting in between (trtexec has two under way at
+        most); small engines are then bound by launching, which ``graph`` shows. Resolution of an
+        event: about 0.5 µs.
         """
         if runs < 1 or warmup < 0:
             raise DataError(f"runs={runs}, warmup={warmup}: expected at least 1 and 0")
@@ -227,13 +229,14 @@ class Runner(Closing):
     def profile(self, arrays: Arrays, warmup: int = 10, runs: int = 50) -> Timing:
         """Milliseconds of each engine layer, from TensorRT's own profiler.
 
-        ``layers_ms`` holds each layer's median in the order in which it runs; ``median_ms`` is of the sums over the
-        layers. Profiling puts a timer around each layer, so the sum is above what time() gives.
+        ``layers_ms`` holds each layer's median in the order in which it runs; ``median_ms`` is of
+        the sums over the layers. Profiling puts a timer around each layer, so the sum is above what
+        time() gives.
         """
         self._load(arrays)
         seen: list[dict[str, float]] = []
 
-        class Profiler(trt.IProfiler):  # type: ignore[misc, unused-ignore]  # Any without tensorrt-stubs
+        class Profiler(trt.IProfiler):  # type: ignore[misc, unused-ignore]  # no stubs
             def __init__(self) -> None:
                 trt.IProfiler.__init__(self)
 

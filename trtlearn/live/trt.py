@@ -1,8 +1,9 @@
-"""The one file that imports TensorRT: which version is here, what it can do, and a log that keeps every message.
+"""The one file that imports TensorRT: its version, what it can do, a log of every message.
 
-``trt`` is the module itself, imported at its first use, so that everything else imports without TensorRT.
-TensorRT 8.6, 10.x and 11.x are told apart by what the module has, never by its version number. The environment
-variable TRTLEARN_TENSORRT names another module with the same interface (tensorrt_rtx_bindings, say).
+``trt`` is the module itself, imported at its first use, so that everything else imports without
+TensorRT. TensorRT 8.6, 10.x and 11.x are told apart by what the module has, never by its version
+number. The environment variable TRTLEARN_TENSORRT names another module with the same interface
+(tensorrt_rtx_bindings, say).
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ _LETTERS = {"INTERNAL_ERROR": "F", "ERROR": "E", "WARNING": "W", "INFO": "I", "V
 
 @dataclass(frozen=True)
 class Capabilities(Record):
-    """What the TensorRT at hand can do, asked of its module (see the migration guide for what went when)."""
+    """What the TensorRT here can do, asked of its module; the migration guide says what went."""
 
     version: str  # of the libraries, which may differ from the bindings'
     implicit_int8: bool  # BuilderFlag.INT8: gone in 11
@@ -156,9 +157,10 @@ def shape_of(dims: Any) -> tuple[int, ...]:
 def make_logger() -> Any:
     """A trt.ILogger that keeps every message, verbose ones too, as lines "[V] text".
 
-    ``logger.lines`` are the lines so far, ``logger.text()`` the whole. Letters: F internal error, E error, W
-    warning, I info, V verbose. A message of several lines keeps its letter on each. TensorRT keeps a pointer to the
-    first logger of a process for its global messages, so no logger is ever freed (measured: 8.6.0 crashes otherwise).
+    ``logger.lines`` are the lines so far, ``logger.text()`` the whole. Letters: F internal error, E
+    error, W warning, I info, V verbose. A message of several lines keeps its letter on each.
+    TensorRT keeps a pointer to the first logger of a process for its global messages, so no logger
+    is ever freed (measured: 8.6.0 crashes otherwise).
     """
 
     class Log(trt.ILogger):  # type: ignore[misc, unused-ignore]  # Any without tensorrt-stubs
