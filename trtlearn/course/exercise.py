@@ -1,7 +1,7 @@
 """Exercises: predict before you run, get a hint, check what you wrote; no wrong answer raises.
 
-A notebook's exercises stand in ``chapters/chNN.py`` (NN = the notebook's number), which calls
-``register``. An id begins with that number: "01-scale" is looked up in ch01.
+A notebook's questions, hints and solutions stand in ``chapters/chNN.json`` (NN = the notebook's
+number; code line by line), their judges in ``chapters/chNN.py``. An id begins with that number.
 """
 
 from __future__ import annotations
@@ -9,10 +9,12 @@ from __future__ import annotations
 import dataclasses
 import html
 import importlib
+import json
 import pkgutil
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from .. import __version__
@@ -31,6 +33,7 @@ __all__ = [
     "outcome",
     "predict",
     "register",
+    "register_chapter",
     "report",
     "show",
     "solution",
@@ -109,6 +112,33 @@ def register(*entries: Exercise | Prediction) -> None:
                 'use the notebook\'s number and a word, such as "01-scale"',
             )
         _REGISTRY[entry.id] = entry
+
+
+def register_chapter(
+    number: str,
+    judges: Mapping[str, Callable[[Any], Verdict]],
+    draw: Mapping[str, Callable[[Any], Any]] | None = None,
+) -> None:
+    """Register what chapters/chNN.json holds, each exercise with its judge."""
+    from . import chapters
+
+    path = Path(chapters.__path__[0]) / f"ch{number}.json"
+    for row in json.loads(path.read_text(encoding="utf-8")):
+        if "question" in row:
+            register(Prediction(row["id"], row["question"], tuple(row["options"])))
+            continue
+        entry = Exercise(
+            row["id"],
+            row["title"],
+            judges[row["id"]],
+            solution="\n".join(row["solution"]),
+            wrong=tuple("\n".join(lines) for lines in row["wrong"]),
+            hints=tuple(row["hints"]),
+            difficulty=row["difficulty"],
+            minutes=row["minutes"],
+            draw=(draw or {}).get(row["id"]),
+        )
+        register(entry)
 
 
 def ids() -> list[str]:

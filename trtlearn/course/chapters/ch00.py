@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from ...errors import TrtlearnError
-from ..exercise import Exercise, Prediction, register
+from ..exercise import register_chapter
 from ..verdict import Comparison, Verdict, judge_choice
 
 __all__: list[str] = []
@@ -38,16 +38,10 @@ def judge_command(answer: Any) -> Verdict:
     return Verdict("", True, "INT8 and FP16 allowed, scales from good.cache.", (row,))
 
 
-register(
-    Prediction(
-        "00-mobile",
-        "The network mobile gets 98 % of its test images right in FP32. How many with bare --int8?",
-        ("close to 98 %", "far less than 88 %"),
-    ),
-    Exercise(
-        "00-mode",
-        "What does --best do about ranges?",
-        partial(
+register_chapter(
+    "00",
+    judges={
+        "00-mode": partial(
             judge_choice,
             right="placeholder-ranges",
             because="--best sets int8 and fp16, and there is no --calib "
@@ -60,30 +54,6 @@ register(
                 "rejected": "8.6 knows --best",
             },
         ),
-        solution='my_mode = "placeholder-ranges"',
-        wrong=('my_mode = "not-int8"', 'my_mode = "random-calibration"'),
-        hints=(
-            "Type it into the widget above.",
-            "--best is short for two options, and neither is --calib.",
-        ),
-        difficulty=1,
-        minutes=2,
-    ),
-    Exercise(
-        "00-command",
-        "Write the command",
-        judge_command,
-        solution='my_command = "trtexec --onnx=net.onnx --int8 --fp16 --calib=good.cache"',
-        wrong=(
-            'my_command = "trtexec --onnx=net.onnx --int8 --calib=good.cache"',
-            'my_command = "trtexec --onnx=net.onnx --fp16 --calib=good.cache"',
-            'my_command = "make me an engine"',
-        ),
-        hints=(
-            "Three options beside --onnx, or two with --best.",
-            "--calib=good.cache names the file.",
-        ),
-        difficulty=2,
-        minutes=5,
-    ),
+        "00-command": judge_command,
+    },
 )

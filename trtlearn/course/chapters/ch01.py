@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...int8 import quant
-from ..exercise import Exercise, Prediction, register
+from ..exercise import register_chapter
 from ..verdict import judge_function, judge_number, random_cases
 
 __all__: list[str] = []
@@ -82,74 +82,22 @@ def draw_quantize(answer: Any) -> Any:
     return footer(fig, "computed here, in numpy")
 
 
-register(
-    Prediction(
-        "01-range",
-        "The values after the first ReLU go from 0 to 7.25. "
-        "With 8 bits, which range has the least squared error?",
-        (
-            "±2, where most values are",
-            "a little less than ±7.25",
-            "exactly ±7.25",
-            "±30, to be safe",
+register_chapter(
+    "01",
+    judges={
+        "01-scale": partial(
+            judge_number, reference=lambda: AMAX / 127, common_mistakes=SCALE_MISTAKES
         ),
-    ),
-    Exercise(
-        "01-scale",
-        "Range to scale, by hand",
-        partial(judge_number, reference=lambda: AMAX / 127, common_mistakes=SCALE_MISTAKES),
-        solution="my_scale = 7 / 127",
-        wrong=("my_scale = 7 / 128", "my_scale = 14 / 255", "my_scale = 1"),
-        hints=("Code 127 must stand for 7.0.", "127 · scale = 7.0"),
-        difficulty=1,
-        minutes=2,
-    ),
-    Exercise(
-        "01-quantize",
-        "Write quantize",
-        partial(
+        "01-quantize": partial(
             judge_function,
             cases=random_cases(quant.quantize, random_values),
             common_mistakes=QUANTIZE_MISTAKES,
         ),
-        solution="def my_quantize(x, scale):\n"
-        "    return np.clip(np.rint(x / scale), -128, 127).astype(np.int8)",
-        wrong=(
-            "def my_quantize(x, scale):\n"
-            "    return np.rint(x / scale).astype(np.int64).astype(np.int8)",
-            "def my_quantize(x, scale):\n"
-            "    return np.clip(np.floor(x / scale + 0.5), -128, 127).astype(np.int8)",
-            "def my_quantize(x, scale):\n"
-            "    return np.clip(np.rint(x / scale), -127, 127).astype(np.int8)",
-        ),
-        hints=(
-            "Three steps: divide, round, clip.",
-            "numpy rounds a half to the even neighbour with np.rint, as TensorRT does.",
-            "np.clip(..., -128, 127), and only then .astype(np.int8).",
-        ),
-        difficulty=2,
-        minutes=5,
-        draw=draw_quantize,
-    ),
-    Exercise(
-        "01-channels",
-        "One scale per output channel",
-        partial(
+        "01-channels": partial(
             judge_function,
             cases=random_cases(quant.weight_scales, random_weights),
             common_mistakes=CHANNEL_MISTAKES,
         ),
-        solution="def my_weight_scales(w):\n    return np.abs(w).max(axis=(1, 2, 3)) / 127",
-        wrong=(
-            "def my_weight_scales(w):\n    return np.abs(w).max() / 127",
-            "def my_weight_scales(w):\n    return w.max(axis=(1, 2, 3)) / 127",
-        ),
-        hints=(
-            "The weight of a convolution has the shape "
-            "[output channels, input channels, height, width].",
-            "np.abs(w).max(axis=(1, 2, 3)) keeps axis 0.",
-        ),
-        difficulty=2,
-        minutes=5,
-    ),
+    },
+    draw={"01-quantize": draw_quantize},
 )

@@ -9,7 +9,7 @@ import numpy as np
 
 from ...int8.placeholder import placeholder_amax
 from ...model.describe import OnnxNode
-from ..exercise import Exercise, Prediction, register
+from ..exercise import register_chapter
 from ..verdict import Difference, judge_function, judge_number, random_cases
 
 __all__ = ["nodes_with"]
@@ -86,46 +86,17 @@ def percent_clipped() -> float:
     return float(100 * (np.abs(images) > 2).mean())
 
 
-register(
-    Prediction(
-        "02-input",
-        "The network's input holds values from -0.42 to 2.82. "
-        "Which range does bare --int8 give it?",
-        ("±1", "±2", "±2.82", "±4"),
-    ),
-    Exercise(
-        "02-rule",
-        "Which tensors does bare --int8 clip?",
-        partial(
+register_chapter(
+    "02",
+    judges={
+        "02-rule": partial(
             judge_function,
             cases=random_cases(clipped, random_network),
             common_mistakes=CLIPPED_MISTAKES,
             show_input=_nodes_and_value,
             right="Right on {count} random networks.",
         ),
-        solution=(
-            "def my_clipped(nodes, largest):\n"
-            "    ranges = placeholder(nodes)\n"
-            "    return {name for name, amax in ranges.items() if largest[name] > amax}"
-        ),
-        wrong=(
-            "def my_clipped(nodes, largest):\n"
-            "    return {name for name, value in largest.items() if value > 4}",
-            "def my_clipped(nodes, largest):\n"
-            "    ranges = placeholder(nodes)\n"
-            "    return {name for name, amax in ranges.items() if largest[name] >= amax}",
-        ),
-        hints=(
-            "placeholder(nodes), the rule above, gives each tensor's amax.",
-            "A tensor is clipped where its largest |value| is larger than its amax.",
-        ),
-        difficulty=1,
-        minutes=4,
-    ),
-    Exercise(
-        "02-clipped",
-        "What ±2 cuts off the images",
-        partial(
+        "02-clipped": partial(
             judge_number,
             reference=percent_clipped,
             unit="%",
@@ -134,16 +105,5 @@ register(
                 "count what lies outside ±2, not inside": lambda: 100 - percent_clipped(),
             },
         ),
-        solution="my_percent = 100 * (np.abs(images) > 2).mean()",
-        wrong=(
-            "my_percent = (np.abs(images) > 2).mean()",
-            "my_percent = 100 * (np.abs(images) > 4).mean()",
-        ),
-        hints=(
-            "np.abs(images) > 2 is True where a value is clipped.",
-            "The mean of True and False is a share.",
-        ),
-        difficulty=1,
-        minutes=3,
-    ),
+    },
 )

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...calibration.observers import threshold_of
-from ..exercise import Exercise, Prediction, register
+from ..exercise import register_chapter
 from ..verdict import Case, judge_function
 
 __all__: list[str] = []
@@ -112,62 +112,11 @@ ENTROPY_MISTAKES = {
     ),
 }
 
-ENTROPY = """def my_entropy(batches):
-    width, counts = np.abs(batches[0]).max() / 2048, np.zeros(2048)
-    for batch in batches:
-        x = np.abs(batch[batch != 0])
-        while x.max() > width * 2048:
-            counts = np.append(counts.reshape(-1, 2).sum(1), np.zeros(1024))
-            width *= 2
-        counts += np.bincount(np.minimum((x / width).astype(int), 2047), minlength=2048)
-    counts[0] = counts[1]
-    cost = {i: divergence(*reference_and_candidate(counts, i)) for i in range(128, 2049)}
-    return (min(cost, key=cost.get) + 0.5) * width"""
 
-register(
-    Prediction(
-        "03-better",
-        "Entropy calibration is the default, min-max the simplest. "
-        "After which does resnet answer better in INT8?",
-        ("entropy: far better", "about the same", "min-max: far better"),
-    ),
-    Exercise(
-        "03-minmax",
-        "Write the min-max observer",
-        judge_observer("minmax", 4, MINMAX_MISTAKES),
-        solution="def my_minmax(batches):\n"
-        "    return max(np.abs(batch).max() for batch in batches)",
-        wrong=(
-            "def my_minmax(batches):\n    return max(batch.max() for batch in batches)",
-            "def my_minmax(batches):\n    return np.abs(batches[0]).max()",
-            "def my_minmax(batches):\n"
-            "    return np.mean([np.abs(batch).max() for batch in batches])",
-        ),
-        hints=("The largest |x| of each batch, then the largest of those.", "np.abs(batch).max()"),
-        difficulty=1,
-        minutes=3,
-    ),
-    Exercise(
-        "03-entropy",
-        "Write the entropy observer",
-        judge_observer("entropy2", 2, ENTROPY_MISTAKES),
-        solution=ENTROPY,
-        wrong=(
-            ENTROPY.replace("np.abs(batches[0]).max()", "max(np.abs(b).max() for b in batches)"),
-            ENTROPY.replace("    counts[0] = counts[1]\n", "").replace(
-                "batch[batch != 0]", "batch.ravel()"
-            ),
-            "def my_entropy(batches):\n    return max(np.abs(batch).max() for batch in batches)",
-        ),
-        hints=(
-            "First the histogram: width = max|x| of the FIRST batch / 2048, zeros left out.",
-            "A larger value later: add bins in pairs, append 1024 empty ones, double the width, "
-            "until it fits.",
-            "Then counts[0] = counts[1], and for i from 128 to 2048 "
-            "divergence(*reference_and_candidate(counts, i)); the smallest wins; "
-            "amax = (i + 0.5) * width.",
-        ),
-        difficulty=3,
-        minutes=25,
-    ),
+register_chapter(
+    "03",
+    judges={
+        "03-minmax": judge_observer("minmax", 4, MINMAX_MISTAKES),
+        "03-entropy": judge_observer("entropy2", 2, ENTROPY_MISTAKES),
+    },
 )

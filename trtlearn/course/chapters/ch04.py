@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ...calibration.cache import format_cache, new_cache, parse_cache
-from ..exercise import Exercise, Prediction, register
+from ..exercise import register_chapter
 from ..verdict import Difference, compare, judge_function, judge_number, random_cases
 
 __all__: list[str] = []
@@ -76,39 +76,13 @@ def _show_cache(arguments: tuple[Any, ...], difference: Difference | None) -> st
     return repr(arguments[0])
 
 
-READ = """def my_read(text):
-    ranges = {}
-    for line in text.splitlines()[1:]:
-        name, _, digits = line.rpartition(": ")
-        ranges[name] = 127 * struct.unpack(">f", bytes.fromhex(digits.zfill(8)))[0]
-    return ranges"""
-
-register(
-    Prediction(
-        "04-header",
-        "A cache whose header names TensorRT 7.6.0 is given to TensorRT 8.6.0. What happens?",
-        ("an error", "it calibrates again", "it is used without a message"),
-    ),
-    Exercise(
-        "04-decode",
-        "Decode one line by hand",
-        partial(
+register_chapter(
+    "04",
+    judges={
+        "04-decode": partial(
             judge_number, reference=lambda: 127 * scale_of(HEX), common_mistakes=DECODE_MISTAKES
         ),
-        solution="my_amax = 127 * 0.75",
-        wrong=("my_amax = 0.75", "my_amax = 128 * 0.75", "my_amax = 0x3f400000"),
-        hints=(
-            "0x3f4 is 0011 1111 0100: sign 0, exponent 0111 1110 = 126, fraction 100…0.",
-            "2^(126 - 127) = 0.5, and the fraction makes it 1.5 * 0.5.",
-            "scale 0.75, amax = 127 * scale",
-        ),
-        difficulty=2,
-        minutes=5,
-    ),
-    Exercise(
-        "04-read",
-        "Write a reader of calibration caches",
-        partial(
+        "04-read": partial(
             judge_function,
             cases=random_cases(read_ranges, random_cache),
             common_mistakes=READ_MISTAKES,
@@ -116,19 +90,5 @@ register(
             show_input=_show_cache,
             right="Right on {count} random caches, names with colons and a scale of 0 among them.",
         ),
-        solution=READ,
-        wrong=(
-            READ.replace("line.rpartition", "line.partition"),
-            READ.replace(".zfill(8)", ""),
-            READ.replace('">f"', '"<f"'),
-            READ.replace("127 * ", ""),
-        ),
-        hints=(
-            "The name ends at the LAST colon: str.rpartition(': ').",
-            "The hex is not zero-padded: '0'.zfill(8) is '00000000'.",
-            "struct.unpack('>f', bytes.fromhex(...))[0] is the scale; 127 times it is amax.",
-        ),
-        difficulty=2,
-        minutes=8,
-    ),
+    },
 )

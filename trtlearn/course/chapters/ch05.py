@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..exercise import Exercise, Prediction, register
+from ..exercise import register_chapter
 from ..verdict import Case, Difference, judge_function, judge_number, text
 
 __all__ = ["convolve"]
@@ -91,26 +91,10 @@ def channel_scale(channels: Any = 5) -> float:
     return float(np.abs(network("resnet").weights()["stem.weight"][channels]).max() / 127)
 
 
-SOLUTION = (
-    "def my_conv(x, w, bias, s_x, s_y):\n"
-    "    s_w = np.abs(w).max(axis=1) / 127\n"
-    "    codes = np.round(w / s_w[:, None]).astype(np.int64)\n"
-    '    sums = np.einsum("nchw,oc->nohw", x.astype(np.int64), codes)\n'
-    "    steps = sums * (s_x * s_w / s_y)[:, None, None] + (bias / s_y)[:, None, None]\n"
-    "    return np.clip(np.rint(steps), -128, 127).astype(np.int8)"
-)
-
-register(
-    Prediction(
-        "05-size",
-        "INT8 weights take a quarter of the bytes. "
-        "How large is resnet's INT8 plan, next to its FP32 plan?",
-        ("a quarter", "about half", "about the same", "larger"),
-    ),
-    Exercise(
-        "05-scale",
-        "The scale of one output channel",
-        partial(
+register_chapter(
+    "05",
+    judges={
+        "05-scale": partial(
             judge_number,
             reference=channel_scale,
             common_mistakes={
@@ -120,22 +104,7 @@ register(
                 "that is the largest magnitude: divide by 127": lambda: 127 * channel_scale(),
             },
         ),
-        solution='my_scale = np.abs(resnet.weights()["stem.weight"][5]).max() / 127',
-        wrong=(
-            'my_scale = np.abs(resnet.weights()["stem.weight"]).max() / 127',
-            'my_scale = np.abs(resnet.weights()["stem.weight"][5]).max()',
-        ),
-        hints=(
-            "Output channels are axis 0 of a convolution's weight.",
-            "Largest magnitude of the channel over 127.",
-        ),
-        difficulty=1,
-        minutes=3,
-    ),
-    Exercise(
-        "05-conv",
-        "A quantized convolution by hand",
-        partial(
+        "05-conv": partial(
             judge_function,
             cases=engine_case,
             common_mistakes=MISTAKES,
@@ -143,23 +112,5 @@ register(
             show_input=_show_pixel,
             right="At least 99 % of the codes equal the engine's, and none is far off.",
         ),
-        solution=SOLUTION,
-        wrong=(
-            SOLUTION.replace(" + (bias / s_y)[:, None, None]", ""),
-            SOLUTION.replace(
-                "np.abs(w).max(axis=1) / 127", "np.full(len(w), np.abs(w).max() / 127)"
-            ),
-            SOLUTION.replace("np.rint(steps)", "np.floor(steps)"),
-        ),
-        hints=(
-            "Five steps: s_w per output channel, weight codes, int sums, "
-            "one float multiply and add, round and clip.",
-            'np.einsum("nchw,oc->nohw", x.astype(int), codes) gives the sums; '
-            "without astype int8 overflows.",
-            "A sum of 1 is worth s_x · s_w; the output counts in steps of s_y; "
-            "the bias is in the output's units.",
-        ),
-        difficulty=3,
-        minutes=12,
-    ),
+    },
 )

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ...record import plural
-from ..exercise import Exercise, Prediction, register
+from ..exercise import register_chapter
 from ..verdict import Difference, judge_choice, judge_function, random_cases
 
 __all__: list[str] = []
@@ -80,25 +80,10 @@ def _describe(arguments: tuple[Any, ...], difference: Difference | None) -> str:
     )
 
 
-FALLEN = """layers = parse(study("resnet", "missing-one").engine.raw)["Layers"]
-types = {layer["Name"]: layer.get("Weights", {}).get("Type") for layer in layers}
-[my_layer] = [name for name, kind in types.items() if kind == "Float"]"""
-
-SHARE = """def my_share(layers):
-    types = [layer["Weights"]["Type"] for layer in layers if layer.get("Weights", {}).get("Count")]
-    return 100 * types.count("Int8") / len(types)"""
-
-register(
-    Prediction(
-        "06-marked",
-        "You mark every tensor of an INT8 network as an output, to compare each with FP32. "
-        "What stays in INT8?",
-        ("every layer", "about half", "nothing"),
-    ),
-    Exercise(
-        "06-fell",
-        "Which layer fell back",
-        partial(
+register_chapter(
+    "06",
+    judges={
+        "06-fell": partial(
             judge_choice,
             right="b1_conv2",
             because="its weights are FP32. Its input b1_relu1 has no range, "
@@ -112,35 +97,12 @@ register(
                 "gap": "it has no weights, and works on INT8",
             },
         ),
-        solution=FALLEN,
-        wrong=('my_layer = "b1_conv1"', 'my_layer = "b1_relu1"', 'my_layer = "logits"'),
-        hints=(
-            "Look for the weights' type, not for the type of what goes in.",
-            "layers is a list of dicts; a convolution's has 'Weights': {'Type', 'Count'}.",
-        ),
-        difficulty=2,
-        minutes=6,
-    ),
-    Exercise(
-        "06-share",
-        "How much of an engine is INT8",
-        partial(
+        "06-share": partial(
             judge_function,
             cases=random_cases(int8_share, random_engine),
             common_mistakes=SHARE_MISTAKES,
             show_input=_describe,
             right="Right on {count} random engines.",
         ),
-        solution=SHARE,
-        wrong=(
-            SHARE.replace("100 * ", ""),
-            SHARE.replace("/ len(types)", "/ len(layers)"),
-        ),
-        hints=(
-            "Reformats and pooling have no 'Weights': layer.get('Weights', {}) is {} for them.",
-            "A list's count method counts a value: ['a', 'b', 'a'].count('a') is 2.",
-        ),
-        difficulty=2,
-        minutes=8,
-    ),
+    },
 )

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..exercise import Exercise, Prediction, register
+from ..exercise import register_chapter
 from ..verdict import judge_function, random_cases
 
 __all__: list[str] = []
@@ -46,45 +46,15 @@ FRONT_MISTAKES = {
 }
 
 
-register(
-    Prediction(
-        "07-fastest",
-        "Which build of `resnet` answers a batch of 8 fastest?",
-        ("FP32 or TF32", "FP16", "INT8", "None: they are alike"),
-    ),
-    Exercise(
-        "07-front",
-        "Draw the Pareto front",
-        partial(
+register_chapter(
+    "07",
+    judges={
+        "07-front": partial(
             judge_function,
             cases=random_cases(pareto_front, random_points),
             common_mistakes=FRONT_MISTAKES,
         ),
-        solution=(
-            "def my_front(cost, value):\n"
-            "    front = []\n"
-            "    for c, v in zip(cost, value, strict=True):\n"
-            "        beaten = (cost <= c) & (value >= v) & ((cost < c) | (value > v))\n"
-            "        front.append(not beaten.any())\n"
-            "    return np.array(front)"
-        ),
-        wrong=(
-            "def my_front(cost, value):\n    return (cost == cost.min()) | (value == value.max())",
-            "def my_front(cost, value):\n    return value == value.max()",
-        ),
-        hints=(
-            "A point is beaten by another that costs no more, is worth no less, "
-            "and is strictly better in one.",
-            "For one point (c, v): (cost <= c) & (value >= v) & ((cost < c) | (value > v)) "
-            "marks those that beat it.",
-        ),
-        difficulty=2,
-        minutes=8,
-    ),
-    Exercise(
-        "07-throughput",
-        "From latency to throughput",
-        partial(
+        "07-throughput": partial(
             judge_function,
             cases=random_cases(
                 lambda batch, milliseconds: 1000 * batch / milliseconds,
@@ -95,13 +65,5 @@ register(
                 "a second has 1000 milliseconds": lambda batch, milliseconds: batch / milliseconds,
             },
         ),
-        solution="def my_throughput(batch, milliseconds):\n    return 1000 * batch / milliseconds",
-        wrong=(
-            "def my_throughput(batch, milliseconds):\n    return 1000 / milliseconds",
-            "def my_throughput(batch, milliseconds):\n    return batch / milliseconds",
-        ),
-        hints=("Images a second: how many batches fit into 1000 ms, times the images in each.",),
-        difficulty=1,
-        minutes=2,
-    ),
+    },
 )

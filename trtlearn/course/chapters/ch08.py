@@ -10,7 +10,7 @@ from itertools import chain
 import numpy as np
 
 from ...model.describe import OnnxNode
-from ..exercise import Exercise, Prediction, register
+from ..exercise import register_chapter
 from ..verdict import compare, judge_function, random_cases
 from .ch02 import Network, nodes_with
 
@@ -90,78 +90,21 @@ SITES_MISTAKES = {
 }
 
 
-register(
-    Prediction(
-        "08-same",
-        "The same min-max scales, once as a calibration cache, once as Q/DQ nodes. "
-        "How do the two engines answer?",
-        ("the same on every image", "Q/DQ is clearly better", "the cache is clearly better"),
-    ),
-    Exercise(
-        "08-scale",
-        "From a line of the cache to the scale of a Q/DQ pair",
-        partial(
+register_chapter(
+    "08",
+    judges={
+        "08-scale": partial(
             judge_function,
             cases=random_cases(scale_of, random_digits),
             common_mistakes=SCALE_MISTAKES,
             compare=partial(compare, rtol=0),
         ),
-        solution=(
-            "import struct\n\n\ndef my_scale(bits):\n"
-            "    return struct.unpack('>f', bytes.fromhex(bits.zfill(8)))[0]"
-        ),
-        wrong=(
-            "def my_scale(bits):\n    return float(int(bits, 16))",
-            "import struct\n\n\ndef my_scale(bits):\n"
-            "    return struct.unpack('<f', bytes.fromhex(bits.zfill(8)))[0]",
-        ),
-        hints=(
-            "The hexadecimal digits are the 32 bits of a float32. "
-            "Leading zeros may be missing, scale 0 is just 0.",
-            "bytes.fromhex needs all eight digits: bits.zfill(8). "
-            "struct.unpack('>f', …) reads them as a float32.",
-        ),
-        difficulty=2,
-        minutes=5,
-    ),
-    Exercise(
-        "08-sites",
-        "Place the pairs",
-        partial(
+        "08-sites": partial(
             judge_function,
             cases=random_cases(tensors_with_pair, random_network, 8),
             common_mistakes=SITES_MISTAKES,
             show_input=nodes_with,
             right="Right on {count} random networks.",
         ),
-        solution=(
-            "def my_sites(nodes):\n"
-            "    maker = {node.outputs[0]: node.op for node in nodes}\n"
-            "    reads = [name for node in nodes for name in node.inputs]\n"
-            '    sites = {node.inputs[0] for node in nodes if node.op in ("Conv", "Gemm")}\n'
-            "    for node in nodes:\n"
-            "        from_conv = [name for name in node.inputs if maker.get(name) == 'Conv']\n"
-            "        fused = [name for name in from_conv if reads.count(name) == 1][-1:]\n"
-            "        if node.op == 'Add' and fused:\n"
-            "            sites |= {name for name in node.inputs if name not in fused}\n"
-            "    return sites"
-        ),
-        wrong=(
-            "def my_sites(nodes):\n"
-            '    return {node.inputs[0] for node in nodes if node.op in ("Conv", "Gemm")}',
-            "def my_sites(nodes):\n"
-            '    return {node.inputs[0] for node in nodes if node.op in ("Conv", "Gemm", "Relu")}',
-            "def my_sites(nodes):\n"
-            '    return {name for node in nodes if node.op != "Relu" for name in node.inputs}',
-            "def my_sites(nodes):\n    return {name for node in nodes for name in node.outputs}",
-        ),
-        hints=(
-            "Every Conv and Gemm reads its input through a pair.",
-            "An Add fuses into the convolution that makes one of its inputs and that nothing else "
-            "reads: that input stays as it is. If both are such, it fuses with the last one.",
-            "So of an Add's two inputs the other one, the shortcut, gets the pair.",
-        ),
-        difficulty=3,
-        minutes=12,
-    ),
+    },
 )

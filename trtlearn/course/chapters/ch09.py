@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from ..exercise import Exercise, Prediction, register
+from ..exercise import register_chapter
 from ..verdict import compare, judge_function, random_cases
 
 __all__: list[str] = []
@@ -51,58 +51,19 @@ SQNR_MISTAKES = {
 }
 
 
-register(
-    Prediction(
-        "09-best",
-        "The network `mobile`, seen as if it were yours: "
-        "which ranges keep most of its FP32 answers?",
-        ("int8-minmax", "int8-entropy2", "int8-placeholder"),
-    ),
-    Exercise(
-        "09-agreement",
-        "The same answers",
-        partial(
+register_chapter(
+    "09",
+    judges={
+        "09-agreement": partial(
             judge_function,
             cases=random_cases(agreement, random_outputs),
             common_mistakes=AGREEMENT_MISTAKES,
         ),
-        solution="def my_agreement(fp32, int8):\n"
-        "    return (fp32.argmax(axis=1) == int8.argmax(axis=1)).mean()",
-        wrong=(
-            "def my_agreement(fp32, int8):\n    return (fp32 == int8).mean()",
-            "def my_agreement(fp32, int8):\n"
-            "    return (fp32.argmax(axis=0) == int8.argmax(axis=0)).mean()",
-        ),
-        hints=(
-            "The class of a row is the place of its largest number: argmax along axis 1.",
-            "Then a mean of equals.",
-        ),
-        difficulty=1,
-        minutes=3,
-    ),
-    Exercise(
-        "09-sqnr",
-        "Signal to quantization noise",
-        partial(
+        "09-sqnr": partial(
             judge_function,
             cases=random_cases(sqnr_db, random_outputs),
             common_mistakes=SQNR_MISTAKES,
             compare=partial(compare, rtol=1e-5),
         ),
-        solution="def my_sqnr(fp32, int8):\n"
-        "    return 10 * np.log10((fp32**2).sum() / ((fp32 - int8) ** 2).sum())",
-        wrong=(
-            "def my_sqnr(fp32, int8):\n"
-            "    return 20 * np.log10((fp32**2).sum() / ((fp32 - int8) ** 2).sum())",
-            "def my_sqnr(fp32, int8):\n"
-            "    return 10 * np.log10(((fp32 - int8) ** 2).sum() / (fp32**2).sum())",
-        ),
-        hints=(
-            "Signal: the sum of squares of FP32's answers. "
-            "Noise: the sum of squares of the differences.",
-            "In decibel: ten times the logarithm to base 10 of signal over noise.",
-        ),
-        difficulty=2,
-        minutes=6,
-    ),
+    },
 )

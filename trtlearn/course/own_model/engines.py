@@ -30,10 +30,10 @@ Judge = Callable[[str, Outputs], Answer]
 
 
 def build_engines(task: Task, quantized: onnx.ModelProto, judge: Judge) -> tuple[EngineResult, ...]:
-    """Every engine that this TensorRT can build: FP32, FP16, INT8 by calibration, INT8 by Q/DQ.
+    """Every engine that this TensorRT can build: FP32, FP16, INT8 calibrated, INT8 by Q/DQ.
 
-    ``judge`` gets a way of building and the engine's outputs. A build that fails gives a result that
-    says why, and the others go on. LiveUnavailable where there is no GPU.
+    ``judge`` gets a way of building and the engine's outputs. A build that fails gives a result
+    that says why, and the others go on. LiveUnavailable where there is no GPU.
     """
     able = capabilities()
     path = os.fspath(task.path)

@@ -186,7 +186,7 @@ def _packed(value: Any, name: str) -> bytes:
 def gpu_script(walk: Walk, model: Any, data: Any, labels: Any) -> str:
     """A Python program that does the same walk on a GPU machine, engines included.
 
-    It takes each file from its own folder where it is there, else from where it was on this machine.
+    It takes each file from its own folder, else from where it was on this machine.
     """
     name = _in_docstring(walk.name)
     title = (

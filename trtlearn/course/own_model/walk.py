@@ -1,6 +1,6 @@
 """Your own model in INT8: calibrated, given Q/DQ nodes, compared with FP32, and built.
 
-Without a GPU our observers calibrate on the CPU, and ONNX Runtime runs the network with Q/DQ in it: for
+Without a GPU our observers calibrate, and ONNX Runtime runs the network with Q/DQ in it: for
 the course's two networks that gives the accuracy of TensorRT's INT8 engines to 0.2 point
 (tests/trtexec/test_migrate.py). Nothing of the reader's leaves this machine.
 """
