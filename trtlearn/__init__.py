@@ -49,7 +49,7 @@ _FACE = {
     "make_calibrator": "live.calibrator",
     "build_engine": "live.build",
     "read_engine": "recorded.open",
-    "precision": "engine.precision:precision_report",
+    "precision": "builds",
     "explain": "trtexec.explanation",
     "migrate": "trtexec.migration",
     "insert_qdq": "int8.qdq",
@@ -62,11 +62,11 @@ __all__ = list(_FACE)
 if TYPE_CHECKING:  # for editors and type checkers: the same names
     from . import recorded as recorded
     from . import show as show
+    from .builds import precision as precision
     from .calibration.agree import agree as agree
     from .calibration.cache import read_cache as read_cache
     from .calibration.network import calibrate as calibrate
     from .course.own_model.walk import try_int8 as try_int8
-    from .engine.precision import precision_report as precision  # noqa: F401
     from .int8.qdq import insert_qdq as insert_qdq
     from .int8.quant import dequantize as dequantize
     from .int8.quant import quantization_error as quantization_error

@@ -1,4 +1,4 @@
-"""Data types in one table: trtlearn's names, and what TensorRT, ONNX, numpy and engine inspectors call them."""
+"""Data types in one table: trtlearn's names, and those of TensorRT, ONNX, numpy and inspectors."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ __all__ = ["DTYPES", "NUMPY", "ONNX", "TENSORRT", "DataType", "named_dtype"]
 class DataType(NamedTuple):
     """One data type; None where the other library has no such type.
 
-    ``words``: how inspectors, ONNX Runtime and people write it, in lower case. Two int4 elements share a byte.
+    ``words``: how inspectors, ONNX Runtime and people write it, in lower case. Two int4 elements
+    share a byte.
     """
 
     name: str

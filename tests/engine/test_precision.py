@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trtlearn.builds import Build
+from trtlearn.builds import Build, precision
 from trtlearn.dtypes import DTYPES
 from trtlearn.engine.inspector import read_engine
 from trtlearn.engine.precision import PrecisionReport, precision_report
@@ -25,6 +25,7 @@ from trtlearn.engine.records import (
 from trtlearn.errors import ModelError
 from trtlearn.model.course_data import model_path
 from trtlearn.model.describe import OnnxModel, OnnxNode, OnnxValue, read_model
+from trtlearn.networks import network
 
 FIXTURES = Path(__file__).parent.parent / "fixtures" / "inspector"
 INT8 = BuildOptions(int8=True, ranges="entropy2")
@@ -431,3 +432,12 @@ def test_the_int8_layers_of_an_engine() -> None:
     assert engine.int8_nodes == {"conv", "relu"}
     assert engine.reformats == (copy,)
     assert (conv.shown_dtype, copy.shown_dtype) == ("int8", "fp32")
+
+
+def test_precision_takes_a_build_or_an_engine() -> None:
+    build = network("resnet").build("int8-entropy2")
+    path = model_path("resnet")
+    assert precision(build) == build.precision(path)
+    alone = precision(build.engine, path, options=build.options)
+    assert {row.name for row in alone.nodes} == {row.name for row in build.precision().nodes}
+    assert precision(build.engine).where(code="as-requested") == ()

@@ -1,1 +1,1 @@
-"""A built engine: its layers, data types, formats, fusions, reasons and times, read from what TensorRT says of it."""
+"""A built engine, as TensorRT describes it: layers, data types, formats, fusions, reasons, times."""

@@ -1,4 +1,4 @@
-"""Two engines side by side, aligned by the ONNX nodes that their layers hold: never by position, nor by name alone."""
+"""Two engines side by side, aligned by the ONNX nodes in their layers, never by position."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class EngineDiff(Record):
 
 
 def _keys(layer: EngineLayer, by_name: dict[str, EngineLayer]) -> list[Hashable]:
-    """What a layer is aligned by: its ONNX nodes; a reformat by the nodes it serves; else its own name's parts."""
+    """What aligns a layer: its ONNX nodes, a reformat's target's nodes, else its name's parts."""
     if layer.onnx_nodes:
         return [("node", node) for node in layer.onnx_nodes]
     name = plain_name(layer.name)
@@ -102,7 +102,7 @@ def _changes(old: EngineLayer, new: EngineLayer) -> tuple[str, ...]:
 
 
 def _groups(sides: Sequence[Sequence[EngineLayer]]) -> list[tuple[list[int], list[int]]]:
-    """Layers of both engines that share a key, directly or through others: connected components, in order."""
+    """Layers of both engines that share a key, directly or not: connected components, in order."""
     parent: dict[Hashable, Hashable] = {}
 
     def root(item: Hashable) -> Hashable:
@@ -134,14 +134,15 @@ def diff_engines(
 ) -> EngineDiff:
     """What two engines of the same network do differently, aligned by ONNX nodes.
 
-    Layers that hold the same nodes are compared (types, formats, kernel); where the groups of nodes differ the
-    network was fused differently; the rest is only in one. Reformats are aligned by the layer that they serve.
+    Layers that hold the same nodes are compared (types, formats, kernel); where the groups of
+    nodes differ the network was fused differently; the rest is only in one. Reformats are aligned
+    by the layer that they serve.
 
     Args:
         nodes: the model's node names, for engines whose Metadata is silent.
 
-    >>> conv = EngineLayer("conv", "CaskConvolution", (), (), "fp32", 9, 36, onnx_nodes=("conv",))
-    >>> quantized = EngineLayer("conv", "CaskConvolution", (), (), "int8", 9, 9, onnx_nodes=("conv",))
+    >>> conv = EngineLayer("conv", None, (), (), "fp32", 9, 36, onnx_nodes=("conv",))
+    >>> quantized = EngineLayer("conv", None, (), (), "int8", 9, 9, onnx_nodes=("conv",))
     >>> diff_engines(EngineInfo((conv,)), EngineInfo((quantized,))).groups[0].changes
     ('weights fp32 -> int8',)
     """

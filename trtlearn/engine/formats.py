@@ -1,11 +1,13 @@
 """The words that engine inspectors use for a tensor's data type and layout, as one exact table.
 
-TensorRT writes both into one phrase up to 10.x ("Thirty-two wide channel vectorized row major Int8 format"), or the
-data type alone (10.x: "Int8"), and into two fields in 11.x. Every phrase that the table holds is a data-type word put
-into one of the layouts below. A phrase outside the table is never guessed at: it warns once and its data type is None.
+TensorRT writes both into one phrase up to 10.x ("Thirty-two wide channel vectorized row major
+Int8 format"), or the data type alone (10.x: "Int8"), and into two fields in 11.x. Every phrase
+that the table holds is a data-type word put into one of the layouts below. A phrase outside the
+table is never guessed at: it warns once and its data type is None.
 
-Sources: the phrases held by libnvinfer.so.8 of TensorRT 8.6.0 and libtensorrt_rtx.so of TensorRT for RTX 1.x (read
-from the libraries' string tables), v11.0:tools/experimental/trt-engine-explorer/trex/activations.py:29-103, and
+Sources: the phrases held by libnvinfer.so.8 of TensorRT 8.6.0 and libtensorrt_rtx.so of TensorRT
+for RTX 1.x (read from the libraries' string tables),
+v11.0:tools/experimental/trt-engine-explorer/trex/activations.py:29-103, and
 docs.nvidia.com/deeplearning/tensorrt/11.0.0/api/migration/tensorrt-10x-to-11x-IEngineInspector.html.
 """
 
@@ -26,8 +28,8 @@ _NO_DTYPE = ("", "none", "unknown", "n/a")
 class Format(NamedTuple):
     """A parsed phrase.
 
-    ``vector``: the channel count is padded to a multiple of it (1: not padded; None: not said). ``known`` is False
-    for a phrase outside the table.
+    ``vector``: the channel count is padded to a multiple of it (1: not padded; None: not said).
+    ``known`` is False for a phrase outside the table.
     """
 
     dtype: str | None
@@ -113,7 +115,7 @@ def _layouts() -> dict[str, Layout]:
 
 
 _LAYOUTS = _layouts()
-# getTensorFormatDesc names the enum member ("... FP32 format (kLINEAR)"), 11.x the kind of layout first.
+# getTensorFormatDesc adds the enum member ("... FP32 format (kLINEAR)"), 11.x a kind of layout.
 _ENUM = re.compile(r" \(k[a-z0-9]+\)")
 _CLASS = re.compile(r"(dla |\((linear|transposed|vectorized|arbitrary)\) )")
 _STRIDES = re.compile(r"format with stride order = \[[\d, ]*\]")
@@ -144,20 +146,21 @@ def _warn(kind: str, phrase: str) -> None:
     if (key := phrase[:200]) not in _warned and len(_warned) < 1000:
         _warned.add(key)
         warnings.warn(
-            f"{kind} {key!r} is not in trtlearn's table: shown as unknown. Please report it with the TensorRT version",
+            f"{kind} {key!r} is not in trtlearn's table: shown as unknown. "
+            "Please report it with the TensorRT version",
             stacklevel=4,
         )
 
 
 def parse_format(phrase: str | None, dtype: str | None = None) -> Format:
-    """What a ``Format/Datatype`` phrase says, or the two fields ``Format`` and ``Datatype`` of 11.x.
+    """What a ``Format/Datatype`` phrase says, or the fields ``Format`` and ``Datatype`` of 11.x.
 
     A phrase outside the table gives ``Format(None, None, None, False)`` and warns once.
 
     >>> parse_format("Thirty-two wide channel vectorized row major Int8 format")
     Format(dtype='int8', layout='NC/32HW32', vector=32, known=True)
-    >>> parse_format("Half").dtype, parse_format("(Linear) Row major linear format", "BFloat16").dtype
-    ('fp16', 'bf16')
+    >>> parse_format("(Linear) Row major linear format", "BFloat16").dtype
+    'bf16'
     >>> parse_format("N/A due to dynamic shapes")
     Format(dtype=None, layout=None, vector=None, known=True)
     """

@@ -104,8 +104,8 @@ def fusion_map(engine: EngineInfo, nodes: OnnxModel | Iterable[str] | None = Non
     """Which engine layers hold each ONNX node.
 
     Args:
-        nodes: the model, or its node names in order: then nodes that were removed are listed too, and
-            layers whose Metadata is silent are matched by name (evidence "inferred").
+        nodes: the model, or its node names in order: then nodes that were removed are listed too,
+            and layers whose Metadata is silent are matched by name (evidence "inferred").
 
     >>> from trtlearn.engine.records import EngineLayer
     >>> layer = EngineLayer("conv + relu", None, (), (), onnx_nodes=("conv", "relu"))
@@ -151,7 +151,7 @@ def tensor_bytes(tensor: EngineTensor, padded: bool = False) -> int | None:
 
 @dataclass(frozen=True)
 class ReformatRow(Record):
-    """One reformat: what it turns into what, how many bytes it reads and writes, its time where profiled."""
+    """One reformat: what it converts, the bytes it reads and writes, its time where profiled."""
 
     layer: str
     serves: str | None  # the engine layer that it was inserted for

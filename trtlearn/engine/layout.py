@@ -1,4 +1,4 @@
-"""An engine as a graph with places for its layers: longest-path ranks, few crossings, quick for thousands of layers."""
+"""An engine as a graph with places for its layers: longest-path ranks, few crossings."""
 
 from __future__ import annotations
 
@@ -15,13 +15,11 @@ __all__ = ["EngineGraph", "GraphEdge", "GraphNode", "graph"]
 
 @dataclass(frozen=True)
 class GraphNode(Record):
-    """One engine layer, or a network input or output; ``x`` grows to the right, ``y`` is minus its rank."""
+    """One engine layer, network input or output; ``x`` grows to the right, ``y`` is minus its rank."""
 
     name: str
     role: str  # compute, reformat, no-op, input, output
-    dtype: (
-        str | None
-    )  # the type it works in; of an input, output or reformat the type that it hands on
+    dtype: str | None  # the type it works in; of an input, output or reformat what it hands on
     x: float
     y: float
     layer: int | None  # index into engine.layers; None for an input or output
@@ -46,7 +44,8 @@ class EngineGraph(Record):
 
     def summary(self) -> str:
         ranks = len({node.y for node in self.nodes})
-        return f"{plural(len(self.nodes), 'node')}, {plural(len(self.edges), 'edge')}, {plural(ranks, 'rank')}"
+        size = f"{plural(len(self.nodes), 'node')}, {plural(len(self.edges), 'edge')}"
+        return f"{size}, {plural(ranks, 'rank')}"
 
     def rows(self) -> list[dict[str, Any]]:
         return [
@@ -58,9 +57,10 @@ class EngineGraph(Record):
 def _edges(engine: EngineInfo, inputs: list[str], outputs: list[str]) -> list[GraphEdge]:
     """Tensors from writer to reader, in the order of execution.
 
-    Several layers may write parts of one tensor (a Concat that needs no copy): all of them count until the tensor
-    is read; a write after that starts it anew (names are used again inside Myelin's layers). The layers of a second
-    profile read and write the network's inputs and outputs as "x [profile 1]".
+    Several layers may write parts of one tensor (a Concat that needs no copy): all of them count
+    until the tensor is read; a write after that starts it anew (names are used again inside
+    Myelin's layers). The layers of a second profile read and write the network's inputs and
+    outputs as "x [profile 1]".
     """
     first = len(engine.layers)
     starts = {name: [first + at] for at, name in enumerate(inputs)}
@@ -105,7 +105,7 @@ def _places(
     parents: dict[int, list[int]],
     children: dict[int, list[int]],
 ) -> list[float]:
-    """x of each node: ranks sorted by the mean of their neighbours (barycentre), then drawn to them, 1 apart."""
+    """x of each node: ranks sorted by their neighbours' mean, then drawn to it, at least 1 apart."""
     rows: dict[int, list[int]] = defaultdict(list)
     for node in order:
         rows[ranks[node]].append(node)
@@ -136,12 +136,14 @@ def _places(
 def graph(engine: EngineInfo) -> EngineGraph:
     """The engine's layers, inputs and outputs as a graph with coordinates.
 
-    Ranks are longest paths from the inputs; inside a rank nodes are ordered by the mean place of their neighbours
-    (Sugiyama, Tagawa and Toda, 1981). Network inputs and outputs come last in ``nodes``, after the layers.
+    Ranks are longest paths from the inputs; inside a rank nodes are ordered by the mean place of
+    their neighbours (Sugiyama, Tagawa and Toda, 1981). Network inputs and outputs come last in
+    ``nodes``, after the layers.
 
     >>> from trtlearn.engine.records import Binding, EngineLayer, EngineTensor
     >>> x, y = EngineTensor("x", (1,), "fp32"), EngineTensor("y", (1,), "fp32")
-    >>> engine = EngineInfo((EngineLayer("fc", None, (x,), (y,)),), (Binding("x", "input"), Binding("y", "output")))
+    >>> bindings = (Binding("x", "input"), Binding("y", "output"))
+    >>> engine = EngineInfo((EngineLayer("fc", None, (x,), (y,)),), bindings)
     >>> [(node.name, node.y) for node in graph(engine).nodes]
     [('fc', -1.0), ('x', 0.0), ('y', -2.0)]
     """

@@ -102,11 +102,12 @@ def decode(log: str | Iterable[str]) -> tuple[Message, ...]:
     Args:
         log: the text, or its lines, as ``BuildReport.log`` or trtexec's output has them.
 
-    Returns every error and warning, also of a kind not known here (``code`` "", ``plain`` None), and
-    those informative lines that matter, errors first, otherwise in the order in which they came.
+    Returns every error and warning, also of a kind not known here (``code`` "", ``plain`` None),
+    and those informative lines that matter, errors first, otherwise in the order in which they
+    came.
 
-    >>> message, = decode("[W] Missing scale and zero-point for tensor x, expect fall back to non-int8 "
-    ...                   "implementation for any layer consuming or producing given tensor")
+    >>> line = "[W] Missing scale and zero-point for tensor x, expect fall back to non-int8 ..."
+    >>> message, = decode(line)
     >>> message.code, message.names
     ('missing-scale', ('x',))
     """
@@ -127,12 +128,12 @@ def decode(log: str | Iterable[str]) -> tuple[Message, ...]:
 def scales_from_log(log: str) -> tuple[TensorRange, ...]:
     """Each tensor's INT8 scale as the verbose log prints it (six digits), in the log's order.
 
-    The builder prints them after calibration, or after the ranges set by hand: amax = 127 · scale. A
-    tensor with several scales (one per channel) has scale None, and its note says so. Source:
-    TensorRT 8.6's verbose log, measured.
+    The builder prints them after calibration, or after the ranges set by hand: amax = 127 ·
+    scale. A tensor with several scales (one per channel) has scale None, and its note says so.
+    Source: TensorRT 8.6's verbose log, measured.
 
-    >>> scales_from_log("[V] INT8 Inference Tensor scales and zero-points: a b scale and zero-point "
-    ...                 "Quantization(scale: {0.0366892,}, zero-point: {0,})")[0].scale
+    >>> start = "[V] INT8 Inference Tensor scales and zero-points: a b scale and zero-point "
+    >>> scales_from_log(start + "Quantization(scale: {0.0366892,}, zero-point: {0,})")[0].scale
     0.0366892
     """
     ranges: dict[str, TensorRange] = {}

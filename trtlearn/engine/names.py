@@ -31,9 +31,9 @@ _REFORMAT = re.compile(
 def nodes_in_metadata(metadata: str) -> tuple[str, ...]:
     """The ONNX nodes that a layer's ``Metadata`` names, in its order, each once.
 
-    8.6 parts the names with 0x1e, 10.x with 0x1e between fused groups and 0x1f inside one (measured:
-    8.6.0 on an H100; 10.16 inspector output in public repositories). Names may hold brackets and
-    spaces themselves.
+    8.6 parts the names with 0x1e, 10.x with 0x1e between fused groups and 0x1f inside one
+    (measured: 8.6.0 on an H100; 10.16 inspector output in public repositories). Names may hold
+    brackets and spaces themselves.
 
     >>> nodes_in_metadata("[ONNX Layer: stem]\\x1e[ONNX Layer: (Unnamed Layer* 1) [Shuffle]]")
     ('stem', '(Unnamed Layer* 1) [Shuffle]')
@@ -104,8 +104,8 @@ def nodes_in_name(
         known: the model's nodes in the order in which they run; order: each node's place in it.
         others: nodes that other layers name, which a ForeignNode's stretch therefore does not hold.
 
-    >>> names = ["conv12", "sigmoid13", "mul14"]
-    >>> nodes_in_name("conv12 + PWN(PWN(sigmoid13), mul14)", names, {n: i for i, n in enumerate(names)})
+    >>> names, order = ["conv12", "sigmoid13", "mul14"], {"conv12": 0, "sigmoid13": 1, "mul14": 2}
+    >>> nodes_in_name("conv12 + PWN(PWN(sigmoid13), mul14)", names, order)
     ['conv12', 'sigmoid13', 'mul14']
     """
     if name.startswith(("Reformatting CopyNode", "Reformatted ")):
@@ -122,7 +122,7 @@ def nodes_in_name(
 
 
 def infer_nodes(layers: Iterable[EngineLayer], known: Iterable[str]) -> tuple[EngineLayer, ...]:
-    """The layers; where Metadata is silent, with nodes of ``known`` read off their names (inferred).
+    """The layers, with nodes of ``known`` read off their names where Metadata is silent.
 
     >>> infer_nodes([EngineLayer("conv + relu", None, (), ())], ["conv", "relu"])[0].onnx_nodes
     ('conv', 'relu')

@@ -140,7 +140,7 @@ class _Requests:
         return next((asked[name] for name in (*names, "*") if asked.get(name)), None)
 
     def of(self, names: Iterable[str]) -> str | None:
-        """The type that was asked of a layer or node by one of its ``names``, or for the network."""
+        """The type that was asked of a layer or node by its ``names``, or of the network."""
         names = tuple(names)
         by_qdq = self.quantized if not self.fed_by_dq.isdisjoint(names) else None
         if self.options is None:
@@ -271,18 +271,18 @@ def _shown_name(node: OnnxNode) -> str:
 
 def precision_report(
     engine: EngineInfo,
+    model: OnnxModel | str | os.PathLike[str] | None = None,
     *,
     options: BuildOptions | None = None,
     build: BuildReport | None = None,
-    model: OnnxModel | str | os.PathLike[str] | None = None,
 ) -> PrecisionReport:
     """Requested against chosen for every ONNX node and every engine layer.
 
     Args:
         engine: what was built; ``Build.precision()`` fills in the rest.
+        model: the ONNX model or its path: nodes that no engine layer names are then listed too.
         options: how it was built; without them ``requested_dtype`` is None (unknown).
         build: its report: the log's messages and scales tell which tensors had none.
-        model: the ONNX model or its path: nodes that no engine layer names are then listed too.
 
     Raises:
         ModelError: ``model`` is a path that cannot be read.
@@ -290,7 +290,7 @@ def precision_report(
     >>> from trtlearn.engine.records import EngineTensor
     >>> x, y = EngineTensor("x", (1,), "int8"), EngineTensor("y", (1,), "int8")
     >>> nodes = ("conv", "relu")
-    >>> conv = EngineLayer("conv + relu", "CaskConvolution", (x,), (y,), "int8", 9, onnx_nodes=nodes)
+    >>> conv = EngineLayer("conv + relu", None, (x,), (y,), "int8", 9, onnx_nodes=nodes)
     >>> report = precision_report(EngineInfo((conv,)), options=BuildOptions(int8=True))
     >>> report["relu"].computed_in, report["relu"].code, report["relu"].evidence
     ('int8', 'fused', 'measured')

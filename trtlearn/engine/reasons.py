@@ -1,4 +1,4 @@
-"""Why a layer runs in another type than the one allowed: reasons in order, each with its evidence."""
+"""Why a layer runs in another type than the one allowed: reasons in order, with their evidence."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _QUANTIZED = {"int8", "int4", "fp8"}
 
 
 class Reason(NamedTuple):
-    """A short stable ``code``, plain words, and their ``evidence``: documented, measured, inferred."""
+    """A stable ``code``, plain words, and their ``evidence``: documented, measured or inferred."""
 
     code: str
     words: str
@@ -60,7 +60,7 @@ class Facts:
 
 
 def sources_of(engine: EngineInfo) -> dict[str, str]:
-    """Each tensor that a reformat wrote -> the tensor that it copied, through chains of reformats."""
+    """Each tensor that a reformat wrote -> the tensor that it copies, through chains of them."""
     copied = {
         layer.outputs[0].name: layer.inputs[0].name
         for layer in engine.layers

@@ -1,7 +1,8 @@
-"""Frozen facts of a build: where its numbers come from, its ranges, options, calibration, times and answers.
+"""Frozen facts: an engine and its layers; a build's options, ranges, calibration, times, answers.
 
-Unknown is ``None`` and prints as "unknown". Nothing here knows TensorRT: a record looks the same live and
-replayed from a recording. The engine's own facts are in engine/records.py, an explanation's in trtexec/records.py.
+Unknown is ``None`` and prints as "unknown". Nothing here knows TensorRT: a record looks the same
+live and replayed from a recording. The engine's own facts are in engine/records.py, an
+explanation's in trtexec/records.py.
 """
 
 from __future__ import annotations
@@ -212,7 +213,7 @@ class Provenance(Record):
     since_utc: str | None = None  # of a folder: its oldest recording, where that is another day's
 
     def label(self) -> str:
-        """What every figure says of itself, for example "recorded on NVIDIA H200, TensorRT 8.6.0, 2026-11-23"."""
+        """What figures say: "recorded on NVIDIA H200, TensorRT 8.6.0, 2026-11-23"."""
         state = "recorded" if self.recorded else "measured live"
         date = self.time_utc[:10] if self.time_utc else "unknown date"
         if self.since_utc and self.since_utc[:10] != date:
@@ -225,7 +226,7 @@ class Provenance(Record):
 
 @dataclass(frozen=True)
 class TensorRange(Record):
-    """One tensor's dynamic range [-amax, amax] and its INT8 scale amax / 127, with where they came from.
+    """One tensor's dynamic range [-amax, amax], its INT8 scale amax / 127 and their source.
 
     ``source`` is one of placeholder, cache, user, calibrated, tied, log, none.
     """
@@ -239,7 +240,7 @@ class TensorRange(Record):
 
 @dataclass(frozen=True)
 class RangeReport(Record):
-    """What a dynamic-range setter did: every tensor's range, and the names that fitted no tensor."""
+    """Every tensor's range after ranges were set, and the names that fitted no tensor."""
 
     tensors: tuple[TensorRange, ...]
     unmatched: tuple[str, ...] = ()  # names asked for that the network does not have
@@ -275,7 +276,7 @@ class RangeReport(Record):
 class CalibratorCall(Record):
     """One call that TensorRT made on a calibrator."""
 
-    method: str  # get_batch_size, get_batch, read_calibration_cache, write_calibration_cache, get_algorithm, ...
+    method: str  # get_batch_size, get_batch, read_calibration_cache, ...
     argument: str = ""  # the names asked for, or how many bytes were handed over
     answer: str = ""
     milliseconds: float | None = None
@@ -294,7 +295,8 @@ class CalibrationTrace(Record):
     inputs: tuple[str, ...] = ()
 
     def summary(self) -> str:
-        return f"{self.algorithm} calibrator: {len(self.calls)} calls, {self.batches} batches of {self.batch_size}"
+        batches = f"{self.batches} batches of {self.batch_size}"
+        return f"{self.algorithm} calibrator: {len(self.calls)} calls, {batches}"
 
     def rows(self) -> list[dict[str, Any]]:
         return [
@@ -318,7 +320,7 @@ class Message(Record):
 
 @dataclass(frozen=True)
 class BuildOptions(Record):
-    """How an engine is built. One word for one thing: these names are used by build, explain and the recordings."""
+    """How an engine is built: the same names in build, explain and the recordings."""
 
     int8: bool = False
     fp16: bool = False
@@ -351,7 +353,8 @@ class BuildReport(Record):
 
     def summary(self) -> str:
         size = "unknown" if self.plan_bytes is None else f"{self.plan_bytes:,} bytes"
-        return f"built in {show(self.build_seconds)} s, plan {size}, {len(self.messages)} kinds of warning"
+        warnings = f"{len(self.messages)} kinds of warning"
+        return f"built in {show(self.build_seconds)} s, plan {size}, {warnings}"
 
     def rows(self) -> list[dict[str, Any]]:
         return [

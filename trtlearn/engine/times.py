@@ -63,7 +63,7 @@ def _slowest_first(row: LayerTime) -> float:
 
 
 def _entries(text: str) -> Iterator[tuple[str, Any]]:
-    """(name, ms) of a file of ``trtexec --exportProfile``: the median where it has one, else the mean."""
+    """(name, ms) of a file of ``trtexec --exportProfile``: the median, or the mean without one."""
     data = parse(text)
     if isinstance(data, Mapping):
         yield from data.items()

@@ -1,7 +1,7 @@
 """The course's two real networks and their images, found, checked and ready to use.
 
-Made by ``recording/training/digits.py``; data/CARD.md says how, data/card.json says it to programs and carries the SHA-256
-of each file, which is checked on loading.
+Made by ``recording/training/digits.py``; data/CARD.md says how, data/card.json says it to
+programs and carries the SHA-256 of each file, which is checked on loading.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from ..files import data_dir, read_bytes, sha256
 from ..record import Record
 
 __all__ = [
-    "data_hashes",
     "IMAGE_SHAPE",
     "LABELS",
     "MODELS",
@@ -30,6 +29,7 @@ __all__ = [
     "ModelCard",
     "accuracy",
     "batches",
+    "data_hashes",
     "labels",
     "load_images",
     "model_card",
@@ -56,15 +56,15 @@ COPIED = (
     "fp32_accuracy",
     "opset",
 )
-REMEDY = "restore it with `git checkout data`, or make it anew with `python -m recording.training.digits`"
+REMEDY = "restore it with `git checkout data`, or run `python -m recording.training.digits`"
 
 
 @dataclass(frozen=True)
 class ModelCard(Record):
     """One trained network: where it lies, what goes in and out, and how good it is in FP32.
 
-    ``fp32_accuracy`` is ``correct / tested`` on the test split, measured with ONNX Runtime on a CPU. An image pixel
-    p in 0..255 enters the network as (p / 255 - mean) / std.
+    ``fp32_accuracy`` is ``correct / tested`` on the test split, measured with ONNX Runtime on a
+    CPU. An image pixel p in 0..255 enters the network as (p / 255 - mean) / std.
     """
 
     name: str
@@ -86,7 +86,8 @@ class ModelCard(Record):
     opset: int
 
     def summary(self) -> str:
-        return f"{self.name}: {self.parameters:,} parameters, FP32 test accuracy {self.fp32_accuracy:.1%}"
+        accuracy = f"FP32 test accuracy {self.fp32_accuracy:.1%}"
+        return f"{self.name}: {self.parameters:,} parameters, {accuracy}"
 
 
 @cache
@@ -102,13 +103,14 @@ def _card() -> dict[str, Any]:
 
 
 def _checked(path: Path, expected: str) -> bytes:
-    """The file's bytes; DataError where it is missing or is not the file that the card describes."""
+    """The file's bytes; DataError where it is missing or not the one that the card describes."""
     if not path.is_file():
         raise DataError(f"no such file: {path}", REMEDY)
     content = read_bytes(path, DataError)
     if (found := sha256(content)) != expected:
         raise DataError(
-            f"{path} has SHA-256 {found[:12]}…, expected {expected[:12]}… (data/card.json); it was changed or cut",
+            f"{path} has SHA-256 {found[:12]}…, expected {expected[:12]}… (data/card.json); "
+            "it was changed or cut",
             REMEDY,
         )
     return content
@@ -140,7 +142,7 @@ def model_card(name: str) -> ModelCard:
 
 
 def model_path(name: str) -> Path:
-    """The ONNX file of the network ``name``, its hash checked; DataError where it is missing or altered."""
+    """The ONNX file of the network ``name``; DataError where it is missing or its hash is another."""
     card = model_card(name)
     _checked(Path(card.path), card.sha256)
     return Path(card.path)
@@ -176,10 +178,11 @@ def _arrays() -> dict[str, NDArray[Any]]:
 
 
 def load_images(split: str) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """The images and labels of ``split``: "calibration" (N = 512) or "test" (N = 1,000), in a fixed order.
+    """The images and labels of ``split``: "calibration" (N = 512) or "test" (N = 1,000), in order.
 
-    Returns images float32 [N,1,28,28], network-ready (see :func:`normalise`), and labels int64 [N]. The arrays are
-    the caller's own to change. DataError for another split, or when the file is missing or altered.
+    Returns images float32 [N,1,28,28], network-ready (see :func:`normalise`), and labels int64
+    [N]. The arrays are the caller's own to change. DataError for another split, or when the file
+    is missing or altered.
 
     >>> x, y = load_images("calibration")
     >>> x.shape, x.dtype.name, y.shape, y.dtype.name
@@ -201,7 +204,7 @@ def labels(split: str = "test") -> NDArray[np.int64]:
 
 
 def batches(x: NDArray[np.float32], size: int = 8) -> list[NDArray[np.float32]]:
-    """``x`` cut along its first axis into batches of ``size``; what is left over is dropped, as a calibrator must.
+    """``x`` cut along its first axis into batches of ``size``; what is left over is dropped.
 
     >>> [part.shape[0] for part in batches(np.zeros((20, 1, 28, 28), np.float32))]
     [8, 8]
@@ -214,7 +217,7 @@ def batches(x: NDArray[np.float32], size: int = 8) -> list[NDArray[np.float32]]:
 
 
 def accuracy(logits: NDArray[np.float32], truth: NDArray[np.int64]) -> float:
-    """Share of rows whose largest logit is the true digit; ``logits`` [N,10], ``truth`` [N]. NaN counts as wrong.
+    """Share of rows whose largest logit is the true digit; NaN counts as wrong.
 
     >>> accuracy(np.eye(10, dtype=np.float32), np.arange(10))
     1.0

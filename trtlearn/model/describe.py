@@ -52,7 +52,7 @@ class OnnxValue(Record):
 
 @dataclass(frozen=True)
 class OnnxNode(Record):
-    """One node; ``name`` is empty where the file gives none, as are left-out optional ``inputs``."""
+    """One node; ``name`` is empty where the file gives none, as are omitted ``inputs``."""
 
     name: str
     op: str
@@ -151,7 +151,7 @@ def _node(node: onnx.NodeProto) -> OnnxNode:
 def describe(
     proto: onnx.ModelProto, path: str | None = None, content: bytes | None = None
 ) -> OnnxModel:
-    """The record of a model in memory; ``content``: the bytes it was read from, for hash and size."""
+    """The record of a model; ``content``: the bytes it was read from, for hash and size."""
     content = serialized(proto) if content is None else content
     graph = proto.graph
     stored = {tensor.name for tensor in graph.initializer}
@@ -182,7 +182,8 @@ def whole_inputs(model: OnnxModel, arrays: Mapping[str, NDArray[Any]]) -> tuple[
     are as long there as the network fixes it. Where that would be all, the first holds the rows.
 
     >>> from trtlearn.model.course_data import model_path
-    >>> whole_inputs(read_model(model_path("resnet")), {"image": np.zeros((8, 1, 28, 28), np.float32)})
+    >>> images = np.zeros((8, 1, 28, 28), np.float32)
+    >>> whole_inputs(read_model(model_path("resnet")), {"image": images})
     ()
     """
     rows: dict[str, int] = {}

@@ -64,7 +64,7 @@ def _replace(field: Any, items: list[Any]) -> None:
 
 
 def named(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy in which node names are unique: an unnamed or repeated one takes its first output's."""
+    """A copy with unique node names: an unnamed or repeated one takes its first output's."""
     copy = _copied(model)
     seen: set[str] = set()
     for node in copy.graph.node:

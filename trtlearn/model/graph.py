@@ -36,8 +36,8 @@ CONSTANT_KINDS = {"value_float": 1, "value_floats": 1, "value_int": 7, "value_in
 class Graph:
     """The main graph of a model, indexed by tensor.
 
-    ``producer``: tensor -> its node; ``readers``: tensor -> the nodes that read it, in order, once for
-    each time; ``constants``: see :func:`constants`; ``outputs``: the network's.
+    ``producer``: tensor -> its node; ``readers``: tensor -> the nodes that read it, in order,
+    once for each time; ``constants``: see :func:`constants`; ``outputs``: the network's.
     """
 
     def __init__(self, model: onnx.ModelProto) -> None:
@@ -77,7 +77,7 @@ def opset(proto: onnx.ModelProto) -> int:
 
 
 def constants(proto: onnx.ModelProto) -> dict[str, onnx.TensorProto]:
-    """The graph's constants by name: initializers and Constant nodes, no sparse tensors or strings."""
+    """The constants by name: initializers and Constant nodes, no sparse tensors or strings."""
     from onnx import helper
 
     stored = {tensor.name: tensor for tensor in proto.graph.initializer}
@@ -111,7 +111,7 @@ def live_tensors(proto: onnx.ModelProto) -> tuple[str, ...]:
 
 
 def read_names(proto: onnx.ModelProto) -> list[str]:
-    """Every name that a node reads, in the graph or inside a node, or that is an output: once a time."""
+    """Every name that a node of any graph reads or that is an output, once for each time."""
     names: list[str] = []
     for graph in all_graphs(proto):
         for node in graph.node:

@@ -29,7 +29,7 @@ NOT_ONNX = "export the network to ONNX again and check it with onnx.checker"
 """What to try where a file is no sound model."""
 SMALLER = "take a smaller variant of it, or a part cut out with onnx.utils.extract_model"
 PACKED = (21, 22, 23)
-"""TensorProto.UINT4, INT4 and FLOAT4E2M1: two elements share a byte, so their size is not checked."""
+"""TensorProto.UINT4, INT4, FLOAT4E2M1: two elements share a byte, so sizes are not checked."""
 
 
 def load_proto(model: str | os.PathLike[str] | bytes) -> onnx.ModelProto:
@@ -130,7 +130,7 @@ def _stored_tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
 
 
 def _load_external(tensor: onnx.TensorProto, folder: Path | None) -> None:
-    """Put the tensor's external data into the tensor, from a regular file inside ``folder`` only."""
+    """Put external data into the tensor, from a regular file inside ``folder`` only."""
     from onnx.external_data_helper import load_external_data_for_tensor
 
     entries = {entry.key: entry.value for entry in tensor.external_data}

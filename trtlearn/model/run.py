@@ -1,7 +1,7 @@
-"""What a network computes inside: every activation tensor, batch by batch, from ONNX Runtime on the CPU.
+"""What a network computes inside: every activation tensor, batch by batch, by ONNX Runtime.
 
-A calibrator's arithmetic needs the values that TensorRT saw. These are computed in FP32 without any graph
-optimization, so each tensor of the ONNX file exists and nothing is fused.
+A calibrator's arithmetic needs the values that TensorRT saw. These are computed in FP32 without
+any graph optimization, so each tensor of the ONNX file exists and nothing is fused.
 """
 
 from __future__ import annotations
@@ -52,7 +52,10 @@ def _session(proto: onnx.ModelProto) -> onnxruntime.InferenceSession:
             else "export it at opset 13 or later"
         )
         if "IR version" in said or "under development" in said:
-            fix = "the model is newer than this ONNX Runtime: pip install -U onnxruntime, or export it for an older one"
+            fix = (
+                "the model is newer than this ONNX Runtime: pip install -U onnxruntime, "
+                "or export it for an older one"
+            )
         raise ModelError(
             f"ONNX Runtime cannot load this model (opset {version}): {said}", fix
         ) from None
@@ -61,7 +64,8 @@ def _session(proto: onnx.ModelProto) -> onnxruntime.InferenceSession:
 def _line(problem: Exception) -> str:
     r"""The first line of what ONNX Runtime says, without its own source lines and C++ signatures.
 
-    >>> _line(ValueError("[ONNXRuntimeError] : 1 : FAIL : /core/model.cc:256 onnxruntime::Model::Model(A&) Too new"))
+    >>> start = "[ONNXRuntimeError] : 1 : FAIL : /core/model.cc:256 onnxruntime::Model::Model(A&) "
+    >>> _line(ValueError(start + "Too new"))
     'Too new'
     """
     text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : ", "", first_line(problem))
@@ -77,7 +81,7 @@ def _numpy_type(ort_type: str) -> str | None:
 
 
 def _check(feed: Mapping[str, Array], inputs: Mapping[str, Any], where: str) -> dict[str, Array]:
-    """The feed as ONNX Runtime takes it; DataError naming the input, what it is and what it should be."""
+    """The feed as ONNX Runtime takes it; DataError names the input, what it is and should be."""
     if wrong := sorted(set(feed) ^ set(inputs)):
         raise DataError(
             f"{where} has inputs {sorted(feed)}, expected {sorted(inputs)}",
@@ -96,12 +100,12 @@ def activations(
     batches: Iterable[Array | Mapping[str, Array]],
     names: Iterable[str] | None = None,
 ) -> Iterator[dict[str, Array]]:
-    """For each batch, ``{tensor: array}`` of the network's inputs and of every activation made from them.
+    """For each batch, ``{tensor: array}`` of the network's inputs and of every activation.
 
-    ``batches`` yields dicts of arrays by input name, or plain arrays where the network has one input. ``names`` picks
-    tensors (inputs too); None means all of float32, which is what TensorRT calibrates. Only one batch is held at a
-    time. DataError names the batch and the input that does not fit; ModelError a name that the model lacks, or a model
-    that ONNX Runtime cannot run.
+    ``batches`` yields dicts of arrays by input name, or plain arrays where the network has one
+    input. ``names`` picks tensors (inputs too); None means all of float32, which is what TensorRT
+    calibrates. Only one batch is held at a time. DataError names the batch and the input that
+    does not fit; ModelError a name that the model lacks, or a model that ONNX Runtime cannot run.
 
     >>> from trtlearn.model.course_data import load_images, model_path
     >>> images, _ = load_images("calibration")
