@@ -142,7 +142,7 @@ def test_progress_survives_and_resets(home):
     assert (step.tries, step.passed) == (3, True)
     assert "1 exercise solved" in progress.load().summary()
     progress.reset()
-    assert not list(home.glob("*.json"))
+    assert not list(home.iterdir())
     assert progress.load() == progress.Progress()
 
 

@@ -78,8 +78,8 @@ class DoctorReport(Record):
 
     def rows(self) -> list[dict[str, Any]]:
         return [
-            {"what": one.what, "found": one.found or "none", "what to do": one.fix}
-            for one in self.findings
+            {"what": row.what, "found": row.found or "none", "what to do": row.fix}
+            for row in self.findings
         ]
 
 

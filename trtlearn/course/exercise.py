@@ -206,12 +206,12 @@ def predict(prediction_id: str, *, answer: str | None = None) -> Any:
     from .prediction import prediction_widget
 
     before = progress.load().steps.get(prediction_id)
-    chosen = answer or (before.answer if before else None)
+    choice = answer or (before.answer if before else None)
 
     def save(option: str) -> str:
         return progress.note(prediction_id, answer=option)
 
-    return prediction_widget(entry.question, entry.options, chosen, save)
+    return prediction_widget(entry.question, entry.options, choice, save)
 
 
 def outcome(prediction_id: str, measured: str) -> Verdict:

@@ -11,13 +11,13 @@ __all__ = ["prediction_widget"]
 
 
 def prediction_widget(
-    question: str, options: Iterable[str], chosen: str | None, save: Callable[[str], str]
+    question: str, options: Iterable[str], choice: str | None, save: Callable[[str], str]
 ) -> ipywidgets.Widget:
     """The question with radio buttons; ``save`` gets each choice and returns "" or what failed."""
     options = list(options)
     buttons = ipywidgets.RadioButtons(
         options=options,
-        value=chosen if chosen in options else None,
+        value=choice if choice in options else None,
         layout={"width": "max-content"},
     )
     note = say("")

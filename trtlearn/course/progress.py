@@ -111,6 +111,6 @@ def note(step_id: str, passed: bool | None = None, answer: str = "") -> str:
 
 def reset() -> None:
     """Forget everything: the file is removed."""
-    for file in (path(), path().with_suffix(".lock")):
+    for file in (path(), path().with_name(f"{path().name}.lock")):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(file)

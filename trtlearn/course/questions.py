@@ -45,8 +45,8 @@ QUESTIONS: dict[str, Question] = {
 }
 """Key -> question, in order."""
 
-THREAD = tuple(one for one in QUESTIONS.values() if one.key.startswith("thread-"))
+THREAD = tuple(row for row in QUESTIONS.values() if row.key.startswith("thread-"))
 """The eight questions of the thread."""
 
-OTHERS = tuple(one for one in QUESTIONS.values() if one.key.startswith("item-"))
+OTHERS = tuple(row for row in QUESTIONS.values() if row.key.startswith("item-"))
 """The twenty that others keep asking."""

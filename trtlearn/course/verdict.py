@@ -167,30 +167,32 @@ def _what_differs(yours: Any, reference: Any, rtol: float, atol: float) -> str:
     """What differs between two numbers or arrays, in words; "" where nothing does."""
     if yours is None or yours is ...:
         return "returned nothing"
-    wanted = np.asarray(reference)
+    expected = np.asarray(reference)
     try:
         got = np.asarray(yours)
         numeric = np.issubdtype(got.dtype, np.number) or got.dtype == bool
     except ValueError:
         return f"{type(yours).__name__} is no array"
-    if not np.issubdtype(wanted.dtype, np.number):
-        return "" if got.shape == wanted.shape and bool(np.all(got == wanted)) else "not the same"
+    if not np.issubdtype(expected.dtype, np.number):
+        return (
+            "" if got.shape == expected.shape and bool(np.all(got == expected)) else "not the same"
+        )
     if not numeric:
         return f"{type(yours).__name__}, expected numbers"
-    if got.shape != wanted.shape:
-        return f"shape {list(got.shape)}, expected {list(wanted.shape)}"
+    if got.shape != expected.shape:
+        return f"shape {list(got.shape)}, expected {list(expected.shape)}"
     same = np.isclose(
-        got.astype(np.float64), wanted.astype(np.float64), rtol=rtol, atol=atol, equal_nan=True
+        got.astype(np.float64), expected.astype(np.float64), rtol=rtol, atol=atol, equal_nan=True
     )
     if same.all():
         return ""
-    if wanted.ndim == 0:
-        ratio = f", {float(got) / float(wanted):.4g} times the reference" if wanted else ""
-        return f"off by {float(got) - float(wanted):.4g}{ratio}"
+    if expected.ndim == 0:
+        ratio = f", {float(got) / float(expected):.4g} times the reference" if expected else ""
+        return f"off by {float(got) - float(expected):.4g}{ratio}"
     where = np.unravel_index(int(np.argmin(same)), same.shape)
     place = ", ".join(str(int(index)) for index in where)
     head = f"{int((~same).sum())} of {same.size} elements differ, first at [{place}]"
-    return f"{head}: {got[where]:.6g} where the reference has {wanted[where]:.6g}"
+    return f"{head}: {got[where]:.6g} where the reference has {expected[where]:.6g}"
 
 
 # --- Judges
@@ -225,10 +227,10 @@ def judge_number(
     >>> judge_number(1.0, reference=lambda: 0.5, common_mistakes=mistakes).text
     'Not yet: you forgot to halve it.'
     """
-    wanted = float(reference())
-    wrong = compare(answer, wanted, rtol=rtol)
+    expected = float(reference())
+    wrong = compare(answer, expected, rtol=rtol)
     words = wrong.words if wrong else NOTHING
-    rows = (Comparison("", text(answer), f"{text(wanted)} {unit}".strip(), words),)
+    rows = (Comparison("", text(answer), f"{text(expected)} {unit}".strip(), words),)
     if not wrong:
         return Verdict("", True, f"{text(answer)} {unit}".rstrip() + " is right.", rows)
     reasons = (
@@ -292,16 +294,16 @@ def judge_function(
             result = answer(*copy.deepcopy(case.arguments))
         except Exception as problem:
             words = f"raised {type(problem).__name__}: {problem}"
-            given = case.name or show_input(case.arguments, None)
-            row = Comparison(given, words, text(case.expected), "it raised")
+            where = case.name or show_input(case.arguments, None)
+            row = Comparison(where, words, text(case.expected), "it raised")
             return Verdict("", False, f"Your code {words}.", (row,))
         if not tried and (result is None or result is ...):
             return Verdict("", None, "Not answered yet: your function returns nothing.")
         tried.append((case, result))
         difference = compare(result, case.expected)
-        given = case.name or show_input(case.arguments, difference)
+        where = case.name or show_input(case.arguments, difference)
         shown = difference or Difference(NOTHING, text(result), text(case.expected))
-        rows.append(Comparison(given, shown.yours, shown.reference, shown.words))
+        rows.append(Comparison(where, shown.yours, shown.reference, shown.words))
 
     wrong = [row for row in rows if row.differs != NOTHING]
     shown_rows = tuple(rows if tried[0][0].name else (wrong or rows)[:1])

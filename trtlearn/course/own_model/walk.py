@@ -151,8 +151,8 @@ def _other_scales(task: Task, own: Mapping[str, Threshold]) -> dict[str, dict[st
         scales = {name: threshold.seen_amax / 127 for name, threshold in minmax.items()}
         others["int8-minmax"] = _above_zero(scales)
     amax = placeholder_amax(task.model.nodes)
-    known = [name for name in task.model.tensors if name in amax]
-    others["int8-placeholder"] = {name: amax[name] / 127 for name in known}
+    tensors = [name for name in task.model.tensors if name in amax]
+    others["int8-placeholder"] = {name: amax[name] / 127 for name in tensors}
     return others
 
 
