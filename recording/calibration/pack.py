@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from recording import probes
 from recording.calibration import crafted as made
 from trtlearn.calibration.agree import agree
 from trtlearn.calibration.cache import parse_cache
@@ -30,8 +31,8 @@ from trtlearn.files import sha256, write_atomic
 from trtlearn.int8.quant import scale_from_amax
 from trtlearn.model.describe import load_proto
 from trtlearn.record import Record
-from trtlearn.recorded import calibration as probes
 from trtlearn.recorded import calibration as r
+from trtlearn.recorded.caches import CacheCase, CacheCases
 from trtlearn.recorded.files import save_provenance
 
 IMAGES = 64  # of each network
@@ -245,7 +246,7 @@ def odd(raw: Raw) -> Record | None:
                 else "random names and scales, written by trtlearn"
             )
             rows.append(
-                r.OddCache(
+                CacheCase(
                     name if start == "odd_" else f"random_{name}",
                     change or name,
                     max(len(asked) - 1, 0) if asked else 0,
@@ -256,7 +257,7 @@ def odd(raw: Raw) -> Record | None:
                     str(result["error"])[-200:] if "error" in result else None,
                 )
             )
-    return r.OddCaches(tuple(rows)) if rows else None
+    return CacheCases(tuple(rows)) if rows else None
 
 
 def feeding(raw: Raw) -> Record | None:
@@ -317,9 +318,9 @@ def legacy(raw: Raw) -> Record | None:
                     )
                     theirs = float(np.float32(cached[name]) * np.float32(127))
                     points.append(
-                        probes.LegacyPoint(name, job["quantile"], job["cutoff"], theirs, mine.amax)
+                        r.LegacyPoint(name, job["quantile"], job["cutoff"], theirs, mine.amax)
                     )
-    return probes.LegacyGrid(tuple(points)) if points else None
+    return r.LegacyGrid(tuple(points)) if points else None
 
 
 def ties(raw: Raw) -> Record | None:
@@ -332,7 +333,7 @@ def ties(raw: Raw) -> Record | None:
         source = "x" if place == "input" else "before"
         own, theirs = cached.get("op"), cached.get(source)
         rows.append(
-            probes.TiedOperator(
+            r.TiedOperator(
                 operator,
                 place,
                 parts[-1],
@@ -340,7 +341,7 @@ def ties(raw: Raw) -> Record | None:
                 None if own is None or theirs is None else own == theirs,
             )
         )
-    return probes.TiedOperators(tuple(rows)) if rows else None
+    return r.TiedOperators(tuple(rows)) if rows else None
 
 
 def provenance(options: argparse.Namespace) -> Provenance:

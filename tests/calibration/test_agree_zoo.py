@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from recording.calibration import crafted as made
+from recording.probes import crafted, feeding
 from recording.zoo import networks
 from trtlearn.calibration.agree import agree
 from trtlearn.calibration.observers import threshold_of
@@ -19,8 +20,6 @@ from trtlearn.errors import RecordingError
 from trtlearn.recorded.calibration import (
     agreement,
     cache_path,
-    crafted,
-    feeding,
     folder,
     legacy_grid,
     origin,

@@ -16,7 +16,8 @@ from trtlearn.calibration.cache import anatomy, entry, format_cache, new_cache
 from trtlearn.engine.records import Message, Provenance
 from trtlearn.errors import CacheError
 from trtlearn.recorded import caches
-from trtlearn.recorded.calibration import OddCache, OddCaches, cache_path, odd_caches, origin
+from trtlearn.recorded.caches import CacheCase, CacheCases, odd_caches
+from trtlearn.recorded.calibration import cache_path, origin
 
 CACHES = sorted((files.data_dir() / "recordings").glob("*/*/*.cache"))
 NAMES = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1).filter(
@@ -69,19 +70,19 @@ def test_outcomes_are_known_or_none() -> None:
 def test_an_outcome_is_what_was_recorded(monkeypatch) -> None:
     warning = Message("warning", "Missing scale", "missing-scale", names=("x",), count=3)
     rows = (
-        OddCache("whole", "none", 0, True, (), {"x": 0.5, "y": 1.0}),
-        OddCache("anew", "header", 64, True, (), {"x": 0.25}),
-        OddCache("read_wrongly", "digits", 0, None, (warning,), {"x": 0.0, "y": 2.0}),
+        CacheCase("whole", "none", 0, True, (), {"x": 0.5, "y": 1.0}),
+        CacheCase("anew", "header", 64, True, (), {"x": 0.25}),
+        CacheCase("read_wrongly", "digits", 0, None, (warning,), {"x": 0.0, "y": 2.0}),
     )
-    monkeypatch.setattr(caches, "odd_caches", lambda: OddCaches(rows))
+    monkeypatch.setattr(caches, "odd_caches", lambda: CacheCases(rows))
     monkeypatch.setattr(caches, "origin", lambda part: Provenance(gpu="a GPU", tensorrt="8.6.0"))
     cases = caches.cache_cases({row.name: ("changed", new_cache({"x": 0.5})) for row in rows})
     assert cases["anew"].batches_asked == 64
     assert "a GPU" in cases["anew"].source
     assert [cases.outcome(row.name) for row in rows] == [
         "used",
-        "set aside: calibrated anew",
-        "used: x has scale 0, not 0.5, 1 more otherwise too",
+        "ignored: calibrated again",
+        "used: x has scale 0, not 0.5, 1 more differ too",
     ]
     assert cases["read_wrongly"].warned == "3 x missing-scale"
 
@@ -183,7 +184,7 @@ def test_tensorrt_took_every_cache_that_we_wrote() -> None:
 
 def test_a_live_case_is_told_like_a_recorded_one(fake) -> None:
     images = np.zeros((2, 1, 2, 2), np.float32)
-    case = caches.CacheCase("whole", "none", format_cache(new_cache({"image": 0.5})).encode())
+    case = CacheCase("whole", "none", content=format_cache(new_cache({"image": 0.5})).encode())
     tried = caches.try_cache(case, b"onnx", images, batch=1)
     assert tried.batches_asked is not None
     assert tried.source.startswith("here, TensorRT")

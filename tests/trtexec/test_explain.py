@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from trtlearn.calibration.cache import format_cache, make_header, new_cache
 from trtlearn.engine.variants import VARIANTS
 from trtlearn.errors import CommandError, ModelError
-from trtlearn.recorded.calibration import odd_caches
+from trtlearn.recorded.caches import odd_caches
 from trtlearn.trtexec import decision
 from trtlearn.trtexec.command import parse_trtexec, split_command
 from trtlearn.trtexec.explanation import explain

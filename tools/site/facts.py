@@ -17,7 +17,9 @@ from trtlearn.engine.records import Provenance
 from trtlearn.engine.variants import LABELS, VARIANTS
 from trtlearn.files import data_dir, sha256
 from trtlearn.record import Record, show
+from recording.probes import feeding
 from trtlearn.recorded import calibration
+from trtlearn.recorded.caches import odd_caches
 from trtlearn.recorded.files import load_build, load_provenance, load_study
 from trtlearn.recorded.logs import interruptions
 from trtlearn.recorded.tradeoffs import open_tradeoff
@@ -178,8 +180,8 @@ def studies() -> str:
     for title, name, kept in (
         ("TensorRT's scales and ours", "agreement", calibration.agreement()),
         ("Legacy calibrator, settings", "legacy-grid", calibration.legacy_grid()),
-        ("Caches changed by hand", "odd-caches", calibration.odd_caches()),
-        ("Feeding a calibrator", "feeding", calibration.feeding()),
+        ("Caches changed by hand", "odd-caches", odd_caches()),
+        ("Feeding a calibrator", "feeding", feeding()),
     ):
         file = calibration.folder(f"{name}.json") / f"{name}.json"
         parts.append((title, kept, file, calibration.origin(name)))

@@ -39,9 +39,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 _DOOR = {
-    "calibration": (
-        "agreement images_needed shuffles odd_caches cache_path legacy_grid tied origin"
-    ),
+    "calibration": ("agreement images_needed shuffles cache_path legacy_grid tied origin"),
+    "caches": "odd_caches",
     "layers": "studies study layer_cases layer_case marked_tensors plan_sizes plan_insides",
     "tradeoffs": "tradeoff placements sensitivity dynamic",
     "quantizers": "modelopt_pairs",
@@ -53,11 +52,11 @@ _PLACES = {name: module for module, names in _DOOR.items() for name in names.spl
 __all__ = list(_PLACES)
 
 if TYPE_CHECKING:  # for editors and type checkers: the same names
+    from .caches import odd_caches as odd_caches
     from .calibration import agreement as agreement
     from .calibration import cache_path as cache_path
     from .calibration import images_needed as images_needed
     from .calibration import legacy_grid as legacy_grid
-    from .calibration import odd_caches as odd_caches
     from .calibration import origin as origin
     from .calibration import shuffles as shuffles
     from .calibration import tied as tied

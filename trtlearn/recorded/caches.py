@@ -9,36 +9,48 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any
 
 from ..calibration.cache import CalibrationCache, format_cache, parse_cache
 from ..engine.records import BuildOptions, Message
 from ..errors import CacheError, RecordingError
 from ..record import Record
-from .calibration import odd_caches, origin
+from .calibration import load, origin
 
-__all__ = ["CacheCase", "CacheCases", "cache_cases", "try_cache"]
+__all__ = ["CacheCase", "CacheCases", "cache_cases", "odd_caches", "try_cache"]
 
 
 @dataclass(frozen=True)
 class CacheCase(Record):
-    """One changed cache.
+    """A cache changed by hand, given back to TensorRT.
 
     ``batches_asked``: how many batches TensorRT took (0: it used the cache); None where nobody has measured it.
-    ``scales``: tensor -> the scale that TensorRT then had, as its log printed it (six digits).
+    ``scales``: tensor -> the scale that TensorRT then had, as its log printed it (six digits); ``written``: the cache
+    that TensorRT then handed over, if it did. ``content`` is None in a recording, which holds the change in words.
     """
 
     name: str
     change: str
-    content: bytes
     batches_asked: int | None = None
-    source: str = "not recorded"
+    built: bool | None = None
     messages: tuple[Message, ...] = ()
     scales: dict[str, float] = field(default_factory=dict, repr=False)
+    written: str | None = None
+    error: str | None = None
+    content: bytes | None = field(default=None, repr=False)
+    source: str = "not recorded"
+
+    @property
+    def used(self) -> bool:
+        """Whether TensorRT took the cache and asked for no data."""
+        return self.batches_asked == 0
 
     @property
     def problem(self) -> str | None:
-        """Why trtlearn's own reader refuses the file; None where it reads it."""
+        """Why trtlearn's own reader refuses the file; None where it reads it, or the file is not here."""
+        if self.content is None:
+            return None
         try:
             parse_cache(self.content)
         except CacheError as problem:
@@ -53,34 +65,37 @@ class CacheCase(Record):
 
 @dataclass(frozen=True)
 class CacheCases(Record):
-    """Changed caches and what came of each; scales are compared with those of the case named "whole"."""
+    """Changed caches and what TensorRT did with each; scales are compared with those of the case named "whole"."""
 
-    cases: tuple[CacheCase, ...]
+    caches: tuple[CacheCase, ...]
 
     def __getitem__(self, name: str) -> CacheCase:
-        return {case.name: case for case in self.cases}[name]
+        return {case.name: case for case in self.caches}[name]
 
     def summary(self) -> str:
-        known = sum(case.batches_asked is not None for case in self.cases)
-        return f"{len(self.cases)} caches changed by hand: TensorRT's answer is known for {known}"
+        known = [case.used for case in self.caches if case.batches_asked is not None]
+        return (
+            f"{len(self.caches)} caches changed by hand: TensorRT's answer is known for {len(known)}, "
+            f"{sum(known)} of them used as they are"
+        )
 
     def outcome(self, name: str) -> str | None:
         """What TensorRT did with one of them, in words; None where it is not known.
 
-        A cache that was used but not read as it was meant is told by the first scale that came out otherwise.
+        Where a cache was used but misread, the first scale that differs is named.
         """
         case, whole = (
             self[name],
-            next((case.scales for case in self.cases if case.name == "whole"), {}),
+            next((case.scales for case in self.caches if case.name == "whole"), {}),
         )
         if case.batches_asked is None:
             return None
         if case.batches_asked:
-            return "set aside: calibrated anew"
+            return "ignored: calibrated again"
         moved = [n for n, scale in case.scales.items() if n in whole and scale != whole[n]]
         if not moved:
             return "used"
-        first, more = moved[0], f", {len(moved) - 1} more otherwise too" if moved[1:] else ""
+        first, more = moved[0], f", {len(moved) - 1} more differ too" if moved[1:] else ""
         return f"used: {first} has scale {case.scales[first]:.6g}, not {whole[first]:.6g}{more}"
 
     def rows(self) -> list[dict[str, Any]]:
@@ -90,10 +105,16 @@ class CacheCases(Record):
                 "batches asked for": case.batches_asked,
                 "what TensorRT did": self.outcome(case.name),
                 "what its log said": None if case.batches_asked is None else case.warned,
-                "trtlearn's reader": case.problem or "reads it",
+                "trtlearn's reader": case.content and (case.problem or "reads it"),
             }
-            for case in self.cases
+            for case in self.caches
         ]
+
+
+@cache
+def odd_caches() -> CacheCases:
+    """Caches changed by hand, and what TensorRT did with each (recorded without the files themselves)."""
+    return load(CacheCases, "odd-caches")
 
 
 def cache_cases(changed: Mapping[str, tuple[str, CalibrationCache | bytes]]) -> CacheCases:
@@ -103,35 +124,29 @@ def cache_cases(changed: Mapping[str, tuple[str, CalibrationCache | bytes]]) -> 
     resnet with its batch fixed to 8 (data/recordings/*/calibration/caches/residual-entropy2.cache).
 
     >>> from trtlearn.calibration.cache import new_cache
-    >>> case = cache_cases({"version_7600": ("another version", new_cache({"x": 0.5}, tensorrt="7.6.0"))}).cases[0]
+    >>> case = cache_cases({"version_7600": ("another version", new_cache({"x": 0.5}, tensorrt="7.6.0"))}).caches[0]
     >>> case.batches_asked
     0
     """
     try:
-        recorded, label = (
-            {case.name: case for case in odd_caches().caches},
-            origin("odd-caches").label(),
-        )
+        recorded, label = odd_caches(), origin("odd-caches").label()
     except RecordingError:
-        recorded, label = {}, ""
+        recorded, label = CacheCases(()), ""
+    known = {case.name: replace(case, source=label) for case in recorded.caches}
     cases = []
-    for name, (change, cache) in changed.items():
-        content = cache if isinstance(cache, bytes) else format_cache(cache).encode()
-        case = CacheCase(name, change, content)
-        if one := recorded.get(name):
-            case = CacheCase(
-                name, change, content, one.batches_asked, label, one.messages, dict(one.scales)
-            )
-        cases.append(case)
+    for name, (change, file) in changed.items():
+        content = file if isinstance(file, bytes) else format_cache(file).encode()
+        case = known.get(name, CacheCase(name, change))
+        cases.append(replace(case, change=change, content=content))
     return CacheCases(tuple(cases))
 
 
 def try_cache(
     case: CacheCase, model: str | os.PathLike[str], images: Any, batch: int = 8
 ) -> CacheCase:
-    """Give the cache to TensorRT on this machine, with images at hand, and see what it does.
+    """Give the cache to TensorRT on this machine, with images available, and see what it does.
 
-    Needs a GPU and TensorRT 8 to 10; LiveUnavailable without. A build takes 10 to 50 s. A build that fails is told by
+    Needs a GPU and TensorRT 8 to 10; LiveUnavailable without. A build takes 10 to 50 s. A build that fails has
     its errors in ``messages``.
     """
     from ..errors import BuildError
@@ -141,7 +156,7 @@ def try_cache(
 
     live()
     scales: dict[str, float] = {}
-    with make_calibrator("entropy2", images, batch, cache=case.content) as calibrator:
+    with make_calibrator("entropy2", images, batch, cache=case.content or b"") as calibrator:
         try:
             options = BuildOptions(int8=True, ranges="entropy2", batch=batch)
             report = build_engine(model, options, calibrator=calibrator).report

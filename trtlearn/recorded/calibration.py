@@ -6,14 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from statistics import median
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..calibration.observers import Observer, Threshold, make_observer, threshold_of
-from ..engine.records import Message, Provenance
+from ..engine.records import Provenance
 from ..errors import DataError, RecordingError
 from ..record import Record
 from .files import folder_with, load_provenance, read_text
@@ -21,32 +20,24 @@ from .files import folder_with, load_provenance, read_text
 __all__ = [
     "Agreement",
     "AgreementTable",
-    "Crafted",
-    "CraftedScale",
     "Disagreement",
-    "FeedingRates",
-    "FeedingRun",
     "ImagesNeeded",
     "ImagesPoint",
     "LegacyGrid",
     "LegacyPoint",
     "MARKS",
-    "OddCache",
-    "OddCaches",
     "Order",
     "Shuffles",
     "TiedOperator",
     "TiedOperators",
     "agreement",
     "cache_path",
-    "crafted",
-    "feeding",
     "folder",
     "images_needed",
     "in_order",
     "kl_excess",
     "legacy_grid",
-    "odd_caches",
+    "load",
     "orders_apart",
     "origin",
     "scales_after",
@@ -56,85 +47,6 @@ __all__ = [
 
 
 # --- Records of experiments made to find the calibrators' rules: see recorded/calibration.py for how to get them.
-
-
-@dataclass(frozen=True)
-class FeedingRun(Record):
-    """One calibration: seconds from the first get_batch to the end of the last, and those spent inside it."""
-
-    who: str
-    batches: int
-    whole_s: float
-    inside_s: float
-
-
-@dataclass(frozen=True)
-class FeedingRates(Record):
-    """Our calibrator and Polygraphy's on the same network and data, run in turns on one machine."""
-
-    model: str
-    batch: int
-    runs: tuple[FeedingRun, ...]
-
-    def rate(self, who: str) -> float:
-        """Batches handed over a second of get_batch's own time, the median of the runs."""
-        return median(run.batches / run.inside_s for run in self.runs if run.who == who)
-
-    def whole_rate(self, who: str) -> float:
-        """Batches a second of the whole calibration, in which TensorRT runs the network too: the median of the runs."""
-        return median(run.batches / run.whole_s for run in self.runs if run.who == who)
-
-    @property
-    def ratio(self) -> float:
-        """Our rate of feeding over Polygraphy's."""
-        return self.rate("trtlearn") / self.rate("polygraphy")
-
-    def summary(self) -> str:
-        ours, theirs = self.rate("trtlearn"), self.rate("polygraphy")
-        return f"feeding {self.model}: {ours:,.0f} batches/s, Polygraphy {theirs:,.0f}: {self.ratio:.2f} times the rate"
-
-    def rows(self) -> list[dict[str, Any]]:
-        return [
-            {
-                "who": run.who,
-                "batches": run.batches,
-                "ms in get_batch, each": 1e3 * run.inside_s / run.batches,
-                "s in all": run.whole_s,
-            }
-            for run in self.runs
-        ]
-
-
-@dataclass(frozen=True)
-class CraftedScale(Record):
-    """A tensor made on purpose (``group`` and ``name`` in recording/calibration/crafted.py): TensorRT's scale and ours."""
-
-    group: str
-    name: str
-    algorithm: str
-    tensorrt: float
-    ours: float | None
-    explanation: str | None = None
-
-
-@dataclass(frozen=True)
-class Crafted(Record):
-    """All tensors made on purpose."""
-
-    tensors: tuple[CraftedScale, ...]
-
-    def agreeing(self, tolerance: float = 1e-6) -> int:
-        """How many of ours equal TensorRT's."""
-        return sum(
-            t.ours is not None and abs(t.ours - t.tensorrt) <= tolerance * t.tensorrt
-            for t in self.tensors
-        )
-
-    def summary(self) -> str:
-        return f"{self.agreeing()} of {len(self.tensors)} made-up tensors have TensorRT's scale"
-
-    def rows(self) -> list[dict[str, Any]]:
-        return [t.to_dict() for t in self.tensors]
 
 
 @dataclass(frozen=True)
@@ -370,55 +282,6 @@ class Shuffles(Record):
         ]
 
 
-@dataclass(frozen=True)
-class OddCache(Record):
-    """A cache changed by hand, given back to TensorRT.
-
-    ``batches_asked``: how many batches TensorRT took (0: it used the cache). ``scales``: tensor -> scale as the log
-    printed it (six digits); ``written``: the cache that TensorRT then handed over, if it did.
-    """
-
-    name: str
-    change: str
-    batches_asked: int
-    built: bool | None
-    messages: tuple[Message, ...]
-    scales: dict[str, float]
-    written: str | None = None
-    error: str | None = None
-
-    @property
-    def used(self) -> bool:
-        """Whether TensorRT took the cache and asked for no data."""
-        return self.batches_asked == 0
-
-
-@dataclass(frozen=True)
-class OddCaches(Record):
-    """Every changed cache and what came of it."""
-
-    caches: tuple[OddCache, ...]
-
-    def __getitem__(self, name: str) -> OddCache:
-        return next(cache for cache in self.caches if cache.name == name)
-
-    def summary(self) -> str:
-        used = sum(cache.used for cache in self.caches)
-        return f"{len(self.caches)} changed caches: {used} used as they are, {len(self.caches) - used} calibrated anew"
-
-    def rows(self) -> list[dict[str, Any]]:
-        return [
-            {
-                "cache": c.name,
-                "change": c.change,
-                "used": c.used,
-                "batches asked": c.batches_asked,
-                "messages": "; ".join(f"{m.count} x {m.code or m.text[:60]}" for m in c.messages),
-            }
-            for c in self.caches
-        ]
-
-
 # --- What TensorRT's calibrators did on the GPU, recorded: data/recordings/<gpu>-<version>/calibration/.
 
 R = TypeVar("R", bound=Record)
@@ -429,7 +292,8 @@ def folder(part: str = "agreement.json") -> Path:
     return folder_with(f"calibration/{part}") / "calibration"
 
 
-def _load(kind: type[R], name: str) -> R:
+def load(kind: type[R], name: str) -> R:
+    """The record in the newest calibration/<name>.json."""
     return kind.from_json(read_text(folder(f"{name}.json") / f"{name}.json"))
 
 
@@ -442,7 +306,7 @@ def cache_path(network: str, algorithm: str) -> Path:
 @cache
 def agreement() -> AgreementTable:
     """Networks x calibrators: how many scales ours and TensorRT's share."""
-    return _load(AgreementTable, "agreement")
+    return load(AgreementTable, "agreement")
 
 
 def _model(name: str) -> str:
@@ -454,43 +318,25 @@ def _model(name: str) -> str:
 @cache
 def images_needed(model: str = "resnet") -> ImagesNeeded:
     """Scales after 1 to 500 calibration images, and accuracy where it was measured."""
-    return _load(ImagesNeeded, f"images-{_model(model)}")
+    return load(ImagesNeeded, f"images-{_model(model)}")
 
 
 @cache
 def shuffles(model: str = "resnet") -> Shuffles:
     """Scales for the same images in several orders and batch sizes."""
-    return _load(Shuffles, f"orders-{_model(model)}")
-
-
-@cache
-def odd_caches() -> OddCaches:
-    """Caches changed by hand, and what TensorRT made of each."""
-    return _load(OddCaches, "odd-caches")
-
-
-@cache
-def feeding() -> FeedingRates:
-    """The rate of feeding data, ours and Polygraphy's, in one run."""
-    return _load(FeedingRates, "feeding")
-
-
-@cache
-def crafted() -> Crafted:
-    """TensorRT's scales of tensors made on purpose."""
-    return _load(Crafted, "crafted")
+    return load(Shuffles, f"orders-{_model(model)}")
 
 
 @cache
 def legacy_grid() -> LegacyGrid:
     """The legacy calibrator's amax over its two settings."""
-    return _load(LegacyGrid, "legacy-grid")
+    return load(LegacyGrid, "legacy-grid")
 
 
 @cache
 def tied() -> TiedOperators:
     """Which operators' outputs share their input's scale."""
-    return _load(TiedOperators, "ties")
+    return load(TiedOperators, "ties")
 
 
 @cache
