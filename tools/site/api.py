@@ -13,21 +13,18 @@ import itertools
 import pkgutil
 import re
 import textwrap
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import trtlearn
 from tools.readme import ROOMS
 from tools.site.markdown import Page, code, markdown, table
-
-import trtlearn
 
 DOCTEST = re.compile(r"((?:^[ ]*>>> .*\n?)(?:^(?![ ]*$).+\n?)*)", re.M)
 
 
 def modules() -> list[str]:
-    """Every module with public names, by its dotted name inside the package: "calibration.cache".
-    """
+    """Every module with public names, by its dotted name inside the package: "calibration.cache"."""
     names = sorted(
         module.name.removeprefix("trtlearn.")
         for module in pkgutil.walk_packages(trtlearn.__path__, "trtlearn.")

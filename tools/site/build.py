@@ -15,19 +15,14 @@ import html
 import json
 import re
 import shutil
-import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote
 
-
-from tools.site import api
-from tools.site import facts
-from tools.site import markdown as site_md
-from tools.site import notebook
-from tools.site.markdown import Page, markdown
-
 import trtlearn
+from tools.site import api, facts, notebook
+from tools.site import markdown as site_md
+from tools.site.markdown import Page, markdown
 from trtlearn.course.notebook import NOTEBOOKS
 from trtlearn.course.questions import OTHERS, THREAD, Question
 

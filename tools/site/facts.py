@@ -10,6 +10,7 @@ from pathlib import Path
 
 import nbformat
 
+from recording.probes import feeding
 from tools.site import notebook
 from tools.site.markdown import Page, slug, table
 from trtlearn.builds import Build
@@ -17,7 +18,6 @@ from trtlearn.engine.records import Provenance
 from trtlearn.engine.variants import LABELS, VARIANTS
 from trtlearn.files import data_dir, sha256
 from trtlearn.record import Record, show
-from recording.probes import feeding
 from trtlearn.recorded import calibration
 from trtlearn.recorded.caches import odd_caches
 from trtlearn.recorded.files import load_build, load_provenance, load_study

@@ -162,8 +162,7 @@ class _Sections(HTMLParser):
 
 
 def sections(page: Page) -> list[tuple[str, str, str, str]]:
-    """What the search looks through: (title, heading, address, text) of each section of the page.
-    """
+    """What the search looks through: (title, heading, address, text) of each section of the page."""
     reader = _Sections()
     reader.feed(page.body)
     tidy = [[" ".join(part.split()) for part in one] for one in reader.found]

@@ -12,11 +12,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-from tools import notebooks
 import nbformat
 from nbconvert import HTMLExporter
-from tools.site.markdown import Page, code, markdown
 
+from tools import notebooks
+from tools.site.markdown import Page, code, markdown
 from trtlearn.course.notebook import NOTEBOOKS
 from trtlearn.files import write_atomic
 
