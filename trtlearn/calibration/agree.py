@@ -19,6 +19,7 @@ from .cache import CacheEntry, CalibrationCache, read_cache
 from .network import NetworkObserver
 from .observers import Threshold, threshold_of
 from .tensors import (
+    INTERNAL,
     UNTIED,
     Candidate,
     TieReport,
@@ -47,7 +48,6 @@ __all__ = [
 
 # --- Why one of our scales differs from TensorRT's: the cause that can be shown from the numbers, in words.
 
-INTERNAL = "(Unnamed Layer* "
 SAME = 1e-6
 LINE = 2e-3  # relative difference that one bin more or less under the legacy calibrator's line makes at most, as seen
 NEAR_TIE = (

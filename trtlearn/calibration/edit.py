@@ -24,6 +24,7 @@ from .cache import (
     version_text,
     write_cache,
 )
+from .tensors import INTERNAL
 
 if TYPE_CHECKING:
     import os
@@ -196,9 +197,6 @@ def to_qdq_scales(cache: CalibrationCache) -> dict[str, tuple[float, int]]:
 
 
 # --- Calibration caches: read, write, compare, edit, convert, and check against a model.
-
-INTERNAL = "(Unnamed Layer* "
-"""How TensorRT begins the names of tensors that its ONNX parser made and that the ONNX file does not name."""
 
 
 @dataclass(frozen=True)
