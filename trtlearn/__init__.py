@@ -11,6 +11,7 @@
 ``quantization_error``    what that loses: by clipping, by rounding
 ``calibrate``             model and data in, the calibration cache that TensorRT would write out
 ``read_cache``            a calibration cache: a Mapping, tensor -> scale
+``fit``                   does each range of a cache fit what the data need? The worst first
 ``agree``                 does TensorRT's cache hold the scales that our calibrators choose?
 ``set_ranges``            live: set a network's ranges by hand or from a cache
 ``placeholder_ranges``    live: set the ranges that bare ``trtexec --int8`` sets
@@ -43,6 +44,7 @@ _FACE = {
     "quantization_error": "int8.quant",
     "calibrate": "calibration.network",
     "read_cache": "calibration.cache",
+    "fit": "calibration.fitting",
     "agree": "calibration.agree",
     "set_ranges": "live.ranges",
     "placeholder_ranges": "live.ranges",
@@ -65,6 +67,7 @@ if TYPE_CHECKING:  # for editors and type checkers: the same names
     from .builds import precision as precision
     from .calibration.agree import agree as agree
     from .calibration.cache import read_cache as read_cache
+    from .calibration.fitting import fit as fit
     from .calibration.network import calibrate as calibrate
     from .course.own_model.walk import try_int8 as try_int8
     from .int8.qdq import insert_qdq as insert_qdq

@@ -45,7 +45,7 @@ def test_the_batch_size_is_found_from_the_networks_input(batch):
 
 def test_a_changed_scale_is_found_and_explained(entropy):
     name = entropy.names[3]
-    broken = c.with_scale(entropy, name, 1.5 * entropy[name])
+    broken = entropy.with_scale(name, 1.5 * entropy[name])
     report = agree(MODEL, IMAGES, broken, batch=8)
     wrong = [t for t in report.tensors if not t.agrees()]
     assert [t.name for t in wrong] == [name]
@@ -57,7 +57,7 @@ def test_a_changed_scale_is_found_and_explained(entropy):
 
 def test_another_tensors_scale_is_named(entropy):
     one, other = entropy.names[2], entropy.names[6]
-    report = agree(MODEL, IMAGES, c.with_scale(entropy, one, entropy[other]), batch=8)
+    report = agree(MODEL, IMAGES, entropy.with_scale(one, entropy[other]), batch=8)
     row = next(t for t in report.tensors if t.name == one)
     assert other in (row.explanation or "")
 
@@ -123,6 +123,6 @@ def test_a_line_that_ends_elsewhere_is_named():
     fitted = next(
         name for name, threshold in report.thresholds.items() if threshold.bins_kept is None
     )
-    other = c.with_scale(told, fitted, 1.0007 * told[fitted])
+    other = told.with_scale(fitted, 1.0007 * told[fitted])
     (row,) = [t for t in agree(MODEL, IMAGES, other, batch=8).tensors if not t.agrees()]
     assert (row.name, "a line through the counts" in (row.explanation or "")) == (fitted, True)

@@ -191,8 +191,8 @@ def test_editing():
     assert renamed.entry("stem_new").hex == "3d90a39c"
     assert c.drop(cache, ["stem", "zeros"]).names == (cache.names[0], *cache.names[3:])
     assert c.drop(cache, "stem") == c.drop(cache, ["stem"])
-    assert c.with_scale(cache, "stem", 1.0).entry("stem").hex == "3f800000"
-    assert c.with_scale(cache, "new", 1.0).names == (*cache.names, "new")
+    assert cache.with_scale("stem", 1.0).entry("stem").hex == "3f800000"
+    assert cache.with_scale("new", 1.0).names == (*cache.names, "new")
     assert c.with_header(cache, "minmax", "7.6.0").header == "TRT-7600-MinMaxCalibration"
     assert c.with_header(cache, "minmax").scales == cache.scales
     with pytest.raises(CacheError, match="no tensor 'nobody'"):
@@ -205,14 +205,14 @@ def test_editing():
 
 @given(CACHES, CACHES)
 def test_diff_tells_every_tensor_once_and_merge_prefers_as_asked(a, b):
-    rows = {row.name: row for row in c.diff(a, b).tensors}
+    rows = {row.name: row for row in a.diff(b).tensors}
     assert set(rows) == set(a.names) | set(b.names)
     for name, row in rows.items():
         both = name in a.names and name in b.names
         assert (row.relative_difference is None) == (not both)
         if both:
             assert (row.state == "same") == (a[name] == b[name])
-    assert c.diff(a, a).identical
+    assert a.diff(a).identical
     b = c.with_header(b, header=a.header)
     merged = {how: dict(c.merge(a, b, prefer=how)) for how in ("first", "last", "largest")}
     assert merged["first"] == dict(b) | dict(a)
@@ -271,9 +271,53 @@ def test_stale_names_against_the_courses_model():
     cache = c.new_cache(
         dict.fromkeys([*model.tensors[1:], "old_name", "(Unnamed Layer* 3) [Constant]_output"], 1.0)
     )
-    report = c.stale_names(cache, model)
+    report = cache.check(model)
     assert report.matched == model.tensors[1:]
     assert report.stale == ("old_name",)
     assert report.internal == ("(Unnamed Layer* 3) [Constant]_output",)
     assert report.missing == model.tensors[:1]
-    assert c.stale_names(cache, model_path("resnet")) == report
+    assert cache.check(model_path("resnet")) == report
+
+
+def test_a_cache_answers_for_itself(tmp_path):
+    from trtlearn.calibration.cache import ignored_by_trtexec
+
+    cache = c.parse_cache(GOOD)
+    moved = cache.with_scale("stem", cache["stem"] * (1 + 1e-5))
+    assert cache.equals(cache)
+    assert cache.equals(dict(cache))
+    assert not cache.equals(moved)
+    assert cache.equals(moved, tolerance=1e-4)
+    assert cache.largest_difference(moved) == pytest.approx(1e-5, rel=0.1)
+    assert cache.largest_difference({"other": 1.0}) is None
+    internal = "(Unnamed Layer* 21) [Matrix Multiply]_output"
+    assert cache.equals(c.drop(cache, internal))  # TensorRT's own lines do not count
+    assert not cache.equals(c.drop(cache, "zeros"))
+    assert c.read_cache(cache.save(tmp_path / "a.cache")) == cache
+    legacy = "0 3ff0000000000000 3feff7ced916872b"
+    for header in ("TRT-8601-MinMaxCalibration", legacy, "TRT-101600-EntropyCalibration2"):
+        other = c.with_header(cache, header=header)
+        assert ignored_by_trtexec(c.format_cache(other).encode())
+        path = other.save(tmp_path / "b.cache", for_trtexec=True)
+        assert ignored_by_trtexec(path.read_bytes()) is None
+        assert c.read_cache(path).scales == cache.scales
+    assert c.read_cache(path).header == "TRT-8600-EntropyCalibration2"
+
+
+def test_a_long_cache_takes_linear_time():
+    import time
+
+    names = [f"/model/layer.{i}/Conv_output_0" for i in range(100_000)]
+    text = "\n".join(["TRT-8600-EntropyCalibration2", *(f"{n}: 3d2c1f3a" for n in names), ""])
+    cache = c.parse_cache(text)
+    start = time.process_time()
+    assert list(cache) == names
+    assert all(name in cache for name in names)
+    assert cache.diff(cache).identical
+    from trtlearn.model.course_data import model_path
+
+    assert len(cache.check(model_path("resnet")).stale) == len(names)
+    assert len(cache.with_scale(names[-1], 1.0)) == len(names)
+    assert time.process_time() - start < 2
+    with pytest.raises(CacheError, match="no tensor 'x'"):
+        c.rename(cache, {**{name: name + "_" for name in names}, "x": "y"})

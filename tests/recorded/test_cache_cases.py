@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from recording.calibration import models
 from trtlearn import files
 from trtlearn.calibration import edit
-from trtlearn.calibration.cache import anatomy, entry, format_cache, new_cache
+from trtlearn.calibration.cache import entry, format_cache, new_cache
+from trtlearn.calibration.cache_bytes import bytes_of_cache
 from trtlearn.engine.records import Message, Provenance
 from trtlearn.errors import CacheError
 from trtlearn.recorded import caches
@@ -28,7 +29,7 @@ NAMES = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min
 @pytest.mark.parametrize("path", CACHES, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_pieces_are_the_file(path) -> None:
     content = path.read_bytes()
-    taken = anatomy(content)
+    taken = bytes_of_cache(content)
     assert b"".join(piece.content for piece in taken.pieces) == content
     assert all(content[p.offset : p.offset + len(p.content)] == p.content for p in taken.pieces)
     assert sum(piece.meaning == "tensor's name" for piece in taken.pieces) == len(
@@ -40,12 +41,12 @@ def test_pieces_are_the_file(path) -> None:
 def test_pieces_of_any_cache(scales) -> None:
     content = format_cache(new_cache(scales)).encode()
     for ending in (content, content.replace(b"\n", b"\r\n")):
-        assert b"".join(piece.content for piece in anatomy(ending).pieces) == ending
+        assert b"".join(piece.content for piece in bytes_of_cache(ending).pieces) == ending
 
 
 def test_what_is_no_cache_is_refused() -> None:
     with pytest.raises(CacheError):
-        anatomy(b"hello\nworld\n")
+        bytes_of_cache(b"hello\nworld\n")
 
 
 def test_outcomes_are_known_or_none() -> None:
@@ -192,4 +193,4 @@ def test_a_live_case_is_told_like_a_recorded_one(fake) -> None:
 
 def test_entry_of_zero_is_one_digit() -> None:
     content = format_cache(new_cache([entry("x", 0.0)])).encode()
-    assert anatomy(content).pieces[-2].content == b"0"
+    assert bytes_of_cache(content).pieces[-2].content == b"0"

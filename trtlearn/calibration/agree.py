@@ -15,11 +15,10 @@ from ..model.arrays import feeds, load_arrays
 from ..model.describe import OnnxModel, describe, load_proto, whole_inputs
 from ..model.run import activations
 from ..record import Record, plural
-from .cache import CacheEntry, CalibrationCache, read_cache
+from .cache import INTERNAL, CacheEntry, CalibrationCache, read_cache
 from .network import NetworkObserver
 from .observers import Threshold, threshold_of
 from .tensors import (
-    INTERNAL,
     UNTIED,
     Candidate,
     TieReport,

@@ -1,4 +1,4 @@
-"""A calibration cache taken apart: every byte of the file, and what it says."""
+"""A calibration cache: a Mapping, tensor -> scale, read and written byte for byte as TensorRT does."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 import struct
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,26 +22,25 @@ from ..record import Record, plural
 
 __all__ = [
     "ALGORITHMS",
-    "Anatomy",
+    "CacheDiff",
     "CacheEntry",
     "CalibrationCache",
+    "INTERNAL",
+    "DiffRow",
     "KINDS",
-    "Piece",
-    "SetAside",
-    "anatomy",
+    "NameCheck",
+    "CacheIgnored",
     "entry",
     "format_cache",
     "make_header",
     "new_cache",
     "parse_cache",
     "read_cache",
-    "set_aside",
+    "ignored_by_trtexec",
     "version_text",
     "write_cache",
 ]
 
-
-# --- The calibration cache as a record: its header's parts, and one line a tensor.
 
 ALGORITHMS = {
     "entropy2": "EntropyCalibration2",
@@ -50,6 +49,9 @@ ALGORITHMS = {
     "legacy": "LegacyCalibration",
 }
 """trtlearn's word for a calibrator -> the header's word (the legacy calibrator's header is three numbers instead)."""
+
+INTERNAL = "(Unnamed Layer* "
+"""How TensorRT begins the names of tensors that its ONNX parser made and that the ONNX file does not name."""
 
 KINDS = {word: kind for kind, word in ALGORITHMS.items()}
 """The header's word -> trtlearn's."""
@@ -116,6 +118,53 @@ class CalibrationCache(Record, Mapping[str, float]):
             )
         return self._entries[name]
 
+    def equals(self, other: Mapping[str, float], tolerance: float = 1e-6) -> bool:
+        """Whether both hold the same tensors, with scales equal within ``tolerance`` (relative).
+
+        Lines of tensors that TensorRT's parser made, which no ONNX file names, do not count.
+        """
+        gap = self.largest_difference(other)
+        return _onnx_names(self) == _onnx_names(other) and (gap is None or gap <= tolerance)
+
+    def largest_difference(self, other: Mapping[str, float]) -> float | None:
+        """The largest relative difference of a scale that both hold, |a - b| / max(a, b); None where none is shared."""
+        gaps = (relative_gap(self[name], other[name]) for name in self if name in other)
+        return max(gaps, default=None)
+
+    def diff(self, other: CalibrationCache) -> CacheDiff:
+        """What differs from ``other``, tensor by tensor: scales are compared as float32, exactly.
+
+        >>> a, b = new_cache({"x": 0.5, "y": 1.0}), new_cache({"x": 0.25, "z": 1.0})
+        >>> [(row.name, row.state, row.relative_difference) for row in a.diff(b).tensors]
+        [('x', 'changed', 0.5), ('y', 'only in a', None), ('z', 'only in b', None)]
+        """
+        return _diff(self, other)
+
+    def check(self, model: Any) -> NameCheck:
+        """Which names ``model`` (an ONNX file, a Network) has, lacks or cannot confirm, and what has no line."""
+        return _check(self, model)
+
+    def with_scale(self, name: str, scale: float) -> CalibrationCache:
+        """A cache with one tensor's scale changed, or added at the end.
+
+        >>> new_cache({"x": 0.5}).with_scale("x", 0.25).entry("x").amax
+        31.75
+        """
+        lines = {item.name: item for item in self.scales} | {name: entry(name, scale)}
+        return replace(self, scales=tuple(lines.values()))
+
+    def save(self, path: str | os.PathLike[str], for_trtexec: bool = False) -> Path:
+        """Write the file, whole or not at all; ``for_trtexec`` with the header that trtexec's calibrator takes.
+
+        trtexec ignores caches of the other calibrators (:func:`ignored_by_trtexec`); the scales stay the same.
+        """
+        if for_trtexec:
+            version = self.tensorrt_version or "8.6.0"
+            is_old = len(version.split(".")[0]) == 1  # TensorRT 8.6.0 ignores headers of 10.x
+            header = make_header("entropy2", version if is_old else "8.6.0")
+            return replace(self, header=header).save(path)
+        return write_atomic(path, format_cache(self))
+
     def summary(self) -> str:
         version = f", TensorRT {self.tensorrt_version}" if self.tensorrt_version else ""
         held = plural(len(self.scales), "tensor")
@@ -125,6 +174,122 @@ class CalibrationCache(Record, Mapping[str, float]):
         return [
             {"tensor": e.name, "hex": e.hex, "scale": e.scale, "amax": e.amax} for e in self.scales
         ]
+
+
+@dataclass(frozen=True)
+class DiffRow(Record):
+    """One tensor in two caches: ``state`` is same, changed, only in a, or only in b."""
+
+    name: str
+    scale_a: float | None
+    scale_b: float | None
+    state: str
+    relative_difference: float | None = None  # |a - b| / max(a, b), None where one side is missing
+
+
+@dataclass(frozen=True)
+class CacheDiff(Record):
+    """Two caches side by side, in the order of the first, then what only the second has."""
+
+    header_a: str
+    header_b: str
+    tensors: tuple[DiffRow, ...]
+
+    @property
+    def identical(self) -> bool:
+        """Whether headers, tensors and scales are all the same (the order of the lines may differ)."""
+        return self.header_a == self.header_b and all(row.state == "same" for row in self.tensors)
+
+    def summary(self) -> str:
+        counts = dict.fromkeys(("same", "changed", "only in a", "only in b"), 0)
+        for row in self.tensors:
+            counts[row.state] += 1
+        headers = (
+            "same header"
+            if self.header_a == self.header_b
+            else f"headers {self.header_a} | {self.header_b}"
+        )
+        return f"{headers}; " + ", ".join(f"{count} {state}" for state, count in counts.items())
+
+    def rows(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "tensor": row.name,
+                "state": row.state,
+                "scale a": row.scale_a,
+                "scale b": row.scale_b,
+                "relative difference": row.relative_difference,
+            }
+            for row in self.tensors
+        ]
+
+
+@dataclass(frozen=True)
+class NameCheck(Record):
+    """A cache's names against a model's tensors.
+
+    ``stale`` are names that the model does not have (TensorRT ignores them without a message), ``internal`` names that
+    TensorRT made up for tensors inside an ONNX node (the ONNX file cannot confirm them), ``missing`` the model's
+    tensors with no line: TensorRT warns "Missing scale and zero-point for tensor X" and keeps the layer out of INT8,
+    unless the tensor takes part in a fusion or shares another tensor's scale.
+    """
+
+    matched: tuple[str, ...]
+    stale: tuple[str, ...]
+    internal: tuple[str, ...]
+    missing: tuple[str, ...]
+
+    def summary(self) -> str:
+        return (
+            f"{plural(len(self.matched), 'name fits', 'names fit')} the model, {len(self.stale)} stale, "
+            f"{len(self.internal)} TensorRT's own, "
+            f"{plural(len(self.missing), 'tensor of the model has', 'tensors of the model have')} no line"
+        )
+
+    def rows(self) -> list[dict[str, Any]]:
+        groups = {
+            "fits": self.matched,
+            "stale": self.stale,
+            "TensorRT's own": self.internal,
+            "no line": self.missing,
+        }
+        return [
+            {"tensor": name, "state": state} for state, names in groups.items() for name in names
+        ]
+
+
+def _diff(a: CalibrationCache, b: CalibrationCache) -> CacheDiff:
+    rows = []
+    for name in dict.fromkeys((*a, *b)):
+        x, y = a.get(name), b.get(name)
+        if x is None or y is None:
+            rows.append(DiffRow(name, x, y, "only in a" if y is None else "only in b"))
+        else:
+            rows.append(DiffRow(name, x, y, "same" if x == y else "changed", relative_gap(x, y)))
+    return CacheDiff(a.header, b.header, tuple(rows))
+
+
+def _check(cache: CalibrationCache, model: Any) -> NameCheck:
+    from ..model.describe import OnnxModel, read_model
+
+    source = model if isinstance(model, OnnxModel) else read_model(getattr(model, "path", model))
+    tensors = dict.fromkeys(source.tensors)
+    unknown = [name for name in cache if name not in tensors]
+    return NameCheck(
+        matched=tuple(name for name in cache if name in tensors),
+        stale=tuple(name for name in unknown if not name.startswith(INTERNAL)),
+        internal=tuple(name for name in unknown if name.startswith(INTERNAL)),
+        missing=tuple(name for name in tensors if name not in cache),
+    )
+
+
+def relative_gap(a: float, b: float) -> float:
+    """|a - b| / max(a, b); 0 where both are 0."""
+    return abs(a - b) / (max(a, b) or 1.0)
+
+
+def _onnx_names(names: Iterable[str]) -> set[str]:
+    return {name for name in names if not name.startswith(INTERNAL)}
 
 
 def version_text(number: int) -> str:
@@ -163,8 +328,6 @@ def make_header(
     )
     return f"TRT-{number}-{ALGORITHMS[kind]}"
 
-
-# --- The calibration cache as a file: what each byte of it says, read and written exactly as TensorRT does.
 
 _HEADER = re.compile(r"TRT-([0-9]{1,9})-([A-Za-z][A-Za-z0-9_]*)")
 _LEGACY = re.compile(r"([0-9]{1,9}) ([0-9a-fA-F]{1,16}) ([0-9a-fA-F]{1,16})")
@@ -383,22 +546,24 @@ def write_cache(cache: CalibrationCache, path: str | os.PathLike[str]) -> Path:
     return write_atomic(path, format_cache(cache))
 
 
-class SetAside(NamedTuple):
+class CacheIgnored(NamedTuple):
     """A cache that TensorRT does not take: why, and what to do."""
 
     why: str
     fix: str
 
 
-def set_aside(content: bytes, name: str = "FILE", before_10: bool = True) -> SetAside | None:
+def ignored_by_trtexec(
+    content: bytes, name: str = "FILE", before_10: bool = True
+) -> CacheIgnored | None:
     r"""Why TensorRT does not take this cache, called ``name``, from trtexec's calibrator; None where it does.
 
     trtexec's is an IInt8EntropyCalibrator2 (v8.6.1:samples/common/sampleEngines.cpp:362, the same to 10.16). Source:
     measured, data/recordings/*/calibration/odd-caches.json. ``before_10``: TensorRT 8.6.0 took headers of 7.6.0, 8.6.0
     and 8.6.1, and set that of 10.16.0 aside.
 
-    >>> set_aside(b"TRT-8600-EntropyCalibration2\nx: 3f000000\n")
-    >>> set_aside(b"TRT-8600-MinMaxCalibration\nx: 3f000000\n").why
+    >>> ignored_by_trtexec(b"TRT-8600-EntropyCalibration2\nx: 3f000000\n")
+    >>> ignored_by_trtexec(b"TRT-8600-MinMaxCalibration\nx: 3f000000\n").why
     "its header names MinMaxCalibration, and trtexec's calibrator is an EntropyCalibration2"
     """
     again = "calibrate again and pass the cache that comes out"
@@ -409,119 +574,21 @@ def set_aside(content: bytes, name: str = "FILE", before_10: bool = True) -> Set
     first, _, rest = content.partition(b"\n")
     header = _HEADER.fullmatch(first.rstrip(b"\r").decode(errors="replace"))
     if not content:
-        return SetAside("it is empty", again)
+        return CacheIgnored("it is empty", again)
     if header is None:
-        return SetAside(
+        return CacheIgnored(
             f"its first line is not the header of an EntropyCalibration2, such as {make_header()}",
             edit,
         )
     if header[2] != "EntropyCalibration2":
-        return SetAside(
+        return CacheIgnored(
             f"its header names {header[2]}, and trtexec's calibrator is an EntropyCalibration2",
             edit,
         )
     if before_10 and len(header[1]) > 4:
         version = version_text(int(header[1]))
-        return SetAside(
+        return CacheIgnored(
             f"its header names TensorRT {version}, a number with too many digits for this version",
             edit,
         )
-    return None if rest.strip() else SetAside("it holds a header and no scale", again)
-
-
-# --- A calibration cache taken apart: every byte of the file, and what it says.
-
-LONGEST = 12  # bytes of a piece that a table shows
-
-
-@dataclass(frozen=True)
-class Piece(Record):
-    """Bytes ``offset`` to ``offset + len(content) - 1`` of the file, and what they mean."""
-
-    offset: int
-    content: bytes
-    meaning: str
-
-
-@dataclass(frozen=True)
-class Anatomy(Record):
-    """All bytes of a cache in order, piece by piece: nothing is left out."""
-
-    pieces: tuple[Piece, ...]
-
-    @property
-    def size_bytes(self) -> int:
-        """The length of the file."""
-        return sum(len(piece.content) for piece in self.pieces)
-
-    def summary(self) -> str:
-        return f"{self.size_bytes} bytes in {len(self.pieces)} pieces"
-
-    def rows(self) -> list[dict[str, Any]]:
-        return [
-            {
-                "from byte": piece.offset,
-                "bytes": piece.content[:LONGEST].hex(" ")
-                + (" …" if len(piece.content) > LONGEST else ""),
-                "as text": repr(piece.content.decode())[1:-1],
-                "meaning": piece.meaning,
-            }
-            for piece in self.pieces
-        ]
-
-
-def anatomy(content: bytes, lines: int | None = None) -> Anatomy:
-    """The first ``lines`` lines (all by default) of a calibration cache, piece by piece.
-
-    Joined, the pieces' bytes are the file's. Raises CacheError for what is no cache.
-
-    >>> for piece in anatomy(b"TRT-8600-MinMaxCalibration\\nx: 3f000000\\n").pieces[4:]:
-    ...     print(piece.offset, piece.content, piece.meaning)
-    27 b'x' tensor's name
-    28 b': ' the LAST colon of the line separates
-    30 b'3f000000' big-endian float32: scale 0.5, amax 63.5
-    38 b'\\n' end of line
-    """
-    cache = parse_cache(content)
-    at, pieces = 0, []
-
-    def add(piece: bytes, meaning: str) -> None:
-        nonlocal at
-        if piece:
-            pieces.append(Piece(at, piece, meaning))
-        at += len(piece)
-
-    for line in content.splitlines(keepends=True)[:lines]:
-        text = line.rstrip(b"\r\n")
-        if at == 0:
-            _anatomy_header(text, cache.tensorrt_version, add)
-        elif text.strip():
-            name, _, _ = text.rpartition(b":")
-            rest = text[len(name) :]
-            digits = rest[1:].strip(b" \t")
-            start = rest.index(digits, 1)
-            line_entry = cache.entry(name.decode())
-            add(name, "tensor's name")
-            add(rest[:start], "the LAST colon of the line separates")
-            add(
-                digits,
-                f"big-endian float32: scale {line_entry.scale:.9g}, amax {line_entry.amax:.7g}",
-            )
-            add(rest[start + len(digits) :], "blanks")
-        else:
-            add(text, "blanks")
-        add(line[len(text) :], "end of line")
-    return Anatomy(tuple(pieces))
-
-
-def _anatomy_header(text: bytes, version: str | None, add: Any) -> None:
-    if text.startswith(b"TRT-"):
-        number = text.split(b"-")[1]
-        add(b"TRT-", "every cache of TensorRT but the legacy calibrator's begins so")
-        add(number, f"the version that wrote it: {version}")
-        add(text[4 + len(number) :], "the calibrator that chose the scales")
-        return
-    first, cutoff, quantile = text.split(b" ")
-    add(first + b" ", "a legacy cache begins with a number")
-    add(cutoff + b" ", "the regression cut-off, a float64 in hex")
-    add(quantile, "the quantile, a float64 in hex")
+    return None if rest.strip() else CacheIgnored("it holds a header and no scale", again)

@@ -1,15 +1,14 @@
-"""Calibration caches: read, write, compare, edit, convert, and check against a model."""
+"""Calibration caches edited: merged, renamed, under another header; and in the forms that other programs read."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from ..errors import CacheError
-from ..record import Record, plural
 from .cache import (
     ALGORITHMS,
     CacheEntry,
@@ -24,21 +23,14 @@ from .cache import (
     version_text,
     write_cache,
 )
-from .tensors import INTERNAL
 
 if TYPE_CHECKING:
-    import os
-
-    from ..model.describe import OnnxModel
+    pass
 
 __all__ = [
     "ALGORITHMS",
-    "CacheDiff",
     "CacheEntry",
     "CalibrationCache",
-    "DiffRow",
-    "StaleReport",
-    "diff",
     "drop",
     "entry",
     "format_cache",
@@ -50,14 +42,12 @@ __all__ = [
     "parse_cache",
     "read_cache",
     "rename",
-    "stale_names",
     "to_ort_flatbuffers",
     "to_ort_table",
     "to_qdq_scales",
     "to_ranges_json",
     "version_text",
     "with_header",
-    "with_scale",
     "write_cache",
 ]
 
@@ -196,113 +186,6 @@ def to_qdq_scales(cache: CalibrationCache) -> dict[str, tuple[float, int]]:
     return {item.name: (item.scale, 0) for item in cache.scales if item.scale > 0}
 
 
-# --- Calibration caches: read, write, compare, edit, convert, and check against a model.
-
-
-@dataclass(frozen=True)
-class DiffRow(Record):
-    """One tensor in two caches: ``state`` is same, changed, only in a, or only in b."""
-
-    name: str
-    scale_a: float | None
-    scale_b: float | None
-    state: str
-    relative_difference: float | None = None  # |a - b| / max(a, b), None where one side is missing
-
-
-@dataclass(frozen=True)
-class CacheDiff(Record):
-    """Two caches side by side, in the order of the first, then what only the second has."""
-
-    header_a: str
-    header_b: str
-    tensors: tuple[DiffRow, ...]
-
-    @property
-    def identical(self) -> bool:
-        """Whether headers, tensors and scales are all the same (the order of the lines may differ)."""
-        return self.header_a == self.header_b and all(row.state == "same" for row in self.tensors)
-
-    def summary(self) -> str:
-        counts = dict.fromkeys(("same", "changed", "only in a", "only in b"), 0)
-        for row in self.tensors:
-            counts[row.state] += 1
-        headers = (
-            "same header"
-            if self.header_a == self.header_b
-            else f"headers {self.header_a} | {self.header_b}"
-        )
-        return f"{headers}; " + ", ".join(f"{count} {state}" for state, count in counts.items())
-
-    def rows(self) -> list[dict[str, Any]]:
-        return [
-            {
-                "tensor": row.name,
-                "state": row.state,
-                "scale a": row.scale_a,
-                "scale b": row.scale_b,
-                "relative difference": row.relative_difference,
-            }
-            for row in self.tensors
-        ]
-
-
-@dataclass(frozen=True)
-class StaleReport(Record):
-    """A cache's names against a model's tensors.
-
-    ``stale`` are names that the model does not have (TensorRT ignores them in silence), ``internal`` names that
-    TensorRT made up for tensors inside an ONNX node (the ONNX file cannot confirm them), ``missing`` the model's
-    tensors with no line: TensorRT warns "Missing scale and zero-point for tensor X" and keeps the layer out of INT8,
-    unless the tensor takes part in a fusion or shares another tensor's scale.
-    """
-
-    matched: tuple[str, ...]
-    stale: tuple[str, ...]
-    internal: tuple[str, ...]
-    missing: tuple[str, ...]
-
-    def summary(self) -> str:
-        return (
-            f"{plural(len(self.matched), 'name fits', 'names fit')} the model, {len(self.stale)} stale, "
-            f"{len(self.internal)} TensorRT's own, "
-            f"{plural(len(self.missing), 'tensor of the model has', 'tensors of the model have')} no line"
-        )
-
-    def rows(self) -> list[dict[str, Any]]:
-        groups = {
-            "fits": self.matched,
-            "stale": self.stale,
-            "TensorRT's own": self.internal,
-            "no line": self.missing,
-        }
-        return [
-            {"tensor": name, "state": state} for state, names in groups.items() for name in names
-        ]
-
-
-def diff(a: CalibrationCache, b: CalibrationCache) -> CacheDiff:
-    """What differs between two caches: scales are compared as float32, exactly.
-
-    >>> a, b = new_cache({"x": 0.5, "y": 1.0}), new_cache({"x": 0.25, "z": 1.0})
-    >>> [(row.name, row.state, row.relative_difference) for row in diff(a, b).tensors]
-    [('x', 'changed', 0.5), ('y', 'only in a', None), ('z', 'only in b', None)]
-    """
-    left, right = dict(a), dict(b)
-    rows = []
-    for name in [*left, *(name for name in right if name not in left)]:
-        x, y = left.get(name), right.get(name)
-        if x is None or y is None:
-            rows.append(DiffRow(name, x, y, "only in a" if y is None else "only in b"))
-        else:
-            rows.append(
-                DiffRow(
-                    name, x, y, "same" if x == y else "changed", abs(x - y) / (max(x, y) or 1.0)
-                )
-            )
-    return CacheDiff(a.header, b.header, tuple(rows))
-
-
 def merge(*caches: CalibrationCache, prefer: str = "last") -> CalibrationCache:
     """One cache with every tensor of all, under the first's header.
 
@@ -330,7 +213,7 @@ def merge(*caches: CalibrationCache, prefer: str = "last") -> CalibrationCache:
 
 
 def _known(cache: CalibrationCache, names: Iterable[str]) -> None:
-    if unknown := [name for name in names if name not in cache.names]:
+    if unknown := [name for name in names if name not in cache]:
         raise CacheError(
             f"the cache has no tensor {', '.join(map(repr, unknown))}",
             "see .names for those it has",
@@ -350,17 +233,6 @@ def drop(cache: CalibrationCache, names: Iterable[str]) -> CalibrationCache:
     gone = {names} if isinstance(names, str) else set(names)
     _known(cache, gone)
     return _rebuilt(cache, [item for item in cache.scales if item.name not in gone])
-
-
-def with_scale(cache: CalibrationCache, name: str, scale: float) -> CalibrationCache:
-    """The cache with one tensor's scale changed, or added at the end.
-
-    >>> with_scale(new_cache({"x": 0.5}), "x", 0.25).entry("x").amax
-    31.75
-    """
-    new = entry(name, scale)
-    kept = [new if item.name == name else item for item in cache.scales]
-    return _rebuilt(cache, kept if name in cache else [*kept, new])
 
 
 def with_header(
@@ -383,21 +255,3 @@ def with_header(
 
 def _rebuilt(cache: CalibrationCache, items: list[CacheEntry]) -> CalibrationCache:
     return new_cache(items, header=cache.header)
-
-
-def stale_names(cache: CalibrationCache, model: OnnxModel | str | os.PathLike[str]) -> StaleReport:
-    """Which of the cache's names the model has, lacks, or cannot confirm; and which of its tensors have no line."""
-    from ..model.describe import OnnxModel, read_model
-
-    known = model if isinstance(model, OnnxModel) else read_model(model)
-    have = dict.fromkeys(known.tensors)
-    return StaleReport(
-        matched=tuple(name for name in cache.names if name in have),
-        stale=tuple(
-            name for name in cache.names if name not in have and not name.startswith(INTERNAL)
-        ),
-        internal=tuple(
-            name for name in cache.names if name not in have and name.startswith(INTERNAL)
-        ),
-        missing=tuple(name for name in have if name not in cache),
-    )

@@ -16,11 +16,11 @@ from ..int8.quant import scale_from_amax
 from ..model.data import Data, InputData, input_batches
 from ..model.run import activations
 from ..record import Record, plural
-from .cache import CalibrationCache, read_cache
+from .cache import INTERNAL, CalibrationCache, read_cache
 from .histogram import CHUNK
 from .network import Model, Progress, load_model, watched
 from .ranges import Ranges, amax_by_tensor
-from .tensors import INTERNAL, flat_pools, predict_ties
+from .tensors import flat_pools, predict_ties
 
 __all__ = ["CODES", "FitReport", "POOR_DB", "RangeMeter", "TensorFit", "fit", "fit_tensors"]
 
@@ -141,7 +141,7 @@ class RangeMeter:
     >>> meter.observe(np.linspace(-2, 2, 1001))
     >>> found = meter.result("x")
     >>> found.verdict, found.largest, round(found.clipped, 3), found.codes
-    ('too small', 2.0, 0.498, 255)
+    ('too small', 2.0, 0.5, 255)
     """
 
     def __init__(self, amax: float, scale: float | None = None) -> None:
@@ -243,7 +243,7 @@ def fit(
     >>> from trtlearn.model.course_data import load_images, model_path
     >>> report = fit({"image": 0.4242, "stem": 4.0}, model_path("resnet"), load_images("test")[0][:64])
     >>> report.tensors[0].name, report.tensors[0].verdict, report.tensors[0].codes
-    ('image', 'too small', 129)
+    ('image', 'too small', 68)
     """
     proto, facts = load_model(model)
     ranges = read_cache(cache) if isinstance(cache, (str, os.PathLike)) else cache
@@ -260,7 +260,7 @@ def fit(
         done += 1
     unknown = [name for name in meters if name not in seen]
     return FitReport(
-        _results(meters, notes),
+        _results(meters, seen, notes),
         done,
         batches.facts.batch if isinstance(batches, InputData) else None,
         tuple(name for name in unknown if not name.startswith(INTERNAL)),
@@ -280,7 +280,7 @@ def fit_tensors(ranges: Ranges, tensors: Mapping[str, NDArray[Any]]) -> FitRepor
     _observe(meters, arrays)
     stale = tuple(name for name in meters if name not in arrays)
     missing = tuple(name for name in arrays if name not in meters)
-    return FitReport(_results(meters, {}), 1, None, stale, (), missing)
+    return FitReport(_results(meters, arrays, {}), 1, None, stale, (), missing)
 
 
 def _meters(ranges: Ranges) -> dict[str, RangeMeter]:
@@ -305,14 +305,17 @@ def _observe(meters: Mapping[str, RangeMeter], tensors: Mapping[str, NDArray[Any
                 raise DataError(f"tensor {name!r}: {problem.problem}", problem.fix) from None
 
 
-def _results(meters: Mapping[str, RangeMeter], notes: Mapping[str, str]) -> tuple[TensorFit, ...]:
+def _results(
+    meters: Mapping[str, RangeMeter], seen: Iterable[str], notes: Mapping[str, str]
+) -> tuple[TensorFit, ...]:
     """The tensors that have values, the worst first."""
     fits = [
         meter.result(name, notes.get(name, "")) for name, meter in meters.items() if meter.values
     ]
     if not fits:
         raise DataError(
-            "no tensor has both a range and data", "check that the ranges are for this network"
+            "no tensor has both a range and data",
+            f"compare names: {list(meters)[:3]} and {list(seen)[:3]}",
         )
 
     def order(tensor: TensorFit) -> float:

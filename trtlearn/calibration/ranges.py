@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
-from ..engine.records import RangeReport, TensorRange
+from ..engine.records import BuildReport, RangeReport, TensorRange
 from ..errors import DataError
 from .cache import CalibrationCache, read_cache
 
@@ -14,10 +14,13 @@ __all__ = ["Ranges", "amax_by_tensor"]
 
 
 class HasRanges(Protocol):
-    """A build: it knows the ranges that it was given."""
+    """A build: it knows the ranges that it was given, or the scales that its log names."""
 
     @property
     def ranges(self) -> RangeReport | None: ...
+
+    @property
+    def build(self) -> BuildReport: ...
 
 
 Ranges = (
@@ -41,8 +44,8 @@ def amax_by_tensor(ranges: Ranges) -> dict[str, float]:
     if isinstance(source, Mapping):
         return {str(name): float(amax) for name, amax in source.items()}
     if hasattr(source, "ranges"):
-        if source.ranges is None:
+        source = source.ranges or source.build.scales
+        if not source:
             raise DataError("this build was given no ranges", "take one that runs in INT8")
-        source = source.ranges
     tensors = source.tensors if isinstance(source, RangeReport) else source
     return {tensor.name: tensor.amax for tensor in tensors if tensor.amax is not None}

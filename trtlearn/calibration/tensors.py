@@ -23,7 +23,6 @@ __all__ = [
     "TIES",
     "UNTIED",
     "Candidate",
-    "INTERNAL",
     "Tie",
     "TieReport",
     "could_be",
@@ -49,8 +48,6 @@ MADE_BY = {
     "Matrix Multiply": ("MatMul", "Gemm"),
 }
 """TensorRT's kind of layer -> the ONNX operators that become one; any operator may become a kind that is not here."""
-INTERNAL = "(Unnamed Layer* "
-"""How TensorRT begins the names of tensors that its ONNX parser made and that the ONNX file does not name."""
 _LINE = re.compile(r"\(Unnamed Layer\* \d+\) \[([^\]]+)\]")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from ..errors import CacheError
 from ..files import read_bytes, write_atomic
@@ -14,19 +14,23 @@ from .base import Argument, File, Json, Option, Output, pair, print_record, type
 if TYPE_CHECKING:
     from ..calibration.cache import CalibrationCache
 
-__all__ = ["cache_app"]
+__all__ = ["cache_app", "cache_facts"]
 
 cache_app = typer.Typer(help="Read, compare, edit and convert caches.", rich_markup_mode=None)
 
 
-def _print(cache: CalibrationCache, as_json: bool) -> None:
-    facts = {
+def cache_facts(cache: CalibrationCache) -> dict[str, Any]:
+    """What ``--json`` prints of a cache."""
+    return {
         "header": cache.header,
         "algorithm": cache.algorithm,
         "tensorrt_version": cache.tensorrt_version,
         "tensors": [entry.to_dict() for entry in cache.scales],
     }
-    print_record(cache, as_json, facts)
+
+
+def _print(cache: CalibrationCache, as_json: bool) -> None:
+    print_record(cache, as_json, cache_facts(cache))
 
 
 @cache_app.command()
@@ -42,7 +46,7 @@ def diff(a: File, b: File, as_json: Json = False) -> None:
     """Compare two calibration caches tensor by tensor."""
     from ..calibration import edit as caches
 
-    print_record(caches.diff(caches.read_cache(a), caches.read_cache(b)), as_json)
+    print_record(caches.read_cache(a).diff(caches.read_cache(b)), as_json)
 
 
 @cache_app.command()
@@ -54,7 +58,7 @@ def check(
     """Compare a cache's names with a model's tensors; exit status 1 where a line is stale."""
     from ..calibration import edit as caches
 
-    report = caches.stale_names(caches.read_cache(file), model)
+    report = caches.read_cache(file).check(model)
     print_record(report, as_json)
     raise typer.Exit(1 if report.stale else 0)
 
@@ -82,7 +86,7 @@ def edit(
     changed = caches.rename(changed, names)
     for item in scale or []:
         name, value = pair(item, "--scale", "NAME=SCALE")
-        changed = caches.with_scale(changed, name, _number(value))
+        changed = changed.with_scale(name, _number(value))
     if header is not None:
         changed = caches.with_header(changed, header=header)
     caches.write_cache(changed, output)

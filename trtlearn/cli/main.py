@@ -16,6 +16,7 @@ from ..errors import TrtlearnError
 from .base import Argument, File, Json, Option, Output, app, print_record, typer
 from .build import build
 from .cache import cache_app
+from .calibration import calibrate, fit
 
 if TYPE_CHECKING:
     from ..engine.records import EngineLayer
@@ -106,6 +107,8 @@ def precision(
 
 app.add_typer(cache_app, name="cache")
 app.command()(build)
+app.command()(calibrate)
+app.command()(fit)
 
 
 @app.command()

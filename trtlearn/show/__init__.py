@@ -14,7 +14,7 @@ from ..errors import TrtlearnError
 
 PLACES = {
     "numbers": ("clip_or_round", "float_bits", "histogram", "number_line", "weight_error"),
-    "tensor_ranges": ("ranges", "scales"),
+    "tensor_ranges": ("fit", "ranges", "scales"),
     "calibration": (
         "filling",
         "images_needed",

@@ -2,60 +2,71 @@
 
 from __future__ import annotations
 
-import os
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 
-from ..builds import Build
-from ..calibration.cache import CalibrationCache
-from ..calibration.edit import read_cache
-from ..engine.records import RangeReport, TensorRange
-from ..errors import DataError
+from ..calibration.fitting import FitReport, TensorFit, fit_tensors
+from ..calibration.ranges import Ranges, amax_by_tensor
 from ..record import plural
 from . import draw
 from .draw import Source, Style
-from .numbers import finite
 from .theme import BAD, GOOD, INK, SERIES, series
 
 if typing.TYPE_CHECKING:
     import plotly.graph_objects as go
     from numpy.typing import ArrayLike
 
-__all__ = ["Ranges", "amax_by_name", "ranges", "scales"]
-
-Ranges = (
-    CalibrationCache
-    | RangeReport
-    | Build
-    | Mapping[str, float]
-    | Iterable[TensorRange]
-    | str
-    | os.PathLike[str]
-)
-"""What holds ranges: a cache, its file, a RangeReport, a build, or a mapping from tensor to amax."""
+__all__ = ["fit", "ranges", "scales"]
 
 
-def amax_by_name(holder: Ranges) -> dict[str, float]:
-    """Tensor name -> amax, of the tensors that have one.
+def fit(
+    report: FitReport,
+    *,
+    title: str = "Does each range fit what the data need?",
+    source: Source = None,
+) -> go.Figure:
+    """Each tensor's range beside the largest |x| of its data and what 99.9 % stay below, the worst first.
 
-    ``holder``: a CalibrationCache (whose values are scales) or the path of its file, a RangeReport, a build, a
-    mapping from names to amax, or TensorRanges.
+    ``report`` is what ``trtlearn.fit`` gives; tensors without a range or without data are counted below. The text at
+    the right says what share the range clips, or how many of the 127 steps no value reaches.
 
-    >>> amax_by_name({"x": 4.0}), amax_by_name([TensorRange("x", 4.0, 4 / 127, "user")])
-    ({'x': 4.0}, {'x': 4.0})
+    >>> fit(fit_tensors({"x": 4.0}, {"x": np.array([1.0, 9.0])})).data[0].name
+    'range given'
     """
-    if isinstance(holder, (str, os.PathLike)):
-        holder = read_cache(holder)
-    if isinstance(holder, CalibrationCache):
-        return {entry.name: entry.amax for entry in holder.scales}
-    if isinstance(holder, Mapping):
-        return {name: float(amax) for name, amax in holder.items()}
-    if isinstance(holder, Build):
-        holder = holder.ranges or holder.build.scales
-    tensors = holder.tensors if isinstance(holder, RangeReport) else holder
-    return {tensor.name: tensor.amax for tensor in tensors if tensor.amax is not None}
+    tensors = report.tensors
+    names, rows = [tensor.name for tensor in tensors], list(range(len(tensors)))
+    fig = draw.figure(title, height=draw.tall(len(names)))
+    for name, field, symbol, color, size in (
+        ("range given", "amax", "line-ns-open", INK, 15),
+        ("largest |x| in the data", "largest", "circle", SERIES[0], 9),
+        ("99.9 % of |x| is below", "most", "diamond", SERIES[2], 8),
+    ):
+        look: Style = {"symbol": symbol, "color": color, "size": size}
+        x = [getattr(tensor, field) for tensor in tensors]
+        hover = "%{customdata}: %{x:.4g}<extra>%{fullData.name}</extra>"
+        draw.points(fig, x, rows, name, **look, hover=hover, customdata=names)
+    for row, tensor in enumerate(tensors):
+        color, dash = (BAD, "solid") if tensor.advice else (GOOD, "dot")
+        draw.line(fig, [tensor.amax, tensor.largest], [row, row], color=color, dash=dash)
+        text, font = _waste(tensor), {"size": 11}
+        draw.note(fig, text, 1, row, xref="paper", xanchor="left", xshift=8, font=font)
+    left = len(report.stale) + len(report.internal) + len(report.missing)
+    rest = f"; {plural(left, 'tensor')} without data or range left out" if left else ""
+    draw.name_rows(fig, names)
+    amax, largest = [tensor.amax for tensor in tensors], [tensor.largest for tensor in tensors]
+    draw.log_axis(fig, "x", "|x|", [*amax, *largest, *(tensor.most for tensor in tensors)])
+    fig.update_layout(margin={"r": 165})
+    return draw.finish(fig, source, rest)
+
+
+def _waste(tensor: TensorFit) -> str:
+    """What a range costs its tensor: values clipped, or steps that no value reaches."""
+    if tensor.clipped:
+        return f"clips {100 * tensor.clipped:.2g} %"
+    unused = max(0, round(127 * (1 - tensor.largest / tensor.amax))) if tensor.amax else 127
+    return f"{unused} of 127 steps unused"
 
 
 def ranges(
@@ -65,57 +76,15 @@ def ranges(
     title: str = "Does each range fit what the data need?",
     source: Source = None,
 ) -> go.Figure:
-    """Each tensor's range beside the largest |x| and the 99.9th percentile of |x| in its data.
+    """:func:`fit` for tensors at hand: ``activations`` maps tensor names to arrays of any shape.
 
-    ``holder``: what holds the ranges (see ``amax_by_name``). ``activations`` maps tensor names to float arrays of
-    any shape; tensors without a range, or without data, are left out and counted under the axis. The text at the
-    right says what share the range clips, or how many of the 127 steps no value reaches.
+    ``holder``: what holds the ranges, a cache or its file, a build, a RangeReport or {tensor: amax}.
 
     >>> ranges({"x": 4.0}, {"x": [1.0, 9.0]}).data[0].name
     'range given'
     """
-    amax = amax_by_name(holder)
-    names = [name for name in activations if name in amax]
-    if not names:
-        raise DataError(
-            "no tensor has both a range and data",
-            f"compare names: {list(amax)[:3]} and {list(activations)[:3]}",
-        )
-    data = {name: np.abs(finite(activations[name], name)) for name in names}
-    largest = [float(x.max()) for x in data.values()]
-    most = [float(np.quantile(x, 0.999)) for x in data.values()]
-    limits = [amax[name] for name in names]
-    rows = list(range(len(names)))
-    fig = draw.figure(title, height=draw.tall(len(names)))
-    hover = "%{customdata}: %{x:.4g}<extra>%{fullData.name}</extra>"
-    for name, x, symbol, color, size in (
-        ("range given", limits, "line-ns-open", INK, 15),
-        ("largest |x| in the data", largest, "circle", SERIES[0], 9),
-        ("99.9 % of |x| is below", most, "diamond", SERIES[2], 8),
-    ):
-        look: Style = {"symbol": symbol, "color": color, "size": size}
-        draw.points(fig, x, rows, name, **look, hover=hover, customdata=names)
-    for row, limit, end in zip(rows, limits, largest, strict=True):
-        color, dash = (BAD, "solid") if end > limit else (GOOD, "dot")
-        draw.line(fig, [limit, end], [row, row], color=color, dash=dash)
-    for row, name in enumerate(names):
-        text = _verdict(data[name], amax[name])
-        draw.note(fig, text, 1, row, xref="paper", xanchor="left", xshift=8, font={"size": 11})
-    left = len(set(amax) ^ set(activations))
-    rest = f"; {plural(left, 'tensor')} without data or range left out" if left else ""
-    draw.name_rows(fig, names)
-    draw.log_axis(fig, "x", "|x|", [*limits, *largest, *most])
-    fig.update_layout(margin={"r": 165})
-    return draw.finish(fig, source, rest)
-
-
-def _verdict(magnitudes: np.ndarray[typing.Any, typing.Any], amax: float) -> str:
-    """What a range clips of the data, or which part of it no value reaches."""
-    clipped = float((magnitudes > amax).mean())
-    if clipped:
-        return f"clips {100 * clipped:.2g} %"
-    unused = max(0, round(127 * (1 - float(magnitudes.max()) / amax)))
-    return f"{unused} of 127 steps unused"
+    arrays = {name: np.asarray(values, np.float32) for name, values in activations.items()}
+    return fit(fit_tensors(holder, arrays), title=title, source=source)
 
 
 def scales(
@@ -131,7 +100,7 @@ def scales(
     >>> scales({"a": {"x": 4.0}, "b": {"x": 2.0}}).data[1].name
     'b'
     """
-    amax = {way: amax_by_name(holder) for way, holder in ways.items()}
+    amax = {way: amax_by_tensor(holder) for way, holder in ways.items()}
     names: list[str] = []
     for tensors in amax.values():
         names += [name for name in tensors if name not in names]

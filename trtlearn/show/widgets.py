@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..calibration.observers import Threshold
+from ..calibration.ranges import Ranges, amax_by_tensor
 from ..errors import DataError, TrtlearnError
 from ..int8 import quant
 from ..record import plural
@@ -19,7 +20,6 @@ from .calibration import centres, filling, kl, on_log_axis, p_and_q
 from .controls import ipywidgets, move_ends, say, wired
 from .draw import Source, Style
 from .numbers import ValueBars, error_curves, finite, slider_figure
-from .tensor_ranges import Ranges, amax_by_name
 from .tradeoffs import COSTS, tradeoff
 
 if typing.TYPE_CHECKING:
@@ -143,7 +143,7 @@ def range_browser(
     """
     if not activations or not ways:
         raise DataError("no activations or no ranges to browse", "pass at least one of each")
-    amax = {label: amax_by_name(holder) for label, holder in ways.items()}
+    amax = {label: amax_by_tensor(holder) for label, holder in ways.items()}
     style = {"description_width": "4em"}
     names: Style = {"options": list(activations), "description": "tensor"}
     tensor = ipywidgets.Dropdown(**names, layout=FITTED, style=style)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
-from ..calibration.cache import SetAside
+from ..calibration.cache import CacheIgnored
 from ..record import plural
 from .command import TrtexecCommand, int8_count
 from .sources import Release, best_skips_sm103, cite, load_table, option_kinds
@@ -31,7 +31,7 @@ class Case:
     has_qdq: bool | None = None  # None: not known, and taken as no
     model_problem: str | None = None  # why the model could not be read
     cache_exists: bool | None = None
-    cache_problem: SetAside | None = None  # why TensorRT ignores the cache
+    cache_problem: CacheIgnored | None = None  # why TensorRT ignores the cache
 
     @property
     def before_11(self) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import Any
 
-from ..calibration.cache import set_aside
+from ..calibration.cache import ignored_by_trtexec
 from ..errors import ModelError
 from ..files import shell_command
 from .command import parse_trtexec, split_command
@@ -120,7 +120,9 @@ def _look_at_cache(case: Case, exists: bool | None) -> Case:
     problem = None
     if exists and readable and os.path.isfile(case.cache):
         with open(case.cache, "rb") as file:
-            problem = set_aside(file.read(LOOKED_AT), case.cache, case.release.number < (10, 0))
+            problem = ignored_by_trtexec(
+                file.read(LOOKED_AT), case.cache, case.release.number < (10, 0)
+            )
     return replace(case, cache_exists=exists, cache_problem=problem)
 
 

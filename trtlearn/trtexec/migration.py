@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..calibration.cache import INTERNAL
 from ..calibration.edit import CalibrationCache, read_cache
-from ..calibration.tensors import INTERNAL
 from ..errors import CommandError, ModelError
 from ..files import shell_command, write_atomic
 from ..int8.placement import QdqReport

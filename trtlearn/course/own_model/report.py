@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...calibration.cache import set_aside
+from ...calibration.cache import ignored_by_trtexec
 from ...errors import TrtlearnError
 from ...files import shell_command, write_all
 from ...model.read import serialized
@@ -141,7 +141,7 @@ def _folded(summary: str, content: str) -> str:
 def _cache_words(cache: str) -> str:
     """What the calibration cache is good for: trtexec takes one kind only."""
     later = "From TensorRT 11.0 on use the Q/DQ model."
-    if problem := set_aside(cache.encode()):
+    if problem := ignored_by_trtexec(cache.encode()):
         fix = re.sub("`(.+?)`", r"<code>\1</code>", html.escape(problem.fix))
         return (
             "For a program with a calibrator of this kind, up to TensorRT 10.16. With trtexec "

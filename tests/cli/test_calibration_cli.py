@@ -1,0 +1,69 @@
+"""``trtlearn calibrate`` and ``trtlearn fit`` on a reader's own three files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from trtlearn.calibration.cache import format_cache, read_cache
+from trtlearn.calibration.network import calibrate
+from trtlearn.cli import main
+from trtlearn.model.course_data import load_images, model_path
+
+IMAGES = load_images("calibration")[0][:64]
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> dict[str, Path]:
+    np.save(tmp_path / "images.npy", IMAGES)
+    return {
+        "model": model_path("resnet"),
+        "data": tmp_path / "images.npy",
+        "cache": tmp_path / "new.cache",
+    }
+
+
+def run(*arguments: object) -> int:
+    return main.run([str(part) for part in arguments])
+
+
+def test_calibrate_then_fit(files, capsys):
+    command = ("calibrate", files["model"], files["data"], "-o", files["cache"])
+    assert run(*command, "--algorithm", "minmax", "--json") == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert set(facts) == {"header", "algorithm", "tensorrt_version", "tensors"}
+    ours = calibrate(files["model"], IMAGES, "minmax")
+    assert files["cache"].read_text() == format_cache(ours)
+    assert run("fit", files["cache"], files["model"], files["data"]) == 0
+    assert "all fit" in capsys.readouterr().out
+    assert run(*command, "--for-trtexec", "--algorithm", "minmax", "--batch", 16) == 0
+    assert read_cache(files["cache"]).kind == "entropy2"
+    capsys.readouterr()
+    assert run(*command) == 0
+    capsys.readouterr()
+    assert run("fit", files["cache"], files["model"], files["data"], "--json") == 1
+    report = json.loads(capsys.readouterr().out)
+    assert set(report) == {"tensors", "batches", "batch", "stale", "internal", "missing"}
+    keys = {"name", "amax", "scale", "largest", "most", "clipped", "codes", "sqnr_db", "verdict"}
+    assert all(keys <= set(tensor) for tensor in report["tensors"])
+    assert report["tensors"][0]["verdict"] == "too small"
+
+
+def test_bad_input_is_one_line(files, capsys):
+    files["cache"].write_text("TRT-8600-EntropyCalibration2\nimage: 3d2c1f3a\n")
+    for arguments in (
+        ("fit", "none", files["model"], files["data"]),
+        ("fit", files["cache"], "none", files["data"]),
+        ("fit", files["cache"], files["model"], "none"),
+        ("fit", files["cache"], files["model"], files["data"], "--batch", 0),
+        ("calibrate", files["model"], files["data"]),
+        ("calibrate", files["model"], files["data"], "-o", "x", "--algorithm", "best"),
+        ("calibrate", files["model"], "none", "-o", "x"),
+    ):
+        assert run(*arguments) == 2
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert err.count("\n") == 1
