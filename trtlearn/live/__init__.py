@@ -1,1 +1,4 @@
-"""The TensorRT side: ranges, calibrators, builds and runs on a GPU. One file imports TensorRT, one imports CUDA."""
+"""The TensorRT side: ranges, calibrators, builds and runs on a GPU.
+
+One file imports TensorRT (trt.py), one imports CUDA (cuda.py).
+"""

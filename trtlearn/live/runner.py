@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -90,7 +91,7 @@ class Runner(Closing):
         for name in names:
             if self._engine.get_tensor_format(name) != trt.TensorFormat.LINEAR:
                 raise EngineError(
-                    f"tensor {name!r} has a packed format, which numpy has not",
+                    f"tensor {name!r} has a packed format, unknown to numpy",
                     "build with linear I/O",
                 )
 
@@ -150,7 +151,7 @@ class Runner(Closing):
                 )
             if self._dtypes[name] not in NUMPY:
                 raise EngineError(
-                    f"output {name!r} is {self._dtypes[name]}, which numpy has not",
+                    f"output {name!r} is {self._dtypes[name]}, unknown to numpy",
                     "cast it in the model",
                 )
             self._buffers.at_least(
@@ -206,7 +207,7 @@ class Runner(Closing):
             once: Callable[[], None] = self._enqueue
             if graph:
                 captured = stack.enter_context(Graph(self._stream, self._enqueue))
-                once = lambda: captured.launch(self._stream)  # noqa: E731
+                once = functools.partial(captured.launch, self._stream)
             for _ in range(warmup):
                 once()
             self._stream.synchronize()
@@ -246,9 +247,8 @@ class Runner(Closing):
 
         context = self._context
         profiler = Profiler()
-        self._context = self._open()[
-            0
-        ].create_execution_context()  # its own: a profiler cannot be taken off again
+        engine, _ = self._open()
+        self._context = engine.create_execution_context()  # a profiler cannot be taken off again
         try:
             self._context.profiler = profiler
             self._load(arrays)
@@ -260,7 +260,9 @@ class Runner(Closing):
         finally:
             self._context = context
         totals = [sum(layers.values()) for layers in seen]
-        layers = {name: float(np.median([one.get(name, 0.0) for one in seen])) for name in seen[0]}
+        layers = {}
+        for name in seen[0]:
+            layers[name] = float(np.median([times.get(name, 0.0) for times in seen]))
         return summarize(
             totals, warmup, self._rows(arrays), "TensorRT's profiler, layer by layer", layers
         )
