@@ -1,4 +1,6 @@
-"""What is in a plan, byte by byte as far as it can be told: GPU programs, and weights in a form that we know."""
+"""What is in a plan, byte by byte as far as it can be told: GPU programs, and weights in a form
+that we know.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,9 @@ def _fat_binary(plan: bytes, at: int) -> GpuProgram | None:
 
 
 def _program(plan: bytes, at: int) -> GpuProgram | None:
-    """The CUDA program whose ELF header is at ``at``; None where it is none or runs beyond the plan."""
+    """The CUDA program whose ELF header is at ``at``; None where it is none or runs beyond the
+    plan.
+    """
     if at + HEADER.size > len(plan):
         return None
     fields = HEADER.unpack_from(plan, at)
@@ -76,9 +80,10 @@ def _program(plan: bytes, at: int) -> GpuProgram | None:
 def plan_contents(plan: bytes, weights: Mapping[str, NDArray[Any]] | None = None) -> PlanContents:
     """What is found in a plan: GPU programs, and which of ``weights`` (FP32, by name) lie in it.
 
-    Each weight is looked for as FP32 bytes and as INT8 codes per output channel (axis 0), both in ONNX's order: what a
-    kernel keeps in another order is not found so. Weights under 64 bytes are not looked for. INT8 kernels keep the
-    codes of up to VECTOR input channels together, so the codes are looked for in such vectors, too, if 8 or longer.
+    Each weight is looked for as FP32 bytes and as INT8 codes per output channel (axis 0), both in
+    ONNX's order: what a kernel keeps in another order is not found so. Weights under 64 bytes are
+    not looked for. INT8 kernels keep the codes of up to VECTOR input channels together, so the
+    codes are looked for in such vectors, too, if 8 or longer.
 
     >>> plan_contents(b"no plan " + np.arange(64, dtype=np.float32).tobytes(), {"w": np.arange(64.0)}).float_weights
     {'w': 256}
@@ -121,7 +126,9 @@ def plan_contents(plan: bytes, weights: Mapping[str, NDArray[Any]] | None = None
 
 
 def _vectors(plan: bytes, codes: NDArray[np.int8]) -> tuple[int, int]:
-    """How many of the codes [O, I, ...] lie in the plan as vectors of input channels, and how many were looked for."""
+    """How many of the codes [O, I, ...] lie in the plan as vectors of input channels, and how many
+    were looked for.
+    """
     last = np.moveaxis(codes, 1, -1)
     found = total = 0
     for row in last.reshape(-1, last.shape[-1]):

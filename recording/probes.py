@@ -1,4 +1,6 @@
-"""Records of two experiments that only the project's tests read: the rate of feeding, and tensors made to probe rules."""
+"""Records of two experiments that only the project's tests read: the rate of feeding, and tensors
+made to probe rules.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ __all__ = ["Crafted", "CraftedScale", "FeedingRates", "FeedingRun", "crafted", "
 
 @dataclass(frozen=True)
 class FeedingRun(Record):
-    """One calibration: seconds from the first get_batch to the end of the last, and those spent inside it."""
+    """One calibration: seconds from the first get_batch to the end of the last, and those spent
+    inside it.
+    """
 
     who: str
     batches: int
@@ -36,7 +40,9 @@ class FeedingRates(Record):
         return median(run.batches / run.inside_s for run in self.runs if run.who == who)
 
     def whole_rate(self, who: str) -> float:
-        """Batches a second of the whole calibration, in which TensorRT runs the network too: the median of the runs."""
+        """Batches a second of the whole calibration, in which TensorRT runs the network too: the
+        median of the runs.
+        """
         return median(run.batches / run.whole_s for run in self.runs if run.who == who)
 
     @property
@@ -62,7 +68,9 @@ class FeedingRates(Record):
 
 @dataclass(frozen=True)
 class CraftedScale(Record):
-    """A tensor made on purpose (``group`` and ``name`` in recording/calibration/crafted.py): TensorRT's scale and ours."""
+    """A tensor made on purpose (``group`` and ``name`` in recording/calibration/crafted.py):
+    TensorRT's scale and ours.
+    """
 
     group: str
     name: str

@@ -47,7 +47,8 @@ class LayerCounts(Record):
 class Build(Record):
     """One engine, built and measured: what a notebook looks at, live or recorded.
 
-    What was not measured is None and prints as "unknown". A build that failed has an ``error`` and no layers.
+    What was not measured is None and prints as "unknown". A build that failed has an ``error`` and
+    no layers.
 
     Example::
 
@@ -93,7 +94,9 @@ class Build(Record):
 
     @cached_property
     def cache(self) -> CalibrationCache | None:
-        """The calibration cache that TensorRT wrote or was given; None where there was no calibrator."""
+        """The calibration cache that TensorRT wrote or was given; None where there was no
+        calibrator.
+        """
         text = self.calibration and self.calibration.cache
         return parse_cache(text, f"the cache of {self.variant}") if text else None
 
@@ -121,7 +124,9 @@ class Build(Record):
 
     @property
     def images_per_second(self) -> float | None:
-        """Throughput: ``1000 * batch / median milliseconds``, of graph replays where they were timed."""
+        """Throughput: ``1000 * batch / median milliseconds``, of graph replays where they were
+        timed.
+        """
         timing = self.graph_timing or self.timing
         return None if timing is None else 1000 * self.batch / timing.median_ms
 
@@ -169,7 +174,9 @@ class Build(Record):
         return self.engine.int8_nodes
 
     def warning(self, code: str) -> Message:
-        """The message of this kind in TensorRT's log, for example "missing-scale"; DataError without one."""
+        """The message of this kind in TensorRT's log, for example "missing-scale"; DataError
+        without one.
+        """
         messages = {message.code: message for message in self.build.messages}
         if code not in messages:
             codes = ", ".join(filter(None, messages)) or "nothing: its log has no known warning"
@@ -193,10 +200,11 @@ class Build(Record):
             return None
 
     def precision(self, model: OnnxModel | str | os.PathLike[str] | None = None) -> PrecisionReport:
-        """Requested against chosen type for every ONNX node and every engine layer, with the reason.
+        """Requested against chosen type for every ONNX node and every engine layer, with the
+        reason.
 
-        ``model``: the ONNX file, where it is not the one that the build names. Without onnx or without that file the
-        nodes that the engine does not name are left out.
+        ``model``: the ONNX file, where it is not the one that the build names. Without onnx or
+        without that file the nodes that the engine does not name are left out.
         """
         from .engine.precision import precision_report
 
@@ -207,8 +215,8 @@ class Build(Record):
     ) -> Int8Run:
         """The same engine in numpy: every tensor that it computes for ``images`` float32 [N,...].
 
-        Ranges, fused groups and tensors that stay in float are the engine's. ``scales``: tensor -> scale, in place of
-        its own. DataError for a build without ranges.
+        Ranges, fused groups and tensors that stay in float are the engine's. ``scales``: tensor ->
+        scale, in place of its own. DataError for a build without ranges.
         """
         from .int8.simulate import run_like
 

@@ -31,7 +31,9 @@ STALE_SECONDS = 600
 
 
 def _shared(name: str) -> Path:
-    """The folder ``name`` beside the package in a checkout, or inside the package in an installed wheel."""
+    """The folder ``name`` beside the package in a checkout, or inside the package in an installed
+    wheel.
+    """
     checkout = _PACKAGE.parent
     folder = (
         checkout / name if (checkout / "pyproject.toml").is_file() else _PACKAGE / "_course" / name
@@ -52,7 +54,9 @@ def notebooks_dir() -> Path:
 
 
 def user_dir() -> Path:
-    """The reader's own folder: ``$TRTLEARN_HOME``, or trtlearn/ in the XDG data folder (may not exist yet)."""
+    """The reader's own folder: ``$TRTLEARN_HOME``, or trtlearn/ in the XDG data folder (may not
+    exist yet).
+    """
     if home := os.environ.get("TRTLEARN_HOME"):
         return Path(home)
     return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "trtlearn"
@@ -61,7 +65,9 @@ def user_dir() -> Path:
 def read_bytes(
     path: str | os.PathLike[str], error: type[TrtlearnError] = TrtlearnError, count: int = -1
 ) -> bytes:
-    """The file's bytes, or its first ``count``; ``error`` with one clear line where it cannot be read."""
+    """The file's bytes, or its first ``count``; ``error`` with one clear line where it cannot be
+    read.
+    """
     try:
         with open(path, "rb") as file:
             return file.read(count)
@@ -76,9 +82,11 @@ def read_bytes(
 
 
 def write_atomic(path: str | os.PathLike[str], content: bytes | str) -> Path:
-    """Write ``content`` beside ``path`` and rename it into place, so that no reader ever sees half a file.
+    """Write ``content`` beside ``path`` and rename it into place, so that no reader ever sees half
+    a file.
 
-    A program that is killed in between leaves a file ".NAME.????????"; the next one that writes there removes it.
+    A program that is killed in between leaves a file ".NAME.????????"; the next one that writes
+    there removes it.
     """
     target = Path(path)
     write_all({target: content})
@@ -86,7 +94,9 @@ def write_atomic(path: str | os.PathLike[str], content: bytes | str) -> Path:
 
 
 def write_all(contents: Mapping[Path, bytes | str]) -> None:
-    """Write several files, all or none: each beside its place first, then every one is renamed into it."""
+    """Write several files, all or none: each beside its place first, then every one is renamed into
+    it.
+    """
     written: dict[Path, str] = {}
     target = Path()
     try:

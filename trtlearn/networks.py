@@ -1,7 +1,8 @@
 """The noun Network: an ONNX file with its images, and the engines built from it, live or recorded.
 
-``network("resnet").build("int8-placeholder")`` gives the same kind of record on a GPU machine, where it builds and
-measures, and elsewhere, where it replays. The environment variable TRTLEARN_MODE (live or recorded) overrules.
+``network("resnet").build("int8-placeholder")`` gives the same kind of record on a GPU machine,
+where it builds and measures, and elsewhere, where it replays. The environment variable
+TRTLEARN_MODE (live or recorded) overrules.
 """
 
 from __future__ import annotations
@@ -142,10 +143,11 @@ class Network:
         names: Iterable[str] | None = None,
         batch: int = 64,
     ) -> dict[str, NDArray[np.float32]]:
-        """What the network computes for ``images`` [N,...] (default: the calibration images): tensor -> float32 [N,...].
+        """What the network computes for ``images`` [N,...] (default: the calibration images):
+        tensor -> float32 [N,...].
 
-        FP32 on the CPU with ONNX Runtime, nothing fused: every tensor of the ONNX file, or those in ``names``. All N
-        stay in memory: use ``model.run.activations`` for many images.
+        FP32 on the CPU with ONNX Runtime, nothing fused: every tensor of the ONNX file, or those in
+        ``names``. All N stay in memory: use ``model.run.activations`` for many images.
 
         >>> resnet = network("resnet", mode="recorded")
         >>> resnet.activations(resnet.images("test")[:3], ["logits"])["logits"].shape
@@ -169,7 +171,8 @@ class Network:
     def calibrate(
         self, algorithm: str = "entropy2", images: Any = None, batch: int = 8, **settings: Any
     ) -> CalibrationCache:
-        """The calibration cache that TensorRT would write for ``images`` (default: the calibration images).
+        """The calibration cache that TensorRT would write for ``images`` (default: the calibration
+        images).
 
         Example::
 
@@ -195,14 +198,15 @@ class Network:
         return ours + tuple(sorted(names - set(VARIANTS)))
 
     def build(self, variant: str, progress: Progress | None = None) -> Build:
-        """The engine of a variant with all its measurements: loaded, or built here (once; then it is remembered).
+        """The engine of a variant with all its measurements: loaded, or built here (once; then it
+        is remembered).
 
         Args:
             variant: one of ``variants``.
             progress: live only: called with the calibration batches done and in all.
 
-        Raises RecordingError for a variant that is not here, or a recording that is damaged or belongs to another
-        model or other images; live what run_variant raises.
+        Raises RecordingError for a variant that is not here, or a recording that is damaged or
+        belongs to another model or other images; live what run_variant raises.
 
         Example::
 
@@ -272,11 +276,14 @@ class Network:
 
     @property
     def studies(self) -> tuple[str, ...]:
-        """The names of the builds that answer one question each (the newest recordings' where live)."""
+        """The names of the builds that answer one question each (the newest recordings' where
+        live).
+        """
         return tuple(self._studies)
 
     def study(self, name: str) -> Build:
-        """One recorded build that was made to answer a question; its ``error`` where TensorRT refused it.
+        """One recorded build that was made to answer a question; its ``error`` where TensorRT
+        refused it.
 
         >>> network("resnet", mode="recorded").study("missing-one").warning("missing-scale").names
         ('b1_relu1',)
@@ -299,9 +306,11 @@ class Network:
 
 
 def _hardly_int8(build: Build) -> str | None:
-    """What to know of an INT8 engine that works in other types for the most part; None where there is nothing to say.
+    """What to know of an INT8 engine that works in other types for the most part; None where there
+    is nothing to say.
 
-    On networks as small as the course's a layer takes a few µs in any type, and the builder's timings decide.
+    On networks as small as the course's a layer takes a few µs in any type, and the builder's
+    timings decide.
     """
     types = [layer.weight_dtype for layer in build.engine.layers if layer.weight_count]
     count = types.count("int8")
@@ -335,13 +344,15 @@ def network(
 
     Args:
         model: one of MODELS, or the path of an ONNX file. The builds of a file are live only.
-        folder: recordings to replay, in place of the newest that came with the course; implies mode "recorded".
+        folder: recordings to replay, in place of the newest that came with the course; implies mode
+            "recorded".
         mode: "live" or "recorded"; by default $TRTLEARN_MODE, else what this machine can do.
-        data: for a file: its calibration images, a .npy or .npz file, an array [N, ...] or arrays by input name.
+        data: for a file: its calibration images, a .npy or .npz file, an array [N, ...] or arrays
+            by input name.
         labels: for a file: the classes of ``data``, int [N] or a .npy file.
 
-    Raises DataError for an unknown name or mode, RecordingError where there is nothing to replay or its model or
-    images are not those here, LiveUnavailable for mode "live" where that cannot be.
+    Raises DataError for an unknown name or mode, RecordingError where there is nothing to replay or
+    its model or images are not those here, LiveUnavailable for mode "live" where that cannot be.
 
     Example::
 

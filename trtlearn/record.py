@@ -120,8 +120,8 @@ def html_table(
 ) -> str:
     """Rows as an HTML table with every cell escaped; "" without rows.
 
-    ``style`` is the CSS of each cell. In a notebook long words may break, and long tables scroll and
-    are cut; a ``page`` with a style sheet of its own gets every row as it is.
+    ``style`` is the CSS of each cell. In a notebook long words may break, and long tables scroll
+    and are cut; a ``page`` with a style sheet of its own gets every row as it is.
     """
     if not rows:
         return ""

@@ -1,4 +1,6 @@
-"""One build of one of the course's networks, run on its test images and timed: everything as one record."""
+"""One build of one of the course's networks, run on its test images and timed: everything as one
+record.
+"""
 
 from __future__ import annotations
 
@@ -65,11 +67,12 @@ def predict(
     batch: int,
     output: str | None = None,
 ) -> Predictions:
-    """Classify all images, ``batch`` at a time: a last batch that is not full is filled up, and the rest ignored.
+    """Classify all images, ``batch`` at a time: a last batch that is not full is filled up, and the
+    rest ignored.
 
     Args:
-        images: float32 [N, C, H, W]; labels: int [N]. output: the logits, where the engine has further outputs
-            (default: its first).
+        images: float32 [N, C, H, W]; labels: int [N]. output: the logits, where the engine has
+            further outputs (default: its first).
     """
     if len(images) != len(labels) or not len(images):
         raise DataError(
@@ -110,7 +113,9 @@ def _time(
 
 
 def engine_info(text: str | None) -> EngineInfo:
-    """The inspector's text parsed; where it is missing or not understood, no layers and the text as it is."""
+    """The inspector's text parsed; where it is missing or not understood, no layers and the text as
+    it is.
+    """
     try:
         return read_engine(text or "")
     except InspectorError:
@@ -165,15 +170,20 @@ def run_variant(
     """Build one variant of one network, classify the 1,000 test images with it, and time it.
 
     Args:
-        model: one of MODELS; variant: one of VARIANTS, or options of your own (then ``name`` says what to call it).
+        model: one of MODELS; variant: one of VARIANTS, or options of your own (then ``name`` says
+            what to call it).
         ranges: for options whose ranges are "user" or "cache".
-        timing_cache: bytes, or a file shared by several builds, which makes them quicker and more alike.
+        timing_cache: bytes, or a file shared by several builds, which makes them quicker and more
+            alike.
         tactic_sources: where given, in place of the options' own.
-        runs, warmup: of the timing. progress: as make_calibrator has it. recorded: whether this is for the recordings.
-        onnx_file: another file of the same network (with Q/DQ layers, say) to build instead of the course's.
+        runs, warmup: of the timing. progress: as make_calibrator has it. recorded: whether this is
+            for the recordings.
+        onnx_file: another file of the same network (with Q/DQ layers, say) to build instead of the
+            course's.
         keep: called with the BuiltEngine before it is run, to save its plan for example.
 
-    Raises LiveUnavailable without a GPU; BuildError, ModelError and DataError as build_engine and Runner do.
+    Raises LiveUnavailable without a GPU; BuildError, ModelError and DataError as build_engine and
+    Runner do.
 
     Example (with TensorRT and a GPU)::
 
@@ -224,11 +234,14 @@ def run_own(
     timing_cache: bytes | str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
 ) -> Build:
-    """Build an ONNX file of the reader's own as ``options`` say; run and time it on ``data`` where given.
+    """Build an ONNX file of the reader's own as ``options`` say; run and time it on ``data`` where
+    given.
 
     Args:
-        data: arrays [N, ...] by input name: what a calibrator hands over, and what the engine is timed with.
-        labels: the classes of the rows, for a network with one input whose first output is [N, classes].
+        data: arrays [N, ...] by input name: what a calibrator hands over, and what the engine is
+            timed with.
+        labels: the classes of the rows, for a network with one input whose first output is [N,
+            classes].
 
     Raises DataError where a calibrator needs data and there are none; else as :func:`run_variant`.
     """

@@ -1,4 +1,5 @@
-"""What was measured on GPUs: the door to data/recordings, which checks what each recording was made from.
+"""What was measured on GPUs: the door to data/recordings, which checks what each recording was made
+from.
 
 Each name is loaded when it is first used; each gives a record, newest recordings first.
 

@@ -1,7 +1,8 @@
-"""Calibration caches changed by hand: how each is made, what TensorRT did with it, and how that is known.
+"""Calibration caches changed by hand: how each is made, what TensorRT did with it, and how that is
+known.
 
-An outcome is recorded (data/recordings/*/calibration/odd-caches.json) or not known: then it is None and prints as
-"unknown". ``try_cache`` measures it where a GPU and TensorRT are.
+An outcome is recorded (data/recordings/*/calibration/odd-caches.json) or not known: then it is None
+and prints as "unknown". ``try_cache`` measures it where a GPU and TensorRT are.
 """
 
 from __future__ import annotations
@@ -25,9 +26,10 @@ __all__ = ["CacheCase", "CacheCases", "cache_cases", "odd_caches", "try_cache"]
 class CacheCase(Record):
     """A cache changed by hand, given back to TensorRT.
 
-    ``batches_asked``: how many batches TensorRT took (0: it used the cache); None where nobody has measured it.
-    ``scales``: tensor -> the scale that TensorRT then had, as its log printed it (six digits); ``written``: the cache
-    that TensorRT then handed over, if it did. ``content`` is None in a recording, which holds the change in words.
+    ``batches_asked``: how many batches TensorRT took (0: it used the cache); None where nobody has
+    measured it. ``scales``: tensor -> the scale that TensorRT then had, as its log printed it (six
+    digits); ``written``: the cache that TensorRT then handed over, if it did. ``content`` is None
+    in a recording, which holds the change in words.
     """
 
     name: str
@@ -48,7 +50,9 @@ class CacheCase(Record):
 
     @property
     def problem(self) -> str | None:
-        """Why trtlearn's own reader refuses the file; None where it reads it, or the file is not here."""
+        """Why trtlearn's own reader refuses the file; None where it reads it, or the file is not
+        here.
+        """
         if self.content is None:
             return None
         try:
@@ -59,13 +63,17 @@ class CacheCase(Record):
 
     @property
     def warned(self) -> str:
-        """The kinds of warning in TensorRT's log and how often each came; "nothing" where it kept silent."""
+        """The kinds of warning in TensorRT's log and how often each came; "nothing" where it kept
+        silent.
+        """
         return "; ".join(f"{m.count} x {m.code or m.text[:60]}" for m in self.messages) or "nothing"
 
 
 @dataclass(frozen=True)
 class CacheCases(Record):
-    """Changed caches and what TensorRT did with each; scales are compared with those of the case named "whole"."""
+    """Changed caches and what TensorRT did with each; scales are compared with those of the case
+    named "whole".
+    """
 
     caches: tuple[CacheCase, ...]
 
@@ -113,15 +121,19 @@ class CacheCases(Record):
 
 @cache
 def odd_caches() -> CacheCases:
-    """Caches changed by hand, and what TensorRT did with each (recorded without the files themselves)."""
+    """Caches changed by hand, and what TensorRT did with each (recorded without the files
+    themselves).
+    """
     return load(CacheCases, "odd-caches")
 
 
 def cache_cases(changed: Mapping[str, tuple[str, CalibrationCache | bytes]]) -> CacheCases:
-    """``changed``: case -> (what was changed, in words; the cache). Looks up what TensorRT did with each.
+    """``changed``: case -> (what was changed, in words; the cache). Looks up what TensorRT did with
+    each.
 
-    The names are those of ``odd_caches()``. Recorded was the same change, made to the cache of the course's network
-    resnet with its batch fixed to 8 (data/recordings/*/calibration/caches/residual-entropy2.cache).
+    The names are those of ``odd_caches()``. Recorded was the same change, made to the cache of the
+    course's network resnet with its batch fixed to 8
+    (data/recordings/*/calibration/caches/residual-entropy2.cache).
 
     >>> from trtlearn.calibration.cache import new_cache
     >>> case = cache_cases({"version_7600": ("another version", new_cache({"x": 0.5}, tensorrt="7.6.0"))}).caches[0]
@@ -146,8 +158,8 @@ def try_cache(
 ) -> CacheCase:
     """Give the cache to TensorRT on this machine, with images available, and see what it does.
 
-    Needs a GPU and TensorRT 8 to 10; LiveUnavailable without. A build takes 10 to 50 s. A build that fails has
-    its errors in ``messages``.
+    Needs a GPU and TensorRT 8 to 10; LiveUnavailable without. A build takes 10 to 50 s. A build
+    that fails has its errors in ``messages``.
     """
     from ..errors import BuildError
     from ..live.build import build_engine

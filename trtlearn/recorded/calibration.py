@@ -1,4 +1,6 @@
-"""What a calibration would have given with fewer images, in another order, or in batches of another size."""
+"""What a calibration would have given with fewer images, in another order, or in batches of another
+size.
+"""
 
 from __future__ import annotations
 
@@ -46,9 +48,6 @@ __all__ = [
 ]
 
 
-# --- Records of experiments made to find the calibrators' rules: see recorded/calibration.py for how to get them.
-
-
 @dataclass(frozen=True)
 class LegacyPoint(Record):
     """The legacy calibrator's amax of one tensor for one quantile and cut-off."""
@@ -80,10 +79,11 @@ class LegacyGrid(Record):
 
 @dataclass(frozen=True)
 class TiedOperator(Record):
-    """Whether an operator's output got exactly its input's scale, in a network made for this question.
+    """Whether an operator's output got exactly its input's scale, in a network made for this
+    question.
 
-    ``place``: middle (between two layers) or input (right after the network's input). ``cached``: whether the cache
-    has a line for the output at all.
+    ``place``: middle (between two layers) or input (right after the network's input). ``cached``:
+    whether the cache has a line for the output at all.
     """
 
     operator: str
@@ -108,9 +108,6 @@ class TiedOperators(Record):
         return [o.to_dict() for o in self.operators]
 
 
-# --- Records of what TensorRT's calibrators did on the GPU: see recorded/calibration.py for how to get them.
-
-
 @dataclass(frozen=True)
 class Disagreement(Record):
     """One tensor whose scale ours and TensorRT's do not share, and why."""
@@ -124,10 +121,12 @@ class Disagreement(Record):
 
 @dataclass(frozen=True)
 class Agreement(Record):
-    """One network under one calibrator: of ``tensors`` cached scales ``agreeing`` equal ours to 1e-6.
+    """One network under one calibrator: of ``tensors`` cached scales ``agreeing`` equal ours to
+    1e-6.
 
-    Our activations come from ONNX Runtime on the CPU. ``on_gpu`` of ``on_gpu_tensors`` equal ours when the rule is
-    given histograms of the activations that a GPU computed in FP32 (None where they were not recorded).
+    Our activations come from ONNX Runtime on the CPU. ``on_gpu`` of ``on_gpu_tensors`` equal ours
+    when the rule is given histograms of the activations that a GPU computed in FP32 (None where
+    they were not recorded).
     """
 
     network: str
@@ -177,7 +176,9 @@ class AgreementTable(Record):
 
 @dataclass(frozen=True)
 class ImagesPoint(Record):
-    """Calibration with the first ``images`` images: every tensor's scale, and the INT8 engine's accuracy if known."""
+    """Calibration with the first ``images`` images: every tensor's scale, and the INT8 engine's
+    accuracy if known.
+    """
 
     algorithm: str
     images: int
@@ -253,7 +254,9 @@ class Shuffles(Record):
         return min(scales), max(scales)
 
     def amax(self, names: Iterable[str]) -> dict[str, dict[str, list[float]]]:
-        """Way of feeding -> tensor -> each amax that it gave: as plots_images.order_spread draws them."""
+        """Way of feeding -> tensor -> each amax that it gave: as plots_images.order_spread draws
+        them.
+        """
         ways: dict[str, dict[str, list[float]]] = {}
         wanted = tuple(names)
         for order in sorted(
@@ -282,8 +285,6 @@ class Shuffles(Record):
         ]
 
 
-# --- What TensorRT's calibrators did on the GPU, recorded: data/recordings/<gpu>-<version>/calibration/.
-
 R = TypeVar("R", bound=Record)
 
 
@@ -298,7 +299,9 @@ def load(kind: type[R], name: str) -> R:
 
 
 def cache_path(network: str, algorithm: str) -> Path:
-    """TensorRT's own cache of one of the networks in recording/zoo/networks.py: residual, mobile, inception, transformer …"""
+    """TensorRT's own cache of one of the networks in recording/zoo/networks.py: residual, mobile,
+    inception, transformer …
+    """
     name = f"caches/{network}-{algorithm}.cache"
     return folder(name) / name
 
@@ -345,8 +348,6 @@ def origin(part: str = "agreement") -> Provenance:
     return load_provenance(folder(f"{part}.json"))
 
 
-# --- What a calibration would have given with fewer images, in another order, or in batches of another size.
-
 MARKS = (1, 2, 5, 10, 20, 50, 100, 200, 500)
 
 
@@ -392,9 +393,11 @@ def scales_after(
 def in_order(
     tensors: Mapping[str, NDArray[Any]], seed: int | None, batch: int, algorithm: str = "entropy2"
 ) -> dict[str, Threshold]:
-    """Tensor -> threshold when the images come shuffled by ``seed`` (None: as they are), ``batch`` at a time.
+    """Tensor -> threshold when the images come shuffled by ``seed`` (None: as they are), ``batch``
+    at a time.
 
-    The order is numpy's ``default_rng(seed).shuffle``, as in the recordings (calibration_recordings.shuffles).
+    The order is numpy's ``default_rng(seed).shuffle``, as in the recordings
+    (calibration_recordings.shuffles).
 
     >>> x = {"x": np.arange(8, dtype=np.float32).reshape(4, 2)}
     >>> in_order(x, 1, 2, "minmax")["x"].amax
@@ -411,9 +414,11 @@ def in_order(
 
 
 def kl_excess(threshold: Threshold, scale: float) -> float | None:
-    """How much more KL another ``scale`` of the same histogram costs than the least, as a share of the least.
+    """How much more KL another ``scale`` of the same histogram costs than the least, as a share of
+    the least.
 
-    Near 0 is a near tie: last bits of the activations decide. None where ``scale`` is no threshold of this histogram.
+    Near 0 is a near tie: last bits of the activations decide. None where ``scale`` is no threshold
+    of this histogram.
 
     >>> found = threshold_of("entropy2", np.linspace(-1, 1, 5000))
     >>> kl_excess(found, found.scale)
@@ -429,7 +434,8 @@ def kl_excess(threshold: Threshold, scale: float) -> float | None:
 def orders_apart(
     tensors: Mapping[str, NDArray[Any]], recorded: Shuffles, tolerance: float = 1e-6
 ) -> dict[str, float | None]:
-    """Where our entropy scales and TensorRT's recorded ones differ: "tensor, seed, batch" -> :func:`kl_excess`.
+    """Where our entropy scales and TensorRT's recorded ones differ: "tensor, seed, batch" ->
+    :func:`kl_excess`.
 
     ``tensors``: name -> activations [N, ...] of the same images, as ``course.inside`` gives them.
 

@@ -1,7 +1,9 @@
-"""Which layers mind INT8, found on a CPU: the network with Q/DQ on some units only, run by ONNX Runtime.
+"""Which layers mind INT8, found on a CPU: the network with Q/DQ on some units only, run by ONNX
+Runtime.
 
-That foretells TensorRT's accuracy: with the recorded scales on all units it gives the recorded engines' answers on at
-least 98 of 100 test images, mostly on all (tests/trtexec/test_migrate.py). What it cannot tell is time.
+That foretells TensorRT's accuracy: with the recorded scales on all units it gives the recorded
+engines' answers on at least 98 of 100 test images, mostly on all (tests/trtexec/test_migrate.py).
+What it cannot tell is time.
 """
 
 from __future__ import annotations
@@ -41,8 +43,10 @@ def sensitivity_on_cpu(
     """One unit at a time in INT8, one at a time kept out, a greedy search and random ones.
 
     Args:
-        name: what to call the network; model: its ONNX file; scales: tensor -> scale, for example of a cache.
-        images, labels: float32 [N, ...] and int [N]; the network has one input, its first output is [N, classes].
+        name: what to call the network; model: its ONNX file; scales: tensor -> scale, for example
+            of a cache.
+        images, labels: float32 [N, ...] and int [N]; the network has one input, its first output is
+            [N, classes].
         allowed_loss: the searches stop at FP32's accuracy less this much.
         seeds: one random search each.
 
@@ -96,7 +100,8 @@ def sensitivity_on_cpu(
 
 
 def search_mixed(order: Sequence[str], attempt: Try, target: float) -> MixedSearch:
-    """Take units out of INT8 in this order until ``attempt`` reaches the target accuracy, or gives None.
+    """Take units out of INT8 in this order until ``attempt`` reaches the target accuracy, or gives
+    None.
 
     ``attempt``: the units left in INT8 -> what came of them, None where that engine was not built.
 

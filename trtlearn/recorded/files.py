@@ -1,8 +1,10 @@
-"""Recordings as files: one gzipped JSON a build, small JSON for studies, PROVENANCE.json beside them.
+"""Recordings as files: one gzipped JSON a build, small JSON for studies, PROVENANCE.json beside
+them.
 
-A folder data/recordings/<gpu>-<tensorrt version>/ holds <model>/<variant>.json.gz, the calibration cache as
-<model>/<variant>.cache, and studies/<name>.json. They are plain data: nothing in them is executed or unpickled. The
-engine's layers are not stored but read from the inspector's own text again on loading.
+A folder data/recordings/<gpu>-<tensorrt version>/ holds <model>/<variant>.json.gz, the calibration
+cache as <model>/<variant>.cache, and studies/<name>.json. They are plain data: nothing in them is
+executed or unpickled. The engine's layers are not stored but read from the inspector's own text
+again on loading.
 """
 
 from __future__ import annotations
@@ -86,7 +88,9 @@ def load_build(path: str | os.PathLike[str]) -> Build:
 
 
 def save_study(folder: Path, build: Build) -> Path:
-    """Write studies/<model>-<variant>.json without the log: a build that was made to answer its ``question``."""
+    """Write studies/<model>-<variant>.json without the log: a build that was made to answer its
+    ``question``.
+    """
     short = dataclasses.replace(_lean(build), build=dataclasses.replace(build.build, log=""))
     path = folder / "studies" / f"{build.model}-{build.variant}.json"
     return write_atomic(path, short.to_json(indent=1))
@@ -149,7 +153,9 @@ def save_packed(path: Path, record: Record) -> Path:
 
 
 def read_packed(path: str | os.PathLike[str], again: str = AGAIN) -> str:
-    """The text of a gzipped file; RecordingError, with ``again`` as what to do, where that is missing or damaged."""
+    """The text of a gzipped file; RecordingError, with ``again`` as what to do, where that is
+    missing or damaged.
+    """
     packed = read_bytes(path, RecordingError)
     unpacker = zlib.decompressobj(wbits=31)
     try:
@@ -204,8 +210,8 @@ def recording_folders() -> tuple[Path, ...]:
 
 
 def folder_with(part: str) -> Path:
-    """The newest recordings that hold ``part``: arithmetic, calibration, studies, tradeoff, trtexec, or a model's name,
-    or a file of these such as "calibration/ties.json".
+    """The newest recordings that hold ``part``: arithmetic, calibration, studies, tradeoff,
+    trtexec, or a model's name, or a file of these such as "calibration/ties.json".
 
     RecordingError where none does.
 

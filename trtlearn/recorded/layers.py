@@ -1,7 +1,9 @@
-"""Recordings of single layers and of what decides a layer's precision: loaded as records, from data/recordings/.
+"""Recordings of single layers and of what decides a layer's precision: loaded as records, from
+data/recordings/.
 
-One-layer INT8 engines with their inputs and outputs (recording/arithmetic/record.py), studies of one network built in another
-way (recording/layers.py), tensors of an engine with every tensor marked, and the sizes of ten builds.
+One-layer INT8 engines with their inputs and outputs (recording/arithmetic/record.py), studies of
+one network built in another way (recording/layers.py), tensors of an engine with every tensor
+marked, and the sizes of ten builds.
 """
 
 from __future__ import annotations
@@ -45,12 +47,11 @@ __all__ = [
 ]
 
 
-# --- What is in a plan, byte by byte as far as it can be told: GPU programs, and weights in a form that we know.
-
-
 @dataclass(frozen=True)
 class GpuProgram(Record):
-    """One CUDA program inside a plan: an ELF file, or a fat binary with code for several architectures."""
+    """One CUDA program inside a plan: an ELF file, or a fat binary with code for several
+    architectures.
+    """
 
     offset: int
     size_bytes: int
@@ -60,7 +61,9 @@ class GpuProgram(Record):
 
 @dataclass(frozen=True)
 class PlanContents(Record):
-    """A plan's bytes by kind. ``float_weights`` and ``int8_weights`` name the weights found as they are."""
+    """A plan's bytes by kind. ``float_weights`` and ``int8_weights`` name the weights found as they
+    are.
+    """
 
     size_bytes: int
     programs: tuple[GpuProgram, ...]
@@ -96,7 +99,9 @@ class PlanContents(Record):
 
 @dataclass(frozen=True)
 class PlanBuild(Record):
-    """One build among several of the same network: its plan's size and contents, and the kernels chosen."""
+    """One build among several of the same network: its plan's size and contents, and the kernels
+    chosen.
+    """
 
     plan_bytes: int
     build_seconds: float | None
@@ -165,8 +170,6 @@ class PlanInsides(Record):
         ]
 
 
-# --- Recordings of single layers and of what decides a layer's precision: loaded as records, from data/recordings/.
-
 Array = NDArray[Any]
 R = TypeVar("R", bound=Record)
 LARGEST = 64 << 20  # bytes that one file may unpack to
@@ -174,7 +177,9 @@ LARGEST = 64 << 20  # bytes that one file may unpack to
 
 @dataclass(frozen=True)
 class LayerCase(Record):
-    """One engine of one layer or few: the model, the ranges that were set, what went in and what came out."""
+    """One engine of one layer or few: the model, the ranges that were set, what went in and what
+    came out.
+    """
 
     name: str
     question: str
@@ -224,7 +229,9 @@ class LayerCase(Record):
         )
 
     def difference(self) -> Array:
-        """numpy minus engine, element by element: in codes where the output is INT8, else in float32."""
+        """numpy minus engine, element by element: in codes where the output is INT8, else in
+        float32.
+        """
         found = self.numpy_run()[self.output_name]
         if self.output.dtype == np.int8:
             if found.codes is None:
@@ -280,7 +287,8 @@ def _provenance(facts: Mapping[str, Any]) -> Provenance:
 
 
 def layer_case(name: str, folder: Path | None = None) -> LayerCase:
-    """One recorded one-layer engine. RecordingError for a name that was not recorded or a damaged file.
+    """One recorded one-layer engine. RecordingError for a name that was not recorded or a damaged
+    file.
 
     >>> case = layer_case("conv3x3")
     >>> case.output.dtype.name, int(abs(case.difference()).max())
@@ -332,7 +340,9 @@ def studies(model: str, folder: Path | None = None) -> tuple[str, ...]:
 
 
 def study(model: str, name: str, folder: Path | None = None) -> Build:
-    """One study: a network built in another way, and what TensorRT made of it, or the error that it gave."""
+    """One study: a network built in another way, and what TensorRT made of it, or the error that it
+    gave.
+    """
     path = _folder(folder, "studies") / f"{model}-{name}.json"
     if not path.is_file():
         raise RecordingError(
@@ -346,7 +356,8 @@ def study(model: str, name: str, folder: Path | None = None) -> Build:
 def marked_tensors(
     model: str, variant: str = "int8", folder: Path | None = None
 ) -> dict[str, Array]:
-    """What an engine with every tensor marked as an output gave for the first test images: tensor -> float32.
+    """What an engine with every tensor marked as an output gave for the first test images: tensor
+    -> float32.
 
     ``variant``: "int8" or "fp32". The key "image" holds the images themselves.
     """

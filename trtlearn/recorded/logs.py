@@ -1,4 +1,4 @@
-"""What an interrupted calibration leaves behind on a GPU machine: measured, and kept as a record."""
+"""Logs and interruptions, recorded: the optimizer's fusions, trtexec, calibrations cut short."""
 
 from __future__ import annotations
 
@@ -21,8 +21,6 @@ __all__ = [
     "read_optimizer_log",
 ]
 
-
-# --- What TensorRT's optimizer says before it times a kernel: the scales it took over, the layers it fused.
 
 _SCALE = re.compile(
     r"User overriding scale with scale and zero-point Quantization\(scale: \{([^,}]+),?\}"
@@ -73,7 +71,8 @@ class TrtexecLog(Record):
 
 
 def read_optimizer_log(log: str) -> OptimizerLog:
-    """The scales, fusions and layer count that a verbose log names; all empty for a log that is not verbose.
+    """The scales, fusions and layer count that a verbose log names; all empty for a log that is not
+    verbose.
 
     >>> read_optimizer_log("[V] ConvReluFusion: Fusing c1 with r1\\n[V] After concat removal: 12 layers").summary()
     '0 scales set by hand, 1 fusion, 12 layers left'
@@ -92,16 +91,14 @@ def read_optimizer_log(log: str) -> OptimizerLog:
 def trtexec_log(model: str, variant: str = "int8", folder: Path | None = None) -> TrtexecLog:
     """A recording of trtexec on one of the course's networks; RecordingError where there is none.
 
-    ``variant``: "int8" for bare ``--int8``, "int8-random" for ``--int8 --calib=FILE`` with no such file.
+    ``variant``: "int8" for bare ``--int8``, "int8-random" for ``--int8 --calib=FILE`` with no such
+    file.
     """
     base = folder or folder_with("trtexec") / "trtexec"
     path = base / f"{model}-{variant}.json"
     log = TrtexecLog.from_json(read_text(path))
     check_origin(log.provenance, path)
     return log
-
-
-# --- What an interrupted calibration leaves behind on a GPU machine: measured, and kept as a record.
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,6 @@
-"""One file of an engine, whatever it is: inspector JSON, a report of a build, a recording, or a plan (with a GPU)."""
+"""One file of an engine, whatever it is: inspector JSON, a report of a build, a recording, or a
+plan (with a GPU).
+"""
 
 from __future__ import annotations
 
@@ -69,10 +71,11 @@ def _from_report(text: bytes, path: object) -> EngineFile | None:
 
 
 def open_engine(path: str | os.PathLike[str]) -> EngineFile:
-    """The engine that a file describes: inspector JSON, a report of ``trtlearn build``, a recording, or a plan.
+    """The engine that a file describes: inspector JSON, a report of ``trtlearn build``, a
+    recording, or a plan.
 
-    Raises InspectorError for a file that cannot be read, is empty or is broken JSON, RecordingError for a damaged
-    recording, EngineError for a plan that cannot be loaded here.
+    Raises InspectorError for a file that cannot be read, is empty or is broken JSON, RecordingError
+    for a damaged recording, EngineError for a plan that cannot be loaded here.
     """
     content = read_bytes(path, InspectorError)
     if content.startswith(_GZIP):
@@ -88,7 +91,8 @@ def open_engine(path: str | os.PathLike[str]) -> EngineFile:
 
 
 def read_engine(source: str | bytes | os.PathLike[str]) -> EngineInfo:
-    """The layers of an engine: from a file as :func:`open_engine` takes it, or from the inspector's JSON itself.
+    """The layers of an engine: from a file as :func:`open_engine` takes it, or from the inspector's
+    JSON itself.
 
     Raises as :func:`open_engine` does.
 

@@ -1,8 +1,9 @@
 """The recorded trade-off: what recording/tradeoff.py left in <recordings>/tradeoff/.
 
-points-<model>, big and mixed hold engines (Tradeoff), sensitivity-<model>-<ranges> a Sensitivity (found on a CPU where
-"-cpu" follows), dynamic a DynamicShapes, placements/<model>/qdq-<placement> whole experiments. Each was made from the
-models and images whose hashes it holds; one that was made from others is refused.
+points-<model>, big and mixed hold engines (Tradeoff), sensitivity-<model>-<ranges> a Sensitivity
+(found on a CPU where "-cpu" follows), dynamic a DynamicShapes, placements/<model>/qdq-<placement>
+whole experiments. Each was made from the models and images whose hashes it holds; one that was made
+from others is refused.
 """
 
 from __future__ import annotations
@@ -41,14 +42,13 @@ __all__ = [
 ]
 
 
-# --- Size, speed and accuracy side by side: what each way of building gave, which of them nothing else beats, and
-
-
 TESTED = 1000  # test images: a recorded accuracy is a share of them
 
 
 def _as_build(point: Any, provenance: Any) -> Any:
-    """A point as it was recorded so far, one flat row, with the fields of a Build; any other value as it is."""
+    """A point as it was recorded so far, one flat row, with the fields of a Build; any other value
+    as it is.
+    """
     if not isinstance(point, dict) or "name" not in point:
         return point
     flat = {key: value for key, value in point.items() if key != "batch"}  # options hold it too
@@ -137,7 +137,8 @@ def pareto(
     cost: Callable[[Build], float | None],
     value: Callable[[Build], float | None],
 ) -> tuple[Build, ...]:
-    """The points that no other beats: no other costs at most as much and is worth at least as much, one of it strictly.
+    """The points that no other beats: no other costs at most as much and is worth at least as much,
+    one of it strictly.
 
     Points whose cost or value is unknown are left out. Sorted by cost.
     """
@@ -153,9 +154,11 @@ def pareto(
 
 
 def slower(one: Build, other: Build) -> bool:
-    """Whether ``one`` is slower by more than both spreads: its 5th percentile is above the other's 95th.
+    """Whether ``one`` is slower by more than both spreads: its 5th percentile is above the other's
+    95th.
 
-    By graph replay, which is what small engines can be compared by; False where either was not timed so.
+    By graph replay, which is what small engines can be compared by; False where either was not
+    timed so.
     """
     first, second = one.graph_timing, other.graph_timing
     return first is not None and second is not None and first.p05_ms > second.p95_ms
@@ -237,7 +240,9 @@ class DynamicTrial(Record):
 
 @dataclass(frozen=True)
 class DynamicShapes(Record):
-    """One network with a dynamic batch, calibrated at several sizes through the calibration profile."""
+    """One network with a dynamic batch, calibrated at several sizes through the calibration
+    profile.
+    """
 
     model: str
     profile: tuple[int, ...]  # least, usual, greatest batch
@@ -266,9 +271,9 @@ class DynamicShapes(Record):
 def units(nodes: Sequence[tuple[str, str]]) -> dict[str, tuple[str, ...]]:
     """Nodes grouped by the weighted node they follow: what a precision is asked for together.
 
-    ``nodes``: (name, operator) in graph order. A convolution with the Relu, Clip, Add or pooling behind it is one
-    unit, so that asking for FP32 does not break the fusion with INT8 in the middle. Nodes before the first weighted
-    one belong to it.
+    ``nodes``: (name, operator) in graph order. A convolution with the Relu, Clip, Add or pooling
+    behind it is one unit, so that asking for FP32 does not break the fusion with INT8 in the
+    middle. Nodes before the first weighted one belong to it.
 
     >>> units([("c1", "Conv"), ("r1", "Relu"), ("c2", "Conv"), ("fc", "Gemm")])
     {'c1': ('c1', 'r1'), 'c2': ('c2',), 'fc': ('fc',)}
@@ -283,14 +288,14 @@ def units(nodes: Sequence[tuple[str, str]]) -> dict[str, tuple[str, ...]]:
     return {unit: tuple(members) for unit, members in groups.items()}
 
 
-# --- The recorded trade-off: what recording/tradeoff.py left in <recordings>/tradeoff/.
-
 R = TypeVar("R", bound=Record)
 AGAIN = "make it with `python -m recording.tradeoff --out FOLDER` on a GPU machine"
 
 
 class TradeoffRecordings:
-    """The recordings of one folder; each is read when it is asked for, once. Made by :func:`open_tradeoff`."""
+    """The recordings of one folder; each is read when it is asked for, once. Made by
+    :func:`open_tradeoff`.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -298,7 +303,9 @@ class TradeoffRecordings:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What is there: "points-resnet", "sensitivity-mobile-minmax", "placements/resnet/qdq-tensorrt", ..."""
+        """What is there: "points-resnet", "sensitivity-mobile-minmax",
+        "placements/resnet/qdq-tensorrt", ...
+        """
         found = self.folder.glob("**/*.json.gz")
         return tuple(
             sorted(
@@ -307,14 +314,18 @@ class TradeoffRecordings:
         )
 
     def tradeoff(self, name: str) -> Tradeoff:
-        """Engines: points-<model> (all ways of building), big (ResNet-50's size), mixed (by sensitivity)."""
+        """Engines: points-<model> (all ways of building), big (ResNet-50's size), mixed (by
+        sensitivity).
+        """
         return self._load(name, Tradeoff)
 
     def with_build_times(self, name: str) -> Tradeoff:
-        """``tradeoff(name)`` with the seconds that the course's own build by the same name took, begun from nothing.
+        """``tradeoff(name)`` with the seconds that the course's own build by the same name took,
+        begun from nothing.
 
-        The engines of the trade-off share a timing cache, so their own builds tell no time. Unknown where the course
-        holds no build of that model, name, batch, GPU and TensorRT with an empty timing cache.
+        The engines of the trade-off share a timing cache, so their own builds tell no time. Unknown
+        where the course holds no build of that model, name, batch, GPU and TensorRT with an empty
+        timing cache.
         """
         whole = self.tradeoff(name)
         points = []
@@ -335,7 +346,9 @@ class TradeoffRecordings:
     def sensitivity(
         self, model: str = "mobile", ranges: str = "minmax", cpu: bool = False
     ) -> Sensitivity:
-        """Which units of a network mind INT8: by the GPU's engines, or as Q/DQ on a CPU foretells it (``cpu``)."""
+        """Which units of a network mind INT8: by the GPU's engines, or as Q/DQ on a CPU foretells
+        it (``cpu``).
+        """
         return self._load(f"sensitivity-{model}-{ranges}{'-cpu' if cpu else ''}", Sensitivity)
 
     def dynamic(self) -> DynamicShapes:
@@ -376,7 +389,8 @@ class TradeoffRecordings:
 
 
 def tradeoff_of(experiments: Iterable[Build]) -> Tradeoff:
-    """The trade-off of whole experiments, live or recorded (``network.build(variant)``): timed launch after launch.
+    """The trade-off of whole experiments, live or recorded (``network.build(variant)``): timed
+    launch after launch.
 
     Raises RecordingError for none, or for experiments of several machines.
     """
