@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from ..record import Record, show
@@ -119,11 +120,30 @@ def _groups(sides: Sequence[Sequence[EngineLayer]]) -> list[tuple[list[int], lis
             for key in _keys(layer, by_name):
                 parent.setdefault(key, key)
                 parent[root(key)] = root(own)
-    found: dict[Hashable, tuple[list[int], list[int]]] = defaultdict(lambda: ([], []))
+    groups: dict[Hashable, tuple[list[int], list[int]]] = defaultdict(lambda: ([], []))
     for side, layers in enumerate(sides):
         for index in range(len(layers)):
-            found[root(("layer", side, index))][side].append(index)
-    return list(found.values())
+            groups[root(("layer", side, index))][side].append(index)
+    return list(groups.values())
+
+
+def _nodes_of(layers: Iterable[EngineLayer]) -> tuple[str, ...]:
+    """The ONNX nodes inside the layers, each once, in order."""
+    return tuple(dict.fromkeys(chain.from_iterable(layer.onnx_nodes for layer in layers)))
+
+
+def _compared(old: list[EngineLayer], new: list[EngineLayer]) -> tuple[str, tuple[str, ...]]:
+    """The status of a group of nodes by the layers that hold them, and what changed in it."""
+    if not old or not new:
+        return ("only in first" if old else "only in second"), ()
+    nodes = [[set(layer.onnx_nodes) for layer in side] for side in (old, new)]
+    names = [[layer.name for layer in side] for side in (old, new)]
+    if nodes[0] != nodes[1] or (len(old) > 1 and names[0] != names[1]):
+        return "fused differently", ()
+    changes: dict[str, None] = {}
+    for pair in zip(old, new, strict=True):
+        changes |= dict.fromkeys(_changes(*pair))
+    return ("changed" if changes else "same"), tuple(changes)
 
 
 def diff_engines(
@@ -146,35 +166,17 @@ def diff_engines(
     >>> diff_engines(EngineInfo((conv,)), EngineInfo((quantized,))).groups[0].changes
     ('weights fp32 -> int8',)
     """
-    known = list(
-        nodes
-        or dict.fromkeys(
-            node for e in (first, second) for layer in e.layers for node in layer.onnx_nodes
-        )
-    )
-    sides = [infer_nodes(engine.layers, known) for engine in (first, second)]
+    both = (first, second)
+    known = list(nodes or _nodes_of(chain.from_iterable(engine.layers for engine in both)))
+    sides = [infer_nodes(engine.layers, known) for engine in both]
     rows = []
     for left, right in _groups(sides):
-        old, new = [sides[0][index] for index in left], [sides[1][index] for index in right]
-        changes: tuple[str, ...] = ()
-        if not old or not new:
-            status = "only in first" if old else "only in second"
-        elif len(old) == len(new) == 1 and set(old[0].onnx_nodes) == set(new[0].onnx_nodes):
-            changes = _changes(old[0], new[0])
-            status = "changed" if changes else "same"
-        elif [(set(layer.onnx_nodes), layer.name) for layer in old] == [
-            (set(n.onnx_nodes), n.name) for n in new
-        ]:
-            changes = tuple(
-                dict.fromkeys(c for pair in zip(old, new, strict=True) for c in _changes(*pair))
-            )
-            status = "changed" if changes else "same"
-        else:
-            status = "fused differently"
-        held = tuple(dict.fromkeys(node for layer in (*old, *new) for node in layer.onnx_nodes))
+        old = [sides[0][index] for index in left]
+        new = [sides[1][index] for index in right]
+        status, changes = _compared(old, new)
         rows.append(
             DiffRow(
-                held,
+                _nodes_of((*old, *new)),
                 status,
                 changes,
                 tuple(left),

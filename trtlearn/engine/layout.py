@@ -58,7 +58,7 @@ def _edges(engine: EngineInfo, inputs: list[str], outputs: list[str]) -> list[Gr
     """Tensors from writer to reader, in the order of execution.
 
     Several layers may write parts of one tensor (a Concat that needs no copy): all of them count
-    until the tensor is read; a write after that starts it anew (names are used again inside
+    until the tensor is read; a write after that starts it again (names are used again inside
     Myelin's layers). The layers of a second profile read and write the network's inputs and
     outputs as "x [profile 1]".
     """
@@ -70,8 +70,8 @@ def _edges(engine: EngineInfo, inputs: list[str], outputs: list[str]) -> list[Gr
     for index, layer in enumerate(engine.layers):
         for tensor in {tensor.name: tensor for tensor in layer.inputs}.values():
             read.add(tensor.name)
-            found = writers.get(tensor.name) or starts.get(without_profile(tensor.name), [])
-            edges += [GraphEdge(at, index, tensor.name, tensor.dtype) for at in found]
+            sources = writers.get(tensor.name) or starts.get(without_profile(tensor.name), [])
+            edges += [GraphEdge(at, index, tensor.name, tensor.dtype) for at in sources]
         for tensor in layer.outputs:
             if tensor.name in read or tensor.name not in writers:
                 writers[tensor.name] = []
@@ -79,8 +79,8 @@ def _edges(engine: EngineInfo, inputs: list[str], outputs: list[str]) -> list[Gr
             if index not in writers[tensor.name]:
                 writers[tensor.name].append(index)
     ends: dict[str, list[int]] = defaultdict(list)
-    for name, found in writers.items():
-        ends[without_profile(name)] += found
+    for name, layers in writers.items():
+        ends[without_profile(name)] += layers
     for at, name in enumerate(outputs, first + len(inputs)):
         dtype = next((binding.dtype for binding in engine.bindings if binding.name == name), None)
         edges += [GraphEdge(writer, at, name, dtype) for writer in ends[name] if writer != at]

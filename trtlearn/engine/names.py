@@ -129,8 +129,9 @@ def infer_nodes(layers: Iterable[EngineLayer], known: Iterable[str]) -> tuple[En
     """
     layers, nodes = tuple(layers), list(dict.fromkeys(name for name in known if name))
     order = {name: place for place, name in enumerate(nodes)}
-    claimed = {node for layer in layers for node in layer.onnx_nodes}
+    claimed: set[str] = set()
     for layer in layers:
+        claimed.update(layer.onnx_nodes)
         if not layer.onnx_nodes and foreign_ends(layer.name) is None:
             claimed.update(nodes_in_name(layer.name, nodes, order))
     inferred = []

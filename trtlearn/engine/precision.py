@@ -84,7 +84,9 @@ class PrecisionReport(Record):
 
     def rows(self) -> list[dict[str, Any]]:
         """The ONNX nodes, then the engine layers that hold none of them."""
-        held = {layer for row in self.nodes for layer in row.engine_layers}
+        held: set[str] = set()
+        for row in self.nodes:
+            held.update(row.engine_layers)
         alone = [row for row in self.layers if row.name not in held]
         return [
             {
