@@ -1,7 +1,8 @@
-"""Pictures and controls: a record in, a plotly figure or a widget out; ``tl.show.<tab>`` lists them all.
+"""Pictures and controls: a record in, a figure or a widget out; ``tl.show.<tab>`` lists them.
 
 Each is loaded when it is first used: pictures need plotly, controls also ipywidgets and anywidget
-(``pip install 'trtlearn[lab]'``). The last keyword of every picture is ``source``: a Provenance, a text, or None.
+(``pip install 'trtlearn[lab]'``). The last keyword of every picture is ``source``: a Provenance, a
+text, or None.
 """
 
 from __future__ import annotations
@@ -36,13 +37,7 @@ PLACES = {
         "sensitivity",
         "tradeoff",
     ),
-    "widgets": (
-        "amax_slider",
-        "filling_player",
-        "kl_slider",
-        "range_browser",
-        "tradeoff_explorer",
-    ),
+    "widgets": ("amax_slider", "filling_player", "kl_slider", "range_browser", "tradeoff_explorer"),
     "commands": ("explainer",),
 }
 """Module of this room -> the pictures or controls that it offers."""

@@ -1,4 +1,4 @@
-"""How a calibrator arrives at a scale: its histogram, its search, what moves its result, which tensors share one."""
+"""How a calibrator arrives at a scale: its histogram, its search, and what moves its result."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def _counts_axis(fig: go.Figure, most: float, panel: tuple[int, int] | None = No
 
 
 def p_and_q(threshold: Threshold, bins: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """P and Q as the search sees them when ``bins`` bins are kept (bin 0 with bin 1's count), [bins] each."""
+    """P and Q as the search sees them for ``bins`` bins, [bins] each; bin 0 has bin 1's count."""
     counts = np.array(threshold.counts, np.float64)
     counts[0] = counts[1]
     return reference_and_candidate(counts, bins)
@@ -77,10 +77,11 @@ def p_and_q(threshold: Threshold, bins: int) -> tuple[NDArray[np.float64], NDArr
 def kl(
     threshold: Threshold, name: str = "x", bins: int | None = None, *, source: Source = None
 ) -> go.Figure:
-    """The entropy search of one tensor: left P and Q at ``bins`` bins, right KL(P||Q) for every number of bins.
+    """The entropy search of one tensor: left P and Q at ``bins`` bins, right KL of every choice.
 
-    ``threshold`` comes from an EntropyObserver; ``bins`` is its choice where not given. Traces: 0 the histogram, 1 P,
-    2 Q, 3 the bin that takes all beyond, 4 the KL curve (where it is finite), 5 the least, 6 the bins shown.
+    ``threshold`` comes from an EntropyObserver; ``bins`` is its choice where not given. Traces: 0
+    the histogram, 1 P, 2 Q, 3 the bin that takes all beyond, 4 the KL curve (where it is finite), 5
+    the least, 6 the bins shown.
 
     >>> from trtlearn.calibration.observers import threshold_of
     >>> fig = kl(threshold_of("entropy2", np.linspace(-1, 1, 5000)), "x")
@@ -114,7 +115,8 @@ def kl(
     amax = (search.first + np.arange(len(values)) + 0.5) * width
     unnamed: Style = {"showlegend": False, "panel": right}
     size = 4 if finite.mean() > 0.5 else 7
-    draw.points(fig, amax[finite], height[finite], "KL(P‖Q)", color=SERIES[2], size=size, **unnamed)
+    curve: Style = {"color": SERIES[2], "size": size}
+    draw.points(fig, amax[finite], height[finite], "KL(P‖Q)", **curve, **unnamed)
     for label, shown, symbol, color in (
         ("least KL: the choice", search.chosen, "star", WARN),
         ("here", bins, "diamond-open", INK),
@@ -226,10 +228,11 @@ def legacy_line(
     *,
     source: Source = None,
 ) -> go.Figure:
-    """How the legacy calibrator's line finds amax: ``y = log(count + 1) - 0.694`` of each bin, the line, its end.
+    """How the legacy calibrator finds amax: the line through ``y = log(count + 1) - 0.694``.
 
-    ``threshold`` comes from a LegacyObserver with this ``cutoff``; ``tensorrt`` is TensorRT's own amax, where it is
-    known. Traces: 0 the bins left out, 1 the bins that take part, 2 the line down to y = 0, 3 its end, 4 TensorRT's.
+    ``threshold`` comes from a LegacyObserver with this ``cutoff``; ``tensorrt`` is TensorRT's own
+    amax, where it is known. Traces: 0 the bins left out, 1 the bins that take part, 2 the line down
+    to y = 0, 3 its end, 4 TensorRT's.
 
     >>> from trtlearn.calibration.observers import threshold_of
     >>> x = np.random.default_rng(0).exponential(1, 50_000)
@@ -276,7 +279,7 @@ def orders(
     title: str = "Same images, another order or batch size: the same scale?",
     source: Source = None,
 ) -> go.Figure:
-    """One row a tensor, one mark a calibration: ``amax[way][tensor]`` holds every amax that this way gave.
+    """One row a tensor, one mark a calibration: ``amax[way][tensor]`` holds all that a way gave.
 
     ``largest``: tensor -> max|x|; the axis shows amax as a share of it.
 
@@ -319,10 +322,10 @@ def images_needed(
     *,
     source: Source = None,
 ) -> go.Figure:
-    """How many images are enough? Left amax of one tensor, right accuracy in %, against the number of images (log).
+    """How many images are enough? Left amax of one tensor, right accuracy, over their number.
 
-    All map a calibrator's label to {images: value}. ``ours``: further values of amax, drawn as open circles around
-    those of ``amax``: an empty circle is one that does not agree.
+    All map a calibrator's label to {images: value}. ``ours``: further values of amax, drawn as open
+    circles around those of ``amax``: an empty circle is one that does not agree.
 
     >>> len(images_needed({"min-max": {1: 2.0, 8: 3.0}}, {"min-max": {1: 90.0}}, "x").data)
     2
@@ -372,13 +375,14 @@ def shared_scales(
     title: str = "Which tensors share one scale?",
     source: Source = "predicted from the ONNX graph",
 ) -> go.Figure:
-    """The network's nodes from its inputs at the top; those whose output shares a scale have one colour and mark.
+    """The network from its inputs at the top; tensors that share a scale have one colour and mark.
 
-    Grey circles have a scale of their own. The groups are predicted from the graph (:func:`predict_ties`).
+    Grey circles have a scale of their own. The groups are predicted from the graph
+    (:func:`predict_ties`).
 
     >>> from trtlearn.model.course_data import model_path
-    >>> [trace.name for trace in shared_scales(model_path("resnet")).data if "shares" in (trace.name or "")]
-    ['pool shares stem_relu']
+    >>> shared_scales(model_path("resnet")).data[-1].name
+    'pool shares stem_relu'
     """
     model = model if isinstance(model, OnnxModel) else read_model(model)
     drawn = graph(_as_engine(model))

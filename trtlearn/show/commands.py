@@ -1,4 +1,4 @@
-"""The course's first control: type a trtexec command, see which of six things it does, and what that gave."""
+"""The first control: type a trtexec command, see which of six things it does, what that gave."""
 
 from __future__ import annotations
 
@@ -50,15 +50,13 @@ CELL = "text-align:left;vertical-align:top;padding:2px 10px 2px 0"
 
 
 def explainer(
-    networks: Any = None,
-    command: str = "trtexec --onnx=resnet.onnx --int8",
-    trt: str = "8.6",
+    networks: Any = None, command: str = "trtexec --onnx=resnet.onnx --int8", trt: str = "8.6"
 ) -> ipywidgets.Widget:
-    """Type a trtexec command line: its mode, the steps with their sources, and what that mode measured.
+    """Type a trtexec command line: its mode, the steps with their sources, what that measured.
 
-    ``networks`` (a Network, or a dict of them by name) gives accuracy, latency, size and ranges, recorded or live;
-    without it only the explanation is shown. Enter, or leaving the field, asks; a command that cannot be understood
-    is answered below it with what is wrong.
+    ``networks`` (a Network, or a dict of them by name) gives accuracy, latency, size and ranges,
+    recorded or live; without it only the explanation is shown. Enter, or leaving the field, asks; a
+    command that cannot be understood is answered below it with what is wrong.
     """
     style = {"description_width": "5em"}
     line: dict[str, Any] = {"continuous_update": False, "layout": {"width": "98%"}, "style": style}
@@ -99,10 +97,10 @@ def explainer(
 
 
 def course_model(command: str) -> str | None:
-    """Which of the course's networks the command's --onnx names, by the file's name alone; None where none.
+    """Which of the course's networks --onnx names, by the file's name alone; None where none.
 
-    >>> course_model("trtexec --onnx=/some/where/mobile.onnx"), course_model("trtexec --onnx=other.onnx")
-    ('mobile', None)
+    >>> course_model("trtexec --onnx=/some/where/mobile.onnx")
+    'mobile'
     """
     named = re.search(r"--onnx[= ](?:\S*/)?([\w.-]+)\.onnx\b", command)
     return named[1] if named and named[1] in MODELS else None

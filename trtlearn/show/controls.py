@@ -1,4 +1,4 @@
-"""What widgets are made of: text, alerts, controls that redraw; every callback's error reaches the reader."""
+"""What controls are made of: text, alerts, redrawing; every callback's error reaches the reader."""
 
 from __future__ import annotations
 
@@ -42,17 +42,18 @@ function render({ el }) {
 }
 export default { render };
 """
-"""In the browser: keys pressed in a control of the box stay there, changed text is read aloud, figures fill the page.
+"""In the browser: keys stay in their control, changed text is read aloud, figures fill the page.
 
-Without the mark JupyterLab takes the arrow keys from lists and radio buttons and moves to another cell. It looks for
-the mark from the focused element upwards and stops at the first match of its own, so each control needs it
-(@lumino/commands; measured in JupyterLab 4.6 by tests/course/test_browser.py). A FigureWidget is drawn before it has
-a place on the page, 700 pixels wide, and looks at its place again only when the window is resized (plotly 6).
+Without the mark JupyterLab takes the arrow keys from lists and radio buttons and moves to another
+cell. It looks for the mark from the focused element upwards and stops at the first match of its
+own, so each control needs it (@lumino/commands; measured in JupyterLab 4.6 by
+tests/course/test_browser.py). A FigureWidget is drawn before it has a place on the page, 700 pixels
+wide, and looks at its place again only when the window is resized (plotly 6).
 """
 
 
 def stack(*children: ipywidgets.Widget) -> ipywidgets.VBox:
-    """Controls, texts and figures below each other, usable by keyboard in JupyterLab and Notebook."""
+    """Controls, texts and figures below each other, usable by keyboard."""
     try:
         import anywidget
     except ImportError:
@@ -80,7 +81,7 @@ def badge(text: str, color: str = INK) -> str:
 def guarded(
     action: Callable[[], None], problem: ipywidgets.HTML, *, clear: bool = True
 ) -> Callable[..., None]:
-    """``action`` as a callback: an error goes into ``problem`` for the reader, success empties it (if ``clear``)."""
+    """``action`` as a callback: an error goes into ``problem``; success empties it."""
 
     def run(*_: Any) -> None:
         try:
@@ -99,11 +100,9 @@ def guarded(
 
 
 def wired(
-    action: Callable[[], None],
-    *controls: ipywidgets.Widget,
-    shown: Sequence[ipywidgets.Widget],
+    action: Callable[[], None], *controls: ipywidgets.Widget, shown: Sequence[ipywidgets.Widget]
 ) -> ipywidgets.VBox:
-    """The controls, a place for an error, and what they show, below each other; each control calls ``action``."""
+    """The controls, a place for an error, and what they show; each control calls ``action``."""
     problem = say("")
     run = guarded(action, problem)
     for control in controls:

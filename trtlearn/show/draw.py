@@ -1,7 +1,7 @@
 """The drawing vocabulary: a figure is a short function that says what is drawn.
 
-``figure`` or ``panels`` asks its question; ``points``, ``line``, ``bars``, ``columns`` and ``note`` draw; ``finish``
-writes the source and makes room. Only this module imports plotly for a picture.
+``figure`` or ``panels`` asks its question; ``points``, ``line``, ``bars``, ``columns`` and ``note``
+draw; ``finish`` writes the source and makes room. Only this module imports plotly for a picture.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def figure(title: str, **layout: typing.Any) -> go.Figure:
 def panels(
     title: str, titles: Sequence[str], *, height: int = 420, **options: typing.Any
 ) -> go.Figure:
-    """An empty figure with a panel for each of ``titles``, side by side; ``options`` are make_subplots'.
+    """A figure with a panel for each of ``titles``, side by side; ``options`` are make_subplots'.
 
     >>> len(list(panels("Which is faster?", ["batch 1", "batch 8"]).select_xaxes()))
     2
@@ -94,7 +94,7 @@ def panels(
 
 
 def tall(rows: int) -> int:
-    """The height in pixels of a figure with one row of text for each of ``rows``, at most TALLEST."""
+    """The height in pixels of a figure with ``rows`` rows of text, at most TALLEST."""
     return min(TALLEST, max(260, 180 + 24 * rows))
 
 
@@ -109,6 +109,8 @@ def folded(text: str, width: int) -> str:
     >>> folded("INT8, ranges invented", 12)
     'INT8, ranges<br>invented'
     """
+    if "<br>" in text:
+        return text
     return "<br>".join(textwrap.wrap(text, width, break_long_words=False)) or text
 
 
@@ -162,7 +164,7 @@ def line(
     panel: Panel = None,
     **more: typing.Any,
 ) -> None:
-    """A line through (x, y), broken where a value is None or NaN; in the legend where it has a name.
+    """A line through (x, y), broken at None and NaN; in the legend where it has a name.
 
     ``marker`` puts marks on it; ``shape="hvh"`` draws steps.
     """
@@ -186,7 +188,7 @@ def columns(
     panel: Panel = None,
     **more: typing.Any,
 ) -> None:
-    """Upright bars; ``bad`` ones (clipped, lost) are hatched, so that colour is not the only sign."""
+    """Upright bars; ``bad`` ones (clipped, lost) are hatched, not only coloured."""
     marker = {"color": color, "pattern": {"shape": "x" if bad else ""}, "line": {"width": 0}}
     look = {"name": name, "marker": marker, "textangle": 0}
     fig.add_bar(x=x, y=y, **{**look, **_hover(hover), **more}, **_place(panel))
@@ -205,7 +207,7 @@ def bars(
     panel: Panel = None,
     **more: typing.Any,
 ) -> None:
-    """Level bars, one a row, with their ``texts`` at the end, outside; a value of None has a text and no bar."""
+    """Level bars, one a row, ``texts`` at the end; a value of None has a text and no bar."""
     marker = {"color": color, "pattern": {"shape": pattern}} | more.pop("marker", {})
     look: dict[str, typing.Any] = {"name": name, "marker": marker, "orientation": "h"}
     if texts is not None:
@@ -248,7 +250,8 @@ def label_points(
 ) -> None:
     """Write each text near its mark, with a thin line to it where it stands away; nothing overlaps.
 
-    ``ranges`` are the two axes' ends, ``size`` the panel in pixels. A text that finds no room is left to hovering.
+    ``ranges`` are the two axes' ends, ``size`` the panel in pixels. A text that finds no room is
+    left to hovering.
     """
     (left, right), (low, high) = ranges
     across, up = size[0] / (right - left), size[1] / (high - low)
@@ -308,7 +311,7 @@ _OFFSETS = _offsets()
 
 
 def log_ticks(low: float, high: float, narrow: bool = False) -> tuple[list[float], list[str]]:
-    """Where a logarithmic axis from ``low`` to ``high`` has ticks, and what they say: whole numbers, never a lone 2.
+    """The ticks of a logarithmic axis from ``low`` to ``high``, and what they say: never a lone 2.
 
     >>> log_ticks(0.3, 40)
     ([0.5, 1, 2, 5, 10, 20], ['0.5', '1', '2', '5', '10', '20'])
@@ -346,9 +349,10 @@ def log_axis(
     room: float = 0.05,
     panel: Panel = None,
 ) -> None:
-    """Make the axis ``which`` ("x" or "y") logarithmic from the least to the largest of ``values``, and say so.
+    """Make the axis ``which`` ("x" or "y") logarithmic over all of ``values``, and say so.
 
-    ``room`` is left free at both ends, as a share of the axis. Values that are not above 0 have no place on it.
+    ``room`` is left free at both ends, as a share of the axis. Values that are not above 0 have no
+    place on it.
     """
     flat = np.asarray(values, np.float64).ravel()
     flat = flat[np.isfinite(flat) & (flat > 0)]
@@ -367,7 +371,7 @@ def log_axis(
 def name_rows(
     fig: go.Figure, names: Sequence[str], *, length: int = 44, panel: Panel = None
 ) -> None:
-    """Name the rows 0, 1, 2 … of the y axis from the top; of more than fit, every second or third."""
+    """Name the rows 0, 1, 2 … of the y axis from the top; of too many, every second or third."""
     apart = -(-len(names) // MOST_ROWS) or 1
     size = 13 if len(names) <= 24 else 11
     fig.update_yaxes(
@@ -385,7 +389,7 @@ def name_rows(
 
 
 def source_label(source: Source) -> str:
-    """Where a figure's numbers come from: a provenance's label, a text as it is, else "computed here, in numpy".
+    """Where a figure's numbers come from: a provenance's label, a text, else "computed here".
 
     >>> source_label(None), source_label("drawn by hand")
     ('computed here, in numpy', 'drawn by hand')
@@ -396,7 +400,7 @@ def source_label(source: Source) -> str:
 
 
 def footer(fig: go.Figure, label: str) -> go.Figure:
-    """Write under the figure where its numbers come from (``provenance.label()``); the figure itself is returned.
+    """Write under the figure where its numbers come from; the figure itself is returned.
 
     >>> footer(figure("?"), "recorded on NVIDIA H200").layout.annotations[-1].text
     'recorded on NVIDIA H200'
@@ -418,9 +422,10 @@ def footer(fig: go.Figure, label: str) -> go.Figure:
 
 
 def finish(fig: go.Figure, source: Source = None, rest: str = "") -> go.Figure:
-    """Write the source under the figure and make room: nothing overlaps or is cut from 700 pixels on.
+    """Write the source under the figure and make room: nothing is cut from 700 pixels on.
 
-    ``rest`` follows the source: what did not join, what was left out. The figure itself is returned.
+    ``rest`` follows the source: what did not join, what was left out. The figure itself is
+    returned.
 
     >>> finish(figure("?"), "recorded on NVIDIA H200").layout.annotations[-1].text
     'recorded on NVIDIA H200'
@@ -463,9 +468,10 @@ def _legend_rows(fig: go.Figure) -> int:
 
 def _fold_titles(fig: go.Figure) -> None:
     """Axis titles in lines that are no longer than their axis in the narrowest page."""
+    alone = sum(bool(axis.title.text) for axis in fig.select_xaxes()) == 1
     for axis in fig.select_xaxes():
         axis.tickangle = 0
-        first, last = axis.domain or (0, 1)
+        first, last = (0, 1) if alone or not axis.domain else axis.domain
         axis.title.text = axis.title.text and folded(axis.title.text, round(76 * (last - first)))
     for axis in fig.select_yaxes():
         first, last = axis.domain or (0, 1)

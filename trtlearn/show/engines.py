@@ -1,4 +1,4 @@
-"""Built engines: the graph, the types, the time of each layer, and two engines or an engine and its network side by side."""
+"""Built engines: graph, types and times; two engines, or engine and network, side by side."""
 
 from __future__ import annotations
 
@@ -83,10 +83,11 @@ def engine(
     title: str = "What does the engine do, in which type?",
     source: Source = None,
 ) -> go.Figure:
-    """The engine from its inputs at the top to its outputs: one colour a data type, one mark a role.
+    """The engine from its inputs at the top: one colour a data type, one mark a role.
 
-    A circle is a layer that computes, a diamond a reformat, a cross a layer without a kernel; lines are tensors.
-    With ``times``, of a build its own, a mark's area grows with the layer's time. Up to 150 layers are named; hovering names every one.
+    A circle is a layer that computes, a diamond a reformat, a cross a layer without a kernel; lines
+    are tensors. With ``times``, of a build its own, a mark's area grows with the layer's time. Up
+    to 150 layers are named; hovering names every one.
 
     >>> engine(EngineInfo(())).layout.title.text
     'What does the engine do, in which type?'
@@ -116,12 +117,9 @@ def engine(
 
 
 def precision(
-    engine: Engine,
-    *,
-    title: str = "In which type does each layer work?",
-    source: Source = None,
+    engine: Engine, *, title: str = "In which type does each layer work?", source: Source = None
 ) -> go.Figure:
-    """One row an engine layer: the type of its first input, its weights and its first output, named in each box.
+    """One row an engine layer: the types of its first input, its weights and its first output.
 
     >>> precision(EngineInfo(())).layout.title.text
     'In which type does each layer work?'
@@ -174,8 +172,8 @@ def layer_times(
 ) -> go.Figure:
     """The ``most`` slowest layers, coloured by the type they work in; the rest together in one bar.
 
-    ``times`` are the profiler's, of a build its own, joined by name; layers and times that do not join are counted
-    under the figure.
+    ``times`` are the profiler's, of a build its own, joined by name; layers and times that do not
+    join are counted under the figure.
     """
     times = _times(engine, times)
     info, source = _info(engine, source)
@@ -231,7 +229,7 @@ def layer_times(
 
 
 class Row(NamedTuple):
-    """One name at a side: its height, its text, the type that colours its box, what hovering says."""
+    """One name at a side: height, text, the type that colours its box, what hovering says."""
 
     y: float
     text: str
@@ -262,7 +260,7 @@ def _layer_rows(info: EngineInfo, stretch: float = 1) -> list[Row]:
 def _two_sides(
     fig: go.Figure, left: Sequence[Row], right: Sequence[Row], titles: Sequence[str]
 ) -> None:
-    """Names at both sides, a box of the type's colour beside each; of more than fit, some are named."""
+    """Names at both sides, a box of the type's colour beside each; of too many some are named."""
     for x, rows, align in ((0, left, "middle left"), (1, right, "middle right")):
         apart = -(-len(rows) // 48) or 1
         texts = [
@@ -316,8 +314,9 @@ def engine_diff(
 ) -> go.Figure:
     """Two engines side by side: lines join the layers that hold the same ONNX nodes.
 
-    Dotted: the same; solid: another type, format or kernel (hover names it); dashed: fused differently. A layer
-    without a line is only in that engine. Each box has the colour, and says the name, of the type worked in.
+    Dotted: the same; solid: another type, format or kernel (hover names it); dashed: fused
+    differently. A layer without a line is only in that engine. Each box has the colour, and says
+    the name, of the type worked in.
     """
     (left, origin), (right, _) = _info(first, source), _info(second, source)
     diff = diff or diff_engines(left, right, labels=labels)
@@ -355,8 +354,8 @@ def fusion(
 ) -> go.Figure:
     """ONNX nodes on the left, engine layers on the right, joined where a layer holds a node.
 
-    A node without a line is in no engine layer; a layer without one was added by TensorRT. Boxes have the colour,
-    and say the name, of the type the layer works in.
+    A node without a line is in no engine layer; a layer without one was added by TensorRT. Boxes
+    have the colour, and say the name, of the type the layer works in.
 
     Args:
         nodes: the model, its nodes' names in order, or what ``fusion_map`` gave.

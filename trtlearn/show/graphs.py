@@ -25,7 +25,7 @@ Lines = dict[str, tuple[list[float | None], list[float | None]]]
 
 
 class Mark(NamedTuple):
-    """How one node is drawn: its group in the legend, its look, its label and what hovering says."""
+    """How one node is drawn: group in the legend, look, label, and what hovering says."""
 
     group: str
     color: str
@@ -53,7 +53,7 @@ def _places(drawn: EngineGraph, ranks: int, gap: float) -> list[Place]:
 
 
 def _lines(drawn: EngineGraph, places: Sequence[Place], color: Callable[[GraphEdge], str]) -> Lines:
-    """The edges of each colour as one broken line; an edge past other ranks bends aside so that it is seen."""
+    """The edges of each colour as one broken line; an edge past other ranks bends aside."""
     lines: Lines = {}
     for edge in drawn.edges:
         (from_x, from_y), (to_x, to_y) = places[edge.source], places[edge.target]
@@ -74,7 +74,7 @@ def _lines(drawn: EngineGraph, places: Sequence[Place], color: Callable[[GraphEd
 
 
 def _label_side(node: Place, ends: Sequence[tuple[Place, Place]], left: bool) -> str:
-    """The side of the label: the left for nodes that stand left, or where a line passes over the right."""
+    """The label's side: the left for nodes that stand left, or where a line passes at the right."""
     for (from_x, from_y), (to_x, to_y) in ends:
         if to_y <= node[1] < from_y and from_x > node[0]:
             over = from_x + (to_x - from_x) * (from_y - node[1]) / (from_y - to_y)
@@ -88,7 +88,7 @@ def draw_graph(
     marks: Sequence[Mark | None],
     edge_color: Callable[[GraphEdge], str],
 ) -> go.Figure:
-    """The nodes of ``drawn`` as ``marks``, in the same order; a node of None is not drawn, nor its lines.
+    """The nodes of ``drawn`` as ``marks``, in the same order; None is not drawn, nor its lines.
 
     Up to NAMED nodes are labelled; hovering names every one. A long graph goes on in a next column.
     """

@@ -1,4 +1,4 @@
-"""INT8 arithmetic: weights read out of an engine, one pixel by hand, errors by tensor, plan sizes, time by type."""
+"""INT8 arithmetic: weights read back, one pixel by hand, errors by tensor, plan sizes, times."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def read_back(
     title: str = "Are the engine's weights the codes that numpy computes?",
     source: Source = None,
 ) -> go.Figure:
-    """Each weight's code, numpy's against the one read out of an engine: points on the diagonal are equal.
+    """Each weight's code, numpy's against the engine's: points on the diagonal are equal.
 
     Args:
         expected: int8 codes of any shape; read: the engine's, the same shape.
@@ -68,7 +68,7 @@ def read_back(
 
 
 def pixel(trace: PixelTrace, *, title: str | None = None, source: Source = None) -> go.Figure:
-    """One output pixel: each product of an input code and a weight code, and the sum that grows from left to right."""
+    """One output pixel: each product of an input and a weight code, and the sum that grows."""
     title = title or f"How does pixel {trace.position} become code {trace.code}?"
     fig = draw.figure(title, height=400)
     order = np.arange(1, len(trace.products) + 1)
@@ -96,8 +96,8 @@ def tensor_errors(
 ) -> go.Figure:
     """Signal to noise of every tensor, the network's input on top, a line for each set of ranges.
 
-    Higher is better: 20 dB is an error of a tenth, 40 dB of a hundredth. A cross stands where clipping, and not
-    rounding, makes up most of what quantizing that tensor alone costs.
+    Higher is better: 20 dB is an error of a tenth, 40 dB of a hundredth. A cross stands where
+    clipping, and not rounding, makes up most of what quantizing that tensor alone costs.
 
     Args:
         errors: label -> what ``int8.compare.tensor_errors`` gave.
@@ -140,7 +140,7 @@ def plan_sizes(
     title: str = "Does the same network build to the same size?",
     source: Source = None,
 ) -> go.Figure:
-    """The plan of each build, and in how many layers another kernel was chosen than in the first."""
+    """The plan of each build, and in how many layers its kernel is not the first build's."""
     first = sizes.builds[0].kernels
     names: list[str] = []
     texts: list[str] = []
@@ -166,15 +166,13 @@ def plan_sizes(
 
 
 def time_by_dtype(
-    builds: Mapping[str, Build],
-    *,
-    title: str = "What does each type cost?",
-    source: Source = None,
+    builds: Mapping[str, Build], *, title: str = "What does each type cost?", source: Source = None
 ) -> go.Figure:
-    """The layers' time of each engine, stacked by the type that they work in, and the time of the whole run beside it.
+    """The layers' time of each engine, stacked by type, and the time of the whole run beside it.
 
-    The bars are the profiler's medians, layer by layer; the diamond is the median of whole runs with 5 to 95 % of them
-    as its line. Profiling costs time, so the two differ: compare bars with bars and diamonds with diamonds.
+    The bars are the profiler's medians, layer by layer; the diamond is the median of whole runs
+    with 5 to 95 % of them as its line. Profiling costs time, so the two differ: compare bars with
+    bars and diamonds with diamonds.
 
     Args:
         builds: label -> a build with a timing. DataError where one has none.

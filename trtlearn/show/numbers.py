@@ -1,4 +1,4 @@
-"""Numbers in eight bits: the grid, what a range clips, what it rounds, one line of a cache bit by bit."""
+"""Numbers in eight bits: the grid, what a range clips and rounds, a cache line bit by bit."""
 
 from __future__ import annotations
 
@@ -64,10 +64,10 @@ def number_line(
     qmax: int = 127,
     source: Source = None,
 ) -> go.Figure:
-    """Which real numbers can the codes say? Every ``q * scale`` as a tick, and where each of ``values`` lands.
+    """Which real numbers can the codes say? A tick for each, and where each of ``values`` lands.
 
-    ``values`` is float [N], N up to a few dozen. A value inside the grid goes to the nearest tick; one outside
-    is clipped to the end and marked with a cross.
+    ``values`` is float [N], N up to a few dozen. A value inside the grid goes to the nearest tick;
+    one outside is clipped to the end and marked with a cross.
 
     >>> len(number_line(0.5, [1.1, 99.0]).data)
     3
@@ -105,17 +105,12 @@ def number_line(
 
 
 def histogram(
-    values: ArrayLike,
-    amax: float,
-    name: str = "x",
-    *,
-    bins: int = 80,
-    source: Source = None,
+    values: ArrayLike, amax: float, name: str = "x", *, bins: int = 80, source: Source = None
 ) -> go.Figure:
     """What does the range ±amax keep of these values, and what does it clip?
 
-    ``values`` float, any shape; counts on a log axis. Clipped bars are hatched and counted in the legend; the
-    part of the range that holds no value is marked "unused".
+    ``values`` float, any shape; counts on a log axis. Clipped bars are hatched and counted in the
+    legend; the part of the range that holds no value is marked "unused".
 
     >>> [trace.name for trace in histogram([0.0, 1.0, 3.0], 2.0).data]
     ['kept: 66.7 %', 'clipped: 33.3 %']
@@ -171,7 +166,7 @@ class Curves:
 
 
 def error_curves(x: ArrayLike, amax: ArrayLike) -> Curves:
-    """Clipping and rounding error (``quant.quantization_error``) of ``x`` [N] for each of the ranges ``amax`` [P].
+    """Clipping and rounding error of ``x`` [N] for each of the ranges ``amax`` [P].
 
     >>> error_curves([0.1, 1.0], [0.5, 1.0]).clip.tolist()
     [0.125, 0.0]
@@ -183,7 +178,7 @@ def error_curves(x: ArrayLike, amax: ArrayLike) -> Curves:
 
 
 def _error_lines(fig: go.Figure, curves: Curves, panel: tuple[int, int] | None = None) -> None:
-    """The two errors and their sum against amax, on logarithmic axes; an error of 0 has no place."""
+    """The two errors and their sum against amax, on logarithmic axes."""
     total = curves.clip + curves.rounding
     for name, y, color, dash in (
         ("clipping error", curves.clip, BAD, "dot"),
@@ -222,9 +217,10 @@ def clip_or_round(values: ArrayLike, *, count: int = 60, source: Source = None) 
 def weight_error(
     weights: ArrayLike, name: str = "weights", *, axis: int = 0, source: Source = None
 ) -> go.Figure:
-    """Does one scale per channel pay? Root-mean-square rounding error of each output channel, both ways.
+    """Does one scale per channel pay? RMS rounding error of each output channel, both ways.
 
-    ``weights`` float, channels on ``axis``. Scales are amax / 127, of the whole tensor or of each channel.
+    ``weights`` float, channels on ``axis``. Scales are amax / 127, of the whole tensor or of each
+    channel.
 
     >>> [trace.name for trace in weight_error([[1.0, 0.3], [0.1, 0.02]]).data]
     ['one scale for the tensor', 'one scale per channel']
@@ -260,7 +256,7 @@ def _relative_error(w: NDArray[np.float64], scales: NDArray[np.float64]) -> NDAr
 
 
 class ValueBars:
-    """Counts of ``x`` [N] in equal bins over all that ±amax may span; ``split`` says which are clipped.
+    """Counts of ``x`` [N] in equal bins over all that ±amax may span; ``split`` finds the clipped.
 
     >>> ValueBars(np.array([0.1, 0.9, -1.0]), 1.0).split(0.5)[1].sum()
     np.int64(2)
@@ -287,7 +283,9 @@ class ValueBars:
 def slider_figure(
     bars: ValueBars, curves: Curves | None, name: str, amax: float, source: Source = None
 ) -> go.Figure:
-    """Traces 0 and 1 are the kept and the clipped bars, the last is the mark on the error curves (if any)."""
+    """Traces 0 and 1 are the kept and the clipped bars, the last is the mark on the error curves
+    (if any).
+    """
     title = f"What does the range keep of {name}?"
     fig = draw.panels(title, ["", ""] if curves else [""], height=400)
     fig.update_layout(bargap=0, barmode="overlay")

@@ -1,4 +1,6 @@
-"""One colour per data type, one look for every figure: readable on JupyterLab's white and on its near-black."""
+"""One colour per data type, one look for every figure: readable on JupyterLab's white and on its
+near-black.
+"""
 
 from __future__ import annotations
 
@@ -36,10 +38,12 @@ DTYPE_COLORS: dict[str, str] = {
     "int4": "#c9475a",
     "unknown": "#7d7d7d",
 }
-"""Colour of each name in ``trtlearn.dtypes.DTYPES`` and of "unknown". Never the only sign: a label stands beside it.
+"""Colour of each name in ``trtlearn.dtypes.DTYPES`` and of "unknown". Never the only sign: a label
+stands beside it.
 
-Each has a contrast of at least 3:1 on white and on #111111 (WCAG 2.1, 1.4.11); fp32, fp16, int8 and unknown stay
-apart for readers with any of the three kinds of colour blindness (tests/show/test_colors.py simulates them).
+Each has a contrast of at least 3:1 on white and on #111111 (WCAG 2.1, 1.4.11); fp32, fp16, int8 and
+unknown stay apart for readers with any of the three kinds of colour blindness
+(tests/show/test_colors.py simulates them).
 """
 
 INK = "#7f7f7f"
@@ -50,7 +54,8 @@ GOOD, WARN, BAD = "#2f7fc1", "#b3791b", "#d9601a"
 """Kept, doubtful, lost. Always with a word or a pattern beside them."""
 
 SERIES = ("#2f7fc1", "#d9601a", "#a33bee", "#4c9a3f", "#b3791b", "#d1559b", "#159c87", "#c9475a")
-"""Colours of series that are no data types, in order; ``MARKS`` are the symbols that go with them."""
+"""Colours of series that are no data types, in order; ``MARKS`` are the symbols that go with them.
+"""
 
 MARKS = ("circle", "diamond", "square", "triangle-up", "cross", "x", "triangle-down", "star")
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
@@ -65,7 +70,8 @@ class Look(NamedTuple):
 
 
 def dtype_color(dtype: str | None) -> str:
-    """The colour of a data type; grey for None and for names that are not in ``trtlearn.dtypes.DTYPES``.
+    """The colour of a data type; grey for None and for names that are not in
+    ``trtlearn.dtypes.DTYPES``.
 
     >>> dtype_color("int8") == DTYPE_COLORS["int8"], dtype_color(None) == DTYPE_COLORS["unknown"]
     (True, True)

@@ -1,4 +1,6 @@
-"""What builds cost and what they win: accuracy, time, size and memory; how they are timed; mixed precision."""
+"""What builds cost and what they win: accuracy, time, size and memory; how they are timed; mixed
+precision.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,9 @@ DIRECT = 5  # more names than these are written beside their marks, not in a leg
 
 
 class Cost(NamedTuple):
-    """What a point may cost, or bring: the axis' title, how it is read off a point, and the timing it is from."""
+    """What a point may cost, or bring: the axis' title, how it is read off a point, and the timing
+    it is from.
+    """
 
     title: str
     read: Callable[[Build], float | None]
@@ -124,11 +128,12 @@ def tradeoff(
     title: str = "Which engine does nothing else beat?",
     source: Source = None,
 ) -> go.Figure:
-    """Accuracy against ``cost`` (see COSTS), a panel for each batch size, with the Pareto front drawn through.
+    """Accuracy against ``cost`` (see COSTS), a panel for each batch size, with the Pareto front
+    drawn through.
 
-    One symbol for each way of building, in the colour of the narrowest type allowed. Latencies carry their 5 to 95 %
-    spread. Where nothing was timed by graph replay, "latency" is launch after launch. Points of which accuracy or
-    cost is unknown are left out; DataError where none is left.
+    One symbol for each way of building, in the colour of the narrowest type allowed. Latencies
+    carry their 5 to 95 % spread. Where nothing was timed by graph replay, "latency" is launch after
+    launch. Points of which accuracy or cost is unknown are left out; DataError where none is left.
     """
     chosen = engines.points if isinstance(engines, Tradeoff) else tuple(engines)
     if source is None:
@@ -237,9 +242,9 @@ def builds(
 ) -> go.Figure:
     """Accuracy, median latency, plan size and activation memory of each build, side by side.
 
-    Latency is by graph replay where some build was timed so. What one build does not know is written
-    "unknown"; accuracy and activations that no build knows are left out. A bar has the colour of the
-    narrowest type that was allowed. ``labels`` maps a build's name to plain words.
+    Latency is by graph replay where some build was timed so. What one build does not know is
+    written "unknown"; accuracy and activations that no build knows are left out. A bar has the
+    colour of the narrowest type that was allowed. ``labels`` maps a build's name to plain words.
     """
     chosen = list(engines)
     if not chosen:
@@ -284,7 +289,8 @@ def batch_sizes(
     title: str = "What does a larger batch bring?",
     source: Source = NOT_GIVEN,
 ) -> go.Figure:
-    """Images a second, by graph replay, against the batch size: a line for each way of building one model.
+    """Images a second, by graph replay, against the batch size: a line for each way of building one
+    model.
 
     ``labels``: which ways, in which order -> plain words; all where not given.
     """
@@ -318,7 +324,8 @@ def confusion(
     title: str = "Which classes does it confuse?",
     source: Source = None,
 ) -> go.Figure:
-    """Counts of (true class, answered class) of a build; labels int [N], one for each of its answers.
+    """Counts of (true class, answered class) of a build; labels int [N], one for each of its
+    answers.
 
     >>> confusion(Predictions((0, 1, 1), 2, 3), [0, 1, 0]).data[0].z.tolist()
     [[1, 1], [0, 1]]
@@ -373,9 +380,11 @@ def launches(
     title: str = "How much of the latency is launching?",
     source: Source = NOT_GIVEN,
 ) -> go.Figure:
-    """Each engine's latency by graph replay and launch after launch, with their 5 to 95 % spreads, a panel a group.
+    """Each engine's latency by graph replay and launch after launch, with their 5 to 95 % spreads,
+    a panel a group.
 
-    ``groups``: a panel's title -> its engines, all of one batch size. Engines not timed in both ways are left out.
+    ``groups``: a panel's title -> its engines, all of one batch size. Engines not timed in both
+    ways are left out.
     """
     timed: dict[str, list[Build]] = {}
     everything: list[Build] = []
@@ -425,8 +434,8 @@ def against_trtexec(
     title: str = "Does trtexec measure the same time?",
     source: Source = NOT_GIVEN,
 ) -> go.Figure:
-    """How far trtexec's median lies above ours for the same plan, over the latency: in microseconds, for engines SHORT
-    enough that these matter, and in percent.
+    """How far trtexec's median lies above ours for the same plan, over the latency: in
+    microseconds, for engines SHORT enough that these matter, and in percent.
 
     ``groups``: what the legend calls them -> engines. Those that trtexec did not time are left out.
     """
@@ -459,7 +468,7 @@ def against_trtexec(
         raise DataError(
             "no engine was timed by trtexec", "record the trade-off with --trtexec PATH"
         )
-    for row, unit in enumerate((f"µs<br>(engines under {SHORT:g} ms)", "%"), 1):
+    for row, unit in enumerate((f"µs<br>(under {SHORT:g} ms)", "%"), 1):
         fig.update_yaxes(title=f"trtexec above ours, {unit}", row=row, col=1)
     fig.update_yaxes(zeroline=True, zerolinecolor=INK, rangemode="tozero")
     draw.log_axis(fig, "x", "our median, ms", drawn)
@@ -471,12 +480,10 @@ def against_trtexec(
 
 
 def sensitivity(
-    study: Sensitivity,
-    *,
-    title: str = "Which layers lose accuracy in INT8?",
-    source: Source = None,
+    study: Sensitivity, *, title: str = "Which layers lose accuracy in INT8?", source: Source = None
 ) -> go.Figure:
-    """Accuracy lost with one unit alone in INT8, and regained with that unit alone in FP32, in graph order.
+    """Accuracy lost with one unit alone in INT8, and regained with that unit alone in FP32, in
+    graph order.
 
     Units of which one of the two engines was not built are left out.
     """
@@ -501,12 +508,11 @@ def sensitivity(
 
 
 def mixed_search(
-    study: Sensitivity,
-    *,
-    title: str = "How many layers must leave INT8?",
-    source: Source = None,
+    study: Sensitivity, *, title: str = "How many layers must leave INT8?", source: Source = None
 ) -> go.Figure:
-    """Accuracy after each unit taken out of INT8: the greedy order, and random ones, up to the target."""
+    """Accuracy after each unit taken out of INT8: the greedy order, and random ones, up to the
+    target.
+    """
     searches: list[tuple[str, MixedSearch]] = []
     if study.greedy is not None and study.greedy.trials:
         searches.append(("most harmful first", study.greedy))

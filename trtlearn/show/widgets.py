@@ -1,4 +1,6 @@
-"""Pictures with controls: each function returns an ipywidgets Widget that works by mouse and by keyboard."""
+"""Pictures with controls: each function returns an ipywidgets Widget that works by mouse and by
+keyboard.
+"""
 
 from __future__ import annotations
 
@@ -25,13 +27,7 @@ from .tradeoffs import COSTS, tradeoff
 if typing.TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = [
-    "amax_slider",
-    "filling_player",
-    "kl_slider",
-    "range_browser",
-    "tradeoff_explorer",
-]
+__all__ = ["amax_slider", "filling_player", "kl_slider", "range_browser", "tradeoff_explorer"]
 
 SAMPLE = 20_000  # values a slider works on: enough for the picture, few enough for 150 ms
 WIDE = {"width": "98%"}
@@ -57,8 +53,9 @@ def figure_widget(fig: Any) -> Any:
 def redraw(widget: Any, fig: Any) -> None:
     """Show ``fig`` in ``widget``, a FigureWidget, whatever it showed before.
 
-    A new FigureWidget for each picture would send the whole of plotly.js to the page again: 4 MB. The page keeps what
-    the new layout does not name, such as the axes of a panel that is gone, so these are cleared.
+    A new FigureWidget for each picture would send the whole of plotly.js to the page again: 4 MB.
+    The page keeps what the new layout does not name, such as the axes of a panel that is gone, so
+    these are cleared.
     """
     for name in set(widget.layout.to_plotly_json()) - set(fig.layout.to_plotly_json()):
         widget.layout[name] = None
@@ -68,7 +65,8 @@ def redraw(widget: Any, fig: Any) -> None:
 
 
 def sample(values: ArrayLike, name: str, count: int = SAMPLE) -> NDArray[np.float32]:
-    """At most ``count`` of the values, evenly spaced and the largest |x| always among them, as float32 [N].
+    """At most ``count`` of the values, evenly spaced and the largest |x| always among them, as
+    float32 [N].
 
     >>> sample([3.0, -5.0, 1.0], "x", 2).tolist()
     [3.0, -5.0]
@@ -98,8 +96,9 @@ def amax_slider(
 ) -> ipywidgets.Widget:
     """Move the end of the range and see what is clipped and what is rounded.
 
-    ``values`` float, any shape (at most 20,000 of them are used). The slider sets amax on a log scale from a
-    hundredth of max|x| to four times it: arrow keys move it by 2 %, Page Up and Down by more.
+    ``values`` float, any shape (at most 20,000 of them are used). The slider sets amax on a log
+    scale from a hundredth of max|x| to four times it: arrow keys move it by 2 %, Page Up and Down
+    by more.
     """
     x = sample(values, name)
     reach = float(np.abs(x).max())
@@ -136,10 +135,12 @@ def amax_slider(
 def range_browser(
     activations: Mapping[str, ArrayLike], ways: Mapping[str, Ranges], *, source: Source = None
 ) -> ipywidgets.Widget:
-    """Choose a tensor and a way of getting its range: what the range keeps and clips of the tensor's data.
+    """Choose a tensor and a way of getting its range: what the range keeps and clips of the
+    tensor's data.
 
-    ``activations``: tensor name -> float array; ``ways``: label -> what holds ranges (a cache, a build, a RangeReport,
-    a mapping to amax). Tensors with data are listed; where the chosen way has no range for one, that is said.
+    ``activations``: tensor name -> float array; ``ways``: label -> what holds ranges (a cache, a
+    build, a RangeReport, a mapping to amax). Tensors with data are listed; where the chosen way has
+    no range for one, that is said.
     """
     if not activations or not ways:
         raise DataError("no activations or no ranges to browse", "pass at least one of each")
@@ -185,12 +186,13 @@ def describe_cut(threshold: Threshold, bins: int) -> str:
     search, width = threshold.search, threshold.width or 0.0
     if search is None:
         return ""
+    amax = (bins + 0.5) * width
     beyond = 100 * np.asarray(threshold.counts)[bins:].sum() / threshold.values
     here, least = search.kl[bins - search.first], search.kl[search.chosen - search.first]
     empty = "KL infinite: the last bin is empty but for the clipped values"
     words = f"KL {here:.5g}" if np.isfinite(here) else empty
     return (
-        f"{bins} bins kept: amax = ({bins} + 0.5) · {width:.6g} = <b>{(bins + 0.5) * width:.5g}</b>; "
+        f"{bins} bins kept: amax = ({bins} + 0.5) · {width:.6g} = <b>{amax:.5g}</b>; "
         f"clips {beyond:.3g} % of the values; <b>{words}</b> "
         f"(least: {least:.5g} at {search.chosen} bins, amax {threshold.amax:.5g})"
     )
@@ -201,8 +203,8 @@ def kl_slider(
 ) -> ipywidgets.Widget:
     """Move the threshold: what P and Q become, and what KL(P||Q) says of it.
 
-    ``threshold`` comes from an EntropyObserver; ``bins`` is where the slider starts, by default at the choice. Arrow
-    keys move it by one bin, Page Up and Down by more.
+    ``threshold`` comes from an EntropyObserver; ``bins`` is where the slider starts, by default at
+    the choice. Arrow keys move it by one bin, Page Up and Down by more.
     """
     fig = figure_widget(kl(threshold, name, bins, source=source))
     search, width = threshold.search, threshold.width or 0.0
@@ -239,9 +241,11 @@ def kl_slider(
 def filling_player(
     threshold: Threshold, name: str = "x", *, source: Source = None
 ) -> ipywidgets.Widget:
-    """Watch the histogram fill, batch by batch: the first batch fixes the bins, a larger value doubles their width.
+    """Watch the histogram fill, batch by batch: the first batch fixes the bins, a larger value
+    doubles their width.
 
-    ``threshold`` comes from an observer with ``keep_steps=True`` (at most 32 of the batches are kept).
+    ``threshold`` comes from an observer with ``keep_steps=True`` (at most 32 of the batches are
+    kept).
     """
     fig = figure_widget(filling(threshold, name, source=source))
     steps = threshold.steps
@@ -273,7 +277,8 @@ def filling_player(
 
 
 def tradeoff_explorer(groups: Mapping[str, Tradeoff]) -> ipywidgets.Widget:
-    """Accuracy against latency, throughput, size, memory or build time, with the Pareto front, a panel a batch size.
+    """Accuracy against latency, throughput, size, memory or build time, with the Pareto front, a
+    panel a batch size.
 
     ``groups``: what the list calls them -> engines of one network.
     """
