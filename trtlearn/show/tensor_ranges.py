@@ -117,4 +117,7 @@ def scales(
     fig.update_yaxes(showgrid=True)
     largest = [end for tensors in amax.values() for end in tensors.values()]
     draw.log_axis(fig, "x", "amax: the range is ±amax", largest)
+    if source is None:
+        builds = [holder for holder in ways.values() if isinstance(holder, Build)]
+        source = builds[0].provenance if builds else "ranges as given"
     return draw.finish(fig, source)
