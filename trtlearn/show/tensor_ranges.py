@@ -1,4 +1,4 @@
-"""Ranges of tensors: beside what the data need, and beside each other. Everything that holds ranges can be drawn."""
+"""Ranges of tensors: beside what the data need, and beside each other."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from ..builds import Build
 from ..calibration.fitting import FitReport, TensorFit, fit_tensors
 from ..calibration.ranges import Ranges, amax_by_tensor
 from ..record import plural
@@ -27,10 +28,11 @@ def fit(
     title: str = "Does each range fit what the data need?",
     source: Source = None,
 ) -> go.Figure:
-    """Each tensor's range beside the largest |x| of its data and what 99.9 % stay below, the worst first.
+    """Each tensor's range beside what its data need, the worst first.
 
-    ``report`` is what ``trtlearn.fit`` gives; tensors without a range or without data are counted below. The text at
-    the right says what share the range clips, or how many of the 127 steps no value reaches.
+    ``report`` is what ``trtlearn.fit`` gives; tensors without a range or without data are counted
+    below. The text at the right says what share the range clips, or how many of the 127 steps no
+    value reaches.
 
     >>> fit(fit_tensors({"x": 4.0}, {"x": np.array([1.0, 9.0])})).data[0].name
     'range given'
@@ -78,7 +80,8 @@ def ranges(
 ) -> go.Figure:
     """:func:`fit` for tensors at hand: ``activations`` maps tensor names to arrays of any shape.
 
-    ``holder``: what holds the ranges, a cache or its file, a build, a RangeReport or {tensor: amax}.
+    ``holder``: what holds the ranges, a cache or its file, a build, a RangeReport or {tensor:
+    amax}.
 
     >>> ranges({"x": 4.0}, {"x": [1.0, 9.0]}).data[0].name
     'range given'
@@ -95,7 +98,8 @@ def scales(
 ) -> go.Figure:
     """Every tensor's amax, one mark for each way of getting it.
 
-    ``ways`` maps a label to what holds ranges, for example ``{"entropy2": cache, "min-max": build}``.
+    ``ways`` maps a label to what holds ranges, for example ``{"entropy2": cache, "min-max":
+    build}``.
 
     >>> scales({"a": {"x": 4.0}, "b": {"x": 2.0}}).data[1].name
     'b'
