@@ -47,7 +47,7 @@ _FACE = {
     "calibrate": "calibration.network",
     "read_cache": "calibration.cache",
     "fit": "calibration.fitting",
-    "agree": "calibration.agree",
+    "agree": "calibration.agreement",
     "set_ranges": "live.ranges",
     "placeholder_ranges": "live.ranges",
     "make_calibrator": "live.calibrator",
@@ -67,7 +67,7 @@ if TYPE_CHECKING:  # for editors and type checkers: the same names
     from . import recorded as recorded
     from . import show as show
     from .builds import precision as precision
-    from .calibration.agree import agree as agree
+    from .calibration.agreement import agree as agree
     from .calibration.cache import read_cache as read_cache
     from .calibration.fitting import fit as fit
     from .calibration.network import calibrate as calibrate

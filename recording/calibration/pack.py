@@ -20,7 +20,7 @@ import numpy as np
 
 from recording import probes
 from recording.calibration import crafted as made
-from trtlearn.calibration.agree import agree
+from trtlearn.calibration.agreement import agree
 from trtlearn.calibration.cache import parse_cache
 from trtlearn.calibration.entropy import entropy_search
 from trtlearn.calibration.observers import threshold_of

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from trtlearn.calibration import edit as c
-from trtlearn.calibration.agree import agree
+from trtlearn.calibration.agreement import agree
 from trtlearn.calibration.network import calibrate
 from trtlearn.errors import CacheError, DataError, ModelError
 from trtlearn.model.course_data import load_images, model_path

@@ -4,7 +4,7 @@ images.
 
 import pytest
 
-from trtlearn.calibration.agree import agree
+from trtlearn.calibration.agreement import agree
 from trtlearn.model.course_data import load_images, model_path
 from trtlearn.recorded.files import recording_folders
 

@@ -13,7 +13,7 @@ import pytest
 from recording.calibration import crafted as made
 from recording.probes import crafted, feeding
 from recording.zoo import networks
-from trtlearn.calibration.agree import agree
+from trtlearn.calibration.agreement import agree
 from trtlearn.calibration.observers import threshold_of
 from trtlearn.calibration.tensors import TIES
 from trtlearn.errors import RecordingError

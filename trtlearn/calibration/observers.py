@@ -40,9 +40,6 @@ __all__ = [
 ]
 
 
-# --- What an observer is and what it gives: a threshold for one tensor, with every step that led there.
-
-
 @dataclass(frozen=True)
 class Threshold(Record):
     """What one observer chose for one tensor, with every step that led there.
@@ -170,8 +167,6 @@ def fraction(value: float, what: str) -> float:
     return float(value)
 
 
-# --- TensorRT's legacy calibrator: a line fitted to the histogram's fall, or a quantile of the magnitudes.
-
 LEVEL = np.float32(0.694)
 """What is taken off each log count: just above log 2, so bins of a single value never take part."""
 
@@ -280,9 +275,6 @@ class LegacyObserver(HistogramObserver):
         return self.threshold(
             kept * width, bins_kept=kept, curve=curve, note="amax = bins kept * width"
         )
-
-
-# --- Calibrators from scratch: each watches activations batch by batch and then says which threshold it chooses.
 
 
 class MinMaxObserver:

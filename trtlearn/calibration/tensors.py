@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,8 +37,6 @@ __all__ = [
     "tensors_of_kind",
 ]
 
-
-# --- What TensorRT makes of ONNX nodes: tensors that the ONNX file does not name, but the cache may.
 
 Array = NDArray[Any]
 MADE_BY = {
@@ -217,8 +216,6 @@ def in_concat(proto: onnx.ModelProto) -> dict[str, Candidate]:
     }
 
 
-# --- Which tensors share one scale: what TensorRT does not calibrate on its own, predicted from the ONNX graph.
-
 TIES = {
     "MaxPool": "the largest of some of its input's values is one of those values: the input's scale fits",
     "AveragePool": "a mean of some of its input's values lies within their range: the input's scale fits",
@@ -265,7 +262,11 @@ class TieReport(Record):
 
     def source_of(self, tensor: str) -> str:
         """The tensor whose scale ``tensor`` gets: itself where nothing is shared."""
-        return next((tie.source for tie in self.ties if tie.tensor == tensor), tensor)
+        return self._sources.get(tensor, tensor)
+
+    @cached_property
+    def _sources(self) -> dict[str, str]:
+        return {tie.tensor: tie.source for tie in self.ties}
 
 
 def predict_ties(

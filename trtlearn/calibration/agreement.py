@@ -45,8 +45,6 @@ __all__ = [
 ]
 
 
-# --- Why one of our scales differs from TensorRT's: the cause that can be shown from the numbers, in words.
-
 SAME = 1e-6
 LINE = 2e-3  # relative difference that one bin more or less under the legacy calibrator's line makes at most, as seen
 NEAR_TIE = (
@@ -143,8 +141,6 @@ def _bin_width(evidence: Evidence, ours: Threshold) -> str | None:
         )
     return None
 
-
-# --- Which batch size a calibration had: the model's own, or the one that reproduces the cache's scales.
 
 Array = NDArray[Any]
 TOLERANCE = 1e-6
@@ -255,9 +251,6 @@ def _score(
 
 def _whole(array: Array, size: int, kind: str, settings: Mapping[str, Any]) -> float:
     return threshold_of(kind, *(part["x"] for part in feeds({"x": array}, size)), **settings).scale
-
-
-# --- Our scales beside TensorRT's own, tensor by tensor, from the model, the calibration data and the cache: no GPU.
 
 
 @dataclass(frozen=True)
