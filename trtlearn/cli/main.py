@@ -137,7 +137,7 @@ def agree(
 
     The exit status is 1 where one differs from TensorRT's by more than the tolerance.
     """
-    from ..calibration import agree as agreement
+    from ..calibration import agreement
 
     report = agreement.agree(
         model, data, cache, batch=batch, tolerance=tolerance, algorithm=algorithm
