@@ -182,7 +182,7 @@ def test_in_notebook_7_too(page, name):
 
 def test_a_command_typed_is_answered(page):
     opened = page("00_what_int8_does.ipynb")
-    cell = cell_of(opened, "explainer_widget")
+    cell = cell_of(opened, "explainer")
     assert "placeholder-ranges" in texts(cell)
     assert "recorded on" in texts(cell)
     field = cell.find_element(CSS, "input[type=text]")
@@ -199,7 +199,7 @@ def test_a_command_typed_is_answered(page):
 
 def test_the_slider_says_what_it_costs_within_150_ms(page):
     opened = page("01_a_number_in_eight_bits.ipynb")
-    cell = cell_of(opened, "quantize_slider")
+    cell = cell_of(opened, "amax_slider")
     handle = cell.find_element(CSS, ".noUi-handle")
     watch = """const [cell, done] = arguments, start = performance.now();
         const text = () => [...cell.querySelectorAll('.widget-html')].map(one => one.textContent).join();
