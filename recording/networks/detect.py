@@ -1,4 +1,5 @@
-"""What a detector's output says and how good it is: boxes above a score, NMS, mAP at an overlap of one half (numpy)."""
+"""What a detector's output says and how good it is: boxes above a score, NMS, mAP at an overlap of
+one half (numpy)."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True)
 class Detections:
-    """One image's boxes: float32 [M,4] (cx, cy, w, h) in pixels, scores [M] and classes [M], the best first."""
+    """One image's boxes: float32 [M,4] (cx, cy, w, h) in pixels, scores [M] and classes [M], the
+    best first."""
 
     boxes: Array
     scores: Array
@@ -26,10 +28,11 @@ class Detections:
 
 
 def overlap(one: Array, other: Array) -> Array:
-    """Intersection over union of boxes (cx, cy, w, h): [M,4] and [K,4] to [M,K]; 0 for a box without area.
+    """Intersection over union of boxes (cx, cy, w, h): [M,4] and [K,4] to [M,K]; 0 for a box
+    without area.
 
-    >>> overlap(np.array([[1., 1, 2, 2]]), np.array([[2., 1, 2, 2], [9., 9, 2, 2]])).round(3).tolist()
-    [[0.333, 0.0]]
+    >>> overlap(np.array([[1., 1, 2, 2]]), np.array([[2., 1, 2, 2], [9., 9, 2,
+    2]])).round(3).tolist() [[0.333, 0.0]]
     """
     a, b = one[:, None].astype(np.float64), other[None].astype(np.float64)
     low = np.maximum(a[..., :2] - a[..., 2:] / 2, b[..., :2] - b[..., 2:] / 2)
@@ -52,7 +55,8 @@ def _kept(boxes: Array, scores: Array, classes: Array) -> list[int]:
 
 
 def detections(output: Array, least: float = LEAST_SCORE) -> list[Detections]:
-    """The boxes in a detector's output [N,4+classes,anchors]; NaN and infinite answers count as none."""
+    """The boxes in a detector's output [N,4+classes,anchors]; NaN and infinite answers count as
+    none."""
     found = []
     for one in np.asarray(output, np.float32):
         sound = np.isfinite(one).all(axis=0)
@@ -66,7 +70,8 @@ def detections(output: Array, least: float = LEAST_SCORE) -> list[Detections]:
 
 
 def average_precision(right: Array, scores: Array, count: int) -> float:
-    """The area under precision over recall, all points; ``right`` says which detections hit, of ``count`` objects.
+    """The area under precision over recall, all points; ``right`` says which detections hit, of
+    ``count`` objects.
 
     >>> average_precision(np.array([True, False, True]), np.array([0.9, 0.8, 0.7]), 2)
     0.8333333333333333
@@ -81,10 +86,12 @@ def average_precision(right: Array, scores: Array, count: int) -> float:
 
 
 def mean_ap(found: list[Detections], boxes: Array, classes: Array, least: float = 0.5) -> float:
-    """mAP: the mean over classes of the average precision, a box being right from an overlap of ``least``.
+    """mAP: the mean over classes of the average precision, a box being right from an overlap of
+    ``least``.
 
     Args:
-        found: one a scene. boxes: [N,K,4] and classes: [N,K], -1 where there is none: what the scenes show.
+        found: one a scene. boxes: [N,K,4] and classes: [N,K], -1 where there is none: what the
+        scenes show.
     """
     kinds = sorted(set(classes[classes >= 0].tolist()))
     precisions = []

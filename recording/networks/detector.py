@@ -1,8 +1,10 @@
-"""``detector``: finds digits in scenes of 128 x 128 pixels; its head is the one of Ultralytics' exports.
+"""``detector``: finds digits in scenes of 128 x 128 pixels; its head is the one of Ultralytics'
+exports.
 
-Two strides (8 and 16). A 1x1 convolution each gives four distances (left, top, right, bottom, in strides) and ten
-class logits a cell. Inside the network the distances become boxes in pixels (cx, cy, w, h) and the logits scores,
-and both leave in ONE tensor ``output0`` [N, 4 + 10, 320]: boxes up to 128 beside scores up to 1.
+Two strides (8 and 16). A 1x1 convolution each gives four distances (left, top, right, bottom, in
+strides) and ten class logits a cell. Inside the network the distances become boxes in pixels (cx,
+cy, w, h) and the logits scores, and both leave in ONE tensor ``output0`` [N, 4 + 10, 320]: boxes up
+to 128 beside scores up to 1.
 """
 
 from __future__ import annotations
@@ -40,7 +42,8 @@ def anchors() -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
 
 
 class Head(nn.Module):
-    """One stride's branches: a 3x3 convolution and a 1x1 for the boxes, and the same for the classes."""
+    """One stride's branches: a 3x3 convolution and a 1x1 for the boxes, and the same for the
+    classes."""
 
     def __init__(self, inside: int) -> None:
         super().__init__()
@@ -55,7 +58,8 @@ class Head(nn.Module):
 
 
 class Detector(nn.Module):
-    """[N,3,128,128] to distances and class logits [N,14,320]; ``decode`` makes boxes and scores of them."""
+    """[N,3,128,128] to distances and class logits [N,14,320]; ``decode`` makes boxes and scores of
+    them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -89,7 +93,8 @@ class Detector(nn.Module):
 
 
 def _assigned(net: Detector, boxes: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
-    """The digit that each cell shall find, [N,320]; -1 for none. Its centre is less than a stride away."""
+    """The digit that each cell shall find, [N,320]; -1 for none. Its centre is less than a stride
+    away."""
     centres = (net.centres * net.strides)[None, None]
     far = (boxes[:, :, :2, None] - centres).abs().amax(2) / net.strides
     coarse = boxes[:, :, 2:].amax(2, keepdim=True) > NEAR
@@ -101,7 +106,8 @@ def _assigned(net: Detector, boxes: torch.Tensor, classes: torch.Tensor) -> torc
 def loss(
     net: Detector, raw: torch.Tensor, boxes: torch.Tensor, classes: torch.Tensor
 ) -> torch.Tensor:
-    """1 - GIoU and a tenth of the L1 distance for cells with a digit, cross-entropy of every score."""
+    """1 - GIoU and a tenth of the L1 distance for cells with a digit, cross-entropy of every
+    score."""
     index = _assigned(net, boxes, classes.long())
     image, cell = torch.nonzero(index >= 0, as_tuple=True)
     which = index[image, cell]
@@ -146,7 +152,8 @@ def _split(graph: Graph, source: str, names: list[str], sizes: list[int]) -> Non
 
 
 def export(net: Detector) -> onnx.ModelProto:
-    """The ONNX graph: ``images`` [batch,3,128,128] to ``output0`` [batch,14,320], decoding included."""
+    """The ONNX graph: ``images`` [batch,3,128,128] to ``output0`` [batch,14,320], decoding
+    included."""
     graph = Graph("detector")
     last = graph.conv_relu("stem", "images", net.stem)
     last = _block(graph, "b1_", graph.conv_relu("down1", last, net.down1), net.block1)

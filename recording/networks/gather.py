@@ -1,11 +1,12 @@
-"""What the workers left, as the course reads it: experiments, trade-off points, a detector's answers.
+"""What the workers left, as the course reads it: experiments, trade-off points, a detector's
+answers.
 
-    python -m recording.networks.gather out data/recordings/h200-8.6.0
+python -m recording.networks.gather out data/recordings/h200-8.6.0
 
-    <model>/<variant>.json.gz, .cache      one Experiment each; the batch is in the name unless it is 8
-    <model>/<variant>.detections.npz       a detector's boxes (see detect.unpack), for some also whole outputs
-    networks/points-<network>.json.gz      all engines' times, sizes and accuracy (a detector's: mAP50)
-    networks/PROVENANCE.json               where, when and from which files
+<model>/<variant>.json.gz, .cache      one Experiment each; the batch is in the name unless it is 8
+<model>/<variant>.detections.npz       a detector's boxes (see detect.unpack), for some also whole
+outputs networks/points-<network>.json.gz      all engines' times, sizes and accuracy (a detector's:
+mAP50) networks/PROVENANCE.json               where, when and from which files
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ import argparse
 import dataclasses
 import gzip
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ import numpy as np
 
 from trtlearn.recordings import (
     load_experiment,
+    load_provenance,
+    read_packed,
     save_experiment,
     save_packed,
     save_provenance,
@@ -67,16 +69,22 @@ def _logits(out: Path, model: str, key: str) -> Any:
     if not path.is_file():
         return None
     with np.load(path) as held:
-        return held["logits"] if "logits" in held else None
+        return held.get("logits")
 
 
-def points(out: Path, network: str, origin: Provenance) -> Tradeoff:
+def points(out: Path, folder: Path, network: str, origin: Provenance) -> Tradeoff:
     """All engines of a network, its other heads' too, in the order of jobs()."""
     made, failed = [], []
+    earlier = folder / "networks" / f"points-{network}.json.gz"
+    known = Tradeoff.from_json(read_packed(earlier)).points if earlier.is_file() else ()
+    held = {(point.model, point.name, point.batch): point for point in known}
     reference = _logits(out, network, "fp32")
     for job in jobs():
         path = out / "points" / f"{job.model}--{job.key}.json"
         if job.network != network:
+            continue
+        if not path.is_file() and (job.model, job.name, job.options.batch) in held:
+            made.append(held[job.model, job.name, job.options.batch])
             continue
         if not path.is_file():
             why = out / "failed" / f"{job.model}--{job.key}"
@@ -93,7 +101,8 @@ def points(out: Path, network: str, origin: Provenance) -> Tradeoff:
 
 
 def answers(out: Path, folder: Path) -> None:
-    """A detector's boxes of every engine; whole outputs of the first scenes for the engines in WHOLE."""
+    """A detector's boxes of every engine; whole outputs of the first scenes for the engines in
+    WHOLE."""
     for path in sorted((out / "answers").glob("detector*.npz")):
         model, key = path.name.removesuffix(".npz").split("--")
         with np.load(path) as held:
@@ -110,18 +119,22 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="what the workers wrote")
     parser.add_argument("folder", type=Path, help="a folder of recordings")
     options = parser.parse_args()
-    for old in options.folder.glob("*/"):
-        if old.name.split("-")[0] in NETWORKS:
-            shutil.rmtree(old)
     origins = experiments(options.out, options.folder)
     for network in NETWORKS:
-        whole = points(options.out, network, origins[network])
+        if network not in origins:  # nothing new
+            continue
+        whole = points(options.out, options.folder, network, origins[network])
         save_packed(options.folder / "networks" / f"points-{network}.json.gz", whole)
         print(f"{network}: {len(whole.points)} engines")
     answers(options.out, options.folder)
-    hashes = {name: value for one in origins.values() for name, value in one.sha256.items()}
-    notes = (*next(iter(origins.values())).notes, "8.6.1 Python bindings over 8.6.0 libraries")
-    origin = dataclasses.replace(origins[NETWORKS[0]], sha256=hashes, notes=notes)
+    held = (options.folder / "networks" / "PROVENANCE.json").is_file()
+    if not origins:
+        return
+    hashes = load_provenance(options.folder / "networks").sha256 if held else {}
+    hashes |= {name: value for one in origins.values() for name, value in one.sha256.items()}
+    first = min(origins.values(), key=lambda origin: origin.time_utc or "")
+    notes = (*first.notes, "8.6.1 Python bindings over 8.6.0 libraries")
+    origin = dataclasses.replace(first, sha256=hashes, notes=notes)
     save_provenance(options.folder / "networks", origin)
 
 

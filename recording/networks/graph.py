@@ -1,4 +1,5 @@
-"""An ONNX graph written node by node, each tensor named after the node that makes it (opset 13, IR 8)."""
+"""An ONNX graph written node by node, each tensor named after the node that makes it (opset 13, IR
+8)."""
 
 from __future__ import annotations
 
@@ -12,18 +13,22 @@ __all__ = ["Graph", "folded"]
 
 
 def folded(conv: Any, norm: Any) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """A convolution's weights OIHW and bias with the batch norm behind it folded in (PyTorch modules).
+    """A convolution's weights OIHW and bias with the batch norm behind it folded in (PyTorch
+    modules).
 
     w * g / sqrt(v + eps), b - m * g / sqrt(v + eps); computed in float64.
     """
-    double = {name: value.detach().double().cpu().numpy() for name, value in norm.state_dict().items()}
+    double = {
+        name: value.detach().double().cpu().numpy() for name, value in norm.state_dict().items()
+    }
     gain = double["weight"] / np.sqrt(double["running_var"] + norm.eps)
     weight = conv.weight.detach().double().cpu().numpy() * gain[:, None, None, None]
     return weight, double["bias"] - double["running_mean"] * gain
 
 
 class Graph:
-    """Nodes and constants in the order in which they are added; ``model`` makes the ONNX model of them."""
+    """Nodes and constants in the order in which they are added; ``model`` makes the ONNX model of
+    them."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -57,11 +62,14 @@ class Graph:
     def model(
         self, inputs: dict[str, list[Any]], outputs: dict[str, list[Any]], opset: int = 13
     ) -> onnx.ModelProto:
-        """The checked model; ``inputs`` and ``outputs`` map a name to its shape, "batch" a free size."""
+        """The checked model; ``inputs`` and ``outputs`` map a name to its shape, "batch" a free
+        size."""
 
         def values(shapes: dict[str, list[Any]]) -> list[Any]:
             kind = TensorProto.FLOAT
-            return [helper.make_tensor_value_info(key, kind, shape) for key, shape in shapes.items()]
+            return [
+                helper.make_tensor_value_info(key, kind, shape) for key, shape in shapes.items()
+            ]
 
         weights = [numpy_helper.from_array(value, key) for key, value in self.constants.items()]
         graph = helper.make_graph(self.nodes, self.name, values(inputs), values(outputs), weights)

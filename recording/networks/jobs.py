@@ -9,8 +9,6 @@ from typing import Any
 from trtlearn.records import BuildOptions
 from trtlearn.variants import VARIANTS as WAYS
 
-
-
 __all__ = ["HEADS", "NETWORKS", "Job", "jobs"]
 
 DEPTH = 6  # of vit
@@ -34,7 +32,9 @@ class Job:
     name: str
     options: BuildOptions
     tier: int  # what is worth more comes first
-    calibration: str = ""  # minmax, entropy2: the scales that Q/DQ takes, or the cache that is handed over
+    calibration: str = (
+        ""  # minmax, entropy2: the scales that Q/DQ takes, or the cache that is handed over
+    )
     placement: str = "tensorrt"
     skip: tuple[str, ...] = field(default=())  # nodes without Q/DQ
     cold: bool = False  # begins with an empty timing cache
@@ -121,7 +121,9 @@ def _heads() -> list[Job]:
         made.append(_handed(model, "int8-fp16-minmax", "minmax", 2, fp16=True))
         made.append(Job(model, "qdq", QDQ, 2, "minmax"))
         if model in ("detector-by-level", "detector-transposed"):
-            made += [Job(model, name, WAYS[name], 2) for name in ("int8-placeholder", "fp16", "fp32")]
+            made += [
+                Job(model, name, WAYS[name], 2) for name in ("int8-placeholder", "fp16", "fp32")
+            ]
     for model in ("detector", "detector-by-level", "detector-transposed"):
         made.append(_handed(model, "int8-minmax-joined-int8", "minmax", 2, **_forced(model)))
         if model != "detector-transposed":
@@ -139,7 +141,8 @@ def _heads() -> list[Job]:
 
 
 def _vit() -> list[Job]:
-    """Q/DQ on the products with weights only: the two products inside attention left in floating point."""
+    """Q/DQ on the products with weights only: the two products inside attention left in floating
+    point."""
     parts = ("attention_scores", "attention_mixed")
     inner = tuple(f"l{layer}_{part}" for layer in range(DEPTH) for part in parts)
     made = []
@@ -150,7 +153,8 @@ def _vit() -> list[Job]:
 
 
 def _again() -> list[Job]:
-    """The comparison that a claim rests on, twice more from nothing, kernels timed as trtexec times them."""
+    """The comparison that a claim rests on, twice more from nothing, kernels timed as trtexec times
+    them."""
     made = []
     for number in (1, 2):
         for batch in (64, 256):

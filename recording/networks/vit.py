@@ -1,7 +1,8 @@
-"""``vit``: a small vision transformer on the same photographs, and its ONNX graph as exporters write it.
+"""``vit``: a small vision transformer on the same photographs, and its ONNX graph as exporters
+write it.
 
-LayerNorm is written as its parts (ReduceMean, Sub, Mul, Sqrt, Div ...) and GELU through Erf, as PyTorch's exporter
-writes both below opset 17.
+LayerNorm is written as its parts (ReduceMean, Sub, Mul, Sqrt, Div ...) and GELU through Erf, as
+PyTorch's exporter writes both below opset 17.
 """
 
 from __future__ import annotations
@@ -54,7 +55,8 @@ class Layer(nn.Module):
 
 
 class Vit(nn.Module):
-    """[N,3,32,32] to ten logits: patches of 4 x 4, six layers, the mean of the 64 tokens, one linear layer."""
+    """[N,3,32,32] to ten logits: patches of 4 x 4, six layers, the mean of the 64 tokens, one
+    linear layer."""
 
     def __init__(self) -> None:
         super().__init__()

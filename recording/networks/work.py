@@ -1,9 +1,11 @@
-"""Record all engines on this machine's GPUs: one of these runs for each GPU, and they share the work.
+"""Record all engines on this machine's GPUs: one of these runs for each GPU, and they share the
+work.
 
     CUDA_VISIBLE_DEVICES=0 python -m recording.networks.work --out out --home photo --limit 1200
 
-A job is claimed by making a file; jobs whose network is not trained yet, or whose calibration is not recorded yet,
-wait. What is recorded already is kept. Each job runs in a process that may die of it, and a failure is written down.
+A job is claimed by making a file; jobs whose network is not trained yet, or whose calibration is
+not recorded yet, wait. What is recorded already is kept. Each job runs in a process that may die of
+it, and a failure is written down.
 """
 
 from __future__ import annotations
@@ -22,14 +24,14 @@ from .photos import DATA
 
 __all__ = ["main"]
 
-LONGEST = 200  # seconds that one job may take
+LONGEST = 420  # seconds that one job may take: vit's first INT8 build takes over 200
 
 
 class Desk:
     """What is done, failed and claimed, as files under ``out`` that all workers see."""
 
-    def __init__(self, out: Path) -> None:
-        self.out = out
+    def __init__(self, out: Path, held: Path | None = None) -> None:
+        self.out, self.held = out, held
         for folder in ("claims", "failed", "points"):
             (out / folder).mkdir(parents=True, exist_ok=True)
 
@@ -37,6 +39,8 @@ class Desk:
         return f"{model}--{key}"
 
     def done(self, model: str, key: str) -> bool:
+        if self.held is not None and (self.held / model / f"{key}.json.gz").is_file():
+            return True
         return (self.out / "points" / f"{self._name(model, key)}.json").is_file()
 
     def failed(self, model: str, key: str) -> bool:
@@ -73,7 +77,8 @@ class Desk:
 
 
 def _guarded(job: Job, out: Path, scratch: Path) -> tuple[bool, str]:
-    """Whether it went well, and what is said of it: an exception with a whole log shall not travel."""
+    """Whether it went well, and what is said of it: an exception with a whole log shall not
+    travel."""
     try:
         return True, measure(job, out, scratch)
     except Exception as error:
@@ -102,11 +107,21 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--scratch", type=Path, required=True, help="this worker's timing caches")
     parser.add_argument("--home", default="photo", help="the network that this worker prefers")
-    parser.add_argument("--limit", type=float, default=1e9, help="seconds after which none is begun")
-    parser.add_argument("--until", type=float, default=1e12, help="likewise, as a time of day (Unix)")
+    parser.add_argument(
+        "--limit", type=float, default=1e9, help="seconds after which none is begun"
+    )
+    parser.add_argument(
+        "--until", type=float, default=1e12, help="likewise, as a time of day (Unix)"
+    )
+    parser.add_argument("--held", type=Path, help="recordings that are not to be made again")
     options = parser.parse_args()
+    if options.held:  # their calibration caches serve the engines that are missing
+        for cache in options.held.glob("*/*.cache"):
+            target = options.out / "experiments" / cache.parent.name / cache.name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(cache.read_bytes())
     options.scratch.mkdir(parents=True, exist_ok=True)
-    desk, begun = Desk(options.out), time.monotonic()
+    desk, begun = Desk(options.out, options.held), time.monotonic()
     todo = sorted(jobs(), key=lambda job: (job.tier, job.network != options.home))
     pool = ProcessPoolExecutor(1, get_context("spawn"))
     while time.monotonic() - begun < options.limit and time.time() < options.until:
