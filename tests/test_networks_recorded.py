@@ -125,6 +125,22 @@ def test_photo_in_int8_is_faster_than_fp16_by_more_than_the_spread_and_as_right(
             assert point.plan_bytes < half.plan_bytes
 
 
+def test_one_scale_for_boxes_and_scores_leaves_two_codes_of_score_and_coarse_boxes() -> None:
+    text = (FOLDER / "networks" / "one-scale.json").read_text(encoding="utf-8")
+    rows = {
+        (row["model"], *row.get("rounded", [row.get("qdq")])): row
+        for row in json.loads(text)["rows"]
+    }
+    exact = rows[("detector",)]["map50"]
+    assert exact == pytest.approx(CARD["networks"]["detector"]["map50"], abs=0.002)
+    assert rows["detector", "output0"]["distinct_scores"] == 2
+    assert rows["detector-normalised", "output0"]["distinct_scores"] > 100
+    assert (
+        rows["detector", "levels"]["map50"] < exact - 0.2 < rows["detector", "distances"]["map50"]
+    )
+    assert rows["detector", "as TensorRT wants it"]["map50"] == pytest.approx(exact, abs=0.01)
+
+
 @pytest.mark.parametrize("head", variants.VARIANTS)
 def test_another_head_of_the_detector_answers_the_same(head: str) -> None:
     pytest.importorskip("onnxruntime")

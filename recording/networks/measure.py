@@ -48,7 +48,7 @@ def images_of(network: str, split: str) -> tuple[Array, dict[str, Array]]:
 
 def model_bytes(model: str) -> bytes:
     """The ONNX file of a network, or of one of the detector's other heads."""
-    path = DATA / "models" / f"{model.split('-')[0]}.onnx"
+    path = DATA / "models" / f"{model.partition('-')[0]}.onnx"
     if model not in variants.VARIANTS:
         return path.read_bytes()
     made = variants.variant(onnx.load(str(path)), model)
