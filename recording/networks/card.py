@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from trtlearn.paths import sha256
+from trtlearn.files import sha256
 
 from . import photos, scenes
 from .jobs import NETWORKS

@@ -20,17 +20,10 @@ from typing import Any
 
 import numpy as np
 
-from trtlearn.recordings import (
-    load_experiment,
-    load_provenance,
-    read_packed,
-    save_experiment,
-    save_packed,
-    save_provenance,
-)
-from trtlearn.records import Provenance
-from trtlearn.sensitivity import sqnr_db
-from trtlearn.tradeoff import Tradeoff, TradeoffPoint
+from trtlearn.recorded.files import load_experiment, load_provenance, read_packed, save_experiment, save_packed, save_provenance
+from trtlearn.engine.records import Provenance
+from trtlearn.recorded.sensitivity import sqnr_db
+from trtlearn.recorded.tradeoff import Tradeoff, TradeoffPoint
 
 from .jobs import NETWORKS, jobs
 

@@ -11,18 +11,18 @@ from typing import Any
 import numpy as np
 import onnx
 
-from trtlearn.build import BuiltEngine, build_engine
-from trtlearn.cache import read_cache
-from trtlearn.calibrator import make_calibrator
+from trtlearn.live.build import BuiltEngine, build_engine
+from trtlearn.calibration.edit import read_cache
+from trtlearn.live.calibrator import make_calibrator
 from trtlearn.errors import TrtlearnError
-from trtlearn.experiment import engine_info, provenance
-from trtlearn.paths import sha256
-from trtlearn.qdq import insert_qdq
-from trtlearn.recordings import save_experiment
-from trtlearn.records import BuildOptions, Experiment, Predictions, Timing
-from trtlearn.runner import Runner
-from trtlearn.tradeoff import TradeoffPoint
-from trtlearn.variants import ALGORITHMS
+from trtlearn.live.experiment import engine_info, provenance
+from trtlearn.files import sha256
+from trtlearn.int8.qdq import insert_qdq
+from trtlearn.recorded.files import save_experiment
+from trtlearn.engine.records import BuildOptions, Experiment, Predictions, Timing
+from trtlearn.live.runner import Runner
+from trtlearn.recorded.tradeoff import TradeoffPoint
+from trtlearn.engine.variants import ALGORITHMS
 
 from . import detect, photos, scenes, variants
 from .jobs import Job

@@ -19,8 +19,8 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from trtlearn.cache import read_cache
-from trtlearn.qdq import insert_qdq
+from trtlearn.calibration.edit import read_cache
+from trtlearn.int8.qdq import insert_qdq
 
 from .card import run
 from .jobs import jobs

@@ -14,10 +14,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from recording.networks import detect, jobs, variants
 from recording.networks.measure import hashes, images_of, model_bytes, score
-from trtlearn.cache import read_cache
-from trtlearn.paths import data_dir, sha256
-from trtlearn.recordings import load_experiment, load_provenance, read_packed
-from trtlearn.tradeoff import Tradeoff
+from trtlearn.calibration.edit import read_cache
+from trtlearn.files import data_dir, sha256
+from trtlearn.recorded.files import load_experiment, load_provenance, read_packed
+from trtlearn.recorded.tradeoff import Tradeoff
 
 DATA = data_dir()
 FOLDER = DATA / "recordings" / "h200-8.6.0"
