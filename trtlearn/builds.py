@@ -65,6 +65,7 @@ class Build(Record):
     calibration: CalibrationTrace | None = None
     timing: Timing | None = None  # one launch after the other
     predictions: Predictions | None = None
+    map50: float | None = None  # of a detector: mAP at an overlap of one half
     graph_timing: Timing | None = None  # a CUDA graph replayed: without the CPU's launching
     question: str = ""  # of a study: what this build was made to find out
     error: str | None = None  # the BuildError's text, where the build failed
@@ -104,6 +105,11 @@ class Build(Record):
     def accuracy(self) -> float | None:
         """Share of the test images that the engine classifies correctly, 0 to 1."""
         return None if self.predictions is None else self.predictions.accuracy
+
+    @property
+    def quality(self) -> float | None:
+        """How good its answers are, 0 to 1: the accuracy, or a detector's mAP50."""
+        return self.accuracy if self.map50 is None else self.map50
 
     @property
     def answers(self) -> NDArray[np.int64] | None:
@@ -238,6 +244,7 @@ class Build(Record):
         size, seconds = self.plan_bytes, self.build.build_seconds
         facts = {
             "accuracy": None if self.accuracy is None else f"{100 * self.accuracy:.1f} %",
+            **({} if self.map50 is None else {"mAP50": f"{100 * self.map50:.1f} %"}),
             "latency": self.timing and self.timing.summary(),
             "plan size": size and f"{size:,} bytes",
             "engine layers": self.layers,

@@ -1,4 +1,4 @@
-"""Three networks that people really quantize: photographs classified, objects found, a transformer.
+"""Three networks that people really quantize: an image classifier, a detector, a transformer.
 
 Run in this order, each with ``python -m recording.networks.<name>``:
 
@@ -8,5 +8,5 @@ Run in this order, each with ``python -m recording.networks.<name>``:
     work       build, run and time every way of INT8 (TensorRT 8.6, a GPU)
     gather     what the workers left -> the recordings as the course reads them
     card       measure the networks with ONNX Runtime -> data/networks.json
-    one_scale  what one INT8 scale for one tensor of the detector costs, foretold on a CPU
+    one_scale  what one INT8 scale for one tensor of the detector costs, simulated on a CPU
 """

@@ -1,8 +1,9 @@
-"""Measure the three networks with ONNX Runtime on a CPU and write data/networks.json, the card that
-programs read.
+"""Measure the three networks with ONNX Runtime on a CPU and write their card, data/networks.json.
 
-python -m recording.networks.card --trained FOLDER      folder with <name>.train.json; else the
-card's own facts
+    python -m recording.networks.card --trained FOLDER
+
+FOLDER holds <name>.train.json as train.py wrote it; without it, what the card says of the
+training stays.
 """
 
 from __future__ import annotations
@@ -64,15 +65,15 @@ SOURCES = {
     "scenes": {
         "file": "images/scenes.npz",
         "source": (
-            "made by recording.networks.scenes: MNIST digits of digits.npz pasted on photographs "
+            "composed by recording.networks.scenes: MNIST digits of digits.npz pasted on photographs "
             "of photos.npz enlarged four times"
         ),
         "citation": "the sources of digits.npz and photos.npz",
         "licence": "that of the two sources",
         "split": (
             "128 calibration scenes from calibration digits and photographs, 300 test scenes with "
-            "1,068 digits from test ones; 24,000 training scenes from what neither holds, made "
-            "anew by train.py"
+            "1,068 digits from test ones; 24,000 training scenes from the other digits "
+            "and photographs, composed by train.py"
         ),
     },
 }
@@ -86,18 +87,18 @@ def answers(model: str, images: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 def run(
     model: str, content: bytes, images: np.ndarray[Any, Any], batch: int = 50
 ) -> np.ndarray[Any, Any]:
-    """The same of an ONNX file made of the network of this name (with Q/DQ, say)."""
+    """The same for an ONNX file derived from the network of this name (with Q/DQ, say)."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
     names = [output.name for output in session.get_outputs()]
-    made = []
+    parts = []
     for at in range(0, len(images), batch):
         outputs = dict(zip(names, session.run(None, {name: images[at : at + batch]}), strict=True))
-        found = boxes_of(model, outputs) if model.startswith("detector") else outputs["logits"]
-        made.append(found)
-    return np.concatenate(made)
+        detector = model.startswith("detector")
+        parts.append(boxes_of(model, outputs) if detector else outputs["logits"])
+    return np.concatenate(parts)
 
 
 def _entry(name: str, trained: dict[str, Any]) -> dict[str, Any]:
@@ -127,15 +128,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--trained", type=Path)
     options = parser.parse_args()
-    held = json.loads(CARD.read_text(encoding="utf-8")) if CARD.is_file() else {}
+    earlier = json.loads(CARD.read_text(encoding="utf-8")) if CARD.is_file() else {}
     networks = {}
     for name in NETWORKS:
         if options.trained:
-            found = next(options.trained.glob(f"**/{name}.train.json"))
-            trained = json.loads(found.read_text(encoding="utf-8"))
+            path = next(options.trained.glob(f"**/{name}.train.json"))
+            trained = json.loads(path.read_text(encoding="utf-8"))
             trained["command"] = trained["command"].replace("/root/keep/", "")
         else:
-            trained = held["networks"][name]["trained"]
+            trained = earlier["networks"][name]["trained"]
         networks[name] = _entry(name, trained)
         print(name, networks[name])
     images = {

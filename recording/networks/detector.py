@@ -1,5 +1,4 @@
-"""``detector``: finds digits in scenes of 128 x 128 pixels; its head is the one of Ultralytics'
-exports.
+"""``detector``: finds digits in scenes of 128 x 128 pixels; its head is that of Ultralytics' exports.
 
 Two strides (8 and 16). A 1x1 convolution each gives four distances (left, top, right, bottom, in
 strides) and ten class logits a cell. Inside the network the distances become boxes in pixels (cx,
@@ -42,8 +41,7 @@ def anchors() -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
 
 
 class Head(nn.Module):
-    """One stride's branches: a 3x3 convolution and a 1x1 for the boxes, and the same for the
-    classes."""
+    """One stride's branches, for boxes and for classes: a 3x3 and a 1x1 convolution each."""
 
     def __init__(self, inside: int) -> None:
         super().__init__()
@@ -93,8 +91,7 @@ class Detector(nn.Module):
 
 
 def _assigned(net: Detector, boxes: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
-    """The digit that each cell shall find, [N,320]; -1 for none. Its centre is less than a stride
-    away."""
+    """The digit that each cell should detect, [N,320]: its centre is near; -1 for none."""
     centres = (net.centres * net.strides)[None, None]
     far = (boxes[:, :, :2, None] - centres).abs().amax(2) / net.strides
     coarse = boxes[:, :, 2:].amax(2, keepdim=True) > NEAR
@@ -106,8 +103,7 @@ def _assigned(net: Detector, boxes: torch.Tensor, classes: torch.Tensor) -> torc
 def loss(
     net: Detector, raw: torch.Tensor, boxes: torch.Tensor, classes: torch.Tensor
 ) -> torch.Tensor:
-    """1 - GIoU and a tenth of the L1 distance for cells with a digit, cross-entropy of every
-    score."""
+    """1 - GIoU and a tenth of the L1 distance where there is a digit, cross-entropy of all scores."""
     index = _assigned(net, boxes, classes.long())
     image, cell = torch.nonzero(index >= 0, as_tuple=True)
     which = index[image, cell]
@@ -117,14 +113,14 @@ def loss(
     scores = F.binary_cross_entropy_with_logits(raw[:, 4:], wanted, reduction="sum") / count
     true = boxes[image, which]
     first, second = true[:, :2] - true[:, 2:] / 2, true[:, :2] + true[:, 2:] / 2
-    made = net.corners(raw)[image, :, cell]
-    inner = (torch.minimum(made[:, 2:], second) - torch.maximum(made[:, :2], first)).clamp(min=0)
-    outer = (torch.maximum(made[:, 2:], second) - torch.minimum(made[:, :2], first)).clamp(min=1e-3)
+    ours = net.corners(raw)[image, :, cell]
+    inner = (torch.minimum(ours[:, 2:], second) - torch.maximum(ours[:, :2], first)).clamp(min=0)
+    outer = (torch.maximum(ours[:, 2:], second) - torch.minimum(ours[:, :2], first)).clamp(min=1e-3)
     both = inner.prod(1)
-    union = (made[:, 2:] - made[:, :2]).clamp(min=0).prod(1) + true[:, 2:].prod(1) - both
+    union = (ours[:, 2:] - ours[:, :2]).clamp(min=0).prod(1) + true[:, 2:].prod(1) - both
     hull = outer.prod(1)
     giou = both / union.clamp(min=1e-3) - (hull - union) / hull
-    apart = (made - torch.cat([first, second], 1)).abs().mean(1) / net.strides[0, cell]
+    apart = (ours - torch.cat([first, second], 1)).abs().mean(1) / net.strides[0, cell]
     return scores + (1 - giou).sum() / count + 0.1 * apart.sum() / count
 
 
@@ -137,9 +133,9 @@ def _block(graph: Graph, name: str, source: str, block: Block) -> str:
 def _head(graph: Graph, name: str, source: str, head: Head, cells: int) -> str:
     parts = []
     for kind, wide, last in (("box", head.box1, head.box), ("class", head.class1, head.classes)):
-        made = graph.conv_relu(f"{name}_{kind}1", source, wide)
+        hidden = graph.conv_relu(f"{name}_{kind}1", source, wide)
         state = {key: value.detach().cpu().numpy() for key, value in last.state_dict().items()}
-        parts.append(graph.conv(f"{name}_{kind}", made, state["weight"], state["bias"]))
+        parts.append(graph.conv(f"{name}_{kind}", hidden, state["weight"], state["bias"]))
     both = graph.add("Concat", parts, f"{name}_both", axis=1)
     shape = graph.constant(f"{name}_shape", [0, 4 + len(CLASSES), cells], np.int64)
     return graph.add("Reshape", [both, shape], f"{name}_flat")
@@ -152,8 +148,7 @@ def _split(graph: Graph, source: str, names: list[str], sizes: list[int]) -> Non
 
 
 def export(net: Detector) -> onnx.ModelProto:
-    """The ONNX graph: ``images`` [batch,3,128,128] to ``output0`` [batch,14,320], decoding
-    included."""
+    """The ONNX graph: ``images`` [batch,3,128,128] to ``output0`` [batch,14,320], with decoding."""
     graph = Graph("detector")
     last = graph.conv_relu("stem", "images", net.stem)
     last = _block(graph, "b1_", graph.conv_relu("down1", last, net.down1), net.block1)

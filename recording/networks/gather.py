@@ -1,12 +1,11 @@
-"""What the workers left, as the course reads it: experiments, trade-off points, a detector's
-answers.
+"""What the workers left, as the course reads it: builds, trade-off points, a detector's answers.
 
 python -m recording.networks.gather out data/recordings/h200-8.6.0
 
-<model>/<variant>.json.gz, .cache      one Experiment each; the batch is in the name unless it is 8
-<model>/<variant>.detections.npz       a detector's boxes (see detect.unpack), for some also whole
-outputs networks/points-<network>.json.gz      all engines' times, sizes and accuracy (a detector's:
-mAP50) networks/PROVENANCE.json               where, when and from which files
+<model>/<variant>.json.gz, .cache    one Build each; the batch is in the name unless it is 8
+<model>/<variant>.detections.npz     a detector's boxes (trtlearn.model.detections), for some whole outputs too
+networks/points-<network>.json.gz    times, sizes and accuracy (a detector's: mAP50) of all engines
+networks/PROVENANCE.json             where, when and from which files
 """
 
 from __future__ import annotations
@@ -20,37 +19,43 @@ from typing import Any
 
 import numpy as np
 
-from trtlearn.recorded.files import load_experiment, load_provenance, read_packed, save_experiment, save_packed, save_provenance
+from trtlearn.builds import Build
 from trtlearn.engine.records import Provenance
-from trtlearn.recorded.sensitivity import sqnr_db
-from trtlearn.recorded.tradeoff import Tradeoff, TradeoffPoint
+from trtlearn.int8.quant import sqnr_db
+from trtlearn.recorded.files import (
+    load_build,
+    load_provenance,
+    read_packed,
+    save_build,
+    save_packed,
+    save_provenance,
+)
+from trtlearn.recorded.tradeoffs import Tradeoff
 
 from .jobs import NETWORKS, jobs
 
 __all__ = ["main"]
 
-LOGGED = (  # whose verbose log is kept: it says what the builder tried and chose
+LOGGED = (  # whose verbose log is recorded: it says what the builder tried and chose
     *("photo--int8-minmax", "photo--int8-entropy2", "detector--int8-minmax"),
     *("vit--int8-placeholder", "vit--int8-entropy"),
 )
 WHOLE = ("fp32", "fp16", "int8-minmax", "int8-placeholder", "qdq-everywhere")
 
 
-def experiments(out: Path, folder: Path) -> dict[str, Provenance]:
-    """Copy every experiment and its cache; network -> what its recordings say of their origin."""
+def builds(out: Path, folder: Path) -> dict[str, Provenance]:
+    """Copy every build and its cache; network -> what its recordings say of their origin."""
     origins: dict[str, Provenance] = {}
-    for path in sorted((out / "experiments").glob("*/*.json.gz")):
-        one = load_experiment(path)
+    for path in sorted((out / "builds").glob("*/*.json.gz")):
+        one = load_build(path)
         log = out / "logs" / f"{one.model}--{one.variant}.log.gz"
         if f"{one.model}--{one.variant}" in LOGGED and log.is_file():
             text = gzip.decompress(log.read_bytes()).decode()
             one = dataclasses.replace(one, build=dataclasses.replace(one.build, log=text))
-        if one.calibration is not None and one.build.options.ranges == "cache":
-            # handed over and unchanged: the text lies beside the recording that made it
-            save_experiment(folder, one)
+        save_build(folder, one)
+        if one.calibration is not None and one.options.ranges == "cache":
+            # it lies beside the recording that wrote it, unchanged
             (folder / one.model / f"{one.variant}.cache").unlink()
-        else:
-            save_experiment(folder, one)
         network = one.model.split("-")[0]
         first = origins.get(network, one.provenance)
         origins[network] = min(first, one.provenance, key=lambda origin: origin.time_utc or "")
@@ -61,45 +66,44 @@ def _logits(out: Path, model: str, key: str) -> Any:
     path = out / "answers" / f"{model}--{key}.npz"
     if not path.is_file():
         return None
-    with np.load(path) as held:
-        return held.get("logits")
+    with np.load(path) as arrays:
+        return arrays.get("logits")
 
 
 def points(out: Path, folder: Path, network: str, origin: Provenance) -> Tradeoff:
-    """All engines of a network, its other heads' too, in the order of jobs()."""
-    made, failed = [], []
-    earlier = folder / "networks" / f"points-{network}.json.gz"
-    known = Tradeoff.from_json(read_packed(earlier)).points if earlier.is_file() else ()
-    held = {(point.model, point.name, point.batch): point for point in known}
+    """All engines of a network, those with its other heads included, in the order of jobs()."""
+    engines, missing = [], []
+    path = folder / "networks" / f"points-{network}.json.gz"
+    earlier = Tradeoff.from_json(read_packed(path)).points if path.is_file() else ()
+    known = {(point.model, point.variant, point.batch): point for point in earlier}
     reference = _logits(out, network, "fp32")
     for job in jobs():
-        path = out / "points" / f"{job.model}--{job.key}.json"
         if job.network != network:
             continue
-        if not path.is_file() and (job.model, job.name, job.options.batch) in held:
-            made.append(held[job.model, job.name, job.options.batch])
-            continue
-        if not path.is_file():
-            why = out / "failed" / f"{job.model}--{job.key}"
-            said = why.read_text(encoding="utf-8") if why.is_file() else "not begun"
-            failed.append(f"{job.model} {job.key}: {said}")
-            continue
-        point = TradeoffPoint.from_dict(json.loads(path.read_text(encoding="utf-8")))
-        logits = _logits(out, job.model, job.key)
-        if logits is not None and reference is not None and job.key != "fp32":
-            point = dataclasses.replace(point, logits_sqnr_db=sqnr_db(reference, logits))
-        made.append(point)
-    notes = (*origin.notes, "missing: " + "; ".join(failed)) if failed else origin.notes
-    return Tradeoff(tuple(made), dataclasses.replace(origin, notes=notes))
+        path = out / "points" / f"{job.model}--{job.key}.json"
+        place = (job.model, job.name, job.options.batch)
+        if path.is_file():
+            point = Build.from_dict(json.loads(path.read_text(encoding="utf-8")))
+            logits = _logits(out, job.model, job.key)
+            if logits is not None and reference is not None and job.key != "fp32":
+                point = dataclasses.replace(point, logits_sqnr_db=sqnr_db(reference, logits))
+            engines.append(point)
+        elif place in known:
+            engines.append(known[place])
+        else:
+            reason = out / "failed" / f"{job.model}--{job.key}"
+            text = reason.read_text(encoding="utf-8") if reason.is_file() else "not begun"
+            missing.append(f"{job.model} {job.key}: {text}")
+    notes = (*origin.notes, "missing: " + "; ".join(missing)) if missing else origin.notes
+    return Tradeoff(tuple(engines), dataclasses.replace(origin, notes=notes))
 
 
 def answers(out: Path, folder: Path) -> None:
-    """A detector's boxes of every engine; whole outputs of the first scenes for the engines in
-    WHOLE."""
+    """A detector's boxes from every engine; from those in WHOLE also whole outputs of few scenes."""
     for path in sorted((out / "answers").glob("detector*.npz")):
         model, key = path.name.removesuffix(".npz").split("--")
-        with np.load(path) as held:
-            arrays = {name: held[name] for name in held.files}
+        with np.load(path) as file:
+            arrays = {name: file[name] for name in file.files}
         whole = arrays.pop("raw", None)
         if key in WHOLE and whole is not None:
             arrays["outputs"] = whole
@@ -112,7 +116,7 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="what the workers wrote")
     parser.add_argument("folder", type=Path, help="a folder of recordings")
     options = parser.parse_args()
-    origins = experiments(options.out, options.folder)
+    origins = builds(options.out, options.folder)
     for network in NETWORKS:
         if network not in origins:  # nothing new
             continue
@@ -120,10 +124,10 @@ def main() -> None:
         save_packed(options.folder / "networks" / f"points-{network}.json.gz", whole)
         print(f"{network}: {len(whole.points)} engines")
     answers(options.out, options.folder)
-    held = (options.folder / "networks" / "PROVENANCE.json").is_file()
     if not origins:
         return
-    hashes = load_provenance(options.folder / "networks").sha256 if held else {}
+    earlier = (options.folder / "networks" / "PROVENANCE.json").is_file()
+    hashes = load_provenance(options.folder / "networks").sha256 if earlier else {}
     hashes |= {name: value for one in origins.values() for name, value in one.sha256.items()}
     first = min(origins.values(), key=lambda origin: origin.time_utc or "")
     notes = (*first.notes, "8.6.1 Python bindings over 8.6.0 libraries")

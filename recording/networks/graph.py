@@ -1,5 +1,4 @@
-"""An ONNX graph written node by node, each tensor named after the node that makes it (opset 13, IR
-8)."""
+"""An ONNX graph written node by node: a tensor has its node's name (opset 13, IR 8)."""
 
 from __future__ import annotations
 
@@ -27,8 +26,7 @@ def folded(conv: Any, norm: Any) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, 
 
 
 class Graph:
-    """Nodes and constants in the order in which they are added; ``model`` makes the ONNX model of
-    them."""
+    """Nodes and constants in the order in which they are added; ``model`` joins them."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -56,14 +54,13 @@ class Graph:
     def conv_relu(self, name: str, source: str, pair: Any) -> str:
         """A PyTorch Sequential of convolution and batch norm, folded, and a Relu behind it."""
         weight, bias = folded(pair[0], pair[1])
-        made = self.conv(name, source, weight, bias, pair[0].stride[0])
-        return self.add("Relu", [made], f"{name}_relu")
+        last = self.conv(name, source, weight, bias, pair[0].stride[0])
+        return self.add("Relu", [last], f"{name}_relu")
 
     def model(
         self, inputs: dict[str, list[Any]], outputs: dict[str, list[Any]], opset: int = 13
     ) -> onnx.ModelProto:
-        """The checked model; ``inputs`` and ``outputs`` map a name to its shape, "batch" a free
-        size."""
+        """The checked model; ``inputs`` and ``outputs``: name -> shape, where "batch" is free."""
 
         def values(shapes: dict[str, list[Any]]) -> list[Any]:
             kind = TensorProto.FLOAT
@@ -73,9 +70,9 @@ class Graph:
 
         weights = [numpy_helper.from_array(value, key) for key, value in self.constants.items()]
         graph = helper.make_graph(self.nodes, self.name, values(inputs), values(outputs), weights)
-        made = helper.make_model(
+        model = helper.make_model(
             graph, opset_imports=[helper.make_opsetid("", opset)], producer_name="trtlearn"
         )
-        made.ir_version = 8
-        onnx.checker.check_model(made, full_check=True)
-        return made
+        model.ir_version = 8
+        onnx.checker.check_model(model, full_check=True)
+        return model

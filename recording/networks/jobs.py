@@ -1,4 +1,4 @@
-"""Which engines are built of the three networks, in the order of their worth."""
+"""Which engines are built from the three networks, the most important first."""
 
 from __future__ import annotations
 
@@ -26,15 +26,13 @@ SUMS = ("first_corner", "second_corner", "corners_sum", "box_centre", "box_size"
 
 @dataclass(frozen=True)
 class Job:
-    """One engine: of which network, built how, from whose calibration."""
+    """One engine: its network, how it is built and which calibration it takes."""
 
     model: str  # photo, vit, detector or one of HEADS
     name: str
     options: BuildOptions
-    tier: int  # what is worth more comes first
-    calibration: str = (
-        ""  # minmax, entropy2: the scales that Q/DQ takes, or the cache that is handed over
-    )
+    tier: int  # the lowest is built first
+    calibration: str = ""  # minmax, entropy2: whose scales Q/DQ takes, or whose cache is given
     placement: str = "tensorrt"
     skip: tuple[str, ...] = field(default=())  # nodes without Q/DQ
     cold: bool = False  # begins with an empty timing cache
@@ -63,32 +61,34 @@ def _main(network: str) -> list[Job]:
     """Every way of getting ranges, at batch 8."""
     first = ("int8-minmax", "int8-entropy2", "fp32", "fp16", "int8-placeholder")
     later = ("int8-random", "int8-entropy", "int8-legacy", "int8-fp16", "tf32")
-    made = [Job(network, name, WAYS[name], 0) for name in first]
-    made += [Job(network, name, WAYS[name], 1) for name in later]
+    engines = [Job(network, name, WAYS[name], 0) for name in first]
+    engines += [Job(network, name, WAYS[name], 1) for name in later]
     for calibration, end in (("minmax", ""), ("entropy2", "-entropy2")):
-        made.append(Job(network, f"qdq{end}", QDQ, 1, calibration))
-        made.append(Job(network, f"qdq-fp16{end}", QDQ_FP16, 1, calibration))
-    made.append(_handed(network, "int8-fp16-minmax", "minmax", 1, fp16=True))
-    return made
+        engines.append(Job(network, f"qdq{end}", QDQ, 1, calibration))
+        engines.append(Job(network, f"qdq-fp16{end}", QDQ_FP16, 1, calibration))
+    engines.append(_from_cache(network, "int8-fp16-minmax", "minmax", 1, fp16=True))
+    return engines
 
 
-def _handed(model: str, name: str, calibration: str, tier: int, **changes: Any) -> Job:
-    """An engine whose ranges come out of a cache that a calibrator hands over."""
+def _from_cache(model: str, name: str, calibration: str, tier: int, **changes: Any) -> Job:
+    """An engine whose ranges come from a calibration cache."""
     options = _with(BuildOptions(int8=True, ranges="cache"), **changes)
     return Job(model, name, options, tier, calibration)
 
 
 def _batches(network: str) -> list[Job]:
-    made = []
+    engines = []
     for place, batch in enumerate(BATCHES):
         tier = 3 + place
         for name in ("fp32", "fp16"):
-            made.append(Job(network, name, _with(WAYS[name], batch=batch), tier))
-        made.append(_handed(network, "int8-minmax", "minmax", tier, batch=batch))
-        made.append(_handed(network, "int8-fp16-minmax", "minmax", tier, batch=batch, fp16=True))
-        made.append(Job(network, "qdq", _with(QDQ, batch=batch), tier, "minmax"))
-        made.append(Job(network, "qdq-fp16", _with(QDQ_FP16, batch=batch), tier, "minmax"))
-    return made
+            engines.append(Job(network, name, _with(WAYS[name], batch=batch), tier))
+        engines.append(_from_cache(network, "int8-minmax", "minmax", tier, batch=batch))
+        engines.append(
+            _from_cache(network, "int8-fp16-minmax", "minmax", tier, batch=batch, fp16=True)
+        )
+        engines.append(Job(network, "qdq", _with(QDQ, batch=batch), tier, "minmax"))
+        engines.append(Job(network, "qdq-fp16", _with(QDQ_FP16, batch=batch), tier, "minmax"))
+    return engines
 
 
 def _tail(model: str, dtype: str, end: str = "") -> dict[str, Any]:
@@ -115,62 +115,60 @@ def _forced(model: str) -> dict[str, Any]:
 
 
 def _heads() -> list[Job]:
-    made = []
+    engines = []
     for model in HEADS:
-        made += [Job(model, name, WAYS[name], 2) for name in ("int8-minmax", "int8-entropy2")]
-        made.append(_handed(model, "int8-fp16-minmax", "minmax", 2, fp16=True))
-        made.append(Job(model, "qdq", QDQ, 2, "minmax"))
+        engines += [Job(model, name, WAYS[name], 2) for name in ("int8-minmax", "int8-entropy2")]
+        engines.append(_from_cache(model, "int8-fp16-minmax", "minmax", 2, fp16=True))
+        engines.append(Job(model, "qdq", QDQ, 2, "minmax"))
         if model in ("detector-by-level", "detector-transposed"):
-            made += [
+            engines += [
                 Job(model, name, WAYS[name], 2) for name in ("int8-placeholder", "fp16", "fp32")
             ]
     for model in ("detector", "detector-by-level", "detector-transposed"):
-        made.append(_handed(model, "int8-minmax-joined-int8", "minmax", 2, **_forced(model)))
+        engines.append(_from_cache(model, "int8-minmax-joined-int8", "minmax", 2, **_forced(model)))
         if model != "detector-transposed":
             tail16 = {"fp16": True, **_tail(model, "fp16")}
-            made.append(_handed(model, "int8-minmax-tail-fp16", "minmax", 2, **tail16))
+            engines.append(_from_cache(model, "int8-minmax-tail-fp16", "minmax", 2, **tail16))
             tail32 = _tail(model, "fp32")
-            made.append(_handed(model, "int8-minmax-tail-fp32", "minmax", 2, **tail32))
+            engines.append(_from_cache(model, "int8-minmax-tail-fp32", "minmax", 2, **tail32))
         everywhere = {"calibration": "minmax", "placement": "everywhere"}
-        made.append(Job(model, "qdq-everywhere", QDQ, 2, **everywhere))
+        engines.append(Job(model, "qdq-everywhere", QDQ, 2, **everywhere))
         left_out = tuple({**_tail(model, "fp32")["layer_precisions"], "output0": ""})
         left_out += () if model != "detector-transposed" else ("joined",)
-        kept = {**everywhere, "skip": left_out}
-        made.append(Job(model, "qdq-everywhere-but-tail", QDQ, 2, **kept))
-    return made
+        partly = {**everywhere, "skip": left_out}
+        engines.append(Job(model, "qdq-everywhere-but-tail", QDQ, 2, **partly))
+    return engines
 
 
 def _vit() -> list[Job]:
-    """Q/DQ on the products with weights only: the two products inside attention left in floating
-    point."""
+    """Q/DQ on the products with weights; the two inside attention stay in floating point."""
     parts = ("attention_scores", "attention_mixed")
     inner = tuple(f"l{layer}_{part}" for layer in range(DEPTH) for part in parts)
-    made = []
+    engines = []
     for name, base in (("qdq-weights", QDQ), ("qdq-weights-fp16", QDQ_FP16)):
-        made.append(Job("vit", name, base, 2, "minmax", skip=inner))
-        made.append(Job("vit", name, _with(base, batch=64), 3, "minmax", skip=inner))
-    return made
+        engines.append(Job("vit", name, base, 2, "minmax", skip=inner))
+        engines.append(Job("vit", name, _with(base, batch=64), 3, "minmax", skip=inner))
+    return engines
 
 
 def _again() -> list[Job]:
-    """The comparison that a claim rests on, twice more from nothing, kernels timed as trtexec times
-    them."""
-    made = []
+    """FP16 against INT8 twice more, from nothing, with kernels timed as trtexec times them."""
+    engines = []
     for number in (1, 2):
         for batch in (64, 256):
             careful = {"batch": batch, "avg_timing": 8}
             end = f"-again{number}"
-            made.append(Job("photo", "fp16" + end, _with(WAYS["fp16"], **careful), 6, cold=True))
+            engines.append(Job("photo", "fp16" + end, _with(WAYS["fp16"], **careful), 6, cold=True))
             for name, more in (("int8-minmax", {}), ("int8-fp16-minmax", {"fp16": True})):
-                one = _handed("photo", name + end, "minmax", 6, **careful, **more)
-                made.append(dataclasses.replace(one, cold=True))
+                one = _from_cache("photo", name + end, "minmax", 6, **careful, **more)
+                engines.append(dataclasses.replace(one, cold=True))
             qdq = _with(QDQ_FP16, **careful)
-            made.append(Job("photo", "qdq-fp16" + end, qdq, 6, "minmax", cold=True))
-    return made
+            engines.append(Job("photo", "qdq-fp16" + end, qdq, 6, "minmax", cold=True))
+    return engines
 
 
 def jobs() -> list[Job]:
-    """All engines, what is worth most first."""
-    made = [job for network in NETWORKS for job in (*_main(network), *_batches(network))]
-    made += [*_heads(), *_vit(), *_again()]
-    return sorted(made, key=lambda job: job.tier)
+    """All engines, the most important first."""
+    engines = [job for network in NETWORKS for job in (*_main(network), *_batches(network))]
+    engines += [*_heads(), *_vit(), *_again()]
+    return sorted(engines, key=lambda job: job.tier)

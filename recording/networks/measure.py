@@ -1,5 +1,4 @@
-"""One engine of one of the three networks: built, asked about all test images, timed, written
-down."""
+"""One engine of one of the three networks: built, run on all test images, timed and recorded."""
 
 from __future__ import annotations
 
@@ -11,27 +10,28 @@ from typing import Any
 import numpy as np
 import onnx
 
-from trtlearn.live.build import BuiltEngine, build_engine
-from trtlearn.calibration.edit import read_cache
-from trtlearn.live.calibrator import make_calibrator
+from trtlearn.builds import Build, LayerCounts
+from trtlearn.calibration.cache import read_cache
+from trtlearn.engine.records import BuildOptions, BuildReport, EngineInfo, Predictions, Timing
+from trtlearn.engine.variants import ALGORITHMS
 from trtlearn.errors import TrtlearnError
-from trtlearn.live.experiment import engine_info, provenance
 from trtlearn.files import sha256
 from trtlearn.int8.qdq import insert_qdq
-from trtlearn.recorded.files import save_experiment
-from trtlearn.engine.records import BuildOptions, Experiment, Predictions, Timing
+from trtlearn.live.build import BuiltEngine, build_engine
+from trtlearn.live.calibrator import make_calibrator
+from trtlearn.live.experiment import engine_info, provenance
 from trtlearn.live.runner import Runner
-from trtlearn.recorded.tradeoff import TradeoffPoint
-from trtlearn.engine.variants import ALGORITHMS
+from trtlearn.model.detections import decode, mean_ap, pack, unpack
+from trtlearn.recorded.files import save_build
 
-from . import detect, photos, scenes, variants
+from . import photos, scenes, variants
 from .jobs import Job
 from .photos import DATA
 
 __all__ = ["hashes", "images_of", "measure", "model_bytes", "score"]
 
 RUNS, WARMUP = 500, 100
-RAW = 4  # scenes whose whole output is kept, to see the codes in it
+RAW = 4  # scenes whose whole output is recorded, to see the codes in it
 COMMAND = "python -m recording.networks.work"
 
 Array = np.ndarray[Any, Any]
@@ -42,8 +42,8 @@ def images_of(network: str, split: str) -> tuple[Array, dict[str, Array]]:
     name = "scenes" if network == "detector" else "photos"
     ready = scenes.normalise if network == "detector" else photos.normalise
     kinds = ("boxes", "classes") if network == "detector" else ("labels",)
-    with np.load(DATA / "images" / f"{name}.npz") as held:
-        return ready(held[f"{split}_images"]), {kind: held[f"{split}_{kind}"] for kind in kinds}
+    with np.load(DATA / "images" / f"{name}.npz") as file:
+        return ready(file[f"{split}_images"]), {kind: file[f"{split}_{kind}"] for kind in kinds}
 
 
 def model_bytes(model: str) -> bytes:
@@ -51,8 +51,8 @@ def model_bytes(model: str) -> bytes:
     path = DATA / "models" / f"{model.partition('-')[0]}.onnx"
     if model not in variants.VARIANTS:
         return path.read_bytes()
-    made = variants.variant(onnx.load(str(path)), model)
-    return made.SerializeToString(deterministic=True)
+    changed = variants.variant(onnx.load(str(path)), model)
+    return changed.SerializeToString(deterministic=True)
 
 
 def hashes(network: str) -> dict[str, str]:
@@ -65,46 +65,45 @@ def hashes(network: str) -> dict[str, str]:
 def score(model: str, answers: Array, truth: dict[str, Array]) -> tuple[float, dict[str, Array]]:
     """Accuracy or mAP50 of the answers to all test images, and the answers in a compact form."""
     if model.startswith("detector"):
-        kept = detect.pack(detect.detections(answers))
-        found = detect.unpack(kept)  # judged as they are kept: float16
-        kept["raw"] = answers[:RAW]
-        return detect.mean_ap(found, truth["boxes"], truth["classes"]), kept
+        compact = pack(decode(answers))
+        boxes = unpack(compact)  # judged as they are recorded: in float16
+        compact["raw"] = answers[:RAW]
+        return mean_ap(boxes, truth["boxes"], truth["classes"]), compact
     right = float((answers.argmax(1) == truth["labels"]).mean())
     return right, {"logits": answers}
 
 
-def _asked(runner: Runner, model: str, images: Array, batch: int) -> Array:
-    """The engine's answers to all images; a last batch that is not full is filled up, the rest
-    ignored."""
+def _answers(runner: Runner, model: str, images: Array, batch: int) -> Array:
+    """The engine's answers to all images; a last batch that is not full is filled up."""
     name, answers = next(iter(runner.inputs)), []
     for at in range(0, len(images), batch):
         part = images[at : at + batch]
         full = np.resize(part, (batch, *part.shape[1:])) if len(part) < batch else part
         outputs = runner.run({name: np.ascontiguousarray(full)})
         if model.startswith("detector"):
-            made = variants.boxes_of(model, outputs)
+            rows = variants.boxes_of(model, outputs)
         else:
-            made = outputs["logits"].reshape(batch, -1)
-        answers.append(made[: len(part)].copy())
+            rows = outputs["logits"].reshape(batch, -1)
+        answers.append(rows[: len(part)].copy())
     return np.concatenate(answers)
 
 
 def _built(job: Job, content: bytes, options: BuildOptions, out: Path, timing: Any) -> BuiltEngine:
-    cache = out / "experiments" / job.model / f"{job.needs}.cache"
+    cache = out / "builds" / job.model / f"{job.needs}.cache"
     if options.ranges == "qdq":
-        scales = {line.name: line.scale for line in read_cache(cache).scales if line.scale > 0}
+        scales = {name: scale for name, scale in read_cache(cache).items() if scale > 0}
         model, _ = insert_qdq(onnx.load_from_string(content), scales, job.placement, job.skip)
         return build_engine(model.SerializeToString(), options, timing_cache=timing)
     if options.ranges not in (*ALGORITHMS, "cache"):
         return build_engine(content, options, timing_cache=timing)
-    handed = cache if options.ranges == "cache" else None
+    given = cache if options.ranges == "cache" else None
     images, _ = images_of(job.network, "calibration")
     kind = job.calibration or options.ranges
-    # at batch 8 whatever the engine's: a cache that is handed over asks for no images
-    with make_calibrator(kind, images, 8, cache=handed) as calibrator:
+    # at batch 8 whatever the engine's: with a cache given, TensorRT asks for no images
+    with make_calibrator(kind, images, 8, cache=given) as calibrator:
         built = build_engine(content, options, calibrator=calibrator, timing_cache=timing)
-    if handed is not None and built.calibration is not None and built.calibration.batches:
-        raise TrtlearnError(f"TensorRT did not take the cache {handed}: it asked for images")
+    if given is not None and built.calibration is not None and built.calibration.batches:
+        raise TrtlearnError(f"TensorRT did not take the cache {given}: it asked for images")
     return built
 
 
@@ -119,7 +118,7 @@ def _time(runner: Runner, array: Array, profiled: bool) -> tuple[Timing, Timing]
 
 
 def measure(job: Job, out: Path, scratch: Path) -> str:
-    """Make the engine and write everything under ``out``; one line that says what came of it."""
+    """Build and measure the engine and write everything under ``out``; one line of results."""
     timing = scratch / f"{job.network}-b{job.options.batch}.timing"
     warm = timing.exists() and not job.cold
     options = dataclasses.replace(
@@ -136,56 +135,51 @@ def measure(job: Job, out: Path, scratch: Path) -> str:
     images, truth = images_of(job.network, "test")
     batch = options.batch
     with Runner(built.plan) as runner:
-        answers = _asked(runner, job.model, images, batch)
+        answers = _answers(runner, job.model, images, batch)
         array = np.ascontiguousarray(np.resize(images, (batch, *images.shape[1:])))
         plain, replayed = _time(runner, array, profiled=batch in (8, 64))
         memory = runner.device_memory_bytes
-    quality, kept = score(job.model, answers, truth)
+    quality, compact = score(job.model, answers, truth)
     predictions = None
     if job.network != "detector":
         classes = answers.argmax(1)
         right = int((classes == truth["labels"]).sum())
         predictions = Predictions(tuple(map(int, classes)), right, len(classes))
-    log, report = built.report.log, dataclasses.replace(built.report, log="")
-    experiment = Experiment(
+    build = Build(
         model=job.model,
         variant=job.key,
         provenance=origin,
-        build=report,
+        build=dataclasses.replace(built.report, log=""),
         engine=engine,
         ranges=built.ranges,
         calibration=built.calibration,
         timing=plain,
         predictions=predictions,
+        map50=quality if job.network == "detector" else None,
     )
-    int8 = sum(layer.weight_dtype == "int8" for layer in engine.layers)
-    point = TradeoffPoint(
-        model=job.model,
-        name=job.name,
-        batch=batch,
-        options=options,
-        accuracy=quality,
+    point = dataclasses.replace(
+        build,
+        variant=job.name,
+        build=BuildReport(options, build.build_seconds, build.plan_bytes),
+        engine=EngineInfo(()),
+        counts=LayerCounts(build.layers, build.int8_layers, build.reformats),
+        ranges=None,
+        calibration=None,
         timing=dataclasses.replace(plain, layers_ms={}),
         graph_timing=replayed,
-        plan_bytes=report.plan_bytes,
         device_memory_bytes=memory,
-        build_seconds=None if warm else report.build_seconds,
-        engine_layers=len(engine.layers),
-        int8_layers=int8,
-        reformats=sum(layer.is_reformat for layer in engine.layers),
-        note="accuracy is mAP50" if job.network == "detector" else "",
     )
     for folder in ("points", "answers", "logs"):
         (out / folder).mkdir(parents=True, exist_ok=True)
     name = f"{job.model}--{job.key}"
-    np.savez_compressed(out / "answers" / f"{name}.npz", **kept)
-    (out / "logs" / f"{name}.log.gz").write_bytes(gzip.compress(log.encode(), 6))
-    save_experiment(out / "experiments", experiment)
-    (out / "points" / f"{name}.json").write_text(
-        point.to_json(), encoding="utf-8"
-    )  # last: it is done
+    np.savez_compressed(out / "answers" / f"{name}.npz", **compact)
+    log = gzip.compress(built.report.log.encode(), 6)
+    (out / "logs" / f"{name}.log.gz").write_bytes(log)
+    save_build(out / "builds", build)
+    # the point comes last: it says that the job is done
+    (out / "points" / f"{name}.json").write_text(point.to_json(), encoding="utf-8")
     return (
         f"{100 * quality:.1f} %, {plain.median_ms:.4f} ms, graph {replayed.median_ms:.4f} "
-        f"({replayed.p05_ms:.4f} to {replayed.p95_ms:.4f}), {report.plan_bytes:,} bytes, "
-        f"{int8} of {len(engine.layers)} layers with INT8 weights"
+        f"({replayed.p05_ms:.4f} to {replayed.p95_ms:.4f}), {build.plan_bytes:,} bytes, "
+        f"{build.int8_layers} of {build.layers} layers with INT8 weights"
     )

@@ -1,4 +1,4 @@
-"""What one INT8 scale for one tensor of the detector costs: foretold on a CPU, tensor by tensor.
+"""What one INT8 scale for one tensor of the detector costs: simulated on a CPU, tensor by tensor.
 
     python -m recording.networks.one_scale data/recordings/h200-8.6.0
 
@@ -19,7 +19,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from trtlearn.calibration.edit import read_cache
+from trtlearn.calibration.cache import read_cache
 from trtlearn.int8.qdq import insert_qdq
 
 from .card import run
@@ -47,10 +47,10 @@ def rounded(
     model: onnx.ModelProto, tensors: tuple[str, ...], scales: Mapping[str, float]
 ) -> onnx.ModelProto:
     """A copy in which each of ``tensors`` goes through QuantizeLinear and DequantizeLinear."""
-    made = onnx.ModelProto()
-    made.CopyFrom(model)
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
     nodes = []
-    for node in made.graph.node:
+    for node in copy.graph.node:
         nodes.append(node)
         for index, name in enumerate(node.output):
             if name not in tensors:
@@ -59,13 +59,13 @@ def rounded(
             tail = [f"{name}_step", f"{name}_zero"]
             values = (np.float32(scales[name]), np.int8(0))
             for label, value in zip(tail, values, strict=True):
-                made.graph.initializer.append(numpy_helper.from_array(np.asarray(value), label))
+                copy.graph.initializer.append(numpy_helper.from_array(np.asarray(value), label))
             codes = helper.make_node("QuantizeLinear", [f"{name}_exact", *tail], [f"{name}_codes"])
             nodes += [codes, helper.make_node("DequantizeLinear", [f"{name}_codes", *tail], [name])]
-    kept = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
-    del made.graph.node[:]
-    made.graph.node.extend(kept)
-    return made
+    whole = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
+    del copy.graph.node[:]
+    copy.graph.node.extend(whole)
+    return copy
 
 
 def _row(name: str, model: onnx.ModelProto, images: Any, truth: Any) -> dict[str, Any]:
@@ -82,20 +82,18 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     for name in MODELS:
         model = onnx.load_from_string(model_bytes(name))
-        cache = read_cache(options.folder / name / "int8-minmax.cache")
-        scales = {line.name: line.scale for line in cache.scales}
-        made = {tensor for node in model.graph.node for tensor in node.output}
+        scales = dict(read_cache(options.folder / name / "int8-minmax.cache"))
+        tensors_here = set().union(*(node.output for node in model.graph.node))
         for tensors in GROUPS:
-            if not set(tensors) <= made & set(scales):
+            if not set(tensors) <= tensors_here & set(scales):
                 continue
             row = _row(name, rounded(model, tensors, scales), images, truth)
             steps = {tensor: scales[tensor] for tensor in tensors}
             rows.append({"model": name, "rounded": list(tensors), "scales": steps} | row)
             print(rows[-1], flush=True)
-    name = "detector"
-    model = onnx.load_from_string(model_bytes(name))
-    cache = read_cache(options.folder / name / "int8-minmax.cache")
-    scales = {line.name: line.scale for line in cache.scales if line.scale > 0}
+    model = onnx.load_from_string(model_bytes("detector"))
+    cache = read_cache(options.folder / "detector" / "int8-minmax.cache")
+    scales = {name: scale for name, scale in cache.items() if scale > 0}
     tail = next(job.skip for job in jobs() if job.name == "qdq-everywhere-but-tail")
     for label, placement, skip in (
         ("everywhere", "everywhere", ()),
@@ -104,7 +102,7 @@ def main() -> None:
         ("as TensorRT wants it", "tensorrt", ()),
     ):
         changed, _ = insert_qdq(model, scales, placement, skip)
-        rows.append({"model": name, "qdq": label} | _row(name, changed, images, truth))
+        rows.append({"model": "detector", "qdq": label} | _row("detector", changed, images, truth))
         print(rows[-1], flush=True)
     path = options.folder / "networks" / "one-scale.json"
     about = "simulated with ONNX Runtime on a CPU, TensorRT's min-max scales"

@@ -1,5 +1,7 @@
-"""``photo``: a residual network for photographs of 32 x 32 pixels, and its ONNX graph with batch
-norm folded."""
+"""``photo``: a residual network for photographs of 32 x 32 pixels, and its ONNX graph.
+
+Batch norm is folded into the convolutions.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +26,7 @@ def conv_norm(inside: int, outside: int, kernel: int, stride: int = 1) -> nn.Seq
 
 
 class Block(nn.Module):
-    """Two 3x3 convolutions, and the block's input (projected by 1x1 where its shape changes)
-    added."""
+    """Two 3x3 convolutions plus the block's input, by a 1x1 convolution where its shape changes."""
 
     def __init__(self, inside: int, outside: int, stride: int) -> None:
         super().__init__()
@@ -40,8 +41,7 @@ class Block(nn.Module):
 
 
 class Photo(nn.Module):
-    """[N,3,32,32] to ten logits: stem, three stages of two blocks, average pool, one linear
-    layer."""
+    """[N,3,32,32] to ten logits: stem, three stages of two blocks, average pool, linear layer."""
 
     def __init__(self) -> None:
         super().__init__()

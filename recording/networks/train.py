@@ -1,12 +1,11 @@
 """Train one of the three networks on a GPU and write its ONNX file (PyTorch).
 
-    python -m recording.networks.train photo --cifar package --out data/models
-    python -m recording.networks.train detector --cifar package --digits train_digits.npz --out
-    data/models
+    python -m recording.networks.train photo --cifar package --out trained
+    python -m recording.networks.train detector --cifar package --digits digits.npz --out trained
 
-``--seconds`` bounds the training: after the first passes the number of passes is cut to what fits,
-and the number that was made is written to <name>.train.json, with the seed and the accuracy. One
-seed decides everything random; the GPU's own order of sums leaves last bits open.
+``--seconds`` limits the training: after the first passes their number is cut to what fits. It is
+written to <name>.train.json with the seed and the accuracy. One seed decides everything random; the
+last bits depend on the order in which the GPU adds.
 """
 
 from __future__ import annotations
@@ -25,7 +24,9 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from . import detect, photos, scenes
+from trtlearn.model.detections import decode, mean_ap
+
+from . import photos, scenes
 from .detector import Detector
 from .detector import export as export_detector
 from .detector import loss as detector_loss
@@ -69,8 +70,7 @@ def scaled(images: torch.Tensor, mean: Any, std: Any) -> torch.Tensor:
 
 
 def moved(images: torch.Tensor, reach: int = 4) -> torch.Tensor:
-    """Each image mirrored or not, moved by up to ``reach`` pixels (the border mirrored) and a
-    square blanked."""
+    """Each image mirrored or not, moved by up to ``reach`` pixels, and a square blanked."""
     count, _, size, _ = images.shape
     flip = torch.rand(count, 1, 1, 1, device=images.device) < 0.5
     images = torch.where(flip, images.flip(3), images)
@@ -87,8 +87,7 @@ def moved(images: torch.Tensor, reach: int = 4) -> torch.Tensor:
 
 
 def coloured(images: torch.Tensor) -> torch.Tensor:
-    """Brightness, contrast and colour changed a little, image by image (of normalised
-    photographs)."""
+    """Brightness, contrast and colour of normalised photographs changed a little, one by one."""
     shape = (len(images), 1, 1, 1)
     gain = 1 + 0.4 * (torch.rand(shape, device=images.device) - 0.5)
     shift = 0.4 * (torch.rand((len(images), 3, 1, 1), device=images.device) - 0.5)
@@ -101,8 +100,9 @@ def mixed(images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, tor
     """Mixup: pairs of images and of labels (one-hot) blended by one share a batch."""
     share = float(np.random.beta(0.4, 0.4))
     order = torch.randperm(len(images), device=images.device)
-    blend = lambda x: share * x + (1 - share) * x[order]  # noqa: E731
-    return blend(images), blend(labels)
+    pairs = ((one, one[order]) for one in (images, labels))
+    blended = [share * first + (1 - share) * second for first, second in pairs]
+    return blended[0], blended[1]
 
 
 class Averaged:
@@ -149,7 +149,7 @@ def fit(
     step_loss: Callable[[torch.Tensor], torch.Tensor],
     seconds: float,
 ) -> tuple[Any, int, float]:
-    """Train; the averaged network, the passes that were made, and the seconds."""
+    """Train; the averaged network, the number of passes and the seconds."""
     optimizer, averaged = optimizer_of(net, plan), Averaged(net, 0.999)
     steps, passes, done = max(count // plan.batch, 1), plan.passes, 0
     begun, warmed = time.monotonic(), 0.0
@@ -170,7 +170,7 @@ def fit(
             done += 1
             averaged.update(net, done)
             total += value.detach()
-        said = float(total) / steps
+        mean = float(total) / steps
         number += 1
         spent = time.monotonic() - begun
         if number == 1:
@@ -180,9 +180,9 @@ def fit(
             passes = max(min(plan.passes, int((seconds - spent) / each) + number), number)
             print(f"{each:.2f} s a pass: {passes} passes", flush=True)
         if number % 10 == 0 or number < 4:
-            print(f"pass {number}/{passes}: loss {said:.4f}, {spent:.0f} s", flush=True)
-        if not np.isfinite(said):
-            raise RuntimeError(f"the loss became {said}")
+            print(f"pass {number}/{passes}: loss {mean:.4f}, {spent:.0f} s", flush=True)
+        if not np.isfinite(mean):
+            raise RuntimeError(f"the loss became {mean}")
     net.load_state_dict(averaged.state)
     return net.eval(), passes, time.monotonic() - begun
 
@@ -224,16 +224,16 @@ def classifier(name: str, options: argparse.Namespace, plan: Plan) -> tuple[Any,
 
 
 def finder(options: argparse.Namespace, plan: Plan) -> tuple[Any, dict[str, Any]]:
-    """Train the detector on scenes made here; the network and its mAP50 on the shipped test
-    scenes."""
+    """Train the detector on scenes composed here; the network and its mAP50 on the test scenes."""
     whole = photos.load(options.cifar)
     _, left = photos.split(whole)
-    with np.load(options.digits) as held:
-        digits, labels = held["images"], held["labels"]
+    with np.load(options.digits) as file:
+        digits, labels = file["images"], file["labels"]
     count = options.few or options.scenes
-    made = composed(digits, labels, whole["train_images"][left], count)
-    images = torch.from_numpy(made["images"]).to(device())
-    boxes, classes = (torch.from_numpy(made[key]).to(device()) for key in ("boxes", "classes"))
+    training = training_scenes(digits, labels, whole["train_images"][left], count)
+    images, boxes, classes = (
+        torch.from_numpy(training[key]).to(device()) for key in ("images", "boxes", "classes")
+    )
     net = Detector().to(device()).to(memory_format=torch.channels_last)
 
     def step_loss(rows: torch.Tensor) -> torch.Tensor:
@@ -252,12 +252,12 @@ def finder(options: argparse.Namespace, plan: Plan) -> tuple[Any, dict[str, Any]
         output = (
             torch.cat([net.decode(net(part)) for part in inputs.split(100)]).float().cpu().numpy()
         )
-    score = detect.mean_ap(detect.detections(output), test["boxes"], test["classes"])
+    score = mean_ap(decode(output), test["boxes"], test["classes"])
     return net, {"passes": passes, "seconds": seconds, "trained_with": count, "test_map50": score}
 
 
-def composed(digits: Any, labels: Any, pictures: Any, count: int, part: int = 500) -> Any:
-    """``count`` training scenes, made by several processes, ``part`` scenes a seed."""
+def training_scenes(digits: Any, labels: Any, pictures: Any, count: int, part: int = 500) -> Any:
+    """``count`` training scenes, composed by several processes, ``part`` scenes a seed."""
     from concurrent.futures import ProcessPoolExecutor
 
     sizes = [min(part, count - at) for at in range(0, count, part)]
@@ -266,8 +266,8 @@ def composed(digits: Any, labels: Any, pictures: Any, count: int, part: int = 50
             pool.submit(scenes.compose, digits, labels, pictures, size, SEED + 1000 + number)
             for number, size in enumerate(sizes)
         ]
-        made = [job.result() for job in jobs]
-    return {key: np.concatenate([one[key] for one in made]) for key in made[0]}
+        parts = [job.result() for job in jobs]
+    return {key: np.concatenate([one[key] for one in parts]) for key in parts[0]}
 
 
 def _cores() -> set[int]:
@@ -277,8 +277,7 @@ def _cores() -> set[int]:
 
 
 def exported(name: str, net: Any) -> tuple[bytes, float]:
-    """The ONNX file, and how far ONNX Runtime's answer to it is from PyTorch's (largest
-    difference)."""
+    """The ONNX file, and the largest difference between ONNX Runtime's answers and PyTorch's."""
     import onnxruntime
 
     net = net.float().cpu().eval()

@@ -1,8 +1,6 @@
-"""The detector's other heads, each made from detector.onnx by a change of the graph; the weights
-are the same.
+"""The detector's other heads: detector.onnx with another end of the graph and the same weights.
 
-- ``normalised``: the boxes leave as shares of the image's width, 0 to 1, in the one output beside
-  the scores.
+- ``normalised``: the boxes leave as shares of the image's width, 0 to 1, in the one output.
 - ``two-outputs``: boxes and scores leave apart.
 - ``by-level``: boxes and scores are joined for each stride first and the strides afterwards, as
   YOLOv5 exports do, so that the tensor that mixes them lies inside the network.
@@ -34,9 +32,9 @@ def _put(model: onnx.ModelProto, name: str, value: Any) -> None:
 
 
 def _without(model: onnx.ModelProto, names: set[str]) -> None:
-    kept = [node for node in model.graph.node if node.name not in names]
+    nodes = [node for node in model.graph.node if node.name not in names]
     del model.graph.node[:]
-    model.graph.node.extend(kept)
+    model.graph.node.extend(nodes)
 
 
 def _outputs(model: onnx.ModelProto, shapes: dict[str, list[Any]]) -> None:
@@ -47,8 +45,7 @@ def _outputs(model: onnx.ModelProto, shapes: dict[str, list[Any]]) -> None:
 
 
 def normalised(model: onnx.ModelProto) -> None:
-    """Boxes from 0 to 1: the strides, by which they are multiplied, divided by the image's
-    width."""
+    """Boxes from 0 to 1: the strides that multiply them are divided by the image's width."""
     for item in model.graph.initializer:
         if item.name.endswith("strides"):
             item.CopyFrom(
@@ -75,22 +72,22 @@ def by_level(model: onnx.ModelProto) -> None:
     """Decoding and joining for each stride by itself, the strides joined last."""
     centres = numpy_helper.to_array(_initializer(model, "anchors"))
     strides = numpy_helper.to_array(_initializer(model, "strides"))
-    kept = []
+    nodes = []
     for node in model.graph.node:
         if node.name == "levels":
             break
-        kept.append(node)
+        nodes.append(node)
     ends = {8: slice(0, 256), 16: slice(256, 320)}
     joined = []
     for stride, cells in ends.items():
         at = f"h{stride}_"
         _put(model, at + "anchors", centres[:, :, cells])
         _put(model, at + "strides", strides[:, :, cells])
-        kept += _decoded(at)
+        nodes += _decoded(at)
         joined.append(at + "joined")
-    kept.append(helper.make_node("Concat", joined, ["output0"], "output0", axis=2))
+    nodes.append(helper.make_node("Concat", joined, ["output0"], "output0", axis=2))
     del model.graph.node[:]
-    model.graph.node.extend(kept)
+    model.graph.node.extend(nodes)
 
 
 def _decoded(at: str) -> list[onnx.NodeProto]:
@@ -134,21 +131,21 @@ VARIANTS: dict[str, Callable[[onnx.ModelProto], None]] = {
 
 def variant(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
     """A copy of detector.onnx with another head; ``name`` one of VARIANTS."""
-    made = onnx.ModelProto()
-    made.CopyFrom(model)
-    made.graph.name = name
-    VARIANTS[name](made)
-    read = {tensor for node in made.graph.node for tensor in node.input}
-    kept = [item for item in made.graph.initializer if item.name in read]
-    del made.graph.initializer[:]
-    made.graph.initializer.extend(kept)
-    onnx.checker.check_model(made, full_check=True)
-    return made
+    changed = onnx.ModelProto()
+    changed.CopyFrom(model)
+    graph = changed.graph
+    graph.name = name
+    VARIANTS[name](changed)
+    inputs = set().union(*(node.input for node in graph.node))
+    constants = [item for item in graph.initializer if item.name in inputs]
+    del graph.initializer[:]
+    graph.initializer.extend(constants)
+    onnx.checker.check_model(changed, full_check=True)
+    return changed
 
 
 def boxes_of(name: str, outputs: dict[str, np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
-    """What a network of this name answered, as detector.onnx has it: [N,14,320], boxes in
-    pixels."""
+    """The answer of a network of this name in detector.onnx's form: [N,14,320], boxes in pixels."""
     if name == "detector-two-outputs":
         return np.concatenate([outputs["boxes"], outputs["scores"]], axis=1)
     output = outputs["output0"]

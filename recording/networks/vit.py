@@ -1,5 +1,4 @@
-"""``vit``: a small vision transformer on the same photographs, and its ONNX graph as exporters
-write it.
+"""``vit``: a small vision transformer on the same photographs, its ONNX graph as exporters write it.
 
 LayerNorm is written as its parts (ReduceMean, Sub, Mul, Sqrt, Div ...) and GELU through Erf, as
 PyTorch's exporter writes both below opset 17.
@@ -40,8 +39,8 @@ class Layer(nn.Module):
     def branch(self, x: torch.Tensor) -> torch.Tensor:
         if not self.training or not self.drop:
             return x
-        kept = torch.rand(len(x), 1, 1, device=x.device) >= self.drop
-        return x * kept.to(x.dtype) / (1 - self.drop)
+        keep = torch.rand(len(x), 1, 1, device=x.device) >= self.drop
+        return x * keep.to(x.dtype) / (1 - self.drop)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         shape = (len(x), TOKENS, HEADS, WIDTH // HEADS)
@@ -55,8 +54,7 @@ class Layer(nn.Module):
 
 
 class Vit(nn.Module):
-    """[N,3,32,32] to ten logits: patches of 4 x 4, six layers, the mean of the 64 tokens, one
-    linear layer."""
+    """[N,3,32,32] to ten logits: patches of 4 x 4, six layers, mean of 64 tokens, linear layer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -74,8 +72,8 @@ class Vit(nn.Module):
 
 
 def _array(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
-    made: np.ndarray[Any, Any] = tensor.detach().float().cpu().numpy()
-    return made
+    array: np.ndarray[Any, Any] = tensor.detach().float().cpu().numpy()
+    return array
 
 
 def _norm(graph: Graph, name: str, source: str, norm: nn.LayerNorm) -> str:
@@ -111,8 +109,8 @@ def _attention(graph: Graph, name: str, source: str, layer: Layer) -> str:
     orders = {"query": [0, 2, 1, 3], "key": [0, 2, 3, 1], "value": [0, 2, 1, 3]}
     heads = {}
     for part, order in orders.items():
-        made = _linear(graph, f"{name}_{part}", source, getattr(layer, part))
-        shaped = graph.add("Reshape", [made, split], f"{name}_{part}_heads")
+        flat = _linear(graph, f"{name}_{part}", source, getattr(layer, part))
+        shaped = graph.add("Reshape", [flat, split], f"{name}_{part}_heads")
         heads[part] = graph.add("Transpose", [shaped], f"{name}_{part}_turned", perm=order)
     scores = graph.add("MatMul", [heads["query"], heads["key"]], f"{name}_scores")
     root = graph.constant("root_width", math.sqrt(WIDTH // HEADS))

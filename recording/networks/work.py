@@ -3,9 +3,9 @@ work.
 
     CUDA_VISIBLE_DEVICES=0 python -m recording.networks.work --out out --home photo --limit 1200
 
-A job is claimed by making a file; jobs whose network is not trained yet, or whose calibration is
-not recorded yet, wait. What is recorded already is kept. Each job runs in a process that may die of
-it, and a failure is written down.
+A worker claims a job by creating a file. Jobs whose network is not trained yet, or whose calibration
+is not recorded yet, wait. What is recorded already stays. Each job runs in a process that may die of
+it; a failure is recorded.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ LONGEST = 420  # seconds that one job may take: vit's first INT8 build takes ove
 class Desk:
     """What is done, failed and claimed, as files under ``out`` that all workers see."""
 
-    def __init__(self, out: Path, held: Path | None = None) -> None:
-        self.out, self.held = out, held
+    def __init__(self, out: Path, recorded: Path | None = None) -> None:
+        self.out, self.recorded = out, recorded
         for folder in ("claims", "failed", "points"):
             (out / folder).mkdir(parents=True, exist_ok=True)
 
@@ -39,7 +39,7 @@ class Desk:
         return f"{model}--{key}"
 
     def done(self, model: str, key: str) -> bool:
-        if self.held is not None and (self.held / model / f"{key}.json.gz").is_file():
+        if self.recorded is not None and (self.recorded / model / f"{key}.json.gz").is_file():
             return True
         return (self.out / "points" / f"{self._name(model, key)}.json").is_file()
 
@@ -47,7 +47,7 @@ class Desk:
         return (self.out / "failed" / self._name(model, key)).is_file()
 
     def open(self, job: Job) -> bool:
-        """Whether the job may still be done by somebody."""
+        """Whether the job is neither done nor impossible."""
         if self.done(job.model, job.key) or self.failed(job.model, job.key):
             return False
         if job.needs and self.failed(job.model, job.needs):
@@ -55,7 +55,7 @@ class Desk:
         return not (DATA / "models" / f"{job.network}.failed").exists()
 
     def ready(self, job: Job) -> bool:
-        """Whether what the job needs is there."""
+        """Whether the files that the job needs are there."""
         if not (DATA / "models" / f"{job.network}.onnx").is_file():
             return False
         return job.needs is None or self.done(job.model, job.needs)
@@ -77,8 +77,7 @@ class Desk:
 
 
 def _guarded(job: Job, out: Path, scratch: Path) -> tuple[bool, str]:
-    """Whether it went well, and what is said of it: an exception with a whole log shall not
-    travel."""
+    """Whether it succeeded, and a line about it: an exception with a whole log is too long."""
     try:
         return True, measure(job, out, scratch)
     except Exception as error:
@@ -86,13 +85,13 @@ def _guarded(job: Job, out: Path, scratch: Path) -> tuple[bool, str]:
 
 
 def _run(pool: ProcessPoolExecutor, job: Job, out: Path, scratch: Path) -> tuple[bool, str, bool]:
-    """As _guarded, and whether the process is still fit for more."""
+    """As _guarded, and whether the process can take another job."""
     try:
         return (*pool.submit(_guarded, job, out, scratch).result(timeout=LONGEST), True)
     except BrokenProcessPool:
         return False, "the process that built it died", False
     except TimeoutError:
-        return False, f"given up after {LONGEST} s", False
+        return False, f"stopped after {LONGEST} s", False
 
 
 def _stop(pool: ProcessPoolExecutor) -> None:
@@ -108,20 +107,22 @@ def main() -> None:
     parser.add_argument("--scratch", type=Path, required=True, help="this worker's timing caches")
     parser.add_argument("--home", default="photo", help="the network that this worker prefers")
     parser.add_argument(
-        "--limit", type=float, default=1e9, help="seconds after which none is begun"
+        "--limit", type=float, default=1e9, help="seconds after which no job begins"
     )
     parser.add_argument(
         "--until", type=float, default=1e12, help="likewise, as a time of day (Unix)"
     )
-    parser.add_argument("--held", type=Path, help="recordings that are not to be made again")
+    parser.add_argument(
+        "--recorded", type=Path, help="a folder of recordings: what is there is not built again"
+    )
     options = parser.parse_args()
-    if options.held:  # their calibration caches serve the engines that are missing
-        for cache in options.held.glob("*/*.cache"):
-            target = options.out / "experiments" / cache.parent.name / cache.name
+    if options.recorded:  # their calibration caches serve the engines that are missing
+        for cache in options.recorded.glob("*/*.cache"):
+            target = options.out / "builds" / cache.parent.name / cache.name
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(cache.read_bytes())
     options.scratch.mkdir(parents=True, exist_ok=True)
-    desk, begun = Desk(options.out, options.held), time.monotonic()
+    desk, begun = Desk(options.out, options.recorded), time.monotonic()
     todo = sorted(jobs(), key=lambda job: (job.tier, job.network != options.home))
     pool = ProcessPoolExecutor(1, get_context("spawn"))
     while time.monotonic() - begun < options.limit and time.time() < options.until:
@@ -133,15 +134,15 @@ def main() -> None:
             time.sleep(0.5)
             continue
         since = time.monotonic()
-        fine, said, fit = _run(pool, job, options.out, options.scratch)
+        fine, text, fit = _run(pool, job, options.out, options.scratch)
         if not fine:
-            desk.fail(job, said)
+            desk.fail(job, text)
         if not fit:
             _stop(pool)
             pool = ProcessPoolExecutor(1, get_context("spawn"))
         mark = "" if fine else "FAILED "
         spent = time.monotonic() - since
-        print(f"{mark}{job.model} {job.key}: {said} ({spent:.1f} s)", flush=True)
+        print(f"{mark}{job.model} {job.key}: {text} ({spent:.1f} s)", flush=True)
     _stop(pool)
     print("no more work", flush=True)
 

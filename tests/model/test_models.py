@@ -171,7 +171,9 @@ def test_the_card_describes_the_files():
             in text
         )
         assert f"{entry['tested'] - entry['correct']} of 1,000" in text
-    files = [paths.data_dir() / entry["file"] for entry in (*card["models"].values(), card["images"])]
+    files = [
+        paths.data_dir() / entry["file"] for entry in (*card["models"].values(), card["images"])
+    ]
     assert sum(file.stat().st_size for file in files) < 5_000_000
 
 

@@ -4,20 +4,18 @@ detector's arithmetic."""
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from recording.networks import detect, jobs, variants
+from recording.networks import jobs, variants
 from recording.networks.measure import hashes, images_of, model_bytes, score
-from trtlearn.calibration.edit import read_cache
+from trtlearn.calibration.cache import read_cache
 from trtlearn.files import data_dir, sha256
-from trtlearn.recorded.files import load_experiment, load_provenance, read_packed
-from trtlearn.recorded.tradeoff import Tradeoff
+from trtlearn.model import detections as detect
+from trtlearn.recorded.files import load_build, load_provenance, read_packed
+from trtlearn.recorded.tradeoffs import Tradeoff
 
 DATA = data_dir()
 FOLDER = DATA / "recordings" / "h200-8.6.0"
@@ -46,19 +44,19 @@ def test_the_card_names_the_files_that_are_here() -> None:
 
 
 def test_calibration_and_test_images_are_held_apart() -> None:
-    with np.load(DATA / "images" / "photos.npz") as held:
-        parts = {split: held[f"{split}_images"] for split in ("calibration", "test")}
+    with np.load(DATA / "images" / "photos.npz") as file:
+        parts = {split: file[f"{split}_images"] for split in ("calibration", "test")}
         assert [len(part) for part in parts.values()] == [512, 1000]
         seen = {split: {image.tobytes() for image in part} for split, part in parts.items()}
         assert not seen["calibration"] & seen["test"]
-        assert set(np.bincount(held["test_labels"])) == {100}
-        assert len(held["classes"]) == 10
+        assert set(np.bincount(file["test_labels"])) == {100}
+        assert len(file["classes"]) == 10
     assert (DATA / "images" / "photos.npz").stat().st_size < 6e6
 
 
 @pytest.mark.parametrize("path", RECORDED, ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_a_recording_loads_and_says_what_it_was_made_from(path: Path) -> None:
-    one = load_experiment(path)
+    one = load_build(path)
     origin, network = one.provenance, one.model.split("-")[0]
     assert (one.model, f"{one.variant}.json.gz") == (path.parent.name, path.name)
     assert (origin.gpu, origin.tensorrt, origin.recorded) == ("NVIDIA H200", "8.6.0", True)
@@ -81,14 +79,15 @@ def test_every_way_of_the_first_two_networks_is_recorded() -> None:
         assert {job.key for job in jobs.jobs() if job.model == network and job.tier < 2} <= here
 
 
-@pytest.mark.parametrize("network", jobs.NETWORKS)
-def test_the_points_tell_the_same_as_the_recordings(network: str) -> None:
+@pytest.mark.parametrize("model", MODELS)
+def test_the_points_tell_the_same_as_the_recordings(model: str) -> None:
+    network = model.split("-")[0]
     whole = Tradeoff.from_json(read_packed(FOLDER / "networks" / f"points-{network}.json.gz"))
     _, truth = images_of(network, "test")
     keys = {(job.model, job.name, job.options.batch): job.key for job in jobs.jobs()}
-    for point in whole.points:
-        base = FOLDER / point.model / keys[point.model, point.name, point.batch]
-        one = load_experiment(f"{base}.json.gz")
+    for point in whole.select(model):
+        base = FOLDER / model / keys[model, point.variant, point.batch]
+        one = load_build(f"{base}.json.gz")
         assert point.plan_bytes == one.build.plan_bytes
         assert point.graph_timing is not None
         if network != "detector":
@@ -97,11 +96,16 @@ def test_the_points_tell_the_same_as_the_recordings(network: str) -> None:
             right = np.array(one.predictions.classes) == truth["labels"]
             assert right.mean() == pytest.approx(point.accuracy)
             continue
-        with np.load(f"{base}.detections.npz") as held:
-            found = detect.unpack(held)
-        assert point.accuracy == pytest.approx(
-            detect.mean_ap(found, truth["boxes"], truth["classes"])
-        )
+        with np.load(f"{base}.detections.npz") as file:
+            detections = detect.unpack(file)
+        quality = detect.mean_ap(detections, truth["boxes"], truth["classes"])
+        assert point.map50 == pytest.approx(quality)
+
+
+def test_every_point_is_of_a_network_that_has_a_recording() -> None:
+    for network in jobs.NETWORKS:
+        whole = Tradeoff.from_json(read_packed(FOLDER / "networks" / f"points-{network}.json.gz"))
+        assert {point.model for point in whole.points} <= set(MODELS)
 
 
 def test_the_folder_says_where_it_comes_from() -> None:
@@ -164,10 +168,8 @@ def test_a_cache_names_tensors_of_its_network(model: str, name: str) -> None:
     import onnx
 
     graph = onnx.load_from_string(model_bytes(model)).graph
-    known = {value.name for value in graph.input} | {
-        made for node in graph.node for made in node.output
-    }
-    named = {line.name for line in read_cache(FOLDER / model / f"{name}.cache").scales}
+    known = {value.name for value in graph.input}.union(*(node.output for node in graph.node))
+    named = set(read_cache(FOLDER / model / f"{name}.cache"))
     strange = {name for name in named - known if "Unnamed Layer" not in name}
     assert graph.input[0].name in named
     assert len(strange) < len(named) / 4
@@ -187,9 +189,9 @@ def test_detections_drop_the_lesser_of_two_boxes_of_one_class_and_what_is_no_num
         [[10, 10, 8, 8], [11, 10, 8, 8], [10, 10, 8, 8], [40, 40, 8, 8], [60, 60, 8, 8]]
     ).T
     output[0, 4:] = np.array([[0.9, 0], [0.8, 0], [0, 0.7], [0.03, 0.02], [np.nan, 1]]).T
-    (found,) = detect.detections(output)
-    assert found.classes.tolist() == [0, 1]
-    np.testing.assert_allclose(found.scores, [0.9, 0.7])
+    (one,) = detect.decode(output)
+    assert one.classes.tolist() == [0, 1]
+    np.testing.assert_allclose(one.scores, [0.9, 0.7])
 
 
 def test_mean_ap_by_hand() -> None:
@@ -209,11 +211,11 @@ def test_mean_ap_by_hand() -> None:
 
 def test_packed_detections_come_back() -> None:
     rng = np.random.default_rng(0)
-    made = [
+    packed = [
         detect.Detections(rng.uniform(1, 128, (n, 4)), rng.random(n), rng.integers(0, 10, n))
         for n in (3, 0, 5)
     ]
-    for one, again in zip(made, detect.unpack(detect.pack(made)), strict=True):
+    for one, again in zip(packed, detect.unpack(detect.pack(packed)), strict=True):
         np.testing.assert_allclose(again.boxes, one.boxes, rtol=1e-3)
         np.testing.assert_allclose(again.scores, one.scores, rtol=1e-3)
         assert again.classes.tolist() == one.classes.tolist()

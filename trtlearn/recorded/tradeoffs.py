@@ -43,6 +43,7 @@ __all__ = [
 
 
 TESTED = 1000  # test images: a recorded accuracy is a share of them
+MAP50 = "accuracy is mAP50"  # the note of a flat point of a detector
 
 
 def _as_build(point: Any, provenance: Any) -> Any:
@@ -53,6 +54,9 @@ def _as_build(point: Any, provenance: Any) -> Any:
         return point
     flat = {key: value for key, value in point.items() if key != "batch"}  # options hold it too
     share = flat.pop("accuracy", None)
+    if flat.get("note") == MAP50:
+        flat |= {"map50": share, "note": ""}
+        share = None
     right = round(TESTED * share) if isinstance(share, float) else share
     return {
         "variant": flat.pop("name"),
@@ -101,7 +105,7 @@ class Tradeoff(Record):
                 "model": p.model,
                 "built as": p.variant,
                 "batch": p.batch,
-                "accuracy %": None if p.accuracy is None else 100 * p.accuracy,
+                "accuracy %" if p.map50 is None else "mAP50 %": p.quality and 100 * p.quality,
                 "latency ms": (p.graph_timing or p.timing)
                 and (p.graph_timing or p.timing).median_ms,  # type: ignore[union-attr]
                 "images/s": p.images_per_second,
