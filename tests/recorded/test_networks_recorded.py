@@ -1,5 +1,4 @@
-"""The photographs, scenes and three networks as committed, what was recorded of them, and the
-detector's arithmetic."""
+"""The photographs, scenes and three networks, what was recorded of them, and a detector's arithmetic."""
 
 from __future__ import annotations
 
@@ -81,7 +80,7 @@ def test_every_way_of_the_first_two_networks_is_recorded() -> None:
 
 @pytest.mark.parametrize("model", MODELS)
 def test_the_points_tell_the_same_as_the_recordings(model: str) -> None:
-    network = model.split("-")[0]
+    network = model.split("-", maxsplit=1)[0]
     whole = Tradeoff.from_json(read_packed(FOLDER / "networks" / f"points-{network}.json.gz"))
     _, truth = images_of(network, "test")
     keys = {(job.model, job.name, job.options.batch): job.key for job in jobs.jobs()}
