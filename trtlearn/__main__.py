@@ -1,4 +1,4 @@
-"""``trtlearn`` and ``python -m trtlearn``: the command line, or one line that says how to install it."""
+"""``trtlearn`` and ``python -m trtlearn``: the command line, or how to install it."""
 
 from __future__ import annotations
 

@@ -80,7 +80,9 @@ class Build(Record):
 
     @property
     def label(self) -> str:
-        """What every figure says of itself: "recorded on NVIDIA H200, TensorRT 8.6.0, 2026-11-23"."""
+        """What every figure says of itself: "recorded on NVIDIA H200, TensorRT 8.6.0,
+        2026-11-23".
+        """
         return self.provenance.label()
 
     @property

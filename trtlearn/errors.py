@@ -32,8 +32,8 @@ def first_line(problem: Exception) -> str:
 class TrtlearnError(Exception):
     """An error with a remedy: ``problem`` says what was found and expected, ``fix`` what to try.
 
-    >>> print(TrtlearnError("scale is -1.0, expected a number above 0", "delete that line of the cache"))
-    scale is -1.0, expected a number above 0. Try: delete that line of the cache
+    >>> print(TrtlearnError("scale is -1.0, expected a number above 0", "delete that line"))
+    scale is -1.0, expected a number above 0. Try: delete that line
     """
 
     def __init__(self, problem: str, fix: str = "") -> None:

@@ -80,7 +80,9 @@ class Network:
 
     @property
     def label(self) -> str:
-        """What every figure says of itself: "recorded on NVIDIA H200, TensorRT 8.6.0, 2026-11-23"."""
+        """What every figure says of itself: "recorded on NVIDIA H200, TensorRT 8.6.0,
+        2026-11-23".
+        """
         return self.provenance.label()
 
     # --- the network itself, in FP32 on the CPU
@@ -317,7 +319,8 @@ def _hardly_int8(build: Build) -> str | None:
     if not build.options.int8 or 2 * count >= len(types):
         return None
     return (
-        f"{build.variant} of {build.model} has {count} of {len(types)} layers with weights in INT8: TensorRT timed the "
+        f"{build.variant} of {build.model} has {count} of {len(types)} layers with weights in "
+        "INT8: TensorRT timed the "
         "others as faster in another type (notebook 06), so this engine says little of INT8"
     )
 

@@ -1,4 +1,6 @@
-"""Our scales beside TensorRT's own, tensor by tensor, from the model, the calibration data and the cache: no GPU."""
+"""Our scales beside TensorRT's own, tensor by tensor, from the model, the calibration data and
+the cache: no GPU.
+"""
 
 from __future__ import annotations
 
@@ -34,9 +36,9 @@ from .tensors import (
 )
 
 __all__ = [
+    "TOLERANCE",
     "AgreeReport",
     "Evidence",
-    "TOLERANCE",
     "TensorAgreement",
     "agree",
     "explain_difference",
@@ -46,7 +48,9 @@ __all__ = [
 
 
 SAME = 1e-6
-LINE = 2e-3  # relative difference that one bin more or less under the legacy calibrator's line makes at most, as seen
+# relative difference that one bin more or less under the legacy calibrator's line makes at most, as
+# seen
+LINE = 2e-3
 NEAR_TIE = (
     5e-3  # of the least KL: closer costs than this are decided by the last bits of the activations
 )
@@ -55,7 +59,9 @@ ROUNDING = 5e-5  # relative difference of bin widths that float32 rounding of ac
 
 @dataclass(frozen=True)
 class Evidence:
-    """One line of TensorRT's cache, our threshold for it (None where there is none), and everything around it."""
+    """One line of TensorRT's cache, our threshold for it (None where there is none), and
+    everything around it.
+    """
 
     line: CacheEntry
     ours: Threshold | None
@@ -71,14 +77,24 @@ def explain_difference(evidence: Evidence) -> str:
     line, ours = evidence.line, evidence.ours
     if ours is None:
         if evidence.infinite:
-            return "it becomes NaN or infinite on these data, as an attention mask does: no scale fits that"
+            return (
+                "it becomes NaN or infinite on these data, as an attention mask does: no scale "
+                "fits "
+                "that"
+            )
         if line.name.startswith(INTERNAL):
-            return "made by TensorRT's ONNX parser inside a node: the ONNX file has no such tensor to compare with"
+            return (
+                "made by TensorRT's ONNX parser inside a node: the ONNX file has no such tensor to "
+                "compare with"
+            )
         return "stale: the model has no tensor of this name (TensorRT ignores the line)"
     for cause in (_zero, _bin_width, _same_scale, _near_tie, _line, _in_concat):
         if text := cause(evidence, ours):
             return text
-    return f"not explained: TensorRT's amax is {line.amax:.6g}, ours {ours.amax:.6g} of max|x| {ours.seen_amax:.6g}"
+    return (
+        f"not explained: TensorRT's amax is {line.amax:.6g}, ours {ours.amax:.6g} of max|x| "
+        f"{ours.seen_amax:.6g}"
+    )
 
 
 def _zero(evidence: Evidence, ours: Threshold) -> str | None:
@@ -104,19 +120,24 @@ def _near_tie(evidence: Evidence, ours: Threshold) -> str | None:
     kept, theirs, mine = found
     if theirs - mine <= NEAR_TIE * max(abs(mine), 1e-12):
         return (
-            f"near tie: keeping {kept} bins (TensorRT) has KL {theirs:.6g}, {ours.bins_kept} bins (ours) {mine:.6g}; "
+            f"near tie: keeping {kept} bins (TensorRT) has KL {theirs:.6g}, {ours.bins_kept} bins "
+            f"(ours) {mine:.6g}; "
             f"last-bit differences between activations on the GPU and on the CPU decide"
         )
     return None
 
 
 def _line(evidence: Evidence, ours: Threshold) -> str | None:
-    """The legacy calibrator's line, fitted to bins of which the lowest are in or out by a single count."""
+    """The legacy calibrator's line, fitted to bins of which the lowest are in or out by a
+    single count.
+    """
     ratio = evidence.line.scale / ours.scale - 1
     if ours.algorithm == "legacy" and ours.bins_kept is None and abs(ratio) <= LINE:
         return (
-            f"a line through the counts with another end ({ratio:+.1e}): by one count a bin at the cut-off's height "
-            f"takes part or not, and last-bit differences between activations on the GPU and on the CPU decide"
+            f"a line through the counts with another end ({ratio:+.1e}): by one count a bin at the "
+            "cut-off's height "
+            "takes part or not, and last-bit differences between activations on the GPU and on "
+            "the CPU decide"
         )
     return None
 
@@ -125,7 +146,8 @@ def _in_concat(evidence: Evidence, ours: Threshold) -> str | None:
     for part in evidence.fused:
         if part.stale:
             return (
-                f"it begins the Concat of {', '.join(part.joined)}, whose memory this calibrator reads on into: other "
+                f"it begins the Concat of {', '.join(part.joined)}, whose memory this calibrator "
+                "reads on into: other "
                 f"tensors may have used that memory in between, which is not computed here"
             )
     return None
@@ -146,7 +168,9 @@ Array = NDArray[Any]
 TOLERANCE = 1e-6
 """Relative difference up to which two scales count as equal: a few last bits of float32."""
 PROBES = 10
-"""How many tensors, and batch sizes, are looked at closer where the inputs alone do not tell the batch size."""
+"""How many tensors, and batch sizes, are looked at closer where the inputs alone do not tell
+the batch size.
+"""
 BATCHES = (8, 1, 16, 32, 4, 2, 64, 128, 10, 100)
 """Batch sizes tried first where neither the model nor the caller says which TensorRT was given."""
 
@@ -204,7 +228,8 @@ def find_batch_size(
     ]
     if not fits:
         notes.append(
-            f"no batch size reproduces the network inputs' cached scales: {sizes[0]} assumed (--batch)"
+            f"no batch size reproduces the network inputs' cached scales: {sizes[0]} assumed "
+            "(--batch)"
         )
         return sizes[0]
     known = [name for name in facts.tensors if name in cache]
@@ -255,10 +280,12 @@ def _whole(array: Array, size: int, kind: str, settings: Mapping[str, Any]) -> f
 
 @dataclass(frozen=True)
 class TensorAgreement(Record):
-    """One tensor of the cache: our scale, TensorRT's, ``relative_difference = |ours - tensorrt| / tensorrt``.
+    """One tensor of the cache: our scale, TensorRT's, ``relative_difference = |ours - tensorrt| /
+    tensorrt``.
 
-    ``ours`` is None where the ONNX file has no such tensor, ``explanation`` None where the two agree. ``onnx_tensor``
-    says what of the ONNX file it was compared with, where that has another name.
+    ``ours`` is None where the ONNX file has no such tensor, ``explanation`` None where the two
+    agree. ``onnx_tensor`` says what of the ONNX file it was compared with, where that has another
+    name.
     """
 
     name: str
@@ -297,7 +324,8 @@ class AgreeReport(Record):
 
     def summary(self) -> str:
         return (
-            f"{self.algorithm}: {self.agreeing} of {len(self.tensors)} scales equal TensorRT's within "
+            f"{self.algorithm}: {self.agreeing} of {len(self.tensors)} scales equal TensorRT's "
+            "within "
             f"{self.tolerance:g} ({plural(self.batches, 'batch', 'batches')} of {self.batch})"
         )
 
@@ -327,14 +355,16 @@ def agree(
     tolerance: float = TOLERANCE,
     algorithm: str | None = None,
 ) -> AgreeReport:
-    """Compare every scale of TensorRT's ``cache`` with the one that our observers choose for the same data.
+    """Compare every scale of TensorRT's ``cache`` with the one that our observers choose for the
+    same data.
 
     Args:
-        model: the ONNX file (path or bytes).
-        data: calibration data in the order in which TensorRT got it: a .npy file or array [N, ...] for a network of
+        model: the ONNX file (path or bytes). data: calibration data in the order in which TensorRT
+        got it: a .npy file or array [N, ...] for a network of
             one input, a .npz file or dict of arrays by input name for more.
-        cache: TensorRT's calibration cache; its header says which calibrator it was.
-        batch: how many of the N made up one batch then. None: the model's own where it is fixed, else the size that
+        cache: TensorRT's calibration cache; its header says which calibrator it was. batch: how
+        many of the N made up one batch then. None: the model's own where it is fixed, else the size
+        that
             reproduces the cached scale of the network's inputs.
         tolerance: relative difference up to which scales count as equal.
         algorithm: entropy2, entropy, minmax or legacy, where the header does not say.
@@ -414,7 +444,9 @@ def _observe(
     batches: Iterator[dict[str, Array]],
     parts: tuple[Candidate, ...],
 ) -> int:
-    """Show the observer every float tensor of the model and each part that its ONNX nodes hide; returns the batches."""
+    """Show the observer every float tensor of the model and each part that its ONNX nodes hide;
+    returns the batches.
+    """
     count = 0
     before: dict[str, Array] | None = None
     for tensors in activations(proto, batches):
@@ -445,7 +477,9 @@ class _Names:
     infinite: tuple[str, ...]  # tensors that have no threshold because they become NaN or infinite
 
     def of(self, line: CacheEntry) -> str | None:
-        """The tensor or part of a node that the line is about; None where the ONNX file has nothing like it."""
+        """The tensor or part of a node that the line is about; None where the ONNX file has
+        nothing like it.
+        """
         if line.name in self.fused:  # fused or not: whichever TensorRT did here
             return self._nearest(
                 (line.name, *(part.name for part in self.fused[line.name])), line.scale

@@ -1,4 +1,6 @@
-"""A calibration cache: a Mapping, tensor -> scale, read and written byte for byte as TensorRT does."""
+"""A calibration cache: a Mapping, tensor -> scale, read and written byte for byte as TensorRT
+does.
+"""
 
 from __future__ import annotations
 
@@ -22,21 +24,21 @@ from ..record import Record, plural
 
 __all__ = [
     "ALGORITHMS",
+    "INTERNAL",
+    "KINDS",
     "CacheDiff",
     "CacheEntry",
-    "CalibrationCache",
-    "INTERNAL",
-    "DiffRow",
-    "KINDS",
-    "NameCheck",
     "CacheIgnored",
+    "CalibrationCache",
+    "DiffRow",
+    "NameCheck",
     "entry",
     "format_cache",
+    "ignored_by_trtexec",
     "make_header",
     "new_cache",
     "parse_cache",
     "read_cache",
-    "ignored_by_trtexec",
     "version_text",
     "write_cache",
 ]
@@ -48,10 +50,14 @@ ALGORITHMS = {
     "entropy": "EntropyCalibration",
     "legacy": "LegacyCalibration",
 }
-"""trtlearn's word for a calibrator -> the header's word (the legacy calibrator's header is three numbers instead)."""
+"""trtlearn's word for a calibrator -> the header's word (the legacy calibrator's header is
+three numbers instead).
+"""
 
 INTERNAL = "(Unnamed Layer* "
-"""How TensorRT begins the names of tensors that its ONNX parser made and that the ONNX file does not name."""
+"""How TensorRT begins the names of tensors that its ONNX parser made and that the ONNX file
+does not name.
+"""
 
 KINDS = {word: kind for kind, word in ALGORITHMS.items()}
 """The header's word -> trtlearn's."""
@@ -59,7 +65,9 @@ KINDS = {word: kind for kind, word in ALGORITHMS.items()}
 
 @dataclass(frozen=True)
 class CacheEntry(Record):
-    """One line of the cache: a tensor's INT8 scale, the range ``amax = scale * 127``, and the hex as written."""
+    """One line of the cache: a tensor's INT8 scale, the range ``amax = scale * 127``, and the
+    hex as written.
+    """
 
     name: str
     scale: float  # a float32
@@ -73,8 +81,9 @@ class CalibrationCache(Record, Mapping[str, float]):
 
     ``len(cache)``, ``name in cache``, ``cache[name]``, ``cache.items()`` in the file's order.
 
-    ``algorithm`` is the header's word (None where unknown to trtlearn), ``kind`` trtlearn's. ``tensorrt_version`` is
-    None for the legacy calibrator, whose header holds a cut-off and a quantile instead.
+    ``algorithm`` is the header's word (None where unknown to trtlearn), ``kind`` trtlearn's.
+    ``tensorrt_version`` is None for the legacy calibrator, whose header holds a cut-off and a
+    quantile instead.
     """
 
     header: str
@@ -127,7 +136,9 @@ class CalibrationCache(Record, Mapping[str, float]):
         return _onnx_names(self) == _onnx_names(other) and (gap is None or gap <= tolerance)
 
     def largest_difference(self, other: Mapping[str, float]) -> float | None:
-        """The largest relative difference of a scale that both hold, |a - b| / max(a, b); None where none is shared."""
+        """The largest relative difference of a scale that both hold, |a - b| / max(a, b); None
+        where none is shared.
+        """
         gaps = (relative_gap(self[name], other[name]) for name in self if name in other)
         return max(gaps, default=None)
 
@@ -141,7 +152,9 @@ class CalibrationCache(Record, Mapping[str, float]):
         return _diff(self, other)
 
     def check(self, model: Any) -> NameCheck:
-        """Which names ``model`` (an ONNX file, a Network) has, lacks or cannot confirm, and what has no line."""
+        """Which names ``model`` (an ONNX file, a Network) has, lacks or cannot confirm, and
+        what has no line.
+        """
         return _check(self, model)
 
     def with_scale(self, name: str, scale: float) -> CalibrationCache:
@@ -154,9 +167,11 @@ class CalibrationCache(Record, Mapping[str, float]):
         return replace(self, scales=tuple(lines.values()))
 
     def save(self, path: str | os.PathLike[str], for_trtexec: bool = False) -> Path:
-        """Write the file, whole or not at all; ``for_trtexec`` with the header that trtexec's calibrator takes.
+        """Write the file, whole or not at all; ``for_trtexec`` with the header that trtexec's
+        calibrator takes.
 
-        trtexec ignores caches of the other calibrators (:func:`ignored_by_trtexec`); the scales stay the same.
+        trtexec ignores caches of the other calibrators (:func:`ignored_by_trtexec`); the scales
+        stay the same.
         """
         if for_trtexec:
             version = self.tensorrt_version or "8.6.0"
@@ -197,7 +212,9 @@ class CacheDiff(Record):
 
     @property
     def identical(self) -> bool:
-        """Whether headers, tensors and scales are all the same (the order of the lines may differ)."""
+        """Whether headers, tensors and scales are all the same (the order of the lines may
+        differ).
+        """
         return self.header_a == self.header_b and all(row.state == "same" for row in self.tensors)
 
     def summary(self) -> str:
@@ -228,10 +245,11 @@ class CacheDiff(Record):
 class NameCheck(Record):
     """A cache's names against a model's tensors.
 
-    ``stale`` are names that the model does not have (TensorRT ignores them without a message), ``internal`` names that
-    TensorRT made up for tensors inside an ONNX node (the ONNX file cannot confirm them), ``missing`` the model's
-    tensors with no line: TensorRT warns "Missing scale and zero-point for tensor X" and keeps the layer out of INT8,
-    unless the tensor takes part in a fusion or shares another tensor's scale.
+    ``stale`` are names that the model does not have (TensorRT ignores them without a message),
+    ``internal`` names that TensorRT made up for tensors inside an ONNX node (the ONNX file cannot
+    confirm them), ``missing`` the model's tensors with no line: TensorRT warns "Missing scale and
+    zero-point for tensor X" and keeps the layer out of INT8, unless the tensor takes part in a
+    fusion or shares another tensor's scale.
     """
 
     matched: tuple[str, ...]
@@ -241,9 +259,11 @@ class NameCheck(Record):
 
     def summary(self) -> str:
         return (
-            f"{plural(len(self.matched), 'name fits', 'names fit')} the model, {len(self.stale)} stale, "
+            f"{plural(len(self.matched), 'name fits', 'names fit')} the model, {len(self.stale)} "
+            "stale, "
             f"{len(self.internal)} TensorRT's own, "
-            f"{plural(len(self.missing), 'tensor of the model has', 'tensors of the model have')} no line"
+            f"{plural(len(self.missing), 'tensor of the model has', 'tensors of the model have')} "
+            "no line"
         )
 
     def rows(self) -> list[dict[str, Any]]:
@@ -295,8 +315,8 @@ def _onnx_names(names: Iterable[str]) -> set[str]:
 def version_text(number: int) -> str:
     """The version that a header's number stands for: four digits up to 9.x, six from 10.0 on.
 
-    Source: NV_TENSORRT_VERSION in include/NvInferVersion.h (v8.6.1: 1000 * major + 100 * minor + patch; v10.0.0:
-    10000 * major + 100 * minor + patch).
+    Source: NV_TENSORRT_VERSION in include/NvInferVersion.h (v8.6.1: 1000 * major + 100 * minor +
+    patch; v10.0.0: 10000 * major + 100 * minor + patch).
 
     >>> version_text(8600), version_text(8205), version_text(101600)
     ('8.6.0', '8.2.5', '10.16.0')
@@ -347,7 +367,8 @@ def _name_problem(name: str) -> str | None:
 
 
 def entry(name: str, scale: float) -> CacheEntry:
-    """The cache line of one tensor; CacheError for a scale that is not finite and from 0, or an impossible name.
+    """The cache line of one tensor; CacheError for a scale that is not finite and from 0, or an
+    impossible name.
 
     >>> entry("conv1", 0.0706246570).hex, entry("zeros", 0.0).hex
     ('3d90a3a9', '0')
@@ -431,7 +452,8 @@ def _check_hex(text: str, name: str, at: str, cut_off: bool) -> str:
     bits = int(text, 16)
     if cut_off and len(text) < 8 and bits:
         raise CacheError(
-            f"{at}the file ends inside the scale of {name!r:.80} ({text!r}, no line break after it)",
+            f"{at}the file ends inside the scale of {name!r:.80} ({text!r}, no line break after "
+            "it)",
             "the file was cut short: copy it again, or calibrate again",
         )
     if bits & 0x7F800000 == 0x7F800000:
@@ -452,7 +474,8 @@ def _decoded(content: bytes, where: str) -> str:
     except UnicodeDecodeError as problem:
         line = content[: problem.start].count(b"\n") + 1
         raise CacheError(
-            f"{where}line {line} holds the byte 0x{content[problem.start]:02x}, which is not UTF-8 text",
+            f"{where}line {line} holds the byte 0x{content[problem.start]:02x}, which is not UTF-8 "
+            "text",
             "check that this is a calibration cache and not an engine or a model",
         ) from None
 
@@ -460,16 +483,18 @@ def _decoded(content: bytes, where: str) -> str:
 def parse_cache(content: str | bytes, where: str = "") -> CalibrationCache:
     """The cache that ``content`` holds: a header, then ``name: HEX`` lines split at the LAST colon.
 
-    HEX are the big-endian bits of a float32 scale, not zero-padded. Names may hold spaces, colons and brackets; line
-    breaks may be CR LF; blank lines are skipped. A scale of 0 is read (TensorRT writes it for a tensor of zeros).
-    Raises CacheError with the line's number for anything else: no header, text that is not UTF-8, a line without a
-    colon, a name or the space after the colon, bad hex, a negative, infinite or NaN scale, a name given twice, a file
-    that ends inside a line. TensorRT 8.6.0 takes most of these without a word: calibration_recordings.odd_caches().
+    HEX are the big-endian bits of a float32 scale, not zero-padded. Names may hold spaces, colons
+    and brackets; line breaks may be CR LF; blank lines are skipped. A scale of 0 is read (TensorRT
+    writes it for a tensor of zeros). Raises CacheError with the line's number for anything else: no
+    header, text that is not UTF-8, a line without a colon, a name or the space after the colon, bad
+    hex, a negative, infinite or NaN scale, a name given twice, a file that ends inside a line.
+    TensorRT 8.6.0 takes most of these without a word: calibration_recordings.odd_caches().
 
-    Source: measured, data/recordings/ (TensorRT's own caches); trtexec's reader, v8.6.1 samples/common/
-    sampleEngines.cpp:68-91, splits at the last colon too.
+    Source: measured, data/recordings/ (TensorRT's own caches); trtexec's reader, v8.6.1
+    samples/common/ sampleEngines.cpp:68-91, splits at the last colon too.
 
-    >>> cache = parse_cache("TRT-8600-MinMaxCalibration\\n(Unnamed Layer* 21) [Matrix Multiply]_output: 3d90a39c\\n")
+    >>> name = "(Unnamed Layer* 21) [Matrix Multiply]_output"
+    >>> cache = parse_cache(f"TRT-8600-MinMaxCalibration\\n{name}: 3d90a39c\\n")
     >>> cache.algorithm, cache.tensorrt_version, round(cache.scales[0].amax, 4)
     ('MinMaxCalibration', '8.6.0', 8.9693)
     """
@@ -483,7 +508,8 @@ def parse_cache(content: str | bytes, where: str = "") -> CalibrationCache:
     lines = [line.removesuffix("\r") for line in text.split("\n")]
     if len(lines) == 1:
         raise CacheError(
-            f"{where}the file ends inside its first line, {text!r:.60}, expected a header and 'name: HEX' lines",
+            f"{where}the file ends inside its first line, {text!r:.60}, expected a header and "
+            "'name: HEX' lines",
             "check that this is a calibration cache, and whole",
         )
     algorithm, version, cutoff, quantile = _header(lines[0], where)
@@ -501,7 +527,8 @@ def parse_cache(content: str | bytes, where: str = "") -> CalibrationCache:
             )
         if digits[:1].strip(" \t"):
             raise CacheError(
-                f"{at}no space after the colon of {name!r:.80}: TensorRT skips one character there and would "
+                f"{at}no space after the colon of {name!r:.80}: TensorRT skips one character there "
+                "and would "
                 f"lose the first of {digits!r:.40}",
                 "write 'name: HEX'",
             )
@@ -531,7 +558,9 @@ def read_cache(source: str | os.PathLike[str] | bytes) -> CalibrationCache:
 
 
 def format_cache(cache: CalibrationCache) -> str:
-    """The text of the file: exactly what TensorRT wrote when ``cache`` was read from one of its files."""
+    """The text of the file: exactly what TensorRT wrote when ``cache`` was read from one of its
+    files.
+    """
     text = "\n".join([cache.header, *(f"{item.name}: {item.hex}" for item in cache.scales), ""])
     back = parse_cache(text)
     if back.scales != cache.scales or back.header != cache.header:
@@ -556,11 +585,12 @@ class CacheIgnored(NamedTuple):
 def ignored_by_trtexec(
     content: bytes, name: str = "FILE", before_10: bool = True
 ) -> CacheIgnored | None:
-    r"""Why TensorRT does not take this cache, called ``name``, from trtexec's calibrator; None where it does.
+    r"""Why TensorRT does not take this cache, called ``name``, from trtexec's calibrator; None
+    where it does.
 
-    trtexec's is an IInt8EntropyCalibrator2 (v8.6.1:samples/common/sampleEngines.cpp:362, the same to 10.16). Source:
-    measured, data/recordings/*/calibration/odd-caches.json. ``before_10``: TensorRT 8.6.0 took headers of 7.6.0, 8.6.0
-    and 8.6.1, and set that of 10.16.0 aside.
+    trtexec's is an IInt8EntropyCalibrator2 (v8.6.1:samples/common/sampleEngines.cpp:362, the same
+    to 10.16). Source: measured, data/recordings/*/calibration/odd-caches.json. ``before_10``:
+    TensorRT 8.6.0 took headers of 7.6.0, 8.6.0 and 8.6.1, and set that of 10.16.0 aside.
 
     >>> ignored_by_trtexec(b"TRT-8600-EntropyCalibration2\nx: 3f000000\n")
     >>> ignored_by_trtexec(b"TRT-8600-MinMaxCalibration\nx: 3f000000\n").why

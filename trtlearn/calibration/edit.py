@@ -1,4 +1,6 @@
-"""Calibration caches edited: merged, renamed, under another header; and in the forms that other programs read."""
+"""Calibration caches edited: merged, renamed, under another header; and in the forms that other
+programs read.
+"""
 
 from __future__ import annotations
 
@@ -52,11 +54,13 @@ __all__ = [
 ]
 
 
-# --- Calibration caches in other forms: a JSON of ranges, ONNX Runtime's calibration table, scales for ONNX Q/DQ.
+# --- Calibration caches in other forms: a JSON of ranges, ONNX Runtime's calibration table, scales
+# for ONNX Q/DQ.
 
 
 def to_ranges_json(cache: CalibrationCache) -> str:
-    """The cache as JSON: ``{"header": ..., "ranges": {tensor: amax}, "hex": {tensor: bits of the scale}}``.
+    """The cache as JSON: ``{"header": ..., "ranges": {tensor: amax}, "hex": {tensor: bits of the
+    scale}}``.
 
     ``amax = scale * 127`` in float32 is for reading and editing; ``hex`` keeps the way back exact.
     """
@@ -113,10 +117,12 @@ def from_ranges_json(
 
 
 def to_ort_table(cache: CalibrationCache) -> str:
-    """ONNX Runtime's text calibration table (``calibration.cache``): ``tensor amax`` a line, sorted by name.
+    """ONNX Runtime's text calibration table (``calibration.cache``): ``tensor amax`` a line, sorted
+    by name.
 
-    Source: onnxruntime 1.32 quantization/quant_utils.py, write_calibration_table (which writes the same amax to
-    calibration.flatbuffers, the file that its TensorRT provider reads: see :func:`to_ort_flatbuffers`).
+    Source: onnxruntime 1.32 quantization/quant_utils.py, write_calibration_table (which writes the
+    same amax to calibration.flatbuffers, the file that its TensorRT provider reads: see
+    :func:`to_ort_flatbuffers`).
 
     >>> print(to_ort_table(new_cache({"image": 1.0})), end="")
     image 127.0
@@ -150,7 +156,8 @@ def from_ort_table(
 
 
 def to_ort_flatbuffers(cache: CalibrationCache) -> bytes:
-    """ONNX Runtime's ``calibration.flatbuffers``, for its TensorRT provider's ``trt_int8_calibration_table_name``.
+    """ONNX Runtime's ``calibration.flatbuffers``, for its TensorRT provider's
+    ``trt_int8_calibration_table_name``.
 
     Needs onnxruntime, which brings flatbuffers and the table's schema.
     """
@@ -176,7 +183,8 @@ def to_ort_flatbuffers(cache: CalibrationCache) -> bytes:
 
 
 def to_qdq_scales(cache: CalibrationCache) -> dict[str, tuple[float, int]]:
-    """Tensor -> (scale, zero point 0), as ONNX QuantizeLinear and DequantizeLinear take them (int8, symmetric).
+    """Tensor -> (scale, zero point 0), as ONNX QuantizeLinear and DequantizeLinear take them (int8,
+    symmetric).
 
     A scale of 0 is left out: QuantizeLinear would divide by it.
 
@@ -189,8 +197,8 @@ def to_qdq_scales(cache: CalibrationCache) -> dict[str, tuple[float, int]]:
 def merge(*caches: CalibrationCache, prefer: str = "last") -> CalibrationCache:
     """One cache with every tensor of all, under the first's header.
 
-    Where several give a tensor, ``prefer`` takes the "first", the "last" or the "largest" scale. CacheError when the
-    algorithms differ: their scales answer different questions.
+    Where several give a tensor, ``prefer`` takes the "first", the "last" or the "largest" scale.
+    CacheError when the algorithms differ: their scales answer different questions.
 
     >>> dict(merge(new_cache({"x": 0.5}), new_cache({"x": 0.25, "y": 1.0}), prefer="largest"))
     {'x': 0.5, 'y': 1.0}
@@ -201,7 +209,8 @@ def merge(*caches: CalibrationCache, prefer: str = "last") -> CalibrationCache:
         )
     if len(kinds := {cache.algorithm for cache in caches}) > 1:
         raise CacheError(
-            f"the caches come from different algorithms: {', '.join(map(str, sorted(kinds, key=str)))}",
+            "the caches come from different algorithms: "
+            f"{', '.join(map(str, sorted(kinds, key=str)))}",
             "merge caches of one algorithm, or give them one header with with_header()",
         )
     merged: dict[str, CacheEntry] = {}
@@ -221,7 +230,9 @@ def _known(cache: CalibrationCache, names: Iterable[str]) -> None:
 
 
 def rename(cache: CalibrationCache, names: Mapping[str, str]) -> CalibrationCache:
-    """The cache with tensors renamed, old -> new; CacheError for an unknown name or two lines of one name."""
+    """The cache with tensors renamed, old -> new; CacheError for an unknown name or two lines
+    of one name.
+    """
     _known(cache, names)
     return _rebuilt(
         cache, [replace(item, name=names.get(item.name, item.name)) for item in cache.scales]
@@ -242,7 +253,8 @@ def with_header(
     *,
     header: str | None = None,
 ) -> CalibrationCache:
-    """The same scales under another header: another calibrator, TensorRT version, or a header given whole.
+    """The same scales under another header: another calibrator, TensorRT version, or a header given
+    whole.
 
     >>> with_header(new_cache({"x": 0.5}), tensorrt="7.6.0").header
     'TRT-7600-EntropyCalibration2'

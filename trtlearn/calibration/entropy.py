@@ -1,4 +1,6 @@
-"""TensorRT's entropy search: which threshold keeps a histogram's shape best when 128 levels must do."""
+"""TensorRT's entropy search: which threshold keeps a histogram's shape best when 128 levels
+must do.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ LEVELS = 128
 SAME = 1e-12
 """Divergences this close are the same number, reached by additions in another order."""
 FEW = 8
-"""Up to so many candidates of the same divergence, it is added up bin by bin to tell them apart by rounding."""
+"""Up to so many candidates of the same divergence, it is added up bin by bin to tell them apart
+by rounding.
+"""
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,9 @@ class EntropySearch(Record):
 
 @lru_cache(maxsize=4)
 def _edges(bins: int, levels: int) -> NDArray[np.intp]:
-    """First bin of each group for each number of kept bins: ceil(g * i / levels), [candidates, levels + 1]."""
+    """First bin of each group for each number of kept bins: ceil(g * i / levels), [candidates,
+    levels + 1].
+    """
     kept = np.arange(levels, bins + 1)[:, None]
     return np.asarray(-(-np.arange(levels + 1) * kept // levels), dtype=np.intp)
 
@@ -53,10 +59,12 @@ def _edges(bins: int, levels: int) -> NDArray[np.intp]:
 def reference_and_candidate(
     counts: ArrayLike, kept: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """P and Q for one threshold, as the rule says it, bin by bin: what :func:`entropy_search` computes at once.
+    """P and Q for one threshold, as the rule says it, bin by bin: what :func:`entropy_search`
+    computes at once.
 
-    P is the first ``kept`` bins with all later counts added to the last of them; Q the first ``kept`` bins averaged
-    in 128 groups (bin j in group ``floor(128 j / kept)``), the mean over a group's non-empty bins. Both [kept].
+    P is the first ``kept`` bins with all later counts added to the last of them; Q the first
+    ``kept`` bins averaged in 128 groups (bin j in group ``floor(128 j / kept)``), the mean over a
+    group's non-empty bins. Both [kept].
 
     >>> p, q = reference_and_candidate([4] * 100 + [2] * 156 + [1] * 44, 256)
     >>> p[255].item(), q[0].item(), q[255].item()
@@ -73,7 +81,8 @@ def reference_and_candidate(
 
 
 def divergence(p: ArrayLike, q: ArrayLike) -> float:
-    """``KL(P||Q) = sum p log(p / q)`` of the two normalised; infinite where a bin has a P above 0 and no Q.
+    """``KL(P||Q) = sum p log(p / q)`` of the two normalised; infinite where a bin has a P above 0
+    and no Q.
 
     >>> divergence([1, 1], [1, 1]), round(divergence([3, 1], [1, 1]), 6), divergence([1, 1], [1, 0])
     (0.0, 0.130812, inf)
@@ -93,7 +102,9 @@ def _log_times(x: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _curve(h: NDArray[np.float64], levels: int) -> NDArray[np.float64]:
-    """KL for every number of kept bins from ``levels`` to all, [candidates]: sums over groups from running sums."""
+    """KL for every number of kept bins from ``levels`` to all, [candidates]: sums over groups
+    from running sums.
+    """
     edges = _edges(len(h), levels)
     kept = np.arange(levels, len(h) + 1)
     total = h.sum()
@@ -120,13 +131,15 @@ def _curve(h: NDArray[np.float64], levels: int) -> NDArray[np.float64]:
 def entropy_search(counts: ArrayLike, levels: int = LEVELS) -> EntropySearch:
     """The number of bins to keep so that INT8's 128 magnitudes distort the histogram least.
 
-    ``counts`` [bins], bins over |x| without zeros. Bin 0 is first given bin 1's count. For every ``i`` from 128 to
-    all bins: ``P`` and ``Q`` of :func:`reference_and_candidate`; the least ``KL(P||Q)`` wins, the last on a tie. Where
-    only rounding tells a few apart, the :func:`divergence` added up bin by bin does, as TensorRT's own does.
-    Passed over (KL infinite): an ``i`` whose last bin is empty while counts lie beyond it, and one that keeps a single
+    ``counts`` [bins], bins over |x| without zeros. Bin 0 is first given bin 1's count. For every
+    ``i`` from 128 to all bins: ``P`` and ``Q`` of :func:`reference_and_candidate`; the least
+    ``KL(P||Q)`` wins, the last on a tie. Where only rounding tells a few apart, the
+    :func:`divergence` added up bin by bin does, as TensorRT's own does. Passed over (KL infinite):
+    an ``i`` whose last bin is empty while counts lie beyond it, and one that keeps a single
     non-empty bin, which any scale represents. Where nothing is left all bins are kept.
 
-    Source: measured, data/recordings/*/calibration: TensorRT 8.6.0's caches for inputs made on purpose.
+    Source: measured, data/recordings/*/calibration: TensorRT 8.6.0's caches for inputs made on
+        purpose.
     """
     h = np.array(counts, dtype=np.float64)
     if h.ndim != 1 or len(h) < levels or not h.sum() > 0 or (h < 0).any():

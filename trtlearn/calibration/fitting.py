@@ -1,4 +1,6 @@
-"""Does each range fit its data? The ranges of a cache beside what the network's tensors hold, tensor by tensor."""
+"""Does each range fit its data? The ranges of a cache beside what the network's tensors hold,
+tensor by tensor.
+"""
 
 from __future__ import annotations
 
@@ -22,12 +24,14 @@ from .network import Model, Progress, load_model, watched
 from .ranges import Ranges, amax_by_tensor
 from .tensors import flat_pools, predict_ties
 
-__all__ = ["CODES", "FitReport", "POOR_DB", "RangeMeter", "TensorFit", "fit", "fit_tensors"]
+__all__ = ["CODES", "POOR_DB", "FitReport", "RangeMeter", "TensorFit", "fit", "fit_tensors"]
 
 CODES = 255
 """The INT8 codes of a range ±amax: -127 to 127. (-128 stands for values beyond it.)"""
 POOR_DB = 15.0
-"""A range whose SQNR is lower needs a look: the error is more than a sixth of the signal, root mean square."""
+"""A range whose SQNR is lower needs a look: the error is more than a sixth of the signal, root
+mean square.
+"""
 MOST = 0.999  # of the values: the share that "most" of a tensor stands for
 MAGNITUDES = 1 << 13  # of a float32: its exponent and the first five bits behind the comma
 
@@ -36,9 +40,10 @@ MAGNITUDES = 1 << 13  # of a float32: its exponent and the first five bits behin
 class TensorFit(Record):
     """One tensor: its range ±amax beside its values.
 
-    ``clipped`` is the share of values that lie beyond the code 127 by more than half a step; ``codes`` how many of the
-    255 codes -127 to 127 the values reach; ``sqnr_db = 10 log10(sum x^2 / sum error^2)``, None where all values are 0
-    or none has an error; ``most`` a magnitude that 99.9 % of the values do not exceed (to half a step, or 1/32 where it is clipped).
+    ``clipped`` is the share of values that lie beyond the code 127 by more than half a step;
+    ``codes`` how many of the 255 codes -127 to 127 the values reach; ``sqnr_db = 10 log10(sum x^2 /
+    sum error^2)``, None where all values are 0 or none has an error; ``most`` a magnitude that 99.9
+    % of the values do not exceed (to half a step, or 1/32 where it is clipped).
     """
 
     name: str
@@ -76,8 +81,9 @@ class TensorFit(Record):
 class FitReport(Record):
     """Every range beside its tensor's data, the worst first: that with the lowest SQNR.
 
-    ``stale``: names with a range that the model does not have (TensorRT ignores them); ``internal``: names that
-    TensorRT made for tensors inside an ONNX node; ``missing``: FP32 tensors of the model without a range.
+    ``stale``: names with a range that the model does not have (TensorRT ignores them);
+    ``internal``: names that TensorRT made for tensors inside an ONNX node; ``missing``: FP32
+    tensors of the model without a range.
     """
 
     tensors: tuple[TensorFit, ...]
@@ -184,7 +190,9 @@ class RangeMeter:
         self._codes += np.bincount(codes.astype(np.int8).view(np.uint8), minlength=256)
 
     def _in_steps(self, values: NDArray[np.float32], largest: float) -> NDArray[Any]:
-        """The values divided by the scale, where no float32 overflows; a scale of 0 makes all others too large."""
+        """The values divided by the scale, where no float32 overflows; a scale of 0 makes all
+        others too large.
+        """
         inverse = 1 / self.scale if self.scale else math.inf
         if inverse < 1e30 and largest * inverse < 1e15:
             return values * np.float32(inverse)
@@ -202,7 +210,9 @@ class RangeMeter:
         )  # fmt: skip
 
     def _most(self) -> float:
-        """A magnitude that 99.9 % of the values do not exceed: within the range to a step, beyond it to 1/32."""
+        """A magnitude that 99.9 % of the values do not exceed: within the range to a step,
+        beyond it to 1/32.
+        """
         if 1000 * self.clipped <= self.values:
             steps = self._codes[:128].copy()
             steps[1:] += self._codes[:-128:-1]
@@ -230,18 +240,22 @@ def fit(
     batch: int = 8,
     progress: bool | Progress = True,
 ) -> FitReport:
-    """Whether each range of ``cache`` fits what the network's tensors hold on ``data``: the worst first.
+    """Whether each range of ``cache`` fits what the network's tensors hold on ``data``: the worst
+    first.
 
     Args:
-        cache: a calibration cache or its file, {tensor: amax}, or what set_ranges or a build reports.
-        model, data, batch, progress: as for :func:`calibrate`. Each batch is looked at and forgotten.
+        cache: a calibration cache or its file, {tensor: amax}, or what set_ranges or a build
+        reports. model, data, batch, progress: as for :func:`calibrate`. Each batch is looked at and
+        forgotten.
 
-    Activations come from ONNX Runtime on the CPU in FP32. Order: by SQNR, the ratio of a tensor's values to the error
-    that INT8 with this range makes of them, clipping and rounding together. Raises CacheError, DataError (also where
-    a tensor with a range becomes NaN or infinite), ModelError.
+    Activations come from ONNX Runtime on the CPU in FP32. Order: by SQNR, the ratio of a tensor's
+    values to the error that INT8 with this range makes of them, clipping and rounding together.
+    Raises CacheError, DataError (also where a tensor with a range becomes NaN or infinite),
+    ModelError.
 
     >>> from trtlearn.model.course_data import load_images, model_path
-    >>> report = fit({"image": 0.4242, "stem": 4.0}, model_path("resnet"), load_images("test")[0][:64])
+    >>> images = load_images("test")[0][:64]
+    >>> report = fit({"image": 0.4242, "stem": 4.0}, model_path("resnet"), images)
     >>> report.tensors[0].name, report.tensors[0].verdict, report.tensors[0].codes
     ('image', 'too small', 68)
     """

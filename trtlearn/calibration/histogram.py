@@ -1,4 +1,6 @@
-"""The histogram that a calibrator fills batch by batch: 2048 bins over |x| whose width only ever doubles."""
+"""The histogram that a calibrator fills batch by batch: 2048 bins over |x| whose width only
+ever doubles.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +18,12 @@ __all__ = ["BINS", "Histogram", "HistogramStep", "absolute"]
 BINS = 2048
 """How many bins TensorRT's histogram has (measured, data/recordings/*/calibration)."""
 FRESH = BINS
-"""Growth of the range from which on a histogram is begun anew, with all counts so far in its first bin.
+"""Growth of the range from which on a histogram is begun anew, with all counts so far in its first
+bin.
 
-Measured: ranges 1,000 times as large are merged, ranges 800,000 times as large begin anew (TensorRT 8.6.0,
-data/recordings/*/calibration/crafted.json). That it happens where the merges would leave one bin is inferred.
+Measured: ranges 1,000 times as large are merged, ranges 800,000 times as large begin anew (TensorRT
+8.6.0, data/recordings/*/calibration/crafted.json). That it happens where the merges would leave one
+bin is inferred.
 """
 CHUNK = 1 << 16  # values worked on at a time: they stay in the processor's cache
 SNAPSHOTS = 32  # steps kept at most, however many batches there are
@@ -27,7 +31,9 @@ SNAPSHOTS = 32  # steps kept at most, however many batches there are
 
 @dataclass(frozen=True)
 class HistogramStep(Record):
-    """The histogram after one batch: ``counts`` [2048], ``width`` of a bin, ``merges`` made because of this batch."""
+    """The histogram after one batch: ``counts`` [2048], ``width`` of a bin, ``merges`` made
+    because of this batch.
+    """
 
     batch: int
     batch_amax: float
@@ -37,7 +43,9 @@ class HistogramStep(Record):
 
 
 def absolute(batch: ArrayLike) -> tuple[NDArray[np.float32], float]:
-    """|x| of a batch as flat float32, and the largest; DataError for what is not a number, NaN or infinity."""
+    """|x| of a batch as flat float32, and the largest; DataError for what is not a number, NaN
+    or infinity.
+    """
     try:
         values = np.asarray(batch, dtype=np.float32).ravel()
     except (TypeError, ValueError) as problem:
@@ -56,15 +64,18 @@ def absolute(batch: ArrayLike) -> tuple[NDArray[np.float32], float]:
 
 
 class Histogram:
-    """Counts of |x| in 2048 bins of one width, zeros left out; memory independent of the number of batches.
+    """Counts of |x| in 2048 bins of one width, zeros left out; memory independent of the number of
+    batches.
 
-    The first batch that is not all zero fixes the width: ``width = max|x| / 2048``. A value goes to bin
-    ``floor(|x| / width)``, the maximum itself to the last bin. When a later batch exceeds ``2048 * width``,
-    neighbouring bins are added in pairs and the width doubles, as often as needed: the first batch sets the resolution.
-    A batch so large that all earlier values would share the first bin begins anew: ``width = max|x| / 2048``.
+    The first batch that is not all zero fixes the width: ``width = max|x| / 2048``. A value goes to
+    bin ``floor(|x| / width)``, the maximum itself to the last bin. When a later batch exceeds
+    ``2048 * width``, neighbouring bins are added in pairs and the width doubles, as often as
+    needed: the first batch sets the resolution. A batch so large that all earlier values would
+    share the first bin begins anew: ``width = max|x| / 2048``.
 
-    ``counts``: int64 [2048]; ``width``: float, None before the first value that is not zero; ``zeros``: values of
-    exactly 0; ``steps``: what each batch did, thinned to at most 32 so that memory stays bounded.
+    ``counts``: int64 [2048]; ``width``: float, None before the first value that is not zero;
+    ``zeros``: values of exactly 0; ``steps``: what each batch did, thinned to at most 32 so that
+    memory stays bounded.
 
     >>> h = Histogram()
     >>> h.add(np.asarray([0.0, 0.25, 1.0])), h.width * 2048, h.zeros
@@ -72,7 +83,8 @@ class Histogram:
     >>> h.add(np.asarray([3.0])), h.width * 2048, h.merges, int(h.counts.sum())
     (3.0, 4.0, 2, 3)
 
-    Source: measured, data/recordings/*/calibration (TensorRT 8.6.0's scales for inputs made on purpose).
+    Source: measured, data/recordings/*/calibration (TensorRT 8.6.0's scales for inputs made on
+        purpose).
     """
 
     def __init__(self, keep_steps: bool = True) -> None:

@@ -1,4 +1,6 @@
-"""A whole network calibrated: every tensor observed batch by batch, and the cache that TensorRT would write."""
+"""A whole network calibrated: every tensor observed batch by batch, and the cache that TensorRT
+would write.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +56,8 @@ Model = str | os.PathLike[str] | bytes | HasPath
 class NetworkObserver:
     """One observer a tensor of a network, without the steps of its histogram.
 
-    A tensor that is NaN or infinite in some batch, as an attention mask is, gets no threshold: ``infinite`` names it.
+    A tensor that is NaN or infinite in some batch, as an attention mask is, gets no threshold:
+        ``infinite`` names it.
 
     >>> network = NetworkObserver("minmax")
     >>> network.observe({"x": np.array([1.0, -3.0]), "mask": np.array([0.0, -np.inf])})
@@ -90,7 +93,9 @@ class NetworkObserver:
                 self._observers[name].observe(values)
 
     def thresholds(self) -> dict[str, Threshold]:
-        """Tensor -> its threshold after the batches so far, in the order in which the tensors were first seen."""
+        """Tensor -> its threshold after the batches so far, in the order in which the tensors
+        were first seen.
+        """
         return {name: observer.result() for name, observer in self._observers.items()}
 
 
@@ -102,22 +107,23 @@ def calibrate(
     progress: bool | Progress = True,
     **settings: Any,
 ) -> CalibrationCache:
-    """The calibration cache that TensorRT would write for these data, without TensorRT: the same scales, ties too.
+    """The calibration cache that TensorRT would write for these data, without TensorRT: the same
+    scales, ties too.
 
     Args:
-        model: the ONNX file, its bytes, or a Network.
-        data: a .npy or .npz file, an array [rows, ...], arrays by input name, or an iterable of batches. Only one
+        model: the ONNX file, its bytes, or a Network. data: a .npy or .npz file, an array [rows,
+        ...], arrays by input name, or an iterable of batches. Only one
             batch's activations are held at a time, however many there are.
-        algorithm: entropy2, entropy, minmax or legacy; also percentile and mse, which are not TensorRT's (their cache
-            carries the header of entropy2).
-        batch: rows at a time, where neither the network nor the data fix it. The order and the batches matter: the
-            first batch sets the histograms' resolution.
-        progress: True: a line on a terminal or in a notebook where it takes long; or a function that is called with
-            the batches done and their number.
+        algorithm: entropy2, entropy, minmax or legacy; also percentile and mse, which are not
+            TensorRT's (their cache carries the header of entropy2).
+        batch: rows at a time, where neither the network nor the data fix it. The order and the
+            batches matter: the first batch sets the histograms' resolution.
+        progress: True: a line on a terminal or in a notebook where it takes long; or a function
+            that is called with the batches done and their number.
         settings: the observer's own: ``quantile`` and ``cutoff`` of legacy, ``percentile``.
 
-    A tensor that becomes NaN or infinite gets no line, which a warning says; DataError where a network's output does.
-    ModelError or DataError in one line for whatever does not fit.
+    A tensor that becomes NaN or infinite gets no line, which a warning says; DataError where a
+    network's output does. ModelError or DataError in one line for whatever does not fit.
 
     >>> from trtlearn.model.course_data import load_images, model_path
     >>> images, _ = load_images("calibration")
@@ -176,7 +182,9 @@ def observe_network(
 def with_shared_scales(
     thresholds: Mapping[str, Threshold], proto: onnx.ModelProto, facts: OnnxModel, algorithm: str
 ) -> dict[str, Threshold]:
-    """Each tensor's threshold; a pooled tensor's is its input's, as TensorRT has it: see :func:`predict_ties`."""
+    """Each tensor's threshold; a pooled tensor's is its input's, as TensorRT has it: see
+    :func:`predict_ties`.
+    """
     shared = dict(thresholds)
     if algorithm in ALGORITHMS:
         for tie in predict_ties(facts, algorithm, flat_pools(proto)).ties:
@@ -201,7 +209,9 @@ def _warn_of_infinite(names: tuple[str, ...], facts: OnnxModel) -> None:
 def watched(
     items: Iterable[Any], batches: Iterable[Any], progress: bool | Progress, what: str
 ) -> Iterator[Any]:
-    """``items``, one a batch, with ``progress`` called after each; DataError where there was none."""
+    """``items``, one a batch, with ``progress`` called after each; DataError where there was
+    none.
+    """
     count = len(batches) if isinstance(batches, Sized) else None
     report = progress_line(what) if progress is True else progress or (lambda done, count: None)
     done = 0
@@ -213,7 +223,9 @@ def watched(
 
 
 def progress_line(what: str) -> Progress:
-    """A :data:`Progress` that writes one line again and again, on a terminal and in a notebook, if it takes long."""
+    """A :data:`Progress` that writes one line again and again, on a terminal and in a notebook,
+    if it takes long.
+    """
     in_notebook = "ipykernel" in sys.modules
     stream = sys.stdout if in_notebook else sys.stderr
     is_seen = in_notebook or stream.isatty()

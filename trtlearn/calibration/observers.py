@@ -1,7 +1,9 @@
-"""Calibrators from scratch: each watches activations batch by batch and then says which threshold it chooses.
+"""Calibrators from scratch: each watches activations batch by batch and then says which threshold
+it chooses.
 
-Min-max, entropy and legacy are TensorRT's own, proved against its caches; percentile and mean squared error are what
-ONNX Runtime and ModelOpt offer. All stream: memory does not grow with the number of batches.
+Min-max, entropy and legacy are TensorRT's own, proved against its caches; percentile and mean
+squared error are what ONNX Runtime and ModelOpt offer. All stream: memory does not grow with the
+number of batches.
 """
 
 from __future__ import annotations
@@ -20,13 +22,13 @@ from .entropy import EntropySearch, entropy_search
 from .histogram import Histogram, HistogramStep, absolute
 
 __all__ = [
+    "OBSERVERS",
     "EntropyObserver",
     "HistogramObserver",
     "LegacyObserver",
     "Line",
     "MinMaxObserver",
     "MseObserver",
-    "OBSERVERS",
     "Observer",
     "PercentileObserver",
     "Threshold",
@@ -44,9 +46,10 @@ __all__ = [
 class Threshold(Record):
     """What one observer chose for one tensor, with every step that led there.
 
-    ``amax`` is the largest magnitude kept, ``scale = amax / 127`` (float32); ``seen_amax`` the largest magnitude there
-    was. ``width``, ``counts`` [2048] and ``steps`` describe the histogram (None and empty where there is none),
-    ``search`` the entropy search, ``curve`` another search's cost per number of bins kept.
+    ``amax`` is the largest magnitude kept, ``scale = amax / 127`` (float32); ``seen_amax`` the
+    largest magnitude there was. ``width``, ``counts`` [2048] and ``steps`` describe the histogram
+    (None and empty where there is none), ``search`` the entropy search, ``curve`` another search's
+    cost per number of bins kept.
     """
 
     algorithm: str
@@ -86,7 +89,8 @@ class Threshold(Record):
         return [{"fact": name, "value": value} for name, value in facts.items()]
 
     def choice_of(self, scale: float) -> tuple[int, float, float] | None:
-        """The bins that ``scale`` keeps of this histogram, their KL and the KL of the bins kept here.
+        """The bins that ``scale`` keeps of this histogram, their KL and the KL of the bins kept
+        here.
 
         None where no number of bins that the entropy search tries gives ``scale``.
         """
@@ -173,9 +177,11 @@ LEVEL = np.float32(0.694)
 
 @dataclass(frozen=True)
 class Line:
-    """A line through a histogram's falling side: ``y = height + slope * (bin middle - middle)``, bins as unit of x.
+    """A line through a histogram's falling side: ``y = height + slope * (bin middle - middle)``,
+    bins as unit of x.
 
-    ``used``: the bins that took part, each with the middle ``bin + 0.5``; ``y = log(count + 1) - 0.694``.
+    ``used``: the bins that took part, each with the middle ``bin + 0.5``; ``y = log(count + 1) -
+    0.694``.
     """
 
     used: NDArray[np.int64]
@@ -192,9 +198,10 @@ class Line:
 def fit_line(counts: ArrayLike, cutoff: float) -> Line | None:
     """The line that the legacy calibrator puts through a histogram; None where none falls.
 
-    ``counts`` [bins] over |x| without zeros. ``y = log(counts + 1) - 0.694`` in float32, bin 0 left out. From the first
-    bin with the largest count on, the bins with ``y > 0`` and ``y >= cutoff * y of the largest`` take part; least
-    squares of ``y`` on the bins' middles gives the line. None for fewer than two such bins.
+    ``counts`` [bins] over |x| without zeros. ``y = log(counts + 1) - 0.694`` in float32, bin 0 left
+    out. From the first bin with the largest count on, the bins with ``y > 0`` and ``y >= cutoff * y
+    of the largest`` take part; least squares of ``y`` on the bins' middles gives the line. None for
+    fewer than two such bins.
 
     >>> line = fit_line(np.exp(8 - 0.01 * np.arange(2048)).astype(int), 0.5)
     >>> len(line.used), round(line.slope, 3)
@@ -214,16 +221,19 @@ def fit_line(counts: ArrayLike, cutoff: float) -> Line | None:
 def regression_amax(
     counts: ArrayLike, width: float, seen_amax: float, cutoff: float
 ) -> float | None:
-    """Where a line through the histogram's falling side reaches a count of about one; None where no line fits.
+    """Where a line through the histogram's falling side reaches a count of about one; None where no
+    line fits.
 
-    ``amax = width * fit_line(counts, cutoff).end``. None also for an amax beyond twice the largest magnitude.
+    ``amax = width * fit_line(counts, cutoff).end``. None also for an amax beyond twice the largest
+    magnitude.
 
     >>> counts = np.exp(8 - 0.01 * np.arange(2048)).astype(int)
-    >>> round(regression_amax(counts, 1 / 2048, 1.0, 0.5), 3), regression_amax(counts, 1 / 2048, 1.0, 1.0)
+    >>> width = 1 / 2048
+    >>> round(regression_amax(counts, width, 1.0, 0.5), 3), regression_amax(counts, width, 1.0, 1.0)
     (0.357, None)
 
-    Source: measured, data/recordings/*/calibration/legacy-grid.json: all 1,048 choices of TensorRT 8.6.0 over 24
-    settings, 405 of them made by such a line.
+    Source: measured, data/recordings/*/calibration/legacy-grid.json: all 1,048 choices of TensorRT
+    8.6.0 over 24 settings, 405 of them made by such a line.
     """
     line = fit_line(counts, cutoff)
     if line is None:
@@ -233,18 +243,20 @@ def regression_amax(
 
 
 class LegacyObserver(HistogramObserver):
-    """LegacyCalibration: the upper edge of the bin in which a quantile of all magnitudes lies, or a fitted line's end.
+    """LegacyCalibration: the upper edge of the bin in which a quantile of all magnitudes lies, or a
+    fitted line's end.
 
-    The same histogram as the entropy calibrators', but zeros are counted, in bin 0, and MaxPool's output has one of its
-    own. ``p = counts / total`` is summed from bin 0 in float64; the first bin ``b`` where the sum exceeds ``quantile``
-    gives ``amax = (b + 1) * width``; the whole range where none does. ``curve`` of the threshold holds the running sum.
-    With ``cutoff < 1`` :func:`regression_amax` comes first, and the quantile only where that finds nothing.
+    The same histogram as the entropy calibrators', but zeros are counted, in bin 0, and MaxPool's
+    output has one of its own. ``p = counts / total`` is summed from bin 0 in float64; the first bin
+    ``b`` where the sum exceeds ``quantile`` gives ``amax = (b + 1) * width``; the whole range where
+    none does. ``curve`` of the threshold holds the running sum. With ``cutoff < 1``
+    :func:`regression_amax` comes first, and the quantile only where that finds nothing.
 
-    ``quantile`` from 0 to 1, 0.999 where nothing is said; ``cutoff`` from 0 to 1, by default 1 (no line: only bins as
-    high as the highest would take part).
+    ``quantile`` from 0 to 1, 0.999 where nothing is said; ``cutoff`` from 0 to 1, by default 1 (no
+    line: only bins as high as the highest would take part).
 
-    Source: measured, data/recordings/*/calibration (crafted.json, legacy-grid.json): 1,048 choices of TensorRT 8.6.0
-    over 24 settings, all equal to float32.
+    Source: measured, data/recordings/*/calibration (crafted.json, legacy-grid.json): 1,048 choices
+    of TensorRT 8.6.0 over 24 settings, all equal to float32.
 
     >>> o = LegacyObserver(quantile=0.5)
     >>> o.observe(np.linspace(0, 1, 9999)); round(o.result().amax, 3)
@@ -317,10 +329,11 @@ class MinMaxObserver:
 class EntropyObserver(HistogramObserver):
     """EntropyCalibration2 (TensorRT's default) and EntropyCalibration: the least information lost.
 
-    ``amax = (i + 0.5) * width`` with ``i`` the number of bins that :func:`entropy.entropy_search` keeps.
+    ``amax = (i + 0.5) * width`` with ``i`` the number of bins that :func:`entropy.entropy_search`
+    keeps.
 
-    Source: measured, data/recordings/*/calibration. TensorRT's two entropy calibrators give the same scales; they
-    differ in which tensors get one (before or after fusion).
+    Source: measured, data/recordings/*/calibration. TensorRT's two entropy calibrators give the
+    same scales; they differ in which tensors get one (before or after fusion).
     """
 
     algorithm = "entropy2"
@@ -337,10 +350,12 @@ class EntropyObserver(HistogramObserver):
 
 
 class PercentileObserver(HistogramObserver):
-    """The magnitude that ``percentile`` per cent of all values (zeros too) do not exceed, to one bin.
+    """The magnitude that ``percentile`` per cent of all values (zeros too) do not exceed, to one
+    bin.
 
-    ``amax`` is the upper edge of the first bin where the running count reaches the percentile. ONNX Runtime's default
-    is 99.999 (onnxruntime/python/tools/quantization/calibrate.py, PercentileCalibrater), ModelOpt's 99.99.
+    ``amax`` is the upper edge of the first bin where the running count reaches the percentile. ONNX
+    Runtime's default is 99.999 (onnxruntime/python/tools/quantization/calibrate.py,
+    PercentileCalibrater), ModelOpt's 99.99.
 
     >>> o = PercentileObserver(50.0)
     >>> o.observe(np.linspace(-1, 1, 9999)); round(o.result().amax, 3)
@@ -370,11 +385,13 @@ class PercentileObserver(HistogramObserver):
 
 
 class MseObserver(HistogramObserver):
-    """The threshold whose INT8 rounding and clipping cost the least mean squared error on the histogram.
+    """The threshold whose INT8 rounding and clipping cost the least mean squared error on the
+    histogram.
 
-    For every number of bins ``i`` from 128 on: ``amax = i * width``; each bin's centre is quantized with
-    ``amax / 127``; the squared errors weighted by the counts are summed; the least wins. ModelOpt's "mse" method does
-    the same search over bin centres (modelopt/torch/quantization/calib/histogram.py, compute_amax).
+    For every number of bins ``i`` from 128 on: ``amax = i * width``; each bin's centre is quantized
+    with ``amax / 127``; the squared errors weighted by the counts are summed; the least wins.
+    ModelOpt's "mse" method does the same search over bin centres
+    (modelopt/torch/quantization/calib/histogram.py, compute_amax).
     """
 
     algorithm = "mse"

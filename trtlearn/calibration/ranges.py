@@ -27,11 +27,14 @@ Ranges = (
     CalibrationCache | RangeReport | Mapping[str, float] | Iterable[TensorRange] | HasRanges | str
     | os.PathLike[str]
 )  # fmt: skip
-"""A cache or its file, the report of set_ranges or placeholder_ranges, a Build, or {tensor: amax}."""
+"""A cache or its file, the report of set_ranges or placeholder_ranges, a Build, or {tensor:
+amax}.
+"""
 
 
 def amax_by_tensor(ranges: Ranges) -> dict[str, float]:
-    """Tensor -> ``amax``: its range is ±amax, its INT8 scale amax / 127. Tensors without a range are left out.
+    """Tensor -> ``amax``: its range is ±amax, its INT8 scale amax / 127. Tensors without a range
+    are left out.
 
     >>> amax_by_tensor({"x": 4.0}), amax_by_tensor([TensorRange("x", 4.0, 4 / 127, "user")])
     ({'x': 4.0}, {'x': 4.0})

@@ -1,4 +1,6 @@
-"""Which tensors share one scale: what TensorRT does not calibrate on its own, predicted from the ONNX graph."""
+"""Which tensors share one scale: what TensorRT does not calibrate on its own, predicted from
+the ONNX graph.
+"""
 
 from __future__ import annotations
 
@@ -46,13 +48,17 @@ MADE_BY = {
     "Pooling": POOLS,
     "Matrix Multiply": ("MatMul", "Gemm"),
 }
-"""TensorRT's kind of layer -> the ONNX operators that become one; any operator may become a kind that is not here."""
+"""TensorRT's kind of layer -> the ONNX operators that become one; any operator may become a
+kind that is not here.
+"""
 _LINE = re.compile(r"\(Unnamed Layer\* \d+\) \[([^\]]+)\]")
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A tensor that TensorRT has and the ONNX file has not: a constant, a product, or several outputs joined."""
+    """A tensor that TensorRT has and the ONNX file has not: a constant, a product, or several
+    outputs joined.
+    """
 
     name: str  # what to call it: "constant W", "product of gemm1", "a, b and c computed as one"
     constant: Array | None = field(default=None, repr=False)
@@ -66,7 +72,9 @@ class Candidate:
     def values(
         self, tensors: Mapping[str, Array], before: Mapping[str, Array] | None = None
     ) -> Array | None:
-        """Its values for one batch of activations, ``before`` the batch before; None where they cannot be computed."""
+        """Its values for one batch of activations, ``before`` the batch before; None where they
+        cannot be computed.
+        """
         if self.constant is not None:
             return self.constant
         if self.joined:
@@ -110,7 +118,9 @@ def could_be(part: str, kind: str) -> bool:
 
 
 def tensors_of_kind(proto: onnx.ModelProto, kind: str) -> tuple[str, ...]:
-    """The ONNX tensors whose values a layer of TensorRT's ``kind`` may hold; of pooling also the input: one scale."""
+    """The ONNX tensors whose values a layer of TensorRT's ``kind`` may hold; of pooling also
+    the input: one scale.
+    """
     wanted = MADE_BY.get(kind)
     found: dict[str, None] = {}
     if wanted is None:
@@ -122,7 +132,9 @@ def tensors_of_kind(proto: onnx.ModelProto, kind: str) -> tuple[str, ...]:
 
 
 def flat_pools(proto: onnx.ModelProto) -> frozenset[str]:
-    """Outputs of 1-D pooling: TensorRT reshapes around them, so what the ONNX file names is calibrated on its own."""
+    """Outputs of 1-D pooling: TensorRT reshapes around them, so what the ONNX file names is
+    calibrated on its own.
+    """
     return frozenset(
         node.output[0]
         for node in proto.graph.node
@@ -165,10 +177,11 @@ def hidden_parts(proto: onnx.ModelProto) -> tuple[Candidate, ...]:
 def merged_siblings(proto: onnx.ModelProto) -> dict[str, Candidate]:
     """First tensor -> what TensorRT takes for it where sibling convolutions became one layer.
 
-    Convolutions of one input with the same kernel, strides and padding, all followed by a Relu or all not, are run as
-    one. Their joined output keeps the first one's name, and the calibrators that look at the fused network (entropy
-    and legacy) read as many of its values as the first one's own output has. Measured: data/recordings/*/calibration,
-    the Inception-like network, all four scales to float32.
+    Convolutions of one input with the same kernel, strides and padding, all followed by a Relu or
+    all not, are run as one. Their joined output keeps the first one's name, and the calibrators
+    that look at the fused network (entropy and legacy) read as many of its values as the first
+    one's own output has. Measured: data/recordings/*/calibration, the Inception-like network, all
+    four scales to float32.
     """
     readers = Graph(proto).readers
     groups: dict[tuple[Any, ...], list[str]] = {}
@@ -194,13 +207,15 @@ def merged_siblings(proto: onnx.ModelProto) -> dict[str, Candidate]:
 
 
 def in_concat(proto: onnx.ModelProto) -> dict[str, Candidate]:
-    """Tensor -> what TensorRT takes for it where it is the first part of a Concat along the channels.
+    """Tensor -> what TensorRT takes for it where it is the first part of a Concat along the
+    channels.
 
-    TensorRT lets it be written straight into the Concat's memory. The calibrators that look at the fused network
-    (entropy and legacy) then read as many values as the tensor has from there on, without a step over its neighbours:
-    in all but the last image these are partly theirs, as the batch before left them (zeros at first). Measured:
-    data/recordings/*/calibration, down0b_relu of the U-Net, both scales to float32. Where the neighbours' memory has
-    served other tensors in between, as for two more of the recorded tensors, it cannot be computed here.
+    TensorRT lets it be written straight into the Concat's memory. The calibrators that look at the
+    fused network (entropy and legacy) then read as many values as the tensor has from there on,
+    without a step over its neighbours: in all but the last image these are partly theirs, as the
+    batch before left them (zeros at first). Measured: data/recordings/*/calibration, down0b_relu of
+    the U-Net, both scales to float32. Where the neighbours' memory has served other tensors in
+    between, as for two more of the recorded tensors, it cannot be computed here.
     """
     made = {name for node in proto.graph.node for name in node.output}
     return {
@@ -217,16 +232,19 @@ def in_concat(proto: onnx.ModelProto) -> dict[str, Candidate]:
 
 
 TIES = {
-    "MaxPool": "the largest of some of its input's values is one of those values: the input's scale fits",
-    "AveragePool": "a mean of some of its input's values lies within their range: the input's scale fits",
+    "MaxPool": "the largest of some of its input's values is one of them: the input's scale fits",
+    "AveragePool": "a mean of its input's values lies within their range: the input's scale fits",
 }
-"""ONNX operators whose output gets its input's scale, and why (measured: data/recordings/*/calibration/ties.json).
+"""ONNX operators whose output gets its input's scale, and why (measured:
+data/recordings/*/calibration/ties.json).
 
-Global pooling, slices, Split, Gather and Concat are calibrated on their own; Flatten, Reshape, Transpose, Identity and
-their like only hold the same values, and so get the same scale.
+Global pooling, slices, Split, Gather and Concat are calibrated on their own; Flatten, Reshape,
+Transpose, Identity and their like only hold the same values, and so get the same scale.
 """
 UNTIED = ("entropy", "legacy")
-"""Calibrators that give pooled tensors a scale of their own all the same (measured: data/recordings/)."""
+"""Calibrators that give pooled tensors a scale of their own all the same (measured:
+data/recordings/).
+"""
 
 
 @dataclass(frozen=True)
@@ -274,10 +292,11 @@ def predict_ties(
     algorithm: str = "entropy2",
     own: Collection[str] = (),
 ) -> TieReport:
-    """The ties of a network: a tensor made by an operator in :data:`TIES` takes its first input's scale, and so on up.
+    """The ties of a network: a tensor made by an operator in :data:`TIES` takes its first input's
+    scale, and so on up.
 
-    ``algorithm``: entropy2, entropy, minmax or legacy; those in :data:`UNTIED` tie nothing. ``own`` names
-    tensors known to have a scale of their own: outputs of 1-D pooling (parts.flat_pools).
+    ``algorithm``: entropy2, entropy, minmax or legacy; those in :data:`UNTIED` tie nothing. ``own``
+    names tensors known to have a scale of their own: outputs of 1-D pooling (parts.flat_pools).
 
     >>> from trtlearn.model.course_data import model_path
     >>> predict_ties(model_path("resnet")).tensors > 10

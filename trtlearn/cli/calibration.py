@@ -1,4 +1,6 @@
-"""``trtlearn calibrate`` and ``trtlearn fit``: ranges from data, and data against ranges, without a GPU."""
+"""``trtlearn calibrate`` and ``trtlearn fit``: ranges from data, and data against ranges,
+without a GPU.
+"""
 
 from __future__ import annotations
 

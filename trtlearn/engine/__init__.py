@@ -1,1 +1,3 @@
-"""A built engine, as TensorRT describes it: layers, data types, formats, fusions, reasons, times."""
+"""A built engine, as TensorRT describes it: layers, data types, formats, fusions, reasons,
+times.
+"""

@@ -15,7 +15,9 @@ __all__ = ["EngineGraph", "GraphEdge", "GraphNode", "graph"]
 
 @dataclass(frozen=True)
 class GraphNode(Record):
-    """One engine layer, network input or output; ``x`` grows to the right, ``y`` is minus its rank."""
+    """One engine layer, network input or output; ``x`` grows to the right, ``y`` is minus its
+    rank.
+    """
 
     name: str
     role: str  # compute, reformat, no-op, input, output
@@ -105,7 +107,9 @@ def _places(
     parents: dict[int, list[int]],
     children: dict[int, list[int]],
 ) -> list[float]:
-    """x of each node: ranks sorted by their neighbours' mean, then drawn to it, at least 1 apart."""
+    """x of each node: ranks sorted by their neighbours' mean, then drawn to it, at least 1
+    apart.
+    """
     rows: dict[int, list[int]] = defaultdict(list)
     for node in order:
         rows[ranks[node]].append(node)

@@ -17,8 +17,9 @@ ALGORITHMS = ("entropy2", "minmax", "entropy", "legacy")
 """TensorRT's four calibrators."""
 
 TRTEXEC_AVG_TIMING = 8
-"""Timings of a kernel that trtexec averages (v8.6.1:samples/common/sampleOptions.h:38); the builder's
-own default is 1 (v8.6.1:include/NvInfer.h:9142)."""
+"""Timings of a kernel that trtexec averages (v8.6.1:samples/common/sampleOptions.h:38); the
+builder's own default is 1 (v8.6.1:include/NvInfer.h:9142).
+"""
 
 VARIANTS: dict[str, BuildOptions] = {
     "fp32": BuildOptions(),

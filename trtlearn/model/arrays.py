@@ -31,18 +31,19 @@ def check_array(
     advice: str = "",
     finite: bool = True,
 ) -> Array:
-    """``value``, C-contiguous, where a network can be given it; else DataError, which begins with ``where``.
+    """``value``, C-contiguous, where a network can be given it; else DataError, which begins with
+    ``where``.
 
     Args:
         dtype: the type expected, in numpy's words; None: any.
-        shape: the shape expected, a number for each fixed axis and anything else for a free one; None: any.
+        shape: the shape expected, a number for each fixed axis, anything else for a free one.
         advice: what to do about another type, in place of "convert it".
         finite: whether NaN and infinity are refused too.
 
-    >>> check_array(np.zeros((2, 1, 28, 27), np.float32), "image", "float32", ("batch", 1, 28, 28))
+    >>> check_array(np.zeros((2, 27), np.float32), "x", "float32", ("batch", 28))
     Traceback (most recent call last):
     ...
-    trtlearn.errors.DataError: image has shape [2,1,28,27], expected [batch,1,28,28]. Try: reshape or resize it
+    trtlearn.errors.DataError: x has shape [2,27], expected [batch,28]. Try: reshape or resize it
     """
     if not isinstance(value, np.ndarray):
         kind = type(value).__name__
@@ -80,7 +81,9 @@ def _shape_text(shape: Sequence[object]) -> str:
 
 
 def check_finite(array: Array, where: str) -> None:
-    """DataError that counts the NaN and infinite values of ``array`` and names the first; a part of it at a time."""
+    """DataError that counts the NaN and infinite values of ``array`` and names the first; a
+    part of it at a time.
+    """
     if array.dtype.kind != "f" or not array.size:
         return
     rows = array if array.ndim else array.reshape(1)
@@ -111,10 +114,11 @@ def check_batch_size(batch: object) -> int:
 
 
 def load_arrays(path: str | os.PathLike[str], input_names: Iterable[str]) -> dict[str, Array]:
-    """The network's inputs from a .npy (a network with one input) or .npz file (arrays named after the inputs).
+    """The network's inputs from a .npy (a network with one input) or .npz file (arrays named after
+    the inputs).
 
-    Arrays stay on disk until they are used, except those that a .npz file holds compressed. Nothing is unpickled.
-    DataError where the file is neither, or holds other names.
+    Arrays stay on disk until they are used, except those that a .npz file holds compressed. Nothing
+    is unpickled. DataError where the file is neither, or holds other names.
     """
     names = tuple(input_names)
     read_bytes(path, DataError, 1)  # whether it can be read at all
@@ -158,7 +162,9 @@ def _from_npz(
 
 
 def _mapped(path: str | os.PathLike[str], member: zipfile.ZipInfo) -> Array | None:
-    """The array of a .npz file's uncompressed member, left on disk; None where it has to be read."""
+    """The array of a .npz file's uncompressed member, left on disk; None where it has to be
+    read.
+    """
     if member.compress_type != zipfile.ZIP_STORED:
         return None
     with open(path, "rb") as file:
@@ -183,7 +189,8 @@ def _mapped(path: str | os.PathLike[str], member: zipfile.ZipInfo) -> Array | No
 def feeds(
     arrays: Mapping[str, Array], batch: int, whole: Iterable[str] = ()
 ) -> Iterator[dict[str, Array]]:
-    """``arrays`` (equal first axes) cut into dicts of ``batch`` rows; rows left over at the end are dropped.
+    """``arrays`` (equal first axes) cut into dicts of ``batch`` rows; rows left over at the end are
+    dropped.
 
     The arrays named in ``whole`` hold no rows and go into each dict as they are.
 

@@ -142,7 +142,9 @@ def model_card(name: str) -> ModelCard:
 
 
 def model_path(name: str) -> Path:
-    """The ONNX file of the network ``name``; DataError where it is missing or its hash is another."""
+    """The ONNX file of the network ``name``; DataError where it is missing or its hash is
+    another.
+    """
     card = model_card(name)
     _checked(Path(card.path), card.sha256)
     return Path(card.path)

@@ -21,7 +21,10 @@ Data = str | os.PathLike[str] | Array | Mapping[str, Array]
 """A .npy or .npz file, one array, or arrays by input name; [rows, ...] each."""
 FEEDABLE = ("fp32", "fp16", "int32", "int64", "bool", "uint8")
 """The data types of network inputs that trtlearn can feed."""
-EXPECTED_DATA = "a .npy file [rows, ...] for one input, a .npz file with one array for each input's name for several"
+EXPECTED_DATA = (
+    "a .npy file [rows, ...] for one input, a .npz file with one array for each input's name for "
+    "several"
+)
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,9 @@ class DataFacts(Record):
 
 @dataclass(frozen=True)
 class InputData:
-    """A network's input data: iterating gives one batch after the other, a dict of arrays by input name."""
+    """A network's input data: iterating gives one batch after the other, a dict of arrays by
+    input name.
+    """
 
     arrays: dict[str, Array]
     facts: DataFacts
@@ -73,11 +78,13 @@ def input_batches(
 
 
 def input_data(model: OnnxModel, data: Data | None, batch: int = 8) -> InputData:
-    """The data as arrays by input name, with their facts; DataError in one line where they do not fit ``model``.
+    """The data as arrays by input name, with their facts; DataError in one line where they do not
+    fit ``model``.
 
-    A fixed first axis of the network overrides ``batch``; other axes that are dynamic take the data's size. Refused:
-    nothing given, a missing input, another type, another shape, unequal rows, fewer rows than one batch, NaN or
-    infinity. An input without a batch axis (a scalar, a state: :func:`whole_inputs`) goes whole into every batch.
+    A fixed first axis of the network overrides ``batch``; other axes that are dynamic take the
+    data's size. Refused: nothing given, a missing input, another type, another shape, unequal rows,
+    fewer rows than one batch, NaN or infinity. An input without a batch axis (a scalar, a state:
+    :func:`whole_inputs`) goes whole into every batch.
     """
     if not model.inputs:
         raise ModelError("the network has no inputs", "export it with its input as a graph input")

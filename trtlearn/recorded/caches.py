@@ -83,7 +83,8 @@ class CacheCases(Record):
     def summary(self) -> str:
         known = [case.used for case in self.caches if case.batches_asked is not None]
         return (
-            f"{len(self.caches)} caches changed by hand: TensorRT's answer is known for {len(known)}, "
+            f"{len(self.caches)} caches changed by hand: TensorRT's answer is known for "
+            f"{len(known)}, "
             f"{sum(known)} of them used as they are"
         )
 
@@ -136,7 +137,8 @@ def cache_cases(changed: Mapping[str, tuple[str, CalibrationCache | bytes]]) -> 
     (data/recordings/*/calibration/caches/residual-entropy2.cache).
 
     >>> from trtlearn.calibration.cache import new_cache
-    >>> case = cache_cases({"version_7600": ("another version", new_cache({"x": 0.5}, tensorrt="7.6.0"))}).caches[0]
+    >>> other = ("another version", new_cache({"x": 0.5}, tensorrt="7.6.0"))
+    >>> case = cache_cases({"version_7600": other}).caches[0]
     >>> case.batches_asked
     0
     """

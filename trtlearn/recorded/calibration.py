@@ -20,6 +20,7 @@ from ..record import Record
 from .files import folder_with, load_provenance, read_text
 
 __all__ = [
+    "MARKS",
     "Agreement",
     "AgreementTable",
     "Disagreement",
@@ -27,7 +28,6 @@ __all__ = [
     "ImagesPoint",
     "LegacyGrid",
     "LegacyPoint",
-    "MARKS",
     "Order",
     "Shuffles",
     "TiedOperator",
@@ -71,7 +71,11 @@ class LegacyGrid(Record):
             p.ours is not None and abs(p.ours - p.tensorrt) <= 1e-6 * p.tensorrt
             for p in self.points
         )
-        return f"{len(self.points):,} legacy thresholds over {len(settings)} settings, {equal:,} equal ours within 1e-6"
+        return (
+            f"{len(self.points):,} legacy thresholds over {len(settings)} settings, {equal:,} "
+            "equal "
+            "ours within 1e-6"
+        )
 
     def rows(self) -> list[dict[str, Any]]:
         return [p.to_dict() for p in self.points]
@@ -102,7 +106,10 @@ class TiedOperators(Record):
 
     def summary(self) -> str:
         names = sorted({o.operator for o in self.operators if o.tied})
-        return f"{len({o.operator for o in self.operators})} operators tried; share a scale: {', '.join(names)}"
+        return (
+            f"{len({o.operator for o in self.operators})} operators tried; share a scale: "
+            f"{', '.join(names)}"
+        )
 
     def rows(self) -> list[dict[str, Any]]:
         return [o.to_dict() for o in self.operators]
@@ -216,7 +223,10 @@ class ImagesNeeded(Record):
         return tuple(sorted((p.images, (p.correct or 0) / (p.tested or 1)) for p in chosen))
 
     def summary(self) -> str:
-        return f"{self.model}: scales after {', '.join(str(n) for n in sorted({p.images for p in self.points}))} images"
+        return (
+            f"{self.model}: scales after "
+            f"{', '.join(str(n) for n in sorted({p.images for p in self.points}))} images"
+        )
 
     def rows(self) -> list[dict[str, Any]]:
         return [

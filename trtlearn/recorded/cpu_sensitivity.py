@@ -105,7 +105,9 @@ def search_mixed(order: Sequence[str], attempt: Try, target: float) -> MixedSear
 
     ``attempt``: the units left in INT8 -> what came of them, None where that engine was not built.
 
-    >>> tried = search_mixed(["a", "b"], lambda kept: LayerTrial(tuple(sorted(kept)), 1 - 0.1 * len(kept), None), 0.85)
+    >>> def without(units):
+    ...     return LayerTrial(tuple(sorted(units)), 1 - 0.1 * len(units), None)
+    >>> tried = search_mixed(["a", "b"], without, 0.85)
     >>> tried.order, tried.reached
     (('a',), True)
     """

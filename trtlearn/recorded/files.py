@@ -27,17 +27,17 @@ from ..files import data_dir, read_bytes, write_atomic
 from ..model.course_data import MODELS, data_hashes
 
 __all__ = [
-    "folder_with",
-    "recording_folders",
     "AGAIN",
     "check_hashes",
     "check_origin",
     "folder_name",
+    "folder_with",
     "load_build",
     "load_provenance",
     "load_study",
     "read_packed",
     "read_text",
+    "recording_folders",
     "save_build",
     "save_packed",
     "save_provenance",

@@ -80,7 +80,8 @@ class PlanContents(Record):
 
     def summary(self) -> str:
         return (
-            f"{self.size_bytes:,} bytes: {plural(len(self.programs), 'GPU program')} of {self.program_bytes:,} bytes, "
+            f"{self.size_bytes:,} bytes: {plural(len(self.programs), 'GPU program')} of "
+            f"{self.program_bytes:,} bytes, "
             f"{sum(self.float_weights.values()):,} bytes of weights as FP32, "
             f"{sum(found for found, _ in self.int8_vectors.values()):,} INT8 codes"
         )
@@ -127,7 +128,10 @@ class PlanSizes(Record):
     def summary(self) -> str:
         sizes = [build.plan_bytes for build in self.builds]
         spread = f"{min(sizes):,} to {max(sizes):,} bytes" if sizes else "none"
-        return f"{len(sizes)} builds of {self.model}, {self.variant}: {spread}; {self.provenance.label()}"
+        return (
+            f"{len(sizes)} builds of {self.model}, {self.variant}: {spread}; "
+            f"{self.provenance.label()}"
+        )
 
     def rows(self) -> list[dict[str, Any]]:
         return [
@@ -199,7 +203,10 @@ class LayerCase(Record):
 
     def summary(self) -> str:
         layers = " / ".join(layer.name for layer in self.engine.layers if not layer.is_reformat)
-        return f"{self.name}: {self.question} Engine: {layers}; output {self.output.dtype} {self.output.shape}"
+        return (
+            f"{self.name}: {self.question} Engine: {layers}; output {self.output.dtype} "
+            f"{self.output.shape}"
+        )
 
     @property
     def weights(self) -> dict[str, Array]:

@@ -17,8 +17,8 @@ __all__ = [
     "OptimizerLog",
     "TrtexecLog",
     "interruptions",
-    "trtexec_log",
     "read_optimizer_log",
+    "trtexec_log",
 ]
 
 
@@ -41,7 +41,10 @@ class OptimizerLog(Record):
 
     def summary(self) -> str:
         left = "unknown layers" if self.layers is None else plural(self.layers, "layer")
-        return f"{plural(len(self.scales), 'scale')} set by hand, {plural(len(self.fusions), 'fusion')}, {left} left"
+        return (
+            f"{plural(len(self.scales), 'scale')} set by hand, "
+            f"{plural(len(self.fusions), 'fusion')}, {left} left"
+        )
 
     def rows(self) -> list[dict[str, Any]]:
         return [{"fusion": fusion} for fusion in self.fusions]
@@ -74,7 +77,8 @@ def read_optimizer_log(log: str) -> OptimizerLog:
     """The scales, fusions and layer count that a verbose log names; all empty for a log that is not
     verbose.
 
-    >>> read_optimizer_log("[V] ConvReluFusion: Fusing c1 with r1\\n[V] After concat removal: 12 layers").summary()
+    >>> log = "[V] ConvReluFusion: Fusing c1 with r1\\n[V] After concat removal: 12 layers"
+    >>> read_optimizer_log(log).summary()
     '0 scales set by hand, 1 fusion, 12 layers left'
     """
     scales, fusions, layers = [], [], None
@@ -127,7 +131,10 @@ class Interruptions(Record):
 
     def summary(self) -> str:
         lost = max((run.free_bytes_before - run.free_bytes_after for run in self.runs), default=0)
-        return f"{len(self.runs)} calibrations, {max(lost, 0):,} bytes of GPU memory lost; {self.provenance.label()}"
+        return (
+            f"{len(self.runs)} calibrations, {max(lost, 0):,} bytes of GPU memory lost; "
+            f"{self.provenance.label()}"
+        )
 
     def rows(self) -> list[dict[str, Any]]:
         return [

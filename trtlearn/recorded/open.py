@@ -33,7 +33,9 @@ class EngineFile:
     report: BuildReport | None = None
 
     def precision(self, model: str | os.PathLike[str] | None = None) -> PrecisionReport:
-        """Requested against chosen type; ``model``: the ONNX file, which a recording finds itself."""
+        """Requested against chosen type; ``model``: the ONNX file, which a recording finds
+        itself.
+        """
         if self.build is not None:
             return self.build.precision(model)
         return precision_report(self.engine, build=self.report, model=model)
@@ -47,9 +49,11 @@ def _from_plan(content: bytes, path: object) -> EngineInfo:
             return read_inspector(runner.inspect_text())
     except LiveUnavailable as missing:
         raise EngineError(
-            f"{path} is no inspector JSON; as an engine plan it can only be read by the TensorRT that built it, "
+            f"{path} is no inspector JSON; as an engine plan it can only be read by the TensorRT "
+            "that built it, "
             f"on a GPU of that kind ({missing.problem})",
-            "trtexec --loadEngine=PLAN --exportLayerInfo=layers.json where it was built, then give layers.json",
+            "trtexec --loadEngine=PLAN --exportLayerInfo=layers.json where it was built, then give "
+            "layers.json",
         ) from None
 
 

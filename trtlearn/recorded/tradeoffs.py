@@ -30,8 +30,8 @@ __all__ = [
     "Sensitivity",
     "Tradeoff",
     "TradeoffRecordings",
-    "open_tradeoff",
     "dynamic",
+    "open_tradeoff",
     "pareto",
     "placements",
     "sensitivity",
@@ -117,7 +117,9 @@ class Tradeoff(Record):
         ]
 
     def select(self, model: str, batch: int | None = None) -> tuple[Build, ...]:
-        """The points of one model, at one batch size if given; RecordingError where there are none."""
+        """The points of one model, at one batch size if given; RecordingError where there are
+        none.
+        """
         found = tuple(p for p in self.points if p.model == model and batch in (None, p.batch))
         if not found:
             known = sorted({f"{p.model} at batch {p.batch}" for p in self.points})
@@ -209,7 +211,8 @@ class Sensitivity(Record):
 
     def summary(self) -> str:
         return (
-            f"{self.model} with {self.ranges} ranges: FP32 {100 * self.fp32_accuracy:.1f} %, all INT8 "
+            f"{self.model} with {self.ranges} ranges: FP32 {100 * self.fp32_accuracy:.1f} %, all "
+            "INT8 "
             f"{100 * self.int8_accuracy:.1f} %; {self.provenance.label()}"
         )
 
