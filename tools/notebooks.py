@@ -8,7 +8,7 @@
     the recordings
 
 The plain text is cells, each headed by a line ``%% md ID`` or ``%% code ID``. An id begins with its
-kind: question, setup, predict, run, look, explain, break, exercise, check, takeaway
+kind: question, setup, recipe, predict, run, look, explain, break, exercise, check, takeaway
 ("run-placeholder"). The ids of an exercise's two cells are "exercise-" and "check-" and the
 exercise's own id.
 """
@@ -34,6 +34,7 @@ ROOT = Path(__file__).resolve().parents[1]
 KINDS = (
     "question",
     "setup",
+    "recipe",
     "predict",
     "run",
     "look",
@@ -51,6 +52,7 @@ SPINE = (
     "exercise",
     "takeaway",
 )  # in this order
+MAY_LACK = "recipe"  # the only kind that a notebook may do without
 MOST_CELLS, MOST_LINES = 60, 40
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
@@ -120,7 +122,7 @@ def problems(path: Path) -> list[str]:
     order = [kind(cell) for cell in cells]
     if unknown := sorted(set(order) - set(KINDS)):
         say(f"ids that begin with no known kind: {unknown}")
-    elif missing := [one for one in KINDS if one not in order]:
+    elif missing := [one for one in KINDS if one not in (*order, MAY_LACK)]:
         say(f"no cell of kind {missing}")
     elif (firsts := sorted(SPINE, key=order.index)) != list(SPINE):
         say(f"the kinds first appear in the order {firsts}")

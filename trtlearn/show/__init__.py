@@ -14,6 +14,7 @@ import typing
 from ..errors import TrtlearnError
 
 PLACES = {
+    "digits": ("digits_grid",),
     "numbers": ("clip_or_round", "float_bits", "histogram", "number_line", "weight_error"),
     "tensor_ranges": ("fit", "ranges", "scales"),
     "calibration": (

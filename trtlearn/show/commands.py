@@ -46,6 +46,10 @@ EXAMPLES = (
     "int8-minmax",
     "int8-fp16",
 )
+OWN_HEADER = (
+    "Measured with these scales under trtexec's own header, as cache.save(path, for_trtexec=True) "
+    "writes it. With the file that another calibrator wrote, the build fails."
+)
 CELL = "text-align:left;vertical-align:top;padding:2px 10px 2px 0"
 
 
@@ -120,12 +124,14 @@ def answer_html(command: str, version: str, cache_exists: bool, networks: Any = 
     variants: list[str | None] = [variant]
     if answer.mode == "cached-scales" and not answer.fp16 and str(variant) not in str(answer.cache):
         variants = [f"int8-{name}" for name in ALGORITHMS]  # any of them may have written the cache
+    others = set(variants) & {"int8-minmax", "int8-entropy", "int8-legacy"}
+    note = f"<p>{OWN_HEADER}</p>" if answer.mode == "cached-scales" and network and others else ""
     facts = [{"fact": name, "value": value} for name, value in answer.details()]
     steps = "".join(f"<li>{step_html(step)}</li>" for step in answer.steps)
     title = f"The {len(answer.steps)} steps in trtexec's source"
     return (
         f'<div role="status"><p style="font-size:1.15em">{badge(answer.mode, color)} '
-        f"{html.escape(sentence)}</p>{measured_html(network, variants)}"
+        f"{html.escape(sentence)}</p>{measured_html(network, variants)}{note}"
         f"{html_table(facts, style=CELL)}"
         f"<details><summary>{title}</summary><ol>{steps}</ol></details></div>"
     )

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..builds import Build
 from ..engine.records import Predictions, Timing
-from ..engine.variants import VARIANTS
+from ..engine.variants import LABELS, VARIANTS
 from ..errors import DataError
 from ..record import show
 from ..recorded.tradeoffs import MixedSearch, Sensitivity, Tradeoff, pareto
@@ -244,12 +244,13 @@ def builds(
 
     Latency is by graph replay where some build was timed so. What one build does not know is
     written "unknown"; accuracy and activations that no build knows are left out. A bar has the
-    colour of the narrowest type that was allowed. ``labels`` maps a build's name to plain words.
+    colour of the narrowest type that was allowed. ``labels`` maps a build's name to plain words,
+    by default LABELS.
     """
     chosen = list(engines)
     if not chosen:
         raise DataError("no engine to draw", "pass builds, or Tradeoff.select(model, batch)")
-    names = [(labels or {}).get(build.variant, build.variant) for build in chosen]
+    names = [(labels or LABELS).get(build.variant, build.variant) for build in chosen]
     cost = "latency" if any(build.graph_timing for build in chosen) else "launches"
     large = max(build.plan_bytes or 0 for build in chosen) > 10_000_000
     unit, divisor, number = ("MB", 1e6, "{:.1f} MB") if large else ("kB", 1e3, "{:,.0f} kB")
