@@ -78,7 +78,7 @@ def main() -> int:
     """Write the picture; 2 where the recordings are missing."""
     measured = open_tradeoff().tradeoff("points-mobile")
     points = shown(measured)
-    question = "One small MobileNet, built seven ways: what does each cost, and what does it win?"
+    question = "One small network, built seven ways: what does each cost?"
     source = f"{measured.provenance.label()}; latency by graph replay, batch 8"
     figure = builds(points, LABELS, title=question, source=source)
     figure.update_layout(width=WIDTH, height=HEIGHT, paper_bgcolor="white", plot_bgcolor="white")
