@@ -4,6 +4,7 @@ error.
 
 import json
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ CACHES = st.builds(
     st.sampled_from(list(c.ALGORITHMS)),
     st.sampled_from(["8.4.1", "8.6.0", "8.6.1", "10.3.0", "10.16.0"]),
 )
+DATA = Path(__file__).parent.parent / "data"
 GOOD = """TRT-8600-EntropyCalibration2
 image: 3d2c1f3a
 stem: 3d90a39c
@@ -121,9 +123,6 @@ BROKEN = {
     GOOD + "bad: 3f8000001\n": "line 7.*hex",
     GOOD + "bad: \n": "line 7.*hex",
     GOOD + "bad: -1\n": "line 7.*hex",
-    GOOD + "bad: 7fc00000\n": "line 7.*NaN",
-    GOOD + "bad: 7f800000\n": "line 7.*infinite",
-    GOOD + "bad: ff800000\n": "line 7.*infinite",
     GOOD + "bad: bf800000\n": "line 7.*negative",
     GOOD + "stem: 3f800000\n": "line 7.*already given in line 3",
     GOOD[:-4]: "line 6.*ends inside",
@@ -321,3 +320,73 @@ def test_a_long_cache_takes_linear_time():
     assert time.process_time() - start < 2
     with pytest.raises(CacheError, match="no tensor 'x'"):
         c.rename(cache, {**{name: name + "_" for name in names}, "x": "y"})
+
+
+MARKED = {"7f800000": "infinite", "ff800000": "infinite", "7fc00000": "NaN", "ffc00000": "NaN"}
+MARKED["7f7fffff"] = "its range overflows float32"
+
+
+@pytest.mark.parametrize("bits", MARKED)
+def test_a_line_with_an_infinite_or_nan_scale_is_read_and_marked(bits, tmp_path):
+    text = GOOD + f"mask: {bits}\n"
+    cache = c.parse_cache(text)
+    assert c.format_cache(cache) == text
+    assert c.parse_cache(text) == cache
+    assert cache.unusable == {"mask": MARKED[bits]}
+    assert cache.entry("mask").hex == bits
+    assert dict(cache) == dict(c.parse_cache(GOOD))
+    assert "1 line of no use" in cache.summary()
+    assert cache.rows()[-1]["note"] == f"of no use: {MARKED[bits]}"
+    assert type(cache).from_json(cache.to_json()).names == cache.names
+    whole = c.parse_cache(GOOD)
+    assert c.drop(cache, "mask") == whole
+    assert c.rename(cache, {"mask": "m"}).unusable == {"m": MARKED[bits]}
+    assert c.with_header(cache, "minmax").unusable == cache.unusable
+    assert cache.with_scale("mask", 1.0)["mask"] == 1.0
+    assert cache.diff(cache).identical
+    assert cache.diff(cache.with_scale("mask", 1.0)).tensors[-1].state == "changed"
+    assert cache.equals(whole)
+    assert c.from_ranges_json(c.to_ranges_json(cache)) == whole
+    assert c.to_ort_table(cache) == c.to_ort_table(whole)
+    assert "mask" not in c.to_qdq_scales(cache)
+    for prefer in ("first", "last", "largest"):
+        for pair in (
+            (cache, cache.with_scale("mask", 0.5)),
+            (cache.with_scale("mask", 0.5), cache),
+        ):
+            assert c.merge(*pair, prefer=prefer)["mask"] == 0.5
+    assert c.read_cache(cache.save(tmp_path / "a.cache", for_trtexec=True)).scales == cache.scales
+
+
+def test_tensorrts_own_names_are_known_from_the_models_nodes():
+    report = c.read_cache(DATA / "trt10.cache").check(DATA / "trt10-model.onnx")
+    assert report.stale == report.missing == ()
+    assert report.internal == (
+        "/m/Softmax_output",
+        "/m/Constant_1_output_0_output",
+        "ONNXTRT_Broadcast_output",
+        "fc.weight_output",
+        "fc.bias_output",
+        "/fc/Gemm_output",
+        "ONNXTRT_Broadcast_283_output",
+    )
+    made_up = ["ONNXTRT_flattenTensor_12_output", "(Unnamed ITensor* 3)", "/fc/Gemm_7_output_2"]
+    other = ["/fc/Gemm_output_0", "/gone/Conv_output", "fc.weight", "output"]
+    report = c.new_cache(dict.fromkeys([*made_up, *other], 1.0)).check(DATA / "trt10-model.onnx")
+    assert report.internal == tuple(made_up)
+    assert report.stale == tuple(other)
+
+
+def test_agree_says_what_is_tensorrts_own_and_leaves_infinite_lines_out():
+    from trtlearn.calibration.agreement import agree
+    from trtlearn.model.describe import read_model
+
+    shape = (2, *(read_model(DATA / "trt10-model.onnx").inputs[0].shape or ())[1:])
+    images = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    text = (DATA / "trt10.cache").read_text() + "mask: 7f800000\n"
+    report = agree(DATA / "trt10-model.onnx", images, c.parse_cache(text))
+    rows = {row.name: row for row in report.tensors}
+    assert "mask" not in rows
+    assert any("mask (infinite)" in note for note in report.notes)
+    assert "made by TensorRT" in (rows["ONNXTRT_Broadcast_output"].explanation or "")
+    assert not any("stale" in (row.explanation or "") for row in rows.values())

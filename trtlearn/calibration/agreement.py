@@ -17,7 +17,14 @@ from ..model.arrays import feeds, load_arrays
 from ..model.describe import OnnxModel, describe, load_proto, whole_inputs
 from ..model.run import activations
 from ..record import Record, plural
-from .cache import INTERNAL, CacheEntry, CalibrationCache, read_cache
+from .cache import (
+    CacheEntry,
+    CalibrationCache,
+    is_internal,
+    made_from,
+    names_behind,
+    read_cache,
+)
 from .network import NetworkObserver
 from .observers import Threshold, threshold_of
 from .tensors import (
@@ -70,6 +77,7 @@ class Evidence:
     ties: TieReport
     fused: tuple[Candidate, ...] = ()  # what else TensorRT may have taken for the tensor
     infinite: bool = False  # the tensor becomes NaN or infinite on these data
+    internal: bool = False  # a name that TensorRT made up
 
 
 def explain_difference(evidence: Evidence) -> str:
@@ -82,7 +90,7 @@ def explain_difference(evidence: Evidence) -> str:
                 "fits "
                 "that"
             )
-        if line.name.startswith(INTERNAL):
+        if evidence.internal:
             return (
                 "made by TensorRT's ONNX parser inside a node: the ONNX file has no such tensor to "
                 "compare with"
@@ -409,8 +417,12 @@ def agree(
         predict_ties(facts, kind, flat_pools(proto)),
         tuple(part.name for part in parts),
     )
-    names = _Names(proto, ties, thresholds, fused, part_names, observer.infinite)
-    rows = [_compare(line, names, known, tolerance) for line in known.scales]
+    behind = names_behind(facts)
+    names = _Names(proto, ties, thresholds, fused, part_names, observer.infinite, behind)
+    rows = [_compare(line, names, known, tolerance) for line in known.scales if not line.problem]
+    if known.unusable:
+        lost = [f"{name} ({why})" for name, why in known.unusable.items()]
+        notes.append(f"lines of the cache of no use, left out: {', '.join(lost)}")
     return AgreeReport(kind, size, count, tolerance, tuple(rows), tuple(notes), thresholds)
 
 
@@ -475,6 +487,7 @@ class _Names:
     fused: Mapping[str, tuple[Candidate, ...]]
     parts: tuple[str, ...]
     infinite: tuple[str, ...]  # tensors that have no threshold because they become NaN or infinite
+    behind: frozenset[str] = frozenset()  # what TensorRT makes names of its own from
 
     def of(self, line: CacheEntry) -> str | None:
         """The tensor or part of a node that the line is about; None where the ONNX file has
@@ -493,16 +506,27 @@ class _Names:
             "Constant" if line.name in made_of_constants(self.proto) else None
         )
         if kind is None:
-            return None
+            return self._close(self._behind(line.name), line.scale)
         parts = [name for name in self.parts if could_be(name, kind)]
         if len(parts) == 1:
             return self._nearest(parts, line.scale)
-        found = self._nearest((*parts, *tensors_of_kind(self.proto, kind)), line.scale)
-        close = (
-            found is not None
-            and relative_difference(self.thresholds[found].scale, line.scale) <= 1e-3
-        )
-        return found if close else None
+        return self._close((*parts, *tensors_of_kind(self.proto, kind)), line.scale)
+
+    def _behind(self, line: str) -> tuple[str, ...]:
+        """What a line with a name of TensorRT 10's own may be about."""
+        source = made_from(line, self.behind)
+        outputs: tuple[str, ...] = ()
+        for node in self.proto.graph.node:
+            if source is not None and node.name == source:
+                outputs = tuple(node.output)
+        return (f"constant {source}", f"product of {source}", *outputs) if source else ()
+
+    def _close(self, names: Iterable[str], scale: float) -> str | None:
+        """The one of ``names`` with nearly this scale; None where there is none."""
+        nearest = self._nearest(names, scale)
+        if nearest is None or relative_difference(self.thresholds[nearest].scale, scale) > 1e-3:
+            return None
+        return nearest
 
     def _nearest(self, names: Iterable[str], scale: float) -> str | None:
         known = [name for name in names if name in self.thresholds]
@@ -519,7 +543,16 @@ def _compare(
     if difference is None or difference > tolerance:
         fused, infinite = names.fused.get(line.name, ()), line.name in names.infinite
         explanation = explain_difference(
-            Evidence(line, ours, names.thresholds, cache, names.ties, fused, infinite)
+            Evidence(
+                line,
+                ours,
+                names.thresholds,
+                cache,
+                names.ties,
+                fused,
+                infinite,
+                is_internal(line.name, names.behind),
+            )
         )
     mine = None if ours is None else ours.scale
     other = source if source != line.name else None

@@ -9,11 +9,11 @@ import os
 import re
 import struct
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -21,6 +21,9 @@ from ..errors import CacheError, DataError, MissingTensor
 from ..files import read_bytes, shell_command, write_atomic
 from ..int8.quant import scale_from_amax
 from ..record import Record, plural
+
+if TYPE_CHECKING:
+    from ..model.describe import OnnxModel
 
 __all__ = [
     "ALGORITHMS",
@@ -35,10 +38,14 @@ __all__ = [
     "entry",
     "format_cache",
     "ignored_by_trtexec",
+    "is_internal",
+    "made_from",
     "make_header",
+    "names_behind",
     "new_cache",
     "parse_cache",
     "read_cache",
+    "stale_and_internal",
     "version_text",
     "write_cache",
 ]
@@ -54,10 +61,11 @@ ALGORITHMS = {
 three numbers instead).
 """
 
-INTERNAL = "(Unnamed Layer* "
-"""How TensorRT begins the names of tensors that its ONNX parser made and that the ONNX file
-does not name.
+INTERNAL = ("(Unnamed ", "ONNXTRT_")
+"""How TensorRT begins names that it makes up: ``(Unnamed Layer* 3) [Constant]_output`` to 9.x,
+``(Unnamed ITensor* 3)`` in 5.x, ``ONNXTRT_Broadcast_283_output`` from 10.0 on.
 """
+_MADE_FROM = re.compile(r"(.+?)(_\d+)?_output(?:_[1-9]\d*)?")
 
 KINDS = {word: kind for kind, word in ALGORITHMS.items()}
 """The header's word -> trtlearn's."""
@@ -74,12 +82,25 @@ class CacheEntry(Record):
     amax: float  # a float32
     hex: str  # big-endian bits of the scale, without leading zeros when TensorRT wrote it
 
+    @property
+    def problem(self) -> str | None:
+        """Why the line is of no use: its scale or its range is infinite or NaN; else None.
+
+        TensorRT writes such lines itself behind attention masks (NVIDIA/TensorRT#672).
+        """
+        if math.isnan(self.scale):
+            return "NaN"
+        if math.isinf(self.scale):
+            return "infinite"
+        return None if math.isfinite(self.amax) else "its range overflows float32"
+
 
 @dataclass(frozen=True)
 class CalibrationCache(Record, Mapping[str, float]):
     """A calibration cache: a Mapping, tensor -> scale (amax / 127). It holds no weights.
 
     ``len(cache)``, ``name in cache``, ``cache[name]``, ``cache.items()`` in the file's order.
+    The Mapping leaves out the lines of no use (see :attr:`unusable`); ``scales`` has every line.
 
     ``algorithm`` is the header's word (None where unknown to trtlearn), ``kind`` trtlearn's.
     ``tensorrt_version`` is None for the legacy calibrator, whose header holds a cut-off and a
@@ -103,18 +124,32 @@ class CalibrationCache(Record, Mapping[str, float]):
         """The tensors' names in the file's order."""
         return tuple(item.name for item in self.scales)
 
+    @property
+    def unusable(self) -> dict[str, str]:
+        """Tensor -> why its line is of no use: an infinite or NaN scale.
+
+        >>> cache = parse_cache("TRT-8600-MinMaxCalibration\\nx: 3f000000\\nmask: 7f800000\\n")
+        >>> dict(cache), cache.unusable
+        ({'x': 0.5}, {'mask': 'infinite'})
+        """
+        return {item.name: item.problem for item in self.scales if item.problem}
+
     @cached_property
     def _entries(self) -> dict[str, CacheEntry]:
         return {item.name: item for item in reversed(self.scales)}
 
+    @cached_property
+    def _usable(self) -> dict[str, float]:
+        return {item.name: item.scale for item in self.scales if item.problem is None}
+
     def __iter__(self) -> Iterator[str]:
-        return iter(dict.fromkeys(self.names))
+        return iter(self._usable)
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._usable)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._entries
+        return name in self._usable
 
     def __getitem__(self, name: str) -> float:
         return self.entry(name).scale
@@ -183,12 +218,20 @@ class CalibrationCache(Record, Mapping[str, float]):
     def summary(self) -> str:
         version = f", TensorRT {self.tensorrt_version}" if self.tensorrt_version else ""
         held = plural(len(self.scales), "tensor")
-        return f"calibration cache: {self.algorithm or 'unknown algorithm'}{version}, {held}"
+        lost = len(self.unusable)
+        marked = f", {plural(lost, 'line')} of no use (infinite or NaN)" if lost else ""
+        kind = self.algorithm or "unknown algorithm"
+        return f"calibration cache: {kind}{version}, {held}{marked}"
 
     def rows(self) -> list[dict[str, Any]]:
-        return [
+        table = [
             {"tensor": e.name, "hex": e.hex, "scale": e.scale, "amax": e.amax} for e in self.scales
         ]
+        if self.unusable:
+            for row in table:
+                problem = self.unusable.get(str(row["tensor"]))
+                row["note"] = f"of no use: {problem}" if problem else ""
+        return table
 
 
 @dataclass(frozen=True)
@@ -204,7 +247,10 @@ class DiffRow(Record):
 
 @dataclass(frozen=True)
 class CacheDiff(Record):
-    """Two caches side by side, in the order of the first, then what only the second has."""
+    """Two caches side by side, in the order of the first, then what only the second has.
+
+    Lines with an infinite or NaN scale are compared by their bits.
+    """
 
     header_a: str
     header_b: str
@@ -280,26 +326,73 @@ class NameCheck(Record):
 
 def _diff(a: CalibrationCache, b: CalibrationCache) -> CacheDiff:
     rows = []
-    for name in dict.fromkeys((*a, *b)):
-        x, y = a.get(name), b.get(name)
-        if x is None or y is None:
-            rows.append(DiffRow(name, x, y, "only in a" if y is None else "only in b"))
-        else:
-            rows.append(DiffRow(name, x, y, "same" if x == y else "changed", relative_gap(x, y)))
+    for name in dict.fromkeys((*a.names, *b.names)):
+        one, other = a._entries.get(name), b._entries.get(name)
+        if one is None or other is None:
+            x, y = one.scale if one else None, other.scale if other else None
+            rows.append(DiffRow(name, x, y, "only in a" if other is None else "only in b"))
+            continue
+        same = one.scale == other.scale or int(one.hex, 16) == int(other.hex, 16)
+        comparable = one.problem is None and other.problem is None
+        gap = relative_gap(one.scale, other.scale) if comparable else None
+        rows.append(DiffRow(name, one.scale, other.scale, "same" if same else "changed", gap))
     return CacheDiff(a.header, b.header, tuple(rows))
+
+
+def names_behind(model: OnnxModel) -> frozenset[str]:
+    """The nodes and tensors of a model that TensorRT makes names of its own from."""
+    known: set[str] = set()
+    for node in model.nodes:
+        known.update((node.name, *node.inputs, *node.outputs))
+    return frozenset(known - {""})
+
+
+def made_from(name: str, known: Collection[str]) -> str | None:
+    """The node or tensor among ``known`` after which TensorRT called a tensor of its own.
+
+    From 10.0 on a layer has its ONNX node's name and its output that name with ``_output``
+    (``_output_2`` for its second), a constant's likewise; a number parts layers of one name.
+
+    >>> made_from("fc.weight_output", {"fc.weight"}), made_from("conv_12_output_2", {"conv"})
+    ('fc.weight', 'conv')
+    >>> made_from("conv_output_0", {"conv"}) is None  # a PyTorch exporter's own name
+    True
+    """
+    match = _MADE_FROM.fullmatch(name)
+    if match is None:
+        return None
+    return next((part for part in (f"{match[1]}{match[2] or ''}", match[1]) if part in known), None)
+
+
+def is_internal(name: str, known: Collection[str] = ()) -> bool:
+    """Whether TensorRT made up this tensor's name; ``known`` as :func:`names_behind` gives it."""
+    return name.startswith(INTERNAL) or made_from(name, known) is not None
+
+
+def stale_and_internal(
+    names: Iterable[str], model: OnnxModel
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The names that are no tensors of the model: another model's, and TensorRT's own."""
+    tensors, known = set(model.tensors), names_behind(model)
+    stale: list[str] = []
+    internal: list[str] = []
+    for name in names:
+        if name not in tensors:
+            (internal if is_internal(name, known) else stale).append(name)
+    return tuple(stale), tuple(internal)
 
 
 def _check(cache: CalibrationCache, model: Any) -> NameCheck:
     from ..model.describe import OnnxModel, read_model
 
     source = model if isinstance(model, OnnxModel) else read_model(getattr(model, "path", model))
-    tensors = dict.fromkeys(source.tensors)
-    unknown = [name for name in cache if name not in tensors]
+    names, tensors = dict.fromkeys(cache.names), dict.fromkeys(source.tensors)
+    stale, internal = stale_and_internal(names, source)
     return NameCheck(
-        matched=tuple(name for name in cache if name in tensors),
-        stale=tuple(name for name in unknown if not name.startswith(INTERNAL)),
-        internal=tuple(name for name in unknown if name.startswith(INTERNAL)),
-        missing=tuple(name for name in tensors if name not in cache),
+        matched=tuple(name for name in names if name in tensors),
+        stale=stale,
+        internal=internal,
+        missing=tuple(name for name in tensors if name not in names),
     )
 
 
@@ -309,7 +402,7 @@ def relative_gap(a: float, b: float) -> float:
 
 
 def _onnx_names(names: Iterable[str]) -> set[str]:
-    return {name for name in names if not name.startswith(INTERNAL)}
+    return {name for name in names if not is_internal(name)}
 
 
 def version_text(number: int) -> str:
@@ -387,6 +480,8 @@ def entry(name: str, scale: float) -> CacheEntry:
 
 def _entry(name: str, text: str) -> CacheEntry:
     scale = np.frombuffer(int(text, 16).to_bytes(4, "big"), dtype=">f4")[0].astype(np.float32)
+    if np.isnan(scale):
+        return CacheEntry(name, math.nan, math.nan, text)  # this one NaN equals itself in a tuple
     with np.errstate(over="ignore"):
         amax = np.float32(scale * np.float32(127.0))
     return CacheEntry(name, float(scale), float(amax), text)
@@ -456,12 +551,7 @@ def _check_hex(text: str, name: str, at: str, cut_off: bool) -> str:
             "it)",
             "the file was cut short: copy it again, or calibrate again",
         )
-    if bits & 0x7F800000 == 0x7F800000:
-        kind = "NaN" if bits & 0x7FFFFF else "infinite"
-        raise CacheError(
-            f"{at}the scale of {name!r:.80} ({text}) is {kind}", "calibrate again with finite data"
-        )
-    if bits > 0x80000000:
+    if 0x80000000 < bits < 0xFF800000:  # above that: -infinity and NaN, marked as of no use
         raise CacheError(
             f"{at}the scale of {name!r:.80} ({text}) is negative", "a scale is amax / 127, from 0"
         )
@@ -487,7 +577,8 @@ def parse_cache(content: str | bytes, where: str = "") -> CalibrationCache:
     and brackets; line breaks may be CR LF; blank lines are skipped. A scale of 0 is read (TensorRT
     writes it for a tensor of zeros). Raises CacheError with the line's number for anything else: no
     header, text that is not UTF-8, a line without a colon, a name or the space after the colon, bad
-    hex, a negative, infinite or NaN scale, a name given twice, a file that ends inside a line.
+    hex, a negative scale, a name given twice, a file that ends inside a line. Infinite and NaN
+    scales are read and marked (:attr:`CalibrationCache.unusable`).
     TensorRT 8.6.0 takes most of these without a word: calibration_recordings.odd_caches().
 
     Source: measured, data/recordings/ (TensorRT's own caches); trtexec's reader, v8.6.1

@@ -5,10 +5,8 @@ programs read.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from ..errors import CacheError
 from .cache import (
@@ -25,9 +23,6 @@ from .cache import (
     version_text,
     write_cache,
 )
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = [
     "ALGORITHMS",
@@ -63,20 +58,21 @@ def to_ranges_json(cache: CalibrationCache) -> str:
     scale}}``.
 
     ``amax = scale * 127`` in float32 is for reading and editing; ``hex`` keeps the way back exact.
+    Lines of no use (an infinite or NaN scale) are left out.
     """
-    ranges = {item.name: item.amax for item in cache.scales}
-    if bad := [name for name, amax in ranges.items() if not math.isfinite(amax)]:
-        raise CacheError(
-            f"the range of {bad[0]!r} overflows float32", "its scale is too large to mean anything"
-        )
+    lines = _usable(cache)
     return json.dumps(
         {
             "header": cache.header,
-            "ranges": ranges,
-            "hex": {item.name: item.hex for item in cache.scales},
+            "ranges": {item.name: item.amax for item in lines},
+            "hex": {item.name: item.hex for item in lines},
         },
         indent=2,
     )
+
+
+def _usable(cache: CalibrationCache) -> list[CacheEntry]:
+    return [item for item in cache.scales if item.problem is None]
 
 
 def from_ranges_json(
@@ -128,7 +124,7 @@ def to_ort_table(cache: CalibrationCache) -> str:
     image 127.0
     """
     return "".join(
-        f"{item.name} {item.amax!r}\n" for item in sorted(cache.scales, key=lambda item: item.name)
+        f"{item.name} {item.amax!r}\n" for item in sorted(_usable(cache), key=lambda i: i.name)
     )
 
 
@@ -166,7 +162,7 @@ def to_ort_flatbuffers(cache: CalibrationCache) -> bytes:
 
     builder = flatbuffers.Builder(1024)
     pairs = []
-    for item in sorted(cache.scales, key=lambda item: item.name):
+    for item in sorted(_usable(cache), key=lambda item: item.name):
         key, value = builder.CreateString(item.name), builder.CreateString(repr(item.amax))
         KeyValue.KeyValueStart(builder)
         KeyValue.KeyValueAddKey(builder, key)
@@ -186,18 +182,19 @@ def to_qdq_scales(cache: CalibrationCache) -> dict[str, tuple[float, int]]:
     """Tensor -> (scale, zero point 0), as ONNX QuantizeLinear and DequantizeLinear take them (int8,
     symmetric).
 
-    A scale of 0 is left out: QuantizeLinear would divide by it.
+    A scale of 0 is left out, by which QuantizeLinear would divide, and so are lines of no use.
 
     >>> to_qdq_scales(new_cache({"x": 0.5, "zeros": 0.0}))
     {'x': (0.5, 0)}
     """
-    return {item.name: (item.scale, 0) for item in cache.scales if item.scale > 0}
+    return {name: (scale, 0) for name, scale in cache.items() if scale > 0}
 
 
 def merge(*caches: CalibrationCache, prefer: str = "last") -> CalibrationCache:
     """One cache with every tensor of all, under the first's header.
 
-    Where several give a tensor, ``prefer`` takes the "first", the "last" or the "largest" scale.
+    Where several give a tensor, ``prefer`` takes the "first", the "last" or the "largest" scale,
+    an infinite or NaN one only where there is no other.
     CacheError when the algorithms differ: their scales answer different questions.
 
     >>> dict(merge(new_cache({"x": 0.5}), new_cache({"x": 0.25, "y": 1.0}), prefer="largest"))
@@ -216,13 +213,15 @@ def merge(*caches: CalibrationCache, prefer: str = "last") -> CalibrationCache:
     merged: dict[str, CacheEntry] = {}
     for item in (item for cache in caches for item in cache.scales):
         old = merged.get(item.name)
-        if old is None or prefer == "last" or (prefer == "largest" and item.scale > old.scale):
+        larger = prefer == "largest" and old is not None and item.scale > old.scale
+        if old is None or (item.problem is None and (old.problem or prefer == "last" or larger)):
             merged[item.name] = item
     return replace(caches[0], scales=tuple(merged.values()))
 
 
 def _known(cache: CalibrationCache, names: Iterable[str]) -> None:
-    if unknown := [name for name in names if name not in cache]:
+    held = set(cache.names)
+    if unknown := [name for name in names if name not in held]:
         raise CacheError(
             f"the cache has no tensor {', '.join(map(repr, unknown))}",
             "see .names for those it has",

@@ -18,7 +18,7 @@ from ..int8.quant import scale_from_amax
 from ..model.data import Data, InputData, input_batches
 from ..model.run import activations
 from ..record import Record, plural
-from .cache import INTERNAL, CalibrationCache, read_cache
+from .cache import CalibrationCache, read_cache, stale_and_internal
 from .histogram import CHUNK
 from .network import Model, Progress, load_model, watched
 from .ranges import Ranges, amax_by_tensor
@@ -273,12 +273,13 @@ def fit(
         _observe(meters, tensors)
         done += 1
     unknown = [name for name in meters if name not in seen]
+    stale, internal = stale_and_internal(unknown, facts)
     return FitReport(
         _results(meters, seen, notes),
         done,
         batches.facts.batch if isinstance(batches, InputData) else None,
-        tuple(name for name in unknown if not name.startswith(INTERNAL)),
-        tuple(name for name in unknown if name.startswith(INTERNAL)),
+        stale,
+        internal,
         tuple(name for name in seen if name not in meters),
     )
 

@@ -26,6 +26,7 @@ def cache_facts(cache: CalibrationCache) -> dict[str, Any]:
         "algorithm": cache.algorithm,
         "tensorrt_version": cache.tensorrt_version,
         "tensors": [entry.to_dict() for entry in cache.scales],
+        "unusable": cache.unusable,
     }
 
 

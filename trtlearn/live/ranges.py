@@ -152,7 +152,7 @@ def set_ranges(
     from_cache = isinstance(ranges, CalibrationCache)
     source = "cache" if from_cache else "user"
     if isinstance(ranges, CalibrationCache):
-        wanted = {entry.name: float(entry.amax) for entry in ranges.scales}
+        wanted = {entry.name: float(entry.amax) for entry in ranges.scales if not entry.problem}
     else:
         wanted = {str(name): float(amax) for name, amax in ranges.items()}
     for name, amax in wanted.items():
@@ -182,7 +182,11 @@ def calibrated_ranges(
     """
     ranges: dict[str, TensorRange] = {}
     for entry in () if cache is None else cache.scales:
-        ranges[entry.name] = TensorRange(entry.name, entry.amax, entry.scale, "calibrated")
+        if entry.problem:
+            why = f"the scale that was chosen: {entry.problem}"
+            ranges[entry.name] = TensorRange(entry.name, None, None, "calibrated", why)
+        else:
+            ranges[entry.name] = TensorRange(entry.name, entry.amax, entry.scale, "calibrated")
     note = "not in the cache: it shares another tensor's scale (six digits, from the log)"
     exact = set(ranges)
     for tensor in logged:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..calibration.cache import INTERNAL
+from ..calibration.cache import stale_and_internal
 from ..calibration.edit import CalibrationCache, read_cache
 from ..errors import CommandError, ModelError
 from ..files import shell_command, write_atomic
@@ -107,7 +107,8 @@ def migrate(
     scales = cache if isinstance(cache, CalibrationCache) else read_cache(cache)
     _refuse_an_input(output, model, cache)
     old = _old_meaning(command, os.fspath(model))
-    tensors = set(describe(proto).tensors)
+    facts = describe(proto)
+    tensors = set(facts.tensors)
     usable = {name: scale for name, scale in scales.items() if scale > 0 and name in tensors}
     if not usable:
         raise ModelError(
@@ -127,7 +128,8 @@ def migrate(
         output, serialized(quantized, "use --int8-weights, or a smaller variant of the model")
     )
     new_command, notes = modern_command(command, os.fspath(output))
-    unknown = [name for name in scales if name not in tensors]
+    stale, internal = stale_and_internal(scales, facts)
+    lost = [f"{name} ({why})" for name, why in scales.unusable.items()]
     floats = report.float_nodes.items()
     return MigrationReport(
         old_command=command,
@@ -139,13 +141,14 @@ def migrate(
         cache_header=scales.header,
         kept={name: scale for name, scale in usable.items() if name in used},
         unused=tuple(name for name in usable if name not in used),
-        stale=tuple(name for name in unknown if not name.startswith(INTERNAL)),
-        internal=tuple(name for name in unknown if name.startswith(INTERNAL)),
+        stale=stale,
+        internal=internal,
         zero=tuple(name for name, scale in scales.items() if name in tensors and scale <= 0),
         qdq=report,
         notes=(
             *(INVENTED if old.mode == "placeholder-ranges" else ()),
             *notes,
+            *([f"lines of the cache of no use, left out: {', '.join(lost)}"] if lost else []),
             *(f"left in floating point: {name} ({why})" for name, why in floats),
         ),
         cached=dict(scales),
