@@ -225,9 +225,9 @@ def test_the_slider_says_what_it_costs_within_150_ms(page):
 
 def test_a_prediction_is_kept_and_shown_beside_the_measurement(page, server):
     opened = page("01_a_number_in_eight_bits.ipynb")
-    cell = cell_of(opened, "exercises.predict(")
+    cell = cell_of(opened, "exercise.predict(")
     press(opened, cell.find_elements(CSS, "input[type=radio]")[3], Keys.SPACE)
     lab.wait_for(lambda: "Saved" in texts(cell), 10, "the choice was not saved")
     lab.run_all(opened)
-    assert 'you predicted "±30, to be safe"' in texts(cell_of(opened, "exercises.outcome("))
+    assert 'you predicted "±30, to be safe"' in texts(cell_of(opened, "exercise.outcome("))
     assert (server.home / "progress.json").is_file()
