@@ -3,7 +3,17 @@
 Every notebook begins with ``from trtlearn.course import claim, exercise, setup``.
 """
 
+from typing import Any
+
 from . import exercise
 from .notebook import claim, setup
 
-__all__ = ["claim", "exercise", "setup"]
+__all__ = ["claim", "exercise", "own_model_form", "setup"]
+
+
+def __getattr__(name: str) -> Any:
+    if name != "own_model_form":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from .own_model.widget import own_model_form  # needs ipywidgets
+
+    return own_model_form

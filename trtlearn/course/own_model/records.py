@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from ...builds import Build
@@ -13,6 +14,11 @@ from ...record import Record
 from ..doctor import DoctorReport
 
 __all__ = ["Answer", "EngineResult", "TensorFit", "Walk"]
+
+
+def why_skipped(doctor: DoctorReport) -> str:
+    """Why no engine was built on this machine."""
+    return "as you asked" if doctor.mode == "live" else doctor.why.removeprefix("because ")
 
 
 def percent(share: float | None) -> float | None:
@@ -39,6 +45,21 @@ class Answer(Record):
     sqnr_db: float | None  # over all outputs; None: no error at all, or nothing to compare
     agreement: float | None  # share of rows with FP32's largest output; None: no classes
     accuracy: float | None  # against the labels, where given
+
+    @property
+    def error(self) -> float | None:
+        """The outputs' error as a share of the outputs, root mean square: 10^(-SQNR / 20).
+
+        >>> Answer("int8-minmax", 20.0, None, None).error
+        0.1
+        """
+        return None if self.sqnr_db is None else 10 ** (-self.sqnr_db / 20)
+
+    @property
+    def ranges(self) -> str:
+        """Whose ranges these are: "minmax ranges", "the ranges of bare --int8"."""
+        algorithm = self.way.removeprefix("int8-")
+        return "the ranges of bare --int8" if algorithm == "placeholder" else f"{algorithm} ranges"
 
 
 @dataclass(frozen=True)
@@ -96,6 +117,33 @@ class Walk(Record):
     notes: tuple[str, ...] = ()
     files: dict[str, str] = field(default_factory=dict)  # what was written: a word -> the path
 
+    @property
+    def answer(self) -> Answer:
+        """What INT8 answers with the ranges that were taken."""
+        return next(one for one in self.answers if one.way == f"int8-{self.algorithm}")
+
+    @property
+    def verdict(self) -> str:
+        """What INT8 does to the answers with the best ranges, and with the others."""
+        best, rows = self.answer, self.data.rows_used
+        error = "no error" if best.error is None else f"an error of {100 * best.error:.3g} %"
+        if best.agreement is None:
+            return (
+                f"With {best.ranges} INT8's outputs have {error} (root mean square, {rows} rows). "
+                "They are no table of classes: judge the Q/DQ model with your own metric, "
+                "such as mAP"
+            )
+        others = [one for one in self.answers if one.way != "fp32" and one is not best]
+        shares = [f"{one.ranges} {100 * (one.agreement or 0):.1f} %" for one in others]
+        return (
+            f"With {best.ranges} INT8 keeps FP32's answer on {100 * best.agreement:.1f} % of "
+            f"{rows} rows; its outputs have {error}. For comparison: {', '.join(shares)}"
+        )
+
+    def read(self, word: str) -> str:
+        """The text of one of ``files``: "cache", "script" or "report"."""
+        return Path(self.files[word]).read_text(encoding="utf-8")
+
     def summary(self) -> str:
         no_gpu = "no GPU here: run the script on a machine that has one"
         here = "built and timed here" if self.live else no_gpu
@@ -105,7 +153,8 @@ class Walk(Record):
         return [
             {
                 "way": answer.way,
-                "SQNR dB": answer.sqnr_db,
+                "SQNR dB": "reference" if answer.way == "fp32" else answer.sqnr_db,
+                "error %": 0 if answer.way == "fp32" else percent(answer.error),
                 "same answer as FP32 %": percent(answer.agreement),
                 "accuracy %": percent(answer.accuracy),
             }

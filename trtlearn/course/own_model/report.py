@@ -40,9 +40,15 @@ body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto
 table { border-collapse: collapse; margin: .5rem 0 }
 th, td { CELL }
 code, pre { font-size: .9em; overflow-x: auto }
+.verdict { font-size: 1.3em }
 .note { border-left: 4px solid #b3791b; padding-left: .7rem }
 """.replace("CELL", CELL)
 MOST_BARS = 60
+ANSWER_WORDS = (
+    "Computed by ONNX Runtime on the CPU with Q/DQ nodes in the network. “int8-placeholder” are "
+    "the ranges of bare trtexec --int8. The error is that of the outputs, root mean square, as a "
+    "share of FP32's outputs: an SQNR of 20 dB is 10 %, of 40 dB 1 %, of 0 dB as large as they are."
+)
 
 
 def report_html(walk: Walk) -> str:
@@ -68,20 +74,19 @@ def report_html(walk: Walk) -> str:
     ]
     engines = _table([engine.rows()[0] for engine in walk.live])
     sections = {
-        "In short": f"<p>{esc(walk.summary())}</p>{notes}",
-        "This machine": f"<p>{esc(walk.doctor.mode)} {esc(walk.doctor.why)}</p>"
-        + _record(walk.doctor),
-        "The data": _record(walk.data),
-        "What INT8 does to the answers": "<p>Computed by ONNX Runtime on the CPU with Q/DQ nodes "
-        "in the network. “int8-placeholder” are the ranges of bare trtexec --int8.</p>"
-        + _table(walk.rows()),
+        "The verdict": f'<p class="verdict">{esc(walk.verdict)}.</p>{_table(walk.rows())}'
+        f"<p>{ANSWER_WORDS}</p>{notes}",
         "Ranges": figure + _folded(f"All {len(tensors)} tensors", _table(tensors)),
         "Q/DQ": _folded(walk.qdq.summary(), _table(walk.qdq.rows())),
         "Engines built with TensorRT": engines
         if walk.live
-        else "<p>Nothing was built with TensorRT on this machine.</p>",
+        else "<p>Skipped: nothing was built with TensorRT on this machine. Run the script on one "
+        "with a GPU.</p>",
         "The calibration cache": f"<p>{_cache_words(walk.cache)}</p>"
         + _folded("the file", f"<pre>{esc(walk.cache)}</pre>"),
+        "The data": _record(walk.data),
+        "This machine": f"<p>{esc(walk.doctor.mode)} {esc(walk.doctor.why)}</p>"
+        + _record(walk.doctor),
         "The network": _folded(walk.model.summary(), _table(walk.model.rows())),
         "Files": _table([{"what": word, "file": path} for word, path in walk.files.items()]),
     }

@@ -7,13 +7,15 @@ the course's two networks that gives the accuracy of TensorRT's INT8 engines to 
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ...calibration.cache import ALGORITHMS, format_cache, new_cache
-from ...calibration.network import observe_network, with_shared_scales
+from ...calibration.cache import ALGORITHMS, CalibrationCache, format_cache, new_cache
+from ...calibration.network import NetworkObserver, observe_network, with_shared_scales
 from ...calibration.observers import Threshold
 from ...errors import DataError, ModelError
 from ...int8.placeholder import placeholder_amax
@@ -22,15 +24,17 @@ from ...int8.qdq import insert_qdq
 from ...model.data import Data
 from ..doctor import DoctorReport, examine
 from .engines import build_engines
-from .records import Answer, EngineResult, TensorFit, Walk
+from .records import Answer, EngineResult, TensorFit, Walk, why_skipped
 from .task import Array, Outputs, Task, load_task
 
 if TYPE_CHECKING:
-    pass
+    import onnx
 
-__all__ = ["STEPS", "try_int8"]
+__all__ = ["BEST_OF", "STEPS", "try_int8"]
 
 STEPS = ("look", "calibrate", "quantize", "compare", "build", "write")
+BEST_OF = ("entropy2", "minmax", "legacy")
+"""What algorithm="best" tries, in this order: the first of equals is taken."""
 
 
 def try_int8(
@@ -50,7 +54,9 @@ def try_int8(
         model: the ONNX file, or a Network.
         data: a .npy or .npz file, an array, or arrays by input name; [rows, ...] each.
         labels: the class of each row, an array or a .npy file.
-        algorithm: entropy2, entropy, minmax, legacy, percentile or mse.
+        algorithm: entropy2, entropy, minmax, legacy, percentile or mse; or "best": those of BEST_OF
+            are tried on the CPU, and the one that keeps most of FP32's answers is taken (by SQNR
+            where no output is a table of classes).
         batch: rows at a time, where the network does not fix it.
         out: folder for the cache, the Q/DQ model, the script for a GPU machine and the report; None
             writes nothing.
@@ -61,55 +67,55 @@ def try_int8(
 
     Example::
 
-        tl.try_int8("my.onnx", "images.npy", labels="labels.npy", out="report")
+        tl.try_int8("my.onnx", "images.npy", labels="labels.npy", algorithm="best", out="report")
     """
     begin = progress or (lambda step: None)
     begin("look")
     doctor = examine()
-    task = load_task(model, data, labels, algorithm, batch)
+    algorithms = BEST_OF if algorithm == "best" else (algorithm,)
+    task = load_task(model, data, labels, algorithms[0], batch)
 
     begin("calibrate")
-    observer = observe_network(task.proto, task.inputs, algorithm)
-    infinite = observer.infinite
-    if any(value.name in infinite for value in task.model.outputs):
-        raise _becomes_infinite(infinite[0])
-    own = observer.thresholds()
-    thresholds = with_shared_scales(own, task.proto, task.model, algorithm)
+    calibrations = [_calibrate(task, name) for name in algorithms]
 
     begin("quantize")
-    scales = {name: threshold.scale for name, threshold in thresholds.items()}
-    cache = new_cache(scales, algorithm if algorithm in ALGORITHMS else "entropy2")
-    quantized, report = insert_qdq(task.proto, _above_zero(cache))
-    if not report.quantized_nodes:
-        raise _nothing_to_quantize(task, report, infinite)
+    trials = [_quantize(task, *calibration) for calibration in calibrations]
 
     begin("compare")
     reference = task.run(task.proto)
-    outputs = {"fp32": reference, f"int8-{algorithm}": task.run(quantized)}
-    for way, others in _other_scales(task, own).items():
-        outputs[way] = task.run(insert_qdq(task.proto, others)[0])
-    answers = tuple(task.compare(way, reference, values) for way, values in outputs.items())
+    tried = {
+        trial: task.compare(f"int8-{trial.algorithm}", reference, task.run(trial.quantized))
+        for trial in trials
+    }
+    ranking = sorted(trials, key=lambda trial: _closeness(tried[trial]), reverse=True)
+    best = ranking[0]
+    task = replace(task, algorithm=best.algorithm)
+    answers = [task.compare("fp32", reference, reference), *(tried[trial] for trial in ranking)]
+    others = _other_scales(task, best.own, {trial.algorithm for trial in trials})
+    for way, scales in others.items():
+        values = task.run(insert_qdq(task.proto, scales)[0])
+        answers.append(task.compare(way, reference, values))
 
     begin("build")
     engines: tuple[EngineResult, ...] = ()
     if live or (live is None and doctor.mode == "live"):
         engines = build_engines(
-            task, quantized, lambda way, values: task.compare(way, reference, values)
+            task, best.quantized, lambda way, values: task.compare(way, reference, values)
         )
     result = Walk(
         name=task.name,
         doctor=doctor,
         model=task.model,
         data=task.inputs.facts,
-        algorithm=algorithm,
-        tensors=_tensor_fits(thresholds, own, report),
-        cache=format_cache(cache),
-        qdq=report,
-        answers=answers,
+        algorithm=best.algorithm,
+        tensors=_tensor_fits(best.thresholds, best.own, best.report),
+        cache=format_cache(best.cache),
+        qdq=best.report,
+        answers=tuple(answers),
         live=engines,
         notes=(
-            *_float_notes(task, report, infinite, reference),
-            *_ranges_notes(algorithm, answers),
+            *_float_notes(task, best.report, best.infinite, reference),
+            *_ranges_notes(best.algorithm, answers),
             *_engine_notes(engines, doctor),
         ),
     )
@@ -118,7 +124,45 @@ def try_int8(
     from .report import write_files
 
     begin("write")
-    return write_files(result, Path(out), quantized, task.path, data, labels)
+    return write_files(result, Path(out), best.quantized, task.path, data, labels)
+
+
+@dataclass(frozen=True, eq=False)
+class _Trial:
+    """One calibrator's ranges, and the network with Q/DQ that they give."""
+
+    algorithm: str
+    own: Mapping[str, Threshold]  # each tensor's, before tensors share a scale
+    thresholds: Mapping[str, Threshold]
+    infinite: tuple[str, ...]  # tensors without a scale: NaN or infinite inside the network
+    cache: CalibrationCache
+    quantized: onnx.ModelProto
+    report: QdqReport
+
+
+def _calibrate(task: Task, algorithm: str) -> tuple[str, NetworkObserver]:
+    observer = observe_network(task.proto, task.inputs, algorithm)
+    infinite = observer.infinite
+    if any(value.name in infinite for value in task.model.outputs):
+        raise _becomes_infinite(infinite[0])
+    return algorithm, observer
+
+
+def _quantize(task: Task, algorithm: str, observer: NetworkObserver) -> _Trial:
+    own = observer.thresholds()
+    thresholds = with_shared_scales(own, task.proto, task.model, algorithm)
+    scales = {name: threshold.scale for name, threshold in thresholds.items()}
+    cache = new_cache(scales, algorithm if algorithm in ALGORITHMS else "entropy2")
+    quantized, report = insert_qdq(task.proto, _above_zero(cache))
+    if not report.quantized_nodes:
+        raise _nothing_to_quantize(task, report, observer.infinite)
+    return _Trial(algorithm, own, thresholds, observer.infinite, cache, quantized, report)
+
+
+def _closeness(answer: Answer) -> tuple[float, float]:
+    """How near to FP32: the share of equal answers, then the SQNR; the larger, the nearer."""
+    sqnr_db = math.inf if answer.sqnr_db is None else answer.sqnr_db
+    return answer.agreement or 0.0, sqnr_db
 
 
 def _becomes_infinite(name: str) -> DataError:
@@ -143,10 +187,12 @@ def _above_zero(scales: Mapping[str, float]) -> dict[str, float]:
     return {name: scale for name, scale in scales.items() if scale > 0}
 
 
-def _other_scales(task: Task, own: Mapping[str, Threshold]) -> dict[str, dict[str, float]]:
-    """The ranges to compare with: min-max, and those of bare trtexec --int8."""
+def _other_scales(
+    task: Task, own: Mapping[str, Threshold], tried: set[str]
+) -> dict[str, dict[str, float]]:
+    """The ranges to compare with: min-max unless tried, and those of bare trtexec --int8."""
     others = {}
-    if task.algorithm != "minmax":
+    if "minmax" not in tried:
         minmax = with_shared_scales(own, task.proto, task.model, "minmax")
         scales = {name: threshold.seen_amax / 127 for name, threshold in minmax.items()}
         others["int8-minmax"] = _above_zero(scales)
@@ -182,7 +228,7 @@ def _float_notes(
     return notes
 
 
-def _ranges_notes(algorithm: str, answers: tuple[Answer, ...]) -> list[str]:
+def _ranges_notes(algorithm: str, answers: Iterable[Answer]) -> list[str]:
     agreement = {answer.way: answer.agreement for answer in answers}
     ours, minmax = agreement[f"int8-{algorithm}"], agreement.get("int8-minmax")
     if ours is None or minmax is None or minmax <= ours + 0.005:
@@ -195,8 +241,7 @@ def _ranges_notes(algorithm: str, answers: tuple[Answer, ...]) -> list[str]:
 
 def _engine_notes(engines: tuple[EngineResult, ...], doctor: DoctorReport) -> list[str]:
     if not engines:
-        why = doctor.why.removeprefix("because ")
-        return [f"nothing was built with TensorRT here: {why}"]
+        return [f"nothing was built with TensorRT here: {why_skipped(doctor)}"]
     return [
         f"the engine {engine.way} has no INT8 weights: TensorRT may use INT8, but has no INT8 "
         "kernel there or found floating point faster. Its answers are not INT8's"

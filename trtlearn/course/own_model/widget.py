@@ -15,8 +15,8 @@ from ...model.data import EXPECTED_DATA
 from ...record import html_table
 from ...show.controls import badge, guarded, ipywidgets, say, stack
 from ...show.theme import WARN
-from .records import Walk
-from .walk import STEPS, try_int8
+from .records import Walk, why_skipped
+from .walk import BEST_OF, STEPS, try_int8
 
 __all__ = ["own_model_form", "walk_html"]
 
@@ -33,7 +33,7 @@ WORDS = {
 def own_model_form(
     model: str | os.PathLike[str] = "",
     data: str | os.PathLike[str] = "",
-    labels: str | os.PathLike[str] = "",
+    labels: str | os.PathLike[str] | None = "",
     out: str | os.PathLike[str] | None = None,
     live: bool | None = None,
 ) -> ipywidgets.Widget:
@@ -47,7 +47,7 @@ def own_model_form(
 
     def field(label: str, value: Any, placeholder: str = "") -> ipywidgets.Text:
         return ipywidgets.Text(
-            str(value),
+            "" if value is None else str(value),
             description=label,
             placeholder=placeholder,
             layout={"width": "98%"},
@@ -59,7 +59,10 @@ def own_model_form(
     labels_field = field("labels (.npy)", labels, "optional")
     out_field = field("write to", out or user_dir() / "own_model")
     algorithm = ipywidgets.Dropdown(
-        options=list(OBSERVERS), value="minmax", description="calibrator", style=style
+        options=[(f"best of {', '.join(BEST_OF)}", "best"), *((name, name) for name in OBSERVERS)],
+        value="best",
+        description="calibrator",
+        style=style,
     )
     batch = ipywidgets.BoundedIntText(8, min=1, max=4096, description="batch", style=style)
     button = ipywidgets.Button(description="Walk it through", button_style="primary")
@@ -89,7 +92,7 @@ def own_model_form(
                 live=live,
                 progress=show_step,
             )
-            steps.value = _step_list(STEPS)
+            steps.value = _step_list(STEPS, build=_build_line(walk))
             answer.value = walk_html(walk)
         except BaseException:
             steps.value = _step_list(begun[:-1])
@@ -107,8 +110,18 @@ def _path(field: ipywidgets.Text) -> str:
     return os.path.expanduser(str(field.value).strip())
 
 
-def _step_list(done: Iterable[str], current: str = "") -> str:
-    lines = [f"✔ {WORDS[step]}" for step in done]
+def _build_line(walk: Walk) -> str:
+    """How the step that needs a GPU ended."""
+    if not walk.live:
+        return f"– {WORDS['build']}: skipped, {why_skipped(walk.doctor)}"
+    built = sum(not engine.problem for engine in walk.live)
+    return f"{'✔' if built else '✘'} {WORDS['build']}: {built} of {len(walk.live)} engines"
+
+
+def _step_list(done: Iterable[str], current: str = "", build: str = "") -> str:
+    """The steps so far; ``build`` is that step's line, once it is known what came of it."""
+    pending = build or f"· {WORDS['build']}"
+    lines = [pending if step == "build" else f"✔ {WORDS[step]}" for step in done]
     if current:
         lines.append(f"▶ {WORDS[current]} …")
     return "<br>".join(map(html.escape, lines))
@@ -117,7 +130,8 @@ def _step_list(done: Iterable[str], current: str = "") -> str:
 def walk_html(walk: Walk) -> str:
     """A walk's result as HTML; names from the model are escaped."""
     place = badge("live" if walk.live else "no GPU", WARN)
-    parts = [f"<p>{place} {html.escape(walk.summary())}</p>"]
+    parts = [f"<p><b>{html.escape(walk.verdict)}.</b></p>"]
+    parts.append(f"<p>{place} {html.escape(walk.summary())}</p>")
     parts += [f"<p>⚠ {html.escape(note)}</p>" for note in walk.notes]
     parts.append(html_table(walk.rows()))
     parts.append(html_table([engine.rows()[0] for engine in walk.live]))
