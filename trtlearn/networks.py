@@ -36,6 +36,7 @@ from .recorded.files import (
 
 if TYPE_CHECKING:
     from .calibration.cache import CalibrationCache
+    from .calibration.observers import Threshold
     from .model.data import Data
 
 __all__ = ["Network", "network"]
@@ -186,6 +187,20 @@ class Network:
         if data is None:
             raise DataError(f"{self.name} came without images", "give images=...")
         return calibrate(self.path, data, algorithm, batch=batch, **settings)
+
+    def observe(
+        self, tensor: str, algorithm: str = "entropy2", batch: int = 8, **settings: Any
+    ) -> Threshold:
+        """What a calibrator makes of one tensor of the calibration images: histogram, search, amax.
+
+        >>> network("resnet", mode="recorded").observe("image", "minmax").batches
+        64
+        """
+        from .calibration.observers import threshold_of
+
+        values = self.activations(names=[tensor])[tensor]
+        parts = [values[start : start + batch] for start in range(0, len(values), batch)]
+        return threshold_of(algorithm, *parts, **settings)
 
     # --- its engines
 

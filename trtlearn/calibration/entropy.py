@@ -57,7 +57,7 @@ def _edges(bins: int, levels: int) -> NDArray[np.intp]:
 
 
 def reference_and_candidate(
-    counts: ArrayLike, kept: int
+    counts: ArrayLike, kept: int, levels: int = LEVELS
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """P and Q for one threshold, as the rule says it, bin by bin: what :func:`entropy_search`
     computes at once.
@@ -73,9 +73,9 @@ def reference_and_candidate(
     h = np.asarray(counts, np.float64)
     p = h[:kept].copy()
     p[-1] += h[kept:].sum()
-    group = LEVELS * np.arange(kept) // kept
-    sums = np.bincount(group, weights=h[:kept], minlength=LEVELS)
-    filled = np.bincount(group, weights=h[:kept] > 0, minlength=LEVELS)
+    group = levels * np.arange(kept) // kept
+    sums = np.bincount(group, weights=h[:kept], minlength=levels)
+    filled = np.bincount(group, weights=h[:kept] > 0, minlength=levels)
     q = np.where(h[:kept] > 0, (sums / np.maximum(filled, 1))[group], 0.0)
     return p, q
 

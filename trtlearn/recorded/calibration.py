@@ -222,6 +222,14 @@ class ImagesNeeded(Record):
         ]
         return tuple(sorted((p.images, (p.correct or 0) / (p.tested or 1)) for p in chosen))
 
+    def amax(self, tensor: str, algorithm: str = "entropy2", batch: int = 1) -> dict[int, float]:
+        """Images -> amax of one tensor: the :meth:`curve` times 127."""
+        return {count: 127 * scale for count, scale in self.curve(tensor, algorithm, batch)}
+
+    def percent_right(self, algorithm: str = "entropy2") -> dict[int, float]:
+        """Images -> percent of the test images right: the :meth:`accuracy` times 100."""
+        return {count: 100 * share for count, share in self.accuracy(algorithm)}
+
     def summary(self) -> str:
         return (
             f"{self.model}: scales after "

@@ -26,6 +26,7 @@ PLACES = {
         "shared_scales",
         "thresholds",
     ),
+    "cuts": ("spike", "toy_cut"),
     "engines": ("engine", "engine_diff", "fusion", "layer_times", "precision"),
     "layers": ("pixel", "plan_sizes", "read_back", "tensor_errors", "time_by_dtype"),
     "tradeoffs": (
@@ -38,7 +39,14 @@ PLACES = {
         "sensitivity",
         "tradeoff",
     ),
-    "widgets": ("amax_slider", "filling_player", "kl_slider", "range_browser", "tradeoff_explorer"),
+    "widgets": (
+        "amax_slider",
+        "filling_player",
+        "kl_slider",
+        "range_browser",
+        "spike_slider",
+        "tradeoff_explorer",
+    ),
     "commands": ("explainer",),
 }
 """Module of this room -> the pictures or controls that it offers."""

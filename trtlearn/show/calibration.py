@@ -75,13 +75,18 @@ def p_and_q(threshold: Threshold, bins: int) -> tuple[NDArray[np.float64], NDArr
 
 
 def kl(
-    threshold: Threshold, name: str = "x", bins: int | None = None, *, source: Source = None
+    threshold: Threshold,
+    name: str = "x",
+    bins: int | None = None,
+    tensorrt: float | None = None,
+    *,
+    source: Source = None,
 ) -> go.Figure:
     """The entropy search of one tensor: left P and Q at ``bins`` bins, right KL of every choice.
 
     ``threshold`` comes from an EntropyObserver; ``bins`` is its choice where not given. Traces: 0
     the histogram, 1 P, 2 Q, 3 the bin that takes all beyond, 4 the KL curve (where it is finite), 5
-    the least, 6 the bins shown.
+    the least, 6 the bins shown, 7 ``tensorrt``, TensorRT's own amax, where it is known.
 
     >>> from trtlearn.calibration.observers import threshold_of
     >>> fig = kl(threshold_of("entropy2", np.linspace(-1, 1, 5000)), "x")
@@ -127,6 +132,10 @@ def kl(
             fig, [amax[index]], level, label, symbol=symbol, color=color, size=14, **unnamed
         )
     best = search.chosen - search.first
+    if tensorrt is not None:
+        level = [height[best] if finite[best] else None]
+        ring: Style = {"symbol": "circle-open", "size": 22, "color": BAD}
+        draw.points(fig, [tensorrt], level, "TensorRT's amax (ring)", panel=right, **ring)
     if finite[best]:
         at: Style = {"row": 1, "col": 2, "xanchor": "center", "yanchor": "top", "yshift": -9}
         draw.note(fig, "least KL: the choice", amax[best], np.log10(height[best]), **at)

@@ -20,6 +20,7 @@ from ..recorded.tradeoffs import Tradeoff
 from . import draw
 from .calibration import centres, filling, kl, on_log_axis, p_and_q
 from .controls import ipywidgets, move_ends, say, wired
+from .cuts import background, cut_digit, spike
 from .draw import Source, Style
 from .numbers import ValueBars, error_curves, finite, slider_figure
 from .tradeoffs import COSTS, tradeoff
@@ -27,7 +28,14 @@ from .tradeoffs import COSTS, tradeoff
 if typing.TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["amax_slider", "filling_player", "kl_slider", "range_browser", "tradeoff_explorer"]
+__all__ = [
+    "amax_slider",
+    "filling_player",
+    "kl_slider",
+    "range_browser",
+    "spike_slider",
+    "tradeoff_explorer",
+]
 
 SAMPLE = 20_000  # values a slider works on: enough for the picture, few enough for 150 ms
 WIDE = {"width": "98%"}
@@ -199,14 +207,21 @@ def describe_cut(threshold: Threshold, bins: int) -> str:
 
 
 def kl_slider(
-    threshold: Threshold, name: str = "x", bins: int | None = None, *, source: Source = None
+    threshold: Threshold,
+    name: str = "x",
+    bins: int | None = None,
+    tensorrt: float | None = None,
+    *,
+    source: Source = None,
 ) -> ipywidgets.Widget:
     """Move the threshold: what P and Q become, and what KL(P||Q) says of it.
+
+    ``tensorrt``, TensorRT's own amax, gets a ring on the curve and a button that goes there.
 
     ``threshold`` comes from an EntropyObserver; ``bins`` is where the slider starts, by default at
     the choice. Arrow keys move it by one bin, Page Up and Down by more.
     """
-    fig = figure_widget(kl(threshold, name, bins, source=source))
+    fig = figure_widget(kl(threshold, name, bins, tensorrt, source=source))
     search, width = threshold.search, threshold.width or 0.0
     first = search.first if search else 128
     slider = ipywidgets.IntSlider(
@@ -235,7 +250,48 @@ def kl_slider(
             move_ends(fig, end, end)
         text.value = describe_cut(threshold, bins)
 
-    return wired(move, slider, shown=(text, fig))
+    if tensorrt is None or not width:
+        return wired(move, slider, shown=(text, fig))
+    button = go_to(slider, "TensorRT's choice", round(tensorrt / width - 0.5))
+    return wired(move, slider, shown=(button, text, fig))
+
+
+def go_to(slider: Any, text: str, value: float) -> Any:
+    """A button that puts the slider at ``value``."""
+    button = ipywidgets.Button(description=text, layout=FITTED)
+    button.on_click(lambda _: setattr(slider, "value", value))
+    return button
+
+
+def spike_slider(
+    images: ArrayLike, choice: float, index: int = 0, *, source: Source = None
+) -> ipywidgets.Widget:
+    """Move the end of the images' range and see what is left of a digit, beside all pixels.
+
+    ``images`` float32 [N,1,H,W]; the slider starts at max|x|, a button goes to ``choice``, an amax.
+    """
+    pixels = np.asarray(images, np.float32)
+    reach = float(np.abs(pixels).max())
+    fig = figure_widget(spike(pixels, reach, index, source=source))
+    slider = ipywidgets.FloatSlider(
+        value=reach, min=0.05, max=reach, step=0.005, description="amax", layout=WIDE
+    )
+    text, size = say(""), np.sort(np.abs(pixels).ravel())
+    strokes = int((pixels > background(pixels)[0]).sum())
+
+    def move() -> None:
+        amax = slider.value
+        clipped = len(size) - int(np.searchsorted(size, amax, side="right"))
+        with fig.batch_update():
+            fig.data[2].z = cut_digit(pixels[index], amax)
+            move_ends(fig, -amax, amax)
+        text.value = (
+            f"±{amax:.4g} clips {100 * clipped / len(size):.3g} % of all pixels; "
+            f"{100 * strokes / len(size):.3g} % are not background"
+        )
+
+    button = go_to(slider, "TensorRT's choice", choice)
+    return wired(move, slider, shown=(button, text, fig))
 
 
 def filling_player(
