@@ -194,9 +194,9 @@ class Build(Record):
         return messages[code]
 
     def _model_path(self) -> str | os.PathLike[str] | None:
-        from .model.course_data import MODELS, model_path
+        from .model.course_data import NETWORKS, model_path
 
-        return self.model_file or (model_path(self.model) if self.model in MODELS else None)
+        return self.model_file or (model_path(self.model) if self.model in NETWORKS else None)
 
     def _onnx(self) -> OnnxModel | None:
         from .model.describe import read_model

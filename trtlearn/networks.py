@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
@@ -23,7 +24,8 @@ from .engine.records import Provenance
 from .engine.variants import TRTEXEC_AVG_TIMING, VARIANTS
 from .errors import DataError, LiveUnavailable, ModelError, RecordingError
 from .files import user_dir
-from .model.course_data import MODELS, data_hashes, load_images, model_path
+from .model import course_data
+from .model.course_data import NETWORKS, ModelCard, data_hashes, load_images, model_path
 from .recorded.files import (
     AGAIN,
     check_hashes,
@@ -33,6 +35,7 @@ from .recorded.files import (
     load_provenance,
     load_study,
 )
+from .recorded.networks import origin_folder, with_map50
 
 if TYPE_CHECKING:
     from .calibration.cache import CalibrationCache
@@ -43,6 +46,7 @@ __all__ = ["Network", "network"]
 
 Array = NDArray[Any]
 Progress = Callable[[int, int | None], None]
+OTHER_BATCH = re.compile(r"-b\d+$")  # ends the name of a build whose batch is not 8
 
 
 class Network:
@@ -59,7 +63,7 @@ class Network:
         self.name = name
         self.path = path
         self.folder = folder  # of recordings; None: builds are live
-        self._own = name not in MODELS or path != model_path(name)
+        self._own = name not in NETWORKS or path != model_path(name)
         self._data = data
         self._labels = labels
         self._builds: dict[str, Build] = {}
@@ -74,7 +78,7 @@ class Network:
     def provenance(self) -> Provenance:
         """Where builds come from: the recording's machine, or this one."""
         if self.folder is not None:
-            return load_provenance(self.folder)
+            return load_provenance(origin_folder(self.folder, self.name))
         from .live.experiment import provenance
 
         return provenance(None if self._own else self.name)
@@ -97,16 +101,16 @@ class Network:
 
     @property
     def input_shape(self) -> tuple[int | str | None, ...]:
-        """The first input's shape without the batch axis: (1, 28, 28) for the course's networks."""
+        """The first input's shape without the batch axis: (1, 28, 28) for resnet and mobile."""
         return next(iter(self.input_shapes.values()))[1:]
 
     def images(self, split: str = "calibration") -> Array:
-        """The images of ``split``, "calibration" or "test": float32 [N,1,28,28], network-ready.
+        """The images of ``split``, "calibration" or "test": float32 [N,C,H,W], network-ready.
 
         A network of your own has the data that :func:`network` was given, whatever the split.
         """
         if not self._own:
-            return load_images(split)[0]
+            return load_images(split, self.name)[0]
         if self._data is None or len(self._data) != 1:
             raise DataError(
                 f"{self.name} came without images",
@@ -115,14 +119,37 @@ class Network:
         return next(iter(self._data.values()))
 
     def labels(self, split: str = "test") -> NDArray[np.int64]:
-        """The class of each image of ``split``, int64 [N]."""
+        """The class of each image of ``split``, int64 [N].
+
+        For the detector: of each object in each scene, int64 [N,6], -1 where there is none.
+        """
         if not self._own:
-            return load_images(split)[1]
+            return course_data.labels(split, self.name)
         if self._labels is None:
             raise DataError(
                 f"{self.name} came without labels", "give them: network(..., labels=...)"
             )
         return self._labels
+
+    def boxes(self, split: str = "test") -> NDArray[np.float32]:
+        """The objects' boxes (cx, cy, w, h) in pixels, float32 [N,6,4]: the detector's only.
+
+        Those count whose class in :meth:`labels` is not -1.
+        """
+        if self._own:
+            raise DataError(f"{self.name} came without boxes", 'ask network("detector")')
+        return course_data.boxes(split, self.name)
+
+    @property
+    def card(self) -> ModelCard:
+        """What is known of a network of the course: its size, its input, how good it is in FP32.
+
+        >>> network("photo", mode="recorded").card.summary()
+        'photo: 1,918,410 parameters, FP32 test accuracy 95.7%'
+        """
+        if self._own:
+            raise DataError(f"{self.name} has no card", f"one of {', '.join(NETWORKS)} has")
+        return course_data.model_card(self.name)
 
     def weights(self) -> dict[str, NDArray[np.float32]]:
         """Every float32 weight and bias in the ONNX file, by name.
@@ -205,8 +232,8 @@ class Network:
     # --- its engines
 
     @cached_property
-    def variants(self) -> tuple[str, ...]:
-        """The names that :meth:`build` knows, in the course's order."""
+    def _names(self) -> tuple[str, ...]:
+        """All that :meth:`build` knows, those at other batches than 8 included."""
         if self.folder is None:
             return tuple(VARIANTS)
         files = (self.folder / self.name).glob("*.json.gz")
@@ -214,12 +241,18 @@ class Network:
         ours = tuple(name for name in VARIANTS if name in names)
         return ours + tuple(sorted(names - set(VARIANTS)))
 
+    @property
+    def variants(self) -> tuple[str, ...]:
+        """The ways of building that :meth:`build` knows, at batch 8, in the course's order."""
+        return tuple(name for name in self._names if not OTHER_BATCH.search(name))
+
     def build(self, variant: str, progress: Progress | None = None) -> Build:
         """The engine of a variant with all its measurements: loaded, or built here (once; then it
         is remembered).
 
         Args:
-            variant: one of ``variants``.
+            variant: one of ``variants``; recorded also with "-b64" behind it, at batch 64, where
+                that was recorded.
             progress: live only: called with the calibration batches done and in all.
 
         Raises RecordingError for a variant that is not here, or a recording that is damaged or
@@ -229,9 +262,9 @@ class Network:
 
             tl.network("resnet").build("int8-placeholder").accuracy
         """
-        if variant not in self.variants:
+        if variant not in self._names:
             raise RecordingError(
-                f"no variant {variant!r} of {self.name}", f"one of {', '.join(self.variants)}"
+                f"no variant {variant!r} of {self.name}", f"one of {', '.join(self._names)}"
             )
         if variant not in self._builds:
             recorded = self.folder is not None
@@ -250,7 +283,7 @@ class Network:
         if (build.model, build.variant) != (self.name, variant):
             raise RecordingError(f"{path} holds {build.model} {build.variant}", AGAIN)
         check_hashes(build.provenance, self._hashes, f"the recording {variant} of {self.name}")
-        return build
+        return with_map50(build, path)
 
     def _make(self, variant: str, progress: Progress | None) -> Build:
         from .live.experiment import run_own, run_variant
@@ -361,7 +394,7 @@ def network(
     """One of the course's networks, or an ONNX file of your own.
 
     Args:
-        model: one of MODELS, or the path of an ONNX file. The builds of a file are live only.
+        model: one of NETWORKS, or the path of an ONNX file. The builds of a file are live only.
         folder: recordings to replay, in place of the newest that came with the course; implies mode
             "recorded".
         mode: "live" or "recorded"; by default $TRTLEARN_MODE, else what this machine can do.
@@ -379,7 +412,7 @@ def network(
         tl.network("my.onnx", data="images.npy").calibrate("minmax")
     """
     name = os.fspath(model)
-    if name not in MODELS:
+    if name not in NETWORKS:
         return _own_network(name, folder, data, labels)
     asked = (
         mode or ("recorded" if folder is not None else os.environ.get("TRTLEARN_MODE")) or "best"
@@ -409,7 +442,7 @@ def _own_network(
     path = Path(name)
     if not path.suffix and not path.exists():
         raise DataError(
-            f"no model {name!r}", f"one of {', '.join(MODELS)}, or the path of an ONNX file"
+            f"no model {name!r}", f"one of {', '.join(NETWORKS)}, or the path of an ONNX file"
         )
     if folder is not None:
         raise ModelError(f"nothing is recorded of {name}", "leave out the folder of recordings")

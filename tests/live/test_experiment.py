@@ -52,7 +52,7 @@ def bench(fake: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> dict[str, An
     fake["inspector"] = json.dumps({"Layers": [LAYER], "Bindings": ["image", "logits"]}).replace(
         "\\u001e", "\x1e"
     )
-    monkeypatch.setattr(experiment_module, "load_images", lambda split: (IMAGES, TRUTH))
+    monkeypatch.setattr(experiment_module, "load_images", lambda split, model: (IMAGES, TRUTH))
     # the fake network takes 2 x 2 images, whatever the file of the course's network says
     monkeypatch.setattr("trtlearn.live.build._check_data", lambda calibrator, model: None)
     monkeypatch.setenv("TRTLEARN_MODE", "recorded")

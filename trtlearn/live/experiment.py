@@ -10,7 +10,7 @@ import datetime
 import os
 import platform
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,9 @@ from ..engine.records import BuildOptions, EngineInfo, Predictions, Provenance, 
 from ..engine.variants import ALGORITHMS, variant_options
 from ..errors import DataError, InspectorError
 from ..files import shell_command
-from ..model.course_data import data_hashes, load_images, model_card, model_path
+from ..model import course_data
+from ..model.course_data import ModelCard, data_hashes, load_images, model_card, model_path
+from ..model.detections import decode, mean_ap
 from . import cuda
 from .build import BuiltEngine, build_engine
 from .calibrator import make_calibrator
@@ -82,9 +84,19 @@ def predict(
         raise DataError(
             f"the engine has {len(runner.inputs)} inputs, expected one", "run it with Runner.run"
         )
-    name = next(iter(runner.inputs))
-    logits_name = output if output in runner.outputs else runner.outputs[0]
     classes: list[int] = []
+    for logits in _answers(runner, images, batch, output):
+        classes += [int(index) for index in logits.argmax(axis=1)]
+    correct = int(np.count_nonzero(np.array(classes) == labels))
+    return Predictions(tuple(classes), correct, len(classes))
+
+
+def _answers(
+    runner: Runner, images: Array, batch: int, output: str | None = None
+) -> Iterator[Array]:
+    """The engine's answers to the images, batch by batch: [n, all values of one image]."""
+    name = next(iter(runner.inputs))
+    output_name = output if output in runner.outputs else runner.outputs[0]
     for at in range(0, len(images), batch):
         part = images[at : at + batch]
         full = (
@@ -92,10 +104,20 @@ def predict(
             if len(part) < batch
             else part
         )
-        logits = runner.run({name: full})[logits_name]
-        classes += [int(index) for index in logits.reshape(batch, -1).argmax(axis=1)[: len(part)]]
-    correct = int(np.count_nonzero(np.array(classes) == labels))
-    return Predictions(tuple(classes), correct, len(classes))
+        yield runner.run({name: full})[output_name].reshape(batch, -1)[: len(part)]
+
+
+def mean_precision(runner: Runner, card: ModelCard, images: Array, batch: int) -> float:
+    """mAP50 of a detector's engine on the first test scenes, ``images`` [N,3,H,W]."""
+    detections = []
+    for answers in _answers(runner, images, batch, card.output_name):
+        detections += decode(answers.reshape(len(answers), 4 + len(card.labels), -1))
+    count = len(images)
+    return mean_ap(
+        detections,
+        course_data.boxes("test", card.name)[:count],
+        course_data.labels("test", card.name)[:count],
+    )
 
 
 def _time(
@@ -167,10 +189,10 @@ def run_variant(
     keep: Callable[[BuiltEngine], None] | None = None,
     onnx_file: str | os.PathLike[str] | None = None,
 ) -> Build:
-    """Build one variant of one network, classify the 1,000 test images with it, and time it.
+    """Build one variant of one network, run it on the test images, judge its answers and time it.
 
     Args:
-        model: one of MODELS; variant: one of VARIANTS, or options of your own (then ``name`` says
+        model: one of NETWORKS; variant: one of VARIANTS, or options of your own (then ``name`` says
             what to call it).
         ranges: for options whose ranges are "user" or "cache".
         timing_cache: bytes, or a file shared by several builds, which makes them quicker and more
@@ -199,16 +221,20 @@ def run_variant(
     built = _built(
         onnx_file or model_path(model),
         options,
-        lambda: load_images("calibration")[0],
+        lambda: load_images("calibration", model)[0],
         ranges,
         timing_cache,
         progress,
     )
     if keep is not None:
         keep(built)
-    images, labels = load_images("test")
+    images, truth = load_images("test", model)
+    predictions = map50 = None
     with Runner(built.plan) as runner:
-        predictions = predict(runner, images, labels, options.batch, card.output_name)
+        if card.map50 is None:
+            predictions = predict(runner, images, truth, options.batch, card.output_name)
+        else:
+            map50 = mean_precision(runner, card, images, options.batch)
         arrays = {next(iter(runner.inputs)): images}
         timing = _time(runner, arrays, options.batch, runs, warmup)
     return Build(
@@ -221,6 +247,7 @@ def run_variant(
         calibration=built.calibration,
         timing=timing,
         predictions=predictions,
+        map50=map50,
     )
 
 

@@ -13,6 +13,8 @@ Each name is loaded when it is first used; each gives a record, newest recording
 ``tied``              which operators' outputs share their input's scale
 ``studies``           the names of the builds that answer one question each
 ``study``             one of them
+``build``             one build of a network, or of the detector with another head
+``detections``        what an engine of the detector detected in the test scenes
 ``tradeoff``          size, speed and accuracy of all ways of building
 ``placements``        the same scales, Q/DQ in different places
 ``sensitivity``       which units lose accuracy in INT8
@@ -44,6 +46,7 @@ _DOOR = {
     "caches": "odd_caches",
     "layers": "studies study layer_cases layer_case marked_tensors plan_sizes plan_insides",
     "tradeoffs": "tradeoff placements sensitivity dynamic",
+    "networks": "build detections",
     "quantizers": "modelopt_pairs",
     "logs": "trtexec_log interruptions",
 }
@@ -70,6 +73,8 @@ if TYPE_CHECKING:  # for editors and type checkers: the same names
     from .layers import study as study
     from .logs import interruptions as interruptions
     from .logs import trtexec_log as trtexec_log
+    from .networks import build as build
+    from .networks import detections as detections
     from .quantizers import modelopt_pairs as modelopt_pairs
     from .tradeoffs import dynamic as dynamic
     from .tradeoffs import placements as placements

@@ -24,7 +24,7 @@ from ..engine.inspector import read_engine
 from ..engine.records import EngineInfo, Provenance, Record
 from ..errors import RecordingError
 from ..files import data_dir, read_bytes, write_atomic
-from ..model.course_data import MODELS, data_hashes
+from ..model.course_data import NETWORKS, data_hashes
 
 __all__ = [
     "AGAIN",
@@ -193,7 +193,7 @@ def check_origin(origin: Provenance, what: object, network: str = "") -> None:
     It must name a model; ``network`` makes an exception of the names that are none of the course's.
     """
     named = [name for name in origin.sha256 if name.startswith("models/")]
-    if not named and network in ("", *MODELS):
+    if not named and network in ("", *NETWORKS):
         raise RecordingError(f"{what} does not say from which model it was made", AGAIN)
     for name in named:
         model = name.removeprefix("models/").removesuffix(".onnx")

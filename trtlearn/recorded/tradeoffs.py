@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from ..builds import Build
 from ..engine.records import Provenance
 from ..errors import RecordingError
+from ..model.course_data import MODELS, NETWORKS
 from ..model.operators import WEIGHTED
 from ..record import Record
 from .files import check_origin, folder_with, load_build, read_packed
@@ -428,12 +429,17 @@ def open_tradeoff(folder: str | os.PathLike[str] | None = None) -> TradeoffRecor
 
 
 def tradeoff(name: str) -> Tradeoff:
-    """Engines measured in one run: points-resnet, points-mobile, big (ResNet-50's size) or mixed.
+    """Engines measured in one run.
+
+    points-resnet, points-mobile, points-photo, points-detector, points-vit: every way of building,
+    at several batches; big: a network of ResNet-50's size; mixed: by sensitivity.
 
     >>> tradeoff("mixed").point("mobile", "int8-mixed").int8_layers
     14
     """
-    return open_tradeoff().tradeoff(name)
+    larger = {f"points-{network}" for network in set(NETWORKS) - set(MODELS)}
+    folder = folder_with("networks") / "networks" if name in larger else None
+    return open_tradeoff(folder).tradeoff(name)
 
 
 def placements(model: str = "resnet") -> dict[str, Build]:
