@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 AT_BATCH = 5
 CHILD = """
 import sys, time
-from trtlearn import cuda
+from trtlearn.live import cuda
 from trtlearn.live.build import build_engine
 from trtlearn.live.calibrator import make_calibrator
 from trtlearn.model.course_data import load_images, model_path
@@ -54,7 +54,7 @@ print("end", said, calibrator.trace().batches, held, flush=True)
 
 def free_bytes() -> int:
     """Free GPU memory as the driver tells it to a new process."""
-    command = [sys.executable, "-c", "from trtlearn import cuda; print(cuda.free_memory())"]
+    command = [sys.executable, "-c", "from trtlearn.live import cuda; print(cuda.free_memory())"]
     return int(subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout)
 
 

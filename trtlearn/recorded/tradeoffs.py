@@ -189,11 +189,6 @@ class MixedSearch(Record):
     trials: tuple[LayerTrial, ...]  # after each step, the first with nothing taken out
     reached: bool
 
-    @property
-    def int8_left(self) -> int:
-        """How many units still ran in INT8 at the end."""
-        return len(self.trials[-1].int8_units)
-
 
 @dataclass(frozen=True)
 class Sensitivity(Record):
