@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from .calibration.cache import CalibrationCache
     from .calibration.observers import Threshold
     from .model.data import Data
+    from .model.describe import OnnxNode
 
 __all__ = ["Network", "network"]
 
@@ -150,6 +151,17 @@ class Network:
         if self._own:
             raise DataError(f"{self.name} has no card", f"one of {', '.join(NETWORKS)} has")
         return course_data.model_card(self.name)
+
+    @cached_property
+    def nodes(self) -> tuple[OnnxNode, ...]:
+        """The nodes of the ONNX file, in its order: ``op``, ``inputs``, ``outputs``.
+
+        >>> network("resnet", mode="recorded").nodes[0].op
+        'Conv'
+        """
+        from .model.describe import read_model
+
+        return read_model(self.path).nodes
 
     def weights(self) -> dict[str, NDArray[np.float32]]:
         """Every float32 weight and bias in the ONNX file, by name.

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from test_plots import experiment
 
+import trtlearn
 from trtlearn import show
 from trtlearn.engine.records import RangeReport, TensorRange
 from trtlearn.errors import DataError, RecordingError
@@ -162,3 +163,27 @@ def test_a_fault_of_the_figure_package_is_named(monkeypatch):
 def test_widgets_do_not_import_tensorrt():
     code = "import sys, trtlearn.show.widgets, trtlearn.show.tensor_ranges, trtlearn.show.commands; sys.exit('tensorrt' in sys.modules or 'onnx' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_factor_slider_breaks_a_network_in_time():
+    mobile = trtlearn.network("mobile", mode="recorded")
+    images, labels = mobile.images("test"), mobile.labels()
+    box = show.factor_slider(trtlearn.recorded.range_factors(), images, labels, rows=[0, 4])
+    slider, problem, text, digits, curves = box.children[:-1]
+    assert "24.0 %" in text.value
+    assert digits.data[1].text == ("<b>✘ 3</b>, wrong", "<b>✘ 3</b>, wrong")
+    spent = []
+    for index in range(len(slider.options)):
+        start = time.perf_counter()
+        slider.value = index
+        spent.append(time.perf_counter() - start)
+    assert sorted(spent)[len(spent) // 2] < 0.15
+    assert problem.value == ""
+    assert "±2048 and ±4096" in text.value
+    assert "1 of 256 codes" in text.value
+    pixels = np.asarray(digits.data[0].z)[:28, :28].astype(float)
+    assert not pixels.any()  # every pixel has become 0
+    assert [shape.x0 for shape in curves.layout.shapes] == [1024.0] * 3
+    slider.value = 11
+    assert digits.data[1].text[0] == "✔ 0"
+    assert digits.layout.height + curves.layout.height <= 700

@@ -25,6 +25,7 @@ Each name is loaded when it is first used; each gives a record, newest recording
 ``plan_sizes``        ten builds of one network: how large
 ``plan_insides``      what a plan holds: GPU programs and weights
 ``modelopt_pairs``    the Q/DQ pairs that NVIDIA's ModelOpt inserts
+``range_factors``     one network, all its ranges times 0.25 to 1024
 ``trtexec_log``       what NVIDIA's own trtexec printed
 ``interruptions``     what an interrupted calibration leaves behind
 ``origin``            where and with what a calibration recording was made
@@ -48,6 +49,7 @@ _DOOR = {
     "tradeoffs": "tradeoff placements sensitivity dynamic",
     "networks": "build detections",
     "quantizers": "modelopt_pairs",
+    "factors": "range_factors",
     "logs": "trtexec_log interruptions",
 }
 """Module -> the names that it holds."""
@@ -64,6 +66,7 @@ if TYPE_CHECKING:  # for editors and type checkers: the same names
     from .calibration import origin as origin
     from .calibration import shuffles as shuffles
     from .calibration import tied as tied
+    from .factors import range_factors as range_factors
     from .layers import layer_case as layer_case
     from .layers import layer_cases as layer_cases
     from .layers import marked_tensors as marked_tensors

@@ -41,6 +41,7 @@ PLACES = {
     ),
     "widgets": (
         "amax_slider",
+        "factor_slider",
         "filling_player",
         "kl_slider",
         "range_browser",

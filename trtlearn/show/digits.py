@@ -11,7 +11,7 @@ from ..builds import Build
 from ..errors import DataError
 from ..int8.quant import dequantize, quantize
 from . import draw
-from .draw import Source
+from .draw import Source, Style
 from .theme import BAD, INK
 
 if typing.TYPE_CHECKING:
@@ -67,48 +67,80 @@ def digits_grid(
     pixels, right = np.asarray(images, np.float32), np.asarray(labels)
     if not columns or not len(rows):
         raise DataError("no build or no image to show", "pass at least one of each")
-    high, wide = pixels.shape[-2] + BELOW, pixels.shape[-1] + BESIDE
-    mosaic = np.full((len(rows) * high, len(columns) * wide), np.nan, np.float32)
-    height = min(draw.TALLEST, 150 + 110 * len(rows))
-    fig = draw.figure(title, height=height, showlegend=False)
-    for column, build in enumerate(columns):
-        answers, amax = build.answers, input_amax(build)
-        if answers is None or len(answers) != len(right):
+    for build in columns:
+        if build.answers is None or len(build.answers) != len(right):
             raise DataError(
                 f"{build.variant} did not answer these {len(right)} images",
                 'pass the test images: network.images("test") and network.labels()',
             )
-        middle = column * wide + (wide - BESIDE) / 2
-        head = f"{HEADS.get(build.variant, build.variant)}<br>{f'±{amax:.3g}' if amax else 'exact'}"
-        draw.note(fig, head, middle, 0, yanchor="bottom", font={"size": 12})
-        for row, index in enumerate(rows):
-            seen = as_seen(pixels[index].reshape(pixels.shape[-2:]), amax)
-            top, left = row * high, column * wide
-            mosaic[top : top + seen.shape[0], left : left + seen.shape[1]] = seen
-            wrong = answers[index] != right[index]
-            words = f"<b>✘ {answers[index]}</b>, wrong" if wrong else f"✔ {answers[index]}"
-            font = {"size": 12, "color": BAD if wrong else INK}
-            draw.note(fig, words, middle, top + seen.shape[0], yanchor="top", font=font)
-    chosen = pixels[list(rows)]
+    chosen = list(rows)
+    ends = [input_amax(build) for build in columns]
+    seen = [as_seen(pixels[chosen], amax) for amax in ends]
+    fig = board(title, np.stack(seen, axis=1), pixels[chosen])
+    fig.update_layout(height=min(draw.TALLEST, 150 + 110 * len(chosen)))
+    for column, (build, amax) in enumerate(zip(columns, ends, strict=True)):
+        answers = build.answers
+        assert answers is not None
+        place = place_of(0, column, pixels.shape)
+        name = HEADS.get(build.variant, build.variant)
+        head = f"{name}<br>{f'±{amax:.3g}' if amax else 'exact'}"
+        draw.note(fig, head, place[0], 0, yanchor="bottom", font={"size": 12})
+        for row, index in enumerate(chosen):
+            look = answer_look(int(answers[index]), int(right[index]))
+            draw.note(fig, **look, **under(row, column, pixels.shape))
+    return draw.finish(fig, source or columns[0].provenance)
+
+
+def board(title: str, cells: NDArray[np.float32], originals: NDArray[np.float32]) -> go.Figure:
+    """A figure of images in rows and columns: ``cells`` float32 [rows, columns, ..., H, W].
+
+    The grays run from the least to the largest value of ``originals``.
+    """
+    fig = draw.figure(title, showlegend=False)
     fig.add_heatmap(
-        z=mosaic,
+        z=mosaic(cells),
         colorscale=GRAYS,
-        zmin=float(chosen.min()),
-        zmax=float(chosen.max()),
+        zmin=float(originals.min()),
+        zmax=float(originals.max()),
         showscale=False,
         hoverongaps=False,
         hovertemplate="this engine reads %{z:.3g}<extra></extra>",
     )
-    fig.update_xaxes(visible=False, range=[-1, mosaic.shape[1]], constrain="domain")
-    fig.update_xaxes(constraintoward="left")
-    fig.update_yaxes(
-        visible=False,
-        range=[mosaic.shape[0], -14],
-        scaleanchor="x",
-        constrain="domain",
-        constraintoward="top",
-    )
-    return draw.finish(fig, source or columns[0].provenance)
+    high, wide = fig.data[0].z.shape
+    still: Style = {"visible": False, "constrain": "domain"}
+    fig.update_xaxes(**still, range=[-1, wide], constraintoward="left")
+    fig.update_yaxes(**still, range=[high, -14], scaleanchor="x", constraintoward="top")
+    return fig
+
+
+def mosaic(cells: NDArray[np.float32]) -> NDArray[np.object_]:
+    """The images as one, with None between them: object [height, width].
+
+    A figure goes to the page as JSON, which has no NaN.
+    """
+    rows, columns, *_, high, wide = cells.shape
+    whole = np.full((rows, high + BELOW, columns, wide + BESIDE), None, object)
+    whole[:, :high, :, :wide] = cells.reshape(rows, columns, high, wide).transpose(0, 2, 1, 3)
+    return whole.reshape(rows * (high + BELOW), columns * (wide + BESIDE))
+
+
+def place_of(row: int, column: int, shape: tuple[int, ...]) -> tuple[float, float]:
+    """The middle of a cell's lower edge; ``shape`` ends in H, W."""
+    high, wide = shape[-2:]
+    return column * (wide + BESIDE) + wide / 2, row * (high + BELOW) + high
+
+
+def under(row: int, column: int, shape: tuple[int, ...]) -> Style:
+    """Where a cell's answer stands."""
+    x, y = place_of(row, column, shape)
+    return {"x": x, "y": y, "yanchor": "top"}
+
+
+def answer_look(answer: int, right: int) -> Style:
+    """An answer's words and colour."""
+    if answer == right:
+        return {"text": f"✔ {answer}", "font": {"size": 12, "color": INK}}
+    return {"text": f"<b>✘ {answer}</b>, wrong", "font": {"size": 12, "color": BAD}}
 
 
 def input_amax(build: Build) -> float | None:

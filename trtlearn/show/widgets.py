@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,13 +16,16 @@ from ..calibration.ranges import Ranges, amax_by_tensor
 from ..errors import DataError, TrtlearnError
 from ..int8 import quant
 from ..record import plural
+from ..recorded.factors import FactorTrial, RangeFactors
 from ..recorded.tradeoffs import Tradeoff
 from . import draw
 from .calibration import centres, filling, kl, on_log_axis, p_and_q
 from .controls import ipywidgets, move_ends, say, wired
 from .cuts import background, cut_digit, spike
+from .digits import answer_look, as_seen, board, mosaic, place_of
 from .draw import Source, Style
 from .numbers import ValueBars, error_curves, finite, slider_figure
+from .theme import GOOD, INK
 from .tradeoffs import COSTS, tradeoff
 
 if typing.TYPE_CHECKING:
@@ -356,3 +359,98 @@ def tradeoff_explorer(groups: Mapping[str, Tradeoff]) -> ipywidgets.Widget:
         redraw(fig, tradeoff(shown, cost.value, title=title, source=group.provenance))
 
     return wired(choose, engines, cost, hide, shown=(fig,))
+
+
+def factor_slider(
+    factors: RangeFactors,
+    images: ArrayLike,
+    labels: ArrayLike,
+    rows: Sequence[int] = (0, 1, 4, 5, 6, 7, 8, 23),
+    *,
+    source: Source = None,
+) -> ipywidgets.Widget:
+    """One slider that breaks a network: every range times a factor.
+
+    With it move some digits as the input's range leaves them, their answers, the accuracy, the
+    share of values clipped and the codes in use. ``factors``: ``tl.recorded.range_factors()``;
+    ``images`` float32 [N,1,H,W] and ``labels`` [N]: the test images; ``rows``: those shown.
+    """
+    pixels, right = np.asarray(images, np.float32), np.asarray(labels)
+    chosen = [row for row in rows if row < factors.count]
+    label = source or factors.provenance
+    accuracies = factors.accuracies(right)
+    start = min(factors.trials, key=lambda trial: abs(math.log(trial.factor)))
+    digits = figure_widget(_digit_row(pixels[chosen], label))
+    curves = figure_widget(_factor_curves(factors, accuracies, start.factor, label))
+    options = [(_times(trial), index) for index, trial in enumerate(factors.trials)]
+    slider = ipywidgets.SelectionSlider(
+        options=options, value=factors.trials.index(start), description="ranges", layout=WIDE
+    )
+    text = say("")
+
+    def move() -> None:
+        trial = factors.trials[slider.value]
+        seen = as_seen(pixels[chosen], INPUT_AMAX * trial.factor)
+        with digits.batch_update():
+            digits.data[0].z = mosaic(seen[np.newaxis])
+            looks = [answer_look(int(trial.classes[i]), int(right[i])) for i in chosen]
+            digits.data[1].text = [look["text"] for look in looks]
+            digits.data[1].textfont.color = [look["font"]["color"] for look in looks]
+        with curves.batch_update():
+            move_ends(curves, *[trial.factor] * 3)
+        text.value = describe_factor(trial, accuracies[slider.value], factors.count)
+
+    return wired(move, slider, shown=(text, digits, curves))
+
+
+INPUT_AMAX = 2.0  # what bare --int8 gives a network's input
+
+
+def _times(trial: FactorTrial) -> str:
+    return f"× {trial.factor:.3g}" if trial.factor < 1000 else f"× {trial.factor:.0f}"
+
+
+def describe_factor(trial: FactorTrial, accuracy: float, count: int) -> str:
+    """One line of what a factor does."""
+    low, high = INPUT_AMAX * trial.factor, 2 * INPUT_AMAX * trial.factor
+    return (
+        f"ranges ±{low:.4g} and ±{high:.4g}: "
+        f"<b>{100 * accuracy:.1f} %</b> of {count} images right; "
+        f"{100 * trial.clipped:.2g} % of all values clipped; "
+        f"{trial.codes:g} of 256 codes in use (the median tensor)"
+    )
+
+
+def _digit_row(images: NDArray[np.float32], source: Source) -> Any:
+    fig = board(
+        "What is left of the digits, and what does the network answer?", images[None], images
+    )
+    places = [place_of(0, column, images.shape) for column in range(len(images))]
+    x, y = zip(*places, strict=True)
+    font = {"size": 12, "color": [INK] * len(x)}
+    look: Style = {"mode": "text", "text": [""] * len(x), "textfont": font}
+    fig.add_scatter(x=x, y=y, **look, textposition="bottom center", hoverinfo="skip")
+    fig.update_layout(height=230)
+    fig.update_yaxes(range=[fig.data[0].z.shape[0] + 2, -1])
+    return draw.finish(fig, source)
+
+
+def _factor_curves(
+    factors: RangeFactors, accuracies: Sequence[float], start: float, source: Source
+) -> Any:
+    x = [trial.factor for trial in factors.trials]
+    titles = ("right answers, %", "values clipped, %", "codes in use, of 256")
+    series = (
+        [100 * accuracy for accuracy in accuracies],
+        [100 * trial.clipped for trial in factors.trials],
+        [trial.codes for trial in factors.trials],
+    )
+    fig = draw.panels("Too small, fitting, too large?", titles, height=300)
+    look: Style = {"hover": "× %{x:.3g}: %{y:.3g}", "marker": {"size": 6}}
+    for column, values in enumerate(series, 1):
+        draw.line(fig, x, values, color=GOOD, **look, panel=(1, column))
+        draw.ends(fig, start, panel=(1, column))
+        draw.log_axis(fig, "x", "factor", x, panel=(1, column))
+        fig.update_yaxes(rangemode="tozero", row=1, col=column)
+    fig.update_layout(showlegend=False)
+    return draw.finish(fig, source)

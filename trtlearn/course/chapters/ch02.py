@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from ...int8.placeholder import placeholder_amax
 from ...model.describe import OnnxNode
 from ..exercise import register_chapter
-from ..verdict import Difference, judge_function, judge_number, random_cases
+from ..verdict import Difference, Verdict, judge_function, judge_number, random_cases
 
 __all__ = ["nodes_with"]
 
@@ -86,9 +87,38 @@ def percent_clipped() -> float:
     return float(100 * (np.abs(images) > 2).mean())
 
 
+NINE_OF_TEN = 0.9
+BEST_FACTOR = 8.0  # in the middle of those that bring the digits back
+
+
+def judge_factor(answer: Any) -> Verdict:
+    """Whether the ranges of bare --int8 times this factor leave nine of ten answers right."""
+    from ...model.course_data import load_images
+    from ...recorded.factors import range_factors
+
+    try:
+        factor = float(answer)
+    except (TypeError, ValueError):
+        return Verdict("", False, f"Expected a number, the factor, got {answer!r}.")
+    if not (math.isfinite(factor) and factor > 0):
+        return Verdict("", False, f"A range times {factor:g} is no range: give a factor above 0.")
+    factors = range_factors()
+    share = dict(zip(factors.trials, factors.accuracies(load_images("test")[1]), strict=True))
+    near = min(share, key=lambda trial: abs(math.log(trial.factor / factor)))
+    result = f"at × {near.factor:.3g}, {100 * share[near]:.1f} % are read right"
+    if share[near] >= NINE_OF_TEN:
+        return Verdict("", True, f"The digits are back: {result}.")
+    if factor < BEST_FACTOR:
+        why = f"{100 * near.clipped:.2g} % of all values are still clipped. Go up"
+    else:
+        why = f"a tensor has {near.codes:g} codes left of 256. Go down"
+    return Verdict("", False, f"Not yet: {result}, for {why}.")
+
+
 register_chapter(
     "02",
     judges={
+        "02-factor": judge_factor,
         "02-rule": partial(
             judge_function,
             cases=random_cases(clipped, random_network),
