@@ -77,6 +77,12 @@ def test_wheel_holds_code_course_and_licence(packages: Path) -> None:
     }
 
 
+def test_data_and_wheel_are_small(packages: Path) -> None:
+    data = sum((ROOT / name).stat().st_size for name in tracked("data"))
+    assert data < 60e6
+    assert next(packages.glob("*.whl")).stat().st_size < 40e6
+
+
 def test_source_package_can_be_tested_and_built(packages: Path) -> None:
     names = members(next(packages.glob("*.tar.gz")))
     assert (

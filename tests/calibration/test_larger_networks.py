@@ -1,0 +1,83 @@
+"""Our scales and ranges of photo, detector and vit, held against the caches that TensorRT wrote.
+
+A min-max scale rests on the largest value alone. So the images that hold the largest value of some
+tensor give the scales of all images, in a small part of the time.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import trtlearn as tl
+from trtlearn.calibration.cache import INTERNAL, CalibrationCache
+from trtlearn.networks import Network, network
+
+pytest.importorskip("onnxruntime")
+
+EXTREME = {
+    "photo": [0, 100, 115, 192, 255, 307, 338, 353, 398, 405, 427, 453, 506, 509],
+    "detector": [
+        *(0, 2, 7, 18, 21, 25, 26, 29, 31, 32, 35, 42),
+        *(45, 50, 54, 58, 60, 75, 86, 88, 91, 105, 110),
+    ],
+}
+"""Rows of the calibration images that hold the largest |x| of at least one tensor."""
+
+
+def recorded(name: str, variant: str) -> tuple[Network, CalibrationCache]:
+    one = network(name, mode="recorded")
+    cache = one.build(variant).cache
+    assert cache is not None
+    return one, cache
+
+
+@pytest.mark.parametrize(("name", "scales"), [("photo", 42), ("detector", 58)])
+def test_min_max_scales_are_tensorrts(name: str, scales: int) -> None:
+    one, cache = recorded(name, "int8-minmax")
+    images = one.images()[EXTREME[name]]
+    report = tl.agree(one.path, images, cache, batch=len(images))
+    assert report.summary().startswith(f"minmax: {scales} of {scales} scales equal TensorRT's")
+    ours = one.calibrate("minmax", images, batch=len(images), progress=False)
+    known = {tensor for tensor in cache if not tensor.startswith(INTERNAL)}
+    assert set(ours) == known
+    for tensor in known:
+        assert ours[tensor] == pytest.approx(cache[tensor], rel=1e-6)
+
+
+@pytest.mark.parametrize(("name", "tensors"), [("photo", 38), ("detector", 54)])
+def test_min_max_ranges_fit_the_images_that_they_come_from(name: str, tensors: int) -> None:
+    one, cache = recorded(name, "int8-minmax")
+    report = tl.fit(cache, one, one.images()[EXTREME[name]], progress=False)
+    assert report.all_fit
+    assert (len(report.tensors), report.stale, report.missing) == (tensors, (), ())
+    assert all(tensor.clipped == 0 for tensor in report.tensors)
+
+
+def test_entropys_ranges_clip_little_of_photographs() -> None:
+    one, cache = recorded("photo", "int8-entropy2")
+    report = tl.fit(cache, one, one.images("test")[:16], progress=False)
+    assert report.stale == report.missing == ()
+    assert max(tensor.clipped for tensor in report.tensors) < 0.01
+
+
+@pytest.mark.parametrize("variant", ["int8-entropy", "int8-legacy"])
+def test_every_range_of_vit_meets_its_tensor(variant: str) -> None:
+    one, cache = recorded("vit", variant)
+    report = tl.fit(cache, one, one.images()[:16], progress=False)
+    assert report.stale == ()
+    assert len(report.tensors) + len(report.internal) == len(cache)
+    sqnr = [tensor.sqnr_db for tensor in report.tensors if tensor.sqnr_db is not None]
+    assert np.median(sqnr) > 25
+    squares = [tensor.name.endswith("_square") for tensor in report.tensors[:3]]
+    assert all(squares), "LayerNorm's squares have the widest spread of all"
+
+
+def test_vit_is_calibrated_with_every_tensor_that_a_cache_names() -> None:
+    one, cache = recorded("vit", "int8-entropy")
+    images = one.images()[:8]
+    ours = one.calibrate("minmax", images, progress=False)
+    assert {tensor for tensor in cache if not tensor.startswith(INTERNAL)} <= set(ours)
+    values = one.activations(images, ["image", "logits"])
+    for tensor, array in values.items():
+        assert ours[tensor] * 127 == pytest.approx(np.abs(array).max(), rel=1e-6)
