@@ -28,6 +28,7 @@ from .record import Record
 
 if TYPE_CHECKING:
     from .engine.precision import PrecisionReport
+    from .int8.compare import TensorError
     from .int8.simulate import Int8Run
     from .model.describe import OnnxModel
 
@@ -181,6 +182,13 @@ class Build(Record):
         """The ONNX nodes inside engine layers that have INT8 weights."""
         return self.engine.int8_nodes
 
+    @property
+    def layer_dicts(self) -> list[Any]:
+        """The inspector's own JSON, one item a layer; none where its text was not kept."""
+        from .engine.inspector import parse
+
+        return list(parse(self.engine.raw)["Layers"]) if self.engine.raw else []
+
     def warning(self, code: str) -> Message:
         """The message of this kind in TensorRT's log, for example "missing-scale"; DataError
         without one.
@@ -198,7 +206,8 @@ class Build(Record):
 
         return self.model_file or (model_path(self.model) if self.model in NETWORKS else None)
 
-    def _onnx(self) -> OnnxModel | None:
+    def onnx(self) -> OnnxModel | None:
+        """The model's nodes and tensors; None without onnx or without the ONNX file."""
         from .model.describe import read_model
 
         try:
@@ -216,7 +225,7 @@ class Build(Record):
         """
         from .engine.precision import precision_report
 
-        return precision_report(self.engine, build=self.build, model=model or self._onnx())
+        return precision_report(self.engine, build=self.build, model=model or self.onnx())
 
     def simulate(
         self, images: NDArray[np.float32], scales: Mapping[str, float] | None = None
@@ -235,6 +244,20 @@ class Build(Record):
             raise DataError(f"{self.variant} has no ranges", "use an INT8 variant")
         own = {tensor.name: tensor.scale for tensor in self.ranges.tensors if tensor.scale}
         return run_like(path, self.engine, images, own | dict(scales or {}))
+
+    def tensor_errors(self, images: NDArray[np.float32]) -> tuple[TensorError, ...]:
+        """Each tensor that :meth:`simulate` computes for ``images``, beside FP32's.
+
+        Raises as :meth:`simulate` does.
+        """
+        from .int8.compare import tensor_errors
+        from .model.describe import read_model
+        from .model.run import activations
+
+        run = self.simulate(images)
+        path = self._model_path() or ""
+        feed = {read_model(path).inputs[0].name: images}
+        return tensor_errors(run, next(iter(activations(path, [feed]))))
 
     def summary(self) -> str:
         asked = f"{self.question} " if self.question else ""

@@ -7,6 +7,7 @@ inspector or log says so) or inferred.
 
 from __future__ import annotations
 
+import html
 import os
 from collections import Counter
 from collections.abc import Iterable
@@ -15,7 +16,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ..model.operators import QDQ, RESHAPES
-from ..record import Record, plural, show
+from ..record import Record, html_table, plural, show
 from .names import infer_nodes
 from .reasons import Facts, Reason, fed_by_dq, gather, reason_for_idle, reason_for_wider
 from .records import BuildOptions, BuildReport, EngineInfo, EngineLayer
@@ -23,7 +24,7 @@ from .records import BuildOptions, BuildReport, EngineInfo, EngineLayer
 if TYPE_CHECKING:
     from ..model.describe import OnnxModel, OnnxNode
 
-__all__ = ["IDLE", "PrecisionReport", "PrecisionRow", "precision_report"]
+__all__ = ["IDLE", "PrecisionReport", "PrecisionRow", "PrecisionRows", "precision_report"]
 
 IDLE = ("reformat", "no-op", "constant", "removed", "no-engine-name", "quantization")
 """Codes of rows whose node or layer computes nothing, so that no type was asked of it."""
@@ -59,6 +60,33 @@ class PrecisionRow(Record):
     code: str  # as-requested, fused, no-scale, reformat, faster-in-fp16, removed, ...
     reason: str
     evidence: str  # documented, measured, inferred
+
+
+class PrecisionRows(tuple[PrecisionRow, ...]):
+    """Some rows of a report; shown as a table: name, type, reason."""
+
+    __slots__ = ()
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One dictionary a row, for a table."""
+        return [
+            {
+                "node": row.name,
+                "op": row.op,
+                "requested": row.requested_dtype,
+                "runs in": row.computed_in,
+                "why": row.reason,
+                "evidence": row.evidence,
+            }
+            for row in self
+        ]
+
+    def __repr__(self) -> str:
+        names = ", ".join(f"{row.name} ({show(row.computed_in)})" for row in self)
+        return f"<{plural(len(self), 'row')}: {names or 'none'}>"
+
+    def _repr_html_(self) -> str:
+        return html_table(self.rows()) if self else f"<p>{html.escape(repr(self))}</p>"
 
 
 @dataclass(frozen=True)
@@ -112,7 +140,7 @@ class PrecisionReport(Record):
         """The row of an ONNX node, or of an engine layer, by name."""
         return self._by_name[name]
 
-    def where(self, is_layer: bool = False, **fields: Any) -> tuple[PrecisionRow, ...]:
+    def where(self, is_layer: bool = False, **fields: Any) -> PrecisionRows:
         """The rows of the nodes (``is_layer``: of the layers) whose fields have these values.
 
         Example::
@@ -122,7 +150,7 @@ class PrecisionReport(Record):
         rows = self.layers if is_layer else self.nodes
         for name, value in fields.items():
             rows = tuple(row for row in rows if getattr(row, name) == value)
-        return rows
+        return PrecisionRows(rows)
 
 
 class _Requests:

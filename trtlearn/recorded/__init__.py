@@ -28,6 +28,7 @@ Each name is loaded when it is first used; each gives a record, newest recording
 ``range_factors``     one network, all its ranges times 0.25 to 1024
 ``trtexec_log``       what NVIDIA's own trtexec printed
 ``interruptions``     what an interrupted calibration leaves behind
+``repairs``           entropy 2's ranges, each replaced by min-max's or not: every choice
 ``origin``            where and with what a calibration recording was made
 ====================  ==============================================================================
 
@@ -51,6 +52,7 @@ _DOOR = {
     "quantizers": "modelopt_pairs",
     "factors": "range_factors",
     "logs": "trtexec_log interruptions",
+    "repairing": "repairs",
 }
 """Module -> the names that it holds."""
 _PLACES = {name: module for module, names in _DOOR.items() for name in names.split()}
@@ -79,6 +81,7 @@ if TYPE_CHECKING:  # for editors and type checkers: the same names
     from .networks import build as build
     from .networks import detections as detections
     from .quantizers import modelopt_pairs as modelopt_pairs
+    from .repairing import repairs as repairs
     from .tradeoffs import dynamic as dynamic
     from .tradeoffs import placements as placements
     from .tradeoffs import sensitivity as sensitivity

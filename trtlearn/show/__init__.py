@@ -48,12 +48,17 @@ PLACES = {
         "spike_slider",
         "tradeoff_explorer",
     ),
+    "repairing": ("repair_switches",),
     "commands": ("explainer",),
 }
 """Module of this room -> the pictures or controls that it offers."""
 
 MODULES = {name: module for module in PLACES for name in PLACES[module]}
-NEEDED = {"widgets": ("plotly", "ipywidgets", "anywidget"), "commands": ("ipywidgets",)}
+NEEDED = {
+    "widgets": ("plotly", "ipywidgets", "anywidget"),
+    "repairing": ("plotly", "ipywidgets", "anywidget"),
+    "commands": ("ipywidgets",),
+}
 
 __all__ = sorted(MODULES)  # noqa: PLE0605
 

@@ -358,8 +358,10 @@ def fusion(
     have the colour, and say the name, of the type the layer works in.
 
     Args:
-        nodes: the model, its nodes' names in order, or what ``fusion_map`` gave.
+        nodes: the model, its nodes' names in order, or what ``fusion_map`` gave; by default the
+            model of a build.
     """
+    nodes = engine.onnx() if nodes is None and isinstance(engine, Build) else nodes
     info, source = _info(engine, source)
     mapped = nodes if isinstance(nodes, FusionMap) else fusion_map(info, nodes)
     count = max(len(mapped.nodes), len(info.layers), 1)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
 import numpy as np
 
+from ...errors import TrtlearnError
 from ...record import plural
+from ...recorded.repairing import repairs
 from ..exercise import register_chapter
-from ..verdict import Difference, judge_choice, judge_function, random_cases
+from ..verdict import Difference, Verdict, judge_choice, judge_function, random_cases
 
 __all__: list[str] = []
 
@@ -80,9 +83,47 @@ def _describe(arguments: tuple[Any, ...], difference: Difference | None) -> str:
     )
 
 
+ENOUGH = 0.95  # the share of right answers to reach
+ADVICE = 'give a list of names, such as ["image", "gap"]'
+
+
+def _names(answer: Any) -> list[str]:
+    """The tensors that the reader names; TrtlearnError where these are no names."""
+    words = answer.replace(",", " ").split() if isinstance(answer, str) else answer
+    if not isinstance(words, Iterable):
+        raise TrtlearnError(f"{answer!r} is no list of names", ADVICE)
+    return list(dict.fromkeys(str(word) for word in words))
+
+
+def judge_repair(answer: Any) -> Verdict:
+    """Passed where these tensors' ranges, and no fewer, bring the answers back."""
+    known = repairs()
+    try:
+        names = _names(answer)
+        share = known.accuracy(names)
+    except TrtlearnError as problem:
+        return Verdict("", False, str(problem))
+    words = f"{plural(len(names), 'tensor')}: {share:.1%} right"
+    spare = [name for name in names if known.accuracy(set(names) - {name}) >= ENOUGH]
+    if share < ENOUGH:
+        return Verdict("", False, f"{words}. One more range is still cut, or its reader's is.")
+    if spare:
+        return Verdict("", False, f"{words}. But {spare[0]} can keep its range: leave it out.")
+    return Verdict("", True, f"{words}. Leave out any one, and at most 61 % are right.")
+
+
+def draw_repair(answer: Any) -> Any:
+    """The bars of ``tl.show.repair_switches`` with the reader's tensors switched on."""
+    from ...show.repairing import repair_preview
+
+    return repair_preview(repairs(), _names(answer))
+
+
 register_chapter(
     "06",
+    draw={"06-repair": draw_repair},
     judges={
+        "06-repair": judge_repair,
         "06-fell": partial(
             judge_choice,
             right="b1_conv2",
