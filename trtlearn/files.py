@@ -6,19 +6,25 @@ import contextlib
 import glob
 import hashlib
 import os
+import re
 import shlex
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from .errors import TrtlearnError
 
 __all__ = [
+    "PLAN_STARTS",
+    "KnownFile",
     "data_dir",
     "locked",
     "notebooks_dir",
+    "plan_in",
     "read_bytes",
+    "recognize",
     "sha256",
     "shell_command",
     "user_dir",
@@ -28,6 +34,8 @@ __all__ = [
 
 _PACKAGE = Path(__file__).resolve().parent
 STALE_SECONDS = 600
+PLAN_STARTS = (b"ptrt", b"ftrt")
+"""How an engine plan begins."""
 
 
 def _shared(name: str) -> Path:
@@ -79,6 +87,106 @@ def read_bytes(
         raise error(
             f"cannot read {str(path)[:300]}: {problem.strerror}", "check its permissions"
         ) from None
+
+
+class KnownFile(NamedTuple):
+    """What a file is, recognized by its first bytes."""
+
+    kind: str
+    words: str
+    fix: str
+
+
+_TORCH = (
+    "export the network to ONNX in Python (torch.onnx.export; Ultralytics: yolo export format=onnx)"
+)
+_KNOWN = (
+    (
+        re.compile(rb"version https://(?:git-lfs|hawser)\.github\.com/spec/"),
+        KnownFile(
+            "git-lfs",
+            "a pointer of Git LFS, not the file itself",
+            "run `git lfs pull` in its repository, or download the file itself",
+        ),
+    ),
+    (
+        re.compile(
+            rb"(?:\xef\xbb\xbf)?\s*<(?:!doctype|html|head|!--|\?xml[^>]*>\s*<(?:!doctype )?html)",
+            re.I,
+        ),
+        KnownFile(
+            "web-page",
+            "a web page, not the file that it links to",
+            "download the file itself (on GitHub and Hugging Face: the page's raw or resolve link)",
+        ),
+    ),
+    (
+        re.compile(
+            rb"PK\x03\x04.{0,1024}?data\.pkl|\x80[\x02-\x05].{0,400}?(?:torch|ctorch|\x8a\nl\xfc\x9cF)",
+            re.S,
+        ),
+        KnownFile("torch", "a PyTorch file (.pt or .pth)", _TORCH),
+    ),
+    (
+        re.compile(rb"\x89HDF\r\n"),
+        KnownFile("hdf5", "an HDF5 file, such as Keras writes", "export it with tf2onnx"),
+    ),
+    (
+        re.compile(rb".{4}TFL3", re.S),
+        KnownFile("tflite", "a TensorFlow Lite model", "convert it with tf2onnx --tflite"),
+    ),
+    (
+        re.compile(rb".{8}\{\s*\"", re.S),
+        KnownFile("safetensors", "a safetensors file: weights without a network", _TORCH),
+    ),
+    (
+        re.compile(rb"[pf]trt|.{2}\x00\x00\{[^\x00]*[pf]trt", re.S),
+        KnownFile(
+            "plan",
+            "an engine plan, which only the TensorRT that built it reads",
+            "give the ONNX file that it was built from",
+        ),
+    ),
+    (
+        re.compile(rb"PK\x03\x04|\x1f\x8b|7z\xbc\xaf|BZh|\xfd7zXZ"),
+        KnownFile("archive", "a compressed archive", "unpack it first"),
+    ),
+    (
+        re.compile(rb"\x93NUMPY"),
+        KnownFile("numpy", "a numpy array (.npy)", "check the order of the files"),
+    ),
+    (
+        re.compile(rb"TRT-\d+-[A-Z]"),
+        KnownFile("cache", "a TensorRT calibration cache", "check the order of the files"),
+    ),
+    (
+        re.compile(rb"<\?xml[^>]*>\s*<net "),
+        KnownFile("openvino", "an OpenVINO model", "take the ONNX file that it was made from"),
+    ),
+    (
+        re.compile(rb"(?:\xef\xbb\xbf)?\s*[{\[]\s*[\"{\[\]}]"),
+        KnownFile("json", "JSON text", "check the order of the files"),
+    ),
+)
+
+
+def recognize(content: bytes) -> KnownFile | None:
+    """What the bytes are, whatever the file is called; None where they are of no known kind.
+
+    >>> recognize(b"version https://git-lfs.github.com/spec/v1").kind
+    'git-lfs'
+    """
+    head = content[:65536]
+    return next((known for pattern, known in _KNOWN if pattern.match(head)), None)
+
+
+def plan_in(content: bytes) -> bytes:
+    """The engine plan in a file: Ultralytics writes a length of 4 bytes and JSON before it."""
+    length = int.from_bytes(content[:4], "little")
+    behind = content[4 + length :]
+    if content[4:5] == b"{" and behind[:4] in PLAN_STARTS:
+        return behind
+    return content
 
 
 def write_atomic(path: str | os.PathLike[str], content: bytes | str) -> Path:

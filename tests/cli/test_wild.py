@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import pickle
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +12,10 @@ import pytest
 
 from trtlearn.calibration.edit import read_cache
 from trtlearn.cli import main
+from trtlearn.engine.inspector import read_engine
+from trtlearn.errors import CacheError, InspectorError, ModelError
+from trtlearn.files import plan_in, recognize
+from trtlearn.model.read import load_proto
 
 DATA = Path(__file__).parent.parent / "data"
 Run = Callable[..., tuple[int, str, str]]
@@ -62,3 +68,196 @@ def test_migrate_leaves_lines_with_infinite_scales_out(run: Run, tmp_path: Path)
     assert facts["stale"] == []
     assert "/m/conv/Conv_output_0" not in facts["kept"]
     assert any("/m/conv/Conv_output_0 (NaN)" in note for note in facts["notes"])
+
+
+TABLE = {"c": 19.811315536499023, "r": 19.811315536499023}
+TABLE |= {"x": 1.0660367012023926, "y": 41.41773223876953}
+ENDS = {"x": 5.899421691894531, "n": 19.811315536499023, "c": 33.48225402832031}
+
+
+@pytest.mark.parametrize(("file", "kind"), [("cache", "table"), ("flatbuffers", "flatbuffers")])
+def test_onnx_runtimes_tables_say_that_they_may_be_one_sided(
+    run: Run, tmp_path: Path, file: str, kind: str
+) -> None:
+    if kind == "flatbuffers":
+        pytest.importorskip("onnxruntime.quantization.CalTableFlatBuffers")
+    to = tmp_path / "a.cache"
+    source = ("--from", f"ort-{kind}", "--to", "cache")
+    status, _, err = run("cache", "convert", DATA / f"ort132.{file}", *source, "-o", to)
+    assert status == 0
+    assert "ort-json" in err
+    assert "25621" in err
+    ranges = {item.name: item.amax for item in read_cache(to).scales}
+    assert ranges == pytest.approx(TABLE)  # n is -0.0: all of it is below 0, its range is lost
+
+
+def test_onnx_runtimes_json_has_both_ends(run: Run, tmp_path: Path) -> None:
+    to = tmp_path / "a.cache"
+    source = ("--from", "ort-json", "--to", "cache")
+    assert run("cache", "convert", DATA / "ort132.json", *source, "-o", to)[0] == 0
+    ranges = {item.name: item.amax for item in read_cache(to).scales}
+    assert {name: ranges[name] for name in ENDS} == pytest.approx(ENDS)
+    wrapped = tmp_path / "wrapped.json"
+    inner = {"x": {"lowest": {"data": -2.0}, "highest": {"data": [[1.0]]}, "CLS": "TensorData"}}
+    text = json.dumps({"CLS": "TensorsData", "data": inner, "calibration_method": "MinMax"})
+    wrapped.write_text(text)
+    assert run("cache", "convert", wrapped, *source, "-o", to)[0] == 0
+    assert read_cache(to).entry("x").amax == pytest.approx(2)
+    for text in ("[]", "{}", '{"x": 3}x', '{"x": {"lowest": {}}}', '{"x": []}'):
+        wrapped.write_text(text)
+        status, _, err = run("cache", "convert", wrapped, *source, "-o", to)
+        assert status == 2
+        assert str(wrapped) in err
+
+
+def test_a_negative_line_of_a_table_names_file_and_line(run: Run, tmp_path: Path) -> None:
+    table = tmp_path / "t.cache"
+    table.write_text("a 1.5\nb -0.25\n")
+    source = ("--from", "ort-table", "--to", "cache")
+    status, _, err = run("cache", "convert", table, *source, "-o", tmp_path / "o")
+    assert status == 2
+    assert f"{table}: line 2" in err
+    status, _, err = run("cache", "show", DATA / "ort132.cache")
+    assert status == 2
+    assert "--from ort-table" in err
+
+
+@pytest.mark.parametrize("first", ["TRT-8XXX-EntropyCalibration2\n", "hello\n", "\ufeff", "", "\n"])
+def test_the_advised_header_replaces_a_first_line_that_cannot_be_read(
+    run: Run, tmp_path: Path, first: str
+) -> None:
+    file, to = tmp_path / "a.cache", tmp_path / "b.cache"
+    file.write_text(f"{first}x: 3f000000\n", encoding="utf-8")
+    header = "TRT-8600-EntropyCalibration2"
+    status, _, err = run("cache", "edit", file, "-o", to, "--header", header)
+    assert (status, err) == (0, "")
+    assert read_cache(to).header == header
+    assert dict(read_cache(to)) == {"x": 0.5}
+
+
+def test_what_explain_advises_for_a_foreign_cache_works() -> None:
+    from trtlearn.calibration.cache import ignored_by_trtexec
+
+    table = ignored_by_trtexec((DATA / "ort132.cache").read_bytes(), "ort132.cache")
+    assert table is not None
+    assert "convert ./ort132.cache" in table.fix or "convert ort132.cache" in table.fix
+
+
+PLAN = b"ptrt" + bytes(64)
+METADATA = b'{"task": "detect"}'
+ULTRALYTICS = len(METADATA).to_bytes(4, "little") + METADATA
+OTHER = {
+    "git-lfs": b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 28954452\n",
+    "web-page": b"\n\n<!DOCTYPE html>\n<html><head>",
+    "torch": b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.",
+    "hdf5": b"\x89HDF\r\n\x1a\n",
+    "tflite": b"\x1c\0\0\0TFL3",
+    "safetensors": b"\x10\0\0\0\0\0\0\0" + b'{"a": 1}',
+    "plan": PLAN,
+    "archive": b"\x1f\x8b\x08",
+    "numpy": b"\x93NUMPY\x01\0",
+    "cache": b"TRT-8600-EntropyCalibration2\n",
+    "json": b'{"Layers": []}',
+}
+
+
+@pytest.mark.parametrize("kind", OTHER)
+def test_files_that_are_not_what_they_are_called(kind: str) -> None:
+    content = OTHER[kind]
+    known = recognize(content)
+    assert known is not None
+    assert known.kind == kind
+    with pytest.raises(ModelError, match="expected an ONNX model") as problem:
+        load_proto(content)
+    assert known.words in str(problem.value)
+    if kind != "cache":
+        with pytest.raises(CacheError):
+            read_cache(content)
+    if kind in ("git-lfs", "web-page"):
+        with pytest.raises(InspectorError, match=known.words[:20]):
+            read_engine(content)
+
+
+def test_a_renamed_pt_is_a_pytorch_file(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "m.onnx", "w") as archive:
+        archive.writestr("archive/data.pkl", pickle.dumps({"model": 1}))
+    with pytest.raises(ModelError, match="PyTorch"):
+        load_proto(tmp_path / "m.onnx")
+
+
+def test_the_plan_behind_ultralytics_metadata() -> None:
+    assert recognize(ULTRALYTICS + PLAN) is not None
+    assert plan_in(ULTRALYTICS + PLAN) == PLAN
+    assert plan_in(PLAN) == PLAN
+    with pytest.raises(InspectorError, match="engine plan"):
+        read_engine(ULTRALYTICS + PLAN)
+
+
+def test_json_that_is_no_engine(run: Run) -> None:
+    status, out, err = run("inspect", DATA / "trex-metadata.json")
+    assert (status, out) == (2, "")
+    assert "expected engine layers" in err
+
+
+@pytest.mark.parametrize("verb", ["inspect", "precision"])
+def test_an_engine_of_names_only_says_so(run: Run, verb: str) -> None:
+    status, out, err = run(verb, DATA / "names-only.json")
+    assert (status, err) == (0, "")
+    assert "--profilingVerbosity=detailed, which acts at the build only" in out
+    assert "unknown" in out
+
+
+def test_reasons_that_cannot_be(run: Run) -> None:
+    status, out, err = run("precision", DATA / "plugin-and-cast.json", "--json")
+    assert status == 0
+    assert "UserWarning" not in err
+    facts = json.loads(out)
+    codes = {row["name"]: row["code"] for row in facts["layers"]}
+    assert codes["nms"] == "plugin"
+    assert codes["/Cast"] == codes["y"] == "integers"
+    assert codes["Q + copy"] == "quantizes"
+    assert not any("faster" in row["reason"] for row in facts["layers"])
+
+
+@pytest.mark.parametrize("name", ["layers.log", "oneline.log"])
+def test_layers_in_a_log_are_read(run: Run, name: str) -> None:
+    status, out, _ = run("inspect", DATA / name, "--json")
+    assert status == 0
+    layers = json.loads(out)["layers"]
+    status, out, _ = run("log", DATA / name, "--json")
+    assert json.loads(out)["layers"] == layers
+    if name == "layers.log":
+        types = [(layer["name"], layer["input_dtypes"], layer["output_dtypes"]) for layer in layers]
+        assert types[1:] == [("conv1 + relu1", ["int8"], ["int8"]), ("conv2", ["int8"], ["fp32"])]
+        assert layers[0]["is_reformat"]
+    else:
+        assert layers[0]["onnx_nodes"] == ["Sub"]
+
+
+def test_log_decodes_and_names_the_failing_layer(run: Run, tmp_path: Path) -> None:
+    log = tmp_path / "build.log"
+    words = "Error Code 10: Internal Error (Could not find any implementation for node c1 + r1.)"
+    log.write_text(
+        "&&&& RUNNING TensorRT.trtexec [TensorRT v8601] # trtexec --int8\n"
+        "[TRT] [W] Missing scale and zero-point for tensor a, expect fall back to non-int8\n"
+        f"[TRT] [E] 10: [optimizer.cpp::computeCosts::3728] {words}\n"
+        "[V] INT8 Inference Tensor scales and zero-points: b scale and zero-point "
+        "Quantization(scale: {0.5,}, zero-point: {0,})\n"
+    )
+    status, out, _ = run("log", log, "--json")
+    facts = json.loads(out)
+    assert status == 0
+    assert facts["failing_layer"] == "c1 + r1"
+    assert [message["code"] for message in facts["messages"]] == [
+        "no-implementation",
+        "missing-scale",
+    ]
+    assert facts["messages"][1]["names"] == ["a"]
+    assert facts["scales"][0]["scale"] == 0.5
+    assert facts["tensorrt"] == "8601"
+    status, out, _ = run("log", log)
+    assert "what to do" in out
+    log.write_bytes(log.read_text().encode("utf-16"))
+    assert "c1 + r1" in run("log", log)[1]
+    log.write_bytes(bytes(100))
+    assert run("log", log)[0] == 2

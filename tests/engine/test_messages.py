@@ -145,3 +145,106 @@ def test_scales_with_hard_names_and_several_values() -> None:
     assert found["per channel"].note == "2 scales"
     assert found["shifted"].note == "zero point 3"
     assert found["shifted"].amax == 63.5
+
+
+WORDS = "Missing scale and zero-point for tensor a:0 b, expect fall back to non-int8 implementation"
+PREFIXES = (
+    "[08/12/2024-10:00:00] [W] [TRT] ",
+    "[02/12/2024-00:29:48] [TRT] [W] ",
+    "[TensorRT] WARNING: ",
+    "[TRT] [WARNING] ",
+    "WARNING: [TRT]: ",
+    "[W] ",
+    "[W]     ",
+    "[WARNING] ",
+    "[2022-11-08 06:01:58 WARNING] ",
+    "2024-01-01 10:00:00.123456789 [W:onnxruntime:Default, tensorrt_execution_provider.h:84 log] "
+    "[2024-01-01 10:00:00 WARNING] ",
+    "WARNING: [Torch-TensorRT TorchScript Conversion Context] - ",
+    "WARNING:torch_tensorrt [TensorRT Conversion Context]:",
+    "[2023-01-01 10:00:00.123] [mmdeploy] [warning] [trt_net.cpp:24] TRTNet: ",
+    "W0101 10:00:00.123456 1 logging.cc:46] ",
+    "\x1b[33m[08/12/2024-10:00:00] [W] [TRT] \x1b[0m",
+    "web-1  | [08/12/2024-10:00:00] [W] [TRT] ",
+    "[component_container_mt-1] WARNING: [TRT]: ",
+    "0:00:04.123456789  1234 0x55d0 WARN   nvinfer gstnvinfer.cpp:643:gst_nvinfer_logger:"
+    "<primary_gie> NvDsInferContext[UID 1]: Warning from NvDsInferContextImpl::buildModel() "
+    "<nvdsinfer_context_impl.cpp:1161> [UID = 1]: ",
+    "2024-05-01 10:00:00,123 - WARNING - ",
+    "2024-05-01T10:00:00.123Z WARNING [TRT]: ",
+    "WARNING:root:[TRT] ",
+    "[01/01/2024-10:00:00] [TRT-LLM] [W] ",
+)
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+def test_the_prefixes_of_host_programs(prefix: str) -> None:
+    severity, text = split_line(prefix + WORDS)
+    assert (severity, text.strip()) == ("warning", WORDS)
+    (message,) = decode(prefix + WORDS)
+    assert (message.code, message.names) == ("missing-scale", ("a:0 b",))
+
+
+def test_a_message_pasted_alone_is_decoded() -> None:
+    (message,) = decode(WORDS)
+    assert (message.severity, message.code) == ("warning", "missing-scale")
+    assert split_line("[W] Error: of its own") == ("warning", "Error: of its own")
+    assert split_line("[x.cpp::f::12] Error Code 2: Internal Error (boo)")[0] == "error"
+
+
+PASTED = {
+    "AttributeError: module 'tensorrt' has no attribute 'IInt8Calibrator'": "removed-int8-api",
+    "AttributeError: module 'tensorrt' has no attribute 'CalibrationAlgoType'": "removed-int8-api",
+    "AttributeError: type object 'tensorrt_bindings.tensorrt.BuilderFlag' has no attribute 'INT8'": (
+        "removed-int8-api"
+    ),
+    "AttributeError: 'tensorrt.tensorrt.IBuilderConfig' object has no attribute 'int8_calibrator'": (
+        "removed-int8-api"
+    ),
+    "AttributeError: 'tensorrt.tensorrt.ITensor' object has no attribute 'set_dynamic_range'": (
+        "removed-int8-api"
+    ),
+    "AttributeError: 'tensorrt.tensorrt.ILayer' object has no attribute 'precision'": (
+        "removed-int8-api"
+    ),
+    "AttributeError: 'tensorrt.tensorrt.Builder' object has no attribute 'platform_has_fast_int8'": (
+        "removed-int8-api"
+    ),
+    "ImportError: cannot import name 'IInt8MinMaxCalibrator' from 'tensorrt' (/x)": (
+        "removed-int8-api"
+    ),
+    "a.cpp:1:5: error: 'class nvinfer1::IBuilderConfig' has no member named 'setInt8Calibrator'": (
+        "removed-int8-api"
+    ),
+    "a.h:3:1: error: ‘kINT8’ is not a member of ‘nvinfer1::BuilderFlag’": "removed-int8-api",
+    "AttributeError: 'tensorrt.tensorrt.IBuilderConfig' object has no attribute "
+    "'max_workspace_size'": "removed-in-10",
+    "AttributeError: module 'tensorrt' has no attribute 'Logger'": "hollow-package",
+    "[E] Error[2]: [checkSanity.cpp::checkLinks::218] Error Code 2: Internal Error (Assertion "
+    "item.second != nullptr failed. )": "check-links",
+    "[E] Unknown option: --int8": "unknown-option",
+    "[08/12/2024-10:00:00] [I] Precision: FP32+FP8": "narrow-flag-alone",
+    '[E] [TRT] ModelImporter.cpp:140: While parsing node number 0 [Conv -> "y"]:': "parser-stops",
+    "[E] Assertion failed: shiftIsAllZeros(zeroPoint): Non-zero zero point is not supported.": (
+        "asymmetric-qdq"
+    ),
+    "[E] ITensor::getDimensions: Error Code 4: API Usage Error (bdq: input has type Int32 but must "
+    "have type FP8, FP4, Int4, Int8, or UInt8. In checkType at x.cpp:456)": "qdq-type",
+}
+
+
+@pytest.mark.parametrize("line", PASTED)
+def test_errors_that_people_paste(line: str) -> None:
+    (message,) = decode(line)
+    assert message.code == PASTED[line]
+    assert message.fix
+    named = message.code in ("removed-int8-api", "removed-in-10", "unknown-option")
+    assert bool(message.names) or not named
+
+
+def test_the_layer_that_the_parser_refuses() -> None:
+    line = '[E] [TRT] ModelImporter.cpp:140: While parsing node number 3 [Conv -> "y"]:'
+    assert failing_layer(line) == "y"
+    assert (
+        failing_layer("[E] In node 3 with name: /a/Conv and operator: Conv (parse): x") == "/a/Conv"
+    )

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ..errors import CacheError, DataError, MissingTensor
-from ..files import read_bytes, shell_command, write_atomic
+from ..files import read_bytes, recognize, shell_command, write_atomic
 from ..int8.quant import scale_from_amax
 from ..record import Record, plural
 
@@ -39,6 +39,7 @@ __all__ = [
     "format_cache",
     "ignored_by_trtexec",
     "is_internal",
+    "is_ort_table",
     "made_from",
     "make_header",
     "names_behind",
@@ -445,6 +446,7 @@ def make_header(
 _HEADER = re.compile(r"TRT-([0-9]{1,9})-([A-Za-z][A-Za-z0-9_]*)")
 _LEGACY = re.compile(r"([0-9]{1,9}) ([0-9a-fA-F]{1,16}) ([0-9a-fA-F]{1,16})")
 _HEX = re.compile(r"[0-9a-fA-F]{1,8}")
+_ORT_LINE = re.compile(r".*[^:\s] -?(?:\d+(?:\.\d*)?(?:e[+-]?\d+)?|inf|nan)\s*", re.IGNORECASE)
 
 
 def _name_problem(name: str) -> str | None:
@@ -534,8 +536,15 @@ def _header(line: str, where: str) -> tuple[str | None, str | None, float | None
             return ALGORITHMS["legacy"], None, cutoff, quantile
     raise CacheError(
         f"{where}line 1 is {line!r:.80}, expected a header such as TRT-8600-EntropyCalibration2",
-        "check that this is a TensorRT calibration cache, whole and unedited",
+        "check that this is a TensorRT calibration cache, whole and unedited; `trtlearn cache "
+        "edit --header` puts another first line in its place",
     )
+
+
+def is_ort_table(content: bytes) -> bool:
+    """Whether this is ONNX Runtime's text table: ``tensor amax`` a line, the amax in decimals."""
+    lines = [line for line in content.decode(errors="replace").splitlines() if line.strip()]
+    return bool(lines) and all(_ORT_LINE.fullmatch(line) for line in lines)
 
 
 def _check_hex(text: str, name: str, at: str, cut_off: bool) -> str:
@@ -590,11 +599,21 @@ def parse_cache(content: str | bytes, where: str = "") -> CalibrationCache:
     ('MinMaxCalibration', '8.6.0', 8.9693)
     """
     where = f"{where}: " if where else ""
+    if isinstance(content, bytes) and (other := recognize(content)) and other.kind != "cache":
+        raise CacheError(
+            f"{where}line 1: this is {other.words}, expected a calibration cache", other.fix
+        )
     text = _decoded(content, where) if isinstance(content, bytes) else content
     if not text.strip():
         raise CacheError(
             f"{where}the file is empty",
             "TensorRT writes the cache at the end of a calibration: run one",
+        )
+    if is_ort_table(text.encode(errors="replace")) and not _LEGACY.match(text):
+        raise CacheError(
+            f"{where}line 1 is {text.splitlines()[0]!r:.80}, expected a header: this is ONNX "
+            "Runtime's calibration table",
+            "`trtlearn cache convert FILE --from ort-table --to cache -o NEW`",
         )
     lines = [line.removesuffix("\r") for line in text.split("\n")]
     if len(lines) == 1:
@@ -696,6 +715,14 @@ def ignored_by_trtexec(
     header = _HEADER.fullmatch(first.rstrip(b"\r").decode(errors="replace"))
     if not content:
         return CacheIgnored("it is empty", again)
+    if header is None and is_ort_table(content):
+        line = shell_command(
+            *("trtlearn", "cache", "convert", Path(name), "-o", "NEW"),
+            *("--from", "ort-table", "--to", "cache"),
+        )
+        return CacheIgnored(
+            "it is ONNX Runtime's calibration table", f"`{line}` writes a cache of TensorRT's"
+        )
     if header is None:
         return CacheIgnored(
             f"its first line is not the header of an EntropyCalibration2, such as {make_header()}",

@@ -5,10 +5,15 @@ programs read.
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from typing import Any
 
-from ..errors import CacheError
+import numpy as np
+
+from ..errors import CacheError, first_line
 from .cache import (
     ALGORITHMS,
     CacheEntry,
@@ -16,6 +21,7 @@ from .cache import (
     amax_entries,
     entry,
     format_cache,
+    is_ort_table,
     make_header,
     new_cache,
     parse_cache,
@@ -26,13 +32,17 @@ from .cache import (
 
 __all__ = [
     "ALGORITHMS",
+    "ONE_SIDED",
     "CacheEntry",
     "CalibrationCache",
     "drop",
     "entry",
     "format_cache",
+    "from_ort_flatbuffers",
+    "from_ort_json",
     "from_ort_table",
     "from_ranges_json",
+    "is_ort_table",
     "make_header",
     "merge",
     "new_cache",
@@ -44,6 +54,7 @@ __all__ = [
     "to_qdq_scales",
     "to_ranges_json",
     "version_text",
+    "with_first_line",
     "with_header",
     "write_cache",
 ]
@@ -131,7 +142,11 @@ def to_ort_table(cache: CalibrationCache) -> str:
 def from_ort_table(
     text: str, *, kind: str = "entropy2", tensorrt: str = "8.6.0"
 ) -> CalibrationCache:
-    """The cache of ONNX Runtime's text calibration table: ``scale = amax / 127``."""
+    """The cache of ONNX Runtime's text calibration table: ``scale = amax / 127``.
+
+    The table may be one-sided (:data:`ONE_SIDED`). A tensor with -0.0 had values below 0 only, and
+    the table has lost its range: it is left out.
+    """
     ranges: dict[str, float] = {}
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
@@ -147,8 +162,101 @@ def from_ort_table(
             raise CacheError(
                 f"line {number}: the tensor {name!r} was already given", "keep one of the two lines"
             )
-        ranges[name] = amax
+        if amax < 0:
+            raise CacheError(
+                f"line {number}: the range of {name!r:.80} is {value}: ONNX Runtime wrote the "
+                "higher end of a range below 0",
+                "convert calibration.json instead (--from ort-json)",
+            )
+        if math.copysign(1, amax) > 0:
+            ranges[name] = amax
     return new_cache(amax_entries(ranges), kind, tensorrt)
+
+
+def from_ort_json(
+    text: str, *, kind: str = "entropy2", tensorrt: str = "8.6.0"
+) -> CalibrationCache:
+    """The cache of ONNX Runtime's ``calibration.json``, which has both ends of each range.
+
+    ``amax`` is the larger of |lowest| and |highest|. Old versions wrote {tensor:
+    [lowest, highest]}.
+
+    >>> from_ort_json('{"x": [-127.0, 3.5]}')["x"]
+    1.0
+    """
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError) as problem:
+        raise CacheError(f"not JSON: {problem}", "give calibration.json") from None
+    if isinstance(data, dict) and isinstance(data.get("data"), dict):
+        data = data["data"]
+    ranges = {}
+    for name, item in data.items() if isinstance(data, dict) else ():
+        if name in ("CLS", "calibration_method"):
+            continue
+        ends = (item.get("lowest"), item.get("highest")) if isinstance(item, dict) else item
+        values = np.abs(np.array(_numbers(ends), np.float64))
+        if not values.size:
+            raise CacheError(
+                f"{name!r:.80} has no lowest and highest value",
+                "give ONNX Runtime's calibration.json",
+            )
+        ranges[name] = float(values.max())
+    if not ranges:
+        raise CacheError("the JSON holds no ranges", "give ONNX Runtime's calibration.json")
+    return new_cache(amax_entries(ranges), kind, tensorrt)
+
+
+def _numbers(value: Any) -> list[float]:
+    """Every number inside lists and numpy arrays as ONNX Runtime writes them to JSON."""
+    if isinstance(value, dict):
+        return _numbers(value.get("data"))
+    if isinstance(value, (list, tuple)):
+        numbers: list[float] = []
+        for item in value:
+            numbers += _numbers(item)
+        return numbers
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return [float(value)] if is_number else []
+
+
+def from_ort_flatbuffers(
+    content: bytes, *, kind: str = "entropy2", tensorrt: str = "8.6.0"
+) -> CalibrationCache:
+    """The cache of ONNX Runtime's ``calibration.flatbuffers``, as one-sided as its text table.
+
+    Needs onnxruntime, which brings flatbuffers and the table's schema.
+    """
+    from onnxruntime.quantization.CalTableFlatBuffers import TrtTable
+
+    try:
+        table = TrtTable.TrtTable.GetRootAsTrtTable(content, 0)
+        pairs = [table.Dict(at) for at in range(table.DictLength())]
+        lines = [f"{pair.Key().decode()} {pair.Value().decode()}" for pair in pairs]
+    except Exception as problem:  # struct.error and others, by what the bytes hold
+        raise CacheError(
+            f"no calibration table: {first_line(problem)}", "give calibration.flatbuffers"
+        ) from None
+    return from_ort_table("\n".join(lines), kind=kind, tensorrt=tensorrt)
+
+
+ONE_SIDED = (
+    "ONNX Runtime writes the larger of lowest and highest, not of their absolute values "
+    "(microsoft/onnxruntime#25621): the range of a tensor that reaches further below 0 than above "
+    "is too small here; calibration.json, written beside it, has both ends (--from ort-json)"
+)
+"""What to know of a scale from ONNX Runtime's table, in text or flatbuffers."""
+
+
+def with_first_line(content: bytes, header: str) -> bytes:
+    """A cache file's content under ``header``, also where its own first line cannot be read.
+
+    >>> with_first_line(b"TRT-8XXX-EntropyCalibration2\\nx: 3f000000\\n", make_header())
+    b'TRT-8600-EntropyCalibration2\\nx: 3f000000\\n'
+    """
+    first, _, rest = content.removeprefix(b"\xef\xbb\xbf").partition(b"\n")
+    is_scale = re.fullmatch(rb".+: [0-9a-fA-F]{1,8}\r?", first)  # there is no header at all
+    return header.encode() + b"\n" + (first + b"\n" if is_scale else b"") + rest
 
 
 def to_ort_flatbuffers(cache: CalibrationCache) -> bytes:

@@ -41,8 +41,9 @@ def print_record(record: Record, as_json: bool, facts: dict[str, Any] | None = N
     if as_json:
         print(json.dumps(record.to_dict() if facts is None else facts, indent=2, allow_nan=False))
         return
+    notes = [note for note in getattr(record, "notes", ()) if note not in str(record)]
     if not sys.stdout.isatty():
-        print(record)
+        print("\n".join([str(record), *(f"note: {note}" for note in notes)]))
         return
     from rich.console import Console
     from rich.markup import escape
@@ -60,6 +61,8 @@ def print_record(record: Record, as_json: bool, facts: dict[str, Any] | None = N
         for row in rows:
             table.add_row(*(escape(show(value)) for value in row.values()))
         console.print(table)
+    for note in notes:
+        console.print(f"note: {note}", markup=False, highlight=False)
 
 
 def pair(text: str, option: str, shape: str) -> tuple[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -82,7 +83,8 @@ def edit(
     """
     from ..calibration import edit as caches
 
-    changed = caches.drop(caches.read_cache(file), drop or [])
+    before = _read_under(file, header)
+    changed = caches.drop(before, drop or [])
     names = dict(pair(item, "--rename", "OLD=NEW") for item in rename or [])
     changed = caches.rename(changed, names)
     for item in scale or []:
@@ -92,6 +94,19 @@ def edit(
         changed = caches.with_header(changed, header=header)
     caches.write_cache(changed, output)
     _print(changed, as_json)
+
+
+def _read_under(file: Path, header: str | None) -> CalibrationCache:
+    """The cache; where its first line cannot be read, under ``header``."""
+    from ..calibration import edit as caches
+
+    try:
+        return caches.read_cache(file)
+    except CacheError:
+        content = read_bytes(file, CacheError)
+        if header is None or caches.is_ort_table(content):
+            raise
+        return caches.parse_cache(caches.with_first_line(content, header), str(file))
 
 
 def _number(text: str) -> float:
@@ -124,17 +139,20 @@ def convert(
         str, Option(help="ranges, qdq (both JSON), ort-table, ort-flatbuffers or cache.")
     ],
     source: Annotated[
-        str, Option("--from", help="What FILE is: cache, ranges or ort-table.")
+        str,
+        Option("--from", help="What FILE is: cache, ranges, ort-table, ort-json, ort-flatbuffers."),
     ] = "cache",
     as_json: Json = False,
 ) -> None:
     """Convert to and from a JSON of ranges and ONNX Runtime's table; to scales for ONNX Q/DQ."""
     from ..calibration import edit as caches
 
-    readers: dict[str, Callable[[str], CalibrationCache]] = {
-        "cache": lambda _: caches.read_cache(file),
-        "ranges": caches.from_ranges_json,
-        "ort-table": caches.from_ort_table,
+    readers: dict[str, Callable[[], CalibrationCache]] = {
+        "cache": lambda: caches.read_cache(file),
+        "ranges": lambda: caches.from_ranges_json(_text(file, source)),
+        "ort-table": lambda: caches.from_ort_table(_text(file, source)),
+        "ort-json": lambda: caches.from_ort_json(_text(file, source)),
+        "ort-flatbuffers": lambda: caches.from_ort_flatbuffers(read_bytes(file, CacheError)),
     }
     writers: dict[str, Callable[[CalibrationCache], str | bytes]] = {
         "cache": caches.format_cache,
@@ -146,10 +164,15 @@ def convert(
     for word, option, known in ((to, "--to", [*writers]), (source, "--from", [*readers])):
         if word not in known:
             raise CacheError(f"{option} {word!r} is not known", f"one of {', '.join(known)}")
-    text = "" if source == "cache" else _text(file, source)
-    cache = readers[source](text)
+    try:
+        cache = readers[source]()
+    except CacheError as problem:
+        named = "" if str(file) in problem.problem else f"{file}: "
+        raise CacheError(f"{named}{problem.problem}", problem.fix) from None
     write_atomic(output, writers[to](cache))
     _print(cache, as_json)
+    if source in ("ort-table", "ort-flatbuffers"):
+        print(f"trtlearn: note: {caches.ONE_SIDED}", file=sys.stderr)
 
 
 def _text(file: Path, kind: str) -> str:

@@ -6,13 +6,18 @@ traceback instead. Each verb imports what it needs itself, so that the command l
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from .. import __version__
 from ..errors import TrtlearnError
+from ..files import read_bytes
+from ..record import plural
 from .base import Argument, File, Json, Option, Output, app, print_record, typer
 from .build import build
 from .cache import cache_app
@@ -103,6 +108,38 @@ def precision(
     from ..recorded.open import open_engine
 
     print_record(open_engine(file).precision(model), as_json)
+
+
+@app.command()
+def log(
+    file: Annotated[
+        Path, Argument(help="A log, or any text with TensorRT's messages; - reads standard input.")
+    ],
+    as_json: Json = False,
+) -> None:
+    """Say what a log means: each message in plain words, with what to do.
+
+    FILE may come from trtexec, Python, ONNX Runtime, DeepStream, Triton and other programs.
+    """
+    from ..engine.inspector import log_layers
+    from ..engine.log import read_log
+
+    text = _text_of(file)
+    report, layers = read_log(text), log_layers(text)
+    facts = report.to_dict() | {"layers": [_layer_facts(layer) for layer in layers]}
+    print_record(report, as_json, facts)
+    if layers and not as_json:
+        print(f"{plural(len(layers), 'engine layer')} listed: `trtlearn inspect FILE` shows them")
+
+
+def _text_of(file: Path) -> str:
+    """The text of a log; of a file in UTF-16, as PowerShell's ">" writes it, too."""
+    content = sys.stdin.buffer.read() if str(file) == "-" else read_bytes(file)
+    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return content.decode("utf-16", "replace")
+    if b"\0" in content[:4096]:
+        raise TrtlearnError(f"{file} is a binary file, expected a log", "give the text of a log")
+    return content.decode("utf-8-sig", "replace")
 
 
 app.add_typer(cache_app, name="cache")
@@ -233,12 +270,28 @@ def lab(
     open_lab(folder, browser=browser, port=port)
 
 
+@contextlib.contextmanager
+def warnings_as_lines() -> Iterator[None]:
+    """Warnings for the user become one line each on standard error, without Python's source."""
+    with warnings.catch_warnings():
+        other = warnings.showwarning
+
+        def show(message: Any, category: type[Warning], *rest: Any, **more: Any) -> None:
+            if not issubclass(category, UserWarning):
+                other(message, category, *rest, **more)
+                return
+            print("trtlearn: note:", " ".join(str(message).split()), file=sys.stderr)
+
+        warnings.showwarning = show
+        yield
+
+
 def run(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit status and prints one line for whatever went wrong."""
     try:
         command = typer.main.get_command(app)
         words = sys.argv[1:] if arguments is None else arguments
-        with command.make_context("trtlearn", words) as context:
+        with warnings_as_lines(), command.make_context("trtlearn", words) as context:
             command.invoke(context)
         sys.stdout.flush()
         return 0

@@ -70,6 +70,8 @@ def _phrases() -> dict[str, Layout]:
             table[f"{plain}{channels}{solid}"] = (f"NDHWC{n}", n)
             table[f"{plain}{solid}{channels}"] = (f"NDHWC{n}", n)
             table[f"{plain}{channels} and {stride} == 0"] = (f"NHWC{n}, {stride}", n)
+    # DLA's phrases, whose first word _lookup takes away.
+    table |= {"linear {} format": ("DLA linear", None), "hwc4 {} format": ("DLA HWC4", 4)}
     return table
 
 

@@ -17,16 +17,17 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..errors import InspectorError
-from ..files import read_bytes
+from ..files import PLAN_STARTS, plan_in, read_bytes, recognize
 from .formats import dtype_bits, parse_dtype, parse_format
+from .log_layers import layers_in_text
 from .names import infer_nodes, nodes_in_metadata, reformat_target
 from .records import Binding, EngineInfo, EngineLayer, EngineTensor
 
-__all__ = ["EXPORT", "inspector_text", "parse", "read_engine"]
+__all__ = ["EXPORT", "inspector_text", "log_layers", "parse", "read_engine"]
 
 EXPORT = (
-    "export it with trtexec --loadEngine=PLAN --profilingVerbosity=detailed "
-    "--exportLayerInfo=layers.json"
+    "export it with trtexec --onnx=MODEL --profilingVerbosity=detailed "
+    "--exportLayerInfo=layers.json (with --loadEngine=PLAN where the plan was built so)"
 )
 """What to try when a file is no inspector output."""
 AGAIN = "export the file again"
@@ -36,18 +37,22 @@ _START = re.compile(r'\{\s*"(?:Layers|Name)"\s*:')
 
 def _decode(content: bytes) -> str:
     """The text of a file, or an InspectorError that says what the file is instead."""
+    content = plan_in(content)
     head = content[:64]
     if head[:2] in (b"\xff\xfe", b"\xfe\xff"):  # what PowerShell's ">" writes
         try:
             return content.decode("utf-16")
         except UnicodeDecodeError:
             raise InspectorError("the text is damaged UTF-16", "export it again") from None
-    if head[:4] in (b"ptrt", b"ftrt"):
+    if head[:4] in PLAN_STARTS:
         raise InspectorError("this is an engine plan, expected the inspector's JSON", EXPORT)
     if head[:2] in (b"\x1f\x8b", b"PK"):
         raise InspectorError(
             "this file is compressed, expected the inspector's JSON", "unpack it first"
         )
+    other = recognize(content)
+    if other and other.kind in ("git-lfs", "web-page"):
+        raise InspectorError(f"this is {other.words}, expected the inspector's JSON", other.fix)
     start = content[:4096].lower()
     if head[:1] == b"\x08" and (b"onnx" in start or b"pytorch" in start):
         raise InspectorError(
@@ -108,8 +113,8 @@ def parse(text: str) -> Any:
     except RecursionError:
         raise InspectorError("the JSON is nested too deeply for inspector output", EXPORT) from None
     except json.JSONDecodeError as problem:
-        value = _among_other_lines(text)
-        if value is None:
+        value = _among_other_lines(text) or layers_in_text(text)
+        if not value:
             raise _not_json(text, problem) from None
         return value
     except ValueError as problem:  # an integer with thousands of digits
@@ -118,7 +123,7 @@ def parse(text: str) -> Any:
 
 def _not_json(text: str, problem: json.JSONDecodeError) -> InspectorError:
     if re.search(r"^Layers:|\bLayerType: ", text, re.MULTILINE):
-        words = "this is the inspector's one-line text or a log, expected its JSON"
+        words = "this is a piece of the inspector's one-line text or of a log, expected its JSON"
         return InspectorError(words, EXPORT)
     if text.lstrip()[:1] not in ("{", "["):
         start = " ".join(text[:80].split())[:40]
@@ -237,7 +242,7 @@ def _layer(item: Any, index: int) -> EngineLayer:
     if isinstance(item, str):
         is_reformat = reformat_target(item) is not None
         return EngineLayer(_string(item) or "", None, (), (), is_reformat=is_reformat, raw=item)
-    if not isinstance(item, dict) or not ({"Name", "LayerType", "Inputs"} & set(item)):
+    if not isinstance(item, dict) or not ({"LayerType", "Inputs"} & set(item)):
         raise InspectorError(f"layer {index} is {item!r:.60}, expected an engine layer", EXPORT)
     name, kind = _string(item.get("Name")) or "", _string(item.get("LayerType"))
     where = f"layer {index} ({name[:60]!r})"
@@ -260,6 +265,11 @@ def _layer(item: Any, index: int) -> EngineLayer:
         stream=_integer(item.get("StreamId")),
         raw=json.dumps(item),
     )
+
+
+def log_layers(text: str) -> tuple[EngineLayer, ...]:
+    """The engine's layers that a log lists; none where it lists none."""
+    return tuple(_layer(item, index) for index, item in enumerate(layers_in_text(text)))
 
 
 def _bindings(data: dict[str, Any], layers: tuple[EngineLayer, ...]) -> tuple[Binding, ...]:
@@ -335,6 +345,9 @@ def _unwrap(data: Any) -> tuple[dict[str, Any], list[Any]]:
             keys.update(item if isinstance(item, dict) else ())
         if keys & {"averageMs", "timeMs", "startInMs", "startComputeMs"}:
             words = "these are trtexec's times (--exportProfile or --exportTimes), not layers"
+            raise InspectorError(words, EXPORT)
+        if keys and not keys & {"LayerType", "Inputs", "Outputs"}:
+            words = f"expected engine layers, found a list of objects with {sorted(keys)[:5]}"
             raise InspectorError(words, EXPORT)
         return {}, data
     if isinstance(data, dict) and isinstance(data.get("Layers"), list):

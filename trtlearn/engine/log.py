@@ -13,23 +13,63 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from ..files import read_bytes
+from ..record import Record, plural
 from .records import Message, TensorRange
 
 __all__ = [
+    "LogReport",
     "MessageKind",
     "decode",
     "failing_layer",
     "first_error",
     "message_kinds",
+    "read_log",
     "scales_from_log",
     "split_line",
 ]
 
-_SEVERITY = {"F": "error", "E": "error", "W": "warning", "I": "info", "V": "verbose"}
+_SEVERITY = {"F": "error", "C": "error", "E": "error", "W": "warning", "I": "info"}
+_SEVERITY |= dict.fromkeys("VDT", "verbose")
 _ORDER = ("error", "warning", "info")
 _PREFIX = re.compile(r"^(?:\[[0-9/:\-]+\] )?\[([FEWIV])\] (?:\[TRT\] )?")
+"""trtexec's prefix and trtlearn's own: tried first, for most lines have it."""
+_LEVEL = (
+    r"(?P<level>FATAL|CRITICAL|INTERNAL_ERROR|ERROR|ERR|WARNING|WARN|INFO|DEBUG|VERBOSE|TRACE"
+    r"|F|E|W|I|V)"
+)
+_TIME = r"\d{2,4}[-/]\d{1,2}[-/]\d{1,4}[ T-]\d{1,2}:\d\d:\d\d(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d)?"
+_PREFIXES = tuple(
+    re.compile(pattern, re.IGNORECASE)
+    for pattern in (
+        rf"\[{_TIME} {_LEVEL} *\] ?",  # Python's TensorRT logger in ONNX Runtime and others
+        rf"\[{_TIME}\] ?",  # trtexec
+        rf"{_TIME},? (?:-+ )?",  # ONNX Runtime, Python's logging, kubectl logs
+        rf"\[{_LEVEL}:onnxruntime[^\]]*\] ?",
+        rf"\[ *{_LEVEL} *\] ?",
+        rf"{_LEVEL}(?P<day>\d{{4}}) \d\d:\d\d:\d\d\.\d+ +\d+ [^\]\s]+:\d+\] ?",  # Triton
+        r"\[(?:TRT|TensorRT|mmdeploy|polygraphy|TRT-LLM|ultralytics)\]:? ?",
+        r"\[[\w.-]+\.(?:cpp|cc|h|py):\d+\] ?",  # mmdeploy; TensorRT's own have two colons
+        r"\[(?:Torch-TensorRT|TensorRT|TorchTRT)[^\]]*\] ?[-:]? ?",
+        r"\[[\w./-]+-\d+\] ?",  # ROS: [component_container_mt-1]
+        r"[\w.-]+ +\| ",  # docker compose: web-1  |
+        r"TRTNet: ",
+        rf"\d+:\d\d:\d\d\.\d+ +\d+ +0x[0-9a-f]+ +{_LEVEL} +\S+ [^>]*?>? ?(?=NvDs|\[|$)",
+        r"NvDsInferContext\[UID \d+\]: ?",
+        r"(?:Error|Warning|Info) from NvDs[\w:]+\(\) ?(?:<[^>]*> ?)?(?:\[UID = \d+\]: ?)?",
+        rf"{_LEVEL} +(?=\[(?:TRT|TensorRT))",
+        rf"{_LEVEL}(?::(?:root|tensorrt|torch_tensorrt|onnxruntime)[\w.]*:?|:| - | \|) ?",
+    )
+)
+"""What host programs put before TensorRT's words; a line may begin with several of them."""
+_COLOR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+_LOOKS_LIKE_ERROR = re.compile(
+    r"^(?:E +)?(?:[A-Za-z_][\w.]*\.)?[A-Z]\w*(?:Error|Exception): "  # of Python
+    r"|^\S+:\d+:(?:\d+:)? (?:fatal )?error: "  # of a compiler
+    r"|\bError Code:? \d+|\bError\[\d+\]: "
+)
 _SCALE = re.compile(
     r"INT8 Inference Tensor scales and zero-points: (.+) scale and zero-point "
     r"Quantization\(scale: \{([^}]*)\}, zero-point: \{([^}]*)\}\)"
@@ -37,9 +77,17 @@ _SCALE = re.compile(
 _NODE = re.compile(
     r"(?:implementation for node|candidate choices for node"
     r"|No IAlgorithm obeys the requested constraints for) (.+?)"
-    r"(?: due to insufficient workspace.*| in strict mode.*| that meet the preferred.*)?$"
+    r"(?: due to insufficient workspace.*| in strict mode.*| that meet the preferred.*"
+    r"|\. In \w+ at .*)?$"
+)
+_PARSED = re.compile(
+    r"While parsing node number \d+ \[\S+(?: -> \"(?P<output>.*?)\")?"
+    r"|In node -?\d+ with name: (?P<name>.*?) and operator"
 )
 _API = re.compile(r"Error Code \d+: [^(]*\((?:\[?)(.+?)(?:\]?): ")
+_VERSION = re.compile(
+    r"\[TensorRT v(\d{4,6})\]|TensorRT [Vv]ersion:? (\d+(?:\.\d+)+)|TensorRT-(\d+(?:\.\d+)+)"
+)
 
 
 @dataclass(frozen=True)
@@ -63,19 +111,42 @@ def message_kinds(verbose: bool = False) -> tuple[MessageKind, ...]:
 
 
 def split_line(line: str) -> tuple[str, str]:
-    """(severity, text) of a log line of trtlearn or trtexec; "verbose" where it names none.
+    """(severity, text) of a log line, whatever program printed it; "verbose" where it names none.
+
+    Known are the prefixes of trtexec, TensorRT's Python logger, ONNX Runtime, DeepStream, Triton,
+    Torch-TensorRT, mmdeploy, Polygraphy, Python's logging, ROS and docker; colours are dropped. A
+    Python exception and a compiler's error are errors.
 
     >>> split_line("[11/23/2026-16:00:00] [W] [TRT] Timing cache disabled.")
     ('warning', 'Timing cache disabled.')
+    >>> split_line("[TensorRT] WARNING: Timing cache disabled.")
+    ('warning', 'Timing cache disabled.')
     """
+    severity, text = _split(line)
+    return severity or "verbose", text
+
+
+def _split(line: str) -> tuple[str | None, str]:
+    """(severity, text), None where the line names no severity and looks like no error."""
     if match := _PREFIX.match(line):
         return _SEVERITY[match[1]], line[match.end() :]
-    return "verbose", line
+    text, severity = _COLOR.sub("", line), None
+    while prefix := next(filter(None, (prefix.match(text) for prefix in _PREFIXES)), None):
+        groups = prefix.groupdict()
+        if level := groups.get("level"):
+            is_word = prefix[0].upper().startswith(level.upper()) and "day" not in groups
+            if is_word and severity:
+                break  # "[W] Error: ..." is a warning's own text
+            severity = _SEVERITY[level[0].upper()]
+        text = text[prefix.end() :]
+    if severity is None and _LOOKS_LIKE_ERROR.search(text):
+        severity = "error"
+    return severity, text
 
 
-def _lines(log: str | Iterable[str]) -> Iterator[tuple[str, str]]:
+def _lines(log: str | Iterable[str]) -> Iterator[tuple[str | None, str]]:
     for line in log.splitlines() if isinstance(log, str) else log:
-        yield split_line(line.rstrip("\n"))
+        yield _split(line.rstrip("\n"))
 
 
 def _clean(name: str) -> str:
@@ -86,9 +157,12 @@ def _clean(name: str) -> str:
     return name
 
 
-def _message(severity: str, text: str) -> Message | None:
-    """The message of one line; None for a line that tells a reader nothing."""
-    shown = "info" if severity == "verbose" else severity
+def _message(severity: str | None, text: str) -> Message | None:
+    """The message of one line; None for a line that tells a reader nothing.
+
+    A line of no severity, such as one pasted alone, counts as a warning where its kind is known.
+    """
+    shown = "info" if severity == "verbose" else severity or "warning"
     for kind in message_kinds(severity == "verbose"):
         if match := kind.pattern.search(text):
             names = tuple(_clean(part) for part in match.groups() if part)
@@ -116,7 +190,7 @@ def decode(log: str | Iterable[str]) -> tuple[Message, ...]:
         message = _message(severity, text)
         if message is None:
             continue
-        key = (severity, message.code or text)
+        key = (severity or "", message.code or text)
         first = messages.get(key)
         if first is not None:
             names = tuple(dict.fromkeys((*first.names, *message.names)))
@@ -165,6 +239,76 @@ def failing_layer(log: str | Iterable[str]) -> str | None:
             continue
         if match := _NODE.search(text):
             return _clean(match[1])
+        if match := _PARSED.search(text):
+            return match["name"] or match["output"]
         if (match := _API.search(text)) and not match[1].startswith("Assertion"):
             return match[1]
     return None
+
+
+@dataclass(frozen=True)
+class LogReport(Record):
+    """What a log says: its messages in plain words, the scales it lists, the layer that failed."""
+
+    messages: tuple[Message, ...]
+    failing_layer: str | None  # of the first error that names one
+    scales: tuple[TensorRange, ...]  # as the verbose log prints them
+    tensorrt: str | None = None  # the version that the log names, as written there
+    lines: int = 0
+
+    def summary(self) -> str:
+        counts = dict.fromkeys(_ORDER, 0)
+        for message in self.messages:
+            counts[message.severity] += 1
+        kinds = [plural(count, kind) for kind, count in counts.items() if kind != "info"]
+        version = f", TensorRT {self.tensorrt}" if self.tensorrt else ""
+        return f"{plural(self.lines, 'line')}{version}: {', '.join(kinds)}" + (
+            f"; the layer that failed: {self.failing_layer}" if self.failing_layer else ""
+        )
+
+    def rows(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "severity": message.severity,
+                "code": message.code or "not known to trtlearn",
+                "times": message.count,
+                "names": message.names,
+                "in plain words": message.plain or message.text,
+                "what to do": message.fix or "",
+            }
+            for message in self.messages
+        ]
+
+    def __str__(self) -> str:
+        lines = [self.summary()]
+        for message in self.messages:
+            names = f": {', '.join(message.names[:5])}" if message.names else ""
+            more = f" and {len(message.names) - 5} more" if len(message.names) > 5 else ""
+            times = f" ({message.count} times)" if message.count > 1 else ""
+            code = message.code or "not known to trtlearn"
+            lines.append(f"{message.severity} [{code}]{times}{names}{more}")
+            lines.append(f"  TensorRT says: {message.text}")
+            lines += [f"  it means: {message.plain}"] if message.plain else []
+            lines += [f"  what to do: {message.fix}"] if message.fix else []
+        if self.scales:
+            lines.append(f"{plural(len(self.scales), 'scale')} listed: see --json")
+        return "\n".join(lines)
+
+
+def read_log(log: str | Iterable[str]) -> LogReport:
+    """Everything that a log says, whichever program printed it.
+
+    >>> report = read_log("[TRT] [E] 10: Could not find any implementation for node conv1.")
+    >>> report.failing_layer, report.messages[0].code
+    ('conv1', 'no-implementation')
+    """
+    lines = log.splitlines() if isinstance(log, str) else [line.rstrip("\n") for line in log]
+    text = "\n".join(lines)
+    version = _VERSION.search(text)
+    return LogReport(
+        decode(lines),
+        failing_layer(lines),
+        scales_from_log(text),
+        next(filter(None, version.groups()), None) if version else None,
+        len(lines),
+    )

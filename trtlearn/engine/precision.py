@@ -61,6 +61,11 @@ class PrecisionRow(Record):
     reason: str
     evidence: str  # documented, measured, inferred
 
+    @property
+    def is_name_only(self) -> bool:
+        """Whether only the layer's name is known: built without detailed verbosity."""
+        return self.is_layer and self.op is None
+
 
 class PrecisionRows(tuple[PrecisionRow, ...]):
     """Some rows of a report; shown as a table: name, type, reason."""
@@ -122,9 +127,9 @@ class PrecisionReport(Record):
                 "op": row.op,
                 "requested": "none" if row.code in IDLE else row.requested_dtype,
                 "runs in": "none" if row.code in IDLE else row.computed_in,
-                "in": row.input_dtypes,
-                "out": row.output_dtypes,
-                "weights": row.weight_dtype or "none listed",
+                "in": None if row.is_name_only else row.input_dtypes,
+                "out": None if row.is_name_only else row.output_dtypes,
+                "weights": None if row.is_name_only else row.weight_dtype or "none listed",
                 "engine layer": row.name if row.is_layer else row.engine_layers,
                 "why": row.reason,
                 "evidence": row.evidence,
@@ -367,7 +372,7 @@ def precision_report(
             "(documented: v8.6.1:samples/common/sampleOptions.cpp:1000-1005)"
         )
     if engine.detailed is False:
-        notes.append("the engine was built without detailed profiling verbosity: types are unknown")
+        notes += engine.notes
     return PrecisionReport(
         tuple(nodes),
         tuple(rows),

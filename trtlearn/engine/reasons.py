@@ -186,6 +186,26 @@ def _integers(case: _Case) -> Reason | None:
     return None
 
 
+def _plugin(case: _Case) -> Reason | None:
+    layer = case.layer
+    if not (layer.kind or "").startswith("Plugin") and '"PluginType"' not in layer.raw:
+        return None
+    words = (
+        "a plugin: it runs in the types that its author offers, whatever the flags allow "
+        "(supportsFormatCombination, v8.6.1:include/NvInferRuntime.h)"
+    )
+    return Reason("plugin", words, "documented")
+
+
+def _reads_integers(case: _Case) -> Reason | None:
+    """Not INT8 codes: shapes, indices, images as bytes, and the Cast that turns them to floats."""
+    read = {*case.layer.input_dtypes} - {None}
+    if read and read <= _INTEGERS and not case.layer.weight_count:
+        words = f"reads {_listed(sorted(map(str, read)))}, which INT8 quantization leaves as it is"
+        return Reason("integers", words, "measured")
+    return None
+
+
 def _unknown(case: _Case) -> Reason | None:
     layer = case.layer
     if case.computed is not None:
@@ -204,7 +224,9 @@ def _unknown(case: _Case) -> Reason | None:
 
 def _quantizes(case: _Case) -> Reason | None:
     written = case.layer.output_dtypes
-    if case.layer.kind == "kgen" and written and set(written) <= _QUANTIZED:
+    kind = (case.layer.kind or "").lower()
+    does = kind == "kgen" or "quantize" in kind
+    if does and written and set(written) <= _QUANTIZED:
         words = f"reads {case.computed} and writes {written[0]}: it quantizes"
         return Reason("quantizes", words, "measured")
     return None
@@ -285,6 +307,8 @@ def _faster(case: _Case) -> Reason:
 
 _REASONS: tuple[Callable[[_Case], Reason | None], ...] = (
     _integers,
+    _plugin,
+    _reads_integers,
     _unknown,
     _quantizes,
     _no_scale,

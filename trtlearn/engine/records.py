@@ -33,6 +33,11 @@ __all__ = [
 ]
 
 
+NAMES_ONLY = (
+    "the engine was built without detailed profiling verbosity, so only its layers' names are "
+    "known: build it again with --profilingVerbosity=detailed, which acts at the build only, not "
+    "with --loadEngine"
+)
 _FLOATS = {"fp32", "fp16", "bf16"}
 _QUANTIZED = {"int8", "int4", "fp8"}
 _IDLE_KINDS = {
@@ -178,15 +183,21 @@ class EngineInfo(Record):
 
     def summary(self) -> str:
         count = len(self.reformats)
-        return f"{len(self.layers)} engine layers, {count} of them reformats"
+        names_only = "; names only" if self.detailed is False else ""
+        return f"{len(self.layers)} engine layers, {count} of them reformats{names_only}"
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What to know of it: that an engine built without detailed verbosity holds names only."""
+        return (NAMES_ONLY,) if self.detailed is False else ()
 
     def rows(self) -> list[dict[str, Any]]:
         return [
             {
                 "layer": layer.name,
-                "in": layer.input_dtypes,
-                "out": layer.output_dtypes,
-                "weights": layer.weights_listed,
+                "in": None if self.detailed is False else layer.input_dtypes,
+                "out": None if self.detailed is False else layer.output_dtypes,
+                "weights": None if self.detailed is False else layer.weights_listed,
                 "kernel": layer.kernel,
                 "ONNX nodes": layer.onnx_nodes,
             }

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING
 
 from ..errors import ModelError, first_line
-from ..files import read_bytes
+from ..files import read_bytes, recognize
 from .graph import all_attributes, all_graphs, all_nodes
 
 if TYPE_CHECKING:
@@ -61,6 +61,8 @@ def load_proto(model: str | os.PathLike[str] | bytes) -> onnx.ModelProto:
         model = read_bytes(model, ModelError)
     if not model:
         raise ModelError(f"{where} is empty, expected an ONNX model", "export or copy it again")
+    if known := recognize(model):
+        raise ModelError(f"{where} is {known.words}, expected an ONNX model", known.fix)
     try:
         proto = onnx.load_model_from_string(model)
     except Exception as problem:  # protobuf's own errors, and what else broken bytes may cause

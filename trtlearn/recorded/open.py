@@ -14,13 +14,12 @@ from ..engine.inspector import read_engine as read_inspector
 from ..engine.precision import PrecisionReport, precision_report
 from ..engine.records import BuildReport, EngineInfo
 from ..errors import EngineError, InspectorError, LiveUnavailable
-from ..files import read_bytes
+from ..files import PLAN_STARTS, plan_in, read_bytes, recognize
 from .files import load_build
 
 __all__ = ["EngineFile", "open_engine", "read_engine"]
 
 _GZIP = b"\x1f\x8b"
-_PLAN = (b"ptrt", b"ftrt")
 _ONNX = b"\x08"  # its first field, ir_version
 
 
@@ -81,12 +80,15 @@ def open_engine(path: str | os.PathLike[str]) -> EngineFile:
     Raises InspectorError for a file that cannot be read, is empty or is broken JSON, RecordingError
     for a damaged recording, EngineError for a plan that cannot be loaded here.
     """
-    content = read_bytes(path, InspectorError)
+    content = plan_in(read_bytes(path, InspectorError))
     if content.startswith(_GZIP):
         build = load_build(path)
         return EngineFile(build.engine, build, build.build)
     head = content[:64]
-    if head[:4] in _PLAN or (b"\0" in head and head[:1] != _ONNX):
+    other = recognize(content)
+    if other and other.kind in ("git-lfs", "web-page", "torch", "hdf5", "tflite", "safetensors"):
+        raise InspectorError(f"{path} is {other.words}, expected an engine's layers", other.fix)
+    if head[:4] in PLAN_STARTS or (b"\0" in head and head[:1] != _ONNX):
         return EngineFile(_from_plan(content, path))
     try:
         return _from_report(content, path) or EngineFile(read_inspector(content))
