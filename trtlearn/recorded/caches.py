@@ -11,7 +11,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
-from typing import Any
+from typing import Any, Protocol
 
 from ..calibration.cache import CalibrationCache, format_cache, parse_cache
 from ..engine.records import BuildOptions, Message
@@ -20,6 +20,18 @@ from ..record import Record
 from .calibration import load, origin
 
 __all__ = ["CacheCase", "CacheCases", "cache_cases", "odd_caches", "try_cache"]
+
+
+class Network(Protocol):
+    """What is asked of a network: where it is, its images, and whether its builds are recorded."""
+
+    @property
+    def path(self) -> str | os.PathLike[str]: ...
+
+    @property
+    def recorded(self) -> bool: ...
+
+    def images(self) -> Any: ...
 
 
 @dataclass(frozen=True)
@@ -50,16 +62,16 @@ class CacheCase(Record):
 
     @property
     def problem(self) -> str | None:
-        """Why trtlearn's own reader refuses the file; None where it reads it, or the file is not
-        here.
+        """Why trtlearn's own reader refuses the file, or which line it marks as of no use; None
+        where it reads the whole, or the file is not here.
         """
         if self.content is None:
             return None
         try:
-            parse_cache(self.content)
+            marked = parse_cache(self.content).unusable
         except CacheError as problem:
             return problem.problem
-        return None
+        return next((f"{name}: {why}" for name, why in marked.items()), None)
 
     @property
     def warned(self) -> str:
@@ -79,6 +91,16 @@ class CacheCases(Record):
 
     def __getitem__(self, name: str) -> CacheCase:
         return {case.name: case for case in self.caches}[name]
+
+    def on(self, network: Network) -> CacheCases:
+        """As recorded; where ``network`` is built here, what TensorRT does with each cache here.
+
+        That takes a build of 10 to 50 s for each.
+        """
+        if network.recorded:
+            return self
+        images = network.images()
+        return CacheCases(tuple(try_cache(case, network.path, images) for case in self.caches))
 
     def summary(self) -> str:
         known = [case.used for case in self.caches if case.batches_asked is not None]
@@ -128,7 +150,9 @@ def odd_caches() -> CacheCases:
     return load(CacheCases, "odd-caches")
 
 
-def cache_cases(changed: Mapping[str, tuple[str, CalibrationCache | bytes]]) -> CacheCases:
+def cache_cases(
+    changed: Mapping[str, tuple[str, CalibrationCache | bytes | str]],
+) -> CacheCases:
     """``changed``: case -> (what was changed, in words; the cache). Looks up what TensorRT did with
     each.
 
@@ -149,7 +173,8 @@ def cache_cases(changed: Mapping[str, tuple[str, CalibrationCache | bytes]]) -> 
     known = {case.name: replace(case, source=label) for case in recorded.caches}
     cases = []
     for name, (change, file) in changed.items():
-        content = file if isinstance(file, bytes) else format_cache(file).encode()
+        text = file.encode() if isinstance(file, str) else file
+        content = text if isinstance(text, bytes) else format_cache(text).encode()
         case = known.get(name, CacheCase(name, change))
         cases.append(replace(case, change=change, content=content))
     return CacheCases(tuple(cases))
