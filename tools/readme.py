@@ -31,7 +31,8 @@ def table() -> str:
     lines = ["| room | its job |", "|---|---|"]
     for room in ROOMS:
         source = (ROOT / "trtlearn" / room / "__init__.py").read_text(encoding="utf-8")
-        job = (ast.get_docstring(ast.parse(source)) or "").splitlines()[0]
+        first = (ast.get_docstring(ast.parse(source)) or "").split("\n\n")[0]
+        job = " ".join(first.split())
         lines.append(f"| [`{room}`](trtlearn/{room}) | {job} |")
     return "\n".join(lines)
 

@@ -130,7 +130,7 @@ def groups() -> dict[str, list[str]]:
     """Heading -> modules: a heading for each room, with its job."""
     headings: dict[str, list[str]] = {"The base": [n for n in modules() if "." not in n]}
     for room in ROOMS:
-        job = (load(room).__doc__ or "").splitlines()[0]
+        job = " ".join((load(room).__doc__ or "").split("\n\n")[0].split())
         headings[f"{room}: {job}"] = [n for n in modules() if n.startswith(f"{room}.")]
     return headings
 
@@ -145,7 +145,7 @@ def index() -> Page:
     for head, names in groups().items():
         rows = []
         for name in names:
-            doc = (load(name).__doc__ or "").strip().splitlines()[0]
+            doc = " ".join((load(name).__doc__ or "").strip().split("\n\n")[0].split())
             link = f'<a href="{name}.html"><code>{name}</code></a>'
             rows.append([link, markdown(doc.replace("``", "`")).strip()])
         body.append(f"<h2>{html.escape(head)}</h2>" + table(["module", "what it is"], rows))
