@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ..builds import Build
+from ..calibration.cache import parse_cache
 from ..engine.records import Provenance
 from ..errors import RecordingError
 from ..model.course_data import MODELS, NETWORKS
@@ -251,6 +252,19 @@ class DynamicShapes(Record):
     profile: tuple[int, ...]  # least, usual, greatest batch
     trials: tuple[DynamicTrial, ...]
     provenance: Provenance
+
+    def scale_change(self, algorithm: str) -> dict[str, float]:
+        """Tensor -> how far its scale moves between this calibrator's trials.
+
+        The largest |scale / scale of the first trial - 1|.
+        """
+        first, *others = [
+            parse_cache(trial.cache) for trial in self.trials if trial.algorithm == algorithm
+        ]
+        return {
+            name: max(abs(other[name] / scale - 1) for other in others)
+            for name, scale in first.items()
+        }
 
     def summary(self) -> str:
         return f"{self.model} with a dynamic batch {self.profile}, {self.provenance.label()}"

@@ -27,6 +27,7 @@ PLACES = {
         "thresholds",
     ),
     "cuts": ("spike", "toy_cut"),
+    "blocks": ("residual_block",),
     "engines": ("engine", "engine_diff", "fusion", "layer_times", "precision"),
     "layers": ("pixel", "plan_sizes", "read_back", "tensor_errors", "time_by_dtype"),
     "tradeoffs": (

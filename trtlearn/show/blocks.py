@@ -1,0 +1,111 @@
+"""A residual block with Q/DQ pairs on its edges: the right placement and three wrong ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from .draw import Source, figure, finish
+from .theme import GOOD, INK, WARN
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+    from ..builds import Build
+
+__all__ = ["PAIRS_ON", "residual_block"]
+
+RIGHT = ("input", "shortcut", "relu1", "relu2")
+PAIRS_ON = {
+    "tensorrt": RIGHT,
+    "no-shortcut": ("input", "relu1", "relu2"),
+    "conv-outputs": (*RIGHT, "conv1", "conv2"),
+    "everywhere": (*RIGHT, "conv1", "conv2", "add"),
+}
+"""Placement -> the edges of a residual block that carry a pair, each by the node it comes from."""
+
+NODES = ("conv1", "relu1", "conv2", "add", "relu2")
+EDGES = {
+    "input": (0.45, 0.0),
+    "conv1": (1.5, 0.0),
+    "relu1": (2.5, 0.0),
+    "conv2": (3.5, 0.0),
+    "add": (4.5, 0.0),
+    "relu2": (5.55, 0.0),
+    "shortcut": (2.0, 0.42),
+}
+"""Where the pair of an edge is drawn: to the right, and up from the row of nodes."""
+
+
+def residual_block(
+    builds: Mapping[str, Build],
+    *,
+    title: str = "Where do the pairs go, and what do the other places cost?",
+    source: Source = None,
+) -> go.Figure:
+    """The same block once for each placement, with the layers and the time of the whole engine.
+
+    ``builds``: placement -> its build, as ``tl.recorded.placements`` gives them. A diamond is a
+    pair, orange where it is wrong; a cross marks the place of a pair that is missing. The time is
+    the sum over the layers.
+    """
+    height = 130 + 115 * len(builds)
+    fig = figure(title, height=height, showlegend=False)
+    for row, (placement, build) in enumerate(builds.items()):
+        _draw_block(fig, -row)
+        _draw_pairs(fig, -row, placement)
+        time = build.layer_time_ms
+        cost = f"{build.layers} layers, " + ("time unknown" if time is None else f"{time:.3f} ms")
+        name = "right" if placement == "tensorrt" else placement
+        fig.add_annotation(
+            x=-0.15, y=-row, text=f"<b>{name}</b><br>{cost}", xanchor="right", showarrow=False
+        )
+    fig.update_xaxes(range=[-1.7, 6.2], visible=False)
+    fig.update_yaxes(range=[0.45 - len(builds), 0.7], visible=False)
+    if source is None:
+        source = next(iter(builds.values())).provenance
+    return finish(fig, source)
+
+
+def _draw_block(fig: go.Figure, y: float) -> None:
+    """The nodes in a row, and the shortcut above them."""
+    up = y + EDGES["shortcut"][1]
+    x_edges = [0, 6, None, 0.2, 0.2, 4, 4]
+    y_edges = [y, y, None, y, up, up, y]
+    fig.add_scatter(x=x_edges, y=y_edges, mode="lines", line={"color": INK}, hoverinfo="skip")
+    for x, node in enumerate(NODES, start=1):
+        fig.add_shape(
+            type="rect",
+            x0=x - 0.3,
+            x1=x + 0.3,
+            y0=y - 0.2,
+            y1=y + 0.2,
+            line={"color": INK},
+            fillcolor="#dfe6ee",
+        )
+        fig.add_annotation(x=x, y=y, text=node, showarrow=False, font={"color": "#222222"})
+
+
+def _draw_pairs(fig: go.Figure, y: float, placement: str) -> None:
+    """A diamond on each edge with a pair, a cross where the right one is missing."""
+    present = PAIRS_ON[placement]
+    edges = [edge for edge in EDGES if edge in present or edge in RIGHT]
+    fig.add_scatter(
+        x=[EDGES[edge][0] for edge in edges],
+        y=[y + EDGES[edge][1] for edge in edges],
+        mode="markers",
+        marker={
+            "size": 15,
+            "symbol": ["diamond" if edge in present else "x" for edge in edges],
+            "color": [GOOD if edge in present and edge in RIGHT else WARN for edge in edges],
+        },
+        text=[_words(edge, edge in present) for edge in edges],
+        hovertemplate="%{text}<extra></extra>",
+    )
+
+
+def _words(edge: str, present: bool) -> str:
+    """What the mark on an edge says."""
+    if not present:
+        return f"{edge}: the pair is missing"
+    return f"{edge}: a pair" if edge in RIGHT else f"{edge}: a pair that keeps two layers apart"
