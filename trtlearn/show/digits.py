@@ -60,7 +60,7 @@ def digits_grid(
     >>> import trtlearn as tl
     >>> mobile = tl.network("mobile", mode="recorded")
     >>> builds = mobile.builds("fp32", "int8-placeholder")
-    >>> digits_grid(builds, mobile.images("test"), mobile.labels(), [0]).layout.annotations[1].text
+    >>> digits_grid(builds, mobile.images("test"), mobile.labels(), [0]).layout.annotations[2].text
     'bare --int8<br>±2'
     """
     columns = list(builds.values()) if isinstance(builds, Mapping) else list(builds)
@@ -155,7 +155,7 @@ def as_seen(image: NDArray[np.float32], amax: float | None) -> NDArray[np.float3
     """The image as the codes of ±amax say it; the image itself where amax is None.
 
     >>> as_seen(np.array([0.3, 9.0], np.float32), 4.0).tolist()
-    [0.2834645211696625, 4.0]
+    [0.31496062874794006, 4.0]
     """
     if amax is None:
         return image
