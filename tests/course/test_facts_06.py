@@ -67,6 +67,7 @@ def test_a_layer_can_work_in_int8_and_write_fp32() -> None:
 
 
 def test_all_ranges_set_and_two_nodes_stay_in_fp32() -> None:
+    """Answers item-6."""
     stayed = MOBILE.build("int8-minmax").precision().where(computed_in="fp32")
     assert [row.name for row in stayed] == ["gap", "logits"]
     assert {row.requested_dtype for row in stayed} == {"int8"}
@@ -105,6 +106,7 @@ def test_two_builds_of_the_same_thing_differ(
 def test_tensorrt_names_the_tensor_without_a_range_and_its_reader_falls_back(
     network: Network, tensor: str, reader: str
 ) -> None:
+    """Answers item-8."""
     missing = network.study("missing-one")
     assert missing.warning("missing-scale").names == (tensor,)
     assert missing.precision()[reader].computed_in == "fp32"
@@ -161,6 +163,7 @@ def test_no_range_at_all_gives_no_engine(network: Network) -> None:
     ("network", "node"), [(RESNET, "b0_conv2"), (MOBILE, "m3_dw")], ids=["resnet", "mobile"]
 )
 def test_a_tensor_inside_a_fused_layer_needs_no_range(network: Network, node: str) -> None:
+    """Answers item-9."""
     study = network.study("missing-scale")
     assert study.warning("missing-scale").names == (node,)
     assert study.precision()[node].computed_in == "int8"
@@ -253,6 +256,7 @@ def test_q_dq_in_a_worse_place_gives_more_layers_and_takes_longer(
 def test_int8_is_slower_than_fp16_on_mobile_and_faster_on_resnet(
     model: str, faster: str, slower: str
 ) -> None:
+    """Answers item-3."""
     points = tl.recorded.tradeoff(f"points-{model}")
     quick, slow = (points.point(model, name).graph_timing for name in (faster, slower))
     assert slow.p05_ms > quick.p95_ms
@@ -263,6 +267,7 @@ def test_int8_is_slower_than_fp16_on_mobile_and_faster_on_resnet(
 
 @pytest.mark.parametrize("network", BOTH)
 def test_every_tensor_marked_leaves_no_layer_in_int8(network: Network) -> None:
+    """Answers item-20."""
     marked = network.study("marked")
     assert marked.build.options.int8
     weighted = [layer.weight_dtype for layer in marked.engine.layers if layer.weight_count]
