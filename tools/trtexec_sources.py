@@ -28,7 +28,8 @@ SO, SE, TX = (
     "samples/trtexec/trtexec.cpp",
 )
 HEADER = "samples/common/sampleOptions.h"
-RELEASE = re.compile(r"v?(8\.[456]|9\.\d+|1[01]\.\d+)(\.\d+)?$")
+OLD_FOLDER = "samples/opensource/trtexec"  # of trtexec.cpp at 8.0.1
+RELEASE = re.compile(r"v?(8\.[02456]|9\.\d+|1[01]\.\d+)(\.\d+)?$")
 KINDS = {
     "bool": "flag",
     "int32_t": "int",
@@ -52,7 +53,11 @@ ANCHORS: dict[str, tuple[str, str, int | str]] = {
     "flag_value": (SO, r"^bool stringToValue<bool>", "function"),
     "help": (TX, r"if \(parseHelp\(args\)\)", "block"),
     "unknown": (TX, r"^\s+if \(!args\.empty\(\)\)\s*$", "second block"),
-    "invalid": (TX, r"catch \(std::invalid_argument const& arg\)", "block"),
+    "invalid": (
+        TX,
+        r"catch \((std::invalid_argument const|const std::invalid_argument)& arg\)",
+        "block",
+    ),
     "io_formats": (SO, r"getFormats\(inputFormats, \"--inputIOFormats\"\)", 2),
     "io_format_value": (SO, r"^IOFormat stringToValue<IOFormat>", "function"),
     "best": (SO, taken("best", "best"), "statement and block"),
@@ -81,7 +86,7 @@ ANCHORS: dict[str, tuple[str, str, int | str]] = {
     "load": (SE, r"^    if \(build\.load\)", "block"),
     "read_scales": (
         SE,
-        r"readScalesFromCalibrationCache\(std::string const& calibrationFile\)$",
+        r"readScalesFromCalibrationCache\((std::string const|const std::string)& calibrationFile\)$",
         "function",
     ),
     "set_io_scales": (SE, r"^void setTensorScalesFromCalibration", "function"),
@@ -113,7 +118,7 @@ ANCHORS: dict[str, tuple[str, str, int | str]] = {
     ),
     "calibrate": (SE, r"^    else if \(build\.int8\)", "block"),
     "io_scales": (SE, r"^        if \(!hasQDQLayers\(network\) && int8IO\)", "block"),
-    "set_calibrator": (SE, r"calibrator\.reset\(new RndInt8Calibrator", 2),
+    "set_calibrator": (SE, r"(calibrator\.reset|setInt8Calibrator)\(new RndInt8Calibrator", 2),
     "apply_precisions": (
         SE,
         r"^    if \(!build\.layerPrecisions\.empty\(\) && build\.precisionConstraints",
@@ -203,6 +208,7 @@ NEEDED_11 |= {
     "typed_always",
     "strongly_typed_option",
 }
+SINCE_8_4 = {"apply_precisions", "constraints", "set_layer_precisions"}
 
 
 def git(repo: Path, *arguments: str) -> str:
@@ -220,7 +226,12 @@ def releases(repo: Path) -> list[str]:
 @cache
 def lines_of(repo: Path, tag: str, file: str) -> tuple[str, ...]:
     """The lines of ``file`` at ``tag``."""
-    return tuple(git(repo, "show", f"{tag}:{file}").splitlines())
+    return tuple(git(repo, "show", f"{tag}:{place(tag, file)}").splitlines())
+
+
+def place(tag: str, file: str) -> str:
+    """Where ``file`` stands at ``tag``: up to 8.0 the samples had a folder more."""
+    return file.replace("samples/trtexec", OLD_FOLDER) if tag.startswith("8.0") else file
 
 
 def closing(lines: tuple[str, ...], start: int) -> int:
@@ -307,6 +318,7 @@ def source_lines(repo: Path, tag: str) -> dict[str, str]:
                     f"{first + 1}-{last + 1}" if last > first else f"{first + 1}"
                 )
     wanted = NEEDED_11 if re.match(r"v11", tag) else NEEDED
+    wanted = wanted - SINCE_8_4 if re.match(r"8\.[02]", tag) else wanted
     if missing := sorted(wanted - table.keys()):
         raise SystemExit(f"{tag}: nothing found for {missing}")
     return table
@@ -385,6 +397,8 @@ def derive(repo: Path) -> dict[str, Any]:
             "formats": " ".join(names_in(repo, tag, "TensorFormats")),
             "best_skips_sm103": "0x0a03" in text,
         }
+        if place(tag, TX) != TX:
+            table["tags"][tag]["files"] = {Path(TX).name: f"{OLD_FOLDER}/"}
     return table
 
 

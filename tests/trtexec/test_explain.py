@@ -19,11 +19,13 @@ from trtlearn.engine.variants import VARIANTS
 from trtlearn.errors import CommandError, ModelError
 from trtlearn.recorded.caches import odd_caches
 from trtlearn.trtexec import decision
-from trtlearn.trtexec.command import parse_trtexec, split_command
+from trtlearn.trtexec.command import parse_trtexec
 from trtlearn.trtexec.explanation import explain
 from trtlearn.trtexec.options import options_from, trtexec_command, variant_of
 from trtlearn.trtexec.records import Explanation
+from trtlearn.trtexec.shell import split_command
 from trtlearn.trtexec.sources import cite, known_versions, load_table, option_kinds, resolve
+from trtlearn.trtexec.versions import read_spelling
 
 VERSIONS = known_versions()
 IMPLICIT = [version for version in VERSIONS if not version.startswith("11")]
@@ -164,11 +166,69 @@ def test_spellings_of_a_version(asked: str, tag: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "asked", ["7.2", "12.0", "8.7", "", "eleven", "8.6.1.2.3", "10.99", "-8.6", "8,6", "٨.٦"]
+    "asked", ["7.2", "8.7", "", "eleven", "8.6.1.2.3", "10.99", "-8.6", "8,6", "٨.٦"]
 )
 def test_unknown_version_lists_the_known(asked: str) -> None:
     with pytest.raises(CommandError, match=r"8\.4, 8\.5, 8\.6"):
         explain(f"{BARE} --int8", trt=asked)
+
+
+def test_a_newer_version_is_answered_as_the_newest_with_a_word() -> None:
+    for asked in ("11.5", "12.0", "v12.1.0.3", "tensorrt==13.0"):
+        answer = explain(f"{BARE} --int8", trt=asked)
+        assert answer.mode == "rejected"
+        assert any("newer than 11.4, the newest version known" in text for text in answer.warnings)
+    for asked in ("11.2", "11.3.0", "11.4.1"):
+        assert resolve(asked).tag == "v11.1"
+        assert any("no source of 11." in text for text in explain(BARE, trt=asked).warnings)
+
+
+@pytest.mark.parametrize(
+    ("asked", "numbers"),
+    [
+        ("v8601", (8, 6, 1)),
+        ("101303", (10, 13, 3)),
+        ("TRT-8510-EntropyCalibration2", (8, 5, 10)),
+        ("[TensorRT v100300]", (10, 3, 0)),
+        ("8.5.2-1+cuda11.4", (8, 5, 2)),
+        ("libnvinfer8=8.6.1.6-1+cuda12.0", (8, 6, 1)),
+        ("ii  libnvinfer10  10.3.0.30-1+cuda12.5  arm64", (10, 3, 0)),
+        ("python3-libnvinfer-dev (8.5.2-1+cuda11.4)", (8, 5, 2)),
+        ("libnvinfer.so.8.6.1", (8, 6, 1)),
+        ("nvinfer_10.dll", (10, None, None)),
+        ("TensorRT-10.0.1.6.Windows.win10.cuda-12.4.zip", (10, 0, 1)),
+        ("nv-tensorrt-local-repo-ubuntu2204-8.6.1-cuda-12.0_1.0-1_amd64.deb", (8, 6, 1)),
+        ("tensorrt-cu12==10.0.1", (10, 0, 1)),
+        ("tensorrt_cu12_bindings-10.13.3.9-cp311-none-manylinux_2_28_x86_64.whl", (10, 13, 3)),
+        ("10.13.3.9.post1", (10, 13, 3)),
+        ("release/10.3", (10, 3, None)),
+        ("8.6 GA", (8, 6, None)),
+        ("8.2.0-EA", (8, 2, 0)),
+        ("10.x", (10, None, None)),
+        ("nvcr.io/nvidia/tensorrt:23.08-py3", (8, 6, 1)),
+        ("24.05", (10, 0, 1)),
+        ("nvcr.io/nvidia/l4t-tensorrt:r8.5.2-runtime", (8, 5, 2)),
+        ("jetpack 6.2", (10, 3, 0)),
+        ("JP6.1", (10, 3, 0)),
+        ("nvidia-jetpack 5.1.2-b104", (8, 5, 2)),
+        ("# R36 (release), REVISION: 4.3, GCID: 1", (10, 3, 0)),
+        ("L4T r35.4.1", (8, 5, 2)),
+    ],
+)
+def test_every_way_to_spell_a_version(
+    asked: str, numbers: tuple[int, int | None, int | None]
+) -> None:
+    spelling = read_spelling(asked)
+    assert spelling is not None
+    assert spelling.numbers == numbers
+    assert resolve(asked).number[0] == numbers[0]
+
+
+def test_what_ships_tensorrt_is_named() -> None:
+    assert "JetPack 6.2 has TensorRT 10.3.0" in explain(BARE, trt="jetpack 6.2").warnings
+    assert resolve("tensorrt<11").tag == "v10.16"
+    assert resolve("8.2").tag == "8.2.1"
+    assert resolve("8.0").tag == "8.0.1"
 
 
 def test_every_step_has_a_place_and_sources_follow_the_steps() -> None:

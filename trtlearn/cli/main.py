@@ -52,7 +52,9 @@ def explain(
         str,
         Argument(help='A trtexec command line in quotes, e.g. "trtexec --int8 --onnx=m.onnx".'),
     ],
-    trt: Annotated[str, Option(help="The TensorRT version, 8.4 to 11.1.")] = "8.6",
+    trt: Annotated[
+        str | None, Option(help="A version, 8.0 to 11.4, or 'JetPack 6.2' (a log's own, or 8.6).")
+    ] = None,
     model: Annotated[
         Path | None, Option(help="The ONNX file, to see whether it holds Q/DQ nodes.")
     ] = None,

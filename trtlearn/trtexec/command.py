@@ -9,76 +9,19 @@ twice is an error.
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
 
-from ..errors import CommandError
 from ..record import Record
+from .shell import DASHES, read_command_line
 from .sources import cite, load_table, option_kinds, resolve, words
 
-__all__ = ["TrtexecCommand", "int8_count", "parse_trtexec", "split_command"]
+__all__ = ["TrtexecCommand", "int8_count", "parse_trtexec"]
 
-LONGEST = 100_000  # characters: far above what a shell takes
 SHAPES = ("--minShapes", "--optShapes", "--maxShapes")
 SOURCES = ("--onnx", "--uff", "--model")
-
-
-def split_command(command: str) -> tuple[str, ...]:
-    """The arguments of the first trtexec in a shell command line; CommandError where there is none.
-
-    Quotes, backslashes at line ends, environment settings before it and pipes or redirections after
-    it are understood as a POSIX shell would; nothing is expanded and nothing is run.
-
-    >>> split_command("CUDA_VISIBLE_DEVICES=0 ./trtexec --onnx='my model.onnx' --int8 | tee log")
-    ('--onnx=my model.onnx', '--int8')
-    """
-    tokens = _tokens(command)
-    programs = [bool(re.search(r"(?:^|[/\\])trtexec(?:\.exe)?$", token)) for token in tokens]
-    if any(programs):
-        tokens = tokens[programs.index(True) + 1 :]
-    elif not tokens or not all(token.startswith("-") for token in tokens):
-        raise CommandError(
-            f"no trtexec in {command.strip()[:80]!r}",
-            'write it as "trtexec --onnx=model.onnx --int8"',
-        )
-    arguments: list[str] = []
-    rest = iter(tokens)
-    for token in rest:
-        if token and not token.strip("|&;\n"):  # the command ends; empty lines before it do not
-            if arguments or token.strip("\n"):
-                break
-        elif token and not token.strip("|&<>"):  # a redirection, and the file that it names
-            if arguments and arguments[-1] in ("0", "1", "2"):
-                arguments.pop()  # the descriptor of 2>&1
-            next(rest, None)
-        else:
-            arguments.append(token)
-    return tuple(arguments)
-
-
-def _tokens(command: str) -> list[str]:
-    """The words and operators of a shell command line; CommandError where it does not split."""
-    if not isinstance(command, str):
-        raise CommandError(
-            f"the command is {type(command).__name__}, expected text",
-            'give it as "trtexec --onnx=..."',
-        )
-    if len(command) > LONGEST or "\0" in command:
-        raise CommandError(
-            "the command is too long or holds a NUL character", "give one trtexec command line"
-        )
-    one_line = command.replace("\\\r\n", " ").replace("\\\n", " ")
-    lexer = shlex.shlex(one_line, posix=True, punctuation_chars="|&;<>\n")
-    lexer.whitespace, lexer.whitespace_split, lexer.commenters = " \t\r", True, ""
-    try:
-        return list(lexer)
-    except ValueError as problem:
-        raise CommandError(
-            f"the command line does not split: {problem}", "close every quote"
-        ) from None
 
 
 @dataclass(frozen=True)
@@ -99,6 +42,7 @@ class TrtexecCommand(Record):
     unknown: tuple[str, ...] = ()
     hints: tuple[str, ...] = ()
     names_no_model: bool = False  # trtexec stops: "Model missing or format not recognized"
+    notes: tuple[str, ...] = ()  # what the pasted text leaves open
 
     def has(self, option: str) -> bool:
         """Whether ``option`` was given (and is known at this version)."""
@@ -126,14 +70,15 @@ def parse_trtexec(command: str, trt: str = "8.6") -> TrtexecCommand:
     Source: v8.6.1:samples/common/sampleOptions.cpp:682-699 and :846-1249,
     v8.6.1:samples/trtexec/trtexec.cpp:294-320.
     """
-    arguments, tag = split_command(command), resolve(trt).tag
+    line, tag = read_command_line(command), resolve(trt).tag
+    arguments = line.arguments
     if not arguments or {argument.partition("=")[0] for argument in arguments} & {"--help", "-h"}:
-        return TrtexecCommand(arguments, tag, helps=True)
+        return TrtexecCommand(arguments, tag, helps=True, notes=line.notes)
     values: dict[str, str] = {}
     left: list[str] = []
     error = key = None
     try:
-        values, left = _take(arguments, tag)
+        values, left = _take(arguments, tag, line.unknown_values)
         for conflict, present in _conflicts(values, tag):
             if present:
                 message, place = load_table("parser")["refusals"][conflict]
@@ -152,8 +97,9 @@ def parse_trtexec(command: str, trt: str = "8.6") -> TrtexecCommand:
         error=error,
         error_key=key,
         unknown=unknown,
-        hints=_hints(arguments, unknown, tag),
+        hints=_hints(arguments, (*unknown, *_strays(arguments, unknown)), tag),
         names_no_model=not models and not {"--loadEngine", "--helpBuildRoute"} & values.keys(),
+        notes=line.notes,
     )
 
 
@@ -218,6 +164,8 @@ def _check(option: str, kind: str, value: str, tag: str) -> None:
         _check_formats(value, tag)
     elif kind == "types":
         _check_types(value, tag)
+    elif option == "--sparsity" and kind == "text" and not value:
+        return  # up to 8.2 an empty mode is none
     elif option in choices and value not in choices[option]["words"]:
         raise _Refusal(choices[option]["refusal"] + value, "options")
     elif kind == "shapes":
@@ -226,7 +174,9 @@ def _check(option: str, kind: str, value: str, tag: str) -> None:
                 _check_number(dimension, "int")
 
 
-def _take(arguments: tuple[str, ...], tag: str) -> tuple[dict[str, str], list[str]]:
+def _take(
+    arguments: tuple[str, ...], tag: str, unknown_values: Set[str]
+) -> tuple[dict[str, str], list[str]]:
     """What trtexec's parse functions take out of the map, and the names that they leave in it."""
     kinds = option_kinds(tag)
     values: dict[str, str] = {}
@@ -240,7 +190,8 @@ def _take(arguments: tuple[str, ...], tag: str) -> tuple[dict[str, str], list[st
         if kind is None or name in overlooked or (name in values and not repeats):
             left.append(name)
         else:
-            _check(name, kind, value, tag)
+            if f"{name}={value}" not in unknown_values:
+                _check(name, kind, value, tag)
             values[name] = f"{values[name]},{value}" if name in values else value
     return values, left
 
@@ -271,8 +222,9 @@ def _conflicts(values: dict[str, str], tag: str) -> Iterator[tuple[str, object]]
     yield "caffe_output", names & {"--uff", "--model", "--deploy"} and not outputs
     batches = [values.get(option, "") for option in ("--batch", "--maxBatch")]
     batch = any(re.match(r"\s*[+-]?0*[1-9]", value) for value in batches)
-    yield "onnx_batch", batch and names & {"--onnx", "--shapes", *SHAPES}
-    yield "shapes", tag.startswith("8.4") and not _complete(names, SHAPES)
+    on_onnx = {"--shapes", *SHAPES} | (set() if tag.startswith("8.0") else {"--onnx"})
+    yield "onnx_batch", batch and names & on_onnx
+    yield "shapes", tag[:3] in ("8.0", "8.2", "8.4") and not _complete(names, SHAPES)
     yield "calib_shapes", not _complete(names, [f"{option}Calib" for option in SHAPES])
     for option, companion in load_table("parser")["needs"].items():
         yield option, option in names and companion not in names
@@ -308,17 +260,59 @@ def _dla_formats(way: str, tag: str) -> set[str]:
     return int8 | fp16 | (set() if words(tag, "types") else layouts | {"chw16", "chw32"})
 
 
+PLAIN = str.maketrans({"“": '"', "”": '"', "„": '"', "‘": "'", "’": "'", "\xa0": " "})
+BY_ENDING = (  # the option that a file of this name belongs to
+    (r"\.onnx$", "--onnx"),
+    (r"cache|calib|\.table$", "--calib"),
+    (r"\.(engine|plan|trt)$", "--saveEngine"),
+)
+
+
+def _strays(arguments: tuple[str, ...], unknown: Sequence[str]) -> list[str]:
+    """The arguments that are no options, where trtexec stops before it comes to them."""
+    names = dict.fromkeys(argument.partition("=")[0] for argument in arguments)
+    return [name for name in names if name not in unknown and not name.startswith(tuple(DASHES))]
+
+
 def _hints(arguments: tuple[str, ...], unknown: tuple[str, ...], tag: str) -> tuple[str, ...]:
     """What the writer of each unknown option probably meant."""
-    known, hints = option_kinds(tag), []
+    hints = [
+        f"{argument} holds a web page's quotes or spaces, which no shell knows: type "
+        f"{argument.translate(PLAIN)}"
+        for argument in arguments
+        if argument.translate(PLAIN) != argument
+    ]
+    names = [argument.partition("=")[0] for argument in arguments]
     for name in unknown:
-        before = arguments[arguments.index(name) - 1] if name in arguments[1:] else ""
-        if not name.startswith("-") and before.startswith("--") and "=" not in before:
-            hints.append(
-                f"{before} {name} is written {before}={name}: trtexec knows no space between them"
-            )
-        elif name in known:
-            hints.append(f"give {name} once: trtexec takes one and refuses the other")
-        elif close := get_close_matches(name, known, 1, 0.8):
-            hints.append(f"{name} is not an option of this version; {close[0]} is")
+        at = names.index(name)
+        hint = _hint(name, arguments[at], arguments[at - 1] if at else "", tag)
+        hints += [hint] if hint else []
     return tuple(hints)
+
+
+def _hint(name: str, argument: str, before: str, tag: str) -> str | None:
+    """What one unknown option was meant to be; ``before`` is the argument in front of it."""
+    known = option_kinds(tag)
+    if not name.startswith(tuple(DASHES)):
+        option, equals, value = before.partition("=")
+        file = next((o for pattern, o in BY_ENDING if re.search(pattern, name, re.I)), None)
+        if option in known and not value and known[option] != "flag":
+            space = f"before and after {name or '='}" if equals or not name else "between them"
+            value = argument.lstrip("=")
+            written = f" {before} {argument} is written {option}={value}:" if value else ""
+            return f"{written} trtexec knows no space {space}".strip()
+        if file in known:
+            return f"{argument} is written {file}={argument}: trtexec takes options only"
+        if option in known and known[option] == "flag" and not value:
+            return f"{option} takes no value: leave {argument} out"
+        return f"trtexec takes options only: leave {argument} out, or name its option"
+    if name in known:
+        return f"give {name} once: trtexec takes one and refuses the other"
+    plain = "--" + name.lstrip(DASHES)
+    if plain in known:
+        dashes = (
+            "" if name.startswith("-") and name.isascii() else " (those are a web page's dashes)"
+        )
+        return f"{name} is not an option of this version{dashes}; {plain} is"
+    close = get_close_matches(plain, known, 1, 0.8)
+    return f"{name} is not an option of this version; {close[0]} is" if close else None

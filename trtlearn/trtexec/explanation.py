@@ -10,25 +10,28 @@ from typing import Any
 from ..calibration.cache import ignored_by_trtexec
 from ..errors import ModelError
 from ..files import shell_command
-from .command import parse_trtexec, split_command
+from .command import parse_trtexec
 from .decision import Case, sentences
 from .records import Explanation, Step
+from .shell import read_command_line, split_command
 from .sources import cite, load_table, resolve
 
 __all__ = ["explain"]
 
+DEFAULT_VERSION = "8.6"
 LOOKED_AT = 1 << 16  # bytes of a cache that are enough to tell whether TensorRT uses it
 
 
 def explain(
     command: str,
-    trt: str = "8.6",
+    trt: str | None = None,
     model: Any = None,
     cache_exists: bool | None = None,
     has_qdq: bool | None = None,
 ) -> Explanation:
     """What trtexec of version ``trt`` does with ``command``, step by step, with its source lines.
 
+    Without ``trt`` the version is that of the log which the command stands in, otherwise 8.6.
     ``model`` is an ONNX file's path or an ``OnnxModel``, where it is not the file that --onnx
     names. ``cache_exists`` and ``has_qdq`` say what cannot be seen from here: without them the
     files are looked for, relative to the current folder, and ``warnings`` and ``alternatives`` name
@@ -49,6 +52,8 @@ def explain(
     Source: samples/common/sampleOptions.cpp, sampleEngines.cpp and samples/trtexec/trtexec.cpp at
     each tag.
     """
+    if trt is None:
+        trt = read_command_line(command).version or DEFAULT_VERSION
     release = resolve(trt)
     case = Case(parse_trtexec(command, trt), release)
     if not case.stops_early:
@@ -80,7 +85,7 @@ def explain(
         outputs=outcome.get("outputs") or _ends(case, "output"),
         accuracy=outcome["accuracy"],
         advice=texts("advice", *case.parsed.hints, *_replacements(case.removed, command)),
-        warnings=texts("warning", *([release.note] if release.note else [])),
+        warnings=texts("warning", *case.parsed.notes, *([release.note] if release.note else [])),
         alternatives=texts("alternative"),
         int8=case.int8 and builds,
         fp16=case.fp16 and builds,

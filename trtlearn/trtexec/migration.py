@@ -23,10 +23,11 @@ from ..int8.qdq import insert_qdq
 from ..model.describe import describe, load_proto
 from ..model.read import serialized
 from ..record import Record
-from .command import parse_trtexec, split_command
+from .command import parse_trtexec
 from .explanation import explain
 from .options import options_from
 from .records import Explanation
+from .shell import split_command
 from .sources import known_versions, load_table, option_kinds, resolve
 
 __all__ = ["MigrationReport", "migrate", "modern_command"]

@@ -1,4 +1,4 @@
-"""Where NVIDIA's own sources say what trtexec and the samples do, at every release tag since 8.4.
+"""Where NVIDIA's own sources say what trtexec and the samples do, at every release tag since 8.0.
 
 Two tables hold it: tables/trtexec.json (trtexec's options, and the line range of each of its
 decisions) and tables/samples.json (which sample directories show which kind of quantization).
@@ -17,6 +17,7 @@ from typing import Any
 from ..errors import CommandError
 from ..record import Record
 from .records import Source
+from .versions import read_spelling, version_table
 
 __all__ = [
     "KINDS",
@@ -59,52 +60,83 @@ class Release:
 
 
 def known_versions() -> tuple[str, ...]:
-    """The versions that can be asked for, oldest first: "8.4", "8.5", ... "11.1".
+    """The versions that can be asked for, oldest first: "8.0", "8.2", ... "11.4".
 
     >>> known_versions()[:3]
-    ('8.4', '8.5', '8.6')
+    ('8.0', '8.2', '8.4')
     """
-    minors = sorted({_numbers(tag)[:2] for tag in load_table("trtexec")["tags"]})
-    return tuple(f"{major}.{minor}" for major, minor in minors)
+    minors = {_numbers(tag)[:2] for tag in load_table("trtexec")["tags"]}
+    minors |= {_numbers(version) for version in version_table("untagged")}
+    return tuple(f"{major}.{minor}" for major, minor in sorted(minors))
 
 
 def resolve(trt: str) -> Release:
-    """The release that "8.6", "v8.6.1", "10" or "10.13.2" names; otherwise CommandError lists all.
+    """The release that "8.6", "v10.0.1", "8601" or "JetPack 6.2" names; else CommandError.
 
     A version without a patch number means its newest tag, a major version alone its newest release.
-    A patch release that has no tag of its own is answered by the nearest tag of its minor version,
-    and ``note`` says so.
+    A version that has no tag of its own is answered by the nearest, one that is newer than all by
+    the newest, and ``note`` says so.
 
-    >>> resolve("8.6").tag, resolve("v10.0.1").tag, resolve("11").tag
-    ('v8.6.1', 'v10.0.1', 'v11.1')
+    >>> resolve("8.6").tag, resolve("v10.0.1").tag, resolve("8.5.2-1+cuda11.4").tag
+    ('v8.6.1', 'v10.0.1', '8.5.2')
+    >>> resolve("jetpack 6.2").note
+    'JetPack 6.2 has TensorRT 10.3.0'
     """
     text = str(trt).strip()
-    match = re.fullmatch(
-        r"(?:(?:tensorrt|trt)[\s_-]*)?v?(\d{1,3})(?:\.(\d{1,3}))?(?:\.(\d{1,3}))?(?:\.\d{1,4})?",
-        text,
-        re.I | re.A,
-    )
-    parts = match.groups() if match else (None, None, None)
-    major, minor, patch = (int(part) if part else None for part in parts)
-    tags = {
-        numbers: tag
-        for tag in load_table("trtexec")["tags"]
-        if (numbers := _numbers(tag))[0] == major and minor in (None, numbers[1])
-    }
-    if not tags:
-        raise CommandError(
-            f"TensorRT version {text[:40]!r} is not known, expected one of "
-            f"{', '.join(known_versions())}",
-            "name one of these with --trt",
+    spelling = read_spelling(text)
+    known = [(numbers[0], numbers[1]) for numbers in map(_numbers, known_versions())]
+    major, minor, patch = spelling.numbers if spelling else (None, None, None)
+    if spelling and spelling.below:
+        known = [number for number in known if number < (major, minor or 0)]
+        major, minor, patch = (*known[-1], None) if known else (None, None, None)
+    if major is None:
+        raise _unknown(text)
+    notes = []
+    if spelling and spelling.name:
+        notes.append(f"{spelling.name} has TensorRT {_dotted(major, minor, patch)}")
+    minors = [number for number in known if number[0] == major and minor in (None, number[1])]
+    number = max(minors, default=known[-1])
+    if not minors and (major, minor or 0) < number:
+        raise _unknown(text)
+    if not minors:
+        newest = _dotted(*number)
+        notes.append(
+            f"TensorRT {_dotted(major, minor, patch)} is newer than {newest}, the newest version "
+            f"known here: the answer is that of {newest}"
         )
-    best, note = max(tags), ""
-    if patch is not None:
-        best = min(sorted(tags), key=lambda numbers: abs(_patch(numbers) - patch))
-        if _patch(best) != patch and len(best) > 2:
-            note = (
-                f"{text} has no tag in NVIDIA/TensorRT; the source lines are those of {tags[best]}"
+    tag = version_table("untagged").get(_dotted(*number))
+    if tag:
+        notes.append(
+            f"no source of {_dotted(*number)} could be read: the lines are those of {tag}; by "
+            "NVIDIA's documentation 11.x takes no precision options and INT8 comes from Q/DQ"
+        )
+    else:
+        tags = {_numbers(tag): tag for tag in load_table("trtexec")["tags"]}
+        tags = {numbers: tag for numbers, tag in tags.items() if numbers[:2] == number}
+        best = max(tags)
+        if patch is not None:
+            best = min(sorted(tags), key=lambda numbers: abs(_patch(numbers) - patch))
+        tag = tags[best]
+        if patch is not None and _patch(best) != patch and len(best) > 2:
+            notes.append(
+                f"{_dotted(major, minor, patch)} has no tag in NVIDIA/TensorRT; the source lines "
+                f"are those of {tag}"
             )
-    return Release(text.lstrip("vV"), tags[best], (best[0], best[1]), note)
+    plain = re.fullmatch(r"v?\d+(\.\d+)*", text, re.I) and "." in text
+    version = text.lstrip("vV") if plain else _dotted(major, minor, patch)
+    return Release(version, tag, number if minors else (major, minor or 0), "; ".join(notes))
+
+
+def _unknown(text: str) -> CommandError:
+    return CommandError(
+        f"TensorRT version {text[:40]!r} is not known, expected one of "
+        f"{', '.join(known_versions())}",
+        "name one of these with --trt",
+    )
+
+
+def _dotted(*numbers: int | None) -> str:
+    return ".".join(str(number) for number in numbers if number is not None)
 
 
 def _numbers(tag: str) -> tuple[int, ...]:
@@ -125,7 +157,7 @@ def cite(tag: str, key: str) -> Source | None:
     if key not in _at(tag)["sources"]:
         return None
     name, function, lines = _at(tag)["sources"][key].split(" ")
-    file = table["files"][name] + name
+    file = (table["files"] | _at(tag).get("files", {}))[name] + name
     anchor = "-".join(f"L{line}" for line in lines.split("-"))
     return Source(file, function, lines, tag, f"{table['repository']}/blob/{tag}/{file}#{anchor}")
 
@@ -190,7 +222,7 @@ class SampleTable(Record):
     version: str | None = None
 
     def summary(self) -> str:
-        where = f"TensorRT {self.version}" if self.version else "TensorRT 8.4 to 11.1"
+        where = f"TensorRT {self.version}" if self.version else "TensorRT 8.0 to 11.1"
         return (
             f"{len(self.samples)} directories of NVIDIA/TensorRT show INT8 quantization in {where}"
         )

@@ -1,0 +1,139 @@
+"""Commands as people paste them: Windows, variables, comments, nesting, notebooks, web pages."""
+
+from __future__ import annotations
+
+import pytest
+
+from trtlearn.trtexec.explanation import explain
+from trtlearn.trtexec.shell import read_command_line, split_command
+
+INT8 = ("--onnx=m.onnx", "--int8")
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments"),
+    [
+        (r".\trtexec.exe --onnx=C:\a\m.onnx --int8", (r"--onnx=C:\a\m.onnx", "--int8")),
+        (
+            r"C:\a\trtexec.exe --int8 --calib=C:\a\c.cache",
+            ("--int8", r"--calib=C:\a\c.cache"),
+        ),
+        ("trtexec.exe --onnx=m.onnx ^\n  --int8 ^\r\n --fp16", (*INT8, "--fp16")),
+        ("trtexec --onnx=m.onnx `\n  --int8 `\n --fp16", (*INT8, "--fp16")),
+        (
+            r'& "C:\Program Files\bin\trtexec.exe" --onnx="C:\my models\m.onnx" --int8',
+            (r"--onnx=C:\my models\m.onnx", "--int8"),
+        ),
+        (r"C:\TensorRT\bin>trtexec.exe --onnx=m.onnx --int8", INT8),
+        (r"PS C:\TRT> .\trtexec --onnx=m.onnx --int8", INT8),
+        ('cmd /c "trtexec.exe --onnx=m.onnx --int8"', INT8),
+        ("trtexec --onnx=m.onnx --int8 # comment --fp16", INT8),
+        ("# trtexec --onnx=m.onnx --int8", INT8),
+        ("root@host:/w# trtexec --onnx=m.onnx --int8", INT8),
+        ("# build it\ntrtexec --onnx=m.onnx --int8", INT8),
+        ('bash -c "trtexec --onnx=m.onnx --int8"', INT8),
+        ("docker run --rm -it image bash -lc 'cd /w && trtexec --onnx=m.onnx --int8'", INT8),
+        ("ssh jetson 'trtexec --onnx=m.onnx --int8'", INT8),
+        ("(cd /x; trtexec --onnx=m.onnx --int8)", INT8),
+        ("( trtexec --onnx=m.onnx --int8 )", INT8),
+        ("{ trtexec --onnx=m.onnx --int8; }", INT8),
+        ("!trtexec --onnx=m.onnx --int8", INT8),
+        ("%%bash\ntrtexec --onnx=m.onnx --int8", INT8),
+        ("```bash\ntrtexec --onnx=m.onnx --int8\n```", INT8),
+        ("`trtexec --onnx=m.onnx --int8`", INT8),
+        ('os.system("trtexec --onnx=m.onnx --int8")', INT8),
+        ('subprocess.run(["trtexec", "--onnx=m.onnx", "--int8"])', INT8),
+        ("RUN trtexec --onnx=m.onnx --int8", INT8),
+        ("which trtexec && trtexec --onnx=m.onnx --int8", INT8),
+        ("if true; then trtexec --onnx=m.onnx --int8; fi", INT8),
+        ("${TRTEXEC} --onnx=m.onnx --int8", INT8),
+        ("$TRT --onnx=m.onnx --int8", INT8),
+        ("TRT=/bin/trtexec; $TRT --onnx=m.onnx --int8", INT8),
+        ("M=m\ntrtexec --onnx=${M}.onnx --int8", INT8),
+        ("trtexec --onnx=${M:-m.onnx} --int8", INT8),
+        ("O='--int8 --fp16'; trtexec --onnx=m.onnx $O", (*INT8, "--fp16")),
+        ("trtexec --onnx='$HOME/m.onnx'", ("--onnx=$HOME/m.onnx",)),
+        (r"trtexec --onnx=my\ model.onnx", ("--onnx=my model.onnx",)),
+        ("trtexec --onnx=model(1).onnx", ("--onnx=model(1).onnx",)),
+    ],
+)
+def test_the_command_inside_a_pasted_text(command: str, arguments: tuple[str, ...]) -> None:
+    line = read_command_line(command)
+    assert line.arguments == split_command(command) == arguments
+    assert line.notes == ()
+
+
+@pytest.mark.parametrize(
+    ("command", "variable", "mode"),
+    [
+        ("trtexec --onnx=m.onnx $EXTRA --int8", "$EXTRA", "placeholder-ranges"),
+        ("trtexec --onnx=m.onnx --shapes=x:${B}x3 --int8", "${B}", "placeholder-ranges"),
+        ("trtexec --onnx=%MODEL% --int8", "%MODEL%", "placeholder-ranges"),
+        ("trtexec --onnx=$env:MODEL --int8", "$env:MODEL", "placeholder-ranges"),
+        ("!trtexec --onnx={path} --int8", "{path}", "placeholder-ranges"),
+        ("trtexec --onnx=$(pwd)/m.onnx --int8", "$(pwd)", "placeholder-ranges"),
+        ("trtexec --onnx=m.onnx --int8 --iterations=$N", "$N", "placeholder-ranges"),
+    ],
+)
+def test_the_value_of_a_variable_is_unknown(command: str, variable: str, mode: str) -> None:
+    answer = explain(command)
+    assert answer.mode == mode
+    assert any(f"the value of {variable}" in text for text in answer.warnings)
+
+
+@pytest.mark.parametrize("separator", ["; ", " && ", "\n", " || "])
+def test_two_commands_are_both_named(separator: str) -> None:
+    answer = explain(f"trtexec --onnx=a.onnx --int8{separator}trtexec --loadEngine=e")
+    assert answer.mode == "placeholder-ranges"
+    (note,) = (text for text in answer.warnings if "2 trtexec commands" in text)
+    assert "`trtexec --onnx=a.onnx --int8`" in note
+    assert "`trtexec --loadEngine=e`" in note
+
+
+def test_a_log_names_its_own_version() -> None:
+    log = (
+        "&&&& RUNNING TensorRT.trtexec [TensorRT v{}]{} # /usr/src/tensorrt/bin/trtexec {}\n"
+        "[01/02/2024-10:00:00] [I] === Model Options ===\n"
+    )
+    old = explain(log.format("101000", "", r"--onnx=C:\a\m.onnx --int8"))
+    assert (old.version, old.tag) == ("10.10.0", "v10.10.0")
+    assert old.options["--onnx"] == r"C:\a\m.onnx"
+    assert explain(log.format("8601", " [b6]", "--onnx=m --int8")).version == "8.6.1"
+    assert explain(log.format("110000", "", "--onnx=m --int8")).mode == "rejected"
+    assert explain(log.format("8601", "", "--onnx=m --int8"), trt="10.3").version == "10.3"
+
+
+@pytest.mark.parametrize("dash", ["–", "—", "−", "‑‑", "–-", "-"])
+def test_dashes_of_a_web_page(dash: str) -> None:
+    answer = explain(f"trtexec --onnx=m.onnx {dash}int8")
+    assert answer.mode == "rejected"
+    assert any(f"{dash}int8 is not an option" in text for text in answer.advice)
+    assert any("--int8 is" in text for text in answer.advice)
+
+
+@pytest.mark.parametrize("value", ["“m.onnx”", "‘m.onnx’", "m.onnx\xa0"])
+def test_quotes_of_a_web_page(value: str) -> None:
+    advice = explain(f"trtexec --onnx={value} --int8").advice
+    assert any("web page's quotes" in text for text in advice)
+
+
+@pytest.mark.parametrize(
+    ("options", "hint"),
+    [
+        ("--onnx=m.onnx --int8 c.cache", "--calib=c.cache"),
+        ("--onnx=m.onnx --int8 calibration.bin", "--calib=calibration.bin"),
+        ("--int8 m.onnx", "--onnx=m.onnx"),
+        ("m.onnx --int8", "--onnx=m.onnx"),
+        ("--onnx=m.onnx --fp16 m.engine", "--saveEngine=m.engine"),
+        ("--onnx=m.onnx --int8 true", "--int8 takes no value: leave true out"),
+        ("--onnx m.onnx --int8", "--onnx=m.onnx"),
+        ("--onnx= m.onnx --int8", "--onnx=m.onnx"),
+        ("--onnx=m.onnx --int8 --calib my.table", "--calib=my.table"),
+        ("--onnx=m.onnx --workspace 64", "--workspace=64"),
+    ],
+)
+def test_a_word_behind_an_option(options: str, hint: str) -> None:
+    answer = explain(f"trtexec {options}")
+    assert answer.mode == "rejected"
+    assert any(hint in text for text in answer.advice), answer.advice
+    assert not any("--int8=" in text for text in answer.advice)

@@ -1,0 +1,105 @@
+"""How people write a TensorRT version: every spelling becomes (major, minor, patch).
+
+TensorRT's own macros ("8601", "v101303"), NVIDIA's Debian, RPM, tar and pip packages, git tags and
+branches, containers ("24.05-py3"), and JetPack or Jetson Linux, each by the table
+tables/versions.json.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+__all__ = ["Spelling", "read_spelling", "version_table"]
+
+
+class Spelling(NamedTuple):
+    """A version as numbers, None for what is not given, and what the text named instead of it."""
+
+    numbers: tuple[int | None, int | None, int | None]
+    name: str = ""  # "JetPack 6.2"; empty where the text names TensorRT itself
+    below: bool = False  # "<11": the newest release before it
+
+
+@cache
+def version_table(name: str) -> dict[str, str]:
+    """One table of tables/versions.json: untagged, jetpack, l4t or container."""
+    path = Path(__file__).parent / "tables" / "versions.json"
+    table: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))[name]
+    return table
+
+
+DOTTED = r"(\d{1,3})(?:\.(\d{1,3}|[xX*])(?:\.(\d{1,3}|[xX*])(?:\.(?:\d{1,4}|[xX*]))?)?)?"
+SUFFIX = (
+    r"(?:\.?(?:post|dev|rc|a|b)\d+)?(?:[-+~_ ]*\(?(?:\d+[-+.]|ga|ea|dp|oss|rel|cuda|jetson).*)?"
+)
+NAMED = r"tensor\s?rt|\btrt|nvinfer|trtexec|release|\brel\b|\btags?\b|\bversion\b|\bbranch\b"
+NOISE = (  # numbers beside the version: CUDA's, Python's, a system's, a library's name
+    r"(?:cuda|cudnn|cublas|python|py|cp|cu|ubuntu|debian|rhel|win|vc|sm)[-_ ]?v?\d[\d.]*"
+    r"|(?:nvinfer|onnxparser)(?:[-_]plugin)?\d+(?=[\s=:_/]+v?\d)|x86_64|aarch64|arm64|amd64"
+)
+
+
+def read_spelling(text: str) -> Spelling | None:
+    """The version that ``text`` names; None where it names none.
+
+    >>> read_spelling("v8601").numbers, read_spelling("TRT-101303-EntropyCalibration2").numbers
+    ((8, 6, 1), (10, 13, 3))
+    >>> read_spelling("libnvinfer8 (8.5.2-1+cuda11.4)").numbers
+    (8, 5, 2)
+    >>> read_spelling("jetpack 6.2")
+    Spelling(numbers=(10, 3, 0), name='JetPack 6.2', below=False)
+    """
+    text = " ".join(text.split()).strip("'\"[](),;`")
+    if not text.isascii():
+        return None
+    for kind, pattern, label in (
+        ("jetpack", r"(?:jetpack|\bjp)(?:[-_ =:]*(?:sdk|v))?[-_ =:]*(\d[\d.]*)", "JetPack"),
+        ("l4t", r"(?:l4t|jetson linux|tegra)\D{0,12}?(3\d\.[\d.]+)|^#? ?r(3\d\.[\d.]+)", "L4T"),
+        ("l4t", r"^#? ?r(3\d) .*revision: ([\d.]+)", "L4T"),
+        ("container", r"(?<![\d.])(2\d\.(?:0[1-9]|1[0-2]))(?:-\w+)*$", "container"),
+    ):
+        if match := re.search(pattern, text, re.I):
+            return _shipped(kind, label, ".".join(part for part in match.groups() if part))
+    return _own(text)
+
+
+def _shipped(kind: str, label: str, version: str) -> Spelling | None:
+    """TensorRT's version in a JetPack, a Jetson Linux or a container: the longest row that fits."""
+    table, name, parts = version_table(kind), f"{label} {version}", version.strip(".").split(".")
+    for length in range(len(parts), 0, -1):
+        if row := table.get(".".join(parts[:length])):
+            return Spelling(_triple(*row.split(".")), name)
+    rows = [row for row in table if row.split(".")[0] == parts[0]]
+    return (
+        Spelling(_triple(*table[rows[-1]].split(".")), name) if len(parts) == 1 and rows else None
+    )
+
+
+def _own(text: str) -> Spelling | None:
+    """A version of TensorRT itself, alone or beside its name."""
+    packed = re.search(r"(?<![\d.])(?:v|trt[-_ ]?)?([5-9]\d{3}|[1-9]\d{5})(?![\d.])", text, re.I)
+    if packed and (re.fullmatch(r"v?\d+", text, re.I) or re.search(NAMED, text, re.I)):
+        number = int(packed[1])
+        unit = 1000 if number < 10_000 else 10_000  # NvInferVersion.h up to 9, from 10 on
+        return Spelling((number // unit, number % unit // 100, number % 100))
+    alone = re.fullmatch(rf"([<>=~!^ ]*)v?{DOTTED}{SUFFIX}", text, re.I)
+    if alone is None and re.search(NAMED, text, re.I):
+        bare = re.sub(NOISE, " ", text, flags=re.I)
+        found = list(
+            re.finditer(rf"([<>=~!^]*) ?(?<!\d)(?<!\d\.)v?{DOTTED}(?![\d]|\.\d)", bare, re.I)
+        )
+        dotted = [match for match in found if match[3]]
+        bounds = [match for match in found if "<" in match[1]]
+        alone = next(iter(bounds or dotted or found), None)
+    if alone and len(alone[2]) < 3:
+        return Spelling(_triple(*alone.groups()[1:4]), below=alone[1].strip() == "<")
+    return None
+
+
+def _triple(*parts: str | None) -> tuple[int | None, int | None, int | None]:
+    numbers = [int(part) if part and part.isdigit() else None for part in parts] + [None, None]
+    return numbers[0], numbers[1], numbers[2]
