@@ -9,14 +9,16 @@ import numpy as np
 import pytest
 from test_plots import experiment
 
-import trtlearn
+import trtlearn as tl
 from trtlearn import show
 from trtlearn.engine.records import RangeReport, TensorRange
 from trtlearn.errors import DataError, RecordingError
+from trtlearn.int8.simulate import run_int8
 from trtlearn.record import html_table
 from trtlearn.show import commands, controls, widgets
 
 RNG = np.random.default_rng(0)
+ONE_IMAGE = {"image": np.zeros((1, 1, 28, 28), np.float32)}
 X = RNG.normal(size=(100, 300)).astype(np.float32)
 
 
@@ -166,9 +168,9 @@ def test_widgets_do_not_import_tensorrt():
 
 
 def test_the_factor_slider_breaks_a_network_in_time():
-    mobile = trtlearn.network("mobile", mode="recorded")
+    mobile = tl.network("mobile", mode="recorded")
     images, labels = mobile.images("test"), mobile.labels()
-    box = show.factor_slider(trtlearn.recorded.range_factors(), images, labels, rows=[0, 4])
+    box = show.factor_slider(tl.recorded.range_factors(), images, labels, rows=[0, 4])
     slider, problem, text, digits, curves = box.children[:-1]
     assert "24.0 %" in text.value
     assert digits.data[1].text == ("<b>✘ 3</b>, wrong", "<b>✘ 3</b>, wrong")
@@ -187,3 +189,64 @@ def test_the_factor_slider_breaks_a_network_in_time():
     slider.value = 11
     assert digits.data[1].text[0] == "✔ 0"
     assert digits.layout.height + curves.layout.height <= 700
+
+
+def simulated(scales_without=()):
+    network = tl.network("resnet", mode="recorded")
+    cache = dict(network.build("int8-minmax").cache)
+    scales = {name: scale for name, scale in cache.items() if name not in scales_without}
+    return run_int8(network.path, scales, {"image": network.images("test")[:2]})
+
+
+def test_the_window_moves_in_time_and_its_pixel_is_the_layers():
+    run = simulated()
+    box = show.follow_pixel(run)
+    row, column, channel, problem, text, fig = box.children[:-1]
+    codes = run["stem_relu"].codes[0]
+    spent = []
+    for slider, values in ((row, range(0, 28, 3)), (column, range(28)), (channel, range(24))):
+        for value in values:
+            start = time.perf_counter()
+            slider.value = value
+            spent.append(time.perf_counter() - start)
+            at = (channel.value, row.value, column.value)
+            assert f"code {codes[at]}<" in text.value
+    assert sorted(spent)[len(spent) // 2] < 0.15
+    assert problem.value == ""
+    assert np.array_equal(fig.data[2].z, codes[channel.value])
+    assert (fig.data[3].x, fig.data[3].y) == ((column.value,), (row.value,))
+    trace = run.trace("stem", (0, channel.value, row.value, column.value))
+    assert np.sum(fig.data[1].z) == trace.sum
+    assert f"<b>{trace.sum:,}</b>" in text.value
+    window = fig.layout.shapes[0]
+    assert (window.x0 + window.x1) / 2 == column.value  # stride 1, one pixel of padding
+    assert (window.y0 + window.y1) / 2 == row.value
+
+
+def test_the_window_follows_the_first_int8_layer_where_the_first_layer_stays_in_fp32():
+    run = simulated(scales_without={"image"})
+    assert run.convolutions[0] == "b0_conv1"
+    box = show.follow_pixel(run)
+    text, fig = box.children[-3:-1]
+    assert "b0_conv1" in fig.layout.title.text
+    assert "216 products" in text.value
+    assert "of 24 input channels" in text.value
+    with pytest.raises(DataError, match="'stem' is no INT8 convolution"):
+        show.follow_pixel(run, "stem")
+    with pytest.raises(DataError, match="'stem' does not compute in INT8"):
+        run.trace("stem", (0, 0, 0, 0))
+
+
+def test_an_engine_without_int8_convolutions_has_no_window():
+    with pytest.raises(DataError, match="no convolution of this engine"):
+        show.follow_pixel(run_int8(tl.network("resnet", mode="recorded").path, {}, ONE_IMAGE))
+
+
+def test_a_traced_pixel_is_the_layers_in_every_convolution_with_and_without_a_residual():
+    run = simulated()
+    assert {"b0_conv2", "b1_proj", "b2_conv2"} <= set(run.residuals)
+    for name in run.convolutions:
+        codes = run[run.layers[name].writes].codes
+        at = tuple(RNG.integers(codes.shape).tolist())
+        assert run.trace(name, at).code == codes[at]
+        assert run.trace(name).code == codes[0].max()

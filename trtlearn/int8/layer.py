@@ -47,6 +47,8 @@ class Int8Layer:
     low: float = -np.inf
     high: float = np.inf
     geometry: dict[str, Any] = field(default_factory=dict)
+    reads: str = ""  # its input tensor, and the tensor that leaves it
+    writes: str = ""
 
     @property
     def channel_axis(self) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,7 +29,7 @@ from .groups import (
     fused_groups,
 )
 from .kernels import quantize_activations, windows
-from .layer import Int8Layer, int8_layer
+from .layer import Int8Layer, PixelTrace, int8_layer, trace_pixel
 from .quant import dequantize
 
 if TYPE_CHECKING:
@@ -58,12 +58,45 @@ class Int8Tensor:
 class Int8Run:
     """What a network computed: tensors by name, INT8 layers by their first node, nodes by layer.
 
-    Tensors inside a fused layer are missing: the kernel never holds them.
+    Tensors inside a fused layer are missing: the kernel never holds them. ``residuals``: layer ->
+    the values that its fused Add brings, float32.
     """
 
     tensors: dict[str, Int8Tensor]
     layers: dict[str, Int8Layer]
     groups: Groups
+    residuals: dict[str, Array] = field(default_factory=dict, repr=False)
+
+    @property
+    def convolutions(self) -> tuple[str, ...]:
+        """The 2-D convolutions from INT8 to INT8, in order: their pixels can be followed."""
+        return tuple(
+            name
+            for name, layer in self.layers.items()
+            if layer.kind == "conv" and layer.codes.ndim == 4 and layer.output_scale is not None
+        )
+
+    def trace(self, layer: str, position: Sequence[int] | None = None) -> PixelTrace:
+        """One output pixel of an INT8 layer, step by step.
+
+        ``position``: batch, channel, row, column; by default where the first image's output code is
+        largest. DataError for a layer that does not compute in INT8, or a position outside.
+        """
+        if layer not in self.layers:
+            known = ", ".join(self.layers) or "no layer"
+            raise DataError(f"{layer!r} does not compute in INT8 here", f"INT8: {known}")
+        one = self.layers[layer]
+        codes = self[one.reads].codes
+        assert codes is not None  # a layer in self.layers reads codes
+        if position is None:
+            output = self[one.writes].values[0]
+            position = (0, *(int(i) for i in np.unravel_index(output.argmax(), output.shape)))
+        trace = trace_pixel(one, codes, position)
+        if layer not in self.residuals:
+            return trace
+        shape = self[one.writes].values.shape
+        added = np.broadcast_to(self.residuals[layer], shape)[trace.position]
+        return trace_pixel(one, codes, position, float(added))
 
     def __getitem__(self, name: str) -> Int8Tensor:
         if name not in self.tensors:
@@ -126,7 +159,7 @@ def run_int8(
     order = {name: index for index, name in enumerate(nodes)}
     for group in sorted(layers, key=lambda names: max(order[name] for name in names)):
         network.run_group([nodes[name] for name in group])
-    return Int8Run(network.tensors, network.layers, layers)
+    return Int8Run(network.tensors, network.layers, layers, network.residuals)
 
 
 def _checked(scales: Mapping[str, float]) -> dict[str, float]:
@@ -176,6 +209,7 @@ class _Network:
         self.weights = {w.name: numpy_helper.to_array(w) for w in proto.graph.initializer}
         self.tensors: dict[str, Int8Tensor] = {}
         self.layers: dict[str, Int8Layer] = {}
+        self.residuals: dict[str, Array] = {}
 
     # Tensors
 
@@ -247,11 +281,13 @@ class _Network:
             added, bounds = ending
             layer = product_layer(first, self.weights, scale, self.scales.get(result), bounds)
             output = layer.run(codes, added)
+            if added is not None:
+                self.residuals[node_key(first)] = added
             if layer.output_scale is None:
                 self.put_floats(result, output)
             else:
                 self.put_codes(result, output, layer.output_scale)
-        self.layers[node_key(first)] = layer
+        self.layers[node_key(first)] = replace(layer, reads=first.input[0], writes=result)
 
     def ending(self, nodes: list[onnx.NodeProto]) -> tuple[Array | None, Bounds] | None:
         """The residual and the bounds that end a product's layer; None where it ends otherwise."""

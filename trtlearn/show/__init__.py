@@ -44,6 +44,7 @@ PLACES = {
         "amax_slider",
         "factor_slider",
         "filling_player",
+        "follow_pixel",
         "kl_slider",
         "range_browser",
         "spike_slider",

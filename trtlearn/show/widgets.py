@@ -15,6 +15,7 @@ from ..calibration.observers import Threshold
 from ..calibration.ranges import Ranges, amax_by_tensor
 from ..errors import DataError, TrtlearnError
 from ..int8 import quant
+from ..int8.simulate import Int8Run
 from ..record import plural
 from ..recorded.factors import FactorTrial, RangeFactors
 from ..recorded.tradeoffs import Tradeoff
@@ -26,6 +27,7 @@ from .digits import answer_look, as_seen, board, mosaic, place_of
 from .draw import Source, Style
 from .numbers import ValueBars, error_curves, finite, slider_figure
 from .theme import GOOD, INK
+from .pixels import PixelScene, describe_pixel, scene_figure
 from .tradeoffs import COSTS, tradeoff
 
 if typing.TYPE_CHECKING:
@@ -34,6 +36,7 @@ if typing.TYPE_CHECKING:
 __all__ = [
     "amax_slider",
     "filling_player",
+    "follow_pixel",
     "kl_slider",
     "range_browser",
     "spike_slider",
@@ -333,6 +336,49 @@ def filling_player(
         )
 
     return wired(move, slider, shown=(text, fig))
+
+
+def follow_pixel(
+    run: Int8Run, layer: str | None = None, image: int = 0, *, source: Source = None
+) -> ipywidgets.Widget:
+    """Move a convolution's window over its input: the products, their sum, and the output's code.
+
+    ``run`` is what ``Build.simulate`` gave; ``layer`` one of its ``convolutions``, by default the
+    first; ``image`` the place in the batch. Arrow keys move the window by one output pixel.
+    """
+    scene = PixelScene(run, layer, image)
+    channel, row, column = scene.strongest
+    maps, rows, columns = scene.output.shape
+    sliders = []
+    for value, count, name in (
+        (row, rows, "row"),
+        (column, columns, "column"),
+        (channel, maps, "channel"),
+    ):
+        how: Style = {"description": name, "layout": WIDE, "style": {"description_width": "5em"}}
+        sliders.append(ipywidgets.IntSlider(value=value, min=0, max=count - 1, **how))
+    down, across, depth = sliders
+    fig = figure_widget(scene_figure(scene, scene.at(channel, row, column), source))
+    text = say("")
+    shown = (scene.at(channel, row, column).source, channel)
+
+    def move() -> None:
+        nonlocal shown
+        pixel = scene.at(depth.value, down.value, across.value)
+        now = (pixel.source, depth.value)
+        with fig.batch_update():
+            if now != shown:
+                fig.data[0].z, fig.data[2].z = scene.inputs[pixel.source], scene.output[depth.value]
+                for note, words in zip(fig.layout.annotations, pixel.titles, strict=False):
+                    note.text = words
+                shown = now
+            fig.data[1].z, fig.data[1].text = pixel.products, pixel.words
+            fig.data[3].x, fig.data[3].y = [across.value], [down.value]
+            frame = fig.layout.shapes[0]
+            frame.x0, frame.y0, frame.x1, frame.y1 = pixel.frame
+        text.value = describe_pixel(pixel)
+
+    return wired(move, *sliders, shown=(text, fig))
 
 
 def tradeoff_explorer(groups: Mapping[str, Tradeoff]) -> ipywidgets.Widget:
