@@ -45,6 +45,7 @@ def test_nan_and_infinities_become_the_ends() -> None:
 
 
 def test_the_noise_is_one_batch_given_as_the_input_and_gives_weights_no_scale() -> None:
+    """Question thread-5."""
     assert NOISE.calibration is not None
     assert NOISE.ranges is not None
     assert NOISE.calibration.batches == 1
@@ -108,11 +109,13 @@ def test_a_range_of_2_set_on_weights_of_up_to_8_clips_nothing() -> None:
 
 
 def test_the_inspector_names_each_layer_s_weight_type() -> None:
+    """Question thread-6."""
     types = {layer.weight_dtype for layer in INT8.engine.layers if layer.weight_count}
     assert types == {"int8"}
 
 
 def test_the_inspector_shows_no_weight_scale() -> None:
+    """Question item-11."""
     parts = INT8.engine.raw.lower().split('":')[:-1]
     fields = [part.rpartition('"')[2] for part in parts]
     assert fields
@@ -144,6 +147,7 @@ def test_63_percent_of_the_int8_plan_are_gpu_programs_for_several_architectures(
 
 
 def test_ten_builds_with_the_same_options_have_ten_sizes_and_other_kernels() -> None:
+    """Question item-5."""
     builds = tl.recorded.plan_sizes("resnet").builds
     sizes = [build.plan_bytes for build in builds]
     assert len(set(sizes)) == len(builds) == 10

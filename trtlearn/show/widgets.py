@@ -26,8 +26,8 @@ from .cuts import background, cut_digit, spike
 from .digits import answer_look, as_seen, board, mosaic, place_of
 from .draw import Source, Style
 from .numbers import ValueBars, error_curves, finite, slider_figure
-from .theme import GOOD, INK
 from .pixels import PixelScene, describe_pixel, scene_figure
+from .theme import GOOD, INK
 from .tradeoffs import COSTS, tradeoff
 
 if typing.TYPE_CHECKING:
