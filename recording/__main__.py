@@ -1,4 +1,4 @@
-"""Make every recording of the course anew on this machine's GPU, one script after the other: `make
+"""Make every recording of the course again on this machine's GPU, one script after the other: `make
 record`.
 
     python -m recording [--tactic-sources none] [--only core,tradeoff,...] [--trtexec PATH]

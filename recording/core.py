@@ -1,4 +1,4 @@
-"""Make the course's recordings anew: every variant of every model, built, run and timed on this
+"""Make the course's recordings again: every variant of every model, built, run and timed on this
 machine's GPU.
 
     python -m recording.core                       all of it, into data/recordings/<gpu>-<tensorrt

@@ -1,4 +1,4 @@
-"""Record which layers of the mobile network mind INT8, on a CPU
+"""Record which layers of the mobile network lose accuracy in INT8, on a CPU
 (tradeoff/sensitivity-mobile-minmax-cpu.json.gz).
 
     python -m recording.sensitivity [FOLDER]      by default the newest recordings; about a minute

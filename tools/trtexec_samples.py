@@ -2,7 +2,7 @@
 quantization, per tag.
 
     python -m tools.trtexec_samples /path/to/TensorRT            # re-check; exit 1 on a difference
-    python -m tools.trtexec_samples /path/to/TensorRT --write    # read every tag anew
+    python -m tools.trtexec_samples /path/to/TensorRT --write    # read every tag again
 
 A directory counts as showing a kind at a tag when its file holds the telling line there; that
 line's number is kept.
@@ -278,7 +278,7 @@ def derive(repo: Path) -> dict[str, Any]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("repository", type=Path)
-    parser.add_argument("--write", action="store_true", help="write the table anew")
+    parser.add_argument("--write", action="store_true", help="write the table again")
     arguments = parser.parse_args()
     derived = derive(arguments.repository)
     if arguments.write:

@@ -3,7 +3,7 @@ every release tag.
 
     python -m tools.trtexec_sources /path/to/TensorRT           # re-check what is committed; exit 1
     on a difference python -m tools.trtexec_sources /path/to/TensorRT --write   # derive the table
-    anew
+    again
 
 The argument is a git checkout (or a bare or mirrored git folder) of
 https://github.com/NVIDIA/TensorRT with its tags. The C++ is read as text: functions by their
@@ -405,7 +405,7 @@ def derive(repo: Path) -> dict[str, Any]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("repository", type=Path)
-    parser.add_argument("--write", action="store_true", help="write the table anew")
+    parser.add_argument("--write", action="store_true", help="write the table again")
     arguments = parser.parse_args()
     derived = derive(arguments.repository)
     text = json.dumps(derived, indent=1) + "\n"

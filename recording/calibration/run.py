@@ -6,7 +6,7 @@ control.
 
 A few worker processes are started once (more of them slow each other down); each job ends as soon
 as TensorRT hands over its cache, the engine is not needed. Results go to $OUT/calib.tar.xz, one
-JSON file a job, packed anew after each stage.
+JSON file a job, packed again after each stage.
 """
 
 from __future__ import annotations

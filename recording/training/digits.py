@@ -2,7 +2,7 @@
 ONNX.
 
 Run ``python -m recording.training.digits`` (JAX on one CPU core, a few minutes a network) to make
-data/models/*.onnx, data/images/digits.npz, data/CARD.md and data/card.json anew. ``--only NAME``
+data/models/*.onnx, data/images/digits.npz, data/CARD.md and data/card.json again. ``--only NAME``
 trains one network, ``--cards`` measures the files that exist and writes both cards without
 training.
 

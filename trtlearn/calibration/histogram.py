@@ -18,12 +18,12 @@ __all__ = ["BINS", "Histogram", "HistogramStep", "absolute"]
 BINS = 2048
 """How many bins TensorRT's histogram has (measured, data/recordings/*/calibration)."""
 FRESH = BINS
-"""Growth of the range from which on a histogram is begun anew, with all counts so far in its first
+"""Growth of the range from which on a histogram is begun again, with all counts so far in its first
 bin.
 
-Measured: ranges 1,000 times as large are merged, ranges 800,000 times as large begin anew (TensorRT
-8.6.0, data/recordings/*/calibration/crafted.json). That it happens where the merges would leave one
-bin is inferred.
+Measured: ranges 1,000 times as large are merged, ranges 800,000 times as large begin again
+(TensorRT 8.6.0, data/recordings/*/calibration/crafted.json). That it happens where the merges would
+leave one bin is inferred.
 """
 CHUNK = 1 << 16  # values worked on at a time: they stay in the processor's cache
 SNAPSHOTS = 32  # steps kept at most, however many batches there are
@@ -71,7 +71,7 @@ class Histogram:
     bin ``floor(|x| / width)``, the maximum itself to the last bin. When a later batch exceeds
     ``2048 * width``, neighbouring bins are added in pairs and the width doubles, as often as
     needed: the first batch sets the resolution. A batch so large that all earlier values would
-    share the first bin begins anew: ``width = max|x| / 2048``.
+    share the first bin begins again: ``width = max|x| / 2048``.
 
     ``counts``: int64 [2048]; ``width``: float, None before the first value that is not zero;
     ``zeros``: values of exactly 0; ``steps``: what each batch did, thinned to at most 32 so that

@@ -222,7 +222,7 @@ class DeviceBuffers(dict[str, DeviceBuffer]):
     """Buffers by tensor name."""
 
     def at_least(self, name: str, size_bytes: int) -> DeviceBuffer:
-        """The buffer of ``name``, made anew where it is missing or too small."""
+        """The buffer of ``name``, made again where it is missing or too small."""
         held = self.get(name)
         if held is None or held.size_bytes < size_bytes:
             if held is not None:

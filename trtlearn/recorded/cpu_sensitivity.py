@@ -1,7 +1,7 @@
-"""Which layers mind INT8, found on a CPU: the network with Q/DQ on some units only, run by ONNX
-Runtime.
+"""Which layers lose accuracy in INT8, found on a CPU: the network with Q/DQ on some units only, run
+by ONNX Runtime.
 
-That foretells TensorRT's accuracy: with the recorded scales on all units it gives the recorded
+This predicts TensorRT's accuracy: with the recorded scales on all units it gives the recorded
 engines' answers on at least 98 of 100 test images, mostly on all (tests/trtexec/test_migrate.py).
 What it cannot tell is time.
 """

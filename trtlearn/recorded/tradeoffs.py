@@ -363,8 +363,8 @@ class TradeoffRecordings:
     def sensitivity(
         self, model: str = "mobile", ranges: str = "minmax", cpu: bool = False
     ) -> Sensitivity:
-        """Which units of a network mind INT8: by the GPU's engines, or as Q/DQ on a CPU foretells
-        it (``cpu``).
+        """Which units of a network lose accuracy in INT8: by the GPU's engines, or as Q/DQ on a
+        CPU predicts it (``cpu``).
         """
         return self._load(f"sensitivity-{model}-{ranges}{'-cpu' if cpu else ''}", Sensitivity)
 

@@ -150,7 +150,7 @@ def _cache_words(cache: str) -> str:
         fix = re.sub("`(.+?)`", r"<code>\1</code>", html.escape(problem.fix))
         return (
             "For a program with a calibrator of this kind, up to TensorRT 10.16. With trtexec "
-            f"TensorRT sets it aside: {html.escape(problem.why)}. What to do: {fix}. {later}"
+            f"TensorRT ignores it: {html.escape(problem.why)}. What to do: {fix}. {later}"
         )
     return f"For <code>trtexec --int8 --calib=FILE</code> up to 10.16. {later}"
 
