@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 
+from trtlearn.trtexec.command import parse_trtexec
 from trtlearn.trtexec.explanation import explain
+from trtlearn.trtexec.migration import modern_command
 from trtlearn.trtexec.shell import read_command_line, split_command
 
 INT8 = ("--onnx=m.onnx", "--int8")
@@ -137,3 +142,75 @@ def test_a_word_behind_an_option(options: str, hint: str) -> None:
     assert answer.mode == "rejected"
     assert any(hint in text for text in answer.advice), answer.advice
     assert not any("--int8=" in text for text in answer.advice)
+
+
+# what NVIDIA's own parser, compiled from v8.6.1, made of each
+@pytest.mark.parametrize(
+    ("option", "refusal"),
+    [
+        ("--memPoolSize=4096", "Unknown memory pool: 4096"),
+        ("--memPoolSize=Workspace:1", "Unknown memory pool: Workspace"),
+        ("--memPoolSize=workspace:-1", "Negative memory pool size: -1"),
+        ("--memPoolSize=workspace", "st"),
+        ("--memPoolSize=dlaSRAM:1,workspace:2", None),
+        ("--memPoolSize=workspace:4GB", None),
+        ("--memPoolSize=", None),
+        ("--layerPrecisions=c:int8+fp16", "Invalid DataType int8+fp16"),
+        ("--layerOutputTypes=c:int8+fp16", None),
+        ("--tacticSources=CUDNN", "Tactic source must be prefixed with + or -"),
+        ("--tacticSources=-FOO", "Unknown tactic source: FOO"),
+        ("--tacticSources=+CUDNN,-CUDNN", "Cannot enable and disable CUDNN"),
+        ("--tacticSources=-CUDNN,+cublas", None),
+        ("--layerDeviceTypes=c:dla", "Invalid Device Type dla"),
+        ("--layerDeviceTypes=*:GPU,c:DLA", None),
+        ("--hardwareCompatibilityLevel=ampere", "Unknown hardwareCompatibilityLevel: ampere"),
+        ("--hardwareCompatibilityLevel=Ampere+", None),
+        ("--preview=+old", "Unknown preview feature: old"),
+        ("--preview=profileSharing0806", "Preview features must be prefixed with + or -"),
+        ("--preview=-fasterDynamicShapes0805", None),
+    ],
+)
+def test_values_that_trtexec_refuses(option: str, refusal: str | None) -> None:
+    parsed = parse_trtexec(f"trtexec --onnx=m.onnx {option}", "8.6")
+    assert (parsed.error or "").startswith(refusal or "")
+    assert bool(parsed.error) == bool(refusal) == any("write --" in hint for hint in parsed.hints)
+
+
+def test_constraints_alone_do_nothing() -> None:
+    for trt in ("8.4", "8.6", "10.16"):
+        answer = explain("trtexec --onnx=m.onnx --int8 --precisionConstraints=obey", trt=trt)
+        assert any("does nothing alone" in text for text in answer.warnings)
+    both = "trtexec --onnx=m.onnx --int8 --precisionConstraints=obey --layerPrecisions=c:fp16"
+    assert not any("does nothing alone" in text for text in explain(both).warnings)
+
+
+@pytest.mark.parametrize("kind", ["folder", "device", "pipe", "empty"])
+def test_a_cache_that_opens_and_gives_no_byte(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("empty").touch()
+    Path("folder").mkdir()
+    os.mkfifo("pipe")
+    path = "/dev/null" if kind == "device" else kind
+    answer = explain(f"trtexec --onnx=m.onnx --int8 --calib={path}")
+    assert answer.cache_set_aside
+    assert any(step.text == "makes no noise" for step in answer.steps)
+    assert any("null pointers" in step.text for step in answer.steps)
+
+
+def test_dla() -> None:
+    dla = "trtexec --onnx=m.onnx --useDLACore="
+    assert explain(f"{dla}0", has_qdq=False).fp16
+    assert not explain(f"{dla}0 --int8", has_qdq=False).fp16
+    off = explain(f"{dla}-1 --int8", has_qdq=False)
+    assert any("is no DLA core" in text for text in off.warnings)
+    assert not any("DLA" in step.text for step in off.steps)
+    assert any(
+        "explicit quantization" in text for text in explain(f"{dla}0", has_qdq=True).warnings
+    )
+    line = f"{dla}0 --int8 --calib=c --allowGPUFallback"
+    new, notes = modern_command(line, "q.onnx")
+    assert new == "trtexec --onnx=q.onnx"
+    assert sum("no DLA" in note for note in notes) == 2
+    assert "--useDLACore=0" in modern_command(line, "q.onnx", "11.4.1")[0]

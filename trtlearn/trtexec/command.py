@@ -76,7 +76,7 @@ def parse_trtexec(command: str, trt: str = "8.6") -> TrtexecCommand:
         return TrtexecCommand(arguments, tag, helps=True, notes=line.notes)
     values: dict[str, str] = {}
     left: list[str] = []
-    error = key = None
+    error = key = form = None
     try:
         values, left = _take(arguments, tag, line.unknown_values)
         for conflict, present in _conflicts(values, tag):
@@ -84,7 +84,7 @@ def parse_trtexec(command: str, trt: str = "8.6") -> TrtexecCommand:
                 message, place = load_table("parser")["refusals"][conflict]
                 raise _Refusal(message.format(runtime=values.get("--useRuntime")), place)
     except _Refusal as refusal:
-        error, key = str(refusal), refusal.key
+        error, key, form = str(refusal), refusal.key, refusal.form
     unknown = tuple(dict.fromkeys(left))
     if error is None and unknown:
         error, key = "; ".join(f"Unknown option: {name}" for name in unknown), "unknown"
@@ -97,7 +97,10 @@ def parse_trtexec(command: str, trt: str = "8.6") -> TrtexecCommand:
         error=error,
         error_key=key,
         unknown=unknown,
-        hints=_hints(arguments, (*unknown, *_strays(arguments, unknown)), tag),
+        hints=(
+            *((f"write {form}",) if form else ()),
+            *_hints(arguments, (*unknown, *_strays(arguments, unknown)), tag),
+        ),
         names_no_model=not models and not {"--loadEngine", "--helpBuildRoute"} & values.keys(),
         notes=line.notes,
     )
@@ -109,6 +112,7 @@ class _Refusal(Exception):
     def __init__(self, message: str, key: str = "invalid") -> None:
         super().__init__(message)
         self.key = key
+        self.form: str | None = None  # the right way to write the option
 
 
 # How trtexec reads one value.
@@ -149,11 +153,39 @@ def _check_formats(value: str, tag: str) -> None:
                 raise _Refusal(f"Invalid TensorFormat {name}", "io_format_value")
 
 
-def _check_types(value: str, tag: str) -> None:
+def _check_types(value: str, tag: str, several: bool) -> None:
     for piece in _pieces(value):
-        for name in _pieces(piece.rpartition(":")[2], "+") or [""]:
+        named = piece.rpartition(":")[2]
+        for name in (_pieces(named, "+") or [""]) if several else [named]:
             if name not in words(tag, "types"):
                 raise _Refusal(f"Invalid DataType {name}", "options")
+
+
+def _check_pairs(value: str, form: str, words: str, refusal: str) -> None:
+    """NAME:VALUE, split at the last colon; without one trtexec takes the text for both."""
+    for piece in _pieces(value):
+        name, _, text = piece.rpartition(":")
+        if form.startswith("pool:"):
+            _check_number(text, "float")
+            if text.strip().startswith("-"):
+                raise _Refusal(f"Negative memory pool size: {text}", "options")
+            text = name or text
+        if text not in words.split():
+            raise _Refusal(refusal + text, "options")
+
+
+def _check_switches(value: str, words: str, prefix: str, refusal: str) -> None:
+    """+NAME or -NAME; a tactic source that is on and off is refused."""
+    signs: dict[str, str] = {}
+    for piece in _pieces(value):
+        if not piece.startswith(("+", "-")):
+            raise _Refusal(prefix, "options")
+        name = piece[1:].upper() if words.isupper() else piece[1:]
+        if name not in words.split():
+            raise _Refusal(refusal + name, "options")
+        source = name.replace("_", "")  # CUBLASLT is CUBLAS_LT
+        if words.isupper() and signs.setdefault(source, piece[0]) != piece[0]:
+            raise _Refusal(f"Cannot enable and disable {name}", "options")
 
 
 def _check(option: str, kind: str, value: str, tag: str) -> None:
@@ -163,11 +195,17 @@ def _check(option: str, kind: str, value: str, tag: str) -> None:
     elif kind == "formats":
         _check_formats(value, tag)
     elif kind == "types":
-        _check_types(value, tag)
+        _check_types(value, tag, option == "--layerOutputTypes")
     elif option == "--sparsity" and kind == "text" and not value:
         return  # up to 8.2 an empty mode is none
-    elif option in choices and value not in choices[option]["words"]:
-        raise _Refusal(choices[option]["refusal"] + value, "options")
+    elif option in choices:
+        word = value.lower() if choices[option].get("any_case") else value
+        if word not in choices[option]["words"]:
+            raise _Refusal(choices[option]["refusal"] + value, "options")
+    elif option in load_table("parser")["pairs"]:
+        _check_pairs(value, **load_table("parser")["pairs"][option])
+    elif option in load_table("parser")["switches"]:
+        _check_switches(value, **load_table("parser")["switches"][option])
     elif kind == "shapes":
         for piece in _pieces(value):
             for dimension in _pieces(piece.rpartition(":")[2], "x"):
@@ -191,7 +229,11 @@ def _take(
             left.append(name)
         else:
             if f"{name}={value}" not in unknown_values:
-                _check(name, kind, value, tag)
+                try:
+                    _check(name, kind, value, tag)
+                except _Refusal as refusal:
+                    refusal.form = load_table("parser")["forms"].get(name)
+                    raise
             values[name] = f"{values[name]},{value}" if name in values else value
     return values, left
 

@@ -9,6 +9,7 @@ an unknown option.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -53,7 +54,15 @@ class Case:
 
     @property
     def fp16(self) -> bool:
-        return self.has("--fp16", "--best") and not self.strongly_typed
+        """FP16 is set by its flag, and for DLA where INT8 is not set."""
+        by_dla = self.dla_core >= 0 and not self.int8
+        return (self.has("--fp16", "--best") or by_dla) and not self.strongly_typed
+
+    @property
+    def dla_core(self) -> int:
+        """The core of --useDLACore; -1, the default, is none."""
+        match = re.match(r"\s*([+-]?\d{1,9})", self.value("--useDLACore"), re.A)
+        return int(match[1]) if match else -1
 
     @property
     def cache(self) -> str | None:
@@ -148,6 +157,7 @@ class Case:
             "arguments": len(self.parsed.arguments),
             "cache": self.cache,
             "constraints": self.constraints,
+            "dla_core": self.dla_core,
             "error": self.parsed.error,
             "error_key": self.error_key,
             "int8_formats": plural(self.int8_ends, "INT8 format"),
@@ -188,6 +198,15 @@ def layers_without_constraints(case: Case) -> bool:
     return layers and case.constraints in ("", "none")
 
 
+def constraints_without_layers(case: Case) -> bool:
+    layers = case.has("--layerPrecisions", "--layerOutputTypes")
+    return not layers and case.constraints in ("obey", "prefer") and case.cites("constraints")
+
+
+def on_dla(case: Case) -> bool:
+    return case.dla_core >= 0
+
+
 def is_deprecated(case: Case) -> bool:
     modes = ("placeholder-ranges", "random-calibration", "cached-scales")
     return case.release.number >= (10, 1) and case.int8 and case.mode in modes
@@ -219,6 +238,7 @@ OPTIONS: Table = (
     ("weakly_typed", lambda c: c.int8 and c.cites("weakly_typed")),
     ("calib_without_value", lambda c: c.has("--calib") and not c.cache),
     ("constraints", layers_without_constraints),
+    ("constraints_alone", constraints_without_layers),
 )
 MODEL: Table = (
     ("unreadable_model", lambda c: c.model_problem),
@@ -246,7 +266,9 @@ TYPES_BY_FLAGS: Table = (  # v8.6.1:samples/common/sampleEngines.cpp:765-1082
 )
 AFTERWARDS: Table = (
     ("layers", lambda c: c.has("--layerPrecisions") and c.constraints in ("obey", "prefer")),
-    ("dla", lambda c: c.has("--useDLACore")),
+    ("dla", on_dla),
+    ("dla_off", lambda c: c.has("--useDLACore") and c.dla_core < 0),
+    ("dla_qdq", lambda c: on_dla(c) and c.has_qdq),
     ("sparsity", lambda c: c.value("--sparsity") == "force"),
     ("safe", safe_is_typed),
     ("calib_without_int8", lambda c: c.before_11 and c.cache and not c.int8),

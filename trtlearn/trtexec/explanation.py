@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import Any
 
-from ..calibration.cache import ignored_by_trtexec
+from ..calibration.cache import CacheIgnored, ignored_by_trtexec
 from ..errors import ModelError
 from ..files import shell_command
 from .command import parse_trtexec
@@ -123,11 +123,15 @@ def _look_at_cache(case: Case, exists: bool | None) -> Case:
     readable = os.path.exists(case.cache) and os.access(case.cache, os.R_OK)
     exists = readable if exists is None else exists
     problem = None
-    if exists and readable and os.path.isfile(case.cache):
+    before_10 = case.release.number < (10, 0)
+    if exists and readable and not os.path.isfile(case.cache):
+        what = "a folder" if os.path.isdir(case.cache) else "no file, but a device or a pipe"
+        why = f"it is {what}: the stream opens and gives no byte"
+        fix = "name the cache file itself: --calib=FILE"
+        problem = CacheIgnored(why, fix)
+    elif exists and readable:
         with open(case.cache, "rb") as file:
-            problem = ignored_by_trtexec(
-                file.read(LOOKED_AT), case.cache, case.release.number < (10, 0)
-            )
+            problem = ignored_by_trtexec(file.read(LOOKED_AT), case.cache, before_10)
     return replace(case, cache_exists=exists, cache_problem=problem)
 
 

@@ -162,6 +162,12 @@ INVENTED = (
 )
 
 
+NO_DLA = (
+    "{} is left out: TensorRT 11.0 to 11.3 has no DLA (NVIDIA's documentation of 11.3.0, Working "
+    "with DLA); 11.4.1 has it again on AGX Orin with JetPack 7.2.2"
+)
+
+
 def _refuse_an_input(output: str | os.PathLike[str], *inputs: object) -> None:
     for path in inputs:
         if isinstance(path, (str, os.PathLike)) and Path(path).resolve() == Path(output).resolve():
@@ -212,7 +218,8 @@ def modern_command(command: str, onnx: str, trt: str = "11.1") -> tuple[str, tup
     >>> modern_command("trtexec --onnx=m.onnx --int8 --calib=c --workspace=64", "q.onnx")[0]
     'trtexec --onnx=q.onnx --memPoolSize=workspace:64'
     """
-    known, table = option_kinds(resolve(trt).tag), load_table("removed")
+    release = resolve(trt)
+    known, table = option_kinds(release.tag), load_table("removed")
     options: list[str] = []
     notes: list[str] = []
     names = set()
@@ -221,6 +228,9 @@ def modern_command(command: str, onnx: str, trt: str = "11.1") -> tuple[str, tup
         names.add(name)
         if name in table["dropped"]:
             continue  # the model does their work now, or nothing does
+        if name in table["dla"] and (11, 0) <= release.number < (11, 4):
+            notes.append(NO_DLA.format(name))
+            continue
         if name in ("--inputIOFormats", "--outputIOFormats"):
             parts = [part.partition(":") for part in value.split(",") if part]
             layouts = ",".join(layout for _, _, layout in parts)
