@@ -15,6 +15,7 @@ from trtlearn.cli import main
 from trtlearn.engine.inspector import read_engine
 from trtlearn.errors import CacheError, InspectorError, ModelError
 from trtlearn.files import plan_in, recognize
+from trtlearn.int8.qdq import insert_qdq
 from trtlearn.model.read import load_proto
 
 DATA = Path(__file__).parent.parent / "data"
@@ -83,10 +84,10 @@ def test_onnx_runtimes_tables_say_that_they_may_be_one_sided(
         pytest.importorskip("onnxruntime.quantization.CalTableFlatBuffers")
     to = tmp_path / "a.cache"
     source = ("--from", f"ort-{kind}", "--to", "cache")
-    status, _, err = run("cache", "convert", DATA / f"ort132.{file}", *source, "-o", to)
+    status, out, _ = run("cache", "convert", DATA / f"ort132.{file}", *source, "-o", to)
     assert status == 0
-    assert "ort-json" in err
-    assert "25621" in err
+    assert "ort-json" in out
+    assert "25621" in out
     ranges = {item.name: item.amax for item in read_cache(to).scales}
     assert ranges == pytest.approx(TABLE)  # n is -0.0: all of it is below 0, its range is lost
 
@@ -167,7 +168,7 @@ def test_files_that_are_not_what_they_are_called(kind: str) -> None:
     known = recognize(content)
     assert known is not None
     assert known.kind == kind
-    with pytest.raises(ModelError, match="expected an ONNX model") as problem:
+    with pytest.raises(ModelError, match="no ONNX model") as problem:
         load_proto(content)
     assert known.words in str(problem.value)
     if kind != "cache":
@@ -261,3 +262,53 @@ def test_log_decodes_and_names_the_failing_layer(run: Run, tmp_path: Path) -> No
     assert "c1 + r1" in run("log", log)[1]
     log.write_bytes(bytes(100))
     assert run("log", log)[0] == 2
+
+
+REFUSED = {
+    "int32bias": ("bdq", "INT32", "QuantizeBias=False"),
+    "qlinearconv": ("qlc", "no importer", "QDQ"),
+    "uint8_zp128": ("xd_Q", "zero point is 128", "QInt8"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_quantization_that_the_parser_refuses(run: Run, tmp_path: Path, name: str) -> None:
+    model, (node, why, cure) = DATA / f"{name}.onnx", REFUSED[name]
+    status, out, _ = run("explain", f"trtexec --onnx={model} --int8", "--trt", "10.3", "--json")
+    facts = json.loads(out)
+    assert status == 0
+    assert "will not build" in facts["warnings"][0]
+    assert node in facts["warnings"][0]
+    assert why in facts["warnings"][0]
+    assert any(cure in advice for advice in facts["advice"])
+    assert "no engine is built" in facts["accuracy"]
+    command, cache = "trtexec --int8 --calib=c", DATA / "mask-inf.cache"
+    status, _, err = run("migrate", command, model, "--cache", cache, "-o", tmp_path / "q.onnx")
+    assert status == 2
+    assert node in err
+    with pytest.raises(ModelError, match=node):
+        insert_qdq(model, {"x": 0.1})
+
+
+def test_tensorrts_own_qdq_operators_are_qdq(run: Run, tmp_path: Path) -> None:
+    model = DATA / "trt_fp8.onnx"
+    status, out, _ = run("explain", f"trtexec --onnx={model} --int8", "--trt", "10.3", "--json")
+    facts = json.loads(out)
+    assert (status, facts["mode"], facts["has_qdq"]) == (0, "explicit-qdq", True)
+    assert any("ONNX Runtime cannot run" in warning for warning in facts["warnings"])
+    command, cache = "trtexec --int8 --calib=c", DATA / "mask-inf.cache"
+    status, _, err = run("migrate", command, model, "--cache", cache, "-o", tmp_path / "q.onnx")
+    assert status == 2
+    assert "explicit-qdq" in err
+
+
+def test_a_plugin_in_onnxs_domain_is_no_hindrance(run: Run, tmp_path: Path) -> None:
+    to = tmp_path / "q.onnx"
+    command = "trtexec --int8 --calib=nms12.cache"
+    status, _, err = run(
+        "migrate", command, DATA / "nms12.onnx", "--cache", DATA / "nms12.cache", "-o", to
+    )
+    assert (status, err) == (0, "")
+    proto = load_proto(to)
+    assert [node.domain for node in proto.graph.node if node.op_type == "EfficientNMS_TRT"] == [""]
+    assert [item.version for item in proto.opset_import if item.domain == ""] == [13]

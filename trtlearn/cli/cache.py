@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -22,13 +21,13 @@ cache_app = typer.Typer(help="Read, compare, edit and convert caches.", rich_mar
 
 def cache_facts(cache: CalibrationCache) -> dict[str, Any]:
     """What ``--json`` prints of a cache."""
-    return {
+    facts = {
         "header": cache.header,
         "algorithm": cache.algorithm,
         "tensorrt_version": cache.tensorrt_version,
         "tensors": [entry.to_dict() for entry in cache.scales],
-        "unusable": cache.unusable,
     }
+    return facts | ({"unusable": cache.unusable} if cache.unusable else {})
 
 
 def _print(cache: CalibrationCache, as_json: bool) -> None:
@@ -170,9 +169,11 @@ def convert(
         named = "" if str(file) in problem.problem else f"{file}: "
         raise CacheError(f"{named}{problem.problem}", problem.fix) from None
     write_atomic(output, writers[to](cache))
-    _print(cache, as_json)
-    if source in ("ort-table", "ort-flatbuffers"):
-        print(f"trtlearn: note: {caches.ONE_SIDED}", file=sys.stderr)
+    is_one_sided = source in ("ort-table", "ort-flatbuffers")
+    notes = {"notes": [caches.ONE_SIDED]} if is_one_sided else {}
+    print_record(cache, as_json, cache_facts(cache) | notes)
+    if is_one_sided and not as_json:
+        print(f"note: {caches.ONE_SIDED}")
 
 
 def _text(file: Path, kind: str) -> str:

@@ -27,7 +27,8 @@ import numpy as np
 from ..errors import ModelError
 from ..model.fold import named
 from ..model.graph import Graph, all_graphs, attributes, node_key
-from ..model.operators import AVERAGE_POOLS, ONNX_DOMAINS, PASS_VALUES, QDQ, WEIGHTED
+from ..model.operators import AVERAGE_POOLS, ONNX_DOMAINS, PASS_VALUES, WEIGHTED
+from ..model.quantization import judge_quantization
 from ..record import Record, plural
 from .quant import weight_scales
 
@@ -176,7 +177,10 @@ def plan_sites(
     if placement not in PLACEMENTS:
         raise ModelError(f"unknown placement {placement!r}", f"one of {', '.join(PLACEMENTS)}")
     graph, skipped = QdqGraph(named(model)), set(skip)
-    if any(node.op_type in QDQ for node in graph.nodes):
+    quantization = judge_quantization(model)
+    if quantization.refused:
+        raise ModelError(*quantization.why_not_again())
+    if quantization.has_qdq:
         raise ModelError(
             "the model already has Q/DQ nodes", "give the model from before quantization"
         )

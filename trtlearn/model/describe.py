@@ -19,8 +19,8 @@ from ..dtypes import ONNX
 from ..errors import ModelError
 from ..files import read_bytes, sha256
 from ..record import Record, plural
-from .graph import all_graphs, live_tensors, opset
-from .operators import QDQ
+from .graph import live_tensors, opset
+from .quantization import RefusedNode, judge_quantization
 from .read import MAX_BYTES, load_proto, serialized
 from .run import activations
 
@@ -86,6 +86,8 @@ class OnnxModel(Record):
     initializers: int
     parameters: int
     has_qdq: bool
+    refused: tuple[RefusedNode, ...] = ()  # quantized nodes that TensorRT's parser refuses
+    quantization_notes: tuple[str, ...] = ()
 
     def summary(self) -> str:
         kind = "with Q/DQ" if self.has_qdq else "no Q/DQ"
@@ -155,9 +157,7 @@ def describe(
     content = serialized(proto) if content is None else content
     graph = proto.graph
     stored = {tensor.name for tensor in graph.initializer}
-    ops: set[str] = set()
-    for inner in all_graphs(proto):
-        ops.update(node.op_type for node in inner.node)
+    quantization = judge_quantization(proto)
     return OnnxModel(
         path=path,
         sha256=sha256(content),
@@ -171,7 +171,9 @@ def describe(
         tensors=live_tensors(proto),
         initializers=len(graph.initializer),
         parameters=sum(math.prod(tensor.dims) for tensor in graph.initializer),
-        has_qdq=not ops.isdisjoint(QDQ),
+        has_qdq=quantization.has_qdq,
+        refused=quantization.refused,
+        quantization_notes=quantization.notes,
     )
 
 

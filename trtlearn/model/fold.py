@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import ModelError, first_line
-from .graph import all_graphs, attributes, constants, opset, read_names
+from .graph import all_graphs, all_nodes, attributes, constants, opset, read_names
 from .operators import FOLDED, ONNX_DOMAINS, WEIGHTED
 
 if TYPE_CHECKING:
@@ -95,6 +95,7 @@ def at_least_opset_13(model: onnx.ModelProto) -> onnx.ModelProto:
     for node in model.graph.node:
         inside.update(name for name in node.output if name and name not in outputs)
     shown.graph.output.extend(map(helper.make_empty_tensor_value_info, sorted(inside)))
+    plugins = _hide_plugins(shown)
     try:
         converted: onnx.ModelProto = version_converter.convert_version(shown, 13)
     except Exception as problem:  # a RuntimeError or ValueError of onnx's C++ code, by version
@@ -104,10 +105,43 @@ def at_least_opset_13(model: onnx.ModelProto) -> onnx.ModelProto:
             "export it at opset 13",
         ) from None
     graph = converted.graph
+    if plugins:
+        _show_plugins(converted)
     _replace(graph.output, [value for value in graph.output if value.name in outputs])
     if version < 11:
         _set_resize_attributes(converted)
     return converted
+
+
+_PLUGINS = "trtlearn.plugins"
+"""Where nodes that ONNX does not know stand while its converter works, which knows none of them."""
+
+
+def _hide_plugins(model: onnx.ModelProto) -> bool:
+    """Move nodes of ONNX's domain that ONNX does not know, TensorRT's plugins, to one of their own.
+
+    Returns whether there were any.
+    """
+    from onnx import defs, helper
+
+    known = {schema.name for schema in defs.get_all_schemas() if schema.domain in ONNX_DOMAINS}
+    unknown = [
+        node
+        for node in all_nodes(model.graph.node)
+        if node.domain in ONNX_DOMAINS and node.op_type not in known
+    ]
+    for node in unknown:
+        node.domain = _PLUGINS
+    if unknown:
+        model.opset_import.append(helper.make_opsetid(_PLUGINS, 1))
+    return bool(unknown)
+
+
+def _show_plugins(model: onnx.ModelProto) -> None:
+    for node in all_nodes(model.graph.node):
+        if node.domain == _PLUGINS:
+            node.domain = ""
+    _replace(model.opset_import, [item for item in model.opset_import if item.domain != _PLUGINS])
 
 
 def _set_resize_attributes(model: onnx.ModelProto) -> None:

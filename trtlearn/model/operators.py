@@ -13,6 +13,7 @@ __all__ = [
     "QDQ",
     "REARRANGE",
     "RESHAPES",
+    "TRT_QDQ",
     "WEIGHTED",
     "Weighted",
 ]
@@ -22,6 +23,16 @@ ONNX_DOMAINS = ("", "ai.onnx")
 
 QDQ = ("QuantizeLinear", "DequantizeLinear")
 """The operators that carry scales in a model."""
+TRT_QDQ = (
+    "TRT_FP8QuantizeLinear",
+    "TRT_FP8DequantizeLinear",
+    "TRT_INT4QuantizeLinear",
+    "TRT_INT4DequantizeLinear",
+    "TRT_FP4DynamicQuantize",
+    "TRT_MXFP8DynamicQuantize",
+    "TRT_MXFP8DequantizeLinear",
+)
+"""TensorRT's own, which NVIDIA's tools write where ONNX had no such type: Q/DQ layers too."""
 
 
 class Weighted(NamedTuple):

@@ -62,7 +62,7 @@ def load_proto(model: str | os.PathLike[str] | bytes) -> onnx.ModelProto:
     if not model:
         raise ModelError(f"{where} is empty, expected an ONNX model", "export or copy it again")
     if known := recognize(model):
-        raise ModelError(f"{where} is {known.words}, expected an ONNX model", known.fix)
+        raise ModelError(f"{where} is no ONNX model: it is {known.words}", known.fix)
     try:
         proto = onnx.load_model_from_string(model)
     except Exception as problem:  # protobuf's own errors, and what else broken bytes may cause

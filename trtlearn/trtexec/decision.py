@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from ..calibration.cache import CacheIgnored
+from ..model.quantization import RefusedNode
 from ..record import plural
 from .command import TrtexecCommand, int8_count
 from .sources import Release, best_skips_sm103, cite, load_table, option_kinds
@@ -31,6 +32,8 @@ class Case:
     model: str = "MODEL"
     has_qdq: bool | None = None  # None: not known, and taken as no
     model_problem: str | None = None  # why the model could not be read
+    refused: tuple[RefusedNode, ...] = ()  # quantized nodes that TensorRT's parser refuses
+    quantization_notes: tuple[str, ...] = ()
     cache_exists: bool | None = None
     cache_problem: CacheIgnored | None = None  # why TensorRT ignores the cache
 

@@ -10,6 +10,7 @@ from typing import Any
 from ..calibration.cache import CacheIgnored, ignored_by_trtexec
 from ..errors import ModelError
 from ..files import shell_command
+from ..model.quantization import RefusedNode
 from .command import parse_trtexec
 from .decision import Case, sentences
 from .records import Explanation, Step
@@ -70,6 +71,8 @@ def explain(
         return tuple(dict.fromkeys([*first, *(item[kind] for item in answer if kind in item)]))
 
     outcome = case.outcome
+    if case.refused:
+        outcome |= {"accuracy": "none: TensorRT's parser refuses the model, so no engine is built"}
     builds = not case.stops_early and case.mode != "rejected"
     return Explanation(
         command=command,
@@ -84,8 +87,19 @@ def explain(
         inputs=outcome.get("inputs") or _ends(case, "input"),
         outputs=outcome.get("outputs") or _ends(case, "output"),
         accuracy=outcome["accuracy"],
-        advice=texts("advice", *case.parsed.hints, *_replacements(case.removed, command)),
-        warnings=texts("warning", *case.parsed.notes, *([release.note] if release.note else [])),
+        advice=texts(
+            "advice",
+            *(node.fix for node in case.refused),
+            *case.parsed.hints,
+            *_replacements(case.removed, command),
+        ),
+        warnings=texts(
+            "warning",
+            *_will_not_build(case),
+            *case.quantization_notes,
+            *case.parsed.notes,
+            *([release.note] if release.note else []),
+        ),
         alternatives=texts("alternative"),
         int8=case.int8 and builds,
         fp16=case.fp16 and builds,
@@ -104,16 +118,35 @@ def _look_at_model(case: Case, model: Any, has_qdq: bool | None) -> Case:
     has_path = isinstance(model, (str, os.PathLike))
     path = model if has_path else case.value("--onnx")
     problem = None
+    refused: tuple[RefusedNode, ...] = getattr(model, "refused", ())
+    notes: tuple[str, ...] = getattr(model, "quantization_notes", ())
     if has_qdq is None and path and (has_path or os.path.isfile(path)):
         from ..model.describe import read_model
 
         try:
-            has_qdq = bool(read_model(path).has_qdq)
+            facts = read_model(path)
+            has_qdq, refused = bool(facts.has_qdq), facts.refused
+            notes = facts.quantization_notes
         except (ModelError, ImportError) as error:
             if has_path:
                 raise
             problem = str(error)
-    return replace(case, model=path or "MODEL", has_qdq=has_qdq, model_problem=problem)
+    return replace(
+        case,
+        model=path or "MODEL",
+        has_qdq=has_qdq,
+        model_problem=problem,
+        refused=refused,
+        quantization_notes=notes,
+    )
+
+
+def _will_not_build(case: Case) -> list[str]:
+    """What TensorRT's parser refuses in the model: the first nodes, and how many there are."""
+    lines = [f"the model will not build: {node.summary()}" for node in case.refused[:3]]
+    if len(case.refused) > 3:
+        lines.append(f"TensorRT's parser refuses {len(case.refused)} nodes in all")
+    return lines
 
 
 def _look_at_cache(case: Case, exists: bool | None) -> Case:

@@ -21,6 +21,7 @@ from ..files import shell_command, write_atomic
 from ..int8.placement import QdqReport
 from ..int8.qdq import insert_qdq
 from ..model.describe import describe, load_proto
+from ..model.quantization import judge_quantization
 from ..model.read import serialized
 from ..record import Record
 from .command import parse_trtexec
@@ -107,6 +108,9 @@ def migrate(
     proto = load_proto(model)
     scales = cache if isinstance(cache, CalibrationCache) else read_cache(cache)
     _refuse_an_input(output, model, cache)
+    quantization = judge_quantization(proto)
+    if quantization.refused:
+        raise ModelError(*quantization.why_not_again())
     old = _old_meaning(command, os.fspath(model))
     facts = describe(proto)
     tensors = set(facts.tensors)

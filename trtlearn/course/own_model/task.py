@@ -18,6 +18,7 @@ from ...model.arrays import load_arrays
 from ...model.course_data import accuracy
 from ...model.data import Data, InputData, input_data
 from ...model.describe import OnnxModel, describe, load_proto
+from ...model.quantization import judge_quantization
 from ...model.run import activations
 from .records import Answer
 
@@ -87,10 +88,9 @@ def load_task(
     path = Path(getattr(model, "path", model))
     proto = load_proto(path)
     facts = describe(proto, os.fspath(path))
-    if facts.has_qdq:
-        raise ModelError(
-            "the network has Q/DQ nodes already: its ranges are in it", "build it as it is"
-        )
+    quantization = judge_quantization(proto)
+    if quantization.is_quantized:
+        raise ModelError(*quantization.why_not_again())
     inputs = input_data(facts, data, batch)
     classes = load_labels(labels, inputs.facts.rows_in_all)
     return Task(path, proto, facts, inputs, classes, algorithm)
