@@ -9,8 +9,9 @@ import pytest
 
 from trtlearn.trtexec.command import parse_trtexec
 from trtlearn.trtexec.explanation import explain
-from trtlearn.trtexec.migration import modern_command
+from trtlearn.trtexec.migration import migrate, modern_command
 from trtlearn.trtexec.shell import read_command_line, split_command
+from trtlearn.trtexec.sources import layer_matches
 
 INT8 = ("--onnx=m.onnx", "--int8")
 
@@ -214,3 +215,41 @@ def test_dla() -> None:
     assert new == "trtexec --onnx=q.onnx"
     assert sum("no DLA" in note for note in notes) == 2
     assert "--useDLACore=0" in modern_command(line, "q.onnx", "11.4.1")[0]
+
+
+@pytest.mark.parametrize(
+    "option", ["--layerPrecisions", "--layerOutputTypes", "--layerDeviceTypes"]
+)
+@pytest.mark.parametrize(
+    ("trt", "works"),
+    [("8.5", False), ("8.6", False), ("9.1", True), ("9.2", False), ("10.16", True)],
+)
+def test_a_star_inside_a_layer_name(option: str, trt: str, works: bool) -> None:
+    value = "GPU" if option == "--layerDeviceTypes" else "fp16"
+    command = f"trtexec --onnx=m.onnx --int8 --precisionConstraints=obey {option}="
+    answer = explain(f"{command}*:{value},b0_*:{value}", trt=trt)
+    assert any("matches no layer" in text for text in answer.warnings) is not works
+    assert not any(
+        "matches no layer" in t for t in explain(f"{command}*:{value}", trt=trt).warnings
+    )
+
+
+def test_which_layers_an_entry_means() -> None:
+    names = {"b0_*": True, "*_conv": True, "b0*conv": True, "b0_conv": True, "*": True}
+    for pattern, expected in (names | {"b1_*": False, "b0_conv*conv": False}).items():
+        assert layer_matches(pattern, "b0_conv", "v10.16") is expected
+
+
+def test_migrate_leaves_the_layers_of_a_star_in_floating_point(tmp_path: Path) -> None:
+    from trtlearn.calibration.edit import new_cache
+    from trtlearn.model.course_data import model_path
+    from trtlearn.model.describe import read_model
+
+    model = read_model(model_path("resnet"))
+    cache = new_cache(dict.fromkeys(model.tensors, 0.05))
+    line = "trtexec --onnx=m.onnx --int8 --calib=c --precisionConstraints=obey --layerPrecisions={}"
+    whole = migrate(line.format("x:fp16"), model_path("resnet"), cache, tmp_path / "a.onnx")
+    part = migrate(line.format("b1_*:fp16"), model_path("resnet"), cache, tmp_path / "b.onnx")
+    assert any(name.startswith("b1_") for name in whole.qdq.quantized_nodes)
+    assert not any(name.startswith("b1_") for name in part.qdq.quantized_nodes)
+    assert part.qdq.quantized_nodes

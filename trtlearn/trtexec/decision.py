@@ -18,7 +18,7 @@ from ..calibration.cache import CacheIgnored
 from ..model.quantization import RefusedNode
 from ..record import plural
 from .command import TrtexecCommand, int8_count
-from .sources import Release, best_skips_sm103, cite, load_table, option_kinds
+from .sources import Release, best_skips_sm103, cite, load_table, option_kinds, wildcard_anywhere
 
 __all__ = ["Case", "sentences"]
 
@@ -87,6 +87,17 @@ class Case:
     def cites(self, key: str) -> bool:
         """Whether this version's source has the place ``key``."""
         return cite(self.release.tag, key) is not None
+
+    @property
+    def dead_patterns(self) -> tuple[str, ...]:
+        """Entries with a ``*`` inside a name, where this version knows ``*`` only alone."""
+        if wildcard_anywhere(self.release.tag):
+            return ()
+        options = ("--layerPrecisions", "--layerOutputTypes", "--layerDeviceTypes")
+        entries = ",".join(map(self.value, options)).split(",")
+        return tuple(
+            entry for entry in entries if "*" in (name := entry.rpartition(":")[0]) and name != "*"
+        )
 
     @property
     def stops_early(self) -> bool:
@@ -161,6 +172,7 @@ class Case:
             "cache": self.cache,
             "constraints": self.constraints,
             "dla_core": self.dla_core,
+            "dead_patterns": ", ".join(self.dead_patterns),
             "error": self.parsed.error,
             "error_key": self.error_key,
             "int8_formats": plural(self.int8_ends, "INT8 format"),
@@ -242,6 +254,7 @@ OPTIONS: Table = (
     ("calib_without_value", lambda c: c.has("--calib") and not c.cache),
     ("constraints", layers_without_constraints),
     ("constraints_alone", constraints_without_layers),
+    ("star_matches_nothing", lambda c: c.dead_patterns),
 )
 MODEL: Table = (
     ("unreadable_model", lambda c: c.model_problem),

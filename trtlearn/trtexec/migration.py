@@ -29,7 +29,7 @@ from .explanation import explain
 from .options import options_from
 from .records import Explanation
 from .shell import split_command
-from .sources import known_versions, load_table, option_kinds, resolve
+from .sources import known_versions, layer_matches, load_table, option_kinds, resolve
 
 __all__ = ["MigrationReport", "migrate", "modern_command"]
 
@@ -203,14 +203,23 @@ def _old_meaning(command: str, model: str) -> Explanation:
 
 
 def _nodes_without_int8(old: Explanation, proto: Any) -> tuple[str, ...]:
-    """The nodes that --layerPrecisions keeps out of INT8; "*" stands for all that are not named."""
+    """The nodes that --layerPrecisions keeps out of INT8, an exact name before a ``*``."""
     options = options_from(old)
     if options.precision_constraints not in ("obey", "prefer"):
         return ()
     types = options.layer_precisions
-    default = types.get("*", "int8")
+
+    def dtype(name: str) -> str:
+        patterns = (pattern for pattern in types if layer_matches(pattern, name, old.tag))
+        return types.get(name) or types.get(min(patterns, key=_rank, default=""), "int8")
+
     names = [node.name for node in proto.graph.node if node.name]
-    return tuple(name for name in names if types.get(name, default) != "int8")
+    return tuple(name for name in names if dtype(name) != "int8")
+
+
+def _rank(pattern: str) -> int:
+    """``*`` alone last; trtexec's own order among several is that of a hash table."""
+    return -len(pattern)
 
 
 def modern_command(command: str, onnx: str, trt: str = "11.1") -> tuple[str, tuple[str, ...]]:

@@ -27,10 +27,12 @@ __all__ = [
     "best_skips_sm103",
     "cite",
     "known_versions",
+    "layer_matches",
     "load_table",
     "option_kinds",
     "resolve",
     "samples",
+    "wildcard_anywhere",
     "words",
 ]
 
@@ -175,6 +177,31 @@ def option_kinds(tag: str) -> dict[str, str]:
 def words(tag: str, what: str) -> tuple[str, ...]:
     """The data types (``what="types"``) or layouts ("formats") that trtexec can name at ``tag``."""
     return tuple(_at(tag)[what].split())
+
+
+def wildcard_anywhere(tag: str) -> bool:
+    """Whether one ``*`` may stand anywhere in a layer's name at ``tag``, or only alone.
+
+    Source: findPlausible in setLayerPrecisions, v9.1.0:samples/common/sampleEngines.cpp:443 to
+    v10.16:481; v9.2.0 has none.
+    """
+    return _numbers(tag) >= (9, 1) and tag != "v9.2.0"
+
+
+def layer_matches(pattern: str, name: str, tag: str) -> bool:
+    """Whether an entry of --layerPrecisions and its kin means the layer ``name`` at ``tag``.
+
+    >>> layer_matches("b0_*", "b0_conv", "v10.16"), layer_matches("b0_*", "b0_conv", "v8.6.1")
+    (True, False)
+    """
+    if pattern in ("*", name):
+        return True
+    before, star, after = pattern.partition("*")
+    if not star or not wildcard_anywhere(tag) or "*" in after:
+        return False
+    return (
+        name.startswith(before) and name.endswith(after) and len(name) >= len(before) + len(after)
+    )
 
 
 def best_skips_sm103(tag: str) -> bool:
