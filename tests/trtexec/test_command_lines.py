@@ -222,7 +222,7 @@ def test_dla() -> None:
 )
 @pytest.mark.parametrize(
     ("trt", "works"),
-    [("8.5", False), ("8.6", False), ("9.1", True), ("9.2", False), ("10.16", True)],
+    [("8.6.0", False), ("8.6", False), ("9.1", True), ("9.2", False), ("10.16", True)],
 )
 def test_a_star_inside_a_layer_name(option: str, trt: str, works: bool) -> None:
     value = "GPU" if option == "--layerDeviceTypes" else "fp16"
