@@ -272,7 +272,7 @@ def test_the_explorer_redraws_for_each_choice_and_says_what_is_not_known():
     box = tradeoff_explorer(
         {
             "one": two,
-            "live": Tradeoff((dataclasses.replace(point(), cold_build_seconds=None),), ORIGIN),
+            "live": [dataclasses.replace(point(), cold_build_seconds=None)],
         }
     )
     engines, cost, hide, problem, fig = box.children[:5]

@@ -437,18 +437,20 @@ def open_tradeoff(folder: str | os.PathLike[str] | None = None) -> TradeoffRecor
     return TradeoffRecordings(chosen)
 
 
-def tradeoff(name: str) -> Tradeoff:
+def tradeoff(name: str, build_times: bool = False) -> Tradeoff:
     """Engines measured in one run.
 
     points-resnet, points-mobile, points-photo, points-detector, points-vit: every way of building,
-    at several batches; big: a network of ResNet-50's size; mixed: by sensitivity.
+    at several batches; big: a network of ResNet-50's size; mixed: by sensitivity. ``build_times``:
+    with the seconds of the course's own builds at batch 8 (TradeoffRecordings.with_build_times).
 
     >>> tradeoff("mixed").point("mobile", "int8-mixed").int8_layers
     14
     """
     larger = {f"points-{network}" for network in set(NETWORKS) - set(MODELS)}
     folder = folder_with("networks") / "networks" if name in larger else None
-    return open_tradeoff(folder).tradeoff(name)
+    recordings = open_tradeoff(folder)
+    return recordings.with_build_times(name) if build_times else recordings.tradeoff(name)
 
 
 def placements(model: str = "resnet") -> dict[str, Build]:

@@ -6,11 +6,12 @@ from __future__ import annotations
 
 import math
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from ..builds import Build
 from ..calibration.observers import Threshold
 from ..calibration.ranges import Ranges, amax_by_tensor
 from ..errors import DataError, TrtlearnError
@@ -18,7 +19,7 @@ from ..int8 import quant
 from ..int8.simulate import Int8Run
 from ..record import plural
 from ..recorded.factors import FactorTrial, RangeFactors
-from ..recorded.tradeoffs import Tradeoff
+from ..recorded.tradeoffs import Tradeoff, tradeoff_of
 from . import draw
 from .calibration import centres, filling, kl, on_log_axis, p_and_q
 from .controls import ipywidgets, move_ends, say, wired
@@ -381,16 +382,22 @@ def follow_pixel(
     return wired(move, *sliders, shown=(text, fig))
 
 
-def tradeoff_explorer(groups: Mapping[str, Tradeoff]) -> ipywidgets.Widget:
+def tradeoff_explorer(
+    groups: Mapping[str, Tradeoff | Iterable[Build]],
+) -> ipywidgets.Widget:
     """Accuracy against latency, throughput, size, memory or build time, with the Pareto front, a
     panel a batch size.
 
-    ``groups``: what the list calls them -> engines of one network.
+    ``groups``: what the list calls them -> engines of one network, measured on one machine.
     """
     if not groups:
         raise DataError(
             "no engines to explore", "pass {'resnet': open_tradeoff().tradeoff('points-resnet')}"
         )
+    whole = {
+        name: group if isinstance(group, Tradeoff) else tradeoff_of(group)
+        for name, group in groups.items()
+    }
     look: Style = {"layout": FITTED, "style": {"description_width": "4em"}}
     engines = ipywidgets.Dropdown(options=list(groups), description="engines", **look)
     cost = ipywidgets.Dropdown(options=list(COSTS), description="against", **look)
@@ -398,7 +405,7 @@ def tradeoff_explorer(groups: Mapping[str, Tradeoff]) -> ipywidgets.Widget:
     fig = figure_widget(draw.figure(""))
 
     def choose() -> None:
-        group = groups[engines.value]
+        group = whole[engines.value]
         least = ALMOST_ALL if hide.value else 0.0
         shown = [point for point in group.points if (point.accuracy or 0) >= least]
         title = f"{engines.value}: which engine does nothing else beat?"
