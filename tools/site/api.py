@@ -85,7 +85,8 @@ def described(name: str, thing: Any, words: dict[str, str], where: str) -> str:
     if borrowed:
         origin = f' <span class="hint">from <a href="{source.removeprefix("trtlearn.")}.html#{name}">{source}</a></span>'
     head = f"class {name}" if inspect.isclass(thing) else name
-    inside = prose(inspect.getdoc(thing)) if callable(thing) else prose(words.get(name))
+    documented = callable(thing) and source.startswith("trtlearn")
+    inside = prose(inspect.getdoc(thing) if documented else words.get(name))
     if inspect.isclass(thing):
         if dataclasses.is_dataclass(thing):
             fields = [

@@ -95,10 +95,15 @@ PARSER = _parser()
 
 
 def markdown(text: str) -> str:
-    """The HTML of Markdown ``text``; links to notebooks and Markdown pages lead to their pages."""
+    """The HTML of Markdown ``text``; links to notebooks and Markdown pages lead to their pages.
+
+    The pages of docs/ stand at the site's top; other files of the repository are named, not linked.
+    """
     made: str = PARSER.render(text)
     made = made.replace('class="header-anchor"', 'class="anchor" aria-label="link to this heading"')
-    return re.sub(r'(<a href=")([^":]+?)\.(?:ipynb|md)(#[^"]*)?"', r'\1\2.html\3"', made)
+    made = re.sub(r'<a href="\.\./(?:data|recording|tests)/[^"]*">(.*?)</a>', r"\1", made)
+    made = re.sub(r'(<a href=")([^":]+?)\.(?:ipynb|md)(#[^"]*)?"', r'\1\2.html\3"', made)
+    return made.replace('<a href="../docs/', '<a href="../')
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
