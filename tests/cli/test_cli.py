@@ -17,25 +17,12 @@ import numpy as np
 import pytest
 
 from trtlearn.calibration.edit import new_cache, read_cache, write_cache
-from trtlearn.cli import main
 from trtlearn.dtypes import DTYPES
 from trtlearn.engine.records import BuildOptions, BuildReport
 
 ROOT = Path(__file__).parent.parent.parent
 RTX = "tensorrt_rtx_bindings"
 Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run one command in this process: exit status, standard output, standard error."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        status = main.run([str(part) for part in arguments])
-        out, err = capsys.readouterr()
-        return status, out, err
-
-    return run
 
 
 @pytest.fixture

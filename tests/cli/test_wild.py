@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from trtlearn.calibration.edit import read_cache
-from trtlearn.cli import main
 from trtlearn.engine.inspector import read_engine
 from trtlearn.errors import CacheError, InspectorError, ModelError
 from trtlearn.files import plan_in, recognize
@@ -20,18 +19,6 @@ from trtlearn.model.read import load_proto
 
 DATA = Path(__file__).parent.parent / "data"
 Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run one command in this process: exit status, standard output, standard error."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        status = main.run([str(part) for part in arguments])
-        out, err = capsys.readouterr()
-        return status, out, err
-
-    return run
 
 
 def test_a_cache_with_infinite_scales_is_shown_and_edited(run: Run, tmp_path: Path) -> None:
