@@ -22,9 +22,8 @@
 ``explain``               what a trtexec command does, step by step in its source
 ``migrate``               an implicit-INT8 command, model and cache moved to TensorRT 11
 ``insert_qdq``            a model with the Q/DQ pairs that a cache stands for
-``try_int8``              your model and data: calibration, Q/DQ, comparison and, with a GPU,
-engines ========================
-==========================================================================
+``try_int8``              your model and data: calibrated, compared with FP32, built where a GPU is
+========================  ==========================================================================
 
 The rooms behind them are sub-packages: model, engine, int8, calibration, live, recorded, trtexec,
 show, course.

@@ -119,6 +119,13 @@ class Network:
             )
         return next(iter(self._data.values()))
 
+    @property
+    def data(self) -> Data | None:
+        """What calibrate, fit and try_int8 take of this network where they are given no data:
+        its calibration images; None where it came without any.
+        """
+        return self._data if self._own else self.images()
+
     def labels(self, split: str = "test") -> NDArray[np.int64]:
         """The class of each image of ``split``, int64 [N].
 
@@ -222,10 +229,7 @@ class Network:
         """
         from .calibration.network import calibrate
 
-        data = images if images is not None else self._data if self._own else self.images()
-        if data is None:
-            raise DataError(f"{self.name} came without images", "give images=...")
-        return calibrate(self.path, data, algorithm, batch=batch, **settings)
+        return calibrate(self, images, algorithm, batch=batch, **settings)
 
     def observe(
         self, tensor: str, algorithm: str = "entropy2", batch: int = 8, **settings: Any
@@ -263,8 +267,8 @@ class Network:
         is remembered).
 
         Args:
-            variant: one of ``variants``; recorded also with "-b64" behind it, at batch 64, where
-                that was recorded.
+            variant: one of ``variants``, also without its "int8-"; with "-b64" behind it, at batch
+                64, where that was recorded.
             progress: live only: called with the calibration batches done and in all.
 
         Raises RecordingError for a variant that is not here, or a recording that is damaged or
@@ -274,6 +278,8 @@ class Network:
 
             tl.network("resnet").build("int8-placeholder").accuracy
         """
+        if variant not in self._names and f"int8-{variant}" in self._names:
+            variant = f"int8-{variant}"
         if variant not in self._names:
             raise RecordingError(
                 f"no variant {variant!r} of {self.name}", f"one of {', '.join(self._names)}"
@@ -357,6 +363,10 @@ class Network:
         build = load_study(self._studies[name])
         check_hashes(build.provenance, self._hashes, f"the study {name} of {self.name}")
         return build
+
+    def __fspath__(self) -> str:
+        """The ONNX file's path: whatever takes a model's path takes a Network."""
+        return os.fspath(self.path)
 
     def __str__(self) -> str:
         return self.name

@@ -9,15 +9,16 @@ import math
 import re
 import types
 import typing
-from functools import cache
-from typing import Any, TypeVar
+from collections.abc import Iterator
+from functools import cache, cached_property
+from typing import Any, ClassVar, TypeVar
 
-from .errors import RecordingError
+from .errors import DataError, RecordingError
 
 if typing.TYPE_CHECKING:
     import pandas
 
-__all__ = ["Record", "html_table", "plural", "show"]
+__all__ = ["Record", "Table", "html_table", "plural", "show"]
 
 R = TypeVar("R", bound="Record")
 SHOWN_ROWS = 40
@@ -237,3 +238,49 @@ class Record:
 
     def _repr_html_(self) -> str:
         return f"<p><b>{html.escape(self.summary())}</b></p>{html_table(self.rows())}"
+
+
+class Table(Record):
+    """A record that holds named records: by name, by place, by slice, or one after the other.
+
+    A subclass names the field that holds them in ``ITEMS``, and each one's name in ``KEY``.
+
+    Example::
+
+        report["conv1"], report[0], report[:5], len(report), "conv1" in report, list(report)
+    """
+
+    ITEMS: ClassVar[str] = "tensors"
+    KEY: ClassVar[str] = "name"
+
+    @property
+    def _items(self) -> tuple[Any, ...]:
+        items: tuple[Any, ...] = getattr(self, self.ITEMS)
+        return items
+
+    @cached_property
+    def _by_name(self) -> dict[Any, Any]:
+        return {getattr(item, self.KEY): item for item in self._items}
+
+    def __getitem__(self, key: Any) -> Any:
+        """One record by name or place, or some by a slice; DataError for what is not there."""
+        if isinstance(key, slice):
+            return self._items[key]
+        if key in self._by_name:
+            return self._by_name[key]
+        if hasattr(key, "__index__") and -len(self) <= key < len(self):
+            return self._items[key]
+        names = ", ".join(str(name) for name in list(self._by_name)[:8])
+        raise DataError(f"no {self.ITEMS.removesuffix('s')} {key!r}", f"one of {names or 'none'}")
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._items)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._by_name or key in self._items
+
+    def __bool__(self) -> bool:
+        return True  # a report without rows is a report

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import inspect
 import json
 from pathlib import Path
@@ -14,7 +15,8 @@ from test_imports import PACKAGE, bare
 
 import trtlearn as tl
 from trtlearn.calibration.cache import write_cache
-from trtlearn.record import Record
+from trtlearn.errors import TrtlearnError
+from trtlearn.record import Record, Table
 from trtlearn.recorded.files import load_build, recording_folders
 
 ROOMS = ("recorded", "show")
@@ -101,6 +103,15 @@ COURSE = (
     '"stem" in tl.network("resnet").build("int8-entropy2").int8_nodes',
     'tl.network("resnet").study("missing-one").warning("missing-scale").names == ("b1_relu1",)',
     'tl.network("resnet").build("fp32").label.startswith("recorded on NVIDIA")',
+    'tl.network("resnet").build("minmax").variant == "int8-minmax"',
+    'tl.fit(tl.network("mobile").build("int8-entropy2"), tl.network("mobile"))[0].verdict == "too small"',
+    'tl.calibrate(tl.network("resnet"), algorithm="minmax").equals(tl.network("resnet").build("minmax").cache)',
+    'tl.precision(tl.network("resnet").build("minmax").engine, tl.network("resnet"))["stem"].computed_in == "int8"',
+    'tl.insert_qdq(tl.network("resnet"), tl.network("resnet").build("minmax").cache)[1].quantized_nodes[0] == "stem"',
+    'tl.placeholder_ranges(tl.network("resnet"))["image"].amax == 2',
+    'len(tl.show.ranges(tl.network("resnet").build("minmax")).data) == 1',
+    '[layer.name for layer in tl.network("resnet").build("minmax").engine.int8][0].startswith("stem")',
+    'tl.try_int8(tl.network("resnet")).answers[0].way == "fp32"',
 )
 OWN = (
     'tl.network("my.onnx").input_shape == (3, 8, 8)',
@@ -115,7 +126,22 @@ OWN = (
     "tl.quantize(np.array([1.0], np.float32), 0.5)[0] == 2",
     "tl.quantization_error(np.array([1.0], np.float32), 0.5).mean_squared_error == 0",
     "tl.recorded.agreement().agreeing > 1000",
+    'tl.fit("my.cache", "my.onnx", "images.npy")[:2][0].name in ("x", "c", "y")',
+    '"x" in tl.fit("my.cache", "my.onnx", "images.npy")',
+    '[tensor.name for tensor in tl.agree("my.onnx", "images.npy", "my.cache", batch=8)]',
+    '[layer.name for layer in tl.read_engine("layers.json")] == ["conv"]',
+    'tl.read_engine("layers.json")["conv"].kind == "Convolution"',
+    'len(tl.show.ranges("my.cache").data[0].x) == 3',
+    'len(tl.show.scales(tl.read_cache("my.cache")).data[0].x) == 3',
+    'tl.placeholder_ranges("my.onnx")["c"].amax == 4',
 )
+REFUSED = {
+    'tl.calibrate("resnet", "images.npy")': 'tl.network("resnet")',
+    'tl.show.fit(tl.read_cache("my.cache"))': "tl.fit(cache, model, data)",
+    'tl.set_ranges("my.onnx", {"x": 1.0})': "tl.build_engine(model, ranges=",
+    'tl.fit("my.cache", "my.onnx")': "a .npy file",
+    'tl.read_engine("layers.json")["pool"]': "one of conv",
+}
 
 
 @pytest.mark.parametrize("line", COURSE)
@@ -130,6 +156,16 @@ def test_one_line_asks_a_file_that_the_project_has_not_seen(
 ) -> None:
     monkeypatch.chdir(files)
     assert eval(line, {"tl": tl, "np": np})
+
+
+@pytest.mark.parametrize("line", REFUSED)
+def test_a_slip_gets_one_line_that_says_what_to_do(
+    line: str, files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(files)
+    with pytest.raises(TrtlearnError) as refused:
+        eval(line, {"tl": tl, "np": np})
+    assert REFUSED[line] in refused.value.fix
 
 
 def subclasses(kind: type[Any]) -> set[type[Any]]:
@@ -152,3 +188,16 @@ def test_a_record_shows_its_summary_never_all_of_itself() -> None:
             assert len(repr(part)) < 1500
     for kind in subclasses(Record):
         assert kind.__repr__ is Record.__repr__, kind
+
+
+def test_a_table_answers_by_name_by_place_and_by_slice() -> None:
+    report = tl.placeholder_ranges(tl.network("resnet", mode="recorded"))
+    names = [tensor.name for tensor in report]
+    assert report[names[3]] is report[3]
+    assert report[-1].name == names[-1]
+    assert [tensor.name for tensor in report[:5]] == names[:5]
+    assert len(report) == len(names)
+    assert names[2] in report
+    assert "nobody" not in report
+    for kind in subclasses(Table):
+        assert {kind.ITEMS} <= {field.name for field in dataclasses.fields(kind)}, kind

@@ -16,7 +16,7 @@ from ..errors import CacheError, DataError, ModelError
 from ..model.arrays import feeds, load_arrays
 from ..model.describe import OnnxModel, describe, load_proto, whole_inputs
 from ..model.run import activations
-from ..record import Record, plural
+from ..record import Record, Table, plural
 from .cache import (
     CacheEntry,
     CalibrationCache,
@@ -309,7 +309,7 @@ class TensorAgreement(Record):
 
 
 @dataclass(frozen=True)
-class AgreeReport(Record):
+class AgreeReport(Table):
     """All tensors of a calibration cache beside our scales."""
 
     algorithm: str

@@ -17,10 +17,10 @@ from ..errors import DataError
 from ..int8.quant import scale_from_amax
 from ..model.data import Data, InputData, input_batches
 from ..model.run import activations
-from ..record import Record, plural
+from ..record import Record, Table, plural
 from .cache import CalibrationCache, read_cache, stale_and_internal
 from .histogram import CHUNK
-from .network import Model, Progress, load_model, watched
+from .network import Model, Progress, data_for, load_model, watched
 from .ranges import Ranges, amax_by_tensor
 from .tensors import flat_pools, predict_ties
 
@@ -78,7 +78,7 @@ class TensorFit(Record):
 
 
 @dataclass(frozen=True)
-class FitReport(Record):
+class FitReport(Table):
     """Every range beside its tensor's data, the worst first: that with the lowest SQNR.
 
     ``stale``: names with a range that the model does not have (TensorRT ignores them);
@@ -92,9 +92,6 @@ class FitReport(Record):
     stale: tuple[str, ...] = ()
     internal: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
-
-    def __getitem__(self, name: str) -> TensorFit:
-        return {tensor.name: tensor for tensor in self.tensors}[name]
 
     @property
     def poor(self) -> tuple[TensorFit, ...]:
@@ -236,7 +233,7 @@ class RangeMeter:
 def fit(
     cache: Ranges,
     model: Model,
-    data: Data | Iterable[Any],
+    data: Data | Iterable[Any] | None = None,
     batch: int = 8,
     progress: bool | Progress = True,
 ) -> FitReport:
@@ -262,7 +259,7 @@ def fit(
     proto, facts = load_model(model)
     ranges = read_cache(cache) if isinstance(cache, (str, os.PathLike)) else cache
     meters = _meters(ranges)
-    batches = input_batches(facts, data, batch)
+    batches = input_batches(facts, data_for(model, data), batch)
     kind = ranges.kind if isinstance(ranges, CalibrationCache) else None
     ties = predict_ties(facts, kind, flat_pools(proto)).ties if kind else ()
     notes = {tie.tensor: f"shares the range of {tie.source}" for tie in ties}

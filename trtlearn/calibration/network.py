@@ -31,6 +31,7 @@ __all__ = [
     "NetworkObserver",
     "Progress",
     "calibrate",
+    "data_for",
     "load_model",
     "observe_network",
     "progress_line",
@@ -101,7 +102,7 @@ class NetworkObserver:
 
 def calibrate(
     model: Model,
-    data: Data | Iterable[Any],
+    data: Data | Iterable[Any] | None = None,
     algorithm: str = "entropy2",
     batch: int = 8,
     progress: bool | Progress = True,
@@ -113,7 +114,8 @@ def calibrate(
     Args:
         model: the ONNX file, its bytes, or a Network. data: a .npy or .npz file, an array [rows,
         ...], arrays by input name, or an iterable of batches. Only one
-            batch's activations are held at a time, however many there are.
+            batch's activations are held at a time, however many there are. None: the Network's
+            own calibration images.
         algorithm: entropy2, entropy, minmax or legacy; also percentile and mse, which are not
             TensorRT's (their cache carries the header of entropy2).
         batch: rows at a time, where neither the network nor the data fix it. The order and the
@@ -135,7 +137,7 @@ def calibrate(
     """
     proto, facts = load_model(model)
     observer = observe_network(
-        proto, input_batches(facts, data, batch), algorithm, progress, **settings
+        proto, input_batches(facts, data_for(model, data), batch), algorithm, progress, **settings
     )
     if observer.infinite:
         _warn_of_infinite(observer.infinite, facts)
@@ -144,6 +146,11 @@ def calibrate(
     kind = algorithm if algorithm in ALGORITHMS else "entropy2"
     legacy = {name: settings[name] for name in ("quantile", "cutoff") if name in settings}
     return new_cache(scales, header=make_header(kind, **legacy))
+
+
+def data_for(model: object, data: Any) -> Any:
+    """``data``, or the Network's own calibration images where none are given."""
+    return getattr(model, "data", None) if data is None else data
 
 
 def load_model(model: Model | onnx.ModelProto) -> tuple[onnx.ModelProto, OnnxModel]:

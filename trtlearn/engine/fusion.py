@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from ..record import Record, plural, show
+from ..record import Record, Table, plural, show
 from .diff import DiffRow, EngineDiff, diff_engines
 from .formats import dtype_bits
 from .layout import EngineGraph, GraphEdge, GraphNode, graph
@@ -63,8 +62,10 @@ class FusionRow(Record):
 
 
 @dataclass(frozen=True)
-class FusionMap(Record):
+class FusionMap(Table):
     """ONNX node -> engine layers; and what stands alone on either side."""
+
+    ITEMS, KEY = "nodes", "node"
 
     nodes: tuple[FusionRow, ...]
     without_layer: tuple[str, ...]  # nodes that no engine layer names
@@ -91,13 +92,6 @@ class FusionMap(Record):
             }
             for row in self.nodes
         ]
-
-    @cached_property
-    def _by_node(self) -> dict[str, FusionRow]:
-        return {row.node: row for row in self.nodes}
-
-    def __getitem__(self, node: str) -> FusionRow:
-        return self._by_node[node]
 
 
 def fusion_map(engine: EngineInfo, nodes: OnnxModel | Iterable[str] | None = None) -> FusionMap:

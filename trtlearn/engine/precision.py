@@ -16,7 +16,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ..model.operators import QDQ, RESHAPES
-from ..record import Record, html_table, plural, show
+from ..record import Record, Table, html_table, plural, show
 from .names import infer_nodes
 from .reasons import Facts, Reason, fed_by_dq, gather, reason_for_idle, reason_for_wider
 from .records import BuildOptions, BuildReport, EngineInfo, EngineLayer
@@ -95,12 +95,14 @@ class PrecisionRows(tuple[PrecisionRow, ...]):
 
 
 @dataclass(frozen=True)
-class PrecisionReport(Record):
+class PrecisionReport(Table):
     """Every ONNX node and every engine layer, what was requested of it, what was chosen, and why.
 
     ``report["conv1"]`` is the row of a node or layer, ``report.where(computed_in="fp32")`` the rows
     of all nodes that run in FP32.
     """
+
+    ITEMS = "nodes"
 
     nodes: tuple[PrecisionRow, ...]
     layers: tuple[PrecisionRow, ...]
@@ -140,10 +142,6 @@ class PrecisionReport(Record):
     @cached_property
     def _by_name(self) -> dict[str, PrecisionRow]:
         return {row.name: row for row in (*self.layers, *self.nodes)}
-
-    def __getitem__(self, name: str) -> PrecisionRow:
-        """The row of an ONNX node, or of an engine layer, by name."""
-        return self._by_name[name]
 
     def where(self, is_layer: bool = False, **fields: Any) -> PrecisionRows:
         """The rows of the nodes (``is_layer``: of the layers) whose fields have these values.

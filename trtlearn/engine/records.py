@@ -8,11 +8,10 @@ explanation's in trtexec/records.py.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cached_property
 from itertools import chain
 from typing import Any
 
-from ..record import Record, show
+from ..record import Record, Table, show
 
 __all__ = [
     "Binding",
@@ -130,6 +129,11 @@ class EngineLayer(Record):
             return None
         return _only(data or inputs)
 
+    def summary(self) -> str:
+        types = show(tuple(dict.fromkeys(self.input_dtypes))), show(self.output_dtypes)
+        weights = f", {self.weight_dtype} weights" if self.weight_count else ""
+        return f"{self.name}: {types[0]} in, {types[1]} out{weights}"
+
     @property
     def shown_dtype(self) -> str | None:
         """The type that stands for the layer in a picture.
@@ -157,8 +161,12 @@ class Binding(Record):
 
 
 @dataclass(frozen=True)
-class EngineInfo(Record):
-    """A built engine as its inspector describes it."""
+class EngineInfo(Table):
+    """A built engine as its inspector describes it: ``engine["conv1 + relu1"]``,
+    ``engine[0]``, ``engine.int8``.
+    """
+
+    ITEMS = "layers"
 
     layers: tuple[EngineLayer, ...]
     bindings: tuple[Binding, ...] = ()
@@ -250,7 +258,7 @@ class TensorRange(Record):
 
 
 @dataclass(frozen=True)
-class RangeReport(Record):
+class RangeReport(Table):
     """Every tensor's range after ranges were set, and the names that fitted no tensor."""
 
     tensors: tuple[TensorRange, ...]
@@ -274,13 +282,6 @@ class RangeReport(Record):
             }
             for t in self.tensors
         ]
-
-    @cached_property
-    def _by_name(self) -> dict[str, TensorRange]:
-        return {tensor.name: tensor for tensor in self.tensors}
-
-    def __getitem__(self, name: str) -> TensorRange:
-        return self._by_name[name]
 
 
 @dataclass(frozen=True)

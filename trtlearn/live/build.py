@@ -18,6 +18,7 @@ from typing import Any
 from ..calibration.cache import CalibrationCache, parse_cache
 from ..engine.log import decode, failing_layer, first_error, scales_from_log
 from ..engine.records import BuildOptions, BuildReport, CalibrationTrace, RangeReport
+from ..engine.variants import variant_options
 from ..errors import BuildError, CacheError, ModelError
 from ..files import write_atomic
 from ..model.describe import read_model
@@ -67,7 +68,7 @@ class BuiltEngine:
 
 def build_engine(
     model: str | os.PathLike[str] | bytes,
-    options: BuildOptions | None = None,
+    options: BuildOptions | str | None = None,
     *,
     ranges: Mapping[str, float] | CalibrationCache | None = None,
     calibrator: Calibrator | None = None,
@@ -82,8 +83,9 @@ def build_engine(
 
     Args:
         model: the path of an ONNX file, or its bytes.
-        options: how; ``options.ranges`` says where INT8's ranges come from (none: nowhere, so INT8
-            fails without Q/DQ).
+        options: how, or a variant's name such as "int8-placeholder"; ``options.ranges`` says where
+            INT8's ranges come from (none: nowhere, so INT8 fails without Q/DQ). Where no options
+            are given, ``ranges`` or a ``calibrator`` mean INT8.
         ranges: for "user" a dict tensor -> amax, for "cache" a CalibrationCache: set by hand.
         calibrator: for a calibrated build what make_calibrator gave; the caller closes it.
         calib_path: for "random" the file of ``trtexec --calib=FILE``, which need not exist.
@@ -107,13 +109,18 @@ def build_engine(
 
     Example (with TensorRT and a GPU)::
 
-        built = build_engine("model.onnx", BuildOptions(int8=True, ranges="placeholder"))
-        print(built.report)
+        tl.build_engine("model.onnx", "int8-placeholder").report
+        tl.build_engine("model.onnx", ranges=tl.read_cache("my.cache")).save("model.engine")
+        with tl.make_calibrator("entropy2", images) as calibrator:
+            built = tl.build_engine("model.onnx", calibrator=calibrator)
 
     Source: IBuilder::buildSerializedNetwork, v8.6.1:include/NvInfer.h; Ctrl-C was measured:
     data/recordings.
     """
-    options = options or BuildOptions()
+    if options is None:
+        options = _options_for(ranges, calibrator)
+    elif isinstance(options, str):
+        options = variant_options(options)
     module() if compute_capability else live()
     check_options(options, ranges, calibrator)
     if calibrator is not None and not calibration_shapes:
@@ -171,6 +178,16 @@ def build_engine(
             with Runner(plan) as runner:
                 text = runner.inspect_text()
         return BuiltEngine(plan, report, text, range_report, trace, timing_cache_bytes(config))
+
+
+def _options_for(ranges: object, calibrator: Calibrator | None) -> BuildOptions:
+    """What a build is for that was given ranges, a calibrator, or neither."""
+    if calibrator is not None:
+        return BuildOptions(int8=True, ranges=calibrator.algorithm)
+    if ranges is not None:
+        is_cache = isinstance(ranges, CalibrationCache)
+        return BuildOptions(int8=True, ranges="cache" if is_cache else "user")
+    return BuildOptions()
 
 
 def _check_data(calibrator: Calibrator, model: str | os.PathLike[str] | bytes) -> None:

@@ -7,6 +7,7 @@ A range [-amax, amax] gives the INT8 scale amax / 127. Works on an INetworkDefin
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -15,7 +16,7 @@ from ..engine.records import Message, RangeReport, TensorRange
 from ..errors import BuildError, DataError
 from ..int8.placeholder import placeholder_amax
 from ..int8.quant import scale_from_amax
-from ..model.describe import OnnxNode
+from ..model.describe import OnnxNode, read_model
 from .trt import trt
 
 __all__ = ["calibrated_ranges", "network_tensors", "placeholder_ranges", "set_ranges"]
@@ -76,7 +77,9 @@ def _report(ranges: list[TensorRange], unmatched: Iterable[str] = ()) -> RangeRe
 
 
 def placeholder_ranges(
-    network: trt.INetworkDefinition, in_range: float = 2.0, out_range: float = 4.0
+    network: trt.INetworkDefinition | str | os.PathLike[str],
+    in_range: float = 2.0,
+    out_range: float = 4.0,
 ) -> RangeReport:
     """Set the ranges that bare ``trtexec --int8`` sets, whatever the data: ±2 and ±4.
 
@@ -86,7 +89,8 @@ def placeholder_ranges(
     trtlearn.int8.placeholder.placeholder_amax is the rule in eight lines, for an ONNX file.
 
     Args:
-        network: an INetworkDefinition of TensorRT 8.x or 10.x.
+        network: an INetworkDefinition of TensorRT 8.x or 10.x; or an ONNX file or a Network: then
+            nothing is set, and the report says what the rule gives the file's tensors.
         in_range, out_range: the two numbers, in the units of the tensors.
 
     Returns:
@@ -94,14 +98,16 @@ def placeholder_ranges(
 
     Raises BuildError where TensorRT refuses a range or has none to set (11.x).
 
-    Example (with TensorRT)::
+    Example::
 
-        network = parsed_network("model.onnx").network
-        print(placeholder_ranges(network))
+        tl.placeholder_ranges("model.onnx")["conv1"].amax
+        tl.placeholder_ranges(parsed_network("model.onnx").network)  # with TensorRT
 
     Source: setTensorDynamicRange, v8.6.1:samples/common/sampleEngines.cpp:459-505 (public,
     Apache-2.0); the same rule from 8.4.1 (line 384) to 10.16 (line 420).
     """
+    if isinstance(network, (str, os.PathLike)):
+        return _placeholder_of_file(network, in_range, out_range)
     layers = []
     notes: dict[str, str] = {}
     for layer, inputs, outputs in _edges(network):
@@ -121,6 +127,20 @@ def placeholder_ranges(
         else:
             ranges.append(_range(tensor, "user", "had a range"))
     return _report(ranges)
+
+
+def _placeholder_of_file(
+    model: str | os.PathLike[str], in_range: float, out_range: float
+) -> RangeReport:
+    facts = read_model(os.fspath(model))
+    amax = placeholder_amax(facts.nodes, in_range, out_range)
+    tensors = [name for name in facts.tensors if name in amax]
+    return _report(
+        [
+            TensorRange(name, amax[name], float(scale_from_amax(amax[name])), "placeholder")
+            for name in tensors
+        ]
+    )
 
 
 def set_ranges(
@@ -149,6 +169,12 @@ def set_ranges(
     Source: ITensor::setDynamicRange, v8.6.1:include/NvInfer.h. After a calibration TensorRT does
     not write its scales back here (T#2958): read the cache or the log.
     """
+    if isinstance(network, (str, os.PathLike)):
+        raise DataError(
+            "ranges are set on TensorRT's network, not on an ONNX file",
+            "tl.build_engine(model, ranges={...}), or tl.set_ranges(parsed_network(model).network, "
+            "...) with trtlearn.live.parser",
+        )
     from_cache = isinstance(ranges, CalibrationCache)
     source = "cache" if from_cache else "user"
     if isinstance(ranges, CalibrationCache):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import ModelError, first_line
 from ..files import read_bytes, recognize
+from .course_data import NETWORKS
 from .graph import all_attributes, all_graphs, all_nodes
 
 if TYPE_CHECKING:
@@ -53,6 +54,8 @@ def load_proto(model: str | os.PathLike[str] | bytes) -> onnx.ModelProto:
     if not isinstance(model, bytes):
         path = Path(model)
         where, folder = os.fspath(model), path.parent
+        if where in NETWORKS and not path.exists():
+            raise ModelError(f"no such file: {where}", f'the network is tl.network("{where}")')
         if path.is_file() and (size := path.stat().st_size) > MAX_BYTES:
             raise ModelError(
                 f"{where} has {size:,} bytes, expected at most {MAX_BYTES:,}",

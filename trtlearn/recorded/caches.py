@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from ..calibration.cache import CalibrationCache, format_cache, parse_cache
 from ..engine.records import BuildOptions, Message
 from ..errors import CacheError, RecordingError
-from ..record import Record
+from ..record import Record, Table
 from .calibration import load, origin
 
 __all__ = ["CacheCase", "CacheCases", "cache_cases", "odd_caches", "try_cache"]
@@ -82,15 +82,14 @@ class CacheCase(Record):
 
 
 @dataclass(frozen=True)
-class CacheCases(Record):
+class CacheCases(Table):
     """Changed caches and what TensorRT did with each; scales are compared with those of the case
     named "whole".
     """
 
-    caches: tuple[CacheCase, ...]
+    ITEMS = "caches"
 
-    def __getitem__(self, name: str) -> CacheCase:
-        return {case.name: case for case in self.caches}[name]
+    caches: tuple[CacheCase, ...]
 
     def on(self, network: Network) -> CacheCases:
         """As recorded; where ``network`` is built here, what TensorRT does with each cache here.

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..engine.records import Provenance
-from ..record import Record
+from ..record import Record, Table
 from .files import check_origin, folder_with, read_packed
 
 __all__ = ["FactorTrial", "RangeFactors", "factors_path", "range_factors"]
@@ -32,16 +32,15 @@ class FactorTrial(Record):
 
 
 @dataclass(frozen=True)
-class RangeFactors(Record):
+class RangeFactors(Table):
     """Bare ``--int8``'s engine in numpy, its ranges times each factor, on the first test images."""
+
+    ITEMS, KEY = "trials", "factor"
 
     model: str
     count: int  # images
     trials: tuple[FactorTrial, ...]  # the least factor first
     provenance: Provenance
-
-    def __getitem__(self, factor: float) -> FactorTrial:
-        return {trial.factor: trial for trial in self.trials}[factor]
 
     def accuracies(self, labels: NDArray[np.int64]) -> list[float]:
         """The share of right answers for each factor; ``labels`` int [N], at least ``count``."""

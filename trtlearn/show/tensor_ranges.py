@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from ..builds import Build
+from ..calibration.cache import CalibrationCache
 from ..calibration.fitting import FitReport, TensorFit, fit_tensors
 from ..calibration.ranges import Ranges, amax_by_tensor
+from ..errors import DataError
 from ..record import plural
 from . import draw
 from .draw import Source, Style
@@ -37,6 +40,11 @@ def fit(
     >>> fit(fit_tensors({"x": 4.0}, {"x": np.array([1.0, 9.0])})).data[0].name
     'range given'
     """
+    if not isinstance(report, FitReport):
+        raise DataError(
+            f"tl.show.fit draws what tl.fit gives, not a {type(report).__name__}",
+            "tl.show.fit(tl.fit(cache, model, data)); of ranges alone tl.show.ranges(cache)",
+        )
     tensors = report.tensors
     names, rows = [tensor.name for tensor in tensors], list(range(len(tensors)))
     fig = draw.figure(title, height=draw.tall(len(names)))
@@ -73,7 +81,7 @@ def _waste(tensor: TensorFit) -> str:
 
 def ranges(
     holder: Ranges,
-    activations: Mapping[str, ArrayLike],
+    activations: Mapping[str, ArrayLike] | None = None,
     *,
     title: str = "Does each range fit what the data need?",
     source: Source = None,
@@ -81,17 +89,19 @@ def ranges(
     """:func:`fit` for tensors at hand: ``activations`` maps tensor names to arrays of any shape.
 
     ``holder``: what holds the ranges, a cache or its file, a build, a RangeReport or {tensor:
-    amax}.
+    amax}. Without activations the ranges alone are drawn.
 
     >>> ranges({"x": 4.0}, {"x": [1.0, 9.0]}).data[0].name
     'range given'
     """
+    if activations is None:
+        return scales(holder, title="Which range does each tensor have?", source=source)
     arrays = {name: np.asarray(values, np.float32) for name, values in activations.items()}
     return fit(fit_tensors(holder, arrays), title=title, source=source)
 
 
 def scales(
-    ways: Mapping[str, Ranges],
+    ways: Ranges | Mapping[str, Ranges],
     *,
     title: str = "Which range does each way give?",
     source: Source = None,
@@ -99,12 +109,13 @@ def scales(
     """Every tensor's amax, one mark for each way of getting it.
 
     ``ways`` maps a label to what holds ranges, for example ``{"entropy2": cache, "min-max":
-    build}``.
+    build}``; or it is one cache, build, report or {tensor: amax}.
 
     >>> scales({"a": {"x": 4.0}, "b": {"x": 2.0}}).data[1].name
     'b'
     """
-    amax = {way: amax_by_tensor(holder) for way, holder in ways.items()}
+    holders = _by_label(ways)
+    amax = {way: amax_by_tensor(holder) for way, holder in holders.items()}
     names: list[str] = []
     for tensors in amax.values():
         names += [name for name in tensors if name not in names]
@@ -122,6 +133,14 @@ def scales(
     largest = [end for tensors in amax.values() for end in tensors.values()]
     draw.log_axis(fig, "x", "amax: the range is ±amax", largest)
     if source is None:
-        builds = [holder for holder in ways.values() if isinstance(holder, Build)]
+        builds = [holder for holder in holders.values() if isinstance(holder, Build)]
         source = builds[0].provenance if builds else "ranges as given"
     return draw.finish(fig, source)
+
+
+def _by_label(ways: Any) -> dict[str, Any]:
+    """Label -> what holds ranges; one holder alone is called "range"."""
+    is_labelled = isinstance(ways, Mapping) and not isinstance(ways, CalibrationCache)
+    if not is_labelled or all(isinstance(value, (int, float)) for value in ways.values()):
+        return {"range": ways}
+    return dict(ways)

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...calibration.network import data_for, load_model
 from ...calibration.observers import check_algorithm
 from ...errors import DataError, ModelError
 from ...int8.quant import sqnr_db
 from ...model.arrays import load_arrays
 from ...model.course_data import accuracy
 from ...model.data import Data, InputData, input_data
-from ...model.describe import OnnxModel, describe, load_proto
+from ...model.describe import OnnxModel
 from ...model.quantization import judge_quantization
 from ...model.run import activations
 from .records import Answer
@@ -85,13 +86,12 @@ def load_task(
 ) -> Task:
     """Everything read and checked; one line of ModelError or DataError for what does not fit."""
     check_algorithm(algorithm)
+    proto, facts = load_model(model)
     path = Path(getattr(model, "path", model))
-    proto = load_proto(path)
-    facts = describe(proto, os.fspath(path))
     quantization = judge_quantization(proto)
     if quantization.is_quantized:
         raise ModelError(*quantization.why_not_again())
-    inputs = input_data(facts, data, batch)
+    inputs = input_data(facts, data_for(model, data), batch)
     classes = load_labels(labels, inputs.facts.rows_in_all)
     return Task(path, proto, facts, inputs, classes, algorithm)
 

@@ -39,7 +39,7 @@ BEST_OF = ("entropy2", "minmax", "legacy")
 
 def try_int8(
     model: str | os.PathLike[str],
-    data: Data | None,
+    data: Data | None = None,
     *,
     labels: str | os.PathLike[str] | Array | None = None,
     algorithm: str = "entropy2",
@@ -52,7 +52,8 @@ def try_int8(
 
     Args:
         model: the ONNX file, or a Network.
-        data: a .npy or .npz file, an array, or arrays by input name; [rows, ...] each.
+        data: a .npy or .npz file, an array, or arrays by input name; [rows, ...] each. None: a
+            Network's own calibration images.
         labels: the class of each row, an array or a .npy file.
         algorithm: entropy2, entropy, minmax, legacy, percentile or mse; or "best": those of BEST_OF
             are tried on the CPU, and the one that keeps most of FP32's answers is taken (by SQNR
