@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 import trtlearn as tl
 from tools.notebooks import ROOT
-from trtlearn.course import exercise
 from trtlearn.int8.placeholder import placeholder_amax
 from trtlearn.model.run import activations
 from trtlearn.networks import Network
@@ -243,26 +242,3 @@ def test_numpy_gives_the_gpu_s_answers() -> None:
 
 def test_without_any_ranges_the_int8_build_fails() -> None:
     assert "no scaling factors" in str(MOBILE.study("no-ranges").error)
-
-
-# --- Wrong answers get a diagnosis.
-
-
-@pytest.mark.parametrize(
-    ("answer", "says"),
-    [
-        (1, "still clipped. Go up"),
-        (64, "codes left of 256. Go down"),
-        (-4, "give a factor above 0"),
-        ("right", "Expected a number"),
-    ],
-)
-def test_a_wrong_factor_is_told_which_way_to_go(answer: object, says: str) -> None:
-    verdict = exercise.check("02-factor", answer)
-    assert verdict.passed is False
-    assert says in verdict.text
-
-
-@pytest.mark.parametrize("answer", [4, 8, "11.3"])
-def test_every_factor_that_brings_the_digits_back_is_right(answer: object) -> None:
-    assert exercise.check("02-factor", answer).passed is True

@@ -12,7 +12,7 @@ import importlib
 import json
 import pkgutil
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from .. import __version__
 from ..errors import TrtlearnError
 from ..record import Record, plural
 from . import progress
-from .verdict import Verdict
+from .verdict import Verdict, raised
 
 __all__ = [
     "Exercise",
@@ -245,26 +245,56 @@ def solution(exercise_id: str) -> Solution:
 
 
 def show(exercise_id: str, answer: Any) -> Any:
-    """A figure of what your answer does, right or wrong; None where there is nothing to draw."""
+    """A figure of what your answer does, right or wrong; None where there is nothing to draw.
+
+    Without an answer it shows what there is to change.
+    """
     draw = _exercise(exercise_id).draw
-    if draw is None or answer is None or answer is ...:
+    if draw is None:
         return None
     try:
-        return draw(answer)
+        return draw(None if answer is ... else answer)
     except Exception as problem:
-        return Verdict(exercise_id, False, f"Your code raised {type(problem).__name__}: {problem}")
+        if answer is None or answer is ...:
+            return None
+        return Verdict(exercise_id, False, f"Your code raised {raised(problem)}")
 
 
 def check(exercise_id: str, answer: Any) -> Verdict:
-    """Yours beside the reference; ``...`` is not answered yet, and no wrong answer raises."""
+    """Yours beside the reference; ``...`` is not answered yet, and no wrong answer raises.
+
+    A notebook shows first the picture of what the answer does, where the exercise has one.
+    """
     exercise = _exercise(exercise_id)
+    if isinstance(answer, Iterator):
+        answer = list(answer)  # it is read twice
+    verdict = _judged(exercise, answer)
+    picture = show(exercise_id, answer)
+    if isinstance(picture, Verdict):
+        picture = show(exercise_id, None)
+    number = len(exercise.hints)
+    folds = [(f"Hint {index} of {number}", hint) for index, hint in enumerate(exercise.hints, 1)]
+    folds.append(("One solution (open it after your own try)", exercise.solution))
+    return dataclasses.replace(
+        verdict,
+        id=exercise_id,
+        not_saved_because=(
+            "" if verdict.passed is None else progress.note(exercise_id, verdict.passed)
+        ),
+        figure=picture,
+        folds=() if verdict.passed else tuple(folds),
+    )
+
+
+def _judged(exercise: Exercise, answer: Any) -> Verdict:
     if answer is None or answer is ...:
         facts = f"difficulty {exercise.difficulty} of 3, about {exercise.minutes} min"
-        return Verdict(exercise_id, None, f"Not answered yet: {exercise.title} ({facts}).")
+        return Verdict(exercise.id, None, f"Not answered yet: {exercise.title} ({facts}).")
     try:
-        verdict = exercise.judge(answer)
+        return exercise.judge(answer)
+    except TrtlearnError as problem:
+        return Verdict(exercise.id, False, f"{problem}.")
     except Exception as problem:
-        words = f"The check could not use your answer: {type(problem).__name__}: {problem}"
-        verdict = Verdict(exercise_id, False, words)
-    not_saved = "" if verdict.passed is None else progress.note(exercise_id, verdict.passed)
-    return dataclasses.replace(verdict, id=exercise_id, not_saved_because=not_saved)
+        return Verdict(
+            exercise.id, False, f"The check could not use your answer: {raised(problem)}"
+        )

@@ -8,13 +8,18 @@ table of common mistakes maps a sentence for the reader to what the mistake woul
 from __future__ import annotations
 
 import copy
+import dataclasses
+import decimal
 import html
+import numbers
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from ..errors import DataError, first_line
 from ..record import Record, html_table, plural
 
 __all__ = [
@@ -31,7 +36,7 @@ __all__ = [
 ]
 
 SHOWN = 8  # elements of an array that a verdict shows
-LONGEST = 300  # characters of any other value
+LONGEST = 120  # characters of any other value, of a case's input and of an error's message
 NOTHING = "nothing"  # what differs where the results are equal
 
 
@@ -55,6 +60,13 @@ class Verdict(Record):
     comparisons: tuple[Comparison, ...] = ()
     not_saved_because: str = ""  # why the progress could not be saved, if so
     surprise: bool = False  # the measurement did not bear a prediction out: no mistake
+    figure: Any = field(default=None, compare=False)  # plotly: what the answer does
+    folds: tuple[tuple[str, str], ...] = ()  # (title, text): hints and a solution to open
+
+    def to_dict(self) -> dict[str, Any]:
+        """What was judged, without picture and help."""
+        facts = dataclasses.replace(self, figure=None, folds=())
+        return super(Verdict, facts).to_dict()
 
     def summary(self) -> str:
         mark = {True: "✔", False: "✘", None: "○"}[self.passed]
@@ -78,7 +90,21 @@ class Verdict(Record):
         ]
         style = f"border-left:4px solid {color};padding-left:8px"
         head = f"<p><b>{html.escape(self.summary())}</b></p>"
-        return f'<div role="status" style="{style}">{head}{html_table(self.rows())}</div>'
+        folds = "".join(
+            f"<details><summary>{html.escape(title)}</summary><pre>{html.escape(inside)}</pre>"
+            "</details>"
+            for title, inside in self.folds
+        )
+        return f'<div role="status" style="{style}">{head}{html_table(self.rows())}{folds}</div>'
+
+    def _ipython_display_(self) -> None:
+        """In a notebook: the picture, then the verdict."""
+        from IPython.display import display
+
+        if self.figure is not None:
+            display(self.figure)  # type: ignore[no-untyped-call]
+        both = {"text/plain": str(self), "text/html": self._repr_html_()}
+        display(both, raw=True)  # type: ignore[no-untyped-call]
 
 
 def text(value: Any) -> str:
@@ -89,8 +115,55 @@ def text(value: Any) -> str:
         return f"[{flat}{more}] {value.dtype}{list(value.shape)}"
     if isinstance(value, (float, np.floating)):
         return f"{float(value):.7g}"
-    words = str(value)
+    return cut(str(value))
+
+
+def cut(words: str) -> str:
+    """The words, at most LONGEST characters of them."""
     return words if len(words) <= LONGEST else f"{words[:LONGEST]}…"
+
+
+def raised(problem: Exception) -> str:
+    """An exception in one line.
+
+    >>> raised(ValueError("no such luck"))
+    'ValueError: no such luck'
+    """
+    return cut(f"{type(problem).__name__}: {first_line(problem)}")
+
+
+def kind_of(value: Any) -> str:
+    """What a reader gave, in words that need no Python.
+
+    >>> kind_of("7"), kind_of([1, 2]), kind_of(len)
+    ("the text '7'", 'a list', 'a function')
+    """
+    if isinstance(value, str):
+        return f"the text {cut(value)!r}"
+    if isinstance(value, np.ndarray):
+        return f"an array of shape {list(value.shape)}"
+    if callable(value):
+        return "a function"
+    name = type(value).__name__
+    known = {"float": "a number", "int": "a number", "bool": "yes or no", "NoneType": "nothing"}
+    return known.get(name, f"an {name}" if name[0] in "aeiou" else f"a {name}")
+
+
+def one_number(answer: Any) -> float:
+    """The reader's number, whatever it was written as; DataError says what it is instead.
+
+    >>> one_number(np.float32(0.5)), one_number(np.array([0.5]))
+    (0.5, 0.5)
+    """
+    if isinstance(answer, (np.ndarray, list, tuple)) and np.size(answer) == 1:
+        answer = np.asarray(answer).ravel()[0].item()
+    if isinstance(answer, (numbers.Real, decimal.Decimal, np.number)):
+        return float(answer)
+    if isinstance(answer, str):
+        raise DataError(f"Expected a number, got {kind_of(answer)}", "leave out the quotes")
+    if callable(answer):
+        raise DataError("Expected a number, got a function", "call it, or write the number")
+    raise DataError(f"Expected one number, got {kind_of(answer)}", "give one number")
 
 
 # --- Comparing one result with the reference's
@@ -131,8 +204,7 @@ def _compare_dicts(
     yours: Any, reference: dict[Any, Any], rtol: float, atol: float
 ) -> Difference | None:
     if not isinstance(yours, Mapping):
-        kind = type(yours).__name__
-        return Difference(f"{kind}, expected a dict", text(yours), "a dict")
+        return Difference(f"{kind_of(yours)}, expected a dict", text(yours), "a dict")
 
     def same(key: Any) -> bool:
         if key not in yours or key not in reference:
@@ -149,10 +221,9 @@ def _compare_dicts(
 
 
 def _compare_sets(yours: Any, reference: set[Any]) -> Difference | None:
-    if not isinstance(yours, (set, frozenset, list, tuple)):
-        kind = type(yours).__name__
-        return Difference(f"{kind}, expected a set", text(yours), "a set")
-    wrong = sorted(reference ^ set(yours))
+    if isinstance(yours, str) or not isinstance(yours, Iterable):
+        return Difference(f"{kind_of(yours)}, expected a set of names", text(yours), "a set")
+    wrong = sorted(map(str, reference ^ set(yours)))
     if not wrong:
         return None
     first, missing = wrong[0], wrong[0] in reference
@@ -172,15 +243,17 @@ def _what_differs(yours: Any, reference: Any, rtol: float, atol: float) -> str:
         got = np.asarray(yours)
         numeric = np.issubdtype(got.dtype, np.number) or got.dtype == bool
     except ValueError:
-        return f"{type(yours).__name__} is no array"
+        return f"{kind_of(yours)} is no array"
     if not np.issubdtype(expected.dtype, np.number):
         return (
             "" if got.shape == expected.shape and bool(np.all(got == expected)) else "not the same"
         )
     if not numeric:
-        return f"{type(yours).__name__}, expected numbers"
+        return f"{kind_of(yours)}, expected numbers"
     if got.shape != expected.shape:
-        return f"shape {list(got.shape)}, expected {list(expected.shape)}"
+        if not expected.ndim:
+            return f"{kind_of(got)}, expected one number"
+        return f"your result has the shape {list(got.shape)}, expected {list(expected.shape)}"
     same = np.isclose(
         got.astype(np.float64), expected.astype(np.float64), rtol=rtol, atol=atol, equal_nan=True
     )
@@ -199,18 +272,30 @@ def _what_differs(yours: Any, reference: Any, rtol: float, atol: float) -> str:
 
 
 def judge_choice(
-    answer: Any, *, right: str, because: str, objections: Mapping[str, str] | None = None
+    answer: Any,
+    *,
+    right: str,
+    because: str,
+    objections: Mapping[str, str],
+    otherwise: str = "look again",
 ) -> Verdict:
     """Judge one word. ``objections`` maps a wrong word to what speaks against it.
 
-    >>> judge_choice("INT8", right="int8", because="the log says so").passed
+    >>> judge_choice("INT8", right="int8", because="the log says so", objections={}).passed
     True
     """
-    word = str(answer).strip()
-    if word.casefold() == right.casefold():
+    if isinstance(answer, (list, tuple, set)) and len(answer) == 1:
+        (answer,) = answer
+    if not isinstance(answer, str):
+        return Verdict("", False, f"Expected one word in quotes, got {kind_of(answer)}.")
+    against = {_plain(key): why for key, why in objections.items()}
+    if _plain(answer) == _plain(right):
         return Verdict("", True, f"{right}: {because}.")
-    against = {key.casefold(): why for key, why in (objections or {}).items()}
-    return Verdict("", False, f'Not "{word}": {against.get(word.casefold(), "look again")}.')
+    return Verdict("", False, f'Not "{cut(answer)}": {against.get(_plain(answer), otherwise)}.')
+
+
+def _plain(word: str) -> str:
+    return re.sub("[ _-]+", "-", word.strip().casefold())
 
 
 def judge_number(
@@ -228,17 +313,19 @@ def judge_number(
     'Not yet: you forgot to halve it.'
     """
     expected = float(reference())
+    try:
+        answer = one_number(answer)
+    except DataError as problem:
+        return Verdict("", False, f"{problem}.")
     wrong = compare(answer, expected, rtol=rtol)
-    words = wrong.words if wrong else NOTHING
-    rows = (Comparison("", text(answer), f"{text(expected)} {unit}".strip(), words),)
     if not wrong:
-        return Verdict("", True, f"{text(answer)} {unit}".rstrip() + " is right.", rows)
+        return Verdict("", True, f"{text(answer)} {unit}".rstrip() + " is right.")
     reasons = (
         reason
         for reason, mistake in (common_mistakes or {}).items()
         if compare(answer, float(mistake()), rtol=rtol) is None
     )
-    return Verdict("", False, f"Not yet: {next(reasons, words)}.", rows)
+    return Verdict("", False, f"Not yet: {next(reasons, wrong.words)}.")
 
 
 @dataclass(frozen=True)
@@ -286,22 +373,21 @@ def judge_function(
     one; ``show_input`` writes a case's arguments, given what differs.
     """
     if not callable(answer):
-        return Verdict("", False, f"Expected a function, got {type(answer).__name__}.")
+        return Verdict("", False, f"Expected a function, got {kind_of(answer)}. Write it with def.")
     tried: list[tuple[Case, Any]] = []
     rows: list[Comparison] = []
     for case in cases():
         try:
             result = answer(*copy.deepcopy(case.arguments))
         except Exception as problem:
-            words = f"raised {type(problem).__name__}: {problem}"
-            where = case.name or show_input(case.arguments, None)
-            row = Comparison(where, words, text(case.expected), "it raised")
-            return Verdict("", False, f"Your code {words}.", (row,))
+            return Verdict("", False, f"Your code raised {raised(problem)}.")
+        if isinstance(result, Iterator):
+            result = list(result)
         if not tried and (result is None or result is ...):
             return Verdict("", None, "Not answered yet: your function returns nothing.")
         tried.append((case, result))
         difference = compare(result, case.expected)
-        where = case.name or show_input(case.arguments, difference)
+        where = case.name or cut(show_input(case.arguments, difference))
         shown = difference or Difference(NOTHING, text(result), text(case.expected))
         rows.append(Comparison(where, shown.yours, shown.reference, shown.words))
 

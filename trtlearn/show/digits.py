@@ -18,7 +18,7 @@ if typing.TYPE_CHECKING:
     import plotly.graph_objects as go
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["digits_grid"]
+__all__ = ["Column", "digit_columns", "digits_grid"]
 
 HEADS = {
     "fp32": "FP32",
@@ -74,21 +74,49 @@ def digits_grid(
                 'pass the test images: network.images("test") and network.labels()',
             )
     chosen = list(rows)
-    ends = [input_amax(build) for build in columns]
-    seen = [as_seen(pixels[chosen], amax) for amax in ends]
-    fig = board(title, np.stack(seen, axis=1), pixels[chosen])
-    fig.update_layout(height=min(draw.TALLEST, 150 + 110 * len(chosen)))
-    for column, (build, amax) in enumerate(zip(columns, ends, strict=True)):
-        answers = build.answers
-        assert answers is not None
-        place = place_of(0, column, pixels.shape)
+    shown = []
+    for build in columns:
+        amax = input_amax(build)
         name = HEADS.get(build.variant, build.variant)
-        head = f"{name}<br>{f'±{amax:.3g}' if amax else 'exact'}"
-        draw.note(fig, head, place[0], 0, yanchor="bottom", font={"size": 12})
-        for row, index in enumerate(chosen):
-            look = answer_look(int(answers[index]), int(right[index]))
-            draw.note(fig, **look, **under(row, column, pixels.shape))
-    return draw.finish(fig, source or columns[0].provenance)
+        assert build.answers is not None
+        answers = build.answers[chosen].tolist()
+        shown.append(Column(name, amax, as_seen(pixels[chosen], amax), answers))
+    return digit_columns(
+        shown, pixels[chosen], right[chosen], title=title, source=source or columns[0].provenance
+    )
+
+
+class Column(typing.NamedTuple):
+    """The same images as one engine sees them, and its answers."""
+
+    head: str
+    amax: float | None  # the end of the input's range; None: exact
+    images: NDArray[np.float32]  # [rows, ..., H, W]
+    answers: Sequence[int] = ()  # none: no answer is shown
+
+
+def digit_columns(
+    columns: Sequence[Column],
+    originals: NDArray[np.float32],
+    labels: Sequence[int] | NDArray[np.int64] = (),
+    *,
+    title: str,
+    source: Source = None,
+) -> go.Figure:
+    """A column of images for each engine, its answers below them; ``labels`` are the right ones.
+
+    The grays run from the least to the largest value of ``originals`` float32 [rows, ..., H, W].
+    """
+    fig = board(title, np.stack([column.images for column in columns], axis=1), originals)
+    fig.update_layout(height=min(draw.TALLEST, 150 + 110 * len(originals)))
+    for place, column in enumerate(columns):
+        middle = place_of(0, place, originals.shape)[0]
+        head = f"{column.head}<br>{f'±{column.amax:.3g}' if column.amax else 'exact'}"
+        draw.note(fig, head, middle, 0, yanchor="bottom", font={"size": 12})
+        for row, answer in enumerate(column.answers):
+            look = answer_look(int(answer), int(labels[row]))
+            draw.note(fig, **look, **under(row, place, originals.shape))
+    return draw.finish(fig, source)
 
 
 def board(title: str, cells: NDArray[np.float32], originals: NDArray[np.float32]) -> go.Figure:

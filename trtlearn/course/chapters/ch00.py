@@ -3,39 +3,85 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any
 
-from ...errors import TrtlearnError
+from ...errors import DataError
+from ...networks import network
 from ..exercise import register_chapter
-from ..verdict import Comparison, Verdict, judge_choice
+from ..verdict import Verdict, judge_choice, kind_of
+
+if TYPE_CHECKING:
+    from ...trtexec.records import Explanation
 
 __all__: list[str] = []
 
-WANTED_MODE = "cached-scales"
+MODEL = "mobile.onnx"
+CACHES = {f"{name}.cache": f"int8-{name}" for name in ("entropy2", "minmax", "legacy")}
+"""The files that the reader may name -> the build with these ranges."""
+
+ENOUGH = 0.9  # the share of right answers to reach
+ROWS = [0, 4, 7]  # the test images that the picture shows
+
+
+def engine_of(answer: Any) -> tuple[Explanation, str]:
+    """What a command means, and the course's build of mobile with the ranges that it gives.
+
+    DataError where the answer is no text, CommandError where it is no trtexec command.
+    """
+    from ...trtexec.explanation import explain
+
+    if isinstance(answer, (list, tuple)):
+        answer = " ".join(map(str, answer))
+    if not isinstance(answer, str):
+        raise DataError(f"Expected the command in quotes, got {kind_of(answer)}")
+    command = explain(answer, trt="8.6", cache_exists=True)
+    cache = PurePath(command.cache or "").name
+    if command.mode == "cached-scales" and cache not in CACHES:
+        command = explain(answer, trt="8.6", cache_exists=False)
+    builds = {
+        "not-int8": "fp16" if command.fp16 else "fp32",
+        "placeholder-ranges": "int8-placeholder",
+        "random-calibration": "int8-random",
+    }
+    return command, builds.get(command.mode, CACHES.get(cache, "fp32"))
 
 
 def judge_command(answer: Any) -> Verdict:
-    """Judge a command by what the explainer says of it."""
-    from ...trtexec.explanation import explain
-
-    if not isinstance(answer, str):
-        return Verdict("", False, f"Expected the command as a text, got {type(answer).__name__}.")
-    try:
-        command = explain(answer, trt="8.6", cache_exists=True)
-    except TrtlearnError as problem:
-        return Verdict("", False, f"That is no trtexec command: {problem}.")
-    faults = {
-        "the model is to be net.onnx (--onnx=...)": command.options.get("--onnx") != "net.onnx",
-        f"this gives {command.mode}": command.mode != WANTED_MODE,
-        f"the scales would come from {command.cache}": command.cache != "good.cache",
-        "layers without INT8 would run in FP32, for FP16 is not allowed": not command.fp16,
+    """Judge a command by what the explainer says of it, and by the answers with its ranges."""
+    command, variant = engine_of(answer)
+    model = PurePath(command.options.get("--onnx") or "").name
+    files = ", ".join(CACHES)
+    words = {
+        "not-int8": "there is no --int8 in it, so this is no INT8 engine",
+        "placeholder-ranges": "no --calib: trtexec invents the ranges ±2 and ±4",
+        "random-calibration": f"no such cache, so trtexec calibrates on noise. There are {files}",
+        "rejected": "trtexec 8.6 refuses this command",
     }
-    differs = "nothing" if command.mode == WANTED_MODE else "the mode"
-    row = Comparison(answer, command.mode, WANTED_MODE, differs)
-    for words, is_fault in faults.items():
-        if is_fault:
-            return Verdict("", False, f"Not yet: {words}.", (row,))
-    return Verdict("", True, "INT8 and FP16 allowed, scales from good.cache.", (row,))
+    share = network("mobile", mode="recorded").build(variant).accuracy or 0.0
+    result = f"{share:.1%} of 1,000 images are read right"
+    if model != MODEL:
+        reason = f"the model is {MODEL} (--onnx={MODEL})"
+    elif command.mode in words:
+        reason = words[command.mode]
+    elif share < ENOUGH:
+        reason = f"{result}. This calibrator cuts the pen strokes off: take another file"
+    elif not command.fp16:
+        reason = "a layer that cannot run in INT8 falls back to FP32. Allow FP16 too"
+    else:
+        return Verdict("", True, f"The digits are back: {result}.")
+    return Verdict("", False, f"Not yet: {reason}.")
+
+
+def draw_command(answer: Any) -> Any:
+    """The digits as FP32 and as the reader's engine reads them; without a command, bare --int8."""
+    from ...show.digits import digits_grid
+
+    variant = "int8-placeholder" if answer is None else engine_of(answer)[1]
+    mobile = network("mobile", mode="recorded")
+    title = "What does your engine see, and what does it answer?"
+    builds = [mobile.build("fp32"), mobile.build(variant)]
+    return digits_grid(builds, mobile.images("test"), mobile.labels(), ROWS, title=title)
 
 
 register_chapter(
@@ -53,7 +99,9 @@ register_chapter(
                 "explicit-qdq": "the model has no Q/DQ",
                 "rejected": "8.6 knows --best",
             },
+            otherwise="the table above has six modes, such as not-int8",
         ),
         "00-command": judge_command,
     },
+    draw={"00-command": draw_command},
 )

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Iterator
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...int8 import quant
+from ...model.course_data import load_images
 from ..exercise import register_chapter
-from ..verdict import judge_function, judge_number, random_cases
+from ..verdict import judge_function, judge_number, one_number, random_cases
 
 __all__: list[str] = []
 
-AMAX = 7.0  # of the exercise 01-scale
+CUT = 0.45  # the range's end in the picture of 01-scale that is to change
 
 
 def random_values(rng: np.random.Generator) -> tuple[NDArray[np.float32], float]:
@@ -32,13 +34,42 @@ def random_weights(rng: np.random.Generator) -> tuple[NDArray[np.float32]]:
     return ((rng.normal(size=(channels, 2, 3, 3)) * size).astype(np.float32),)
 
 
+@cache
+def digit() -> NDArray[np.float32]:
+    """The first calibration image, float32 [1,1,28,28]."""
+    return load_images("calibration")[0][:1]
+
+
+def digit_amax() -> float:
+    """The largest |x| of the digit."""
+    return float(np.abs(digit()).max())
+
+
 SCALE_MISTAKES = {
-    "TensorRT's grid is symmetric: code 127, not code 255, says amax": lambda: 2 * AMAX / 255,
-    "the divisor is 127, the largest code; -128 is one code more on the negative side": lambda: (
-        AMAX / 128
+    "that is amax; the scale is amax / 127": digit_amax,
+    "TensorRT's grid is symmetric: code 127, not code 255, says amax": lambda: (
+        2 * digit_amax() / 255
     ),
-    "that is codes per unit; the scale is units per code": lambda: 127 / AMAX,
+    "zero must stay code 0: the ruler is as long to the left as to the right": lambda: (
+        float(np.ptp(digit())) / 255
+    ),
+    "the divisor is 127, the largest code; -128 is one code more on the negative side": lambda: (
+        digit_amax() / 128
+    ),
+    "that is codes per unit; the scale is units per code": lambda: 127 / digit_amax(),
 }
+
+
+def draw_scale(answer: Any) -> Any:
+    """The digit, and what the codes of the reader's scale keep of it."""
+    from ...show.digits import Column, as_seen, digit_columns
+
+    amax = CUT if answer is None else 127 * one_number(answer)
+    name = "range too short" if answer is None else "your scale"
+    seen = Column(name, amax, as_seen(digit(), amax))
+    title = "What does your scale keep of the digit?"
+    return digit_columns([Column("the digit", None, digit()), seen], digit(), title=title)
+
 
 QUANTIZE_MISTAKES = {
     "a half goes to the EVEN neighbour (np.rint), not always up": lambda x, scale: np.clip(
@@ -48,6 +79,11 @@ QUANTIZE_MISTAKES = {
     "the most negative code of an activation is -128": lambda x, scale: np.clip(
         np.rint(x / scale), -127, 127
     ),
+    "divide by the scale": lambda x, scale: np.clip(np.rint(x * scale), -128, 127),
+    "INT8 is signed: codes run from -128 to 127": lambda x, scale: np.clip(
+        np.rint(x / scale), 0, 255
+    ),
+    "round to a whole code": lambda x, scale: np.clip(x / scale, -128, 127),
     "you cut off the fraction; round it": lambda x, scale: np.clip(np.trunc(x / scale), -128, 127),
     "clip before you convert: int8 wraps around": lambda x, scale: (
         np.rint(x / scale).astype(np.int64).astype(np.int8)
@@ -59,6 +95,8 @@ CHANNEL_MISTAKES = {
     "take the absolute value first: the largest weight may be negative": lambda w: (
         w.max((1, 2, 3)) / 127
     ),
+    "that is amax; divide by 127": lambda w: np.abs(w).max((1, 2, 3)),
+    "the divisor is 127, the largest code": lambda w: np.abs(w).max((1, 2, 3)) / 128,
     "that is one scale per INPUT channel: axis 0 is the output channel": lambda w: (
         np.abs(w).max((0, 2, 3)) / 127
     ),
@@ -72,10 +110,12 @@ def draw_quantize(answer: Any) -> Any:
 
     x, scale = np.linspace(-1.5, 1.5, 601, dtype=np.float32), 1 / 127
     fig = figure("What does your quantize do, beside the reference?")
-    for name, codes, color, width in (
-        ("reference", quant.quantize(x, scale), SERIES[0], 5),
-        ("yours", np.asarray(answer(x.copy(), scale)), SERIES[1], 2),
-    ):
+    stairs = [("reference", quant.quantize(x, scale), SERIES[0], 5)]
+    if answer is not None:
+        codes = answer(x.copy(), scale)
+        codes = np.array(list(codes)) if isinstance(codes, Iterator) else np.asarray(codes)
+        stairs.append(("yours", codes, SERIES[1], 2))
+    for name, codes, color, width in stairs:
         line = {"color": color, "width": width, "shape": "hv"}
         fig.add_scatter(x=x, y=codes, name=name, mode="lines", line=line)
     fig.update_xaxes(title="x (scale 1/127)").update_yaxes(title="code")
@@ -86,7 +126,10 @@ register_chapter(
     "01",
     judges={
         "01-scale": partial(
-            judge_number, reference=lambda: AMAX / 127, common_mistakes=SCALE_MISTAKES
+            judge_number,
+            reference=lambda: digit_amax() / 127,
+            common_mistakes=SCALE_MISTAKES,
+            rtol=0.002,
         ),
         "01-quantize": partial(
             judge_function,
@@ -99,5 +142,5 @@ register_chapter(
             common_mistakes=CHANNEL_MISTAKES,
         ),
     },
-    draw={"01-quantize": draw_quantize},
+    draw={"01-scale": draw_scale, "01-quantize": draw_quantize},
 )

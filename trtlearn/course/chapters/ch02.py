@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import math
-from functools import partial
+from collections.abc import Iterable
+from functools import cache, lru_cache, partial
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from ...errors import DataError
 from ...int8.placeholder import placeholder_amax
+from ...model.course_data import load_images
 from ...model.describe import OnnxNode
+from ...record import plural
 from ..exercise import register_chapter
-from ..verdict import Difference, Verdict, judge_function, judge_number, random_cases
+from ..verdict import (
+    Difference,
+    Verdict,
+    judge_function,
+    judge_number,
+    kind_of,
+    one_number,
+    random_cases,
+)
 
 __all__ = ["nodes_with"]
 
@@ -81,44 +94,109 @@ def _nodes_and_value(arguments: tuple[Any, ...], difference: Difference | None) 
 
 def percent_clipped() -> float:
     """How many percent of the calibration images' values lie outside ±2."""
-    from ...model.course_data import load_images
-
     images, _ = load_images("calibration")
     return float(100 * (np.abs(images) > 2).mean())
 
 
-NINE_OF_TEN = 0.9
-BEST_FACTOR = 8.0  # in the middle of those that bring the digits back
+COUNT = 100  # test images that the reader's engine answers
+ENOUGH = 0.9  # the share of right answers to reach
+ROWS = [0, 4, 7]  # the images that the picture shows
 
 
-def judge_factor(answer: Any) -> Verdict:
-    """Whether the ranges of bare --int8 times this factor leave nine of ten answers right."""
-    from ...model.course_data import load_images
-    from ...recorded.factors import range_factors
+@cache
+def mobile_needs() -> dict[str, float]:
+    """What the reader measures: each tensor's largest |value| in 64 calibration images."""
+    from ...networks import network
 
+    mobile = network("mobile", mode="recorded")
+    values = mobile.activations(mobile.images()[:64])
+    return {name: float(np.abs(array).max()) for name, array in values.items()}
+
+
+def ranges_of(answer: Any) -> dict[str, float]:
+    """The reader's ranges, tensor -> amax; DataError says what is no range."""
+    if isinstance(answer, (str, float, int)) or not isinstance(answer, Iterable):
+        raise DataError(f"Expected a dict, tensor name to amax, got {kind_of(answer)}")
     try:
-        factor = float(answer)
+        table = dict(answer)
     except (TypeError, ValueError):
-        return Verdict("", False, f"Expected a number, the factor, got {answer!r}.")
-    if not (math.isfinite(factor) and factor > 0):
-        return Verdict("", False, f"A range times {factor:g} is no range: give a factor above 0.")
-    factors = range_factors()
-    share = dict(zip(factors.trials, factors.accuracies(load_images("test")[1]), strict=True))
-    near = min(share, key=lambda trial: abs(math.log(trial.factor / factor)))
-    result = f"at × {near.factor:.3g}, {100 * share[near]:.1f} % are read right"
-    if share[near] >= NINE_OF_TEN:
+        raise DataError(f"Expected a dict, tensor name to amax, got {kind_of(answer)}") from None
+    ranges = {}
+    for name, value in table.items():
+        if name not in mobile_needs():
+            raise DataError(f"mobile has no tensor {name!r}", "take the names from values")
+        try:
+            ranges[name] = one_number(value)
+        except DataError as problem:
+            raise DataError(f"{name}: {problem}") from None
+        if not (math.isfinite(ranges[name]) and ranges[name] > 0):
+            raise DataError(f"{name}: ±{ranges[name]:g} is no range", "take abs() first")
+    return ranges
+
+
+@lru_cache(maxsize=8)
+def answers_with(ranges: tuple[tuple[str, float], ...]) -> NDArray[np.int64]:
+    """The answers of bare --int8's engine in numpy, with these ranges in place of its own."""
+    from ...networks import network
+
+    mobile = network("mobile", mode="recorded")
+    scales = {name: amax / 127 for name, amax in ranges}
+    run = mobile.build("int8-placeholder").simulate(mobile.images("test")[:COUNT], scales)
+    return np.asarray(run["logits"].values.argmax(1), np.int64)
+
+
+def judge_ranges(answer: Any) -> Verdict:
+    """Whether an engine with the reader's ranges reads nine of ten digits."""
+    ranges = ranges_of(answer)
+    share = float((answers_with(tuple(ranges.items())) == load_images("test")[1][:COUNT]).mean())
+    result = f"{share:.0%} of {COUNT} images are read right"
+    if share >= ENOUGH:
         return Verdict("", True, f"The digits are back: {result}.")
-    if factor < BEST_FACTOR:
-        why = f"{100 * near.clipped:.2g} % of all values are still clipped. Go up"
+    needs = mobile_needs()
+    reach = {name: amax / needs[name] for name, amax in ranges.items()}
+    if not ranges:
+        why = "No tensor has a range of yours yet, so trtexec's ±2 and ±4 stay"
+    elif max(reach.values()) < 0.02:
+        why = "These are scales. amax is 127 times as much"
+    elif max(reach.values()) > 50:
+        name = max(reach, key=reach.__getitem__)
+        why = f"{name} has ±{ranges[name]:.4g}, but its values reach only {needs[name]:.4g}"
+    elif min(reach.values()) < 0.9:
+        name = min(reach, key=reach.__getitem__)
+        why = f"{name} is cut at ±{ranges[name]:.3g}, but its values reach {needs[name]:.3g}"
     else:
-        why = f"a tensor has {near.codes:g} codes left of 256. Go down"
-    return Verdict("", False, f"Not yet: {result}, for {why}.")
+        left = len(needs) - len(ranges)
+        why = f"{plural(left, 'tensor')} kept trtexec's ±2 or ±4: give each a range"
+    return Verdict("", False, f"Not yet: {result}. {why}.")
+
+
+def draw_ranges(answer: Any) -> Any:
+    """Digits as FP32 and as the engine with the reader's ranges reads them."""
+    from ...networks import network
+    from ...show.digits import Column, as_seen, digit_columns
+
+    mobile = network("mobile", mode="recorded")
+    ranges = {} if answer is None else ranges_of(answer)
+    images, labels = mobile.images("test")[ROWS], mobile.labels()[ROWS]
+    exact = mobile.build("fp32").answers
+    assert exact is not None
+    amax = ranges.get("image", 2.0)  # trtexec's, for an input
+    answers = answers_with(tuple(ranges.items()))[ROWS].tolist()
+    head = "your ranges" if ranges else "bare --int8"
+    columns = [
+        Column("FP32", None, images, exact[ROWS].tolist()),
+        Column(head, amax, as_seen(images, amax), answers),
+    ]
+    title = "What does the engine with your ranges see, and what does it answer?"
+    source = "computed here, in numpy, from the engine " + mobile.label
+    return digit_columns(columns, images, labels, title=title, source=source)
 
 
 register_chapter(
     "02",
+    draw={"02-ranges": draw_ranges},
     judges={
-        "02-factor": judge_factor,
+        "02-ranges": judge_ranges,
         "02-rule": partial(
             judge_function,
             cases=random_cases(clipped, random_network),
