@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
+from trtlearn.builds import BuiltEngine, engine_info
 from trtlearn.engine.records import BuildOptions, Predictions, Timing
 from trtlearn.errors import TrtlearnError
-from trtlearn.live.build import BuiltEngine, build_engine
+from trtlearn.live.build import build_engine
 from trtlearn.live.calibrator import make_calibrator
-from trtlearn.live.experiment import engine_info
 from trtlearn.live.runner import Runner
 from trtlearn.model import course_data
 from trtlearn.model.course_data import load_images

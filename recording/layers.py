@@ -30,7 +30,7 @@ import numpy as np
 from onnx import numpy_helper
 
 from recording.plan_contents import plan_contents
-from trtlearn.builds import Build, failed_build
+from trtlearn.builds import Build, engine_info, failed_build
 from trtlearn.calibration.cache import CalibrationCache, read_cache
 from trtlearn.engine.records import BuildOptions
 from trtlearn.engine.variants import VARIANTS
@@ -39,7 +39,7 @@ from trtlearn.files import data_dir, write_atomic
 from trtlearn.int8.qdq import insert_qdq
 from trtlearn.live.build import build_engine
 from trtlearn.live.calibrator import make_calibrator
-from trtlearn.live.experiment import engine_info, provenance, run_variant
+from trtlearn.live.experiment import provenance, run_variant
 from trtlearn.live.runner import Runner
 from trtlearn.live.trt import live
 from trtlearn.model.course_data import MODELS, load_images, model_path
@@ -274,15 +274,8 @@ def transformer(folder: Path, sources: tuple[str, ...] | None) -> str:
     options = BuildOptions(int8=True, ranges="placeholder", tactic_sources=sources)
     built = build_engine(zoo("transformer")[0], options)
     origin = provenance(None, sources, recorded=True)
-    build = Build(
-        "transformer",
-        "int8",
-        origin,
-        built.report,
-        engine_info(built.text),
-        built.ranges,
-        question="What of a transformer runs in INT8 with bare --int8?",
-    )
+    question = "What of a transformer runs in INT8 with bare --int8?"
+    build = Build.from_built(built, "transformer", "int8", origin, question=question)
     save_study(folder, build)
     return build.engine.summary()
 
@@ -298,15 +291,7 @@ def zero_images(folder: Path, sources: tuple[str, ...] | None) -> str:
     with make_calibrator("minmax", images, 8) as calibrator:
         try:
             built = build_engine(model_path("resnet"), options, calibrator=calibrator)
-            study = Build(
-                "resnet",
-                "zero-images",
-                origin,
-                built.report,
-                engine_info(built.text),
-                built.ranges,
-                calibrator.trace(),
-            )
+            study = Build.from_built(built, "resnet", "zero-images", origin)
         except BuildError as error:
             study = failed_build("resnet", "zero-images", origin, options, error)
             study = replace(study, error=f"{error}\nthe cache: {calibrator.trace().cache}")

@@ -18,8 +18,9 @@ from pathlib import Path
 
 import onnx
 
+from trtlearn.builds import engine_info
 from trtlearn.files import write_atomic
-from trtlearn.live.experiment import engine_info, provenance
+from trtlearn.live.experiment import provenance
 from trtlearn.live.trt import live
 from trtlearn.model.course_data import MODELS, model_path
 from trtlearn.recorded.logs import TrtexecLog, read_optimizer_log

@@ -26,12 +26,15 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
 
 
 @pytest.fixture
-def fake(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+def fake(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Any]:
     """TensorRT 8.6 and CUDA played by tests/fake_trt.py; the dict steers it and holds what it was
     given.
     """
     from trtlearn.live import cuda, trt
 
+    monkeypatch.setenv("TRTLEARN_HOME", str(tmp_path_factory.mktemp("home")))
     scene: dict[str, Any] = {"cuda": fake_trt.FakeCuda()}
 
     def network() -> Any:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .calibration.cache import CalibrationCache, parse_cache
+from .engine.inspector import read_engine
 from .engine.records import (
     BuildOptions,
     BuildReport,
@@ -23,7 +25,8 @@ from .engine.records import (
     RangeReport,
     Timing,
 )
-from .errors import BuildError, DataError, TrtlearnError
+from .errors import BuildError, DataError, InspectorError, TrtlearnError
+from .files import write_atomic
 from .record import Record
 
 if TYPE_CHECKING:
@@ -32,7 +35,33 @@ if TYPE_CHECKING:
     from .int8.simulate import Int8Run
     from .model.describe import OnnxModel
 
-__all__ = ["Build", "LayerCounts", "failed_build", "precision"]
+__all__ = ["Build", "BuiltEngine", "LayerCounts", "engine_info", "failed_build", "precision"]
+
+
+@dataclass(frozen=True)
+class BuiltEngine:
+    """What TensorRT built: the plan, as it calls the file, and how it came about."""
+
+    plan: bytes = field(repr=False)
+    report: BuildReport
+    text: str | None = field(default=None, repr=False)  # the inspector's JSON; None: not loadable
+    ranges: RangeReport | None = None
+    calibration: CalibrationTrace | None = None
+    timing_cache: bytes | None = field(default=None, repr=False)
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the plan to a file, whole or not at all."""
+        return write_atomic(path, self.plan)
+
+
+def engine_info(text: str | None) -> EngineInfo:
+    """The inspector's text parsed; where it is missing or not understood, no layers and the text as
+    it is.
+    """
+    try:
+        return read_engine(text or "")
+    except InspectorError:
+        return EngineInfo((), raw=text or "")
 
 
 @dataclass(frozen=True)
@@ -78,6 +107,22 @@ class Build(Record):
     trtexec_graph_ms: float | None = None  # likewise with --useCudaGraph
     counts: LayerCounts | None = None
     model_file: str | None = None  # the ONNX file, where it is not one of the course's networks
+
+    @classmethod
+    def from_built(
+        cls, built: BuiltEngine, model: str, variant: str, provenance: Provenance, **facts: Any
+    ) -> Build:
+        """The record of an engine that was just built; ``facts`` are what was measured on it."""
+        return cls(
+            model=model,
+            variant=variant,
+            provenance=provenance,
+            build=built.report,
+            engine=engine_info(built.text),
+            ranges=built.ranges,
+            calibration=built.calibration,
+            **facts,
+        )
 
     @property
     def label(self) -> str:

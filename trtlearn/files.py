@@ -10,7 +10,7 @@ import re
 import shlex
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -241,10 +241,13 @@ def _remove_stale(target: Path) -> None:
 
 
 @contextlib.contextmanager
-def locked(path: str | os.PathLike[str]) -> Iterator[None]:
+def locked(
+    path: str | os.PathLike[str], waiting: Callable[[], None] | None = None
+) -> Iterator[None]:
     """Only one program at a time changes ``path`` between here and the end: others wait.
 
-    A file "NAME.lock" beside it holds the lock (POSIX; on Windows the last writer wins).
+    ``waiting`` is called once where another program has the lock. A file "NAME.lock" beside it
+    holds the lock (POSIX; on Windows the last writer wins).
     """
     try:
         import fcntl
@@ -254,7 +257,12 @@ def locked(path: str | os.PathLike[str]) -> Iterator[None]:
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     with open(target.with_name(f"{target.name}.lock"), "w", encoding="utf-8") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if waiting is not None:
+                waiting()
+            fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 

@@ -12,30 +12,30 @@ import os
 import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .builds import Build
+from .builds import Build, BuiltEngine
 from .engine.records import Provenance
 from .engine.variants import TRTEXEC_AVG_TIMING, VARIANTS
 from .errors import DataError, LiveUnavailable, ModelError, RecordingError
-from .files import user_dir
+from .files import sha256
 from .model import course_data
 from .model.course_data import NETWORKS, ModelCard, data_hashes, load_images, model_path
 from .recorded.files import (
     AGAIN,
     check_hashes,
-    folder_name,
     folder_with,
     load_build,
     load_provenance,
     load_study,
 )
 from .recorded.networks import origin_folder, with_map50
+from .recorded.store import Wanted, build_once, digests
 
 if TYPE_CHECKING:
     from .calibration.cache import CalibrationCache
@@ -263,8 +263,8 @@ class Network:
         return tuple(name for name in self._names if not OTHER_BATCH.search(name))
 
     def build(self, variant: str, progress: Progress | None = None) -> Build:
-        """The engine of a variant with all its measurements: loaded, or built here (once; then it
-        is remembered).
+        """The engine of a variant with all its measurements: recorded, or built here once and kept
+        in the reader's folder.
 
         Args:
             variant: one of ``variants``, also without its "int8-"; with "-b64" behind it, at batch
@@ -287,7 +287,7 @@ class Network:
         if variant not in self._builds:
             recorded = self.folder is not None
             self._builds[variant] = (
-                self._load(variant) if recorded else self._make(variant, progress)
+                self._load(variant) if recorded else self.build_here(variant, progress)
             )
         return self._builds[variant]
 
@@ -303,19 +303,51 @@ class Network:
         check_hashes(build.provenance, self._hashes, f"the recording {variant} of {self.name}")
         return with_map50(build, path)
 
-    def _make(self, variant: str, progress: Progress | None) -> Build:
+    def wanted(self, variant: str) -> Wanted:
+        """What this machine is to build for a variant, and what the result depends on."""
+        options = dataclasses.replace(VARIANTS[variant], avg_timing=TRTEXEC_AVG_TIMING)
+        hashes = self._hashes
+        if self._own:
+            fixed = next(iter(self.input_shapes.values()))[0]
+            if isinstance(fixed, int) and fixed > 0:
+                options = dataclasses.replace(options, batch=fixed)
+            labels = {} if self._labels is None else {"labels": self._labels}
+            hashes = {"model": sha256(self.path)} | digests({**(self._data or {}), **labels})
+        return Wanted(self.name, variant, options, self.provenance, hashes)
+
+    def build_here(
+        self,
+        variant: str,
+        progress: Progress | None = None,
+        stage: Callable[[str], None] | None = None,
+        again: bool = False,
+    ) -> Build:
+        """The build of a variant on this machine: kept from an earlier time, or made now and kept.
+
+        ``stage`` is called with what goes on: waiting, building, measuring. ``again`` builds in any
+        case.
+        """
+        wanted, say = self.wanted(variant), stage or (lambda word: None)
+        waiting = partial(say, "waiting")
+        make = partial(self._make, wanted, progress, say)
+        return build_once(wanted, make, again=again, waiting=waiting).build
+
+    def _make(
+        self, wanted: Wanted, progress: Progress | None, stage: Callable[[str], None]
+    ) -> tuple[Build, bytes]:
         from .live.experiment import run_own, run_variant
 
-        origin = self.provenance
-        machine = folder_name(origin.gpu or "gpu", origin.tensorrt or "unknown")
-        timings = user_dir() / "timing" / machine / f"{self.name}.timing"
-        options = dataclasses.replace(VARIANTS[variant], avg_timing=TRTEXEC_AVG_TIMING)
-        fixed = next(iter(self.input_shapes.values()))[0] if self._own else None
-        if isinstance(fixed, int) and fixed > 0:
-            options = dataclasses.replace(options, batch=fixed)
+        options, timings = wanted.options, wanted.place.parent / f"{self.name}.timing"
+        plans: list[bytes] = []
+
+        def keep(built: BuiltEngine) -> None:
+            plans.append(built.plan)
+            stage("measuring")
 
         def make() -> Build:
-            how: dict[str, Any] = {"name": variant, "timing_cache": timings, "progress": progress}
+            stage("building")
+            how: dict[str, Any] = {"name": wanted.variant, "timing_cache": timings}
+            how |= {"progress": progress, "keep": keep}
             if self._own:
                 return run_own(self.path, options, data=self._data, labels=self._labels, **how)
             return run_variant(self.name, options, **how)
@@ -329,7 +361,7 @@ class Network:
                 f"{first}. Built again, from no timings: {_hardly_int8(build) or 'INT8'}",
                 stacklevel=3,
             )
-        return build
+        return build, plans[-1] if plans else b""
 
     # --- further questions asked of TensorRT: recorded builds with a question
 

@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 import onnx
 
-from trtlearn.builds import Build, LayerCounts
+from trtlearn.builds import Build, BuiltEngine, LayerCounts
 from trtlearn.calibration.cache import read_cache
 from trtlearn.engine.records import BuildOptions, BuildReport, EngineInfo, Predictions, Timing
 from trtlearn.engine.variants import ALGORITHMS
 from trtlearn.errors import TrtlearnError
 from trtlearn.files import sha256
 from trtlearn.int8.qdq import insert_qdq
-from trtlearn.live.build import BuiltEngine, build_engine
+from trtlearn.live.build import build_engine
 from trtlearn.live.calibrator import make_calibrator
-from trtlearn.live.experiment import engine_info, provenance
+from trtlearn.live.experiment import provenance
 from trtlearn.live.runner import Runner
 from trtlearn.model.detections import decode, mean_ap, pack, unpack
 from trtlearn.recorded.files import save_build
@@ -131,7 +131,6 @@ def measure(job: Job, out: Path, scratch: Path) -> str:
         notes=("builds of one network share a timing cache; engines are timed alone",),
     )
     built = _built(job, model_bytes(job.model), options, out, None if job.cold else str(timing))
-    engine = engine_info(built.text)
     images, truth = images_of(job.network, "test")
     batch = options.batch
     with Runner(built.plan) as runner:
@@ -145,14 +144,12 @@ def measure(job: Job, out: Path, scratch: Path) -> str:
         classes = answers.argmax(1)
         right = int((classes == truth["labels"]).sum())
         predictions = Predictions(tuple(map(int, classes)), right, len(classes))
-    build = Build(
-        model=job.model,
-        variant=job.key,
-        provenance=origin,
-        build=dataclasses.replace(built.report, log=""),
-        engine=engine,
-        ranges=built.ranges,
-        calibration=built.calibration,
+    log = gzip.compress(built.report.log.encode(), 6)
+    build = Build.from_built(
+        dataclasses.replace(built, report=dataclasses.replace(built.report, log="")),
+        job.model,
+        job.key,
+        origin,
         timing=plain,
         predictions=predictions,
         map50=quality if job.network == "detector" else None,
@@ -173,7 +170,6 @@ def measure(job: Job, out: Path, scratch: Path) -> str:
         (out / folder).mkdir(parents=True, exist_ok=True)
     name = f"{job.model}--{job.key}"
     np.savez_compressed(out / "answers" / f"{name}.npz", **compact)
-    log = gzip.compress(built.report.log.encode(), 6)
     (out / "logs" / f"{name}.log.gz").write_bytes(log)
     save_build(out / "builds", build)
     # the point comes last: it says that the job is done

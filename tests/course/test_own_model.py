@@ -27,6 +27,7 @@ from trtlearn.errors import DataError, LiveUnavailable, ModelError, TrtlearnErro
 from trtlearn.int8.pairs import read_pairs
 from trtlearn.model.course_data import load_images, model_path
 from trtlearn.model.describe import read_model
+from trtlearn.recorded.store import own_builds
 from trtlearn.trtexec.explanation import explain
 
 pytest.importorskip("onnxruntime")
@@ -354,6 +355,9 @@ def test_with_a_gpu_engines_are_built_run_and_compared(fake, tmp_path):
     )
     assert not fake["cuda"].memory, "all GPU memory is freed"
     fake["fail"] = True
+    again = try_int8(tmp_path / "t.onnx", data, live=True)
+    assert again.live == walked.live, "what was built is kept"
+    own_builds().clear()
     failed = try_int8(tmp_path / "t.onnx", data, live=True).live
     assert all("the build failed" in one.problem for one in failed)
 

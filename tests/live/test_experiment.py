@@ -134,7 +134,7 @@ def test_the_bench_builds_live(
     monkeypatch.setenv("TRTLEARN_HOME", str(tmp_path))
     net = network("resnet")
     assert not net.recorded
-    assert net.label.startswith("measured live on NVIDIA Fake")
+    assert net.label.startswith("measured here on NVIDIA Fake")
     assert net.build("int8-placeholder").build.options.timing_cache == "empty"
     assert net.build("fp16").build.options.timing_cache == "warm"
     assert net.build("fp16").build.options.avg_timing == 8  # as trtexec builds

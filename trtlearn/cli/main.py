@@ -22,6 +22,7 @@ from .base import Argument, File, Json, Option, Output, app, print_record, typer
 from .build import build
 from .cache import cache_app
 from .calibration import calibrate, fit
+from .live import live_app
 
 if TYPE_CHECKING:
     from ..engine.records import EngineLayer
@@ -145,6 +146,7 @@ def _text_of(file: Path) -> str:
 
 
 app.add_typer(cache_app, name="cache")
+app.add_typer(live_app, name="live", invoke_without_command=True)
 app.command()(build)
 app.command()(calibrate)
 app.command()(fit)

@@ -233,7 +233,7 @@ class Provenance(Record):
 
     def label(self) -> str:
         """What figures say: "recorded on NVIDIA H200, TensorRT 8.6.0, 2026-11-23"."""
-        state = "recorded" if self.recorded else "measured live"
+        state = "recorded" if self.recorded else "measured here"
         date = self.time_utc[:10] if self.time_utc else "unknown date"
         if self.since_utc and self.since_utc[:10] != date:
             date = f"{self.since_utc[:10]} to {date}"

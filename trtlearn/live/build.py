@@ -11,16 +11,14 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
+from ..builds import BuiltEngine
 from ..calibration.cache import CalibrationCache, parse_cache
 from ..engine.log import decode, failing_layer, first_error, scales_from_log
 from ..engine.records import BuildOptions, BuildReport, CalibrationTrace, RangeReport
 from ..engine.variants import variant_options
 from ..errors import BuildError, CacheError, ModelError
-from ..files import write_atomic
 from ..model.describe import read_model
 from .calibrator import Calibrator, random_calibrator
 from .configuration import (
@@ -47,23 +45,7 @@ from .ranges import calibrated_ranges, placeholder_ranges, set_ranges
 from .runner import Runner
 from .trt import available, capabilities, live, make_logger, module, trt
 
-__all__ = ["BuiltEngine", "Shapes", "build_engine"]
-
-
-@dataclass(frozen=True)
-class BuiltEngine:
-    """A built engine: the plan, as TensorRT calls the file, and how it came about."""
-
-    plan: bytes = field(repr=False)
-    report: BuildReport
-    text: str | None = field(default=None, repr=False)  # the inspector's JSON; None: not loadable
-    ranges: RangeReport | None = None
-    calibration: CalibrationTrace | None = None
-    timing_cache: bytes | None = field(default=None, repr=False)
-
-    def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write the plan to a file, whole or not at all."""
-        return write_atomic(path, self.plan)
+__all__ = ["Shapes", "build_engine"]
 
 
 def build_engine(

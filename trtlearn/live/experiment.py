@@ -18,17 +18,16 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import __version__
-from ..builds import Build
-from ..engine.inspector import read_engine
-from ..engine.records import BuildOptions, EngineInfo, Predictions, Provenance, Timing
+from ..builds import Build, BuiltEngine
+from ..engine.records import BuildOptions, Predictions, Provenance, Timing
 from ..engine.variants import ALGORITHMS, variant_options
-from ..errors import DataError, InspectorError
+from ..errors import DataError
 from ..files import shell_command
 from ..model import course_data
 from ..model.course_data import ModelCard, data_hashes, load_images, model_card, model_path
 from ..model.detections import decode, mean_ap
 from . import cuda
-from .build import BuiltEngine, build_engine
+from .build import build_engine
 from .calibrator import make_calibrator
 from .runner import Runner
 from .trt import available, live
@@ -39,7 +38,7 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 Progress = Callable[[int, int | None], None]
 
-__all__ = ["engine_info", "predict", "provenance", "run_own", "run_variant"]
+__all__ = ["predict", "provenance", "run_own", "run_variant"]
 
 
 def provenance(
@@ -132,16 +131,6 @@ def _time(
     timing = runner.time(rows, warmup=warmup, runs=runs)
     layers = runner.profile(rows, warmup=min(warmup, 10), runs=min(runs, 50)).layers_ms
     return dataclasses.replace(timing, layers_ms=layers)
-
-
-def engine_info(text: str | None) -> EngineInfo:
-    """The inspector's text parsed; where it is missing or not understood, no layers and the text as
-    it is.
-    """
-    try:
-        return read_engine(text or "")
-    except InspectorError:
-        return EngineInfo((), raw=text or "")
 
 
 def _built(
@@ -237,18 +226,8 @@ def run_variant(
             map50 = mean_precision(runner, card, images, options.batch)
         arrays = {next(iter(runner.inputs)): images}
         timing = _time(runner, arrays, options.batch, runs, warmup)
-    return Build(
-        model=card.name,
-        variant=label,
-        provenance=origin,
-        build=built.report,
-        engine=engine_info(built.text),
-        ranges=built.ranges,
-        calibration=built.calibration,
-        timing=timing,
-        predictions=predictions,
-        map50=map50,
-    )
+    measured = {"timing": timing, "predictions": predictions, "map50": map50}
+    return Build.from_built(built, card.name, label, origin, **measured)
 
 
 def run_own(
@@ -260,6 +239,7 @@ def run_own(
     labels: npt.NDArray[np.int64] | None = None,
     timing_cache: bytes | str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
+    keep: Callable[[BuiltEngine], None] | None = None,
 ) -> Build:
     """Build an ONNX file of the reader's own as ``options`` say; run and time it on ``data`` where
     given.
@@ -284,6 +264,8 @@ def run_own(
         return data
 
     built = _built(path, options, images, None, timing_cache, progress)
+    if keep is not None:
+        keep(built)
     timing = predictions = None
     if data is not None:
         with Runner(built.plan) as runner:
@@ -291,15 +273,6 @@ def run_own(
             if labels is not None:
                 rows = next(iter(data.values()))
                 predictions = predict(runner, rows, labels, options.batch)
-    return Build(
-        model=Path(path).stem,
-        variant=name,
-        provenance=provenance(tactic_sources=options.tactic_sources),
-        build=built.report,
-        engine=engine_info(built.text),
-        ranges=built.ranges,
-        calibration=built.calibration,
-        timing=timing,
-        predictions=predictions,
-        model_file=os.fspath(path),
-    )
+    measured = {"timing": timing, "predictions": predictions, "model_file": os.fspath(path)}
+    origin = provenance(tactic_sources=options.tactic_sources)
+    return Build.from_built(built, Path(path).stem, name, origin, **measured)

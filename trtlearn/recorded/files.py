@@ -58,13 +58,15 @@ def folder_name(gpu: str, tensorrt: str) -> str:
     return f"{short}-{tensorrt}"
 
 
-def _lean(build: Build) -> Build:
+def lean(build: Build) -> Build:
+    """The build with the inspector's text only: its layers are read from that again."""
     if not build.engine.raw:
         return build
     return dataclasses.replace(build, engine=EngineInfo((), raw=build.engine.raw))
 
 
-def _whole(build: Build) -> Build:
+def whole(build: Build) -> Build:
+    """The build with its layers, read from the inspector's text."""
     if build.engine.layers or not build.engine.raw:
         return build
     return dataclasses.replace(build, engine=read_engine(build.engine.raw))
@@ -76,7 +78,7 @@ def save_build(folder: Path, build: Build) -> Path:
     trace = build.calibration
     if trace is not None and trace.cache:
         write_atomic(base.with_name(base.name + ".cache"), trace.cache)
-    return save_packed(base.with_name(base.name + ".json.gz"), _lean(build))
+    return save_packed(base.with_name(base.name + ".json.gz"), lean(build))
 
 
 def load_build(path: str | os.PathLike[str]) -> Build:
@@ -84,14 +86,14 @@ def load_build(path: str | os.PathLike[str]) -> Build:
 
     Raises RecordingError for a file that is missing, cut short, or no recording.
     """
-    return _whole(Build.from_json(read_packed(path)))
+    return whole(Build.from_json(read_packed(path)))
 
 
 def save_study(folder: Path, build: Build) -> Path:
     """Write studies/<model>-<variant>.json without the log: a build that was made to answer its
     ``question``.
     """
-    short = dataclasses.replace(_lean(build), build=dataclasses.replace(build.build, log=""))
+    short = dataclasses.replace(lean(build), build=dataclasses.replace(build.build, log=""))
     path = folder / "studies" / f"{build.model}-{build.variant}.json"
     return write_atomic(path, short.to_json(indent=1))
 
@@ -119,7 +121,7 @@ def load_study(path: str | os.PathLike[str]) -> Build:
         name = str(data.get("name")).removeprefix(f"{data.get('model')}-")
         facts = {"question": data.get("question"), "error": data.get("error")}
         data = {**build, **facts, "variant": name}
-    return _whole(Build.from_dict(data, str(path)))
+    return whole(Build.from_dict(data, str(path)))
 
 
 def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:

@@ -12,12 +12,14 @@ from ...builds import Build, failed_build
 from ...engine.records import BuildOptions, Provenance
 from ...engine.variants import TRTEXEC_AVG_TIMING
 from ...errors import BuildError, TrtlearnError
+from ...files import sha256
 from ...live.build import Shapes, build_engine
 from ...live.calibrator import BASES, make_calibrator
-from ...live.experiment import engine_info, provenance
+from ...live.experiment import provenance
 from ...live.runner import Runner
 from ...live.trt import capabilities
 from ...model.read import serialized
+from ...recorded.store import Wanted, build_once, digests, plan_of
 from .records import Answer, EngineResult
 from .task import Outputs, Task, join_batches
 
@@ -59,30 +61,30 @@ def _build(
     origin: Provenance,
     judge: Judge,
 ) -> EngineResult:
-    try:
+    plans: list[bytes] = []
+
+    def make() -> tuple[Build, bytes]:
         with ExitStack() as stack:
             calibrator: dict[str, Any] = {}
             if options.ranges in BASES:
                 calibrator["calibrator"] = stack.enter_context(_calibrator(task, options))
             built = build_engine(source, options, shapes=_shapes(task), **calibrator)
         with Runner(built.plan) as runner:
-            outputs = join_batches(runner.run(batch) for batch in task.inputs)
             timing = runner.time(next(iter(task.inputs)))
+        plans.append(built.plan)
+        measured = {"timing": timing, "model_file": os.fspath(task.path)}
+        return Build.from_built(built, task.name, way, origin, **measured), built.plan
+
+    content = {"model": sha256(source) if isinstance(source, bytes) else task.model.sha256}
+    wanted = Wanted(task.name, way, options, origin, content | digests(task.inputs.arrays))
+    try:
+        own = build_once(wanted, make, need_plan=True)
+        with Runner(plans[0] if plans else plan_of(wanted, own) or b"") as runner:
+            outputs = join_batches(runner.run(batch) for batch in task.inputs)
     except TrtlearnError as problem:
         error = problem if isinstance(problem, BuildError) else BuildError(str(problem))
         return EngineResult(failed_build(task.name, way, origin, options, error))
-    build = Build(
-        model=task.name,
-        variant=way,
-        provenance=origin,
-        build=built.report,
-        engine=engine_info(built.text),
-        ranges=built.ranges,
-        calibration=built.calibration,
-        timing=timing,
-        model_file=os.fspath(task.path),
-    )
-    return EngineResult(build, judge(way, outputs))
+    return EngineResult(own.build, judge(way, outputs))
 
 
 def _calibrator(task: Task, options: BuildOptions) -> Any:

@@ -1,0 +1,116 @@
+"""``trtlearn live``: the builds of this machine, which notebooks live use: list, make, remove."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Annotated
+
+from ..errors import BuildError
+from ..record import plural
+from .base import Argument, Json, Option, print_record, typer
+
+__all__ = ["live_app", "minutes", "pending"]
+
+live_app = typer.Typer(
+    help="List, make or remove the engines that notebooks build on this machine's GPU.",
+    rich_markup_mode=None,
+)
+Networks = Annotated[
+    list[str] | None, Argument(help="Networks of the course; default: those of the notebooks.")
+]
+
+
+@live_app.callback(invoke_without_command=True)
+def live(
+    context: typer.Context,
+    everything: Annotated[
+        bool, Option("--all", help="Build all that the notebooks use and that is not here yet.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """List, make or remove the engines that notebooks build on this machine's GPU."""
+    from ..recorded.store import own_builds
+
+    if everything:
+        make_builds(None, again=False)
+    elif context.invoked_subcommand is None:
+        print_record(own_builds(), as_json)
+
+
+@live_app.command("rebuild")
+def live_rebuild(networks: Networks = None) -> None:
+    """Build all engines again, those that are here too."""
+    make_builds(networks, again=True)
+
+
+@live_app.command("clear")
+def live_clear() -> None:
+    """Remove all engines that were built here, with their plans and logs."""
+    from ..recorded.store import own_builds
+
+    builds = own_builds()
+    builds.clear()
+    print(f"removed {plural(len(builds.builds), 'build')} from {builds.folder}")
+
+
+def pending(networks: list[str] | None = None, again: bool = False) -> list[tuple[str, str, float]]:
+    """What is still to be built: network, variant, expected seconds (0: unknown)."""
+    from ..model.course_data import MODELS
+    from ..networks import network
+    from ..recorded.store import expected_seconds, find
+
+    jobs = []
+    for name in networks or MODELS:
+        one = network(name, mode="live")
+        for variant in one.variants:
+            if again or find(one.wanted(variant)) is None:
+                jobs.append((name, variant, expected_seconds(name, variant) or 0.0))
+    return jobs
+
+
+def minutes(seconds: float) -> str:
+    """A duration in words.
+
+    >>> minutes(41), minutes(200)
+    ('41 seconds', '3 minutes')
+    """
+    whole = round(seconds / 60)
+    return plural(round(seconds), "second") if seconds < 90 else plural(whole, "minute")
+
+
+def make_builds(networks: list[str] | None, again: bool) -> None:
+    """Build what is missing, one after the other; Ctrl-C stops, and what is built stays."""
+    from ..networks import network
+
+    jobs = pending(networks, again)
+    if not jobs:
+        print("all engines that the notebooks use are here: trtlearn live lists them")
+        return
+    total = sum(seconds for *_, seconds in jobs)
+    count = plural(len(jobs), "engine")
+    print(f"{count} to build: about {minutes(total)}. Ctrl-C stops", flush=True)
+    failed = []
+    for index, (name, variant, seconds) in enumerate(jobs, 1):
+        print(f"{index}/{len(jobs)} {name} {variant}, about {seconds:.0f} s … ", end="", flush=True)
+        start = time.monotonic()
+        try:
+            build = network(name, mode="live").build_here(variant, stage=_say, again=again)
+        except BuildError as problem:
+            failed.append(f"{name} {variant}: {problem}")
+            print("failed", flush=True)
+            continue
+        took = time.monotonic() - start
+        print(f"{took:.0f} s, {plural(build.int8_layers or 0, 'layer')} in INT8", flush=True)
+    for line in failed:
+        print(line, file=sys.stderr)
+    if failed:
+        raise BuildError(
+            f"{len(failed)} of {count} failed",
+            "go on: notebooks show what was recorded in their place",
+        )
+
+
+def _say(stage: str) -> None:
+    if stage == "waiting":
+        print("another program builds here, waiting … ", end="", flush=True)

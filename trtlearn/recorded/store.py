@@ -1,0 +1,281 @@
+"""The reader's own builds: made once on this machine, kept as records, found by what made them.
+
+A build lies in the reader's folder as builds/<gpu>-<tensorrt>/<model>--<variant>--<key>.json.gz;
+the key is a hash of the model, the options, the data, TensorRT, the GPU and the driver. Its plan
+lies beside it as <...>.plan, as long as all plans stay under PLANS_MB. A record is written last and
+in one piece: what a killed program leaves is no record, and a plan counts only with the hash that
+its record names.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..builds import Build, failed_build
+from ..engine.records import BuildOptions, Provenance
+from ..errors import BuildError, DataError, RecordingError, TrtlearnError
+from ..files import locked, sha256, user_dir, write_all
+from ..record import Record, plural, show
+from .files import folder_name, lean, read_packed, recording_folders, whole
+
+__all__ = [
+    "PLANS_MB",
+    "OwnBuild",
+    "OwnBuilds",
+    "Wanted",
+    "build_once",
+    "digests",
+    "expected_seconds",
+    "find",
+    "own_builds",
+    "plan_of",
+]
+
+FORMAT = "1"  # another one where what is measured changes: older builds are then not found
+PLANS_MB = "TRTLEARN_PLANS_MB"
+"""The environment variable that limits the plans kept, in MB; 0 keeps none."""
+DEFAULT_PLANS_MB = 2000
+AGAIN = "`trtlearn live rebuild` tries again"
+MEASURING = 4.0  # seconds that a recorded build lacks: it is run and timed after it was built
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A build that is asked for: of what, how, and on which machine."""
+
+    model: str
+    variant: str
+    options: BuildOptions
+    origin: Provenance  # of this machine, now
+    hashes: Mapping[str, str]  # SHA-256 of the model and of all data that the build is given
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """All that the result depends on, as text."""
+        machine = {name: show(getattr(self.origin, name)) for name in ("gpu", "driver", "tensorrt")}
+        options = json.dumps(self.options.to_dict(), sort_keys=True)
+        return {"format": FORMAT, "options": options, **machine, **self.hashes}
+
+    @property
+    def place(self) -> Path:
+        """The path of its files without their endings."""
+        key = sha256(json.dumps(self.facts, sort_keys=True).encode())[:16]
+        machine = folder_name(self.origin.gpu or "gpu", self.origin.tensorrt or "unknown")
+        return _root() / machine / f"{_file_name(self.model, self.variant)}--{key}"
+
+    def file(self, ending: str) -> Path:
+        """One of its files: .json.gz, .plan or .log."""
+        return self.place.with_name(self.place.name + ending)
+
+
+def _file_name(model: str, variant: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", f"{model}--{variant}")[:120]
+
+
+@dataclass(frozen=True)
+class OwnBuild(Record):
+    """One build of this machine, or its failure, and what it was made from."""
+
+    facts: dict[str, str]  # model, options, data, tensorrt, gpu, driver: the key is their hash
+    build: Build
+    seconds: float  # building and measuring
+    plan_sha256: str | None = None  # None: the plan was not kept
+
+    @property
+    def date(self) -> str:
+        """The day of the build, 2026-11-28."""
+        return show(self.build.provenance.time_utc)[:10]
+
+
+@dataclass(frozen=True)
+class OwnBuilds(Record):
+    """All builds that this machine keeps."""
+
+    folder: str
+    builds: tuple[OwnBuild, ...]
+    plans_bytes: int
+
+    def summary(self) -> str:
+        plans = f"plans {self.plans_bytes / 1e6:.1f} of {_plans_limit() / 1e6:,.0f} MB"
+        return f"{plural(len(self.builds), 'build')} measured here, {plans}, in {self.folder}"
+
+    def rows(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "network": one.build.model,
+                "way": one.build.variant,
+                "measured here": one.date,
+                "machine": f"{show(one.facts.get('gpu'))}, TensorRT {one.facts.get('tensorrt')}",
+                "seconds": round(one.seconds, 1),
+                "plan": "kept" if one.plan_sha256 else "not kept",
+                "result": one.build.error or "built",
+            }
+            for one in self.builds
+        ]
+
+    def clear(self) -> None:
+        """Remove them all, plans and logs included; builds under way finish first."""
+        for machine in _machines():
+            with locked(machine / "builds"):
+                for path in machine.iterdir():
+                    if path.suffix != ".lock":
+                        path.unlink(missing_ok=True)
+
+
+def _root() -> Path:
+    return user_dir() / "builds"
+
+
+def _machines() -> list[Path]:
+    return sorted(path for path in _root().glob("*") if path.is_dir())
+
+
+def _read(path: Path) -> OwnBuild | None:
+    """The build in a file; None where there is none, or one of another version of trtlearn."""
+    try:
+        found = OwnBuild.from_json(read_packed(path))
+        return replace(found, build=whole(found.build))
+    except TrtlearnError:
+        return None
+
+
+def digests(arrays: Mapping[str, NDArray[Any]]) -> dict[str, str]:
+    """The SHA-256 of each array, its type and shape included."""
+    heads = {name: f"{array.dtype} {array.shape} ".encode() for name, array in arrays.items()}
+    return {
+        f"data {name}": sha256(heads[name] + np.ascontiguousarray(array).tobytes())
+        for name, array in arrays.items()
+    }
+
+
+def find(wanted: Wanted) -> OwnBuild | None:
+    """The build that was made from exactly these facts; None where there is none yet."""
+    return _read(wanted.file(".json.gz"))
+
+
+def plan_of(wanted: Wanted, own: OwnBuild) -> bytes | None:
+    """The plan of a build; None where it was not kept."""
+    path = wanted.file(".plan")
+    plan = path.read_bytes() if own.plan_sha256 and path.is_file() else b""
+    return plan if plan and sha256(plan) == own.plan_sha256 else None
+
+
+def own_builds() -> OwnBuilds:
+    """All builds of this machine, by folder, network and way."""
+    files = [path for machine in _machines() for path in sorted(machine.glob("*.json.gz"))]
+    builds = tuple(filter(None, map(_read, files)))
+    plans = sum(path.stat().st_size for path in _root().glob("*/*.plan"))
+    return OwnBuilds(str(_root()), builds, plans)
+
+
+def build_once(
+    wanted: Wanted,
+    make: Callable[[], tuple[Build, bytes]],
+    *,
+    again: bool = False,
+    need_plan: bool = False,
+    waiting: Callable[[], None] | None = None,
+) -> OwnBuild:
+    """The build that is wanted: found, or made by ``make``, which gives it and its plan, and kept.
+
+    Only one program of the machine builds at a time; ``waiting`` is called where another one does.
+    ``again`` makes it whatever is kept; ``need_plan`` also where its plan is not kept.
+
+    Raises what ``make`` raises. What TensorRT refuses to build is kept too, its log in a file: the
+    BuildError is raised again, without building, until ``again`` is asked for.
+    """
+
+    def usable() -> OwnBuild | None:
+        own = None if again else find(wanted)
+        failed = own is not None and own.build.error is not None
+        return own if own and (failed or not need_plan or plan_of(wanted, own)) else None
+
+    own = usable()
+    if own is None:
+        with locked(wanted.place.parent / "builds", waiting):
+            own = usable() or _make(wanted, make)
+    if own.build.error is not None:
+        error = BuildError(f"{own.build.error} (tried here on {own.date})", AGAIN)
+        error.messages = own.build.build.messages
+        raise error
+    return own
+
+
+def _make(wanted: Wanted, make: Callable[[], tuple[Build, bytes]]) -> OwnBuild:
+    start = time.monotonic()
+    files: dict[Path, bytes | str] = {}
+    digest = None
+    try:
+        build, plan = make()
+    except BuildError as error:
+        if not error.log:
+            raise  # refused before TensorRT began
+        files[wanted.file(".log")] = error.log
+        build = failed_build(wanted.model, wanted.variant, wanted.origin, wanted.options, error)
+        build = replace(build, error=f"{error}; TensorRT's log: {wanted.file('.log')}")
+    else:
+        if _make_room(len(plan)):
+            digest = sha256(plan)
+            files[wanted.file(".plan")] = plan
+    own = OwnBuild(wanted.facts, build, time.monotonic() - start, digest)
+    packed = replace(own, build=lean(build)).to_json().encode()
+    files[wanted.file(".json.gz")] = gzip.compress(packed, 6, mtime=0)  # last: all is there
+    write_all(files)
+    return own
+
+
+def _plans_limit() -> int:
+    text = os.environ.get(PLANS_MB, str(DEFAULT_PLANS_MB))
+    if not text.isdecimal():
+        raise DataError(f"{PLANS_MB} is {text!r}, expected a whole number of MB", "0 keeps no plan")
+    return int(text) * 1_000_000
+
+
+def _make_room(size: int) -> bool:
+    """Whether a plan of ``size`` bytes may be kept; the oldest plans go for it."""
+    limit = _plans_limit()
+    if size > limit:
+        return False
+    plans = sorted(_root().glob("*/*.plan"), key=lambda path: path.stat().st_mtime)
+    left = sum(path.stat().st_size for path in plans) + size
+    for path in plans:
+        if left <= limit:
+            break
+        left -= path.stat().st_size
+        path.unlink(missing_ok=True)
+    return True
+
+
+def expected_seconds(model: str, variant: str) -> float | None:
+    """How long the build takes, as far as an earlier one here or a recording says; else None."""
+    here = [one for one in _of_variant(model, variant) if one.build.error is None]
+    if here:
+        return here[-1].seconds
+    for folder in recording_folders():
+        try:
+            recorded = Build.from_json(read_packed(folder / model / f"{variant}.json.gz"))
+        except RecordingError:
+            continue
+        seconds = recorded.build.build_seconds
+        return None if seconds is None else seconds + MEASURING
+    return None
+
+
+def _of_variant(model: str, variant: str) -> Iterator[OwnBuild]:
+    """The builds of this way that are kept here, the newest last."""
+    name = _file_name(model, variant)
+    files = [path for machine in _machines() for path in machine.glob(f"{name}--*.json.gz")]
+    for path in sorted(files, key=lambda path: path.stat().st_mtime):
+        if own := _read(path):
+            yield own
