@@ -1,12 +1,10 @@
-"""Networks and caches made for the calibration experiments: an operator between two others, caches
-broken by hand.
-"""
+"""Networks made for the calibration experiments: an operator between two others, strange names."""
 
 from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["odd_caches", "strange_name_model", "tie_models"]
+__all__ = ["strange_name_model", "tie_models"]
 
 
 def tie_models() -> dict[str, bytes]:
@@ -167,68 +165,6 @@ def tie_models() -> dict[str, bytes]:
             except Exception as problem:
                 print("tie model", kind, how, repr(problem))
     return made
-
-
-def odd_caches(text: str) -> dict[str, bytes]:
-    """Caches as people break them, made from a whole one."""
-    header, *lines = text.rstrip("\n").split("\n")
-    middle = len(lines) // 2
-
-    def joined(*parts, end="\n"):
-        return "\n".join(parts) + end
-
-    name, _, value = lines[middle].rpartition(": ")
-    return {
-        "whole": text.encode(),
-        "padded_hex": joined(
-            header, *[f"{x.rpartition(': ')[0]}: {x.rpartition(': ')[2].zfill(8)}" for x in lines]
-        ).encode(),
-        "upper_hex": joined(
-            header, *[f"{x.rpartition(': ')[0]}: {x.rpartition(': ')[2].upper()}" for x in lines]
-        ).encode(),
-        "no_final_newline": joined(header, *lines, end="").encode(),
-        "crlf": joined(header, *lines).replace("\n", "\r\n").encode(),
-        "blank_lines": joined(header, "", *lines[:3], "", *lines[3:], "").encode(),
-        "no_space": joined(header, *[x.replace(": ", ":") for x in lines]).encode(),
-        "version_7600": joined("TRT-7600-EntropyCalibration2", *lines).encode(),
-        "version_8601": joined("TRT-8601-EntropyCalibration2", *lines).encode(),
-        "version_101600": joined("TRT-101600-EntropyCalibration2", *lines).encode(),
-        "header_minmax": joined("TRT-8600-MinMaxCalibration", *lines).encode(),
-        "header_entropy": joined("TRT-8600-EntropyCalibration", *lines).encode(),
-        "header_legacy": joined("0 3ff0000000000000 3feff7ced916872b", *lines).encode(),
-        "header_bogus": joined("hello world", *lines).encode(),
-        "header_missing": joined(*lines).encode(),
-        "line_deleted": joined(header, *lines[:middle], *lines[middle + 1 :]).encode(),
-        "all_but_two_deleted": joined(header, *lines[:2]).encode(),
-        "header_only": joined(header).encode(),
-        "renamed": joined(
-            header, *lines[:middle], f"{name}_old: {value}", *lines[middle + 1 :]
-        ).encode(),
-        "duplicate_line": joined(header, *lines, f"{name}: 3f800000").encode(),
-        "duplicate_line_first": joined(header, f"{name}: 3f800000", *lines).encode(),
-        "zero_scale": joined(header, *lines[:middle], f"{name}: 0", *lines[middle + 1 :]).encode(),
-        "nan_scale": joined(
-            header, *lines[:middle], f"{name}: 7fc00000", *lines[middle + 1 :]
-        ).encode(),
-        "inf_scale": joined(
-            header, *lines[:middle], f"{name}: 7f800000", *lines[middle + 1 :]
-        ).encode(),
-        "negative_scale": joined(
-            header, *lines[:middle], f"{name}: bd90a39c", *lines[middle + 1 :]
-        ).encode(),
-        "bad_hex": joined(header, *lines[:middle], f"{name}: zzzz", *lines[middle + 1 :]).encode(),
-        "decimal_scale": joined(
-            header, *lines[:middle], f"{name}: 0.0706", *lines[middle + 1 :]
-        ).encode(),
-        "extra_tensor": joined(header, *lines, "nobody::knows this [tensor]: 3d90a39c").encode(),
-        "extra_weird": joined(header, *lines, "naïve ☃ name: 3d90a39c").encode(),
-        "truncated_line": joined(header, *lines)[:-5].encode(),
-        "truncated_half": joined(header, *lines)[: len(text) // 2].encode(),
-        "empty": b"",
-        "binary": bytes(range(256)),
-        "reversed": joined(header, *lines[::-1]).encode(),
-        "bom": b"\xef\xbb\xbf" + text.encode(),
-    }
 
 
 def strange_name_model(names: list[str]) -> bytes:

@@ -26,8 +26,9 @@ from pathlib import Path
 
 import numpy as np
 
-from recording.calibration.models import odd_caches, strange_name_model, tie_models
+from recording.calibration.models import strange_name_model, tie_models
 from recording.calibration.pool import Pool
+from trtlearn.recorded.caches import broken_files
 
 ROOT = Path(__file__).resolve().parents[2]
 OUT = Path(os.environ.get("OUT", "calib-results"))
@@ -306,7 +307,7 @@ def stage_odd(options, pool: Pool) -> None:
     }
     jobs = [
         {**base, "name": f"odd_{name}", "given_cache": coded(content)}
-        for name, content in odd_caches(first).items()
+        for name, content in broken_files(first).items()
     ]
     legacy, mobile = cache_of("residual", "legacy"), cache_of("mobile", "entropy2")
     if mobile:

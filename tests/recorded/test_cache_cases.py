@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recording.calibration import models
 from trtlearn import files
 from trtlearn.calibration import edit
 from trtlearn.calibration.cache import entry, format_cache, new_cache
 from trtlearn.calibration.cache_bytes import bytes_of_cache
+from trtlearn.calibration.cache_lines import ODDITIES, as_tensorrt_reads
 from trtlearn.engine.records import Message, Provenance
 from trtlearn.errors import CacheError
 from trtlearn.recorded import caches
-from trtlearn.recorded.caches import CacheCase, CacheCases, odd_caches
+from trtlearn.recorded.caches import CacheCase, CacheCases, broken_files, odd_caches
 from trtlearn.recorded.calibration import cache_path, origin
 
 CACHES = sorted((files.data_dir() / "recordings").glob("*/*/*.cache"))
@@ -88,7 +88,7 @@ def test_an_outcome_is_what_was_recorded(monkeypatch) -> None:
     assert cases["read_wrongly"].warned == "3 x missing-scale"
 
 
-BROKEN = models.odd_caches(cache_path("residual", "entropy2").read_text())
+BROKEN = broken_files(cache_path("residual", "entropy2").read_text())
 SET_ASIDE = {
     "version_101600",
     "bom",
@@ -152,6 +152,42 @@ def test_what_our_reader_takes_tensorrt_read_alike(name) -> None:
         assert recorded.scales == pytest.approx({n: read[n] for n in recorded.scales}, rel=1e-5)
 
 
+ALL = edit.parse_cache(BROKEN["whole"].decode()).names
+FILES = BROKEN | {"other_models_cache": cache_path("mobile", "entropy2").read_bytes()}
+
+
+@pytest.mark.parametrize("name", sorted(FILES))
+def test_line_by_line_we_read_what_tensorrt_read(name) -> None:
+    """Used or ignored, every scale, every tensor without one, every line that it could not read."""
+    recorded, reading = odd_caches()[name], as_tensorrt_reads(FILES[name])
+    assert (reading.ignored is None) == recorded.used
+    if not recorded.used:
+        assert reading.scales == {}
+        return
+    read = {tensor: reading.scales[tensor] for tensor in recorded.scales}
+    assert read == pytest.approx(recorded.scales, rel=1e-5, nan_ok=True)
+    count = dict.fromkeys(("cache-bad-line", "missing-scale"), 0)
+    for message in recorded.messages:
+        count[message.code or ""] += message.count
+    assert count["missing-scale"] == len(set(ALL) - set(reading.scales))
+    assert count["cache-bad-line"] == sum("no colon" in line.oddities for line in reading.lines)
+
+
+def test_every_oddity_has_its_recorded_case() -> None:
+    cases = {word: odd.case for word, odd in ODDITIES.items() if odd.case}
+    for word, case in cases.items():
+        reading = as_tensorrt_reads(BROKEN[case])
+        stray = set(reading.scales) - set(ALL)
+        assert stray if word == "other name" else any(word in line.oddities for line in reading.odd)
+    assert set(ODDITIES) - set(cases) == {"too long"}
+
+
+def test_a_scale_of_nine_digits_is_not_guessed() -> None:
+    reading = as_tensorrt_reads(b"TRT-8600-EntropyCalibration2\nx: 3f0000000\n")
+    assert reading.scales == {"x": None}
+    assert reading.odd[0].oddities == ("too long",)
+
+
 def test_the_notebooks_changes_are_the_recorded_ones() -> None:
     text = BROKEN["whole"]
     good = edit.read_cache(text)
@@ -190,6 +226,8 @@ def test_tensorrt_took_every_cache_that_we_wrote() -> None:
         assert {entry.name: entry.scale for entry in written.scales} == pytest.approx(
             recorded.scales, rel=1e-5
         )
+        reading = as_tensorrt_reads(base64.b64decode(job["given_cache"]))
+        assert (dict(written), ()) == (reading.scales, reading.odd)
 
 
 def test_a_live_case_is_told_like_a_recorded_one(fake) -> None:

@@ -9,6 +9,7 @@ Each name is loaded when it is first used; each gives a record, newest recording
 ``shuffles``          the same images in other orders and batch sizes
 ``odd_caches``        caches changed by hand, and what TensorRT did with each
 ``cache_cases``       the same for caches of your own making, by the recorded cases' names
+``broken_caches``     the recorded changes made to one cache of yours
 ``cache_path``        TensorRT's own cache of one of eleven networks
 ``legacy_grid``       the legacy calibrator over its two settings
 ``tied``              which operators' outputs share their input's scale
@@ -46,7 +47,7 @@ from typing import TYPE_CHECKING, Any
 
 _DOOR = {
     "calibration": ("agreement images_needed shuffles cache_path legacy_grid tied origin"),
-    "caches": "cache_cases odd_caches",
+    "caches": "broken_caches cache_cases odd_caches",
     "layers": "studies study layer_cases layer_case marked_tensors plan_sizes plan_insides",
     "tradeoffs": "tradeoff placements sensitivity dynamic",
     "networks": "build detections",
@@ -61,6 +62,7 @@ _PLACES = {name: module for module, names in _DOOR.items() for name in names.spl
 __all__ = list(_PLACES)
 
 if TYPE_CHECKING:  # for editors and type checkers: the same names
+    from .caches import broken_caches as broken_caches
     from .caches import cache_cases as cache_cases
     from .caches import odd_caches as odd_caches
     from .calibration import agreement as agreement

@@ -19,7 +19,15 @@ from ..errors import CacheError, RecordingError
 from ..record import Record, Table
 from .calibration import load, origin
 
-__all__ = ["CacheCase", "CacheCases", "cache_cases", "odd_caches", "try_cache"]
+__all__ = [
+    "CacheCase",
+    "CacheCases",
+    "broken_caches",
+    "broken_files",
+    "cache_cases",
+    "odd_caches",
+    "try_cache",
+]
 
 
 class Network(Protocol):
@@ -147,6 +155,77 @@ def odd_caches() -> CacheCases:
     themselves).
     """
     return load(CacheCases, "odd-caches")
+
+
+def broken_caches(text: str, other: str = "") -> CacheCases:
+    """A whole cache as people break it, and what TensorRT did with such a file.
+
+    ``other`` is the cache of another model. The files are those of :func:`broken_files`; recorded
+    were the same changes to resnet's cache (:func:`cache_cases`).
+    """
+    files = broken_files(text) | ({"other_models_cache": other.encode()} if other else {})
+    changes = {case.name: case.change for case in odd_caches().caches}
+    return cache_cases({case: (changes[case], files[case]) for case in files})
+
+
+def broken_files(text: str) -> dict[str, bytes]:
+    """A whole cache as people break it: case -> the file. Most change the line in the middle."""
+    header, *lines = text.removesuffix("\n").split("\n")
+    middle = len(lines) // 2
+    name, _, _ = lines[middle].rpartition(": ")
+    parts = [line.rpartition(": ") for line in lines]
+
+    def file(*pieces: str) -> str:
+        return "\n".join([*pieces, ""])
+
+    def put(*pieces: str) -> str:
+        return file(header, *lines[:middle], *pieces, *lines[middle + 1 :])
+
+    made = {case: file(first, *lines) for case, first in _HEADERS.items()}
+    made |= {case: put(f"{name}: {digits}") for case, digits in _DIGITS.items()}
+    made |= {
+        "whole": text,
+        "padded_hex": file(header, *[f"{tensor}: {hex.zfill(8)}" for tensor, _, hex in parts]),
+        "upper_hex": file(header, *[f"{tensor}: {hex.upper()}" for tensor, _, hex in parts]),
+        "no_final_newline": text[:-1],
+        "crlf": text.replace("\n", "\r\n"),
+        "blank_lines": file(header, "", *lines[:3], "", *lines[3:], ""),
+        "no_space": text.replace(": ", ":"),
+        "header_missing": file(*lines),
+        "header_only": file(header),
+        "line_deleted": put(),
+        "all_but_two_deleted": file(header, *lines[:2]),
+        "renamed": put(lines[middle].replace(f"{name}:", f"{name}_old:")),
+        "duplicate_line": f"{text}{name}: 3f800000\n",
+        "duplicate_line_first": file(header, f"{name}: 3f800000", *lines),
+        "extra_tensor": f"{text}nobody::knows this [tensor]: 3d90a39c\n",
+        "extra_weird": f"{text}naïve ☃ name: 3d90a39c\n",
+        "truncated_line": text[:-5],
+        "truncated_half": text[: len(text) // 2],
+        "reversed": file(header, *lines[::-1]),
+        "bom": f"\ufeff{text}",
+    }
+    files = {case: content.encode() for case, content in made.items()}
+    return files | {"empty": b"", "binary": bytes(range(256))}
+
+
+_HEADERS = {
+    "version_7600": "TRT-7600-EntropyCalibration2",
+    "version_8601": "TRT-8601-EntropyCalibration2",
+    "version_101600": "TRT-101600-EntropyCalibration2",
+    "header_minmax": "TRT-8600-MinMaxCalibration",
+    "header_entropy": "TRT-8600-EntropyCalibration",
+    "header_legacy": "0 3ff0000000000000 3feff7ced916872b",
+    "header_bogus": "hello world",
+}
+_DIGITS = {
+    "zero_scale": "0",
+    "nan_scale": "7fc00000",
+    "inf_scale": "7f800000",
+    "negative_scale": "bd90a39c",
+    "bad_hex": "zzzz",
+    "decimal_scale": "0.0706",
+}
 
 
 def cache_cases(

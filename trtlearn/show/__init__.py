@@ -51,6 +51,7 @@ PLACES = {
         "tradeoff_explorer",
     ),
     "repairing": ("repair_switches",),
+    "caches": ("cache_editor",),
     "commands": ("explainer",),
 }
 """Module of this room -> the pictures or controls that it offers."""
@@ -59,6 +60,7 @@ MODULES = {name: module for module in PLACES for name in PLACES[module]}
 NEEDED = {
     "widgets": ("plotly", "ipywidgets", "anywidget"),
     "repairing": ("plotly", "ipywidgets", "anywidget"),
+    "caches": ("ipywidgets",),
     "commands": ("ipywidgets",),
 }
 
