@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 __all__ = [
+    "HIDDEN",
     "BuildError",
     "CacheError",
     "CommandError",
@@ -17,7 +19,26 @@ __all__ = [
     "RecordingError",
     "TrtlearnError",
     "first_line",
+    "printable",
 ]
+
+HIDDEN = re.compile(
+    "([\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f"
+    "\ud800-\udfff\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]+)"
+)
+"""Characters that a terminal obeys or hides: control characters but tab and newline, those that
+turn the direction of text, halves of surrogate pairs, and those without width.
+"""
+
+
+def printable(text: str) -> str:
+    """``text`` with each character of ``HIDDEN`` spelled out: names from files are data, and no
+    terminal, page or figure obeys them.
+
+    >>> printable("conv\\x1b[31m\\u202e")
+    'conv\\\\x1b[31m\\\\u202e'
+    """
+    return HIDDEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def first_line(problem: Exception) -> str:
@@ -37,9 +58,9 @@ class TrtlearnError(Exception):
     """
 
     def __init__(self, problem: str, fix: str = "") -> None:
-        self.problem = problem.rstrip(". ")
-        self.fix = fix
-        super().__init__(f"{self.problem}. Try: {fix}" if fix else self.problem)
+        self.problem = printable(problem.rstrip(". "))
+        self.fix = printable(fix)
+        super().__init__(f"{self.problem}. Try: {self.fix}" if fix else self.problem)
 
 
 class CacheError(TrtlearnError):

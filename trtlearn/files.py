@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-import glob
+import errno
 import hashlib
 import os
 import re
+import secrets
 import shlex
-import tempfile
+import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from .errors import TrtlearnError
+from .errors import HIDDEN, TrtlearnError, first_line, printable
 
 __all__ = [
     "PLAN_STARTS",
     "KnownFile",
+    "check_writable",
     "data_dir",
     "locked",
     "notebooks_dir",
@@ -34,6 +36,10 @@ __all__ = [
 
 _PACKAGE = Path(__file__).resolve().parent
 STALE_SECONDS = 600
+MOST_BYTES = 2**31 - 1
+"""The largest file read whole: protobuf's own limit for one message."""
+_SCRATCH = re.compile(r"\.trtlearn-[0-9a-f]{16}\.part")
+_NONBLOCK, _BINARY = getattr(os, "O_NONBLOCK", 0), getattr(os, "O_BINARY", 0)
 PLAN_STARTS = (b"ptrt", b"ftrt")
 """How an engine plan begins."""
 
@@ -63,30 +69,63 @@ def notebooks_dir() -> Path:
 
 def user_dir() -> Path:
     """The reader's own folder: ``$TRTLEARN_HOME``, or trtlearn/ in the XDG data folder (may not
-    exist yet).
+    exist yet). TrtlearnError where this user has no home folder.
     """
     if home := os.environ.get("TRTLEARN_HOME"):
         return Path(home)
-    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "trtlearn"
+    try:
+        shared = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    except RuntimeError:  # no HOME and no entry in passwd, as in docker run --user
+        raise TrtlearnError("this user has no home folder", "set TRTLEARN_HOME to one") from None
+    return Path(shared) / "trtlearn"
 
 
 def read_bytes(
-    path: str | os.PathLike[str], error: type[TrtlearnError] = TrtlearnError, count: int = -1
+    path: str | os.PathLike[str],
+    error: type[TrtlearnError] = TrtlearnError,
+    count: int = -1,
+    most: int = MOST_BYTES,
 ) -> bytes:
     """The file's bytes, or its first ``count``; ``error`` with one clear line where it cannot be
     read.
+
+    Read are regular files and pipes (as ``<(command)`` gives) of at most ``most`` bytes; a folder,
+    a device and a pipe that nothing writes to are refused.
     """
+    name = printable(str(path))[:300]
     try:
-        with open(path, "rb") as file:
-            return file.read(count)
+        handle = os.open(path, os.O_RDONLY | _NONBLOCK | _BINARY)
+        with open(handle, "rb") as file:
+            mode, size = os.fstat(handle).st_mode, os.fstat(handle).st_size
+            if stat.S_ISDIR(mode):
+                raise IsADirectoryError
+            if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
+                raise error(f"{name} is {_kind(mode)}, expected a file", "name a file")
+            if _NONBLOCK:
+                os.set_blocking(handle, True)
+            content = file.read(count) if count >= 0 else b""
+            if count < 0 and size <= most:
+                content = file.read() if stat.S_ISREG(mode) and size else file.read(most + 1)
     except FileNotFoundError:
-        raise error(f"no such file: {path}", "check the path") from None
+        raise error(f"no such file: {name}", "check the path") from None
     except IsADirectoryError:
-        raise error(f"{path} is a folder, expected a file", "name a file inside it") from None
-    except OSError as problem:
-        raise error(
-            f"cannot read {str(path)[:300]}: {problem.strerror}", "check its permissions"
-        ) from None
+        raise error(f"{name} is a folder, expected a file", "name a file inside it") from None
+    except (OSError, ValueError) as problem:  # ValueError: a NUL or half a character in the path
+        reason = getattr(problem, "strerror", None) or first_line(problem)
+        raise error(f"cannot read {name}: {reason}", "check its path and permissions") from None
+    except MemoryError:
+        raise error(f"{name} does not fit into memory", "take a smaller file") from None
+    if count < 0 and max(size, len(content)) > most:
+        raise error(f"{name} has over {most:,} bytes, expected at most that", "take a smaller file")
+    if stat.S_ISFIFO(mode) and not content:
+        raise error(f"{name} is a pipe that nothing writes to", "name a file")
+    return content
+
+
+def _kind(mode: int) -> str:
+    """What a path leads to that is no regular file."""
+    kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
+    return kinds.get(stat.S_IFMT(mode), "a device")
 
 
 class KnownFile(NamedTuple):
@@ -191,10 +230,7 @@ def plan_in(content: bytes) -> bytes:
 
 def write_atomic(path: str | os.PathLike[str], content: bytes | str) -> Path:
     """Write ``content`` beside ``path`` and rename it into place, so that no reader ever sees half
-    a file.
-
-    A program that is killed in between leaves a file ".NAME.????????"; the next one that writes
-    there removes it.
+    a file. See :func:`write_all`.
     """
     target = Path(path)
     write_all({target: content})
@@ -203,40 +239,126 @@ def write_atomic(path: str | os.PathLike[str], content: bytes | str) -> Path:
 
 def write_all(contents: Mapping[Path, bytes | str]) -> None:
     """Write several files, all or none: each beside its place first, then every one is renamed into
-    it.
+    it; where a rename fails, the files before it come back.
+
+    Written are new files and regular ones, through links; a file keeps its mode and owner. Folders
+    are made as needed. TrtlearnError for a folder, a device, a pipe, or a file that may not be
+    changed. A program that is killed in between leaves a file ".trtlearn-????????????????.part";
+    the next one that writes into that folder removes it after ten minutes.
     """
-    written: dict[Path, str] = {}
-    target = Path()
+    scratches: dict[Path, Path] = {}
+    saved: dict[Path, Path] = {}
+    new: list[Path] = []
+    folders: list[Path] = []
+    target, whole = Path(), False
     try:
         for target, content in contents.items():
+            folders += _missing_folders(target.parent)
             target.parent.mkdir(parents=True, exist_ok=True)
-            _remove_stale(target)
-            handle, written[target] = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-            with os.fdopen(handle, "wb") as file:
-                file.write(content.encode() if isinstance(content, str) else content)
-                file.flush()
-                os.fsync(file.fileno())
-            mask = os.umask(0)
-            os.umask(mask)
-            os.chmod(written[target], 0o666 & ~mask)
-        for target in contents:
-            os.replace(written[target], target)
-    except OSError as problem:
+            place, before = _place(target)
+            if place in scratches:
+                raise TrtlearnError(
+                    f"{target} is written twice: another name leads to the same file",
+                    "choose another folder",
+                )
+            _remove_stale(place.parent)
+            scratches[place] = scratch = _scratch(place)
+            _write_new(scratch, content, before)
+        for place, scratch in scratches.items():
+            if len(scratches) > 1 and place.exists():
+                saved[place] = _scratch(place)
+                _second_name(place, saved[place])
+            elif not place.exists():
+                new.append(place)
+            os.replace(scratch, place)
+        whole = True
+    except (OSError, ValueError) as problem:
+        reason = getattr(problem, "strerror", None) or first_line(problem)
         raise TrtlearnError(
-            f"cannot write {target}: {problem.strerror}",
+            f"cannot write {target}: {reason}",
             "choose a folder that you may write to, with free space",
         ) from None
     finally:
-        for scratch in written.values():
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(scratch)
+        for place, old in () if whole else saved.items():
+            with contextlib.suppress(OSError):
+                os.replace(old, place)
+        for leftover in (*scratches.values(), *saved.values(), *(() if whole else new)):
+            with contextlib.suppress(OSError):
+                os.unlink(leftover)
+        for folder in () if whole else folders:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
 
 
-def _remove_stale(target: Path) -> None:
-    """Remove what killed programs left beside ``target``."""
-    for old in glob.glob(f"{glob.escape(str(target.parent / f'.{target.name}'))}.????????"):
-        with contextlib.suppress(OSError):
-            if time.time() - os.stat(old).st_mtime > STALE_SECONDS:
+def _missing_folders(folder: Path) -> list[Path]:
+    """Those of ``folder`` and the folders around it that are not there, the innermost first."""
+    return [one for one in (folder, *folder.parents) if not os.path.lexists(one)]
+
+
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """TrtlearnError where ``path`` cannot be written: to say so before minutes of work."""
+    folder = Path(path).absolute().parent
+    try:
+        _place(Path(path))
+        while not os.path.lexists(folder):
+            folder = folder.parent
+        is_open = folder.is_dir() and os.access(folder, os.W_OK)
+    except (OSError, ValueError):
+        is_open = False
+    if not is_open:
+        fix = "name a file in a folder that you may write to"
+        raise TrtlearnError(f"cannot write {path}", fix)
+
+
+def _place(target: Path) -> tuple[Path, os.stat_result | None]:
+    """Where ``target`` leads through links, and the regular file there now, if there is one."""
+    try:
+        before = os.stat(target)
+    except FileNotFoundError:
+        return Path(os.path.realpath(target)), None
+    if not stat.S_ISREG(before.st_mode):
+        raise TrtlearnError(
+            f"cannot write {target}: it is {_kind(before.st_mode)}, expected a file",
+            "name a new file, or one to replace",
+        )
+    if not os.access(target, os.W_OK):
+        raise PermissionError(errno.EACCES, "the file is read-only")
+    return Path(os.path.realpath(target)), before
+
+
+def _scratch(place: Path) -> Path:
+    """A new name beside ``place``."""
+    return place.with_name(f".trtlearn-{secrets.token_hex(8)}.part")
+
+
+def _write_new(scratch: Path, content: bytes | str, before: os.stat_result | None) -> None:
+    """Write the file ``scratch`` to the disk, with the mode and owner of the file ``before`` it."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY
+    with open(os.open(scratch, flags, 0o666 if before is None else 0o600), "wb") as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+        file.flush()
+        os.fsync(file.fileno())
+    if before is not None:
+        with contextlib.suppress(OSError, AttributeError):  # not the owner; Windows
+            os.chown(scratch, before.st_uid, before.st_gid)
+        os.chmod(scratch, stat.S_IMODE(before.st_mode))
+
+
+def _second_name(place: Path, name: Path) -> None:
+    """Keep the file at ``place`` under ``name`` too; where a disk has no links, under it only."""
+    try:
+        os.link(place, name)
+    except OSError:
+        os.replace(place, name)
+
+
+def _remove_stale(folder: Path) -> None:
+    """Remove what killed programs left in ``folder``."""
+    with contextlib.suppress(OSError):
+        for old in os.scandir(folder):
+            facts = old.stat(follow_symlinks=False)
+            is_ours = _SCRATCH.fullmatch(old.name) and stat.S_ISREG(facts.st_mode)
+            if is_ours and time.time() - facts.st_mtime > STALE_SECONDS:
                 os.unlink(old)
 
 
@@ -255,14 +377,21 @@ def locked(
         yield
         return
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with open(target.with_name(f"{target.name}.lock"), "w", encoding="utf-8") as lock:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(target.with_name(f"{target.name}.lock"), os.O_RDWR | os.O_CREAT, 0o666)
+    except (OSError, ValueError) as problem:
+        reason = getattr(problem, "strerror", None) or first_line(problem)
+        raise TrtlearnError(
+            f"cannot lock {target}: {reason}", "choose a folder that you may write to"
+        ) from None
+    with open(handle, "r+b", buffering=0):
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if waiting is not None:
                 waiting()
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            fcntl.flock(handle, fcntl.LOCK_EX)
         yield
 
 
@@ -276,6 +405,7 @@ def sha256(content: bytes | str | os.PathLike[str]) -> str:
 def shell_command(*words: str | os.PathLike[str]) -> str:
     """A command line to paste into a POSIX shell, which reads each of ``words`` as it is.
 
+    Control characters and bytes that are not UTF-8 are spelled out; a newline stays.
     A word given as a Path is a file: "./" stands before a name that begins with "-", so that no
     program takes it for an option.
 
@@ -289,4 +419,16 @@ def shell_command(*words: str | os.PathLike[str]) -> str:
         is_file = not isinstance(word, str)
         return f"./{word}" if is_file and str(word).startswith("-") else os.fspath(word)
 
-    return shlex.join(map(text, words))
+    return " ".join(_quoted(text(word)) for word in words)
+
+
+def _quoted(word: str) -> str:
+    """One word for a POSIX shell: what no terminal shows as itself is spelled by ``printf``."""
+    parts = HIDDEN.split(word)
+    if len(parts) == 1:
+        return shlex.quote(word)
+    shown = [shlex.quote(part) if part else "" for part in parts]
+    for index in range(1, len(parts), 2):
+        octal = "".join(f"\\{byte:03o}" for byte in parts[index].encode("utf-8", "surrogateescape"))
+        shown[index] = f"\"$(printf '{octal}')\""
+    return "".join(shown)

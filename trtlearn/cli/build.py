@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from ..errors import BuildError, CacheError, TrtlearnError
-from ..files import read_bytes, write_atomic
+from ..errors import BuildError, CacheError
+from ..files import check_writable, read_bytes, write_atomic
 from .base import Argument, Json, Option, pair, print_record
 
 if TYPE_CHECKING:
@@ -90,7 +89,8 @@ def build(
     if len(ranges) > 1:
         raise BuildError(f"ranges from {' and from '.join(ranges)}", "choose one")
     plan = output or Path(model.name).with_suffix(".plan")
-    _check_writable(plan, report, cache if calib_data else None)
+    for path in filter(None, (plan, report, cache if calib_data else None)):
+        check_writable(path)
     onnx_model = read_model(model)
     if int8 and not ranges and not onnx_model.has_qdq:
         raise BuildError(
@@ -134,17 +134,6 @@ def build(
     print_record(built.report, as_json, facts)
     if not as_json:
         print(f"wrote {plan}" + (f" and {report}" if report else ""))
-
-
-def _check_writable(*paths: Path | None) -> None:
-    """Say before a build of minutes, not after it, that its result cannot be written."""
-    for path in filter(None, paths):
-        folder = path.absolute().parent
-        while not folder.exists():
-            folder = folder.parent
-        if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
-            fix = "name a file in a folder that you may write to"
-            raise TrtlearnError(f"cannot write {path}", fix)
 
 
 def _dtypes(items: Names, option: str) -> dict[str, str]:
