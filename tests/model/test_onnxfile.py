@@ -171,6 +171,76 @@ def test_a_weight_of_the_wrong_size_is_refused():
         load_proto(model.SerializeToString())
 
 
+def stored(dims, data_type=TensorProto.FLOAT, **values):
+    """A tensor named w with just these fields."""
+    tensor = TensorProto(name="w", data_type=data_type, dims=dims)
+    for field, value in values.items():
+        if field == "raw_data":
+            tensor.raw_data = value
+        else:
+            getattr(tensor, field).extend(value)
+    return tensor
+
+
+@pytest.mark.parametrize(
+    ("tensor", "message"),
+    [
+        (stored([4, 4], float_data=[1.0] * 15), "holds 15 values, expected 16"),
+        (stored([4, 4], float_data=[1.0] * 17), "holds 17 values, expected 16"),
+        (stored([4, 4], int32_data=[1] * 16), "holds int32_data, expected float_data"),
+        (stored([4, 4], raw_data=bytes(64), float_data=[1.0] * 16), "float_data and raw_data"),
+        (stored([4, 4]), "holds 0 bytes, expected 64"),
+        (stored([4, 4], TensorProto.UNDEFINED, raw_data=bytes(64)), "no data type"),
+        (stored([4, 4], TensorProto.FLOAT16, int32_data=[1] * 15), "holds 15 values"),
+        (stored([4, 4], TensorProto.DOUBLE, double_data=[1.0] * 15), "holds 15 values"),
+        (stored([4, 4], TensorProto.INT64, int64_data=[1] * 15), "holds 15 values"),
+        (stored([4, 4], TensorProto.UINT64, uint64_data=[1] * 15), "holds 15 values"),
+        (stored([4, 4], TensorProto.STRING, string_data=[b"a"] * 15), "holds 15 values"),
+        (stored([4, 4], TensorProto.INT4, int32_data=[1] * 16), "holds 16 values, expected 8"),
+        (stored([4, 4], TensorProto.INT4, raw_data=bytes(16)), "holds 16 bytes, expected 8"),
+        (stored([4, 4], TensorProto.COMPLEX64, float_data=[1.0] * 16), "expected 32"),
+        (stored([-4, 4], raw_data=bytes(64)), "expected axes of 0"),
+        (stored([2**31, 0], raw_data=b""), "expected axes of 0"),
+        (stored([2**62, 4], raw_data=b""), "expected axes of 0"),
+        (stored([2**31 - 1, 2**31 - 1], raw_data=b"1"), "expected 18446744056529682436"),
+    ],
+)
+def test_a_tensor_that_does_not_hold_what_its_shape_says_is_refused(tensor, message):
+    model = matmul()
+    model.graph.initializer[0].CopyFrom(tensor)
+    with pytest.raises(ModelError, match=message):
+        load_proto(model.SerializeToString())
+    node = helper.make_node("Constant", [], ["w"], "c", value=tensor)
+    hidden = small([node, helper.make_node("MatMul", ["x", "w"], ["y"], "product")])
+    with pytest.raises(ModelError, match=message):
+        load_proto(hidden.SerializeToString())
+
+
+@pytest.mark.parametrize(
+    ("op", "inputs", "attributes", "message"),
+    [
+        ("Conv", ["x"], {}, "has 1 inputs, expected at least 2: X, W"),
+        ("Conv", ["x", ""], {}, "has 1 inputs, expected at least 2"),
+        ("MatMul", ["x"], {}, "has 1 inputs"),
+        ("Gemm", [], {}, "has 0 inputs"),
+        ("QuantizeLinear", ["x"], {}, "has 1 inputs"),
+        ("Concat", ["x"], {}, "lacks its attribute 'axis'"),
+        ("Conv", ["x", "w"], {"strides": "two"}, "has an attribute 'strides' that is no INTS"),
+        ("Conv", ["x", "w"], {}, "has weights of 2 axes"),
+    ],
+)
+def test_a_node_that_lacks_what_its_operator_needs_is_refused(op, inputs, attributes, message):
+    node = helper.make_node(op, inputs, ["y"], "node", **attributes)
+    with pytest.raises(ModelError, match=message):
+        load_proto(small([node], [weight("w")]).SerializeToString())
+
+
+def test_names_that_are_no_utf8_are_refused():
+    content = small([helper.make_node("Relu", ["x"], ["y"], "WXYZ")]).SerializeToString()
+    with pytest.raises(ModelError, match="UTF-8"):
+        load_proto(content.replace(b"WXYZ", b"W\xff\xfeZ"))
+
+
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_flipped_bytes_never_crash(data):
@@ -204,6 +274,8 @@ def test_external_data_beside_the_model_is_read(tmp_path):
         ({"location": "link.bin"}, "leads outside"),
         ({"location": "linked/secret.bin"}, "leads outside"),
         ({"location": "none.bin"}, "no such file"),
+        ({"location": "x" * 5000}, "no path"),
+        ({"location": "loop.bin"}, "no path|leads outside|no such file"),
         ({"location": "folder"}, "no such file"),
         ({"location": "short.bin"}, "holds 10 bytes, expected 64"),
         ({"location": "short.bin", "length": 64}, "at bytes 0 to 64, but that file has 10"),
@@ -219,6 +291,7 @@ def test_external_data_elsewhere_is_refused(tmp_path, entries, message):
     (folder / "short.bin").write_bytes(bytes(10))
     os.symlink(tmp_path / "secret.bin", folder / "link.bin")
     os.symlink(tmp_path, folder / "linked")
+    os.symlink("loop.bin", folder / "loop.bin")
     path = folder / "m.onnx"
     path.write_bytes(external(matmul(), **entries).SerializeToString())
     with pytest.raises(ModelError, match=message):

@@ -8,14 +8,15 @@ layers looks in the main graph.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING
 
 from ..errors import ModelError, first_line
 from ..files import read_bytes, recognize
+from .check import NOT_ONNX, check_graph, check_nodes, check_tensor, stored_tensors
 from .course_data import NETWORKS
-from .graph import all_attributes, all_graphs, all_nodes
+from .graph import all_nodes
 
 if TYPE_CHECKING:
     import onnx
@@ -26,11 +27,7 @@ MAX_BYTES = 2**31 - 1
 """The largest file read: protobuf's own limit for one message."""
 MOST_NODES = 1_000_000
 """Functions that call functions multiply: a model that grows beyond this many nodes is refused."""
-NOT_ONNX = "export the network to ONNX again and check it with onnx.checker"
-"""What to try where a file is no sound model."""
 SMALLER = "take a smaller variant of it, or a part cut out with onnx.utils.extract_model"
-PACKED = (21, 22, 23)
-"""TensorProto.UINT4, INT4, FLOAT4E2M1: two elements share a byte, so sizes are not checked."""
 
 
 def load_proto(model: str | os.PathLike[str] | bytes) -> onnx.ModelProto:
@@ -54,9 +51,9 @@ def load_proto(model: str | os.PathLike[str] | bytes) -> onnx.ModelProto:
     if not isinstance(model, bytes):
         path = Path(model)
         where, folder = os.fspath(model), path.parent
-        if where in NETWORKS and not path.exists():
+        if where in NETWORKS and not os.path.exists(path):
             raise ModelError(f"no such file: {where}", f'the network is tl.network("{where}")')
-        if path.is_file() and (size := path.stat().st_size) > MAX_BYTES:
+        if os.path.isfile(path) and (size := path.stat().st_size) > MAX_BYTES:
             raise ModelError(
                 f"{where} has {size:,} bytes, expected at most {MAX_BYTES:,}",
                 "keep the weights outside it",
@@ -71,13 +68,14 @@ def load_proto(model: str | os.PathLike[str] | bytes) -> onnx.ModelProto:
     except Exception as problem:  # protobuf's own errors, and what else broken bytes may cause
         detail = str(problem).splitlines()[0] if str(problem) else "broken protobuf"
         raise ModelError(f"{where} is no ONNX model, or is cut: {detail}", NOT_ONNX) from None
-    _check_graph(proto, where)
-    for tensor in _stored_tensors(proto):
+    check_graph(proto, where)
+    for tensor in stored_tensors(proto):
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
             _load_external(tensor, folder)
-        if tensor.HasField("raw_data"):
-            _check_size(tensor, where)
-    return inlined(proto, where)
+        check_tensor(tensor, where)
+    proto = inlined(proto, where)
+    check_nodes(proto, where)
+    return proto
 
 
 def serialized(proto: onnx.ModelProto, fix: str = SMALLER) -> bytes:
@@ -89,49 +87,6 @@ def serialized(proto: onnx.ModelProto, fix: str = SMALLER) -> bytes:
             f"the model with its weights does not fit into 2 GB, protobuf's limit ({problem})", fix
         ) from None
     return content
-
-
-def _check_graph(proto: onnx.ModelProto, where: str) -> None:
-    """ModelError without operator sets or outputs, or where a node reads what nothing makes."""
-    graph = proto.graph
-    if not proto.ir_version or not graph.node or not proto.opset_import:
-        raise ModelError(
-            f"{where} holds no ONNX model (no version, no nodes or no operator set)", NOT_ONNX
-        )
-    known = {"", *(value.name for value in graph.input)}
-    known |= {tensor.name for tensor in graph.initializer}
-    known |= {sparse.values.name for sparse in graph.sparse_initializer}
-    for index, node in enumerate(graph.node):
-        if not node.op_type:
-            raise ModelError(f"{where}: node {index} ({node.name!r}) has no operator", NOT_ONNX)
-        if unknown := [name for name in node.input if name not in known]:
-            raise ModelError(
-                f"{where}: node {node.name or index!r} ({node.op_type}) reads {unknown[0]!r}, "
-                "which nothing before it makes",
-                NOT_ONNX,
-            )
-        known.update(node.output)
-    if not graph.output:
-        raise ModelError(f"{where}: no outputs", NOT_ONNX)
-    if missing := [value.name for value in graph.output if value.name not in known]:
-        raise ModelError(f"{where}: nothing makes the output {missing[0]!r}", NOT_ONNX)
-
-
-def _stored_tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    """Every tensor stored in the model: initializers, sparse ones, and those in attributes."""
-    sparse: list[onnx.SparseTensorProto] = []
-    for graph in all_graphs(proto):
-        yield from graph.initializer
-        sparse += graph.sparse_initializer
-    for attribute in all_attributes(proto):
-        if attribute.HasField("t"):
-            yield attribute.t
-        yield from attribute.tensors
-        if attribute.HasField("sparse_tensor"):
-            sparse.append(attribute.sparse_tensor)
-        sparse += attribute.sparse_tensors
-    for item in sparse:
-        yield from (item.values, item.indices)
 
 
 def _load_external(tensor: onnx.TensorProto, folder: Path | None) -> None:
@@ -150,10 +105,14 @@ def _load_external(tensor: onnx.TensorProto, folder: Path | None) -> None:
     absolute = posix.is_absolute() or PureWindowsPath(location).drive or "\\" in location
     if not location or "\0" in location or absolute or ".." in posix.parts:
         raise ModelError(f"{where}, expected a relative path inside the model's folder", inside)
-    target = (folder / location).resolve()
-    if not target.is_relative_to(folder.resolve()):
+    try:
+        target = (folder / location).resolve()
+        is_inside, is_file = target.is_relative_to(folder.resolve()), target.is_file()
+    except (OSError, RuntimeError):  # a name too long, or links in a circle
+        raise ModelError(f"{where:.300}, which is no path", inside) from None
+    if not is_inside:
         raise ModelError(f"{where}, which leads outside the model's folder", inside)
-    if not target.is_file():
+    if not is_file:
         raise ModelError(
             f"{where}, but there is no such file in {folder}", "put the data file beside the model"
         )
@@ -174,26 +133,6 @@ def _load_external(tensor: onnx.TensorProto, folder: Path | None) -> None:
         raise ModelError(f"{where}, which cannot be read: {problem}", inside) from None
     tensor.ClearField("data_location")
     del tensor.external_data[:]
-
-
-def _check_size(tensor: onnx.TensorProto, where: str) -> None:
-    """ModelError where the stored bytes are not as many as the tensor's shape and type need."""
-    from onnx import helper
-
-    elements = 1
-    for axis in tensor.dims:
-        elements *= axis
-    try:
-        expected = elements * helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
-    except (KeyError, ValueError, TypeError):
-        return  # a type that this onnx does not know: left to whoever computes with it
-    size = len(tensor.raw_data)
-    if tensor.data_type not in PACKED and size != expected:
-        raise ModelError(
-            f"{where}: tensor {tensor.name!r} of shape {list(tensor.dims)} holds {size} bytes, "
-            f"expected {expected}",
-            NOT_ONNX,
-        )
 
 
 def inlined(model: onnx.ModelProto, where: str = "the model") -> onnx.ModelProto:
