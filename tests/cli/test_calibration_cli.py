@@ -46,7 +46,7 @@ def test_calibrate_then_fit(files, capsys):
     capsys.readouterr()
     assert run("fit", files["cache"], files["model"], files["data"], "--json") == 1
     report = json.loads(capsys.readouterr().out)
-    assert set(report) == {"tensors", "batches", "batch", "stale", "internal", "missing"}
+    assert set(report) == {"tensors", "batches", "batch", "stale", "internal", "missing", "mixed"}
     keys = {"name", "amax", "scale", "largest", "most", "clipped", "codes", "sqnr_db", "verdict"}
     assert all(keys <= set(tensor) for tensor in report["tensors"])
     assert report["tensors"][0]["verdict"] == "too small"

@@ -20,6 +20,7 @@ from ..model.run import activations
 from ..record import Record, Table, plural
 from .cache import CalibrationCache, read_cache, stale_and_internal
 from .histogram import CHUNK
+from .mixed import MixedMeter, MixedRange
 from .network import Model, Progress, data_for, load_model, watched
 from .ranges import Ranges, amax_by_tensor
 from .tensors import flat_pools, predict_ties
@@ -83,7 +84,8 @@ class FitReport(Table):
 
     ``stale``: names with a range that the model does not have (TensorRT ignores them);
     ``internal``: names that TensorRT made for tensors inside an ONNX node; ``missing``: FP32
-    tensors of the model without a range.
+    tensors of the model without a range; ``mixed``: tensors whose one range serves values of very
+    different size, such as a detector's boxes and scores.
     """
 
     tensors: tuple[TensorFit, ...]
@@ -92,6 +94,7 @@ class FitReport(Table):
     stale: tuple[str, ...] = ()
     internal: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
+    mixed: tuple[MixedRange, ...] = ()
 
     @property
     def poor(self) -> tuple[TensorFit, ...]:
@@ -100,13 +103,14 @@ class FitReport(Table):
 
     @property
     def all_fit(self) -> bool:
-        """Whether every tensor's range fits."""
-        return not self.poor
+        """Whether every tensor's range fits, and all of its parts."""
+        return not self.poor and not self.mixed
 
     def summary(self) -> str:
         count = plural(len(self.tensors), "range")
-        if self.all_fit:
-            text = f"{count}: all fit the data"
+        if not self.poor:
+            fit = "each fits its tensor as a whole" if self.mixed else "all fit the data"
+            text = f"{count}: {fit}"
         else:
             first, verdicts = self.poor[0], [tensor.verdict for tensor in self.poor]
             kinds = [f"{verdicts.count(kind)} {kind}" for kind in dict.fromkeys(verdicts)]
@@ -115,12 +119,17 @@ class FitReport(Table):
                 f"{count}: {', '.join(kinds)}. Look first at {first.name}: ±{first.amax:.4g} for "
                 f"values up to {first.largest:.4g} ({numbers}). Try: {first.advice}"
             )
+        if self.mixed:
+            text += f". {self.mixed[0].summary()}. Try: {self.mixed[0].advice}"
+            names = ", ".join(one.tensor for one in self.mixed[1:])
+            text += f" (likewise {names})" if names else ""
         if self.stale:
             text += f". {plural(len(self.stale), 'name')} not in the model: {self.stale[0]}"
             text += ", …" if self.stale[1:] else ""
         return text
 
     def rows(self) -> list[dict[str, Any]]:
+        mixed = {one.tensor: f"mixes ranges: {one.codes} codes left" for one in self.mixed}
         return [
             {
                 "tensor": tensor.name,
@@ -131,7 +140,7 @@ class FitReport(Table):
                 "99.9 % below": tensor.most,
                 "clipped %": 100 * tensor.clipped,
                 f"codes of {CODES}": tensor.codes,
-                "note": tensor.note or tensor.advice,
+                "note": mixed.get(tensor.name) or tensor.note or tensor.advice,
             }
             for tensor in self.tensors
         ]
@@ -263,11 +272,13 @@ def fit(
     kind = ranges.kind if isinstance(ranges, CalibrationCache) else None
     ties = predict_ties(facts, kind, flat_pools(proto)).ties if kind else ()
     notes = {tie.tensor: f"shares the range of {tie.source}" for tie in ties}
+    parts = MixedMeter(proto)
     seen: dict[str, None] = {}
     done = 0
     for tensors in watched(activations(proto, batches), batches, progress, "comparing"):
         seen |= dict.fromkeys(tensors)
         _observe(meters, tensors)
+        parts.observe(tensors)
         done += 1
     unknown = [name for name in meters if name not in seen]
     stale, internal = stale_and_internal(unknown, facts)
@@ -278,6 +289,7 @@ def fit(
         stale,
         internal,
         tuple(name for name in seen if name not in meters),
+        parts.results({name: meter.scale for name, meter in meters.items()}),
     )
 
 

@@ -1,5 +1,5 @@
-"""``trtlearn calibrate`` and ``trtlearn fit``: ranges from data, and data against ranges,
-without a GPU.
+"""``trtlearn calibrate``, ``fit`` and ``walk``: ranges from data, data against ranges, and a
+network with its data through all of INT8; a GPU is not needed.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Annotated
 from .base import Argument, Json, Option, Output, print_record, typer
 from .cache import cache_facts
 
-__all__ = ["calibrate", "fit"]
+__all__ = ["calibrate", "fit", "walk"]
 
 Model = Annotated[Path, Argument(help="An ONNX file.")]
 DataFile = Annotated[
@@ -56,3 +56,33 @@ def fit(
     report = fit_ranges(cache, model, data, batch)
     print_record(report, as_json)
     raise typer.Exit(0 if report.all_fit else 1)
+
+
+def walk(
+    model: Model,
+    data: DataFile,
+    output: Annotated[
+        Path | None,
+        Option("-o", "--output", help="A folder for cache, Q/DQ model, script and report."),
+    ] = None,
+    labels: Annotated[
+        Path | None,
+        Option(help="Classes [rows], .npy; of a detector boxes and classes, .npz."),
+    ] = None,
+    algorithm: Annotated[
+        str, Option(help="best, entropy2, entropy, minmax, legacy, percentile, mse.")
+    ] = "best",
+    batch: Batch = 8,
+    live: Annotated[
+        bool | None, Option("--live/--no-live", help="Build engines; default: with a GPU.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Try a network in INT8: calibrate, insert Q/DQ, compare with FP32, build where a GPU is."""
+    from ..course.own_model.walk import try_int8
+
+    how = {"labels": labels, "algorithm": algorithm, "batch": batch, "out": output, "live": live}
+    result = try_int8(model, data, **how)  # type: ignore[arg-type]
+    print_record(result, as_json)
+    if not as_json:
+        print("\n".join([f"{result.verdict}.", *result.files.values()]))

@@ -21,7 +21,7 @@ from ..record import plural
 from .base import Argument, File, Json, Option, Output, app, print_record, typer
 from .build import build
 from .cache import cache_app
-from .calibration import calibrate, fit
+from .calibration import calibrate, fit, walk
 from .live import live_app
 
 if TYPE_CHECKING:
@@ -150,6 +150,7 @@ app.add_typer(live_app, name="live", invoke_without_command=True)
 app.command()(build)
 app.command()(calibrate)
 app.command()(fit)
+app.command()(walk)
 
 
 @app.command()

@@ -15,17 +15,23 @@ from numpy.typing import NDArray
 
 __all__ = [
     "Detections",
+    "Head",
     "average_precision",
     "decode",
+    "find_head",
     "mean_ap",
     "overlap",
     "pack",
+    "share_matched",
     "unpack",
 ]
 
 LEAST_SCORE = 0.05
 OVERLAP = 0.5  # NMS drops a box that overlaps a better one of its class by more
 MOST = 30  # boxes of an image
+CANDIDATES = 1000  # of an image, by score: more cells than that do not reach NMS
+SURE = 0.25  # a box with a higher score counts as detected
+BOX = 4  # values of a box
 
 Array = NDArray[Any]
 
@@ -62,23 +68,24 @@ def overlap(one: Array, other: Array) -> Array:
     return shares
 
 
-def _suppress(boxes: Array, scores: Array, classes: Array) -> list[int]:
+def _suppress(boxes: Array, scores: Array, classes: Array, most: int) -> list[int]:
     """Non-maximum suppression, class by class: the rows that stay, the best first."""
     order = np.argsort(-scores, kind="stable")
     shares = overlap(boxes, boxes)
     stay: list[int] = []
     for row in order:
         rivals = [other for other in stay if classes[other] == classes[row]]
-        if len(stay) < MOST and not (shares[row, rivals] > OVERLAP).any():
+        if len(stay) < most and not (shares[row, rivals] > OVERLAP).any():
             stay.append(int(row))
     return stay
 
 
-def decode(output: Array, least: float = LEAST_SCORE) -> list[Detections]:
+def decode(output: Array, least: float = LEAST_SCORE, most: int = MOST) -> list[Detections]:
     """The boxes of each image in a detector's output [N, 4 + classes, cells].
 
     A cell counts with its best class where that score is above ``least``. Of boxes of one class
-    that overlap by more than half, the best stays. Cells with NaN or infinity do not count.
+    that overlap by more than half, the best stays, up to ``most`` boxes an image. Cells with NaN or
+    infinity do not count.
 
     >>> output = np.zeros((1, 6, 2), np.float32)
     >>> output[0, :, 0] = 10, 10, 8, 8, 0.9, 0.1  # a box of class 0; the other cell has score 0
@@ -92,8 +99,10 @@ def decode(output: Array, least: float = LEAST_SCORE) -> list[Detections]:
         best = np.where(sound, one[4:].argmax(axis=0), 0)
         scores = np.where(sound, one[4:].max(axis=0), 0)
         rows = np.flatnonzero(scores > least)
+        if len(rows) > CANDIDATES:
+            rows = np.sort(rows[np.argsort(-scores[rows], kind="stable")[:CANDIDATES]])
         boxes, scores, best = one[:4, rows].T, scores[rows], best[rows]
-        stay = _suppress(boxes, scores, best)
+        stay = _suppress(boxes, scores, best, most)
         images.append(Detections(boxes[stay], scores[stay], best[stay].astype(np.int64)))
     return images
 
@@ -152,6 +161,82 @@ def _hits(boxes: Array, objects: Array, least: float) -> list[bool]:
             free[best] = False
         hits.append(bool(hit))
     return hits
+
+
+def share_matched(
+    reference: Sequence[Detections], detections: Sequence[Detections], least: float = 0.5
+) -> float | None:
+    """Share of the reference's boxes with a score above 0.25 that ``detections`` hold, too.
+
+    A box holds another of its class that it overlaps by ``least`` or more, whatever its score.
+    None where the reference has no such box.
+    """
+    matched: list[bool] = []
+    for wanted, one in zip(reference, detections, strict=True):
+        sure = wanted.scores > SURE
+        shares = overlap(wanted.boxes[sure], one.boxes)
+        same = wanted.classes[sure][:, None] == one.classes[None]
+        matched += ((shares >= least) & same).any(axis=1).tolist()
+    return float(np.mean(matched)) if matched else None
+
+
+@dataclass(frozen=True)
+class Head:
+    """Where a network's outputs hold boxes and scores: one output with both, or one of each.
+
+    ``axis``: that of the 4 + classes values of a cell, 1 for [N, 4 + classes, cells].
+    """
+
+    boxes: str
+    scores: str
+    axis: int
+
+    def joined(self, outputs: Mapping[str, Array]) -> Array:
+        """The outputs as :func:`decode` takes them: [N, 4 + classes, cells]."""
+        parts = [outputs[name] for name in dict.fromkeys((self.boxes, self.scores))]
+        return np.concatenate([np.moveaxis(part, self.axis, 1) for part in parts], axis=1)
+
+
+def find_head(outputs: Mapping[str, Array]) -> Head | None:
+    """The detector's head among a network's FP32 outputs; None where they are no detector's.
+
+    Found by the values: four for a box, in pixels or from 0 to 1, then scores from 0 to 1 that are
+    low in most cells. YOLOv5's objectness counts as a class.
+
+    >>> output = np.zeros((2, 6, 50), np.float32)
+    >>> output[:, :4], output[:, 5, 7] = 60, 0.9
+    >>> find_head({"output0": output}), find_head({"logits": np.zeros((2, 10))})
+    (Head(boxes='output0', scores='output0', axis=1), None)
+    """
+    cubes = {name: values for name, values in outputs.items() if _is_cube(values)}
+    for boxes, values in cubes.items():
+        for scores, others in cubes.items():
+            for axis in (1, 2):
+                whole = np.moveaxis(values, axis, 1)
+                if scores == boxes:
+                    whole, rest = whole[:, :BOX], whole[:, BOX:]
+                else:
+                    rest = np.moveaxis(others, axis, 1)
+                if _is_head(whole, rest):
+                    return Head(boxes, scores, axis)
+    return None
+
+
+def _is_cube(values: Array) -> bool:
+    return values.ndim == 3 and values.dtype.kind == "f" and bool(np.isfinite(values).all())
+
+
+def _is_head(boxes: Array, scores: Array) -> bool:
+    """Whether two arrays can be boxes [N,4,cells] and scores [N,classes,cells].
+
+    Centres lie all over the image, so their mean is far from 0; sizes are not negative; most scores
+    are low.
+    """
+    if boxes.shape[1] != BOX or not scores.size or boxes.shape[::2] != scores.shape[::2]:
+        return False
+    centres, sizes = boxes[:, :2], boxes[:, 2:]
+    spread = centres.mean() > 0.25 * centres.max() > 0 and (sizes >= 0).mean() > 0.99
+    return bool(spread and scores.min() >= 0 and 0 < scores.max() <= 1 and scores.mean() < 0.25)
 
 
 def pack(detections: Sequence[Detections]) -> dict[str, Array]:

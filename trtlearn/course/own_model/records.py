@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ...builds import Build
+from ...calibration.mixed import MixedRange
 from ...int8.placement import QdqReport
 from ...model.data import DataFacts
 from ...model.describe import OnnxModel
@@ -39,12 +40,19 @@ class TensorFit(Record):
 
 @dataclass(frozen=True)
 class Answer(Record):
-    """One way of running the network, against FP32's answers."""
+    """One way of running the network, against FP32's answers.
+
+    Of a detector also: the share of FP32's boxes that are still there (same class, half
+    overlapped), how many different values the cells' best scores have, and mAP50 by the labels.
+    """
 
     way: str  # fp32, int8-entropy2, int8-placeholder, ...
     sqnr_db: float | None  # over all outputs; None: no error at all, or nothing to compare
     agreement: float | None  # share of rows with FP32's largest output; None: no classes
     accuracy: float | None  # against the labels, where given
+    boxes_matched: float | None = None
+    distinct_scores: int | None = None
+    map50: float | None = None
 
     @property
     def error(self) -> float | None:
@@ -54,6 +62,11 @@ class Answer(Record):
         0.1
         """
         return None if self.sqnr_db is None else 10 ** (-self.sqnr_db / 20)
+
+    @property
+    def kept(self) -> float | None:
+        """The share of FP32's answers, or of a detector's boxes, that is still there."""
+        return self.agreement if self.boxes_matched is None else self.boxes_matched
 
     @property
     def ranges(self) -> str:
@@ -116,6 +129,7 @@ class Walk(Record):
     live: tuple[EngineResult, ...] = ()
     notes: tuple[str, ...] = ()
     files: dict[str, str] = field(default_factory=dict)  # what was written: a word -> the path
+    mixed: tuple[MixedRange, ...] = ()  # tensors whose one range serves values of unlike size
 
     @property
     def answer(self) -> Answer:
@@ -127,18 +141,34 @@ class Walk(Record):
         """What INT8 does to the answers with the best ranges, and with the others."""
         best, rows = self.answer, self.data.rows_used
         error = "no error" if best.error is None else f"an error of {100 * best.error:.3g} %"
+        if best.boxes_matched is not None:
+            return f"With {best.ranges} INT8 {self._boxes(best)}. {self._others(best)}"
         if best.agreement is None:
             return (
                 f"With {best.ranges} INT8's outputs have {error} (root mean square, {rows} rows). "
                 "They are no table of classes: judge the Q/DQ model with your own metric, "
                 "such as mAP"
             )
-        others = [one for one in self.answers if one.way != "fp32" and one is not best]
-        shares = [f"{one.ranges} {100 * (one.agreement or 0):.1f} %" for one in others]
         return (
             f"With {best.ranges} INT8 keeps FP32's answer on {100 * best.agreement:.1f} % of "
-            f"{rows} rows; its outputs have {error}. For comparison: {', '.join(shares)}"
+            f"{rows} rows; its outputs have {error}. {self._others(best)}"
         )
+
+    def _boxes(self, best: Answer) -> str:
+        """What is left of a detector's boxes, scores and mAP."""
+        exact = next(one for one in self.answers if one.way == "fp32")
+        text = (
+            f"finds {100 * (best.boxes_matched or 0):.1f} % of FP32's boxes; its scores have "
+            f"{best.distinct_scores:,} different values, FP32's {exact.distinct_scores:,}"
+        )
+        if best.map50 is None or exact.map50 is None:
+            return text
+        return f"{text}; mAP50 {100 * best.map50:.1f} %, FP32 {100 * exact.map50:.1f} %"
+
+    def _others(self, best: Answer) -> str:
+        others = [one for one in self.answers if one.way != "fp32" and one is not best]
+        shares = [f"{one.ranges} {100 * (one.kept or 0):.1f} %" for one in others]
+        return f"For comparison: {', '.join(shares)}"
 
     def read(self, word: str) -> str:
         """The text of one of ``files``: "cache", "script" or "report"."""
@@ -157,6 +187,14 @@ class Walk(Record):
                 "error %": 0 if answer.way == "fp32" else percent(answer.error),
                 "same answer as FP32 %": percent(answer.agreement),
                 "accuracy %": percent(answer.accuracy),
+            }
+            if answer.boxes_matched is None
+            else {
+                "way": answer.way,
+                "boxes of FP32 found %": percent(answer.boxes_matched),
+                "different scores": answer.distinct_scores,
+                "mAP50 %": percent(answer.map50),
+                "SQNR dB": "reference" if answer.way == "fp32" else answer.sqnr_db,
             }
             for answer in self.answers
         ]

@@ -19,6 +19,7 @@ from ...model.arrays import load_arrays
 from ...model.course_data import accuracy
 from ...model.data import Data, InputData, input_data
 from ...model.describe import OnnxModel
+from ...model.detections import Head, decode, find_head, mean_ap, share_matched
 from ...model.quantization import judge_quantization
 from ...model.run import activations
 from .records import Answer
@@ -26,11 +27,15 @@ from .records import Answer
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["Array", "Outputs", "Task", "join_batches", "load_labels", "load_task"]
+__all__ = ["Array", "Labels", "Outputs", "Task", "join_batches", "load_labels", "load_task"]
 
 Array = NDArray[Any]
 Outputs = Mapping[str, Array]
 """Output name -> its values for all rows."""
+Labels = Array | Mapping[str, Array]
+"""The class of each row; for a detector ``boxes`` [rows,K,4] and ``classes`` [rows,K]."""
+LABELS = "give the class number of each row, or a detector's boxes [rows,K,4] and classes [rows,K]"
+BOXES = 100  # of an image that a detector is judged by
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,7 @@ class Task:
     proto: onnx.ModelProto
     model: OnnxModel
     inputs: InputData
-    labels: Array | None
+    labels: Labels | None
     algorithm: str
 
     @property
@@ -69,18 +74,36 @@ class Task:
         exact = [reference[name].ravel() for name in floats]
         values = [outputs[name].ravel() for name in floats]
         sqnr = sqnr_db(np.concatenate(exact), np.concatenate(values)) if floats else None
+        head = find_head(reference)
+        if head is not None and {head.boxes, head.scores} <= set(both):
+            return self._judge_boxes(way, sqnr, head, reference, outputs)
         table = reference[both[0]] if both else np.zeros(0)
         if table.ndim != 2 or table.shape[1] < 2:
             return Answer(way, sqnr, None, None)
         logits, labels = outputs[both[0]], self.labels
-        right = None if labels is None else accuracy(logits, labels[: len(logits)])
+        classes = None if isinstance(labels, Mapping) else labels
+        right = None if classes is None else accuracy(logits, classes[: len(logits)])
         return Answer(way, sqnr, accuracy(logits, table.argmax(axis=1)), right)
+
+    def _judge_boxes(
+        self, way: str, sqnr: float | None, head: Head, reference: Outputs, outputs: Outputs
+    ) -> Answer:
+        """A detector's answers: the boxes found again, the scores left, mAP50 by the labels."""
+        exact, values = head.joined(reference), head.joined(outputs)
+        detections = decode(values, most=BOXES)
+        quality = None
+        if isinstance(self.labels, Mapping):
+            boxes, classes = (self.labels[name][: len(values)] for name in ("boxes", "classes"))
+            quality = mean_ap(detections, boxes, classes)
+        matched = share_matched(decode(exact, most=BOXES), detections)
+        scores = int(np.unique(values[:, 4:].max(axis=1)).size)
+        return Answer(way, sqnr, None, None, matched, scores, quality)
 
 
 def load_task(
     model: str | os.PathLike[str],
     data: Data | None,
-    labels: str | os.PathLike[str] | Array | None,
+    labels: str | os.PathLike[str] | Labels | None,
     algorithm: str,
     batch: int,
 ) -> Task:
@@ -96,17 +119,41 @@ def load_task(
     return Task(path, proto, facts, inputs, classes, algorithm)
 
 
-def load_labels(source: str | os.PathLike[str] | Array | None, rows: int) -> Array | None:
-    """Class numbers, one a row, from a .npy file or an array; DataError where they are not that."""
+def load_labels(source: str | os.PathLike[str] | Labels | None, rows: int) -> Labels | None:
+    """The class number of each row, or a detector's boxes and classes; DataError for other labels.
+
+    From an array, a .npy file, arrays by name or a .npz file of them.
+    """
     if source is None or (isinstance(source, str) and not source.strip()):
         return None
-    labels = source if isinstance(source, np.ndarray) else load_arrays(source, ["labels"])["labels"]
+    labels = _read_labels(source) if isinstance(source, (str, os.PathLike)) else source
+    if isinstance(labels, Mapping):
+        return _load_boxes({name: np.asarray(values) for name, values in labels.items()}, rows)
     if labels.dtype.kind not in "iu" or labels.shape != (rows,):
         raise DataError(
             f"the labels are {labels.dtype} {list(labels.shape)}, expected whole numbers [{rows}]",
-            "give the class number of each row",
+            LABELS,
         )
     return labels
+
+
+def _read_labels(path: str | os.PathLike[str]) -> Labels:
+    try:
+        return load_arrays(path, ["boxes", "classes"])
+    except DataError:
+        return load_arrays(path, ["labels"])["labels"]
+
+
+def _load_boxes(labels: Mapping[str, Array], rows: int) -> Labels:
+    boxes, classes = (labels.get(name, np.zeros(0)) for name in ("boxes", "classes"))
+    whole = classes.dtype.kind in "iu" and boxes.dtype.kind in "fiu"
+    if not whole or classes.ndim != 2 or boxes.shape != (rows, *classes.shape[1:], 4):
+        raise DataError(
+            f"the labels are boxes {list(boxes.shape)} and classes {list(classes.shape)}, expected "
+            f"[{rows}, K, 4] and whole numbers [{rows}, K]",
+            "boxes are (cx, cy, w, h) in the output's unit, a class of -1 stands for no object",
+        )
+    return {"boxes": boxes, "classes": classes}
 
 
 def join_batches(batches: Iterable[Mapping[str, Any]]) -> dict[str, Array]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...calibration.cache import ALGORITHMS, CalibrationCache, format_cache, new_cache
+from ...calibration.mixed import MixedMeter, MixedRange
 from ...calibration.network import NetworkObserver, observe_network, with_shared_scales
 from ...calibration.observers import Threshold
 from ...errors import DataError, ModelError
@@ -22,10 +23,11 @@ from ...int8.placeholder import placeholder_amax
 from ...int8.placement import QdqReport
 from ...int8.qdq import insert_qdq
 from ...model.data import Data
+from ...model.run import activations
 from ..doctor import DoctorReport, examine
 from .engines import build_engines
 from .records import Answer, EngineResult, TensorFit, Walk, why_skipped
-from .task import Array, Outputs, Task, load_task
+from .task import Labels, Outputs, Task, load_task
 
 if TYPE_CHECKING:
     import onnx
@@ -41,7 +43,7 @@ def try_int8(
     model: str | os.PathLike[str],
     data: Data | None = None,
     *,
-    labels: str | os.PathLike[str] | Array | None = None,
+    labels: str | os.PathLike[str] | Labels | None = None,
     algorithm: str = "entropy2",
     batch: int = 8,
     out: str | os.PathLike[str] | None = None,
@@ -54,10 +56,12 @@ def try_int8(
         model: the ONNX file, or a Network.
         data: a .npy or .npz file, an array, or arrays by input name; [rows, ...] each. None: a
             Network's own calibration images.
-        labels: the class of each row, an array or a .npy file.
+        labels: the class of each row, an array or a .npy file; for a detector its objects, arrays
+            or a .npz file with ``boxes`` [rows,K,4] (cx, cy, w, h in the output's unit) and
+            ``classes`` [rows,K], -1 where there is none.
         algorithm: entropy2, entropy, minmax, legacy, percentile or mse; or "best": those of BEST_OF
-            are tried on the CPU, and the one that keeps most of FP32's answers is taken (by SQNR
-            where no output is a table of classes).
+            are tried on the CPU, and the one that keeps most of FP32's answers, or of a detector's
+            boxes, is taken (by SQNR where the outputs are neither).
         batch: rows at a time, where the network does not fix it.
         out: folder for the cache, the Q/DQ model, the script for a GPU machine and the report; None
             writes nothing.
@@ -103,6 +107,7 @@ def try_int8(
         engines = build_engines(
             task, best.quantized, lambda way, values: task.compare(way, reference, values)
         )
+    mixed = _mixed(task, best.thresholds, reference)
     result = Walk(
         name=task.name,
         doctor=doctor,
@@ -114,7 +119,9 @@ def try_int8(
         qdq=best.report,
         answers=tuple(answers),
         live=engines,
+        mixed=mixed,
         notes=(
+            *_mixed_notes(mixed, best.report),
             *_float_notes(task, best.report, best.infinite, reference),
             *_ranges_notes(best.algorithm, answers),
             *_engine_notes(engines, doctor),
@@ -163,7 +170,18 @@ def _quantize(task: Task, algorithm: str, observer: NetworkObserver) -> _Trial:
 def _closeness(answer: Answer) -> tuple[float, float]:
     """How near to FP32: the share of equal answers, then the SQNR; the larger, the nearer."""
     sqnr_db = math.inf if answer.sqnr_db is None else answer.sqnr_db
-    return answer.agreement or 0.0, sqnr_db
+    return answer.kept or 0.0, sqnr_db
+
+
+def _mixed(
+    task: Task, thresholds: Mapping[str, Threshold], reference: Outputs
+) -> tuple[MixedRange, ...]:
+    """The tensors whose one range serves values of very different size."""
+    meter = MixedMeter(task.proto)
+    meter.observe(reference)
+    for tensors in activations(task.proto, task.inputs, meter.parts) if meter.parts else ():
+        meter.observe(tensors)
+    return meter.results({name: threshold.scale for name, threshold in thresholds.items()})
 
 
 def _becomes_infinite(name: str) -> DataError:
@@ -216,6 +234,16 @@ def _tensor_fits(
 # --- Notes: what a reader has to know of the result
 
 
+def _mixed_notes(mixed: Iterable[MixedRange], report: QdqReport) -> list[str]:
+    used = {site.scale_of or site.tensor for site in report.sites if site.kind == "activation"}
+    notes = []
+    for one in mixed:
+        pairs = [name for name in (one.tensor, *one.also) if name in used]
+        place = f"has a pair on {', '.join(pairs)}" if pairs else "has no pair there"
+        notes.append(f"{one.summary()}. The Q/DQ model written here {place}. To do: {one.advice}")
+    return notes
+
+
 def _float_notes(
     task: Task, report: QdqReport, infinite: tuple[str, ...], reference: Outputs
 ) -> list[str]:
@@ -230,7 +258,7 @@ def _float_notes(
 
 
 def _ranges_notes(algorithm: str, answers: Iterable[Answer]) -> list[str]:
-    agreement = {answer.way: answer.agreement for answer in answers}
+    agreement = {answer.way: answer.kept for answer in answers}
     ours, minmax = agreement[f"int8-{algorithm}"], agreement.get("int8-minmax")
     if ours is None or minmax is None or minmax <= ours + 0.005:
         return []
