@@ -13,12 +13,12 @@ from collections.abc import Iterator
 from functools import cache, cached_property
 from typing import Any, ClassVar, TypeVar
 
-from .errors import DataError, RecordingError
+from .errors import DataError, RecordingError, printable
 
 if typing.TYPE_CHECKING:
     import pandas
 
-__all__ = ["Record", "Table", "html_table", "plural", "show"]
+__all__ = ["Record", "Table", "html_link", "html_table", "html_text", "plural", "show"]
 
 R = TypeVar("R", bound="Record")
 SHOWN_ROWS = 40
@@ -93,7 +93,23 @@ def show(value: Any) -> str:
         return f"{value:.6g}"
     if isinstance(value, (tuple, list)):
         return ", ".join(map(show, value)) if value else "none"
-    return str(value)
+    return printable(str(value))
+
+
+def html_text(text: str) -> str:
+    """``text`` as it stands in a page: the one place where names become HTML.
+
+    >>> html_text("<b>x\\x1b")
+    '&lt;b&gt;x\\\\x1b'
+    """
+    return html.escape(printable(text))
+
+
+def html_link(url: str, text: str) -> str:
+    """A link to a web page; only the text where ``url`` is none (javascript:, data:)."""
+    is_web = url.lower().startswith(("https://", "http://"))
+    words = html_text(text)
+    return f'<a href="{html_text(url)}" target="_blank">{words}</a>' if is_web else words
 
 
 def plural(count: int, one: str, many: str = "") -> str:
@@ -130,10 +146,10 @@ def html_table(
     css = f' style="{style}"' if style else ""
 
     def cell(text: str) -> str:
-        escaped = html.escape(text)
+        escaped = html_text(text)
         return escaped if page or len(text) <= LONG else re.sub("([/:])", r"\1<wbr>", escaped)
 
-    head = "".join(f'<th scope="col"{css}>{html.escape(key)}</th>' for key in cells[0])
+    head = "".join(f'<th scope="col"{css}>{html_text(key)}</th>' for key in cells[0])
     body = ""
     for row in cells:
         body += "<tr>" + "".join(f"<td{css}>{cell(text)}</td>" for text in row.values()) + "</tr>"
@@ -155,6 +171,8 @@ class Record:
         super().__init_subclass__(**keywords)
         if "__repr__" not in vars(cls):  # before dataclass() writes one with every field
             cls.__repr__ = Record.__repr__  # type: ignore[method-assign]
+        if own := vars(cls).get("__str__"):
+            cls.__str__ = lambda self: printable(own(self))  # type: ignore[method-assign]
 
     def summary(self) -> str:
         """One line that says what this is."""
@@ -220,7 +238,7 @@ class Record:
     def __repr__(self) -> str:
         kind = type(self)
         if kind.summary is not Record.summary:
-            return f"<{kind.__name__}: {self.summary()}>"
+            return printable(f"<{kind.__name__}: {self.summary()}>")
         shown = [field.name for field in dataclasses.fields(kind) if field.repr]  # type: ignore[arg-type]
         values = ", ".join(f"{name}={_short(getattr(self, name))}" for name in shown)
         return f"{kind.__name__}({values})"
@@ -228,16 +246,16 @@ class Record:
     def __str__(self) -> str:
         rows = _cells(self.rows())
         if not rows:
-            return self.summary()
+            return printable(self.summary())
         widths = {key: max(len(key), *(len(row[key]) for row in rows)) for key in rows[0]}
         lines = [
             "  ".join(cell.ljust(widths[key]) for key, cell in row.items()).rstrip() for row in rows
         ]
         head = "  ".join(key.ljust(width) for key, width in widths.items()).rstrip()
-        return "\n".join([self.summary(), head, *lines])
+        return "\n".join([printable(self.summary()), head, *lines])
 
     def _repr_html_(self) -> str:
-        return f"<p><b>{html.escape(self.summary())}</b></p>{html_table(self.rows())}"
+        return f"<p><b>{html_text(self.summary())}</b></p>{html_table(self.rows())}"
 
 
 class Table(Record):

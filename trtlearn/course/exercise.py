@@ -7,7 +7,6 @@ number; code line by line), their judges in ``chapters/chNN.py``. An id begins w
 from __future__ import annotations
 
 import dataclasses
-import html
 import importlib
 import json
 import pkgutil
@@ -19,7 +18,7 @@ from typing import Any
 
 from .. import __version__
 from ..errors import TrtlearnError
-from ..record import Record, plural
+from ..record import Record, html_text, plural
 from . import progress
 from .verdict import Verdict, raised
 
@@ -83,7 +82,7 @@ class Hint(Record):
         return f"Hint {self.number} of {self.of}: {self.text}{more}"
 
     def _repr_html_(self) -> str:
-        return f"<p>💡 {html.escape(str(self))}</p>"
+        return f"<p>💡 {html_text(str(self))}</p>"
 
 
 @dataclass(frozen=True)
@@ -97,7 +96,7 @@ class Solution(Record):
 
     def _repr_html_(self) -> str:
         head = "<details><summary>One solution (open it after your own try)</summary>"
-        return f"{head}<pre>{html.escape(self.source)}</pre></details>"
+        return f"{head}<pre>{html_text(self.source)}</pre></details>"
 
 
 _REGISTRY: dict[str, Exercise | Prediction] = {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import os
 import platform
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import __version__
 from ..errors import LiveUnavailable, TrtlearnError
-from ..record import Record, show
+from ..record import Record, html_text, show
 
 if TYPE_CHECKING:
     from ..networks import Network
@@ -60,7 +59,7 @@ class Setup(Record):
         return f"{self.summary()}\n{versions}"
 
     def _repr_html_(self) -> str:
-        first, second = (html.escape(line) for line in str(self).split("\n", 1))
+        first, second = (html_text(line) for line in str(self).split("\n", 1))
         mark = "●" if self.state == "live" else "◉"
         return f"<p><b>{mark} {first}</b><br>{second}</p>"
 

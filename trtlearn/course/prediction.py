@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Callable, Iterable
 
+from ..record import html_text
 from ..show.controls import alert, guarded, ipywidgets, say, stack
 
 __all__ = ["prediction_widget"]
@@ -33,4 +33,4 @@ def prediction_widget(
     on_choice = guarded(show_choice, note, clear=False)
     buttons.observe(on_choice, "value")
     on_choice()
-    return stack(say(f"<b>Predict: {html.escape(question)}</b>"), buttons, note)
+    return stack(say(f"<b>Predict: {html_text(question)}</b>"), buttons, note)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import decimal
-import html
 import numbers
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -20,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError, first_line
-from ..record import Record, html_table, plural
+from ..record import Record, html_table, html_text, plural
 
 __all__ = [
     "Case",
@@ -89,9 +88,9 @@ class Verdict(Record):
             None if self.surprise else self.passed
         ]
         style = f"border-left:4px solid {color};padding-left:8px"
-        head = f"<p><b>{html.escape(self.summary())}</b></p>"
+        head = f"<p><b>{html_text(self.summary())}</b></p>"
         folds = "".join(
-            f"<details><summary>{html.escape(title)}</summary><pre>{html.escape(inside)}</pre>"
+            f"<details><summary>{html_text(title)}</summary><pre>{html_text(inside)}</pre>"
             "</details>"
             for title, inside in self.folds
         )

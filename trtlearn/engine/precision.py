@@ -7,7 +7,6 @@ inspector or log says so) or inferred.
 
 from __future__ import annotations
 
-import html
 import os
 from collections import Counter
 from collections.abc import Iterable
@@ -16,7 +15,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ..model.operators import QDQ, RESHAPES
-from ..record import Record, Table, html_table, plural, show
+from ..record import Record, Table, html_table, html_text, plural, show
 from .names import infer_nodes
 from .reasons import Facts, Reason, fed_by_dq, gather, reason_for_idle, reason_for_wider
 from .records import BuildOptions, BuildReport, EngineInfo, EngineLayer
@@ -91,7 +90,7 @@ class PrecisionRows(tuple[PrecisionRow, ...]):
         return f"<{plural(len(self), 'row')}: {names or 'none'}>"
 
     def _repr_html_(self) -> str:
-        return html_table(self.rows()) if self else f"<p>{html.escape(repr(self))}</p>"
+        return html_table(self.rows()) if self else f"<p>{html_text(repr(self))}</p>"
 
 
 @dataclass(frozen=True)

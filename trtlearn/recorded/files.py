@@ -72,9 +72,16 @@ def whole(build: Build) -> Build:
     return dataclasses.replace(build, engine=read_engine(build.engine.raw))
 
 
+def _component(name: str) -> str:
+    """``name`` where it is one part of a path; RecordingError where it would lead elsewhere."""
+    if name in ("", ".", "..") or re.search(r"[/\\\0]", name):
+        raise RecordingError(f"{name!r:.100} cannot name a recording", "give it a plain name")
+    return name
+
+
 def save_build(folder: Path, build: Build) -> Path:
     """Write <model>/<variant>.json.gz, and the calibration cache beside it where one was made."""
-    base = folder / build.model / build.variant
+    base = folder / _component(build.model) / _component(build.variant)
     trace = build.calibration
     if trace is not None and trace.cache:
         write_atomic(base.with_name(base.name + ".cache"), trace.cache)
@@ -94,7 +101,7 @@ def save_study(folder: Path, build: Build) -> Path:
     ``question``.
     """
     short = dataclasses.replace(lean(build), build=dataclasses.replace(build.build, log=""))
-    path = folder / "studies" / f"{build.model}-{build.variant}.json"
+    path = folder / "studies" / _component(f"{build.model}-{build.variant}.json")
     return write_atomic(path, short.to_json(indent=1))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import os
 import warnings
 from collections.abc import Sequence
@@ -13,7 +12,7 @@ from ..calibration.cache import CalibrationCache, NameCheck, parse_cache
 from ..calibration.cache_lines import ODDITIES, CacheLine, CacheReading, as_tensorrt_reads
 from ..errors import CacheError
 from ..model.describe import OnnxModel, read_model
-from ..record import html_table, plural, show
+from ..record import html_table, html_text, plural, show
 from .controls import badge, guarded, ipywidgets, say, stack
 from .draw import short
 from .theme import BAD, GOOD, INK, WARN
@@ -127,18 +126,18 @@ class _Page:
         """Recorded, or by the rule, with what is recorded of the like."""
         if recorded is not None and recorded.batches_asked is not None:
             where = f"this change to the cache of this network at batch 8, {recorded.source}"
-            log = html.escape(recorded.warned)
-            return f"✔ <b>Recorded</b>: {html.escape(where)}. Warnings in the log: {log}."
+            log = html_text(recorded.warned)
+            return f"✔ <b>Recorded</b>: {html_text(where)}. Warnings in the log: {log}."
         like = [ODDITIES[word].case for line in reading.odd for word in line.oddities]
         known = dict.fromkeys(self.cases[case].change for case in like if case)
-        near = f" Recorded of the like: {html.escape('; '.join(known))}." if known else ""
+        near = f" Recorded of the like: {html_text('; '.join(known))}." if known else ""
         return f"<b>Not recorded</b>: answered by the rule that fits all recorded files.{near}"
 
 
 def _verdict(reading: CacheReading) -> str:
-    header = f"<code>{html.escape(short(reading.header))}</code>"
+    header = f"<code>{html_text(short(reading.header))}</code>"
     if reading.ignored:
-        why = html.escape(reading.ignored)
+        why = html_text(reading.ignored)
         words = f"{header}: {why}. TensorRT asks for images and calibrates again, without a message"
         return f"<p>{badge('ignored', BAD)} {words}.</p>"
     return f"<p>{badge('used', GOOD)} {header} fits. TensorRT asks for no image.</p>"
@@ -197,7 +196,7 @@ WORDS = {
 
 def _chip(text: str, color: str) -> str:
     style = f"display:inline-block;border-left:4px solid {color};padding:0 6px;font-size:0.9em"
-    return f'<span style="{style}">{html.escape(text)}</span>'
+    return f'<span style="{style}">{html_text(text)}</span>'
 
 
 def _own_reader(content: bytes, model: OnnxModel) -> str:
@@ -207,7 +206,7 @@ def _own_reader(content: bytes, model: OnnxModel) -> str:
             warnings.simplefilter("ignore")
             cache = parse_cache(content)
     except CacheError as problem:
-        return f"refuses the file: {html.escape(str(problem))}"
+        return f"refuses the file: {html_text(str(problem))}"
     names: NameCheck = cache.check(model)
     marked = [f"{name} is of no use: {why}" for name, why in cache.unusable.items()]
-    return html.escape("; ".join(["reads it", names.summary(), *marked]))
+    return html_text("; ".join(["reads it", names.summary(), *marked]))

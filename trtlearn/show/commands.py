@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +10,7 @@ from ..builds import Build
 from ..engine.variants import ALGORITHMS, LABELS, VARIANTS
 from ..errors import TrtlearnError
 from ..model.course_data import MODELS, model_path
-from ..record import html_table, show
+from ..record import html_link, html_table, html_text, show
 from ..trtexec.explanation import explain
 from ..trtexec.options import trtexec_command, variant_of
 from ..trtexec.records import Step
@@ -131,7 +130,7 @@ def answer_html(command: str, version: str, cache_exists: bool, networks: Any = 
     title = f"The {len(answer.steps)} steps in trtexec's source"
     return (
         f'<div role="status"><p style="font-size:1.15em">{badge(answer.mode, color)} '
-        f"{html.escape(sentence)}</p>{measured_html(network, variants)}{note}"
+        f"{html_text(sentence)}</p>{measured_html(network, variants)}{note}"
         f"{html_table(facts, style=CELL)}"
         f"<details><summary>{title}</summary><ol>{steps}</ol></details></div>"
     )
@@ -141,9 +140,8 @@ def step_html(step: Step) -> str:
     """One step: what trtexec does, why, and the lines that do it."""
     link = ""
     if step.source:
-        href, words = html.escape(step.source.url, quote=True), html.escape(step.source.summary())
-        link = f'<br><small><a href="{href}" target="_blank">{words}</a></small>'
-    return f"{html.escape(step.text)}, because {html.escape(step.condition)}{link}"
+        link = f"<br><small>{html_link(step.source.url, step.source.summary())}</small>"
+    return f"{html_text(step.text)}, because {html_text(step.condition)}{link}"
 
 
 def measured_html(network: Any, variants: list[str | None]) -> str:
@@ -154,9 +152,9 @@ def measured_html(network: Any, variants: list[str | None]) -> str:
     try:
         builds = [network.build(name) for name in dict.fromkeys([*names, "fp32"])]
     except TrtlearnError as problem:
-        return f"<p>{html.escape(str(problem))}</p>"
+        return f"<p>{html_text(str(problem))}</p>"
     first = builds[0]
-    title = html.escape(f"Measured on {first.model}: {first.provenance.label()}")
+    title = html_text(f"Measured on {first.model}: {first.provenance.label()}")
     table = html_table([build_facts(build) for build in builds], style=CELL)
     measured = f"<p><b>{title}</b></p>{table}"
     ranges = first.ranges.tensors if first.ranges else first.build.scales

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..errors import TrtlearnError
+from ..record import html_text
 from .theme import BAD, INK
 
 try:
@@ -69,13 +69,13 @@ def say(text: str) -> ipywidgets.HTML:
 def alert(problem: object) -> str:
     """An error, for the eye, the ear and the colour-blind: words, a sign and role="alert"."""
     style = f"border-left:4px solid {BAD};padding-left:8px"
-    return f'<div role="alert" style="{style}">✘ {html.escape(str(problem))}</div>'
+    return f'<div role="alert" style="{style}">✘ {html_text(str(problem))}</div>'
 
 
 def badge(text: str, color: str = INK) -> str:
     """A word in a coloured frame."""
     style = f"border:2px solid {color};border-radius:4px;padding:1px 8px;font-weight:bold"
-    return f'<span style="{style}">{html.escape(text)}</span>'
+    return f'<span style="{style}">{html_text(text)}</span>'
 
 
 def guarded(

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..engine.records import Provenance, Timing
-from ..errors import TrtlearnError
+from ..errors import TrtlearnError, printable
 from .theme import GOOD, INK, LAYOUT
 
 if typing.TYPE_CHECKING:
@@ -31,6 +31,7 @@ __all__ = [
     "finish",
     "folded",
     "footer",
+    "label",
     "label_points",
     "line",
     "log_axis",
@@ -54,6 +55,10 @@ Panel = tuple[int, int] | None
 """Row and column of a panel, from 1; None in a figure without panels."""
 
 TALLEST = 700  # pixels: a figure fits on a laptop's screen
+DATA_FIELDS = ("x", "y", "customdata", "labels", "ids", "parents")
+TEXT_FIELDS = ("text", "hovertext", "hovertemplate", "texttemplate", "name")
+ANY_TAG = re.compile("<")
+FOREIGN = re.compile(r"<(?!/?(?:b|i|br|sup|sub|extra)>)")
 MOST_ROWS = 44  # names below each other in the tallest figure
 NARROW = 640  # pixels that a legend may fill in the narrowest page, 700 pixels wide
 LINE = 112  # characters of the source line in the narrowest page
@@ -101,6 +106,44 @@ def tall(rows: int) -> int:
 def short(name: str, length: int = 44) -> str:
     """A name cut in its middle, where fused names differ least."""
     return name if len(name) <= length else f"{name[: length - 16]}…{name[-15:]}"
+
+
+def label(name: str, length: int = 44) -> str:
+    """A short name as a figure shows it: plotly takes "<" and "&" for markup.
+
+    >>> label("<b>relu</b>")
+    '&lt;b>relu&lt;/b>'
+    """
+    return printable(short(name, length)).replace("&", "&amp;").replace("<", "&lt;")
+
+
+def _neutral(fig: go.Figure) -> None:
+    """Make all other text of the figure data: of markup only our own few tags without attributes
+    stay, in labels; in values, which names may be, none does.
+    """
+    for trace in fig.data:
+        for key in (*DATA_FIELDS, *TEXT_FIELDS):
+            if key in trace and trace[key] is not None:
+                trace[key] = _as_text(trace[key], FOREIGN if key in TEXT_FIELDS else ANY_TAG)
+    for note in fig.layout.annotations:
+        note.text = note.text and _as_text(note.text, FOREIGN)
+    if fig.layout.title.text:
+        fig.layout.title.text = _as_text(fig.layout.title.text, FOREIGN)
+    for axis in (*fig.select_xaxes(), *fig.select_yaxes()):
+        for key in ("ticktext", "categoryarray"):
+            if axis[key] is not None:
+                axis[key] = _as_text(axis[key], FOREIGN)
+
+
+def _as_text(value: typing.Any, markup: re.Pattern[str]) -> typing.Any:
+    """``value``, or every text in it, without what ``markup`` matches; numbers as they are."""
+    if isinstance(value, str):
+        return markup.sub("&lt;", printable(value))
+    if isinstance(value, np.ndarray) and value.dtype.kind in "OU":
+        return np.array(_as_text(value.tolist(), markup), dtype=object)
+    if isinstance(value, (list, tuple)):
+        return type(value)([_as_text(item, markup) for item in value])
+    return value
 
 
 def folded(text: str, width: int) -> str:
@@ -376,7 +419,7 @@ def name_rows(
     size = 13 if len(names) <= 24 else 11
     fig.update_yaxes(
         tickvals=list(range(0, len(names), apart)),
-        ticktext=[short(name, length) for name in names[::apart]],
+        ticktext=[label(name, length) for name in names[::apart]],
         tickfont={"size": size},
         range=[len(names) - 0.4, -0.6],
         showgrid=False,
@@ -399,14 +442,15 @@ def source_label(source: Source) -> str:
     return source if isinstance(source, str) else source.label()
 
 
-def footer(fig: go.Figure, label: str) -> go.Figure:
+def footer(fig: go.Figure, text: str) -> go.Figure:
     """Write under the figure where its numbers come from; the figure itself is returned.
 
     >>> footer(figure("?"), "recorded on NVIDIA H200").layout.annotations[-1].text
     'recorded on NVIDIA H200'
     """
+    _neutral(fig)
     fig.add_annotation(
-        text=label,
+        text=_as_text(text, FOREIGN),
         xref="paper",
         yref="paper",
         x=0,
@@ -432,7 +476,7 @@ def finish(fig: go.Figure, source: Source = None, rest: str = "") -> go.Figure:
     """
     layout = fig.layout
     _fold_titles(fig)
-    label = folded(source_label(source) + rest, LINE)
+    source_line = folded(source_label(source) + rest, LINE)
     title = folded(layout.title.text or "", 74)
     under = _under(fig)
     left = _left(fig)
@@ -442,7 +486,7 @@ def finish(fig: go.Figure, source: Source = None, rest: str = "") -> go.Figure:
     for text in layout.annotations:
         if text.yref == "paper" and text.yanchor == "bottom" and text.y >= 0.99:  # panels' titles
             above = max(above, 10 + 17 * (1 + text.text.count("<br>")))
-    top, bottom = head + legend + above, under + 15 * (label.count("<br>") + 1) + 6
+    top, bottom = head + legend + above, under + 15 * (source_line.count("<br>") + 1) + 6
     height = min(TALLEST, max(layout.height or 420, top + bottom + 90))
     fig.update_layout(
         height=height,
@@ -451,7 +495,7 @@ def finish(fig: go.Figure, source: Source = None, rest: str = "") -> go.Figure:
         legend={"xref": "container", "x": 0.005, "yref": "container", "yanchor": "top"},
     )
     fig.update_layout(title_yanchor="top", legend_y=1 - head / height)
-    footer(fig, label)
+    footer(fig, source_line)
     fig.layout.annotations[-1].update(align="left", xshift=10 - left, yshift=-under, yanchor="top")
     return fig
 

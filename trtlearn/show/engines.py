@@ -66,11 +66,11 @@ def layer_facts(layer: EngineLayer, ms: float | None = None) -> str:
         f"in {show(layer.input_dtypes)}; weights {show(layer.weights_listed)}; "
         f"out {show(layer.output_dtypes)}"
     )
-    lines = [f"<b>{draw.short(layer.name, 90)}</b>", show(layer.kind), types]
+    lines = [f"<b>{draw.label(layer.name, 90)}</b>", show(layer.kind), types]
     if layer.onnx_nodes:
-        lines.append(f"ONNX nodes: {draw.short(', '.join(layer.onnx_nodes), 90)}")
+        lines.append(f"ONNX nodes: {draw.label(', '.join(layer.onnx_nodes), 90)}")
     if layer.kernel:
-        lines.append(f"kernel: {draw.short(layer.kernel, 70)}")
+        lines.append(f"kernel: {draw.label(layer.kernel, 70)}")
     if ms is not None:
         lines.append(f"{ms:.4f} ms")
     return "<br>".join(lines)
@@ -103,7 +103,7 @@ def engine(
         dtype, look = show(node.dtype), (dtype_color(node.dtype), SYMBOLS[node.role])
         group = f"{dtype}, {node.role}"
         if node.layer is None:
-            facts = f"<b>{draw.short(node.name, 90)}</b><br>network {node.role}, {dtype}"
+            facts = f"<b>{draw.label(node.name, 90)}</b><br>network {node.role}, {dtype}"
             return Mark(group, *look, node.name, facts, in_legend=False)
         time = ms[node.layer]
         size = 6 + 17 * ((time or 0) / longest) ** 0.5 if longest else 11
@@ -264,7 +264,7 @@ def _two_sides(
     for x, rows, align in ((0, left, "middle left"), (1, right, "middle right")):
         apart = -(-len(rows) // 48) or 1
         texts = [
-            f"{draw.short(row.text, 32)} ({show(row.dtype)})" if at % apart == 0 else ""
+            f"{draw.label(row.text, 32)} ({show(row.dtype)})" if at % apart == 0 else ""
             for at, row in enumerate(rows)
         ]
         box: Style = {"symbol": "square", "size": 12 if len(rows) < 30 else 9}
@@ -376,10 +376,10 @@ def fusion(
         layers = [place for name in dict.fromkeys(row.engine_layers) for place in places[name]]
         for place in layers:
             joins.add(show(info.layers[place].shown_dtype), at, place * stretch)
-        where = draw.short(", ".join(row.engine_layers), 90) or "no engine layer names it"
+        where = draw.label(", ".join(row.engine_layers), 90) or "no engine layer names it"
         text = row.node if layers else f"{row.node}: in no layer"
         dtype = _common_dtype([info.layers[place] for place in layers])
-        rows.append(Row(at, text, dtype, f"<b>{draw.short(row.node, 90)}</b><br>{where}"))
+        rows.append(Row(at, text, dtype, f"<b>{draw.label(row.node, 90)}</b><br>{where}"))
     for dtype, (x, y) in joins.ends.items():
         draw.line(fig, x, y, color=DTYPE_COLORS.get(dtype, INK), width=1.5)
     titles = plural(len(rows), "ONNX node"), plural(len(info.layers), "engine layer")

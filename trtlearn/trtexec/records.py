@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import html
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..record import Record
+from ..record import Record, html_link, html_text
 
 __all__ = [
     "Explanation",
@@ -32,7 +31,7 @@ class Source(Record):
         return []
 
     def _repr_html_(self) -> str:
-        return f'<a href="{html.escape(self.url)}">{html.escape(self.summary())}</a>'
+        return html_link(self.url, self.summary())
 
 
 @dataclass(frozen=True)
@@ -123,7 +122,7 @@ class Explanation(Record):
         )
 
     def _repr_html_(self) -> str:
-        cell, left = html.escape, 'style="text-align:left;vertical-align:top"'
+        cell, left = html_text, 'style="text-align:left;vertical-align:top"'
         steps = "".join(
             f"<li>{cell(step.text)}<br><i>because {cell(step.condition)}</i>"
             + (f"<br><small>{step.source._repr_html_()}</small>" if step.source else "")

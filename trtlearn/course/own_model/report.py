@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import html
 import io
 import os
 import re
@@ -17,7 +16,7 @@ from ...calibration.cache import ignored_by_trtexec
 from ...errors import TrtlearnError
 from ...files import shell_command, write_all
 from ...model.read import serialized
-from ...record import Record, html_table
+from ...record import Record, html_table, html_text
 
 if TYPE_CHECKING:
     import onnx
@@ -57,7 +56,7 @@ def report_html(walk: Walk) -> str:
         from plotly.offline import get_plotlyjs
     except ImportError:
         raise TrtlearnError("the report needs plotly", "pip install 'trtlearn[lab]'") from None
-    esc = html.escape
+    esc = html_text
     figure = range_figure(walk).to_html(
         full_html=False, include_plotlyjs=False, default_width="100%", div_id="ranges"
     )
@@ -103,7 +102,7 @@ def report_html(walk: Walk) -> str:
 
 def range_figure(walk: Walk) -> go.Figure:
     """Each quantized tensor's range beside the largest magnitude in the data, widest gap first."""
-    from ...show.draw import figure, footer
+    from ...show.draw import figure, footer, label
     from ...show.theme import GOOD, WARN
 
     def share(fit: Any) -> float:
@@ -113,7 +112,7 @@ def range_figure(walk: Walk) -> go.Figure:
     fig = figure(
         "Does each range fit what the data need?", height=150 + 22 * len(shown), barmode="group"
     )
-    names = [fit.name for fit in shown]
+    names = [label(fit.name, 200) for fit in shown]
     for title, values, color, pattern in (
         ("range chosen", [fit.amax for fit in shown], GOOD, ""),
         ("largest magnitude in the data", [fit.largest for fit in shown], WARN, "/"),
@@ -136,21 +135,21 @@ def _table(rows: list[dict[str, Any]]) -> str:
 
 
 def _record(record: Record) -> str:
-    return f"<p>{html.escape(record.summary())}</p>{_table(record.rows())}"
+    return f"<p>{html_text(record.summary())}</p>{_table(record.rows())}"
 
 
 def _folded(summary: str, content: str) -> str:
-    return f"<details><summary>{html.escape(summary)}</summary>{content}</details>"
+    return f"<details><summary>{html_text(summary)}</summary>{content}</details>"
 
 
 def _cache_words(cache: str) -> str:
     """What the calibration cache is good for: trtexec takes one kind only."""
     later = "From TensorRT 11.0 on use the Q/DQ model."
     if problem := ignored_by_trtexec(cache.encode()):
-        fix = re.sub("`(.+?)`", r"<code>\1</code>", html.escape(problem.fix))
+        fix = re.sub("`(.+?)`", r"<code>\1</code>", html_text(problem.fix))
         return (
             "For a program with a calibrator of this kind, up to TensorRT 10.16. With trtexec "
-            f"TensorRT ignores it: {html.escape(problem.why)}. What to do: {fix}. {later}"
+            f"TensorRT ignores it: {html_text(problem.why)}. What to do: {fix}. {later}"
         )
     return f"For <code>trtexec --int8 --calib=FILE</code> up to 10.16. {later}"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,7 +11,7 @@ from ...calibration.observers import OBSERVERS
 from ...errors import DataError, ModelError
 from ...files import user_dir
 from ...model.data import EXPECTED_DATA
-from ...record import html_table
+from ...record import html_table, html_text
 from ...show.controls import badge, guarded, ipywidgets, say, stack
 from ...show.theme import WARN
 from .records import Walk, why_skipped
@@ -124,20 +123,20 @@ def _step_list(done: Iterable[str], current: str = "", build: str = "") -> str:
     lines = [pending if step == "build" else f"✔ {WORDS[step]}" for step in done]
     if current:
         lines.append(f"▶ {WORDS[current]} …")
-    return "<br>".join(map(html.escape, lines))
+    return "<br>".join(map(html_text, lines))
 
 
 def walk_html(walk: Walk) -> str:
     """A walk's result as HTML; names from the model are escaped."""
     place = badge("live" if walk.live else "no GPU", WARN)
-    parts = [f"<p><b>{html.escape(walk.verdict)}.</b></p>"]
-    parts.append(f"<p>{place} {html.escape(walk.summary())}</p>")
-    parts += [f"<p>⚠ {html.escape(note)}</p>" for note in walk.notes]
+    parts = [f"<p><b>{html_text(walk.verdict)}.</b></p>"]
+    parts.append(f"<p>{place} {html_text(walk.summary())}</p>")
+    parts += [f"<p>⚠ {html_text(note)}</p>" for note in walk.notes]
     parts.append(html_table(walk.rows()))
     parts.append(html_table([engine.rows()[0] for engine in walk.live]))
     parts.append(html_table([{"written": word, "file": path} for word, path in walk.files.items()]))
     if "report" in walk.files:
-        link = html.escape(Path(walk.files["report"]).absolute().as_uri(), quote=True)
+        link = html_text(Path(walk.files["report"]).absolute().as_uri())
         anchor = f'<a href="{link}" target="_blank">open the report</a>'
         parts.append(f"<p>{anchor} (or open the file by hand)</p>")
     return f'<div role="status">{"".join(parts)}</div>'
