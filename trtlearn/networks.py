@@ -33,6 +33,7 @@ from .recorded.files import (
     load_build,
     load_provenance,
     load_study,
+    recording_folders,
 )
 from .recorded.networks import origin_folder, with_map50
 from .recorded.store import Wanted, build_once, digests
@@ -449,8 +450,8 @@ def network(
 
     Args:
         model: one of NETWORKS, or the path of an ONNX file. The builds of a file are live only.
-        folder: recordings to replay, in place of the newest that came with the course; implies mode
-            "recorded".
+        folder: recordings to replay, in place of the newest that came with the course: a folder,
+            or the name of one that came with the course, "h200-8.6.0"; implies mode "recorded".
         mode: "live" or "recorded"; by default $TRTLEARN_MODE, else what this machine can do.
         data: for a file: its calibration images, a .npy or .npz file, an array [N, ...] or arrays
             by input name.
@@ -479,7 +480,8 @@ def network(
             return Network(name, model_path(name))
         if asked == "live":
             raise problem
-    recordings = folder_with(name) if folder is None else Path(folder)
+    came = {one.name: one for one in recording_folders()}
+    recordings = folder_with(name) if folder is None else came.get(str(folder), Path(folder))
     if not (recordings / name).is_dir():
         raise RecordingError(f"there are no recordings of {name} in {recordings}", AGAIN)
     course = Network(name, model_path(name), recordings)

@@ -19,6 +19,11 @@ NOTEBOOK = {  # chapter -> what its cells have defined
     "01": "images = tl.network('resnet').images()[:64]; digit = images[0]",
     "02": "mobile = tl.network('mobile', mode='recorded'); images = mobile.images();"
     "values = mobile.activations(images[:64])",
+    "11": """
+def gap_of(ours, theirs, least=1e-6):
+    gap = {name: abs(ours[name] / theirs[name] - 1) for name in ours if name in theirs}
+    return {name: far for name, far in gap.items() if far > least}
+""",
 }
 
 WRONG = {
@@ -110,6 +115,24 @@ WRONG = {
         "'3 %'": "leave out the quotes",
         "100 * (abs(images) > 2)": "Expected one number, got an array",
     },
+    "11-odd": {
+        "('down1b_relu', 'near tie')": "only the entropy search has a KL",
+        "'down1b_relu, last bits'": "by a millionth",
+        "('down1b_relu', 'memory')": "the causes are last bits, near tie, Concat's memory",
+        "('r_conv_relu', \"Concat's memory\")": "differs by 9.1 %",
+        "('t0_update', 'last bits')": "and another by more",
+        "('stem', 'near tie')": "No scale of stem differs",
+        "'down1b_relu'": "Expected two words, got 1 word",
+        "3": "Expected two words, got a number",
+    },
+    "11-rows": {
+        "lambda a, b: sorted(n for n in a if n in b and a[n] != b[n])": "differ",
+        "lambda a, b: sorted(gap_of(a, b), key=gap_of(a, b).get)": "worst first",
+        "lambda a, b: sorted(gap_of(a, b, 0), key=gap_of(a, b, 0).get, reverse=True)": "up to 1e-6",
+        "lambda a, b: sorted(gap_of(a, b), key=lambda n: -abs(a[n] - b[n]))": "divide the difference",
+        "lambda a, b: [n for n in a if a[n] != b[n]]": "KeyError",
+        "['conv1']": "Expected a function, got a list",
+    },
 }
 
 RIGHT = {
@@ -144,8 +167,17 @@ RIGHT = {
         "100 * (abs(images) > 2).mean()",
         "100 * np.float32((abs(images) > 2).sum()) / images.size",
     ],
+    "11-odd": [
+        "('down1b_relu', \"Concat's memory\")",
+        '"down1b_relu, Concat\'s memory"',
+        '[max(tl.recorded.agreement().others, key=lambda o: o.relative_difference).tensor, "Concat\'s memory"]',
+    ],
+    "11-rows": [
+        "lambda a, b: sorted(gap_of(a, b), key=gap_of(a, b).get, reverse=True)",
+        "lambda a, b: iter(sorted(gap_of(a, b), key=lambda n: -abs(a[n] / b[n] - 1)))",
+    ],
 }
-DRAWN = {"00-command", "01-scale", "01-quantize", "02-ranges"}
+DRAWN = {"11-odd", "00-command", "01-scale", "01-quantize", "02-ranges"}
 
 
 @functools.cache

@@ -175,49 +175,6 @@ def test_launching_adds_4_percent_to_the_big_network_s_fp32_and_20_to_its_int8()
     assert shares == [4, 20]
 
 
-# --- Beside trtexec.
-
-SMALL = [
-    build
-    for build in (*RESNET.points, *MOBILE.points, *MIXED.points)
-    if build.trtexec_ms and build.trtexec_graph_ms
-]
-LARGE = [build for build in BIG.points if build.trtexec_ms and build.trtexec_graph_ms]
-
-
-def test_by_graph_replay_trtexec_agrees_within_3_percent_for_10_of_12_big_engines() -> None:
-    apart = {
-        (build.variant, build.batch): known(build.trtexec_graph_ms) / replay(build) - 1
-        for build in LARGE
-    }
-    alike = [share for share in apart.values() if abs(share) < 0.03]
-    assert len(alike) > 0.8 * len(apart)
-    assert (len(alike), len(apart)) == (10, 12)
-    far = {key: round(100 * share) for key, share in apart.items() if abs(share) >= 0.03}
-    assert far == {("fp16", 64): 20, ("int8-placeholder", 64): -22}
-
-
-def test_on_small_engines_trtexec_is_about_2_us_above_and_at_most_4_5() -> None:
-    far = [1000 * (known(build.trtexec_graph_ms) - replay(build)) for build in SMALL]
-    assert 0 < min(far) < max(far) < 5
-    assert round(max(far), 1) == 4.5
-    assert round(sorted(far)[len(far) // 2]) == 2
-    shares = [100 * (known(build.trtexec_graph_ms) / replay(build) - 1) for build in SMALL]
-    assert (round(min(shares)), round(max(shares))) == (1, 6)
-
-
-def test_launch_after_launch_small_engines_are_more_than_a_fifth_apart() -> None:
-    assert max(abs(known(build.trtexec_ms) / launch(build) - 1) for build in SMALL) > 0.2
-
-
-def test_one_of_two_twins_at_batch_64_spreads_from_1_22_to_1_65_ms() -> None:
-    one, twin = (BIG.point("big", name, 64) for name in ("int8-placeholder", "int8-fp16"))
-    assert (one.layers, one.int8_layers) == (twin.layers, twin.int8_layers)
-    spread = timed(one)[0]
-    assert (round(spread.p05_ms, 2), round(spread.p95_ms, 2)) == (1.22, 1.65)
-    assert round(replay(twin), 2) == 1.22
-
-
 # --- mobile.
 
 

@@ -29,6 +29,7 @@ Each name is loaded when it is first used; each gives a record, newest recording
 ``modelopt_pairs``    the Q/DQ pairs that NVIDIA's ModelOpt inserts
 ``range_factors``     one network, all its ranges times 0.25 to 1024
 ``trtexec_log``       what NVIDIA's own trtexec printed
+``trtexec_parser``    thousands of command lines, as NVIDIA's compiled parser read them
 ``interruptions``     what an interrupted calibration leaves behind
 ``repairs``           entropy 2's ranges, each replaced by min-max's or not: every choice
 ``origin``            where and with what a calibration recording was made
@@ -53,7 +54,7 @@ _DOOR = {
     "networks": "build detections",
     "quantizers": "modelopt_pairs",
     "factors": "range_factors",
-    "logs": "trtexec_log interruptions",
+    "logs": "trtexec_log trtexec_parser interruptions",
     "repairing": "repairs",
 }
 """Module -> the names that it holds."""
@@ -82,6 +83,7 @@ if TYPE_CHECKING:  # for editors and type checkers: the same names
     from .layers import study as study
     from .logs import interruptions as interruptions
     from .logs import trtexec_log as trtexec_log
+    from .logs import trtexec_parser as trtexec_parser
     from .networks import build as build
     from .networks import detections as detections
     from .quantizers import modelopt_pairs as modelopt_pairs

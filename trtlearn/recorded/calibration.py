@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from ..calibration.cache import CalibrationCache, parse_cache
 from ..calibration.observers import Observer, Threshold, make_observer, threshold_of
 from ..engine.records import Provenance
 from ..errors import DataError, RecordingError
@@ -20,6 +21,7 @@ from ..record import Record
 from .files import folder_with, load_provenance, read_text
 
 __all__ = [
+    "CAUSES",
     "MARKS",
     "Agreement",
     "AgreementTable",
@@ -125,6 +127,24 @@ class Disagreement(Record):
     relative_difference: float | None
     explanation: str
 
+    @property
+    def cause(self) -> str:
+        """The explanation in two or three words: a key of CAUSES, or "not explained".
+
+        >>> Disagreement("x", 1.0, 1.1, 0.1, "near tie: keeping 1089 bins").cause
+        'near tie'
+        """
+        found = (cause for cause, start in CAUSES.items() if self.explanation.startswith(start))
+        return next(found, "not explained")
+
+
+CAUSES = {
+    "last bits": "the same choice",
+    "near tie": "near tie",
+    "Concat's memory": "it begins the Concat",
+}
+"""Why a scale differs -> how its explanation begins."""
+
 
 @dataclass(frozen=True)
 class Agreement(Record):
@@ -147,6 +167,11 @@ class Agreement(Record):
     on_gpu: int | None = None
     on_gpu_tensors: int | None = None
 
+    @property
+    def cache(self) -> CalibrationCache:
+        """TensorRT's own cache, whose scales were compared."""
+        return parse_cache(read_text(cache_path(self.network, self.algorithm)))
+
 
 @dataclass(frozen=True)
 class AgreementTable(Record):
@@ -163,6 +188,11 @@ class AgreementTable(Record):
     def agreeing(self) -> int:
         """Those equal to ours within 1e-6."""
         return sum(row.agreeing for row in self.networks)
+
+    @property
+    def others(self) -> tuple[Disagreement, ...]:
+        """The scales that differ, network by network."""
+        return sum((row.others for row in self.networks), ())
 
     def share(self, *networks: str) -> float:
         """Share of equal scales in these networks; in all where none is named."""

@@ -1,24 +1,31 @@
-"""Logs and interruptions, recorded: the optimizer's fusions, trtexec, calibrations cut short."""
+"""Logs, command lines and interruptions, recorded: the optimizer's fusions, trtexec and its parser,
+calibrations cut short.
+"""
 
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..engine.records import Provenance
+from ..files import data_dir
 from ..record import Record, plural
-from .files import check_origin, folder_with, read_text
+from .files import check_origin, folder_with, read_packed, read_text
 
 __all__ = [
     "Interruption",
     "Interruptions",
     "OptimizerLog",
+    "ParserLine",
+    "ParserLines",
     "TrtexecLog",
     "interruptions",
     "read_optimizer_log",
     "trtexec_log",
+    "trtexec_parser",
 ]
 
 
@@ -103,6 +110,67 @@ def trtexec_log(model: str, variant: str = "int8", folder: Path | None = None) -
     log = TrtexecLog.from_json(read_text(path))
     check_origin(log.provenance, path)
     return log
+
+
+@dataclass(frozen=True)
+class ParserLine(Record):
+    """One command line, and what trtexec's own parser at ``tag`` made of it."""
+
+    tag: str
+    arguments: tuple[str, ...]
+    outcome: str  # taken, refused, or help
+    int8: bool  # whether its builder options said INT8
+    int8_formats: int  # INT8 entries of --inputIOFormats and --outputIOFormats
+    cache: str  # of --calib, "" where none
+
+    @property
+    def command(self) -> str:
+        """The line to paste."""
+        return f"trtexec {shlex.join(self.arguments)}"
+
+
+@dataclass(frozen=True)
+class ParserLines(Record):
+    """Random command lines at every release tag, as NVIDIA's sampleOptions.cpp, compiled, read
+    them.
+    """
+
+    origin: str
+    lines: tuple[ParserLine, ...]
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """The releases, the oldest first."""
+
+        def number(tag: str) -> list[int]:
+            return [int(part) for part in tag.removeprefix("v").split(".")]
+
+        return tuple(sorted({line.tag for line in self.lines}, key=number))
+
+    def summary(self) -> str:
+        return f"{len(self.lines):,} command lines at {len(self.tags)} releases; {self.origin}"
+
+    def rows(self) -> list[dict[str, Any]]:
+        table = {
+            tag: {"release": tag, "lines": 0, "taken": 0, "refused": 0, "help": 0, "INT8": 0}
+            for tag in self.tags
+        }
+        for line in self.lines:
+            row: dict[str, Any] = table[line.tag]
+            row["lines"] += 1
+            row[line.outcome] += 1
+            row["INT8"] += line.int8 and line.outcome == "taken"
+        return list(table.values())
+
+
+def trtexec_parser() -> ParserLines:
+    """Thousands of command lines beside NVIDIA's own parser, compiled from each release's source.
+
+    >>> trtexec_parser().lines[0].outcome
+    'refused'
+    """
+    path = data_dir() / "recordings" / "trtexec-parser.json.gz"
+    return ParserLines.from_json(read_packed(path))
 
 
 @dataclass(frozen=True)

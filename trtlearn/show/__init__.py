@@ -18,6 +18,7 @@ PLACES = {
     "numbers": ("clip_or_round", "float_bits", "histogram", "number_line", "weight_error"),
     "tensor_ranges": ("fit", "ranges", "scales"),
     "calibration": (
+        "agreement",
         "filling",
         "images_needed",
         "kl",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import typing
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,8 @@ from ..engine.layout import graph
 from ..engine.records import Binding, EngineInfo, EngineLayer, EngineTensor
 from ..errors import DataError
 from ..model.describe import OnnxModel, read_model
+from ..record import show
+from ..recorded.calibration import CAUSES, AgreementTable
 from . import draw
 from .draw import Source, Style
 from .graphs import Mark, draw_graph
@@ -25,6 +28,7 @@ if typing.TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 __all__ = [
+    "agreement",
     "centres",
     "filling",
     "images_needed",
@@ -411,4 +415,69 @@ def shared_scales(
         mark = Mark(group, color, symbol, tensor, f"{tensor}<br>{group}")
         marks.append(None if node.role == "output" else mark)  # the last node holds that tensor
     fig = draw_graph(title, drawn, marks, lambda edge: INK)
+    return draw.finish(fig, source)
+
+
+# --- Ours beside TensorRT's.
+
+DOTS_HIGH = 6  # dots below each other in a network's row
+
+
+def agreement(table: AgreementTable, *, source: Source = None) -> go.Figure:
+    """One dot a scale: left those equal to TensorRT's within 1e-6, right how far the others differ.
+
+    ``table`` comes from ``tl.recorded.agreement()``. Trace 0 holds the equal scales; one trace for
+    each cause follows.
+
+    >>> from trtlearn.recorded.calibration import agreement as recorded
+    >>> len(agreement(recorded()).data[0].x) == recorded().agreeing
+    True
+    """
+    networks = list(dict.fromkeys(row.network for row in table.networks))
+    title = "Which scales of TensorRT does numpy reproduce? One dot a scale"
+    widths: Style = {"shared_yaxes": True, "column_widths": [0.6, 0.4], "horizontal_spacing": 0.03}
+    fig = draw.panels(title, ["equal within 1e-6", "not equal"], height=560, **widths)
+    x: list[int] = []
+    y: list[float] = []
+    texts: list[str] = []
+    for place, network in enumerate(networks):
+        count = 0
+        for row in table.networks:
+            if row.network != network:
+                continue
+            unlike = {other.tensor for other in row.others}
+            for name, scale in row.cache.items():
+                if name not in unlike:
+                    x.append(count // DOTS_HIGH)
+                    y.append(place + 0.12 * (count % DOTS_HIGH) - 0.3)
+                    texts.append(f"{name}<br>{network}, {row.algorithm}: {scale:.6g}")
+                    count += 1
+    draw.points(fig, x, y, "equal", color=GOOD, size=4, hover=texts, panel=(1, 1))
+    named: list[tuple[float, int, str]] = []
+    for index, cause in enumerate(CAUSES, 1):
+        color, symbol, _ = series(index)
+        dots = [
+            (other, row) for row in table.networks for other in row.others if other.cause == cause
+        ]
+        hover = [
+            f"{other.tensor}<br>{row.network}, {row.algorithm}: ours {show(other.ours)}, "
+            f"TensorRT {other.tensorrt:.6g}<br>{draw.folded(other.explanation, 70)}"
+            for other, row in dots
+        ]
+        apart = [other.relative_difference or 0.0 for other, _ in dots]
+        rows = [networks.index(row.network) for _, row in dots]
+        look: Style = {"color": color, "symbol": symbol, "hover": hover, "panel": (1, 2)}
+        draw.points(fig, apart, rows, f"{cause} ({len(dots)})", **look)
+        if cause != "last bits":
+            named += [
+                (gap, row, other.tensor)
+                for gap, row, (other, _) in zip(apart, rows, dots, strict=True)
+            ]
+    fig.update_xaxes(visible=False, row=1, col=1)
+    draw.log_axis(fig, "x", "relative difference", [1e-6, 0.3], room=0.03, panel=(1, 2))
+    draw.name_rows(fig, networks, panel=(1, 1))
+    ends = tuple(fig.layout.xaxis2.range), tuple(fig.layout.yaxis.range)
+    gaps = [math.log10(gap) for gap, _, _ in named]
+    rows, names = [row for _, row, _ in named], [name for _, _, name in named]
+    draw.label_points(fig, gaps, rows, names, ranges=ends, size=(310, 400), column=2)
     return draw.finish(fig, source)

@@ -44,6 +44,13 @@ class TrtexecCommand(Record):
     names_no_model: bool = False  # trtexec stops: "Model missing or format not recognized"
     notes: tuple[str, ...] = ()  # what the pasted text leaves open
 
+    @property
+    def outcome(self) -> str:
+        """What trtexec does with the line: "taken", "refused", or "help"."""
+        if self.helps:
+            return "help"
+        return "refused" if self.error or self.names_no_model else "taken"
+
     def has(self, option: str) -> bool:
         """Whether ``option`` was given (and is known at this version)."""
         return option in self.values

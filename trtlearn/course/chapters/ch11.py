@@ -1,0 +1,131 @@
+"""Exercises of notebook 11, "How do we know?"."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from ...errors import DataError
+from ...record import plural
+from ...recorded.calibration import CAUSES, agreement, origin
+from ..exercise import register_chapter
+from ..verdict import Verdict, cut, judge_function, kind_of, random_cases
+
+__all__: list[str] = []
+
+SAME = 1e-6
+Scales = Mapping[str, float]
+
+
+def pair_of(answer: Any) -> tuple[str, str]:
+    """The reader's tensor and cause; DataError says what is neither."""
+    words = answer.split(",", 1) if isinstance(answer, str) else answer
+    if isinstance(words, (str, bytes)) or not isinstance(words, Iterable):
+        raise DataError(f"Expected two words, got {kind_of(answer)}", ADVICE)
+    both = [str(word).strip() for word in words]
+    if len(both) != 2:
+        raise DataError(f"Expected two words, got {plural(len(both), 'word')}", ADVICE)
+    return both[0], both[1]
+
+
+def judge_odd(answer: Any) -> Verdict:
+    """Passed for the tensor with the largest difference of all, and its cause."""
+    tensor, cause = pair_of(answer)
+    gap: dict[str, float] = {}
+    for one in agreement().others:
+        gap[one.tensor] = max(gap.get(one.tensor, 0.0), one.relative_difference or 0.0)
+    worst = max(agreement().others, key=lambda one: one.relative_difference or 0.0)
+    if tensor not in gap:
+        return Verdict("", False, f"No scale of {cut(tensor)} differs: look at the right panel.")
+    if tensor != worst.tensor:
+        words = f"{tensor} differs by {100 * gap[tensor]:.2g} %, and another by more"
+        return Verdict("", False, f"Not yet: {words}.")
+    if cause != worst.cause:
+        why = WHY_NOT.get(cause, f"the causes are {', '.join(CAUSES)}")
+        return Verdict("", False, f"The tensor is right, the cause is not: {why}.")
+    return Verdict("", True, f"{tensor} differs by {100 * gap[tensor]:.1f} %: {worst.explanation}.")
+
+
+def draw_odd(answer: Any) -> Any:
+    """The picture of all scales, with a ring around the reader's tensor."""
+    from ...show.calibration import agreement as picture
+    from ...show.draw import Style, points
+
+    fig = picture(agreement(), source=origin())
+    if answer is not None:
+        tensor = pair_of(answer)[0]
+        for trace in fig.data[1:]:
+            places = [
+                at for at, text in enumerate(trace.hovertext) if text.startswith(f"{tensor}<")
+            ]
+            x, y = ([values[at] for at in places] for values in (trace.x, trace.y))
+            place: Style = {"panel": (1, 2), "showlegend": False}
+            points(fig, x, y, "your tensor", symbol="circle-open", size=22, **place)
+    return fig
+
+
+ADVICE = 'give the tensor and its cause, such as ("conv1", "near tie")'
+WHY_NOT = {
+    "near tie": "only the entropy search has a KL, and this is the legacy calibrator's scale",
+    "last bits": "last bits change a scale by a millionth, not by an eighth",
+}
+
+
+def unlike(ours: Scales, theirs: Scales) -> list[str]:
+    """The reference: names in both whose scales differ by more than 1e-6 of theirs, worst first."""
+    return _unlike(ours, theirs)
+
+
+def _unlike(
+    ours: Scales,
+    theirs: Scales,
+    tolerance: float = SAME,
+    order: Callable[[float, float], float] = lambda share, gap: -share,
+) -> list[str]:
+    share, gap = {}, {}
+    for name in ours:
+        if name in theirs:
+            gap[name] = abs(ours[name] - theirs[name])
+            share[name] = gap[name] / theirs[name]
+    names = [name for name in share if share[name] > tolerance]
+    return sorted(names, key=lambda name: order(share[name], gap[name]))
+
+
+MISTAKES = {
+    "worst first: you begin with the least": partial(_unlike, order=lambda share, gap: share),
+    "divide the difference by TensorRT's scale": partial(_unlike, order=lambda share, gap: -gap),
+    "a difference of up to 1e-6 counts as equal": partial(_unlike, tolerance=0.0),
+}
+
+
+def two_caches(rng: np.random.Generator) -> tuple[dict[str, float], dict[str, float]]:
+    """Two caches of ten tensors: some scales equal, some nearly so, some not, some in one only."""
+    names = [f"conv{index}" for index in range(10)]
+    theirs = dict(zip(names, (10.0 ** rng.uniform(-3, 2, 10)).tolist(), strict=True))
+    gaps = np.zeros(10)
+    gaps[2:4] = rng.uniform(1e-7, 8e-7, 2)
+    gaps[4:] = 10.0 ** rng.uniform(-5.5, -1, 6)
+    order = rng.permutation(10)
+    ours = {names[at]: theirs[names[at]] * (1 + gaps[at]) for at in order}
+    ours["ours_only"] = 1.0
+    del theirs[names[int(order[0])]]
+    theirs["theirs_only"] = 1.0
+    return ours, theirs
+
+
+register_chapter(
+    "11",
+    draw={"11-odd": draw_odd},
+    judges={
+        "11-odd": judge_odd,
+        "11-rows": partial(
+            judge_function,
+            cases=random_cases(unlike, two_caches),
+            common_mistakes=MISTAKES,
+            right="Right on {count} random pairs of caches.",
+        ),
+    },
+)
