@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from trtlearn.course.notebook import NOTEBOOKS
+from trtlearn.trtexec.versions import version_table
 
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = [
@@ -37,6 +38,36 @@ def table() -> str:
     return "\n".join(lines)
 
 
+def machines() -> str:
+    """Which TensorRT each JetPack has, and whether it knows --int8: trtexec/tables/versions.json."""
+    newest: dict[str, str] = {}
+    for name, row in version_table("jetpack").items():
+        can = " " in row  # a TensorRT that can be had beside the JetPack's own
+        newest[f"{name} and later" if can else ".".join(name.split(".")[:2])] = row
+    states: dict[str, tuple[list[str], list[str]]] = {}
+    for name, row in newest.items():
+        number = tuple(int(part) for part in row.split(" ")[0].split(".")[:2])
+        if number < (8, 0):
+            continue  # older than what trtlearn knows
+        state = "yes" if number < (10, 1) else "yes; deprecated from 10.1 on"
+        state = state if number < (11, 0) else "no: Q/DQ nodes in the model"
+        names, versions = states.setdefault(state, ([], []))
+        names.append(name)
+        there = f"{number[0]}.{number[1]}" + " can be had" * (" " in row)
+        versions += [there] if there not in versions else []
+    lines = ["| you have | TensorRT | `--int8` |", "|---|---|---|"]
+    lines += [
+        f"| JetPack {', '.join(names)} | {', '.join(versions)} | {state} |"
+        for state, (names, versions) in states.items()
+    ]
+    return "\n".join([*lines, PIP])
+
+
+PIP = (
+    "| `pip install tensorrt` today | 11 | no: put Q/DQ nodes into the model, `trtlearn migrate` |"
+)
+
+
 def notebooks() -> str:
     """The notebooks that are there, with their titles."""
     there = [
@@ -49,7 +80,11 @@ def main() -> int:
     """Put each list between its two marks in README.md."""
     path = ROOT / "README.md"
     text = path.read_text(encoding="utf-8")
-    for name, content in (("map", table()), ("notebooks", notebooks())):
+    for name, content in (
+        ("machines", machines()),
+        ("map", table()),
+        ("notebooks", notebooks()),
+    ):
         marks = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end of {name} -->)", re.S)
         if not marks.search(text):
             print(

@@ -132,6 +132,7 @@ ANCHORS: dict[str, tuple[str, str, int | str]] = {
         r"StronglyTyped is enabled by default on safety mode",
         "enclosing block",
     ),
+    "timing": (SO, r"// Data transfers are now disabled by default", 5),
     "inputs": (SE, r"^        if \(!build\.inputFormats\.empty\(\)\)", "chain"),
     "outputs": (SE, r"^        if \(!build\.outputFormats\.empty\(\)\)", "chain"),
     "inputs_are_fp32": (SE, r"User did not specify a floating-point format\.", 2),
@@ -379,10 +380,41 @@ def names_in(repo: Path, tag: str, function: str) -> list[str]:
     return re.findall(r"\{\s*\"(\w+)\",\s*nvinfer1::(?:DataType|TensorFormat)::", body)
 
 
+def choices(repo: Path, tag: str) -> dict[str, tuple[str, str]]:
+    """option -> (what trtexec says of another word, the words it knows), at ``tag``.
+
+    Read off each chain of comparisons, or each table of words, that ends in throwing "Unknown ...".
+    """
+    text = "\n".join(lines_of(repo, tag, SO))
+    known: dict[str, tuple[str, str]] = {}
+    throw = r"invalid_argument\(\s*std::string\(\"(Unknown [^\"]*: )\"\) \+ \w+"
+    for end in re.finditer(throw, text):
+        before = text[: end.start()]
+        options = list(re.finditer(r"\"(--\w+)\"", before))
+        if not options or "sparsity" in end[1] or "tuning" in end[1]:
+            continue  # these two are read by functions that name no option
+        words = re.findall(r"== \"([^\"]+)\"|\{\s*\"(\w+)\", \w+::k", before[options[-1].end() :])
+        if words:
+            known[options[-1][1]] = end[1], " ".join(left or right for left, right in words)
+    return known
+
+
+def changes(repo: Path) -> dict[str, dict[str, Any]]:
+    """option -> its refusal, and its words at each tag where they change."""
+    table: dict[str, dict[str, Any]] = {}
+    for tag in releases(repo):
+        for option, (refusal, words) in choices(repo, tag).items():
+            row = table.setdefault(option, {"refusal": refusal, "words": {}})
+            if list(row["words"].values())[-1:] != [words]:
+                row["words"][tag] = words
+    return table
+
+
 def derive(repo: Path) -> dict[str, Any]:
     table: dict[str, Any] = {
         "repository": "https://github.com/NVIDIA/TensorRT",
         "files": {Path(file).name: file.removesuffix(Path(file).name) for file in (SO, SE, TX)},
+        "choices": changes(repo),
         "tags": {},
     }
     for tag in releases(repo):

@@ -299,3 +299,111 @@ def test_a_plugin_in_onnxs_domain_is_no_hindrance(run: Run, tmp_path: Path) -> N
     proto = load_proto(to)
     assert [node.domain for node in proto.graph.node if node.op_type == "EfficientNMS_TRT"] == [""]
     assert [item.version for item in proto.opset_import if item.domain == ""] == [13]
+
+
+# (version as people write it, what explain says)
+SHIPPED = [
+    ("jetpack 7.2.2", "JetPack 7.2.2 can have TensorRT 11.4.1"),
+    ("jetpack 6.2", "JetPack 6.2 has TensorRT 10.3.0"),
+    ("JetPack 8.1", "could not be checked"),
+    ("r36.5", "L4T 36.5 has TensorRT 10.3.0; that could not be checked"),
+    ("nvcr.io/nvidia/tensorrt:24.08-py3", "container 24.08 has TensorRT 10.3.0"),
+    ("24.06-py3-igpu", "container 24.06 has TensorRT 10.1.0; that could not be checked"),
+    (
+        "nvcr.io/nvidia/tritonserver:25.09-trtllm-python-py3",
+        "TensorRT-LLM 25.09 has TensorRT 10.11",
+    ),
+    ("26.10-py3", "could not be checked"),
+    ("11.3", "11.3's release notes name no change of trtexec"),
+    ("11.4.1", "moved to samples/trtexecCommon"),
+    ("11.5", "11.5's release notes add --independentWeightLayouts"),
+]
+
+
+@pytest.mark.parametrize(("asked", "words"), SHIPPED)
+def test_what_a_version_is_known_from(run: Run, asked: str, words: str) -> None:
+    status, out, _ = run("explain", "trtexec --onnx=m.onnx", "--trt", asked, "--json")
+    assert status == 0
+    assert any(words in warning for warning in json.loads(out)["warnings"])
+
+
+@pytest.mark.parametrize("asked", ["jetpack 4.5", "JP4.4", "L4T 32.5", "7.1.3", "7103"])
+def test_a_version_older_than_all_says_so(run: Run, asked: str) -> None:
+    status, _, err = run("explain", "trtexec --int8", "--trt", asked)
+    assert status == 2
+    assert "older than 8.0" in err
+    assert "--trt 8.0" in err
+
+
+# (options, TensorRT, what the answer says, what it does not say)
+ANSWERS = [
+    ("--fp8", "10.13", "#4590", ""),
+    ("--int4", "10.3", "quantizes nothing", ""),
+    ("--fp8 --int8 --stronglyTyped", "10.16", "quantizes nothing", ""),
+    ("--fp16", "10.13", "", "#4590"),
+    ("--fp4", "10.13", "no flag for FP4", "--fp8 is"),
+    ("--nvfp4", "11.1", "FP4 Q/DQ nodes", ""),
+    ("--calibCache=c", "8.6", "--calib=FILE", ""),
+    ("--useDLACore=0", "11.2", "has no DLA", "times the engine"),
+    ("--useDLACore=1 --allowGPUFallback", "11.4.1", "AGX Orin with JetPack 7.2.2", "no DLA cores"),
+    ("--useDLACore=0", "10.3", "sets FP16", "11.4.1"),
+    ("", "11.0", "by a CUDA graph", "only warn"),
+    ("--useCudaGraph --noDataTransfers", "11.1", "only warn from 11.0 on", ""),
+    ("--loadEngine=m.plan --useSpinWait", "11.1", "only warn from 11.0 on", ""),
+    ("--skipInference", "11.1", "", "by a CUDA graph"),
+    ("--useCudaGraph", "10.16", "", "CUDA graph"),
+    ("--layerPrecisions=a*b*:fp16 --precisionConstraints=obey", "10.3", "takes the second", ""),
+    (
+        "--layerPrecisions=a*b*:fp16 --precisionConstraints=obey",
+        "8.6",
+        "matches no layer",
+        "second",
+    ),
+    ("--layerPrecisions=*:fp32,a*:fp16 --precisionConstraints=obey", "9.1", "hash table", ""),
+    ("--layerPrecisions=a*:fp16 --layerOutputTypes=b*:fp16", "10.3", "", "hash table"),
+    ("--preview=+fasterDynamicShapes0805", "10.3", "Unknown preview feature", ""),
+    ("--preview=+fasterDynamicShapes0805", "8.5", "", "Unknown"),
+    ("--preview=+profileSharing0806", "8.5", "Unknown preview feature", ""),
+    ("--tacticSources=-CUDNN", "11.0", "Unknown tactic source: CUDNN", ""),
+    ("--tacticSources=+EDGE_MASK_CONVOLUTIONS", "8.2", "Unknown tactic source", ""),
+    ("--memPoolSize=tacticSharedMem:1", "8.6", "Unknown memory pool", ""),
+    ("--memPoolSize=tacticSharedMem:1", "10.0", "", "Unknown"),
+    ("--hardwareCompatibilityLevel=sameComputeCapability", "10.3", "Unknown hardware", ""),
+    ("--hardwareCompatibilityLevel=sameComputeCapability", "10.9", "", "Unknown"),
+    ("--profilingVerbosity=DETAILED", "8.6", "Unknown profilingVerbosity: DETAILED", ""),
+    ("--useRuntime=leaner", "10.3", "Unknown useRuntime: leaner", ""),
+    ("--runtimePlatform=windows", "10.3", "Unknown runtime platform", ""),
+    ("--allocationStrategy=dynamic", "10.13", "Unknown allocationStrategy", ""),
+    ("--saveEngineSo=a --safe", "11.5", "no INT8 quantization", "Unknown option"),
+]
+
+
+@pytest.mark.parametrize(("options", "trt", "words", "absent"), ANSWERS)
+def test_what_explain_says(run: Run, options: str, trt: str, words: str, absent: str) -> None:
+    status, out, _ = run("explain", f"trtexec --onnx=m.onnx {options}", "--trt", trt)
+    text = " ".join(out.split())
+    assert status == 0
+    assert words in text
+    assert not absent or absent not in text
+
+
+def test_a_migrated_command_leaves_unknown_words_out() -> None:
+    from trtlearn.trtexec.migration import modern_command
+
+    command, notes = modern_command(
+        "trtexec --int8 --calib=c --tacticSources=-CUDNN,+JIT_CONVOLUTIONS "
+        "--preview=+profileSharing0806",
+        "q.onnx",
+    )
+    assert command == "trtexec --onnx=q.onnx --tacticSources=+JIT_CONVOLUTIONS"
+    assert any("-CUDNN is left out" in note for note in notes)
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_try_int8_refuses_what_the_parser_refuses(name: str) -> None:
+    import numpy as np
+
+    import trtlearn as tl
+
+    with pytest.raises(ModelError, match=REFUSED[name][0]):
+        tl.try_int8(DATA / f"{name}.onnx", np.zeros((8, 3, 8, 8), np.float32))

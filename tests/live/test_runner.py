@@ -82,3 +82,9 @@ def test_counts_are_checked(fake: dict[str, Any]) -> None:
 def test_summary_of_latencies() -> None:
     timing = summarize([float(value) for value in range(1, 102)], 5, 8, "CUDA events")
     assert (timing.p05_ms, timing.median_ms, timing.p95_ms) == (6.0, 51.0, 96.0)
+
+
+def test_a_plan_behind_ultralytics_metadata_runs(fake: dict[str, Any]) -> None:
+    metadata = b'{"task": "detect"}'
+    with Runner(len(metadata).to_bytes(4, "little") + metadata + PLAN) as runner:
+        assert runner.outputs

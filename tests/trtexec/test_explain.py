@@ -328,7 +328,7 @@ def test_table_has_every_decision_at_every_tag() -> None:
 
 def test_every_sentence_has_a_condition_and_every_step_a_place() -> None:
     tables = (decision.REFUSAL, decision.OPTIONS, decision.MODEL, decision.TYPES_BY_MODEL)
-    tables += (decision.TYPES_BY_FLAGS, decision.AFTERWARDS)
+    tables += (decision.TYPES_BY_FLAGS, decision.AFTERWARDS, decision.TIMING, decision.ADVICE)
     keys = {"split", "help", "load"}
     for table in tables:
         keys |= {key for key, _ in table}

@@ -63,6 +63,16 @@ def test_make_targets_exist() -> None:
     assert {"lab", "test"} <= named <= targets
 
 
+def test_every_table_of_machines_is_the_packages_own() -> None:
+    section = re.search(r"<!-- machines -->\n(.*?)<!-- end of machines -->", TEXT, re.S)
+    assert section is not None
+    assert section[1].strip() == readme.machines(), "run python -m tools.readme"
+    notebook = (ROOT / "notebooks" / "00_what_int8_does.ipynb").read_text(encoding="utf-8")
+    cells = ["".join(cell["source"]) for cell in json.loads(notebook)["cells"]]
+    rows = [row for cell in cells for row in cell.splitlines() if row.startswith("| JetPack")]
+    assert rows == [row for row in section[1].splitlines() if row.startswith("| JetPack")]
+
+
 def test_map_names_every_room_once_with_its_job() -> None:
     section = re.search(r"<!-- map -->\n(.*?)<!-- end of map -->", TEXT, re.S)
     assert section is not None

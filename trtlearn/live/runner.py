@@ -14,7 +14,7 @@ import numpy.typing as npt
 from ..dtypes import NUMPY
 from ..engine.records import Timing
 from ..errors import DataError, EngineError
-from ..files import read_bytes
+from ..files import plan_in, read_bytes, recognize
 from .calibrator import check_batch, check_finite
 from .cuda import Closing, DeviceBuffers, Event, Graph, Stream
 from .trt import dtype_name, live, make_logger, shape_of, trt
@@ -44,7 +44,7 @@ class Runner(Closing):
     """An engine ready to run, with a GPU buffer for each input and output; closing frees all.
 
     Args:
-        plan: the plan's bytes, or its file.
+        plan: the plan's bytes, or its file (Ultralytics' .engine too).
 
     Raises EngineError for a plan of another TensorRT version or GPU, or for bytes that are no plan.
 
@@ -57,7 +57,7 @@ class Runner(Closing):
 
     def __init__(self, plan: bytes | str | os.PathLike[str]) -> None:
         live()
-        content = plan if isinstance(plan, bytes) else read_bytes(plan, EngineError)
+        content = plan_in(plan if isinstance(plan, bytes) else read_bytes(plan, EngineError))
         self._stack = contextlib.ExitStack()
         self._buffers = DeviceBuffers()
         self._log = make_logger()
@@ -67,8 +67,10 @@ class Runner(Closing):
         )
         if self._engine is None:
             said = next(iter(self._log.errors()), "no reason given")
+            other = recognize(content)
+            what = f"; it is {other.words}" if other and other.kind != "plan" else ""
             raise EngineError(
-                f"the plan does not load ({len(content):,} bytes; TensorRT: {said})",
+                f"the plan does not load ({len(content):,} bytes{what}; TensorRT: {said})",
                 "build the engine again with the TensorRT and the GPU that are here",
             )
         self._context: trt.IExecutionContext | None = self._engine.create_execution_context()

@@ -16,7 +16,7 @@ from typing import Any
 
 from ..record import Record
 from .shell import DASHES, read_command_line
-from .sources import cite, load_table, option_kinds, resolve, words
+from .sources import choices, cite, load_table, option_kinds, resolve, words
 
 __all__ = ["TrtexecCommand", "int8_count", "parse_trtexec"]
 
@@ -65,8 +65,8 @@ class TrtexecCommand(Record):
 def parse_trtexec(command: str, trt: str = "8.6") -> TrtexecCommand:
     """What trtexec's parser makes of ``command`` at version ``trt``.
 
-    Numbers, data types, formats and the values of --precisionConstraints and --sparsity are checked
-    as trtexec does; the values of other options are taken as they are. Raises CommandError only
+    Numbers, data types, formats and options that know a list of words are checked as trtexec of
+    that version does; the values of other options are taken as they are. Raises CommandError only
     where the text is no trtexec command line, or the version is unknown.
 
     >>> parse_trtexec("trtexec --onnx=m.onnx --int8 --calib").values
@@ -77,7 +77,8 @@ def parse_trtexec(command: str, trt: str = "8.6") -> TrtexecCommand:
     Source: v8.6.1:samples/common/sampleOptions.cpp:682-699 and :846-1249,
     v8.6.1:samples/trtexec/trtexec.cpp:294-320.
     """
-    line, tag = read_command_line(command), resolve(trt).tag
+    line, release = read_command_line(command), resolve(trt)
+    tag = release.tag
     arguments = line.arguments
     if not arguments or {argument.partition("=")[0] for argument in arguments} & {"--help", "-h"}:
         return TrtexecCommand(arguments, tag, helps=True, notes=line.notes)
@@ -88,11 +89,10 @@ def parse_trtexec(command: str, trt: str = "8.6") -> TrtexecCommand:
         values, left = _take(arguments, tag, line.unknown_values)
         for conflict, present in _conflicts(values, tag):
             if present:
-                message, place = load_table("parser")["refusals"][conflict]
-                raise _Refusal(message.format(runtime=values.get("--useRuntime")), place)
+                raise _Refusal(*load_table("parser")["refusals"][conflict])
     except _Refusal as refusal:
         error, key, form = str(refusal), refusal.key, refusal.form
-    unknown = tuple(dict.fromkeys(left))
+    unknown = tuple(name for name in dict.fromkeys(left) if name not in release.later_options)
     if error is None and unknown:
         error, key = "; ".join(f"Unknown option: {name}" for name in unknown), "unknown"
     models = [values[name] for name in (*SOURCES, "--deploy") if name in values]
@@ -168,35 +168,50 @@ def _check_types(value: str, tag: str, several: bool) -> None:
                 raise _Refusal(f"Invalid DataType {name}", "options")
 
 
-def _check_pairs(value: str, form: str, words: str, refusal: str) -> None:
-    """NAME:VALUE, split at the last colon; without one trtexec takes the text for both."""
-    for piece in _pieces(value):
-        name, _, text = piece.rpartition(":")
-        if form.startswith("pool:"):
-            _check_number(text, "float")
-            if text.strip().startswith("-"):
-                raise _Refusal(f"Negative memory pool size: {text}", "options")
-            text = name or text
-        if text not in words.split():
-            raise _Refusal(refusal + text, "options")
+def _check_word(option: str, word: str, known: Sequence[str], refusal: str) -> None:
+    if option in load_table("parser")["any_case"]:
+        word = word.upper() if known[0].isupper() else word.lower()
+    if word not in known:
+        raise _Refusal(refusal + word, "options")
 
 
-def _check_switches(value: str, words: str, prefix: str, refusal: str) -> None:
-    """+NAME or -NAME; a tactic source that is on and off is refused."""
-    signs: dict[str, str] = {}
-    for piece in _pieces(value):
-        if not piece.startswith(("+", "-")):
-            raise _Refusal(prefix, "options")
-        name = piece[1:].upper() if words.isupper() else piece[1:]
-        if name not in words.split():
-            raise _Refusal(refusal + name, "options")
-        source = name.replace("_", "")  # CUBLASLT is CUBLAS_LT
-        if words.isupper() and signs.setdefault(source, piece[0]) != piece[0]:
-            raise _Refusal(f"Cannot enable and disable {name}", "options")
+def _check_pair(piece: str, pools: bool) -> str:
+    """The word of NAME:VALUE; without a colon trtexec takes the text for both."""
+    name, _, text = piece.rpartition(":")
+    if not pools:
+        return text
+    _check_number(text, "float")
+    if text.strip().startswith("-"):
+        raise _Refusal(f"Negative memory pool size: {text}", "options")
+    return name or text
+
+
+def _check_words(option: str, value: str, tag: str) -> None:
+    """WORD, NAME:WORD or +WORD of an option that knows a list of them at ``tag``."""
+    table = load_table("parser")
+    fixed = table["fixed"].get(option)
+    known = (fixed["refusal"], fixed["words"].split()) if fixed else choices(tag, option)
+    if known is None:
+        return
+    refusal, names = known
+    if option in table["pairs"]:
+        for piece in _pieces(value):
+            word = _check_pair(piece, option == "--memPoolSize")
+            _check_word(option, word, names, refusal)
+    elif option in table["switches"]:
+        signs: dict[str, str] = {}
+        for piece in _pieces(value):
+            if not piece.startswith(("+", "-")):
+                raise _Refusal(table["switches"][option], "options")
+            _check_word(option, piece[1:], names, refusal)
+            source = piece[1:].upper().replace("_", "")  # CUBLASLT is CUBLAS_LT
+            if names[0].isupper() and signs.setdefault(source, piece[0]) != piece[0]:
+                raise _Refusal(f"Cannot enable and disable {piece[1:].upper()}", "options")
+    elif value or option == "--sparsity":
+        _check_word(option, value, names, refusal)
 
 
 def _check(option: str, kind: str, value: str, tag: str) -> None:
-    choices = load_table("parser")["choices"]
     if kind in ("int", "float", "profile"):
         _check_number(value, "float" if kind == "float" else "int")
     elif kind == "formats":
@@ -205,14 +220,8 @@ def _check(option: str, kind: str, value: str, tag: str) -> None:
         _check_types(value, tag, option == "--layerOutputTypes")
     elif option == "--sparsity" and kind == "text" and not value:
         return  # up to 8.2 an empty mode is none
-    elif option in choices:
-        word = value.lower() if choices[option].get("any_case") else value
-        if word not in choices[option]["words"]:
-            raise _Refusal(choices[option]["refusal"] + value, "options")
-    elif option in load_table("parser")["pairs"]:
-        _check_pairs(value, **load_table("parser")["pairs"][option])
-    elif option in load_table("parser")["switches"]:
-        _check_switches(value, **load_table("parser")["switches"][option])
+    elif kind in ("text", "sparsity", "repeat"):
+        _check_words(option, value, tag)
     elif kind == "shapes":
         for piece in _pieces(value):
             for dimension in _pieces(piece.rpartition(":")[2], "x"):
@@ -284,7 +293,6 @@ def _conflicts(values: dict[str, str], tag: str) -> Iterator[tuple[str, object]]
     index = re.match(r"\s*([+-]?\d+)", values.get("--calibProfile", "0"), re.A)
     yield "calib_profile", index and not 0 <= int(index[1][:9]) < max(1, len(profiles))
     runtime = values.get("--useRuntime") or "full"
-    yield "runtime", runtime not in ("full", "dispatch", "lean")
     yield "lean_runtime", runtime != "full" and "--loadEngine" not in names
     core = re.match(r"\s*\+?\d", values.get("--useDLACore", ""), re.A)
     if "--buildDLAStandalone" in names or ("--safe" in names and core):
@@ -358,6 +366,8 @@ def _hint(name: str, argument: str, before: str, tag: str) -> str | None:
     if name in known:
         return f"give {name} once: trtexec takes one and refuses the other"
     plain = "--" + name.lstrip(DASHES)
+    if plain in load_table("parser")["no_such"]:
+        return f"{name}: {load_table('parser')['no_such'][plain]}"
     if plain in known:
         dashes = (
             "" if name.startswith("-") and name.isascii() else " (those are a web page's dashes)"

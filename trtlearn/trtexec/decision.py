@@ -89,15 +89,37 @@ class Case:
         return cite(self.release.tag, key) is not None
 
     @property
+    def patterns(self) -> list[tuple[str, str]]:
+        """(option, entry) of each layer's name with a ``*`` in it."""
+        options = ("--layerPrecisions", "--layerOutputTypes", "--layerDeviceTypes")
+        entries = [(option, entry) for option in options for entry in self.value(option).split(",")]
+        return [(option, entry) for option, entry in entries if "*" in entry.rpartition(":")[0]]
+
+    def _starred(self, least: int) -> tuple[str, ...]:
+        """The entries with so many ``*`` or more, but for one alone."""
+        names = [(entry, entry.rpartition(":")[0]) for _, entry in self.patterns]
+        return tuple(entry for entry, name in names if name != "*" and name.count("*") >= least)
+
+    @property
     def dead_patterns(self) -> tuple[str, ...]:
         """Entries with a ``*`` inside a name, where this version knows ``*`` only alone."""
-        if wildcard_anywhere(self.release.tag):
-            return ()
-        options = ("--layerPrecisions", "--layerOutputTypes", "--layerDeviceTypes")
-        entries = ",".join(map(self.value, options)).split(",")
-        return tuple(
-            entry for entry in entries if "*" in (name := entry.rpartition(":")[0]) and name != "*"
-        )
+        return () if wildcard_anywhere(self.release.tag) else self._starred(1)
+
+    @property
+    def second_stars(self) -> tuple[str, ...]:
+        """Entries with several ``*``, where this version knows one."""
+        return self._starred(2) if wildcard_anywhere(self.release.tag) else ()
+
+    @property
+    def rivals(self) -> tuple[str, ...]:
+        """Entries with ``*`` in an option that has several of them."""
+        options = [option for option, _ in self.patterns]
+        return tuple(entry for option, entry in self.patterns if options.count(option) > 1)
+
+    @property
+    def float_flags(self) -> list[str]:
+        """The flags of types that no calibrator and no placeholder range serves."""
+        return [flag for flag in ("--fp8", "--int4") if self.has(flag)]
 
     @property
     def stops_early(self) -> bool:
@@ -173,6 +195,9 @@ class Case:
             "constraints": self.constraints,
             "dla_core": self.dla_core,
             "dead_patterns": ", ".join(self.dead_patterns),
+            "second_stars": ", ".join(self.second_stars),
+            "rivals": " and ".join(self.rivals),
+            "float_flags": " and ".join(self.float_flags),
             "error": self.parsed.error,
             "error_key": self.error_key,
             "int8_formats": plural(self.int8_ends, "INT8 format"),
@@ -231,6 +256,19 @@ def safe_is_typed(case: Case) -> bool:
     return case.has("--safe") and case.cites("safe_is_strongly_typed")
 
 
+def has_no_dla(case: Case) -> bool:
+    return on_dla(case) and (11, 0) <= case.release.number < (11, 4)
+
+
+def is_timed(case: Case) -> bool:
+    """The new way of timing is this version's, and something is timed."""
+    return (
+        case.cites("timing") and not case.has("--skipInference", "--safe") and not has_no_dla(case)
+    )
+
+
+OLD_TIMING = ("--useCudaGraph", "--useSpinWait", "--noDataTransfers")
+
 # (key of tables/sentences.json, when it is said), in the order of trtexec's source.
 Table = tuple[tuple[str, Condition], ...]
 REFUSAL: Table = (
@@ -255,6 +293,8 @@ OPTIONS: Table = (
     ("constraints", layers_without_constraints),
     ("constraints_alone", constraints_without_layers),
     ("star_matches_nothing", lambda c: c.dead_patterns),
+    ("second_star", lambda c: c.second_stars),
+    ("rival_patterns", lambda c: c.rivals and not c.dead_patterns),
 )
 MODEL: Table = (
     ("unreadable_model", lambda c: c.model_problem),
@@ -282,19 +322,28 @@ TYPES_BY_FLAGS: Table = (  # v8.6.1:samples/common/sampleEngines.cpp:765-1082
 )
 AFTERWARDS: Table = (
     ("layers", lambda c: c.has("--layerPrecisions") and c.constraints in ("obey", "prefer")),
-    ("dla", on_dla),
+    ("dla", lambda c: on_dla(c) and c.before_11),
+    ("dla_typed", lambda c: on_dla(c) and c.release.number >= (11, 4)),
+    ("no_dla", has_no_dla),
     ("dla_off", lambda c: c.has("--useDLACore") and c.dla_core < 0),
-    ("dla_qdq", lambda c: on_dla(c) and c.has_qdq),
+    ("dla_qdq", lambda c: on_dla(c) and c.has_qdq and c.before_11),
     ("sparsity", lambda c: c.value("--sparsity") == "force"),
     ("safe", safe_is_typed),
     ("calib_without_int8", lambda c: c.before_11 and c.cache and not c.int8),
     ("no_range", lambda c: c.int8_ends and not c.int8 and c.cache and not c.has_qdq),
     ("takes_no_range", lambda c: c.int8_ends and c.flags_are_off and not c.has_qdq),
     ("qdq", on("qdq")),
+    ("float_flags", lambda c: c.before_11 and c.float_flags and not c.has_qdq),
     ("qdq_without_int8", lambda c: c.branch == "float-qdq" and not c.strongly_typed),
     ("for_answers", on("placeholder", "placeholder-io", "noise")),
     ("look_into_cache", on("cache")),
     ("deprecated", is_deprecated),
+)
+TIMING: Table = (
+    ("timing", is_timed),
+    ("timing_options", lambda c: is_timed(c) and c.has(*OLD_TIMING)),
+)
+ADVICE: Table = (
     ("for_int8_by_model", lambda c: c.mode == "not-int8" and c.strongly_typed),
     ("for_int8_by_flags", lambda c: c.mode == "not-int8" and not c.strongly_typed),
 )
@@ -310,10 +359,10 @@ def sentences(case: Case) -> Iterator[dict[str, str]]:
         "help": (("help", always),),
         "refused": REFUSAL,
         "removed": REFUSAL,
-        "load": (*OPTIONS, ("load", always)),
+        "load": (*OPTIONS, ("load", always), *TIMING),
     }
     by = TYPES_BY_FLAGS if case.before_11 else TYPES_BY_MODEL
-    table = early.get(case.branch) or (*OPTIONS, *MODEL, *by, *AFTERWARDS)
+    table = early.get(case.branch) or (*OPTIONS, *MODEL, *by, *AFTERWARDS, *TIMING, *ADVICE)
     texts = load_table("sentences")
     for key, condition in (("split", always), *table):
         if condition(case):

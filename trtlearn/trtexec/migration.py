@@ -29,7 +29,7 @@ from .explanation import explain
 from .options import options_from
 from .records import Explanation
 from .shell import split_command
-from .sources import known_versions, layer_matches, load_table, option_kinds, resolve
+from .sources import choices, known_versions, layer_matches, load_table, option_kinds, resolve
 
 __all__ = ["MigrationReport", "migrate", "modern_command"]
 
@@ -222,6 +222,16 @@ def _rank(pattern: str) -> int:
     return -len(pattern)
 
 
+def _known_switches(option: str, value: str, tag: str) -> tuple[str, str]:
+    """``value`` of --tacticSources or --preview without the words that ``tag`` does not know."""
+    known = choices(tag, option) if option in load_table("parser")["switches"] else None
+    if known is None:
+        return value, ""
+    words = [word for word in value.split(",") if word]
+    lost = [word for word in words if word[1:].upper() not in map(str.upper, known[1])]
+    return ",".join(word for word in words if word not in lost), ",".join(lost)
+
+
 def modern_command(command: str, onnx: str, trt: str = "11.1") -> tuple[str, tuple[str, ...]]:
     """The command for ``trt`` that builds ``onnx`` as the old options say; notes on what is lost.
 
@@ -257,7 +267,9 @@ def modern_command(command: str, onnx: str, trt: str = "11.1") -> tuple[str, tup
         elif name in table["successors"]:
             options.append(table["successors"][name].format(value))
         elif name in known:
-            options.append(name + equals + value)
+            value, lost = _known_switches(name, value, release.tag)
+            options += [name + equals + value] if value or not lost else []
+            notes += [f"{name}={lost} is left out: {trt} no longer knows it"] if lost else []
         else:
             notes.append(f"{name} has no successor in {trt} and is left out")
     if {"--fp16", "--bf16", "--best"} & names:

@@ -25,6 +25,7 @@ __all__ = [
     "Sample",
     "SampleTable",
     "best_skips_sm103",
+    "choices",
     "cite",
     "known_versions",
     "layer_matches",
@@ -59,6 +60,7 @@ class Release:
     tag: str
     number: tuple[int, int]  # (8, 6)
     note: str = ""
+    later_options: tuple[str, ...] = ()  # that this version's release notes add to the tag's
 
 
 def known_versions() -> tuple[str, ...]:
@@ -93,27 +95,29 @@ def resolve(trt: str) -> Release:
         major, minor, patch = (*known[-1], None) if known else (None, None, None)
     if major is None:
         raise _unknown(text)
-    notes = []
-    if spelling and spelling.name:
-        notes.append(f"{spelling.name} has TensorRT {_dotted(major, minor, patch)}")
+    notes = [spelling.note] if spelling and spelling.note else []
     minors = [number for number in known if number[0] == major and minor in (None, number[1])]
     number = max(minors, default=known[-1])
     if not minors and (major, minor or 0) < number:
-        raise _unknown(text)
+        older = (major, minor or 0) < known[0]
+        raise _too_old(text, notes, _dotted(major, minor, patch)) if older else _unknown(text)
     if not minors:
         newest = _dotted(*number)
         notes.append(
             f"TensorRT {_dotted(major, minor, patch)} is newer than {newest}, the newest version "
             f"known here: the answer is that of {newest}"
         )
-    tag = version_table("untagged").get(_dotted(*number))
-    if tag:
+    asked, newest = _dotted(major, minor), _dotted(*number)
+    changes = version_table("later").get(asked) or version_table("untagged").get(newest)
+    tags = {_numbers(tag): tag for tag in load_table("trtexec")["tags"]}
+    if changes:
+        tag = tags[max(tags)]
+        source = asked if asked in version_table("later") else newest
         notes.append(
-            f"no source of {_dotted(*number)} could be read: the lines are those of {tag}; by "
-            "NVIDIA's documentation 11.x takes no precision options and INT8 comes from Q/DQ"
+            f"no source of {source} could be read: the lines are those of {tag}; "
+            f"{source}'s {changes}"
         )
     else:
-        tags = {_numbers(tag): tag for tag in load_table("trtexec")["tags"]}
         tags = {numbers: tag for numbers, tag in tags.items() if numbers[:2] == number}
         best = max(tags)
         if patch is not None:
@@ -126,7 +130,13 @@ def resolve(trt: str) -> Release:
             )
     plain = re.fullmatch(r"v?\d+(\.\d+)*", text, re.I) and "." in text
     version = text.lstrip("vV") if plain else _dotted(major, minor, patch)
-    return Release(version, tag, number if minors else (major, minor or 0), "; ".join(notes))
+    return Release(
+        version,
+        tag,
+        number if minors else (major, minor or 0),
+        "; ".join(notes),
+        tuple(re.findall(r"--\w+", changes or "")),
+    )
 
 
 def _unknown(text: str) -> CommandError:
@@ -134,6 +144,17 @@ def _unknown(text: str) -> CommandError:
         f"TensorRT version {text[:40]!r} is not known, expected one of "
         f"{', '.join(known_versions())}",
         "name one of these with --trt",
+    )
+
+
+def _too_old(text: str, notes: list[str], version: str) -> CommandError:
+    return CommandError(
+        "; ".join(
+            [*notes, f"TensorRT version {text[:40]!r} is not known: {version} is older than "]
+        )
+        + f"{known_versions()[0]}, the oldest of {', '.join(known_versions())}",
+        "ask with --trt 8.0: from 7.1 on --int8 without --calib sets the same ranges "
+        "(7.1.3:samples/common/sampleEngines.cpp:492-496)",
     )
 
 
@@ -179,6 +200,19 @@ def words(tag: str, what: str) -> tuple[str, ...]:
     return tuple(_at(tag)[what].split())
 
 
+def choices(tag: str, option: str) -> tuple[str, tuple[str, ...]] | None:
+    """What trtexec says of a word that ``option`` does not know, and the words it knows at ``tag``.
+
+    >>> choices("v8.6.1", "--memPoolSize")
+    ('Unknown memory pool: ', ('workspace', 'dlaSRAM', 'dlaLocalDRAM', 'dlaGlobalDRAM'))
+    """
+    row = load_table("trtexec")["choices"].get(option)
+    if row is None:
+        return None
+    tags = [since for since in row["words"] if _numbers(since) <= _numbers(tag)]
+    return (row["refusal"], tuple(row["words"][tags[-1]].split())) if tags else None
+
+
 def wildcard_anywhere(tag: str) -> bool:
     """Whether one ``*`` may stand anywhere in a layer's name at ``tag``, or only alone.
 
@@ -197,8 +231,8 @@ def layer_matches(pattern: str, name: str, tag: str) -> bool:
     if pattern in ("*", name):
         return True
     before, star, after = pattern.partition("*")
-    if not star or not wildcard_anywhere(tag) or "*" in after:
-        return False
+    if not star or not wildcard_anywhere(tag):
+        return False  # a second * is a plain character of ``after``
     return (
         name.startswith(before) and name.endswith(after) and len(name) >= len(before) + len(after)
     )

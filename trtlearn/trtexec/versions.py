@@ -20,13 +20,16 @@ class Spelling(NamedTuple):
     """A version as numbers, None for what is not given, and what the text named instead of it."""
 
     numbers: tuple[int | None, int | None, int | None]
-    name: str = ""  # "JetPack 6.2"; empty where the text names TensorRT itself
+    note: str = ""  # "JetPack 6.2 has TensorRT 10.3.0"; empty where the text names TensorRT itself
     below: bool = False  # "<11": the newest release before it
 
 
 @cache
 def version_table(name: str) -> dict[str, str]:
-    """One table of tables/versions.json: untagged, jetpack, l4t or container."""
+    """One table of tables/versions.json: untagged, jetpack, l4t, container or trtllm.
+
+    A "?" marks what no page of NVIDIA and no log at hand confirms.
+    """
     path = Path(__file__).parent / "tables" / "versions.json"
     table: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))[name]
     return table
@@ -51,32 +54,52 @@ def read_spelling(text: str) -> Spelling | None:
     >>> read_spelling("libnvinfer8 (8.5.2-1+cuda11.4)").numbers
     (8, 5, 2)
     >>> read_spelling("jetpack 6.2")
-    Spelling(numbers=(10, 3, 0), name='JetPack 6.2', below=False)
+    Spelling(numbers=(10, 3, 0), note='JetPack 6.2 has TensorRT 10.3.0', below=False)
     """
     text = " ".join(text.split()).strip("'\"[](),;`")
     if not text.isascii():
         return None
+    month = r"(?<![\d.])(2\d\.(?:0[1-9]|1[0-2]))"
     for kind, pattern, label in (
         ("jetpack", r"(?:jetpack|\bjp)(?:[-_ =:]*(?:sdk|v))?[-_ =:]*(\d[\d.]*)", "JetPack"),
         ("l4t", r"(?:l4t|jetson linux|tegra)\D{0,12}?(3\d\.[\d.]+)|^#? ?r(3\d\.[\d.]+)", "L4T"),
         ("l4t", r"^#? ?r(3\d) .*revision: ([\d.]+)", "L4T"),
-        ("container", r"(?<![\d.])(2\d\.(?:0[1-9]|1[0-2]))(?:-\w+)*$", "container"),
+        ("trtllm", month + r"-trtllm(?:-\w+)*$", "Triton's container with TensorRT-LLM"),
+        ("container", month + r"(?:-\w+)*$", "container"),
     ):
         if match := re.search(pattern, text, re.I):
             return _shipped(kind, label, ".".join(part for part in match.groups() if part))
     return _own(text)
 
 
+UNCHECKED = "; that could not be checked: the first line of trtexec's log names the version"
+
+
 def _shipped(kind: str, label: str, version: str) -> Spelling | None:
-    """TensorRT's version in a JetPack, a Jetson Linux or a container: the longest row that fits."""
-    table, name, parts = version_table(kind), f"{label} {version}", version.strip(".").split(".")
-    for length in range(len(parts), 0, -1):
-        if row := table.get(".".join(parts[:length])):
-            return Spelling(_triple(*row.split(".")), name)
-    rows = [row for row in table if row.split(".")[0] == parts[0]]
-    return (
-        Spelling(_triple(*table[rows[-1]].split(".")), name) if len(parts) == 1 and rows else None
-    )
+    """TensorRT's version in a JetPack, a Jetson Linux or a container.
+
+    The longest row that fits, a major version's last, or the nearest row before it.
+    """
+    table, parts = version_table(kind), version.strip(".").split(".")
+    fitting = [".".join(parts[:length]) for length in range(len(parts), 0, -1)]
+    row = next((row for row in fitting if row in table), None)
+    unchecked = row is None
+    if row is None:
+        series = [row for row in table if len(parts) == 1 and row.split(".")[0] == parts[0]]
+        older = [row for row in table if _order(row) <= _order(version.strip("."))]
+        row = max(series or older, key=_order, default=None)
+        unchecked = not series
+    if row is None:
+        return None
+    number, _, words = table[row].partition(" ")
+    verb = "can have" if words else "has"
+    note = f"{label} {version} {verb} TensorRT {number.rstrip('?')}"
+    note += UNCHECKED if unchecked or number.endswith("?") else ""
+    return Spelling(_triple(*number.rstrip("?").split(".")), note)
+
+
+def _order(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split("."))
 
 
 def _own(text: str) -> Spelling | None:
