@@ -50,7 +50,7 @@ def machines() -> str:
         if number < (8, 0):
             continue  # older than what trtlearn knows
         state = "yes" if number < (10, 1) else "yes; deprecated from 10.1 on"
-        state = state if number < (11, 0) else "no: Q/DQ nodes in the model"
+        state = state if number < (11, 0) else "no: Q/DQ"
         names, versions = states.setdefault(state, ([], []))
         names.append(name)
         there = f"{number[0]}.{number[1]}" + " can be had" * (" " in row)
@@ -63,9 +63,7 @@ def machines() -> str:
     return "\n".join([*lines, PIP])
 
 
-PIP = (
-    "| `pip install tensorrt` today | 11 | no: put Q/DQ nodes into the model, `trtlearn migrate` |"
-)
+PIP = "| `pip install tensorrt` today | 11 | no: Q/DQ, by `trtlearn migrate` |"
 
 
 def notebooks() -> str:

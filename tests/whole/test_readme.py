@@ -4,6 +4,7 @@ somewhere.
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import subprocess
