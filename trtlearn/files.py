@@ -38,6 +38,7 @@ _PACKAGE = Path(__file__).resolve().parent
 STALE_SECONDS = 600
 MOST_BYTES = 2**31 - 1
 """The largest file read whole: protobuf's own limit for one message."""
+HASHED_BYTES = 1 << 20  # of a file, at a time
 _SCRATCH = re.compile(r"\.trtlearn-[0-9a-f]{16}\.part")
 _NONBLOCK, _BINARY = getattr(os, "O_NONBLOCK", 0), getattr(os, "O_BINARY", 0)
 PLAN_STARTS = (b"ptrt", b"ftrt")
@@ -397,9 +398,13 @@ def locked(
 
 def sha256(content: bytes | str | os.PathLike[str]) -> str:
     """The SHA-256 of bytes, or of the file at a path, as 64 hex digits."""
-    return hashlib.sha256(
-        content if isinstance(content, bytes) else read_bytes(content)
-    ).hexdigest()
+    digest = hashlib.sha256(content if isinstance(content, bytes) else b"")
+    if not isinstance(content, bytes):
+        read_bytes(content, count=1)  # one clear line where it cannot be read
+        with open(content, "rb") as file:
+            while block := file.read(HASHED_BYTES):
+                digest.update(block)
+    return digest.hexdigest()
 
 
 def shell_command(*words: str | os.PathLike[str]) -> str:

@@ -55,8 +55,11 @@ def stored_tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
         yield from (item.values, item.indices)
 
 
-def check_tensor(tensor: onnx.TensorProto, where: str) -> None:
-    """ModelError unless the tensor holds as many values as its shape and type say, in one field."""
+def check_tensor(tensor: onnx.TensorProto, where: str, weights: bool = True) -> None:
+    """ModelError unless the tensor holds as many values as its shape and type say, in one field.
+
+    Without ``weights`` it may hold none.
+    """
     from onnx import helper
 
     name, shape = f"{where}: tensor {tensor.name!r:.200}", list(tensor.dims)
@@ -83,7 +86,7 @@ def check_tensor(tensor: onnx.TensorProto, where: str) -> None:
         expected = (count * parts + per_value - 1) // per_value
     if len(filled) > 1 or not set(filled) <= {typed, "raw_data"}:
         raise ModelError(f"{name} holds {' and '.join(filled)}, expected {typed}", NOT_ONNX)
-    if size != expected:
+    if size != expected and (filled or weights):
         raise ModelError(
             f"{name} of shape {shape} holds {size} {unit}, expected {expected}", NOT_ONNX
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 
 from ..dtypes import ONNX
 from ..errors import ModelError
-from ..files import read_bytes, sha256
+from ..files import sha256
 from ..record import Record, plural
 from .graph import live_tensors, opset
 from .quantization import RefusedNode, judge_quantization
-from .read import MAX_BYTES, load_proto, serialized
+from .read import MAX_BYTES, load_proto
 from .run import activations
 
 if TYPE_CHECKING:
@@ -74,8 +74,8 @@ class OnnxModel(Record):
     """
 
     path: str | None
-    sha256: str
-    size_bytes: int
+    sha256: str | None  # of the file; None for a model in memory
+    size_bytes: int | None
     producer: str
     ir_version: int
     opset: int
@@ -150,18 +150,15 @@ def _node(node: onnx.NodeProto) -> OnnxNode:
     return OnnxNode(node.name, node.op_type, tuple(node.input), tuple(node.output))
 
 
-def describe(
-    proto: onnx.ModelProto, path: str | None = None, content: bytes | None = None
-) -> OnnxModel:
-    """The record of a model; ``content``: the bytes it was read from, for hash and size."""
-    content = serialized(proto) if content is None else content
+def describe(proto: onnx.ModelProto, path: str | None = None) -> OnnxModel:
+    """The record of a model in memory, with or without its weights; it has no hash and no size."""
     graph = proto.graph
     stored = {tensor.name for tensor in graph.initializer}
     quantization = judge_quantization(proto)
     return OnnxModel(
         path=path,
-        sha256=sha256(content),
-        size_bytes=len(content),
+        sha256=None,
+        size_bytes=None,
         producer=f"{proto.producer_name} {proto.producer_version}".strip(),
         ir_version=int(proto.ir_version),
         opset=opset(proto),
@@ -213,7 +210,10 @@ def read_model(model: str | os.PathLike[str] | bytes) -> OnnxModel:
     >>> model.inputs[0].shape, model.has_qdq, model.tensors[:3]
     (('batch', 1, 28, 28), False, ('image', 'stem', 'stem_relu'))
     """
-    proto = load_proto(model)
-    if isinstance(model, bytes):
-        return describe(proto, None, model)
-    return describe(proto, os.fspath(model), read_bytes(model, ModelError))
+    proto = load_proto(model, weights=False)
+    path, size = (
+        (None, len(model))
+        if isinstance(model, bytes)
+        else (os.fspath(model), os.path.getsize(model))
+    )
+    return replace(describe(proto, path), sha256=sha256(model), size_bytes=size)

@@ -88,7 +88,7 @@ def judge_quantization(proto: onnx.ModelProto) -> Quantization:
 
     def values(names: list[str]) -> NDArray[Any] | None:
         tensor = stored.get(names[0]) if names else None
-        if tensor is None:
+        if tensor is None or tensor.data_location == TensorProto.EXTERNAL:
             return None
         try:
             return np.asarray(numpy_helper.to_array(tensor))

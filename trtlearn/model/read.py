@@ -7,6 +7,7 @@ layers looks in the main graph.
 
 from __future__ import annotations
 
+import mmap
 import os
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -17,6 +18,7 @@ from ..files import read_bytes, recognize
 from .check import NOT_ONNX, check_graph, check_nodes, check_tensor, stored_tensors
 from .course_data import NETWORKS
 from .graph import all_nodes
+from .wire import KEPT_BYTES, without_weights
 
 if TYPE_CHECKING:
     import onnx
@@ -28,14 +30,17 @@ MAX_BYTES = 2**31 - 1
 MOST_NODES = 1_000_000
 """Functions that call functions multiply: a model that grows beyond this many nodes is refused."""
 SMALLER = "take a smaller variant of it, or a part cut out with onnx.utils.extract_model"
+HEAD_BYTES = 1 << 16  # of a file, by which it is recognized
 
 
-def load_proto(model: str | os.PathLike[str] | bytes) -> onnx.ModelProto:
-    """The ONNX model at a path, or in bytes, with its weights; ModelError where it is not sound.
+def load_proto(model: str | os.PathLike[str] | bytes, *, weights: bool = True) -> onnx.ModelProto:
+    """The ONNX model at a path, or in bytes; ModelError where it is not sound.
 
-    The nodes of the model's own functions stand where these are called. Refused: a missing or empty
-    file, one over ``MAX_BYTES``, bytes that are no ONNX or that end too early, and external data
-    outside the model's folder or beyond the end of its file.
+    Without ``weights`` stored tensors of more than 64 KB keep their name, type and dims only: a
+    file of gigabytes takes a moment and little memory, external data are not opened. The nodes of
+    the model's own functions stand where these are called. Refused: a missing or empty file, one
+    over ``MAX_BYTES``, bytes that are no ONNX or that end too early, and external data outside the
+    model's folder or beyond the end of its file.
 
     >>> from trtlearn.model.course_data import model_path
     >>> load_proto(model_path("resnet")).graph.node[0].name
@@ -48,7 +53,10 @@ def load_proto(model: str | os.PathLike[str] | bytes) -> onnx.ModelProto:
             "reading ONNX files needs the package onnx", "pip install 'trtlearn[cli]'"
         ) from None
     where, folder = "the given bytes", None
-    if not isinstance(model, bytes):
+    content: bytes | mmap.mmap
+    if isinstance(model, bytes):
+        content = model
+    else:
         path = Path(model)
         where, folder = os.fspath(model), path.parent
         if where in NETWORKS and not os.path.exists(path):
@@ -58,24 +66,36 @@ def load_proto(model: str | os.PathLike[str] | bytes) -> onnx.ModelProto:
                 f"{where} has {size:,} bytes, expected at most {MAX_BYTES:,}",
                 "keep the weights outside it",
             )
-        model = read_bytes(model, ModelError)
-    if not model:
+        content = read_bytes(model, ModelError) if weights else _mapped(path)
+    if not content:
         raise ModelError(f"{where} is empty, expected an ONNX model", "export or copy it again")
-    if known := recognize(model):
+    if known := recognize(content[:HEAD_BYTES]):
         raise ModelError(f"{where} is no ONNX model: it is {known.words}", known.fix)
     try:
-        proto = onnx.load_model_from_string(model)
+        proto = onnx.ModelProto.FromString(content if weights else without_weights(content))
     except Exception as problem:  # protobuf's own errors, and what else broken bytes may cause
         detail = str(problem).splitlines()[0] if str(problem) else "broken protobuf"
         raise ModelError(f"{where} is no ONNX model, or is cut: {detail}", NOT_ONNX) from None
     check_graph(proto, where)
     for tensor in stored_tensors(proto):
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
-            _load_external(tensor, folder)
-        check_tensor(tensor, where)
+            _load_external(tensor, folder, None if weights else KEPT_BYTES)
+        check_tensor(tensor, where, weights)
     proto = inlined(proto, where)
     check_nodes(proto, where)
     return proto
+
+
+def _mapped(path: Path) -> bytes | mmap.mmap:
+    """The file's bytes, read where they are looked at; ModelError as for :func:`read_bytes`."""
+    if not os.path.isfile(path):  # a pipe, or nothing
+        return read_bytes(path, ModelError)
+    read_bytes(path, ModelError, 1)
+    with open(path, "rb") as file:
+        try:
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except (OSError, ValueError):  # an empty file, or a file system without memory maps
+            return file.read()
 
 
 def serialized(proto: onnx.ModelProto, fix: str = SMALLER) -> bytes:
@@ -89,8 +109,11 @@ def serialized(proto: onnx.ModelProto, fix: str = SMALLER) -> bytes:
     return content
 
 
-def _load_external(tensor: onnx.TensorProto, folder: Path | None) -> None:
-    """Put external data into the tensor, from a regular file inside ``folder`` only."""
+def _load_external(tensor: onnx.TensorProto, folder: Path | None, most: int | None) -> None:
+    """Put external data into the tensor, from a regular file inside ``folder`` only.
+
+    Data of more than ``most`` bytes stay outside: it is checked that they are there.
+    """
     from onnx.external_data_helper import load_external_data_for_tensor
 
     entries = {entry.key: entry.value for entry in tensor.external_data}
@@ -127,6 +150,8 @@ def _load_external(tensor: onnx.TensorProto, folder: Path | None) -> None:
             f"{where} at bytes {offset} to {offset + length}, but that file has {size}",
             "copy the data file again, it is cut",
         )
+    if most is not None and length > most:
+        return
     try:
         load_external_data_for_tensor(tensor, str(folder))
     except Exception as problem:

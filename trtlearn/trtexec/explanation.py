@@ -121,12 +121,12 @@ def _look_at_model(case: Case, model: Any, has_qdq: bool | None) -> Case:
     refused: tuple[RefusedNode, ...] = getattr(model, "refused", ())
     notes: tuple[str, ...] = getattr(model, "quantization_notes", ())
     if has_qdq is None and path and (has_path or os.path.isfile(path)):
-        from ..model.describe import read_model
+        from ..model.quantization import judge_quantization
+        from ..model.read import load_proto
 
         try:
-            facts = read_model(path)
-            has_qdq, refused = bool(facts.has_qdq), facts.refused
-            notes = facts.quantization_notes
+            facts = judge_quantization(load_proto(path, weights=False))
+            has_qdq, refused, notes = facts.has_qdq, facts.refused, facts.notes
         except (ModelError, ImportError) as error:
             if has_path:
                 raise

@@ -47,7 +47,7 @@ def build_engines(task: Task, quantized: onnx.ModelProto, judge: Judge) -> tuple
         kind = task.algorithm if task.algorithm in BASES else "entropy2"
         ways[f"int8-{kind}"] = (replace(base, int8=True, ranges=kind), path)
     ways["int8-qdq"] = (replace(base, int8=True, ranges="qdq"), serialized(quantized))
-    origin = replace(provenance(), sha256={task.path.name: task.model.sha256})
+    origin = replace(provenance(), sha256={task.path.name: sha256(task.path)})
     return tuple(
         _build(task, way, options, source, origin, judge) for way, (options, source) in ways.items()
     )
@@ -75,7 +75,7 @@ def _build(
         measured = {"timing": timing, "model_file": os.fspath(task.path)}
         return Build.from_built(built, task.name, way, origin, **measured), built.plan
 
-    content = {"model": sha256(source) if isinstance(source, bytes) else task.model.sha256}
+    content = {"model": sha256(source)}
     wanted = Wanted(task.name, way, options, origin, content | digests(task.inputs.arrays))
     try:
         own = build_once(wanted, make, need_plan=True)
