@@ -5,13 +5,16 @@ those of the notebook's cells above the exercise.
 """
 
 import functools
+import struct
 from typing import Any
 
 import numpy as np
 import pytest
 
 import trtlearn as tl
+from trtlearn.calibration.entropy import divergence, reference_and_candidate
 from trtlearn.course import exercise
+from trtlearn.int8.placeholder import placeholder_amax
 
 LONGEST = 280  # characters of a diagnosis: one or two lines
 
@@ -19,6 +22,11 @@ NOTEBOOK = {  # chapter -> what its cells have defined
     "01": "images = tl.network('resnet').images()[:64]; digit = images[0]",
     "02": "mobile = tl.network('mobile', mode='recorded'); images = mobile.images();"
     "values = mobile.activations(images[:64])",
+    "03": "images = tl.network('resnet').images()",
+    "04": "import struct; resnet = tl.network('resnet', mode='recorded');"
+    "build = resnet.build('int8-entropy2'); cache = build.cache; text = build.calibration.cache;"
+    "old = 'image: ' + cache.entry('image').hex; bits = struct.pack('>f', 2.83 / 127).hex()",
+    "05": "light = np.zeros((7, 7), int); light[3, 3] = 1",
     "11": """
 def gap_of(ours, theirs, least=1e-6):
     gap = {name: abs(ours[name] / theirs[name] - 1) for name in ours if name in theirs}
@@ -115,6 +123,82 @@ WRONG = {
         "'3 %'": "leave out the quotes",
         "100 * (abs(images) > 2)": "Expected one number, got an array",
     },
+    "03-spike": {
+        "images": "81% of your pixels are background",
+        "abs(images)": "One value still comes too often",
+        "images != images.min()": "is a mask",
+        "images[images == images.min()]": "100% of your pixels are background",
+        "images[images > 3]": "No pixel is left",
+        "images[images > 2]": "You kept only",
+        "np.unique(images[images != images.min()])": "You kept only",
+        "images - images.min()": "the images' is 2.82",
+        "images[images != images.min()] / 127": "the images' is 2.82",
+        "'image'": "got the text 'image'",
+        "images.min": "got a function",
+    },
+    "03-minmax": {
+        "lambda batches: max(b.max() for b in batches)": "take the absolute value",
+        "lambda batches: abs(batches[0]).max()": "the first batch only",
+        "lambda batches: abs(batches[-1]).max()": "the last batch only",
+        "lambda batches: np.mean([abs(b).max() for b in batches])": "the mean of the batches'",
+        "lambda batches: max(abs(b).max() for b in batches) / 127": "that is the scale",
+        "lambda batches: [abs(b).max() for b in batches]": "expected one number",
+        "lambda batches: abs(batches).max()": "Your code raised TypeError",
+        "lambda batches: '5.4'": "expected numbers",
+        "5.4": "Expected a function, got a number",
+    },
+    "03-entropy": {
+        "lambda batches: max(abs(b).max() for b in batches)": "that is min-max",
+        "wrong(0)": "differ",
+        "wrong(1)": "zeros are left out",
+        "lambda batches: float('nan')": "off by nan",
+        "lambda batches: batches.mean()": "Your code raised AttributeError",
+        "127": "Expected a function, got a number",
+    },
+    "04-line": {
+        "text": "image has ±0.425, and you want",
+        "text.replace(old, 'image: ' + struct.pack('>f', 2.83).hex())": "The line holds the scale",
+        "text.replace(old, 'image: ' + struct.pack('<f', 2.83 / 127).hex())": "the other way round",
+        "text.replace(old, 'image: 0.0222835')": "expected up to 8 hexadecimal digits",
+        "text.replace(old, 'image: 0x' + bits)": "no 0x",
+        "text.replace(old, 'image: ' + struct.pack('>d', 2.83 / 127).hex())": "up to 8",
+        "text.replace(old, 'Image: ' + bits)": "0 lines for image",
+        "'image: ' + bits": "the first line must stay",
+        "text.replace(old, 'image: ' + bits).replace('stem: ', 'stem_old: ')": "changed or gone",
+        "bits": "0 lines for image",
+        "2.83 / 127": "Expected the whole text of the cache, got a number",
+    },
+    "04-read": {
+        "lambda text: {n: 127 * s for n, s in cache.items()}": "differ, first",
+        "reader('partition')": "Your code raised ValueError",
+        "reader(factor=1)": "that is the scale",
+        "reader(factor=128)": "not 128",
+        "reader(order='<')": "the bytes are big-endian",
+        "reader(pad=1)": "Your code raised",
+        "lambda text: text.splitlines()": "a list, expected a dict",
+        "lambda text: {}": "differ, first",
+        "{'image': 2.83}": "Expected a function",
+    },
+    "05-light": {
+        "0 * light": "every sum is 0",
+        "light + 1": "49 pixels are lit",
+        "np.roll(light, 3, axis=0)": "at the edge",
+        "300 * light": "a whole number from -127 to 127",
+        "light / 127": "a whole number",
+        "light[:5]": "Expected 7 rows of 7 numbers, got the shape [5, 7]",
+        "127": "got the shape []",
+        "'3, 3'": "got the text '3, 3'",
+        "lambda: light": "got a function",
+    },
+    "05-conv": {
+        "wrong(0)": "the bias is missing",
+        "wrong(1)": "each output channel has its own",
+        "wrong(2)": "codes differ from the engine's",
+        "lambda x, w, bias, s_x, s_y: x": "the engine gives the shape",
+        "lambda x, w, bias, s_x, s_y: x @ w": "Your code raised ValueError",
+        "lambda x, w: x": "Your code raised TypeError",
+        "3": "Expected a function",
+    },
     "11-odd": {
         "('down1b_relu', 'near tie')": "only the entropy search has a KL",
         "'down1b_relu, last bits'": "by a millionth",
@@ -177,21 +261,67 @@ RIGHT = {
         "lambda a, b: iter(sorted(gap_of(a, b), key=lambda n: -abs(a[n] / b[n] - 1)))",
     ],
 }
-DRAWN = {"11-odd", "00-command", "01-scale", "01-quantize", "02-ranges"}
+RIGHT |= {
+    "03-spike": [
+        "images[images != images.min()]",
+        "images[images > -0.4].tolist()",
+        "np.where(images == images.min(), 0, images)",  # zeros are left out of the histogram
+        "(float(x) for x in images[images > -0.4])",
+    ],
+    "03-minmax": [
+        "lambda batches: max(abs(b).max() for b in batches)",
+        "lambda batches: float(abs(np.concatenate(batches)).max())",
+        "lambda batches: [np.float64(max(abs(b).max() for b in batches))][0]",
+    ],
+    "03-entropy": ["solution()", "lambda batches: np.float32(solution()(batches))"],
+    "04-line": [
+        "text.replace(old, 'image: ' + bits)",
+        "text.replace(old, 'image: ' + bits.upper()).encode()",
+        "text.replace(old, 'image: ' + bits).splitlines()",
+    ],
+    "04-read": ["reader()", "lambda text: list(reader()(text).items())"],
+    "05-light": ["light", "(-5 * light).tolist()", "(row for row in 127 * light[None, None])"],
+    "05-conv": ["solution()", "lambda *all: solution()(*all).astype(float).tolist()"],
+}
+TASKS = [one for one in exercise.ids() if isinstance(exercise.get(one), exercise.Exercise)]
+DRAWN = {name for name in TASKS if exercise.get(name).draw}
+
+
+def reader(cut: str = "rpartition", order: str = ">", factor: float = 127, pad: int = 8) -> Any:
+    """A reader of caches, right or with one mistake."""
+
+    def read(text: str) -> dict[str, float]:
+        ranges = {}
+        for line in text.splitlines()[1:]:
+            name, _, digits = getattr(line, cut)(": ")
+            bits = bytes.fromhex(digits.zfill(pad))
+            ranges[name] = factor * struct.unpack(f"{order}f", bits)[0]
+        return ranges
+
+    return read
 
 
 @functools.cache
 def cells(chapter: str) -> dict[str, Any]:
     """What the notebook's cells have defined."""
-    from trtlearn.int8.placeholder import placeholder_amax
-
     names: dict[str, Any] = {"np": np, "tl": tl, "placeholder": placeholder_amax}
+    names |= {"reader": reader, "p_and_q": reference_and_candidate, "kl": divergence}
     exec(NOTEBOOK.get(chapter, ""), names)
     return names
 
 
+def last_function(source: str, names: dict[str, Any]) -> Any:
+    """The function that a cell's source defines."""
+    here = dict(names)
+    exec(source, here)
+    return next(value for key, value in here.items() if key.startswith("my_"))
+
+
 def answer_of(name: str, source: str) -> Any:
-    return eval(source, cells(name[:2]))
+    entry, names = exercise.get(name), cells(name[:2])
+    names["solution"] = lambda: last_function(entry.solution, names)
+    names["wrong"] = lambda index: last_function(entry.wrong[index], names)
+    return eval(source, names)
 
 
 def rows(table: dict[str, Any]) -> list[Any]:
@@ -226,9 +356,6 @@ def test_a_right_answer_passes_however_it_is_written(name: str, source: str) -> 
     assert verdict.passed is True, str(verdict)
     assert not verdict.folds
     assert (verdict.figure is not None) == (name in DRAWN)
-
-
-TASKS = [one for one in exercise.ids() if isinstance(exercise.get(one), exercise.Exercise)]
 
 
 @pytest.mark.parametrize("name", TASKS)

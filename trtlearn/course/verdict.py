@@ -202,7 +202,9 @@ def compare(
 def _compare_dicts(
     yours: Any, reference: dict[Any, Any], rtol: float, atol: float
 ) -> Difference | None:
-    if not isinstance(yours, Mapping):
+    try:
+        yours = dict(yours)  # pairs are a dict too
+    except (TypeError, ValueError):
         return Difference(f"{kind_of(yours)}, expected a dict", text(yours), "a dict")
 
     def same(key: Any) -> bool:

@@ -48,32 +48,40 @@ def cut_digit(image: ArrayLike, amax: float) -> NDArray[np.float32]:
     return seen.reshape(pixels.shape[-2:])
 
 
-def spike(images: ArrayLike, amax: float, index: int = 0, *, source: Source = None) -> go.Figure:
+def spike(
+    images: ArrayLike,
+    amax: float,
+    index: int = 0,
+    *,
+    values: ArrayLike | None = None,
+    source: Source = None,
+) -> go.Figure:
     """A digit before and after the range ±amax, beside the histogram of all pixels (linear axis).
 
-    ``images`` float32 [N,1,H,W]; ``index`` is the digit shown. Traces: 0 the histogram, 1
-    the digit, 2 the digit cut at ±amax.
+    ``images`` float32 [N,1,H,W]; ``index`` is the digit shown; ``values`` [N] are counted in place
+    of all pixels. Traces: 0 the histogram, 1 the digit, 2 the digit cut at ±amax.
 
     >>> len(spike(np.eye(4, dtype=np.float32).reshape(1, 1, 4, 4), 0.5).data)
     3
     """
     pixels = np.asarray(images, np.float32)
-    value, share = background(pixels)
+    counted = pixels.ravel() if values is None else np.asarray(values, np.float32)
+    value, share = background(counted)
     if amax <= 0:
         raise DataError(f"amax is {amax}", "pass a number above 0")
     heads = ["", "the digit", "what ±amax keeps of it"]
     widths = {"column_widths": [0.5, 0.25, 0.25], "horizontal_spacing": 0.05}
     fig = draw.panels("What does the range keep of a digit?", heads, height=370, **widths)
-    counts, edges = np.histogram(pixels, BARS)
-    middles, percent = (edges[:-1] + edges[1:]) / 2, 100 * counts / pixels.size
+    counts, edges = np.histogram(counted, BARS)
+    middles, percent = (edges[:-1] + edges[1:]) / 2, 100 * counts / counted.size
     step = float(edges[1] - edges[0])
     hover = "%{y:.2g} % of the pixels near %{x:.3g}"
     draw.columns(fig, middles, percent, width=step, hover=hover, panel=(1, 1))
     draw.ends(fig, -amax, amax, color=BAD, panel=(1, 1))
-    label: Style = {"xanchor": "left", "xshift": 14, "row": 1, "col": 1}
-    draw.note(
-        fig, f"{100 * share:.0f} % of pixels: background", value, 0.93 * percent.max(), **label
-    )
+    if share > 0.5:
+        words = f"{100 * share:.0f} % of pixels: background"
+        label: Style = {"xanchor": "left", "xshift": 14, "row": 1, "col": 1}
+        draw.note(fig, words, value, 0.93 * percent.max(), **label)
     digit = pixels[index].reshape(pixels.shape[-2:])
     ends = {"zmin": float(digit.min()), "zmax": float(digit.max())}
     look: Style = {**ends, "colorscale": GRAYS, "showscale": False}
@@ -86,7 +94,7 @@ def spike(images: ArrayLike, amax: float, index: int = 0, *, source: Source = No
     fig.update_layout(showlegend=False, bargap=0)
     reach = 1.05 * max(float(np.abs(pixels).max()), amax)
     fig.update_xaxes(title="value of a pixel (dashed: ±amax)", range=[-reach, reach], row=1, col=1)
-    fig.update_yaxes(title="share of all pixels, %", range=[0, 1.1 * percent.max()], row=1, col=1)
+    fig.update_yaxes(title="share of pixels, %", range=[0, 1.1 * percent.max()], row=1, col=1)
     return draw.finish(fig, source)
 
 

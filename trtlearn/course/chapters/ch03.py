@@ -1,6 +1,6 @@
-"""Exercises of notebook 03, "What a calibrator does": two observers.
+"""Exercises of notebook 03, "What a calibrator does": a spike, and two observers.
 
-They are judged on random data and by the caches that TensorRT wrote.
+The observers are judged on random data and by the caches that TensorRT wrote.
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...calibration.observers import threshold_of
+from ...errors import DataError
+from ...model.course_data import load_images
 from ..exercise import register_chapter
-from ..verdict import Case, judge_function
+from ..verdict import Case, Verdict, judge_function, kind_of
 
 __all__: list[str] = []
 
@@ -85,15 +87,16 @@ def _flat(batches: Batches) -> NDArray[np.float32]:
 
 def _with_zeros(batches: Batches) -> float:
     """The entropy rule with zeros counted and bin 0 kept as it is."""
-    from ...calibration.entropy import entropy_search
+    from ...calibration.entropy import divergence, reference_and_candidate
     from ...calibration.histogram import Histogram
 
     h = Histogram(keep_steps=False)
     for batch in batches:
         h.add(batch)
-    counts = h.counts.copy()
-    counts[1] = counts[0] + h.zeros  # entropy_search copies bin 1 into bin 0
-    return (entropy_search(counts).chosen + 0.5) * (h.width or 0.0)
+    counts = h.counts.astype(np.float64)
+    counts[0] += h.zeros
+    losses = [divergence(*reference_and_candidate(counts, kept)) for kept in range(128, 2049)]
+    return (128 + int(np.argmin(losses)) + 0.5) * (h.width or 0.0)
 
 
 MINMAX_MISTAKES = {
@@ -113,9 +116,73 @@ ENTROPY_MISTAKES = {
 }
 
 
+# --- 03-spike: what the entropy calibrator makes of the pixels that the reader keeps.
+
+MOST = 0.75  # of the pixels that are no background must stay
+
+
+@cache
+def pixels() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The calibration images [512,1,28,28], and their pixels that are no background [N]."""
+    images = load_images("calibration")[0]
+    return images, images[images != images.min()]
+
+
+def values_of(answer: Any) -> NDArray[np.float32]:
+    """The values that the reader keeps, float32 [N]; DataError says what is no such array."""
+    array = np.asarray(answer)
+    if array.dtype == bool:
+        raise DataError("Yes or no for each pixel is a mask", "images[mask] gives the pixels")
+    if array.ndim == 0 or not np.issubdtype(array.dtype, np.number):
+        raise DataError(f"Expected an array of pixels, got {kind_of(answer)}")
+    flat = array.astype(np.float32).ravel()
+    if not flat.size:
+        raise DataError("No pixel is left", "turn the condition around")
+    return flat
+
+
+def cut_of(values: NDArray[np.float32]) -> float:
+    """Where entropy calibration 2 cuts these values, in 64 batches as above."""
+    return threshold_of("entropy2", *np.array_split(values, min(64, len(values)))).amax
+
+
+def judge_spike(answer: Any) -> Verdict:
+    """Passed where the spike is gone, the strokes are whole and the digit comes back."""
+    values = values_of(answer)
+    images, strokes = pixels()
+    background = float((values == images.min()).mean())
+    left = int(np.isin(values, strokes).sum()) / len(strokes)
+    amax = cut_of(values)
+    if background > 0.01:
+        why = f"{background:.0%} of your pixels are background. The spike is still there"
+    elif not np.isclose(np.abs(values).max(), np.abs(images).max()):
+        why = (
+            f"Your largest |value| is {np.abs(values).max():.3g}, the images' is "
+            f"{np.abs(images).max():.3g}. Choose among the pixels, and change none"
+        )
+    elif left < MOST:
+        why = f"You kept only {left:.0%} of the pixels in the strokes"
+    elif amax < 0.9 * np.abs(images).max():
+        why = "One value still comes too often"
+    else:
+        return Verdict("", True, f"The spike is gone, and the range becomes ±{amax:.3g}.")
+    return Verdict("", False, f"Not yet: the cut is at ±{amax:.3g}. {why}.")
+
+
+def draw_spike(answer: Any) -> Any:
+    """The histogram of the reader's pixels, and the digit as the cut leaves it."""
+    from ...show.cuts import spike
+
+    images = pixels()[0]
+    values = images.ravel() if answer is None else values_of(answer)
+    return spike(images, cut_of(values), values=values)
+
+
 register_chapter(
     "03",
+    draw={"03-spike": draw_spike},
     judges={
+        "03-spike": judge_spike,
         "03-minmax": judge_observer("minmax", 4, MINMAX_MISTAKES),
         "03-entropy": judge_observer("entropy2", 2, ENTROPY_MISTAKES),
     },

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
 
 from ...calibration.cache import format_cache, new_cache, parse_cache
+from ...errors import DataError
+from ...model.course_data import load_images
+from ...networks import network
+from ...record import plural
 from ..exercise import register_chapter
-from ..verdict import Difference, compare, judge_function, judge_number, random_cases
+from ..verdict import Difference, Verdict, compare, cut, judge_function, kind_of, random_cases
 
 __all__: list[str] = []
 
-HEX = "3f400000"  # of the exercise 04-decode: scale 0.75
+WANTED = 2.83  # the end of image's range that 04-line asks for: the digits reach 2.82
 NAMES = (
     "conv1",
     "layer:0",
@@ -62,14 +67,74 @@ READ_MISTAKES = {
     "the bytes are big-endian: the first digits are sign and exponent": _wrong_reader(order="<"),
 }
 
-DECODE_MISTAKES = {
-    "that is the scale; amax is 127 times as much": lambda: scale_of(HEX),
-    "amax = 127 * scale, not 128": lambda: 128 * scale_of(HEX),
-    "the bytes are big-endian: the first digits are sign and exponent": lambda: (
-        127 * scale_of(HEX, "<")
-    ),
-    "the digits are the bits of a float32, not an integer": lambda: float(int(HEX, 16)),
-}
+
+@cache
+def broken_text() -> str:
+    """The cache that 04-line is to edit: TensorRT's, of entropy 2."""
+    calibration = network("resnet", mode="recorded").build("int8-entropy2").calibration
+    text = calibration and calibration.cache
+    assert text
+    return text
+
+
+def lines_of(answer: Any) -> list[str]:
+    """The lines of the reader's text; DataError where it is no text."""
+    if isinstance(answer, bytes):
+        answer = answer.decode(errors="replace")
+    if isinstance(answer, str):
+        return answer.strip().splitlines()
+    if isinstance(answer, (list, tuple)) and all(isinstance(line, str) for line in answer):
+        return [line.rstrip("\n") for line in answer]
+    raise DataError(f"Expected the whole text of the cache, got {kind_of(answer)}")
+
+
+def digits_of(lines: list[str]) -> str:
+    """The hexadecimal digits of image's line; DataError says what is wrong with them."""
+    found = [line.rpartition(": ")[2] for line in lines if line.startswith("image: ")]
+    if len(found) != 1:
+        raise DataError(f"{plural(len(found), 'line')} for image, expected one: 'image: ' and hex")
+    digits = found[0].strip()
+    if digits.startswith(("0x", "0X")):
+        raise DataError("The file has no 0x in front of the digits", "leave it out")
+    if not re.fullmatch("[0-9a-fA-F]{1,8}", digits):
+        raise DataError(
+            f"image's line ends in {cut(digits)!r}, expected up to 8 hexadecimal digits",
+            "struct.pack('>f', scale).hex()",
+        )
+    return digits
+
+
+def judge_line(answer: Any) -> Verdict:
+    """Passed where image's line, and no other, gives the range that was asked for."""
+    lines, before = lines_of(answer), broken_text().splitlines()
+    digits = digits_of(lines)
+    amax, swapped = 127 * scale_of(digits), 127 * scale_of(digits, "<")
+    lost = [line for line in before if line not in lines and not line.startswith("image: ")]
+    if lines[0] != before[0]:
+        why = f'the first line must stay "{before[0]}": TensorRT looks at it'
+    elif lost:
+        why = f'the line "{cut(lost[0])}" is changed or gone. Edit only image\'s'
+    elif np.isclose(amax, WANTED, rtol=0.01):
+        return Verdict("", True, f"The digit is back: image has ±{amax:.3g} now.")
+    elif np.isclose(swapped, WANTED, rtol=0.01):
+        why = "the bytes are the other way round: the sign comes first, so '>f'"
+    elif np.isclose(amax / 127, WANTED, rtol=0.01):
+        why = f"{WANTED} is amax. The line holds the scale, amax / 127"
+    else:
+        why = f"image has ±{amax:.4g}, and you want ±{WANTED}"
+    return Verdict("", False, f"Not yet: {why}.")
+
+
+def draw_line(answer: Any) -> Any:
+    """The digit, and what the range in the reader's text keeps of it."""
+    from ...show.digits import Column, as_seen, digit_columns
+
+    lines = broken_text().splitlines() if answer is None else lines_of(answer)
+    amax = 127 * scale_of(digits_of(lines))
+    digit = load_images("calibration")[0][:1]
+    seen = Column("your cache", amax, as_seen(digit, amax))
+    title = "What does the range in your cache keep of the digit?"
+    return digit_columns([Column("the digit", None, digit), seen], digit, title=title)
 
 
 def _show_cache(arguments: tuple[Any, ...], difference: Difference | None) -> str:
@@ -78,10 +143,9 @@ def _show_cache(arguments: tuple[Any, ...], difference: Difference | None) -> st
 
 register_chapter(
     "04",
+    draw={"04-line": draw_line},
     judges={
-        "04-decode": partial(
-            judge_number, reference=lambda: 127 * scale_of(HEX), common_mistakes=DECODE_MISTAKES
-        ),
+        "04-line": judge_line,
         "04-read": partial(
             judge_function,
             cases=random_cases(read_ranges, random_cache),

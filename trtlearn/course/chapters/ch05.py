@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from ...errors import DataError
 from ..exercise import register_chapter
-from ..verdict import Case, Difference, judge_function, judge_number, text
+from ..verdict import Case, Difference, Verdict, judge_function, kind_of, text
 
 __all__ = ["convolve"]
 
@@ -28,13 +30,19 @@ def convolve(x: Any, w: Any, bias: Any, s_x: float, s_y: float) -> Any:
 
 
 def _convolve(x: Any, w: Any, s_w: Any, bias: Any, s_x: float, s_y: float) -> Any:
+    return np.clip(_steps(x, w, s_w, bias, s_x, s_y), -128, 127).astype(np.int8)
+
+
+def _steps(x: Any, w: Any, s_w: Any, bias: Any, s_x: float, s_y: float) -> Any:
     codes = np.clip(np.round(w / s_w[:, None]), -127, 127)
     sums = np.einsum("nchw,oc->nohw", x.astype(np.int64), codes.astype(np.int64))
-    steps = sums * (s_x * s_w / s_y)[:, None, None] + (bias / s_y)[:, None, None]
-    return np.clip(np.rint(steps), -128, 127).astype(np.int8)
+    return np.rint(sums * (s_x * s_w / s_y)[:, None, None] + (bias / s_y)[:, None, None])
 
 
 MISTAKES = {
+    "the codes of the output end at -128 and 127: clip": lambda x, w, bias, s_x, s_y: _steps(
+        x, w, np.abs(w).max(axis=1) / 127, bias, s_x, s_y
+    ),
     "the bias is missing": lambda x, w, bias, s_x, s_y: convolve(x, w, 0 * bias, s_x, s_y),
     "one scale for all weights: each output channel has its own": lambda x, w, bias, s_x, s_y: (
         _convolve(x, w, np.full(len(w), np.abs(w).max() / 127), bias, s_x, s_y)
@@ -64,46 +72,105 @@ def engine_case() -> Iterator[Case]:
 def compare_codes(yours: Any, reference: Any) -> Difference | None:
     """None where 99 % of the codes are equal and 99.9 % at most one step off, as ties may be."""
     codes = np.asarray(yours)
-    if codes.shape != reference.shape:
-        words = f"your output has shape {codes.shape}, the engine's {reference.shape}"
+    if codes.shape != reference.shape or not np.issubdtype(codes.dtype, np.number):
+        words = f"you return {kind_of(yours)}, the engine gives the shape {list(reference.shape)}"
         return Difference(words, text(codes), text(reference))
     gap = np.abs(codes.astype(np.float64) - reference)
     if np.mean(gap <= 1) >= 0.999 and np.mean(gap == 0) >= 0.99:
         return None
     at = np.unravel_index(int(gap.argmax()), gap.shape)
-    pixel = tuple(int(index) for index in at)
+    places = zip(("image", "channel", "row", "column"), at, strict=True)
+    pixel = ", ".join(f"{axis} {index}" for axis, index in places)
     words = (
         f"{100 * np.mean(gap != 0):.1f} % of {gap.size:,} codes differ from the engine's, "
-        f"most at {pixel}: by {gap[at]:g} steps"
+        f"most at {pixel}: by {gap[at]:g}"
     )
     return Difference(words, str(codes[at]), str(reference[at]), pixel)
 
 
 def _show_pixel(arguments: tuple[Any, ...], difference: Difference | None) -> str:
-    pixel = difference.entry if difference else None
-    return f"pixel {pixel}" if pixel else "the recorded inputs and weights"
+    return (difference and difference.entry) or "the recorded inputs and weights"
 
 
-def channel_scale(channels: Any = 5) -> float:
-    """The scale of these output channels of resnet's first convolution."""
+# --- 05-light: one lit pixel of an image makes the output show the kernel.
+
+SIDE, CHANNEL = 7, 5
+
+
+@cache
+def kernel() -> NDArray[np.int64]:
+    """The codes of one channel of resnet's first convolution, [3,3]."""
     from ...networks import network
 
-    return float(np.abs(network("resnet").weights()["stem.weight"][channels]).max() / 127)
+    w = network("resnet", mode="recorded").weights()["stem.weight"][CHANNEL, 0]
+    return np.asarray(np.rint(w / np.abs(w).max() * 127), np.int64)
+
+
+def image_of(answer: Any) -> NDArray[np.int64]:
+    """The reader's image, int64 [7,7]; DataError says what is no such image."""
+    array = np.asarray(answer)
+    if not (np.issubdtype(array.dtype, np.number) or array.dtype == bool):
+        raise DataError(f"Expected {SIDE} rows of {SIDE} numbers, got {kind_of(answer)}")
+    if array.size != SIDE * SIDE:
+        raise DataError(
+            f"Expected {SIDE} rows of {SIDE} numbers, got the shape {list(array.shape)}"
+        )
+    image = array.reshape(SIDE, SIDE)
+    if (image != np.rint(image)).any() or np.abs(image).max() > 127:
+        raise DataError("A code is a whole number from -127 to 127", "light a pixel with 1")
+    return image.astype(np.int64)
+
+
+def sums_of(image: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Nine products and their sum for each pixel, zeros around the image: [7,7]."""
+    windows = np.lib.stride_tricks.sliding_window_view(np.pad(image, 1), (3, 3))
+    return np.asarray(np.einsum("yxij,ij->yx", windows, kernel()))
+
+
+def judge_light(answer: Any) -> Verdict:
+    """Passed where one pixel is lit, away from the edge: nine outputs are nine weights."""
+    image = image_of(answer)
+    lit = np.argwhere(image)
+    inside = len(lit) and lit.min() > 0 and lit.max() < SIDE - 1
+    if not len(lit):
+        why = "no pixel is lit, so every sum is 0"
+    elif len(lit) > 1:
+        why = f"{len(lit)} pixels are lit, so an output adds up several weights. Light one"
+    elif not inside:
+        why = "the pixel lies at the edge, so some weights fall off. Move it inwards"
+    else:
+        value = image[tuple(lit[0])]
+        return Verdict(
+            "", True, f"Nine outputs are the nine weights, times {value}, rotated by 180°."
+        )
+    return Verdict("", False, f"Not yet: {why}.")
+
+
+def draw_light(answer: Any) -> Any:
+    """The reader's image, and the sums that come out."""
+    from ...show import draw
+    from ...show.theme import BAD, GOOD
+
+    image = np.zeros((SIDE, SIDE), np.int64) if answer is None else image_of(answer)
+    heads = ["your image: codes", "the kernel: weight codes", "out: sums of nine products"]
+    fig = draw.panels("What comes out of the convolution?", heads, height=330)
+    colors = [[0, BAD], [0.5, "#444444"], [1, GOOD]]
+    for column, codes in enumerate((image, kernel(), sums_of(image)), start=1):
+        look: draw.Style = {"colorscale": colors, "zmid": 0, "showscale": False, "xgap": 2}
+        look |= {"texttemplate": "%{z}", "textfont": {"color": "white", "size": 11}, "ygap": 2}
+        fig.add_heatmap(z=codes, **look, hoverinfo="skip", row=1, col=column)
+        anchor = f"x{column if column > 1 else ''}"
+        hidden = {"visible": False, "constrain": "domain"}
+        fig.update_xaxes(**hidden, row=1, col=column)
+        fig.update_yaxes(**hidden, autorange="reversed", scaleanchor=anchor, row=1, col=column)
+    return draw.finish(fig)
 
 
 register_chapter(
     "05",
+    draw={"05-light": draw_light},
     judges={
-        "05-scale": partial(
-            judge_number,
-            reference=channel_scale,
-            common_mistakes={
-                "that is the whole tensor's: take channel 5 alone": lambda: channel_scale(
-                    slice(None)
-                ),
-                "that is the largest magnitude: divide by 127": lambda: 127 * channel_scale(),
-            },
-        ),
+        "05-light": judge_light,
         "05-conv": partial(
             judge_function,
             cases=engine_case,
