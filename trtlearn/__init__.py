@@ -52,7 +52,7 @@ _FACE = {
     "make_calibrator": "live.calibrator",
     "build_engine": "live.build",
     "read_engine": "recorded.open",
-    "precision": "builds",
+    "precision": "recorded.open",
     "explain": "trtexec.explanation",
     "migrate": "trtexec.migration",
     "insert_qdq": "int8.qdq",
@@ -65,7 +65,6 @@ __all__ = list(_FACE)
 if TYPE_CHECKING:  # for editors and type checkers: the same names
     from . import recorded as recorded
     from . import show as show
-    from .builds import precision as precision
     from .calibration.agreement import agree as agree
     from .calibration.cache import read_cache as read_cache
     from .calibration.fitting import fit as fit
@@ -80,6 +79,7 @@ if TYPE_CHECKING:  # for editors and type checkers: the same names
     from .live.ranges import placeholder_ranges as placeholder_ranges
     from .live.ranges import set_ranges as set_ranges
     from .networks import network as network
+    from .recorded.open import precision as precision
     from .recorded.open import read_engine as read_engine
     from .trtexec.explanation import explain as explain
     from .trtexec.migration import migrate as migrate

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from .int8.simulate import Int8Run
     from .model.describe import OnnxModel
 
-__all__ = ["Build", "BuiltEngine", "LayerCounts", "engine_info", "failed_build", "precision"]
+__all__ = ["Build", "BuiltEngine", "LayerCounts", "engine_info", "failed_build"]
 
 
 @dataclass(frozen=True)
@@ -330,26 +330,3 @@ def failed_build(
     """The record of a build that TensorRT refused: its options, its messages and the error."""
     report = BuildReport(options, None, None, tuple(error.messages or ()))
     return Build(model, variant, provenance, report, EngineInfo(()), error=str(error))
-
-
-def precision(
-    built: Build | EngineInfo,
-    model: OnnxModel | str | os.PathLike[str] | None = None,
-    options: BuildOptions | None = None,
-) -> PrecisionReport:
-    """Requested against chosen type for every ONNX node and every engine layer, with the reason.
-
-    Args:
-        built: a build, which knows its options, log and model, or an engine's layers alone.
-        model: the ONNX model or its path: nodes that no engine layer names are then listed too.
-        options: how an engine alone was built; without them what was requested is unknown.
-
-    Example::
-
-        tl.precision(tl.read_engine("layers.json"), "my.onnx").where(computed_in="fp32")
-    """
-    from .engine.precision import precision_report
-
-    if isinstance(built, Build):
-        return built.precision(model)
-    return precision_report(built, model, options=options)

@@ -93,6 +93,8 @@ def read_bytes(
     Read are regular files and pipes (as ``<(command)`` gives) of at most ``most`` bytes; a folder,
     a device and a pipe that nothing writes to are refused.
     """
+    if not isinstance(path, (str, os.PathLike)):  # open() would take a number for a descriptor
+        raise error(f"a path is expected, found a {type(path).__name__}", "name a file")
     name = printable(str(path))[:300]
     try:
         handle = os.open(path, os.O_RDONLY | _NONBLOCK | _BINARY)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trtlearn.builds import Build, precision
+from trtlearn.builds import Build
 from trtlearn.dtypes import DTYPES
 from trtlearn.engine.inspector import read_engine
 from trtlearn.engine.precision import PrecisionReport, precision_report
@@ -26,6 +26,7 @@ from trtlearn.errors import ModelError
 from trtlearn.model.course_data import model_path
 from trtlearn.model.describe import OnnxModel, OnnxNode, OnnxValue, read_model
 from trtlearn.networks import network
+from trtlearn.recorded.open import precision
 
 FIXTURES = Path(__file__).parent.parent / "fixtures" / "inspector"
 INT8 = BuildOptions(int8=True, ranges="entropy2")

@@ -112,6 +112,11 @@ COURSE = (
     'len(tl.show.ranges(tl.network("resnet").build("minmax")).data) == 1',
     '[layer.name for layer in tl.network("resnet").build("minmax").engine.int8][0].startswith("stem")',
     'tl.try_int8(tl.network("resnet")).answers[0].way == "fp32"',
+    'tl.read_engine(tl.network("resnet").build("minmax")).int8',
+    'tl.show.builds(tl.network("resnet")).data',
+    'tl.show.tradeoff(tl.network("resnet").builds("fp32", "fp16")).data',
+    'tl.show.builds(tl.network("resnet").build("fp32")).data',
+    'tl.show.histogram(tl.network("resnet").images()).data',
 )
 OWN = (
     'tl.network("my.onnx").input_shape == (3, 8, 8)',
@@ -131,6 +136,9 @@ OWN = (
     '[tensor.name for tensor in tl.agree("my.onnx", "images.npy", "my.cache", batch=8)]',
     '[layer.name for layer in tl.read_engine("layers.json")] == ["conv"]',
     'tl.read_engine("layers.json")["conv"].kind == "Convolution"',
+    'tl.precision("layers.json", "my.onnx")["conv"].name == "conv"',
+    'tl.read_cache("my.cache").equals("my.cache") and tl.read_cache("my.cache").diff("my.cache").identical',
+    'tl.explain(["trtexec", "--onnx=my.onnx", "--int8"]).int8',
     'len(tl.show.ranges("my.cache").data[0].x) == 3',
     'len(tl.show.scales(tl.read_cache("my.cache")).data[0].x) == 3',
     'tl.placeholder_ranges("my.onnx")["c"].amax == 4',
@@ -141,6 +149,9 @@ REFUSED = {
     'tl.set_ranges("my.onnx", {"x": 1.0})': "tl.build_engine(model, ranges=",
     'tl.fit("my.cache", "my.onnx")': "a .npy file",
     'tl.read_engine("layers.json")["pool"]': "one of conv",
+    'tl.precision("my.onnx")': "layers.json",
+    "tl.show.engine(7)": "name a file",
+    "tl.show.builds([1, 2])": 'tl.network("resnet")',
 }
 
 

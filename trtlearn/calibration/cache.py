@@ -72,6 +72,10 @@ KINDS = {word: kind for kind, word in ALGORITHMS.items()}
 """The header's word -> trtlearn's."""
 
 
+Scales = Mapping[str, float] | str | os.PathLike[str]
+"""A calibration cache, its file, or {tensor: scale}."""
+
+
 @dataclass(frozen=True)
 class CacheEntry(Record):
     """One line of the cache: a tensor's INT8 scale, the range ``amax = scale * 127``, and the
@@ -163,11 +167,14 @@ class CalibrationCache(Record, Mapping[str, float]):
             )
         return self._entries[name]
 
-    def equals(self, other: Mapping[str, float], tolerance: float = 1e-6) -> bool:
+    def equals(self, other: Scales, tolerance: float = 1e-6) -> bool:
         """Whether both hold the same tensors, with scales equal within ``tolerance`` (relative).
+
+        ``other``: a cache or its file, or {tensor: scale}.
 
         Lines of tensors that TensorRT's parser made, which no ONNX file names, do not count.
         """
+        other = read_cache(other) if isinstance(other, (str, os.PathLike)) else other
         gap = self.largest_difference(other)
         return _onnx_names(self) == _onnx_names(other) and (gap is None or gap <= tolerance)
 
@@ -178,14 +185,17 @@ class CalibrationCache(Record, Mapping[str, float]):
         gaps = (relative_gap(self[name], other[name]) for name in self if name in other)
         return max(gaps, default=None)
 
-    def diff(self, other: CalibrationCache) -> CacheDiff:
-        """What differs from ``other``, tensor by tensor: scales are compared as float32, exactly.
+    def diff(self, other: Scales) -> CacheDiff:
+        """What differs from ``other`` (a cache or its file), tensor by tensor: scales are compared
+        as float32, exactly.
 
         >>> a, b = new_cache({"x": 0.5, "y": 1.0}), new_cache({"x": 0.25, "z": 1.0})
         >>> [(row.name, row.state, row.relative_difference) for row in a.diff(b).tensors]
         [('x', 'changed', 0.5), ('y', 'only in a', None), ('z', 'only in b', None)]
         """
-        return _diff(self, other)
+        if isinstance(other, (str, os.PathLike)):
+            return _diff(self, read_cache(other))
+        return _diff(self, other if isinstance(other, CalibrationCache) else new_cache(other))
 
     def check(self, model: Any) -> NameCheck:
         """Which names ``model`` (an ONNX file, a Network) has, lacks or cannot confirm, and

@@ -8,17 +8,23 @@ import dataclasses
 import json
 import os
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ..builds import Build
 from ..engine.inspector import read_engine as read_inspector
 from ..engine.precision import PrecisionReport, precision_report
-from ..engine.records import BuildReport, EngineInfo
+from ..engine.records import BuildOptions, BuildReport, EngineInfo
 from ..errors import EngineError, InspectorError, LiveUnavailable
 from ..files import PLAN_STARTS, plan_in, read_bytes, recognize
 from .files import load_build
 
-__all__ = ["EngineFile", "open_engine", "read_engine"]
+if TYPE_CHECKING:
+    from ..model.describe import OnnxModel
 
+__all__ = ["EngineFile", "open_engine", "precision", "read_engine"]
+
+Engine = Build | EngineInfo | str | bytes | os.PathLike[str]
+"""A build, an engine's layers, a file as :func:`open_engine` takes it, or the inspector's JSON."""
 _GZIP = b"\x1f\x8b"
 _ONNX = b"\x08"  # its first field, ir_version
 
@@ -31,7 +37,7 @@ class EngineFile:
     build: Build | None = None
     report: BuildReport | None = None
 
-    def precision(self, model: str | os.PathLike[str] | None = None) -> PrecisionReport:
+    def precision(self, model: OnnxModel | str | os.PathLike[str] | None = None) -> PrecisionReport:
         """Requested against chosen type; ``model``: the ONNX file, which a recording finds
         itself.
         """
@@ -96,9 +102,9 @@ def open_engine(path: str | os.PathLike[str]) -> EngineFile:
         raise InspectorError(f"{path}: {problem.problem}", problem.fix) from None
 
 
-def read_engine(source: str | bytes | os.PathLike[str]) -> EngineInfo:
-    """The layers of an engine: from a file as :func:`open_engine` takes it, or from the inspector's
-    JSON itself.
+def read_engine(source: Engine) -> EngineInfo:
+    """The layers of an engine: from a file as :func:`open_engine` takes it, from the inspector's
+    JSON itself, or a build's.
 
     Raises as :func:`open_engine` does.
 
@@ -106,6 +112,44 @@ def read_engine(source: str | bytes | os.PathLike[str]) -> EngineInfo:
 
         tl.read_engine("layers.json").layers[0].weight_dtype
     """
+    if isinstance(source, Build):
+        return source.engine
+    if isinstance(source, EngineInfo):
+        return source
+    if not isinstance(source, (str, bytes, os.PathLike)):
+        raise InspectorError(
+            f"an engine is expected, found a {type(source).__name__}",
+            "give a build, what tl.read_engine gave, or the path of the inspector's JSON",
+        )
     if isinstance(source, bytes) or (isinstance(source, str) and source.lstrip()[:1] in "{["):
         return read_inspector(source)
     return open_engine(source).engine
+
+
+def precision(
+    engine: Engine,
+    model: OnnxModel | str | os.PathLike[str] | None = None,
+    options: BuildOptions | None = None,
+) -> PrecisionReport:
+    """Requested against chosen type for every ONNX node and every engine layer, with the reason.
+
+    Args:
+        engine: a build, which knows its options, log and model; an engine's layers; or a file as
+            :func:`open_engine` takes it.
+        model: the ONNX model or its path: nodes that no engine layer names are then listed too.
+        options: how an engine alone was built; without them what was requested is unknown.
+
+    Raises as :func:`open_engine` does; ModelError for a model that cannot be read.
+
+    Example::
+
+        tl.precision("layers.json", "my.onnx").where(computed_in="fp32")
+    """
+    if isinstance(engine, (str, os.PathLike)) and not os.fspath(engine).lstrip().startswith("{"):
+        file = open_engine(engine)
+        if file.report is not None:
+            return file.precision(model)
+        engine = file.engine
+    if isinstance(engine, Build):
+        return engine.precision(model)
+    return precision_report(read_engine(engine), model, options=options)

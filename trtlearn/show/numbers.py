@@ -105,18 +105,25 @@ def number_line(
 
 
 def histogram(
-    values: ArrayLike, amax: float, name: str = "x", *, bins: int = 80, source: Source = None
+    values: ArrayLike,
+    amax: float | None = None,
+    name: str = "x",
+    *,
+    bins: int = 80,
+    source: Source = None,
 ) -> go.Figure:
     """What does the range ±amax keep of these values, and what does it clip?
 
-    ``values`` float, any shape; counts on a log axis. Clipped bars are hatched and counted in the
+    ``values`` float, any shape; counts on a log axis. ``amax``: by default the largest magnitude,
+    which clips nothing. Clipped bars are hatched and counted in the
     legend; the part of the range that holds no value is marked "unused".
 
     >>> [trace.name for trace in histogram([0.0, 1.0, 3.0], 2.0).data]
     ['kept: 66.7 %', 'clipped: 33.3 %']
     """
-    x, amax = finite(values, name), _positive(amax)
+    x = finite(values, name)
     reach = float(np.abs(x).max())
+    amax = _positive(reach if amax is None else amax)
     low = min(float(x.min()), -amax if x.min() < 0 else 0.0)
     high = max(float(x.max()), amax)
     cuts = [end for end in (-amax, amax) if low < end < high]  # no bar straddles the range's end

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -79,6 +79,16 @@ COSTS: dict[str, Cost] = {
 }
 """A word -> what it costs."""
 
+
+@runtime_checkable
+class HasBuilds(Protocol):
+    """A Network."""
+
+    def builds(self) -> Mapping[str, Build]: ...
+
+
+Builds = Build | Tradeoff | HasBuilds | Mapping[str, Build] | Iterable[Build]
+BUILDS = 'give tl.network("resnet"), some of its builds, or a recorded Tradeoff'
 GAINS = ("throughput",)  # where more is better
 
 
@@ -114,6 +124,21 @@ def _facts(point: Build) -> str:
     return "<br>".join([f"<b>{point.model}, {point.variant}</b>, batch {point.batch}", *known])
 
 
+def _builds(engines: Builds) -> tuple[Build, ...]:
+    """The builds, however they come."""
+    if isinstance(engines, Build):
+        return (engines,)
+    if isinstance(engines, Tradeoff):
+        return engines.points
+    if isinstance(engines, HasBuilds):
+        engines = engines.builds()
+    chosen = tuple(engines.values() if isinstance(engines, Mapping) else engines)
+    for build in chosen:
+        if not isinstance(build, Build):
+            raise DataError(f"a build is expected, found a {type(build).__name__}", BUILDS)
+    return chosen
+
+
 def ways(engines: Iterable[Build]) -> list[str]:
     """The names of the engines' ways of building, in the course's order and others after."""
     names = dict.fromkeys(point.variant for point in engines)
@@ -122,7 +147,7 @@ def ways(engines: Iterable[Build]) -> list[str]:
 
 
 def tradeoff(
-    engines: Tradeoff | Iterable[Build],
+    engines: Builds,
     cost: str = "latency",
     *,
     title: str = "Which engine does nothing else beat?",
@@ -135,9 +160,9 @@ def tradeoff(
     carry their 5 to 95 % spread. Where nothing was timed by graph replay, "latency" is launch after
     launch. Points of which accuracy or cost is unknown are left out; DataError where none is left.
     """
-    chosen = engines.points if isinstance(engines, Tradeoff) else tuple(engines)
     if source is None:
         source = engines.provenance if isinstance(engines, Tradeoff) else NOT_GIVEN
+    chosen = _builds(engines)
     if cost not in COSTS:
         raise DataError(f"no cost {cost!r}", f"one of {', '.join(COSTS)}")
     if cost == "latency" and not any(point.graph_timing for point in chosen):
@@ -234,7 +259,7 @@ def _front(engines: Sequence[Build], cost: str) -> dict[str, typing.Any]:
 
 
 def builds(
-    engines: Iterable[Build],
+    engines: Builds,
     labels: Mapping[str, str] | None = None,
     *,
     title: str = "What does each way cost, and what does it win?",
@@ -247,7 +272,7 @@ def builds(
     colour of the narrowest type that was allowed. ``labels`` maps a build's name to plain words,
     by default LABELS.
     """
-    chosen = list(engines)
+    chosen = _builds(engines)
     if not chosen:
         raise DataError("no engine to draw", "pass builds, or Tradeoff.select(model, batch)")
     names = [(labels or LABELS).get(build.variant, build.variant) for build in chosen]
@@ -284,7 +309,7 @@ def builds(
 
 
 def batch_sizes(
-    engines: Iterable[Build],
+    engines: Builds,
     labels: Mapping[str, str] | None = None,
     *,
     title: str = "What does a larger batch bring?",
@@ -295,7 +320,7 @@ def batch_sizes(
 
     ``labels``: which ways, in which order -> plain words; all where not given.
     """
-    known = [point for point in engines if point.images_per_second is not None]
+    known = [point for point in _builds(engines) if point.images_per_second is not None]
     words = labels or {name: name for name in ways(known)}
     if not any(point.variant in words for point in known):
         raise DataError("no engine to draw", "pass Tradeoff.select(model)")

@@ -8,7 +8,8 @@ note says that their value is unknown.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+import shlex
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -68,7 +69,7 @@ def split_command(command: str) -> tuple[str, ...]:
     return read_command_line(command).arguments
 
 
-def read_command_line(command: str) -> CommandLine:
+def read_command_line(command: str | Sequence[str]) -> CommandLine:
     """The first trtexec command in ``command``, and what else the text says.
 
     >>> read_command_line('bash -c "trtexec --int8 $EXTRA" # fast').notes
@@ -76,6 +77,8 @@ def read_command_line(command: str) -> CommandLine:
 
     CommandError where the text holds no trtexec command, or does not split.
     """
+    if isinstance(command, (list, tuple)) and all(isinstance(word, str) for word in command):
+        command = shlex.join(command)
     if not isinstance(command, str):
         raise CommandError(
             f"the command is {type(command).__name__}, expected text",
