@@ -407,3 +407,69 @@ def test_try_int8_refuses_what_the_parser_refuses(name: str) -> None:
 
     with pytest.raises(ModelError, match=REFUSED[name][0]):
         tl.try_int8(DATA / f"{name}.onnx", np.zeros((8, 3, 8, 8), np.float32))
+
+
+MISSING = "Missing scale and zero-point for tensor a, expect fall back to non-int8 implementation"
+STALE = (
+    "Error Code 1: Serialization (Serialization assertion magicTag == rt::kPLAN_MAGIC_TAG failed.)"
+)
+GST = "nvinfer gstnvinfer.cpp:681:gst_nvinfer_logger:<primary_gie> NvDsInferContext[UID 1]: "
+# What host programs print before TensorRT's words: as in public reports, with the time changed.
+WARNINGS = [
+    "2023-08-21 16:33:00.127300669 [W:onnxruntime:Default, tensorrt_execution_provider.h:75 log] "
+    "[2023-08-21 14:33:00 WARNING] ",  # microsoft/onnxruntime#17235
+    "[W:onnxruntime:Default, tensorrt_execution_provider.h:53 onnxruntime::TensorrtLogger::log] "
+    "[2021-12-08 16:53:27   WARNING] ",  # neuralchen/SimSwap#173
+    "> [05/26/2023-07:53:50] [TRT] [W] ",
+    "12/04/2025-19:04:21] [TRT] [W] ",  # ultralytics#22877
+    "2022-09-08 17:36:02,762 - mmdeploy - WARNING - ",  # NVIDIA/TensorRT#2311
+    "[2024-07-26 15:04:00.553] [warning] [ main ] ",  # Lidar_AI_Solution#271
+    "0:00:00.201818454   603 0x593cf8dffe60 WARN                 "
+    f"{GST}Warning from NvDsInferContextImpl::buildModel() <a.cpp:2080> [UID = 1]: ",
+    "WARNING: [TRT]: ",  # DeepStream-Yolo#603
+    "[WARNING  | TRT-LLM            ]: ",  # TensorRT-LLM#2855
+    "[INFO     | TRT-LLM            ]: [TRT-LLM] [W] ",
+    "W1021 00:03:42.198331 226 logging.cc:46] ",  # Triton
+    "[TensorRT] WARNING: ",
+    "WARNING: [Torch-TensorRT TorchScript Conversion Context] - ",
+    "[component-1] [WARN] [1700000000.123] [node]: [TRT] ",
+    "2025-06-01T10:00:00.123456Z stderr F [06/01/2025-10:00:00] [W] [TRT] ",
+    "Jun 01 10:00:00 orin trtexec[123]: [06/01/2025-10:00:00] [W] [TRT] ",
+    "TensorRT: WARNING ⚠️ ",
+    "W TRT: ",
+]
+ERRORS = [
+    "\x1b[1;31m2025-03-01 10:00:00.123 [E:onnxruntime:Default, tensorrt_execution_provider.h:88 log] "
+    "[2025-03-01 10:00:00   ERROR] ",
+    'triton-models-1  | E0625 13:46:36.561897 1 logging.cc:40] "',
+    "[stdbuf-1] [NVINFER LOG]: ",  # Lidar_AI_Solution#271
+    "Error: [TRT] [E] ",  # ComfyUI-Depth-Anything-Tensorrt#2
+    "ERROR: [TRT]: ",
+    "[TensorRT-LLM][ERROR] ",
+    "0:00:08.701327807 12280      0x16b5800 ERROR                "
+    f"{GST}Error in NvDsInferContextImpl::buildModel() <nvdsinfer_context_impl.cpp:1934> [UID = 1]: ",
+    "[!] ",
+    "TensorRT: ERROR ❌️ ",
+]
+
+
+@pytest.mark.parametrize("prefix", [*WARNINGS, *ERRORS])
+def test_what_host_programs_print_before_tensorrts_words(
+    run: Run, tmp_path: Path, prefix: str
+) -> None:
+    text, severity = (MISSING, "warning") if prefix in WARNINGS else (STALE, "error")
+    log = tmp_path / "a.log"
+    log.write_text(prefix + text + '"' * prefix.endswith('"') + "\n", encoding="utf-8")
+    status, out, _ = run("log", log, "--json")
+    (message,) = json.loads(out)["messages"]
+    assert status == 0
+    assert (message["severity"], message["text"]) == (severity, text)
+    assert message["code"] in ("missing-scale", "plan-version")
+
+
+def test_log_lines_that_a_web_page_joined(run: Run, tmp_path: Path) -> None:
+    log = tmp_path / "a.log"
+    start = "[07/25/2024-09:30:30] [TRT] [W] "
+    log.write_text(f"{start}{MISSING} {start}{MISSING.replace('tensor a', 'tensor b')}\n")
+    (message,) = json.loads(run("log", log, "--json")[1])["messages"]
+    assert (message["names"], message["count"]) == (["a", "b"], 2)

@@ -44,13 +44,17 @@ _TIME = r"\d{2,4}[-/]\d{1,2}[-/]\d{1,4}[ T-]\d{1,2}:\d\d:\d\d(?:[.,]\d+)?(?:Z|[+
 _PREFIXES = tuple(
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
-        rf"\[{_TIME} {_LEVEL} *\] ?",  # Python's TensorRT logger in ONNX Runtime and others
-        rf"\[{_TIME}\] ?",  # trtexec
+        r"[>│|] ?|\(\w+\) (?=\[)",  # a quotation, a frame, a shell's prompt
+        rf"\[{_TIME} +{_LEVEL} *\] ?",  # Python's TensorRT logger in ONNX Runtime and others
+        rf"\[?{_TIME}\] ?",  # trtexec; its first bracket is easily lost
         rf"{_TIME},? (?:-+ )?",  # ONNX Runtime, Python's logging, kubectl logs
         rf"\[{_LEVEL}:onnxruntime[^\]]*\] ?",
         rf"\[ *{_LEVEL} *\] ?",
         rf"{_LEVEL}(?P<day>\d{{4}}) \d\d:\d\d:\d\d\.\d+ +\d+ [^\]\s]+:\d+\] ?",  # Triton
-        r"\[(?:TRT|TensorRT|mmdeploy|polygraphy|TRT-LLM|ultralytics)\]:? ?",
+        rf"\[{_LEVEL} *\| [^\]]*\]:? ?",  # TensorRT-LLM's Python side
+        r"\[(?:TRT|TensorRT|mmdeploy|polygraphy|TRT-LLM|ultralytics|NVINFER LOG)\]:? *",
+        r"\[ [\w.-]+ \] ?|\[\d+\.\d+\] ?|\[[\w./-]+\]: ",  # spdlog's and ROS's names and times
+        r"[A-Z][a-z]{2} +\d+ \d\d:\d\d:\d\d \S+ \S+: |std(?:err|out) [FP] ",  # journald, kubectl
         r"\[[\w.-]+\.(?:cpp|cc|h|py):\d+\] ?",  # mmdeploy; TensorRT's own have two colons
         r"\[(?:Torch-TensorRT|TensorRT|TorchTRT)[^\]]*\] ?[-:]? ?",
         r"\[[\w./-]+-\d+\] ?",  # ROS: [component_container_mt-1]
@@ -58,12 +62,21 @@ _PREFIXES = tuple(
         r"TRTNet: ",
         rf"\d+:\d\d:\d\d\.\d+ +\d+ +0x[0-9a-f]+ +{_LEVEL} +\S+ [^>]*?>? ?(?=NvDs|\[|$)",
         r"NvDsInferContext\[UID \d+\]: ?",
-        r"(?:Error|Warning|Info) from NvDs[\w:]+\(\) ?(?:<[^>]*> ?)?(?:\[UID = \d+\]: ?)?",
-        rf"{_LEVEL} +(?=\[(?:TRT|TensorRT))",
+        r"(?:Error in|(?:Warning|Info) from) NvDs[\w:]+\(\) ?(?:<[^>]*> ?)?(?:\[UID = \d+\]: ?)?",
+        rf"{_LEVEL} +(?=\[(?:TRT|TensorRT)|TRT: )|TRT: ",
+        r"(?:mmdeploy|tensorrt|trt) - |(?:TensorRT|trt):? +(?=[A-Z]{4,}:|\[[EW]\])",
         rf"{_LEVEL}(?::(?:root|tensorrt|torch_tensorrt|onnxruntime)[\w.]*:?|:| - | \|) ?",
     )
 )
 """What host programs put before TensorRT's words; a line may begin with several of them."""
+_SPELLINGS = (  # of Polygraphy and Ultralytics
+    (re.compile(r"\[!\] |(?:ERROR )?❌\ufe0f? ?"), "[E] "),
+    (re.compile(r"WARNING ⚠\ufe0f? ?"), "[W] "),
+    (re.compile(r"\[X\] "), "[V] "),
+    (re.compile(r"(?:TensorRT|trt): (?=\S)"), ""),
+)
+_JOINED = re.compile(r"(?<=\S) (?=\[\d\d/\d\d/\d{4}-\d\d:\d\d:\d\d\] \[)")
+"""Where a line of trtexec's form begins inside another, as web pages paste them."""
 _COLOR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _LOOKS_LIKE_ERROR = re.compile(
     r"^(?:E +)?(?:[A-Za-z_][\w.]*\.)?[A-Z]\w*(?:Error|Exception): "  # of Python
@@ -130,7 +143,7 @@ def _split(line: str) -> tuple[str | None, str]:
     """(severity, text), None where the line names no severity and looks like no error."""
     if match := _PREFIX.match(line):
         return _SEVERITY[match[1]], line[match.end() :]
-    text, severity = _COLOR.sub("", line), None
+    text, severity = _respelled(_COLOR.sub("", line)), None
     while prefix := next(filter(None, (prefix.match(text) for prefix in _PREFIXES)), None):
         groups = prefix.groupdict()
         if level := groups.get("level"):
@@ -138,15 +151,23 @@ def _split(line: str) -> tuple[str | None, str]:
             if is_word and severity:
                 break  # "[W] Error: ..." is a warning's own text
             severity = _SEVERITY[level[0].upper()]
-        text = text[prefix.end() :]
+        text = _respelled(text[prefix.end() :])
     if severity is None and _LOOKS_LIKE_ERROR.search(text):
         severity = "error"
-    return severity, text
+    quoted = len(text) > 1 and text[0] == text[-1] == '"'
+    return severity, text[1:-1] if quoted else text
+
+
+def _respelled(text: str) -> str:
+    for spelling, usual in _SPELLINGS:
+        text = usual + text[match.end() :] if (match := spelling.match(text)) else text
+    return text
 
 
 def _lines(log: str | Iterable[str]) -> Iterator[tuple[str | None, str]]:
     for line in log.splitlines() if isinstance(log, str) else log:
-        yield _split(line.rstrip("\n"))
+        for part in _JOINED.split(line.rstrip("\n")):
+            yield _split(part)
 
 
 def _clean(name: str) -> str:
