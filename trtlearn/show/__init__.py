@@ -52,6 +52,7 @@ PLACES = {
         "tradeoff_explorer",
     ),
     "repairing": ("repair_switches",),
+    "placing": ("place_pairs",),
     "caches": ("cache_editor",),
     "commands": ("explainer",),
 }
@@ -61,6 +62,7 @@ MODULES = {name: module for module in PLACES for name in PLACES[module]}
 NEEDED = {
     "widgets": ("plotly", "ipywidgets", "anywidget"),
     "repairing": ("plotly", "ipywidgets", "anywidget"),
+    "placing": ("plotly", "ipywidgets", "anywidget"),
     "caches": ("ipywidgets",),
     "commands": ("ipywidgets",),
 }

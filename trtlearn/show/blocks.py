@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from ..builds import Build
 
-__all__ = ["PAIRS_ON", "residual_block"]
+__all__ = ["EDGES", "NODES", "PAIRS_ON", "RIGHT", "draw_block", "residual_block", "words"]
 
 RIGHT = ("input", "shortcut", "relu1", "relu2")
 PAIRS_ON = {
@@ -52,7 +52,7 @@ def residual_block(
     height = 130 + 115 * len(builds)
     fig = figure(title, height=height, showlegend=False)
     for row, (placement, build) in enumerate(builds.items()):
-        _draw_block(fig, -row)
+        draw_block(fig, -row)
         _draw_pairs(fig, -row, placement)
         time = build.layer_time_ms
         cost = f"{build.layers} layers, " + ("time unknown" if time is None else f"{time:.3f} ms")
@@ -67,7 +67,7 @@ def residual_block(
     return finish(fig, source)
 
 
-def _draw_block(fig: go.Figure, y: float) -> None:
+def draw_block(fig: go.Figure, y: float) -> None:
     """The nodes in a row, and the shortcut above them."""
     up = y + EDGES["shortcut"][1]
     x_edges = [0, 6, None, 0.2, 0.2, 4, 4]
@@ -99,12 +99,12 @@ def _draw_pairs(fig: go.Figure, y: float, placement: str) -> None:
             "symbol": ["diamond" if edge in present else "x" for edge in edges],
             "color": [GOOD if edge in present and edge in RIGHT else WARN for edge in edges],
         },
-        text=[_words(edge, edge in present) for edge in edges],
+        text=[words(edge, edge in present) for edge in edges],
         hovertemplate="%{text}<extra></extra>",
     )
 
 
-def _words(edge: str, present: bool) -> str:
+def words(edge: str, present: bool) -> str:
     """What the mark on an edge says."""
     if not present:
         return f"{edge}: the pair is missing"

@@ -1,0 +1,267 @@
+"""Put Q/DQ pairs on the edges of a residual block; recorded engines answer."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..builds import Build
+from ..errors import DataError
+from ..record import html_table, plural
+from .blocks import EDGES, NODES, PAIRS_ON, RIGHT, draw_block, words
+from .controls import badge, guarded, ipywidgets, say, stack
+from .draw import Source, bars, finish, name_rows, panels
+from .theme import BAD, DTYPE_COLORS, GOOD, INK, WARN
+from .widgets import figure_widget
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+__all__ = ["nearest", "place_pairs"]
+
+BUTTONS = {
+    "tensorrt": "right",
+    "no-shortcut": "no pair on the shortcut",
+    "conv-outputs": "a pair behind each convolution",
+    "everywhere": "a pair everywhere",
+}
+"""Recorded placement -> what its button says."""
+WHERE = {
+    "input": "input",
+    "shortcut": "shortcut",
+    **{node: f"after {node}" for node in NODES},
+}
+"""Edge -> what its switch says."""
+STEPS = {"input": "pool_quantize", "relu2": "b0_relu2_quantize"}
+"""Edge -> the layer that only quantizes there, where an engine has one."""
+TITLE = "Where do the pairs of a residual block go?"
+WRAPPED = {"flex_flow": "row wrap", "width": "98%"}
+NARROW = {"width": "8em"}
+CELL = "text-align:left;padding:1px 12px 1px 0"
+
+
+def nearest(pairs: Iterable[str], recorded: Iterable[str] = PAIRS_ON) -> dict[str, set[str]]:
+    """The recorded placements nearest to pairs on these edges -> the edges that differ.
+
+    >>> nearest(["input", "shortcut", "relu1"])
+    {'tensorrt': {'relu2'}}
+    """
+    apart = {name: set(pairs) ^ set(PAIRS_ON[name]) for name in recorded}
+    least = min(len(edges) for edges in apart.values())
+    return {name: edges for name, edges in apart.items() if len(edges) == least}
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """An engine layer inside the block: its nodes, from first to last, and what to say of it."""
+
+    nodes: tuple[str, ...]
+    text: str
+    color: str
+
+
+def _frames(build: Build, block: str = "b0") -> list[_Frame]:
+    """The engine layers that hold the block's nodes; resnet's first block is the one drawn."""
+    times = build.timing.layers_ms if build.timing else {}
+    frames = []
+    for layer in build.engine.layers:
+        nodes = tuple(node for node in NODES if f"{block}_{node}" in layer.onnx_nodes)
+        if nodes:
+            given = layer.output_dtypes[0] if layer.output_dtypes else None
+            text = f"{given or 'unknown'} out{_microseconds(times.get(layer.name))}"
+            frames.append(_Frame(nodes, text, DTYPE_COLORS.get(given or "unknown", INK)))
+    return frames
+
+
+def _steps(build: Build) -> dict[str, str]:
+    """Edge -> what to say of the layer that only quantizes there."""
+    times = build.timing.layers_ms if build.timing else {}
+    there = {layer.name for layer in build.engine.layers}
+    return {
+        edge: f"quantize{_microseconds(times.get(name))}"
+        for edge, name in STEPS.items()
+        if name in there
+    }
+
+
+def _microseconds(ms: float | None) -> str:
+    return "" if ms is None else f"<br>{1000 * ms:.1f} µs"
+
+
+def _picture(builds: Mapping[str, Build], source: Source) -> go.Figure:
+    """The block with a mark on every edge, room for five layers, and a bar for each build."""
+    fig = panels(
+        TITLE,
+        ["the block: click a mark to put or take a pair", "time of all layers, milliseconds"],
+        height=500,
+        rows=2,
+        cols=1,
+        row_heights=[0.6, 0.4],
+        vertical_spacing=0.13,
+    )
+    draw_block(fig, 0)
+    places = [EDGES[edge] for edge in EDGES]
+    fig.add_scatter(
+        x=[x for x, _ in places],
+        y=[y for _, y in places],
+        mode="markers",
+        marker={"size": 18, "line": {"width": 2, "color": INK}},
+        hovertemplate="%{text}<extra></extra>",
+    )
+    for _ in NODES:
+        fig.add_shape(type="rect", y0=-0.3, y1=0.3, x0=0, x1=0, line={"dash": "dot", "width": 2})
+    for _ in (*NODES, *STEPS):
+        fig.add_annotation(x=0, y=-0.33, text="", yanchor="top", showarrow=False)
+    texts = [_cost(build) for build in builds.values()]
+    rows = list(range(len(builds)))
+    times = [build.layer_time_ms for build in builds.values()]
+    bars(fig, rows, times, texts=texts, panel=(2, 1))
+    name_rows(fig, [BUTTONS.get(name, name) for name in builds], panel=(2, 1))
+    fig.update_layout(showlegend=False)
+    fig.update_xaxes(range=[0, 6], visible=False, row=1, col=1)
+    fig.update_yaxes(range=[-0.72, 0.62], visible=False, row=1, col=1)
+    longest = max((time or 0 for time in times), default=0)
+    fig.update_xaxes(range=[0, 1.9 * longest or 1], row=2, col=1)
+    return finish(fig, source or next(iter(builds.values())).provenance)
+
+
+def _cost(build: Build) -> str:
+    time = build.layer_time_ms
+    return (
+        f"{'unknown' if time is None else f'{time:.3f} ms'}, {build.layers} layers, "
+        f"{build.int8_layers} with INT8 weights, {plural(build.reformats or 0, 'reformat')}"
+    )
+
+
+def place_pairs(
+    builds: Mapping[str, Build], *others: Mapping[str, Build], source: Source = None
+) -> ipywidgets.Widget:
+    """Put a Q/DQ pair on each edge of a residual block, or take it away, and see what it gives.
+
+    ``builds``: placement -> its build, as ``tl.recorded.placements`` gives them, of resnet, whose
+    first block is drawn; ``others`` the same of further networks, for the words. A combination
+    that is not recorded says so and names the nearest recorded ones.
+    """
+    if unknown := set(builds) - set(PAIRS_ON):
+        raise DataError(f"placements {sorted(unknown)}", f"pass some of {', '.join(PAIRS_ON)}")
+    fig = figure_widget(_picture(builds, source))
+    marks, costs = fig.data[1], fig.data[2]
+    layers = fig.layout.shapes[-len(NODES) :]
+    notes = [note for note in fig.layout.annotations if note.yanchor == "top" and not note.name]
+    frames = {name: _frames(build) for name, build in builds.items()}
+    steps = {name: _steps(build) for name, build in builds.items()}
+    switches = {
+        edge: ipywidgets.Checkbox(False, description=place, indent=False, layout=NARROW)
+        for edge, place in WHERE.items()
+    }
+    text, problem = say(""), say("")
+
+    def move() -> None:
+        pairs = [edge for edge, switch in switches.items() if switch.value]
+        name = next((one for one in builds if set(PAIRS_ON[one]) == set(pairs)), "")
+        near = nearest(pairs, builds)
+        with fig.batch_update():
+            marks.marker.symbol = [_symbol(edge, pairs) for edge in EDGES]
+            marks.marker.color = [_color(edge, pairs) for edge in EDGES]
+            marks.text = [words(edge, edge in pairs) for edge in EDGES]
+            costs.marker.color = [_bar_color(one, name, near) for one in builds]
+            _show_layers(layers, notes, frames.get(name, []), steps.get(name, {}))
+        text.value = _answer(name, pairs, near, (builds, *others))
+
+    run = guarded(move, problem)
+
+    def put(pairs: Iterable[str]) -> None:
+        for edge, switch in switches.items():
+            switch.unobserve(run, "value")
+            switch.value = edge in pairs
+            switch.observe(run, "value")
+        run()
+
+    def flip(_trace: object, points: object, _state: object) -> None:
+        for index in getattr(points, "point_inds", ()):
+            switch = list(map(switches.get, EDGES))[index]
+            switch.value = not switch.value
+
+    marks.on_click(flip)
+    buttons = []
+    for name in builds:
+        button = ipywidgets.Button(description=BUTTONS[name], layout={"width": "max-content"})
+        button.on_click(lambda _, name=name: put(PAIRS_ON[name]))
+        buttons.append(button)
+    put(PAIRS_ON["everywhere"])
+    rows = [ipywidgets.Box(list(row), layout=WRAPPED) for row in (buttons, switches.values())]
+    return stack(*rows, problem, text, fig)
+
+
+def _symbol(edge: str, pairs: Iterable[str]) -> str:
+    if edge in pairs:
+        return "diamond"
+    return "x" if edge in RIGHT else "circle-open"
+
+
+def _color(edge: str, pairs: Iterable[str]) -> str:
+    return (
+        INK if edge not in (*pairs, *RIGHT) else GOOD if edge in pairs and edge in RIGHT else WARN
+    )
+
+
+def _bar_color(one: str, name: str, near: Iterable[str]) -> str:
+    """Blue: this one is recorded; orange: the nearest of those that are."""
+    return GOOD if one == name else WARN if not name and one in near else INK
+
+
+def _show_layers(
+    shapes: Sequence[Any], notes: Sequence[Any], frames: Sequence[_Frame], steps: Mapping[str, str]
+) -> None:
+    """A dotted frame around each engine layer, its words below; the other frames hidden."""
+    middles = [(NODES.index(f.nodes[0]) + NODES.index(f.nodes[-1])) / 2 + 1 for f in frames]
+    texts = [(x, frame.text) for x, frame in zip(middles, frames, strict=True)]
+    texts += [(EDGES[edge][0], text) for edge, text in steps.items()]
+    for index, shape in enumerate(shapes):
+        shape.visible = index < len(frames)
+        if index < len(frames):
+            nodes = frames[index].nodes
+            shape.x0, shape.x1 = NODES.index(nodes[0]) + 0.6, NODES.index(nodes[-1]) + 1.4
+            shape.line.color = frames[index].color
+    for index, note in enumerate(notes):
+        note.x, note.text = texts[index] if index < len(texts) else (0, "")
+
+
+def _answer(
+    name: str,
+    pairs: Sequence[str],
+    near: Mapping[str, set[str]],
+    networks: Sequence[Mapping[str, Build]],
+) -> str:
+    """What the recordings say of the pairs, as HTML."""
+    shown = [name] if name else list(near)
+    rows = []
+    for builds in networks:
+        rows += [_row(one, builds[one]) for one in shown if one in builds]
+    if name:
+        head = badge("recorded", GOOD) + f" {html.escape(BUTTONS[name])}"
+    else:
+        ways = [f"{BUTTONS[one]} ({_difference(edges, pairs)})" for one, edges in near.items()]
+        head = f"{badge('not recorded', BAD)} Nearest recorded: {html.escape('; '.join(ways))}"
+    wrong = [words(edge, edge in pairs) for edge in EDGES if (edge in pairs) != (edge in RIGHT)]
+    why = html.escape("; ".join(wrong) or "every pair stands where TensorRT expects it")
+    return f"<p>{head}<br>{why}</p>{html_table(rows, style=CELL)}"
+
+
+def _difference(edges: Iterable[str], pairs: Sequence[str]) -> str:
+    return ", ".join(f"{'without' if edge in pairs else 'with'} {WHERE[edge]}" for edge in edges)
+
+
+def _row(name: str, build: Build) -> dict[str, Any]:
+    time = build.layer_time_ms
+    return {
+        "network": build.model,
+        "pairs": BUTTONS[name],
+        "engine layers": build.layers,
+        "with INT8 weights": build.int8_layers,
+        "reformats": build.reformats,
+        "time of all layers": None if time is None else f"{time:.3f} ms",
+        "test images right": None if build.accuracy is None else f"{100 * build.accuracy:.1f} %",
+    }
