@@ -70,10 +70,10 @@ _PREFIXES = tuple(
 )
 """What host programs put before TensorRT's words; a line may begin with several of them."""
 _SPELLINGS = (  # of Polygraphy and Ultralytics
+    (re.compile(r"(?:TensorRT|trt): (?=\S)"), ""),
     (re.compile(r"\[!\] |(?:ERROR )?❌\ufe0f? ?"), "[E] "),
     (re.compile(r"WARNING ⚠\ufe0f? ?"), "[W] "),
     (re.compile(r"\[X\] "), "[V] "),
-    (re.compile(r"(?:TensorRT|trt): (?=\S)"), ""),
 )
 _JOINED = re.compile(r"(?<=\S) (?=\[\d\d/\d\d/\d{4}-\d\d:\d\d:\d\d\] \[)")
 """Where a line of trtexec's form begins inside another, as web pages paste them."""
