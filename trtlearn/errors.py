@@ -38,6 +38,8 @@ def printable(text: str) -> str:
     >>> printable("conv\\x1b[31m\\u202e")
     'conv\\\\x1b[31m\\\\u202e'
     """
+    if text.isprintable():
+        return text
     return HIDDEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 

@@ -24,11 +24,17 @@ R = TypeVar("R", bound="Record")
 SHOWN_ROWS = 40
 LONG = 30  # characters: a longer cell may break after each / and :
 LONG_REPR = 60  # characters of a field in a repr
+WIDEST = 200  # characters that a column is padded to: one long cell makes no wide table
 SCROLLED_ROWS = 16  # a longer table scrolls in a box of its own
 
 
-def _field_names(cls: Any) -> tuple[str, ...]:
+@cache
+def _names_of(cls: Any) -> tuple[str, ...]:
     return tuple(field.name for field in dataclasses.fields(cls))
+
+
+def _field_names(cls: Any) -> tuple[str, ...]:
+    return _names_of(cls)
 
 
 @cache
@@ -247,7 +253,9 @@ class Record:
         rows = _cells(self.rows())
         if not rows:
             return printable(self.summary())
-        widths = {key: max(len(key), *(len(row[key]) for row in rows)) for key in rows[0]}
+        widths = {
+            key: min(WIDEST, max(len(key), *(len(row[key]) for row in rows))) for key in rows[0]
+        }
         lines = [
             "  ".join(cell.ljust(widths[key]) for key, cell in row.items()).rstrip() for row in rows
         ]

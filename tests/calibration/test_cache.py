@@ -3,6 +3,7 @@ error.
 """
 
 import json
+import time
 import warnings
 from pathlib import Path
 
@@ -390,3 +391,25 @@ def test_agree_says_what_is_tensorrts_own_and_leaves_infinite_lines_out():
     assert any("mask (infinite)" in note for note in report.notes)
     assert "made by TensorRT" in (rows["ONNXTRT_Broadcast_output"].explanation or "")
     assert not any("stale" in (row.explanation or "") for row in rows.values())
+
+
+def test_a_long_cache_takes_time_by_its_length():
+    """Ten times as many lines, some of no use: about ten times the time, not a hundred times."""
+    scales = ("3d90a3a9", "7f800000", "7fc00000")
+
+    def seconds(count):
+        lines = "".join(f"t{line}: {scales[line % 3]}\n" for line in range(count))
+        start = time.process_time()
+        cache = c.parse_cache(f"TRT-8600-EntropyCalibration2\n{lines}")
+        edited = c.drop(c.rename(cache, {"t5": "five"}), ["t7"]).with_scale("t9", 0.5)
+        assert str(edited).count("\n") == len(edited.scales) + 1 == count
+        assert c.format_cache(edited).count("\n") == count
+        return time.process_time() - start
+
+    assert seconds(10_000) < 40 * max(seconds(1_000), 0.01)
+
+
+def test_one_long_cell_makes_no_wide_table():
+    """A name of a megabyte is printed once; no other line is padded to it."""
+    cache = c.new_cache({"x" * 1_000_000: 1.0} | {f"t{line}": 1.0 for line in range(1_000)})
+    assert len(str(cache)) < 1_400_000

@@ -129,7 +129,7 @@ class CalibrationCache(Record, Mapping[str, float]):
         """The tensors' names in the file's order."""
         return tuple(item.name for item in self.scales)
 
-    @property
+    @cached_property
     def unusable(self) -> dict[str, str]:
         """Tensor -> why its line is of no use: an infinite or NaN scale.
 
@@ -456,19 +456,19 @@ def make_header(
 _HEADER = re.compile(r"TRT-([0-9]{1,9})-([A-Za-z][A-Za-z0-9_]*)")
 _LEGACY = re.compile(r"([0-9]{1,9}) ([0-9a-fA-F]{1,16}) ([0-9a-fA-F]{1,16})")
 _HEX = re.compile(r"[0-9a-fA-F]{1,8}")
+_SCALE = re.compile(r"[0-7]?[0-9a-fA-F]{1,7}")  # without a sign
+_NAME = re.compile(r"[^\n\r\0\ud800-\udfff]+")
 _ORT_LINE = re.compile(r".*[^:\s] -?(?:\d+(?:\.\d*)?(?:e[+-]?\d+)?|inf|nan)\s*", re.IGNORECASE)
 
 
 def _name_problem(name: str) -> str | None:
+    if _NAME.fullmatch(name) and not name.isspace():
+        return None
     if not name.strip():
         return "an empty tensor name"
     if any(mark in name for mark in "\n\r\0"):
         return f"the tensor name {name!r} holds a line break or a null byte"
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return f"the tensor name {name!r} cannot be written as UTF-8"
-    return None
+    return f"the tensor name {name!r} cannot be written as UTF-8"
 
 
 def entry(name: str, scale: float) -> CacheEntry:
@@ -491,12 +491,18 @@ def entry(name: str, scale: float) -> CacheEntry:
 
 
 def _entry(name: str, text: str) -> CacheEntry:
-    scale = np.frombuffer(int(text, 16).to_bytes(4, "big"), dtype=">f4")[0].astype(np.float32)
-    if np.isnan(scale):
-        return CacheEntry(name, math.nan, math.nan, text)  # this one NaN equals itself in a tuple
-    with np.errstate(over="ignore"):
-        amax = np.float32(scale * np.float32(127.0))
-    return CacheEntry(name, float(scale), float(amax), text)
+    return _entries([name], [text])[0]
+
+
+def _entries(names: Iterable[str], texts: list[str]) -> tuple[CacheEntry, ...]:
+    """The lines of these names; ``texts``: their scales as hex digits."""
+    scales = np.array([int(text, 16) for text in texts], np.uint32).view(np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):
+        amaxes = scales * np.float32(127.0)
+    columns = scales.tolist(), amaxes.tolist()
+    for row in np.flatnonzero(np.isnan(scales)):  # this one NaN equals itself in a tuple
+        columns[0][row] = columns[1][row] = math.nan
+    return tuple(map(CacheEntry, names, *columns, texts))
 
 
 def new_cache(
@@ -633,37 +639,46 @@ def parse_cache(content: str | bytes, where: str = "") -> CalibrationCache:
             "check that this is a calibration cache, and whole",
         )
     algorithm, version, cutoff, quantile = _header(lines[0], where)
-    entries: list[CacheEntry] = []
+    hexes: list[str] = []
     first_at: dict[str, int] = {}
     for number, line in enumerate(lines[1:], 2):
-        if not line.strip():
-            continue
-        at = f"{where}line {number}: "
         name, colon, digits = line.rpartition(":")
-        if not colon:
-            raise CacheError(
-                f"{at}{line!r:.80} has no colon, expected 'name: HEX'",
-                "the file may have been cut short",
-            )
-        if digits[:1].strip(" \t"):
-            raise CacheError(
-                f"{at}no space after the colon of {name!r:.80}: TensorRT skips one character there "
-                "and would "
-                f"lose the first of {digits!r:.40}",
-                "write 'name: HEX'",
-            )
-        if wrong := _name_problem(name):
-            raise CacheError(f"{at}{wrong}, expected 'name: HEX'", "delete the line")
-        if name in first_at:
-            raise CacheError(
-                f"{at}the tensor {name!r:.80} was already given in line {first_at[name]}",
-                "keep one of the two lines",
-            )
+        if not colon and not line.strip():
+            continue
+        if wrong := _line_problem(line, name, digits, first_at):
+            raise CacheError(f"{where}line {number}: {wrong[0]}", wrong[1])
         first_at[name] = number
-        entries.append(
-            _entry(name, _check_hex(digits.strip(" \t"), name, at, cut_off=number == len(lines)))
+        text = digits.strip(" \t")
+        if not _SCALE.fullmatch(text) or number == len(lines):
+            _check_hex(text, name, f"{where}line {number}: ", cut_off=number == len(lines))
+        hexes.append(text)
+    entries = _entries(first_at, hexes)
+    return CalibrationCache(lines[0], algorithm, version, entries, cutoff, quantile)
+
+
+def _line_problem(
+    line: str, name: str, digits: str, first_at: Mapping[str, int]
+) -> tuple[str, str] | None:
+    """What is wrong with a line's form or its name, and what to do."""
+    if ":" not in line:
+        return (
+            f"{line!r:.80} has no colon, expected 'name: HEX'",
+            "the file may have been cut short",
         )
-    return CalibrationCache(lines[0], algorithm, version, tuple(entries), cutoff, quantile)
+    if digits[:1] not in ("", " ", "\t"):
+        return (
+            f"no space after the colon of {name!r:.80}: TensorRT skips one character there "
+            f"and would lose the first of {digits!r:.40}",
+            "write 'name: HEX'",
+        )
+    if wrong := _name_problem(name):
+        return f"{wrong}, expected 'name: HEX'", "delete the line"
+    if name in first_at:
+        return (
+            f"the tensor {name!r:.80} was already given in line {first_at[name]}",
+            "keep one of the two lines",
+        )
+    return None
 
 
 def read_cache(source: str | os.PathLike[str] | bytes) -> CalibrationCache:

@@ -341,16 +341,20 @@ def rename(cache: CalibrationCache, names: Mapping[str, str]) -> CalibrationCach
     of one name.
     """
     _known(cache, names)
-    return _rebuilt(
-        cache, [replace(item, name=names.get(item.name, item.name)) for item in cache.scales]
-    )
+    if not names:
+        return cache
+    changed = [
+        replace(item, name=names[item.name]) if item.name in names else item
+        for item in cache.scales
+    ]
+    return new_cache(changed, header=cache.header)
 
 
 def drop(cache: CalibrationCache, names: Iterable[str]) -> CalibrationCache:
     """The cache without the lines of ``names``; CacheError for a name that it does not have."""
     gone = {names} if isinstance(names, str) else set(names)
     _known(cache, gone)
-    return _rebuilt(cache, [item for item in cache.scales if item.name not in gone])
+    return replace(cache, scales=tuple(item for item in cache.scales if item.name not in gone))
 
 
 def with_header(
@@ -370,7 +374,3 @@ def with_header(
         kind or cache.kind or "entropy2", tensorrt or cache.tensorrt_version or "8.6.0"
     )
     return new_cache(cache.scales, header=wanted)
-
-
-def _rebuilt(cache: CalibrationCache, items: list[CacheEntry]) -> CalibrationCache:
-    return new_cache(items, header=cache.header)

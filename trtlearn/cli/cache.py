@@ -31,7 +31,7 @@ def cache_facts(cache: CalibrationCache) -> dict[str, Any]:
 
 
 def _print(cache: CalibrationCache, as_json: bool) -> None:
-    print_record(cache, as_json, cache_facts(cache))
+    print_record(cache, as_json, cache_facts(cache) if as_json else None)
 
 
 @cache_app.command()

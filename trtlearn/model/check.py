@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ModelError
-from .graph import all_attributes, all_graphs, all_nodes
+from .graph import all_attributes, all_graphs, all_nodes, inner_graphs
 from .operators import ONNX_DOMAINS
 
 if TYPE_CHECKING:
@@ -41,16 +41,18 @@ MESSAGE_FIELDS = {4: "t", 5: "g", 11: "sparse_tensor"}
 def stored_tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
     """Every tensor stored in the model: initializers, sparse ones, and those in attributes."""
     sparse: list[onnx.SparseTensorProto] = []
-    for graph in all_graphs(proto):
-        yield from graph.initializer
-        sparse += graph.sparse_initializer
+    graphs = [proto.graph]
     for attribute in all_attributes(proto):
+        graphs += inner_graphs(attribute)
         if attribute.HasField("t"):
             yield attribute.t
         yield from attribute.tensors
         if attribute.HasField("sparse_tensor"):
             sparse.append(attribute.sparse_tensor)
         sparse += attribute.sparse_tensors
+    for graph in graphs:
+        yield from graph.initializer
+        sparse += graph.sparse_initializer
     for item in sparse:
         yield from (item.values, item.indices)
 

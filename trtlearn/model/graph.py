@@ -122,7 +122,8 @@ def read_names(proto: onnx.ModelProto) -> list[str]:
 
 def inner_graphs(attribute: onnx.AttributeProto) -> tuple[onnx.GraphProto, ...]:
     """The graphs that an attribute holds: a branch of an If, the body of a Loop or Scan."""
-    return (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs)
+    one = (attribute.g,) if attribute.HasField("g") else ()
+    return (*one, *attribute.graphs) if attribute.graphs else one
 
 
 def all_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
@@ -136,11 +137,17 @@ def all_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
 
 def all_attributes(proto: onnx.ModelProto) -> Iterator[onnx.AttributeProto]:
     """Every attribute of every node, those of inner graphs and of functions too."""
-    nodes = list(proto.graph.node)
+    yield from _attributes(proto.graph.node)
     for function in proto.functions:
-        nodes += function.node
-    for node in all_nodes(nodes):
-        yield from node.attribute
+        yield from _attributes(function.node)
+
+
+def _attributes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.AttributeProto]:
+    for node in nodes:
+        for attribute in node.attribute:
+            yield attribute
+            for graph in inner_graphs(attribute):
+                yield from _attributes(graph.node)
 
 
 def all_graphs(proto: onnx.ModelProto) -> Iterator[onnx.GraphProto]:

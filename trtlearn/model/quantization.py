@@ -79,8 +79,8 @@ def judge_quantization(proto: onnx.ModelProto) -> Quantization:
         TensorProto.INT16: "INT16",
         TensorProto.UINT16: "UINT16",
     }
-    stored = constants(proto)
-    for graph in all_graphs(proto):
+    stored, graphs = constants(proto), list(all_graphs(proto))
+    for graph in graphs:
         stored |= {tensor.name: tensor for tensor in graph.initializer if tensor.name not in stored}
     refused: list[RefusedNode] = []
     notes: list[str] = []
@@ -122,7 +122,7 @@ def judge_quantization(proto: onnx.ModelProto) -> Quantization:
             )
         return None
 
-    for graph in all_graphs(proto):
+    for graph in graphs:
         for node in graph.node:
             if node.op_type in TRT_QDQ:
                 has_qdq = True
