@@ -1,5 +1,6 @@
 # make lab     set up .venv and open the course in JupyterLab       make test    everything that must hold
 # make site    the course as pages to read, in site/                 make bench   how fast the observers are
+# make read    docs/read anew: the notebooks as Markdown with still pictures (needs Chromium; minutes, unattended)
 # make record  every recording anew (needs an NVIDIA GPU)            make dist    a wheel and a source package in dist/
 # make clean   remove all that make made
 # ARGS goes to the program that runs, for example: make lab ARGS=--no-browser
@@ -10,7 +11,7 @@ PY     := $(VENV)/bin/python
 PIP    := $(PY) -m pip install -qq --disable-pip-version-check
 export PYTHON
 
-.PHONY: lab test site record bench dist clean
+.PHONY: lab test site read record bench dist clean
 .DEFAULT_GOAL := lab
 
 lab: $(VENV)/.lab
@@ -25,6 +26,9 @@ test: $(VENV)/.test
 
 site: $(VENV)/.test
 	@$(PY) -m tools.site.build $(ARGS)
+
+read: $(VENV)/.test
+	@$(PY) -m tools.read $(ARGS)
 
 record: $(VENV)/.lab
 	@$(PY) -m recording $(ARGS)

@@ -78,26 +78,27 @@ def question_page(cells: dict[str, set[str]]) -> Page:
     return Page("questions.html", "Questions", "\n".join(made), "Course")
 
 
+def glossary_page() -> Page:
+    """The page of notebooks/glossary.md, beside the notebooks' pages."""
+    text = (ROOT / "notebooks" / "glossary.md").read_text(encoding="utf-8")
+    return Page("notebooks/glossary.html", "Glossary", definitions(markdown(text)), "Reference")
+
+
 def prose_page(name: str, title: str, section: str, extra: dict[str, str] | None = None) -> Page:
     """The page of docs/NAME.md; each ``<!-- word -->`` is replaced by ``extra[word]``."""
     text = (
         (DOCS / f"{name}.md").read_text(encoding="utf-8").replace("](../notebooks/", "](notebooks/")
     )
-    body = definitions(markdown(text))
+    body = markdown(text)
     for word, part in (extra or {}).items():
         body = body.replace(f"<!-- {word} -->", part)
     return Page(f"{name}.html", title, body, section)
 
 
 def definitions(body: str) -> str:
-    """Glossary entries, written as ``**term**`` and ``: what it is``, as a list with anchors."""
-
-    def entry(match: re.Match[str]) -> str:
-        term = match[1]
-        name = site_md.slug(re.sub(r"\W+", "-", term.lower()).strip("-"))
-        return f'<dl class="api"><dt id="{name}"><b>{term}</b></dt><dd>{match[2]}</dd></dl>'
-
-    return re.sub(r"<p><strong>([^<]+)</strong>\n:\s+(.*?)</p>", entry, body, flags=re.S)
+    """Glossary entries, an anchor, ``**term**`` and a colon, as a list."""
+    entry = re.compile(r'<p>(?:<a id="([^"]+)"></a>)<strong>([^<]+)</strong>:\s+(.*?)</p>', re.S)
+    return entry.sub(r'<dl class="api"><dt id="\1"><b>\2</b></dt><dd>\3</dd></dl>', body)
 
 
 def pages() -> list[Page]:
@@ -128,7 +129,7 @@ def pages() -> list[Page]:
         prose_page("answers", "The eight questions, answered", "Course"),
         *course,
         facts.page(books, intro),
-        prose_page("glossary", "Glossary", "Reference"),
+        glossary_page(),
         api.index(),
         prose_page("facilitator", "For facilitators", "Reference"),
         Page("changelog.html", "Changelog", markdown(change), "Reference"),
