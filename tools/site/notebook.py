@@ -163,6 +163,8 @@ def widget(models: dict[str, Any], name: str) -> str:
         ]
         return f'<p class="control">{label}: {" · ".join(rest)}</p>'
     value = state.get("value")
+    if kind == "TextareaModel":
+        return f"<pre>{html.escape(value)}</pre>"
     if value is None or not label:
         return ""
     shown = f"{value:.4g}" if isinstance(value, float) else str(value)

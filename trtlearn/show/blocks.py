@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from ..builds import Build
 
-__all__ = ["EDGES", "NODES", "PAIRS_ON", "RIGHT", "draw_block", "residual_block", "words"]
+__all__ = ["EDGES", "NODES", "PAIRS_ON", "RIGHT", "draw_block", "fault", "residual_block"]
 
 RIGHT = ("input", "shortcut", "relu1", "relu2")
 PAIRS_ON = {
@@ -99,13 +99,13 @@ def _draw_pairs(fig: go.Figure, y: float, placement: str) -> None:
             "symbol": ["diamond" if edge in present else "x" for edge in edges],
             "color": [GOOD if edge in present and edge in RIGHT else WARN for edge in edges],
         },
-        text=[words(edge, edge in present) for edge in edges],
+        text=[f"{edge}: {fault(edge, edge in present)}" for edge in edges],
         hovertemplate="%{text}<extra></extra>",
     )
 
 
-def words(edge: str, present: bool) -> str:
-    """What the mark on an edge says."""
-    if not present:
-        return f"{edge}: the pair is missing"
-    return f"{edge}: a pair" if edge in RIGHT else f"{edge}: a pair that keeps two layers apart"
+def fault(edge: str, present: bool) -> str:
+    """What is wrong with an edge that has a pair, or none; of the right ones what stands there."""
+    if edge in RIGHT:
+        return "a pair" if present else "the pair is missing"
+    return "a pair that keeps two layers apart" if present else "no pair"

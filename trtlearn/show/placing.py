@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from ..builds import Build
 from ..errors import DataError
-from ..record import html_table, plural
-from .blocks import EDGES, NODES, PAIRS_ON, RIGHT, draw_block, words
+from ..record import plural
+from .blocks import EDGES, NODES, PAIRS_ON, RIGHT, draw_block, fault
 from .controls import badge, guarded, ipywidgets, say, stack
 from .draw import Source, bars, finish, name_rows, panels
+from .live_figure import figure_widget
 from .theme import BAD, DTYPE_COLORS, GOOD, INK, WARN
-from .widgets import figure_widget
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -39,7 +39,6 @@ STEPS = {"input": "pool_quantize", "relu2": "b0_relu2_quantize"}
 TITLE = "Where do the pairs of a residual block go?"
 WRAPPED = {"flex_flow": "row wrap", "width": "98%"}
 NARROW = {"width": "8em"}
-CELL = "text-align:left;padding:1px 12px 1px 0"
 
 
 def nearest(pairs: Iterable[str], recorded: Iterable[str] = PAIRS_ON) -> dict[str, set[str]]:
@@ -127,12 +126,17 @@ def _picture(builds: Mapping[str, Build], source: Source) -> go.Figure:
     return finish(fig, source or next(iter(builds.values())).provenance)
 
 
-def _cost(build: Build) -> str:
+def _cost(build: Build, with_int8: bool = False) -> str:
+    """What an engine costs: "13 layers, 9 with INT8 weights, 1 reformat"."""
+    int8 = [f"{build.int8_layers} with INT8 weights"] if with_int8 else []
+    reformats = build.reformats
+    last = "reformats unknown" if reformats is None else plural(reformats, "reformat")
+    return ", ".join([_time(build), f"{build.layers} layers", *int8, last])
+
+
+def _time(build: Build) -> str:
     time = build.layer_time_ms
-    return (
-        f"{'unknown' if time is None else f'{time:.3f} ms'}, {build.layers} layers, "
-        f"{build.int8_layers} with INT8 weights, {plural(build.reformats or 0, 'reformat')}"
-    )
+    return "time unknown" if time is None else f"{time:.3f} ms"
 
 
 def place_pairs(
@@ -165,7 +169,7 @@ def place_pairs(
         with fig.batch_update():
             marks.marker.symbol = [_symbol(edge, pairs) for edge in EDGES]
             marks.marker.color = [_color(edge, pairs) for edge in EDGES]
-            marks.text = [words(edge, edge in pairs) for edge in EDGES]
+            marks.text = [f"{WHERE[edge]}: {fault(edge, edge in pairs)}" for edge in EDGES]
             costs.marker.color = [_bar_color(one, name, near) for one in builds]
             _show_layers(layers, notes, frames.get(name, []), steps.get(name, {}))
         text.value = _answer(name, pairs, near, (builds, *others))
@@ -236,32 +240,28 @@ def _answer(
     networks: Sequence[Mapping[str, Build]],
 ) -> str:
     """What the recordings say of the pairs, as HTML."""
-    shown = [name] if name else list(near)
-    rows = []
-    for builds in networks:
-        rows += [_row(one, builds[one]) for one in shown if one in builds]
+    lines = []
+    for one in [name] if name else near:
+        lines += [_line(one, builds[one]) for builds in networks if one in builds]
     if name:
-        head = badge("recorded", GOOD) + f" {html.escape(BUTTONS[name])}"
+        head = badge("recorded", GOOD)
     else:
         ways = [f"{BUTTONS[one]} ({_difference(edges, pairs)})" for one, edges in near.items()]
         head = f"{badge('not recorded', BAD)} Nearest recorded: {html.escape('; '.join(ways))}"
-    wrong = [words(edge, edge in pairs) for edge in EDGES if (edge in pairs) != (edge in RIGHT)]
-    why = html.escape("; ".join(wrong) or "every pair stands where TensorRT expects it")
-    return f"<p>{head}<br>{why}</p>{html_table(rows, style=CELL)}"
+    wrong: dict[str, list[str]] = {}
+    for edge in EDGES:
+        if (edge in pairs) != (edge in RIGHT):
+            wrong.setdefault(fault(edge, edge in pairs), []).append(WHERE[edge])
+    faults = [f"{', '.join(places)}: {what}" for what, places in wrong.items()]
+    why = html.escape("; ".join(faults) or "every pair stands where TensorRT expects it")
+    return f"<p>{head} {why}.<br>{'<br>'.join(lines)}</p>"
 
 
 def _difference(edges: Iterable[str], pairs: Sequence[str]) -> str:
     return ", ".join(f"{'without' if edge in pairs else 'with'} {WHERE[edge]}" for edge in edges)
 
 
-def _row(name: str, build: Build) -> dict[str, Any]:
-    time = build.layer_time_ms
-    return {
-        "network": build.model,
-        "pairs": BUTTONS[name],
-        "engine layers": build.layers,
-        "with INT8 weights": build.int8_layers,
-        "reformats": build.reformats,
-        "time of all layers": None if time is None else f"{time:.3f} ms",
-        "test images right": None if build.accuracy is None else f"{100 * build.accuracy:.1f} %",
-    }
+def _line(name: str, build: Build) -> str:
+    share = build.accuracy
+    right = "" if share is None else f"; {100 * share:.1f} % of the test images right"
+    return f"<b>{build.model}</b>, {BUTTONS[name]}: {_cost(build, with_int8=True)}{right}"

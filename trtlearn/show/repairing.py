@@ -9,8 +9,8 @@ from ..recorded.repairing import Repairs
 from . import draw
 from .controls import guarded, ipywidgets, say, stack
 from .draw import Source
+from .live_figure import figure_widget
 from .theme import GOOD, INK, WARN
-from .widgets import figure_widget
 
 if typing.TYPE_CHECKING:
     from collections.abc import Collection

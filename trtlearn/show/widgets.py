@@ -14,7 +14,7 @@ import numpy as np
 from ..builds import Build
 from ..calibration.observers import Threshold
 from ..calibration.ranges import Ranges, amax_by_tensor
-from ..errors import DataError, TrtlearnError
+from ..errors import DataError
 from ..int8 import quant
 from ..int8.simulate import Int8Run
 from ..record import plural
@@ -26,6 +26,7 @@ from .controls import ipywidgets, move_ends, say, wired
 from .cuts import background, cut_digit, spike
 from .digits import answer_look, as_seen, board, mosaic, place_of
 from .draw import Source, Style
+from .live_figure import figure_widget, redraw
 from .numbers import ValueBars, error_curves, finite, slider_figure
 from .pixels import PixelScene, describe_pixel, scene_figure
 from .theme import GOOD, INK
@@ -48,35 +49,6 @@ SAMPLE = 20_000  # values a slider works on: enough for the picture, few enough 
 WIDE = {"width": "98%"}
 FITTED = {"width": "max-content", "max_width": "98%"}
 ALMOST_ALL = 0.9  # the share of right answers below which an engine may be hidden
-
-
-def figure_widget(fig: Any) -> Any:
-    """``fig`` as a plotly FigureWidget; TrtlearnError where anywidget is missing."""
-    import plotly.graph_objects as go
-
-    try:
-        widget = go.FigureWidget(fig)
-    except ImportError:
-        raise TrtlearnError(
-            "moving figures need the package anywidget", "pip install 'trtlearn[lab]'"
-        ) from None
-    settings: Style = {"responsive": True, "displaylogo": False, "showSendToCloud": False}
-    widget._config = {**widget._config, **settings}
-    return widget
-
-
-def redraw(widget: Any, fig: Any) -> None:
-    """Show ``fig`` in ``widget``, a FigureWidget, whatever it showed before.
-
-    A new FigureWidget for each picture would send the whole of plotly.js to the page again: 4 MB.
-    The page keeps what the new layout does not name, such as the axes of a panel that is gone, so
-    these are cleared.
-    """
-    for name in set(widget.layout.to_plotly_json()) - set(fig.layout.to_plotly_json()):
-        widget.layout[name] = None
-    widget.data = ()
-    widget.add_traces(fig.data)
-    widget.layout = fig.layout
 
 
 def sample(values: ArrayLike, name: str, count: int = SAMPLE) -> NDArray[np.float32]:

@@ -1,0 +1,130 @@
+"""A plotly figure that moves: FigureWidget, drawn also where the page loads slowly."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from functools import cache
+from typing import Any
+
+from ..errors import TrtlearnError
+from .controls import ipywidgets
+from .draw import Style
+
+__all__ = ["figure_widget", "redraw"]
+
+SCRIPT = """
+function plotly(model) {
+  globalThis.trtlearnPlotly ??= (async () => {
+    const code = await model.widget_manager.get_model(model.get("_plotly_id"));
+    const url = URL.createObjectURL(new Blob([code.get("value")], { type: "text/javascript" }));
+    return import(url);
+  })();
+  return globalThis.trtlearnPlotly;
+}
+export default () => {
+  let widget;
+  return {
+    initialize({ model }) {
+      let early = false;
+      const note = () => { early = true; };
+      for (const kind of ["update", "relayout", "restyle"]) model.on(`change:_py2js_${kind}`, note);
+      widget = plotly(model).then(async (module) => {
+        if (early) {
+          const sent = new Promise((done) => model.on("msg:custom", done));
+          model.send({ trtlearn: "whole" });
+          await sent;
+        }
+        const one = module.default();
+        one.initialize({ model });
+        return one;
+      });
+    },
+    async render({ model, el }) {
+      el.style.minHeight = `${model.get("_widget_layout").height ?? 360}px`;
+      const stop = (await widget).render({ model, el });
+      el.style.minHeight = "";
+      return stop;
+    },
+  };
+};
+"""
+"""In the browser: plotly.js is loaded once for all figures.
+
+A FigureWidget brings plotly.js along, 5 MB each. anywidget (0.11) waits 2 s for such a file; where
+a page needs longer, every message to the figure is lost and it stays empty. This script is ready
+at once, fetches plotly.js from one hidden widget, and asks for the whole figure where a change
+came before it.
+"""
+
+
+@cache
+def _plotly_js(script: str) -> ipywidgets.Widget:
+    """The hidden widget that holds plotly.js, one a kernel."""
+    return ipywidgets.HTML(script)
+
+
+@cache
+def _live(base: Any) -> Any:
+    """A FigureWidget that opens when it gets its place on the page, with all that it shows."""
+    import traitlets
+
+    class LiveFigure(base):  # type: ignore[misc]
+        _esm = SCRIPT
+        _plotly_id = traitlets.Unicode().tag(sync=True)
+        is_placed = False
+
+        def open(self) -> None:
+            if self.is_placed:
+                super().open()
+
+        @property
+        def model_id(self) -> Any:
+            if not self.is_placed:
+                self.is_placed = True
+                self._plotly_id = _plotly_js(str(base._esm)).model_id
+                self.send_whole()
+                self.open()
+                self.on_msg(self.answer)
+            return super().model_id
+
+        def _repr_mimebundle_(self, *args: Any, **keywords: Any) -> Any:
+            return self.model_id and super()._repr_mimebundle_(*args, **keywords)
+
+        def send_whole(self) -> None:
+            self._widget_data = deepcopy(self._data)
+            self._widget_layout = deepcopy(self._layout_obj._props)
+
+        def answer(self, _widget: Any, content: Any, _buffers: Any) -> None:
+            if isinstance(content, dict) and content.get("trtlearn") == "whole":
+                self.send_whole()
+                self.send({"trtlearn": "sent"})
+
+    return LiveFigure
+
+
+def figure_widget(fig: Any) -> Any:
+    """``fig`` as a plotly FigureWidget; TrtlearnError where anywidget is missing."""
+    import plotly.graph_objects as go
+
+    try:
+        widget = _live(go.FigureWidget)(fig)
+    except ImportError:
+        raise TrtlearnError(
+            "moving figures need the package anywidget", "pip install 'trtlearn[lab]'"
+        ) from None
+    settings: Style = {"responsive": True, "displaylogo": False, "showSendToCloud": False}
+    widget._config = {**widget._config, **settings}
+    return widget
+
+
+def redraw(widget: Any, fig: Any) -> None:
+    """Show ``fig`` in ``widget``, a FigureWidget, whatever it showed before.
+
+    A new FigureWidget for each picture would be a new place on the page. The page keeps what the
+    new layout does not name, such as the axes of a panel that is gone, so these are cleared.
+    """
+    for name in set(widget.layout.to_plotly_json()) - set(fig.layout.to_plotly_json()):
+        widget.layout[name] = None
+    widget.data = ()
+    widget.add_traces(fig.data)
+    widget.layout = fig.layout
