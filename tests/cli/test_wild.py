@@ -344,6 +344,8 @@ ANSWERS = [
     ("--fp4", "10.13", "no flag for FP4", "--fp8 is"),
     ("--nvfp4", "11.1", "FP4 Q/DQ nodes", ""),
     ("--calibCache=c", "8.6", "--calib=FILE", ""),
+    ("--FP16", "8.6", "--fp16 is", ""),
+    ("--int8=my.cache", "8.6", "write --int8 --calib=my.cache", ""),
     ("--useDLACore=0", "11.2", "has no DLA", "times the engine"),
     ("--useDLACore=1 --allowGPUFallback", "11.4.1", "AGX Orin with JetPack 7.2.2", "no DLA cores"),
     ("--useDLACore=0", "10.3", "sets FP16", "11.4.1"),
@@ -473,3 +475,51 @@ def test_log_lines_that_a_web_page_joined(run: Run, tmp_path: Path) -> None:
     log.write_text(f"{start}{MISSING} {start}{MISSING.replace('tensor a', 'tensor b')}\n")
     (message,) = json.loads(run("log", log, "--json")[1])["messages"]
     assert (message["names"], message["count"]) == (["a", "b"], 2)
+
+
+# (operator, domain): quantized, in a way that TensorRT has no importer for
+FOREIGN_OPERATORS = [
+    ("QLinearAdd", "com.microsoft"),  # ONNX Runtime's QOperator format
+    ("QAttention", "com.microsoft"),
+    ("MatMulNBits", "com.microsoft"),  # ONNX Runtime's 4-bit weights
+    ("DynamicQuantizeLSTM", "com.microsoft"),
+    ("VitisQuantizeLinear", "com.vai.quantize"),
+    ("Quant", "onnx.brevitas"),  # Brevitas, QONNX
+    ("FakeQuantize", "org.openvinotoolkit"),
+]
+
+
+@pytest.mark.parametrize(("operator", "domain"), FOREIGN_OPERATORS)
+def test_quantized_under_other_names(run: Run, tmp_path: Path, operator: str, domain: str) -> None:
+    from onnx import TensorProto, helper
+
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 4]) for name in "xy"]
+    node = helper.make_node(operator, ["x"], ["y"], name="q1", domain=domain)
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid(domain, 1)]
+    graph = helper.make_graph([node], "g", ends[:1], ends[1:])
+    model = tmp_path / "m.onnx"
+    model.write_bytes(helper.make_model(graph, opset_imports=opsets).SerializeToString())
+    status, out, _ = run("explain", f"trtexec --onnx={model} --int8", "--trt", "10.3", "--json")
+    assert status == 0
+    assert "'q1'" in json.loads(out)["warnings"][0]
+    command, cache = "trtexec --int8 --calib=c", DATA / "mask-inf.cache"
+    status, _, err = run("migrate", command, model, "--cache", cache, "-o", tmp_path / "q.onnx")
+    assert (status, "q1" in err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("text", "version"),
+    [
+        ("docker run nvcr.io/nvidia/tensorrt:24.08-py3 trtexec --onnx=m.onnx --int8", "10.3.0"),
+        (
+            "docker run nvcr.io/nvidia/tritonserver:25.11-trtllm-python-py3 trtexec --int8",
+            "10.13.3",
+        ),
+        ("&&&& FAILED TensorRT.trtexec [TensorRT v8502] # trtexec --onnx=m.onnx --int8", "8.5.2"),
+        ("docker run ubuntu:22.04 trtexec --onnx=m.onnx --int8", "8.6"),
+    ],
+)
+def test_the_version_that_the_text_itself_names(run: Run, text: str, version: str) -> None:
+    status, out, _ = run("explain", text, "--json")
+    assert status == 0
+    assert json.loads(out)["version"] == version

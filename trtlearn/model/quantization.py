@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["Quantization", "RefusedNode", "judge_quantization"]
 
 _OWN_OPERATORS = re.compile(
-    r"QLinear\w+|QGemm|QAttention|QEmbed\w+|\w+Integer(?:ToFloat)?|DynamicQuantize\w+"
+    r"QLinear\w+|QGemm|QAttention|QEmbed\w+|QMoE|\w+Integer(?:ToFloat)?|DynamicQuantize\w+"
+    r"|MatMul(?:NBits|Bnb4)|GatherBlockQuantized|Quant|BipolarQuant|FakeQuant\w*|Vitis\w+Linear"
 )
 SYMMETRIC = "quantize again symmetrically: QuantType.QInt8, ActivationSymmetric, WeightSymmetric"
 AS_QDQ = (

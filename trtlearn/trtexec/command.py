@@ -373,5 +373,6 @@ def _hint(name: str, argument: str, before: str, tag: str) -> str | None:
             "" if name.startswith("-") and name.isascii() else " (those are a web page's dashes)"
         )
         return f"{name} is not an option of this version{dashes}; {plain} is"
-    close = get_close_matches(plain, known, 1, 0.8)
+    close = [option for option in known if option.lower() == plain.lower()]
+    close = close or get_close_matches(plain, known, 1, 0.8)
     return f"{name} is not an option of this version; {close[0]} is" if close else None

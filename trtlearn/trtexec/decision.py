@@ -285,6 +285,7 @@ OPTIONS: Table = (
     ("best_skips_sm103", lambda c: c.has("--best") and best_skips_sm103(c.release.tag)),
     ("int8", lambda c: c.has("--int8")),
     ("int8_has_value", lambda c: c.value("--int8")),
+    ("int8_names_cache", lambda c: re.search(r"cache|calib|\.table$", c.value("--int8"), re.I)),
     ("fp16", lambda c: c.has("--fp16")),
     ("strongly_typed", lambda c: c.flags_are_off and c.has("--int8", "--best", "--fp16")),
     ("typed_always", lambda c: not c.before_11),

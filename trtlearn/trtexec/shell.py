@@ -21,6 +21,9 @@ LONGEST = 100_000  # characters: far above what a shell takes
 DEEPEST = 4  # bash -c inside ssh inside docker inside make
 DASHES = "-‐‑‒–—―−－"
 PROGRAM = re.compile(r"(?:^|[/\\])trtexec(?:\.exe)?$", re.I)
+IMAGE = re.compile(
+    r"\bnvcr\.io/nvidia/(?:tensorrt|pytorch|tensorflow|tritonserver):(\d\d\.\d\d\S*)"
+)
 BANNER = re.compile(r"\[TensorRT v(\d+)\](?: \[b\d+\])?[ \t]*#[ \t]*(\S.*)")
 PROMPT = re.compile(r"^[ \t]*(?:(?:PS )?[A-Za-z]:\\[^>\n]*>|PS>|>>>|>(?= ))[ \t]*", re.M)
 FENCE = re.compile(r"^[ \t]*(?:```.*|%%\w+.*)$", re.M)
@@ -42,7 +45,7 @@ class CommandLine(NamedTuple):
     """The first trtexec command of a text."""
 
     arguments: tuple[str, ...]
-    version: str | None = None  # of the log that the command stands in
+    version: str | None = None  # of the log or the container that the command stands in
     notes: tuple[str, ...] = ()  # what the text leaves open
     unknown_values: frozenset[str] = (
         frozenset()
@@ -98,10 +101,11 @@ def read_command_line(command: str | Sequence[str]) -> CommandLine:
             'write it as "trtexec --onnx=model.onnx --int8"',
         )
     with_options = [words for words in commands if words] or commands
-    return _command_line(with_options)
+    image = IMAGE.search(command)
+    return _command_line(with_options, image and image[1])
 
 
-def _command_line(commands: list[list[_Word]]) -> CommandLine:
+def _command_line(commands: list[list[_Word]], version: str | None) -> CommandLine:
     first, *others = commands
     notes, arguments, unknown = [], [], set()
     for word in first:
@@ -121,7 +125,7 @@ def _command_line(commands: list[list[_Word]]) -> CommandLine:
             f"the text holds {len(commands)} trtexec commands: this is the first of them, "
             f"`{' '.join(['trtexec', *arguments])}`. Explain the others one by one: {listed}"
         )
-    return CommandLine(tuple(arguments), None, tuple(notes), frozenset(unknown))
+    return CommandLine(tuple(arguments), version, tuple(notes), frozenset(unknown))
 
 
 def _commands(text: str, depth: int) -> list[list[_Word]]:
