@@ -80,8 +80,21 @@ def setup(network: Network | None = None) -> Setup:
     if network is None:
         return Setup("live", "computed here, on this machine's CPU", "", versions)
     if not network.recorded:
+        _begin_lesson()
         return Setup("live", network.label, "", versions)
     return Setup("recorded", network.label, why_recorded() or "as you asked", versions)
+
+
+def _begin_lesson() -> None:
+    """In a notebook: recorded engines are shown until the reader's own are built."""
+    try:
+        from IPython.display import display
+
+        from .lesson import begin
+    except ImportError:
+        return  # no notebook: builds are waited for
+    if (lesson := begin()) is not None:
+        display(lesson.panel)  # type: ignore[no-untyped-call]
 
 
 def why_recorded() -> str:

@@ -1,0 +1,263 @@
+"""A live notebook never waits: recorded engines are shown until the reader's own are built.
+
+``setup()`` begins a lesson where engines can be built. While an engine of a network is missing,
+``Network.build`` gives the recorded ones, a panel says how far the own ones are, and can stop them.
+When all that were asked for are there, the cells that used recorded ones run again in their places:
+those that called ``build``, and those that read what such a cell made.
+"""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import contextlib
+import html
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from .. import networks
+from ..builds import Build
+from ..errors import RecordingError
+from ..networks import Network, network
+from ..show.controls import alert, badge, ipywidgets, say, stack
+from .builder import Builder, Job
+
+__all__ = ["Cell", "Lesson", "begin"]
+
+Start = Callable[[Callable[[Job], None]], Builder]
+KEPT_STATE = ("exercise.check(", "exercise.predict(")  # such cells hold what the reader did
+
+
+@dataclass
+class Cell:
+    """A cell that ran: what it makes and reads, and which networks' recorded engines it shows."""
+
+    key: str
+    source: str
+    output: ipywidgets.Output | None = None  # where its results are, once it used a recorded engine
+    networks: set[str] = field(default_factory=set)
+    stores: frozenset[str] = frozenset()
+    loads: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        stores: set[str] = set()
+        loads: set[str] = set()
+        with contextlib.suppress(SyntaxError):  # magics
+            for node in ast.walk(ast.parse(self.source)):
+                if isinstance(node, ast.Name):
+                    (loads if isinstance(node.ctx, ast.Load) else stores).add(node.id)
+                elif isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+                    stores.add(node.name)
+                elif isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name):
+                    loads.add(node.target.id)
+                elif isinstance(node, (ast.Subscript, ast.Attribute)):
+                    root = node.value
+                    if isinstance(node.ctx, ast.Store) and isinstance(root, ast.Name):
+                        stores.add(root.id)  # its content changes
+        self.stores, self.loads = frozenset(stores), frozenset(loads)
+
+
+class Lesson:
+    """What a notebook shows while its engines are built; installed by :func:`begin`."""
+
+    def __init__(self, shell: Any, start: Start) -> None:
+        self.shell = shell
+        self.builder = start(self._changed)
+        self.cells: list[Cell] = []
+        self._current: Cell | None = None
+        self._ready: set[str] = set()  # networks that have their own engines, cells not yet
+        self._twins: dict[str, Network] = {}
+        self._timer: threading.Timer | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        with contextlib.suppress(RuntimeError):  # no kernel
+            self._loop = asyncio.get_running_loop()
+        self._bar = ipywidgets.FloatProgress(0, min=0, max=1, layout={"width": "98%"})
+        self._bar.layout.display = "none"
+        self._stop = ipywidgets.Button(description="Stop building", layout={"display": "none"})
+        self._stop.on_click(lambda _: self.builder.stop())
+        self._words, self._problems = say(""), say("")
+        self.panel = stack(self._words, self._bar, self._stop, self._problems)
+        shell.events.register("pre_run_cell", self._before)
+        shell.events.register("post_run_cell", self._after)
+
+    def end(self) -> None:
+        """Take it off again: builds are made where they are asked for."""
+        self.builder.stop()
+        self.shell.events.unregister("pre_run_cell", self._before)
+        self.shell.events.unregister("post_run_cell", self._after)
+        networks.stand_in = None
+
+    # --- which engine a cell sees
+
+    def stand_in(self, asking: Network, variant: str) -> Build | None:
+        """The recorded build to show for now; None where the reader's own is there."""
+        name = asking.name
+        own = asking.kept(variant)
+        if own is None:
+            self._show(self.builder.ask(name, variant))
+        elif own.error is not None:
+            self._problem(f"{name} {variant}: {own.error}")
+        pending = bool(self.builder.pending(name))
+        if own is not None and own.error is None and not pending:
+            return None
+        try:
+            twin = self._twins.get(name) or network(name, mode="recorded")
+            self._twins[name] = twin
+            recorded = twin.build(variant)
+        except RecordingError:
+            return None  # nothing to show: the cell waits
+        if pending and self._current is not None:
+            self._current.networks.add(name)
+            self._collect(self._current)
+        return recorded
+
+    # --- which cells run again
+
+    def _before(self, info: Any) -> None:
+        self.change_over()
+        key = getattr(info, "cell_id", None) or info.raw_cell
+        self._current = Cell(key, info.raw_cell)
+        self._current.networks |= self._inherited(self._current)
+        if self._current.networks:
+            self._collect(self._current)
+
+    def _inherited(self, cell: Cell) -> set[str]:
+        """The networks whose recorded engines are in what ``cell`` reads."""
+        made: dict[str, set[str]] = {}
+        for before in self.cells:
+            if before.key != cell.key:
+                made.update(dict.fromkeys(before.stores, before.networks))
+        return set().union(*(made.get(name, set()) for name in cell.loads))
+
+    def _collect(self, cell: Cell) -> None:
+        """From here on the cell's results go to a place that can change later."""
+        if cell.output is None:
+            from IPython.display import display
+
+            cell.output = ipywidgets.Output()
+            display(cell.output)  # type: ignore[no-untyped-call]
+            cell.output.__enter__()
+
+    def _after(self, result: Any) -> None:
+        cell, self._current = self._current, None
+        if cell is None:
+            return
+        if cell.output is not None:
+            cell.output.__exit__(None, None, None)
+        if not result.success:
+            cell.networks.clear()
+        self.cells = [one for one in self.cells if one.key != cell.key] + [cell]
+
+    def change_over(self) -> int:
+        """Run the cells again whose networks have their own engines now; how many ran."""
+        ready, self._ready = self._ready, set()
+        count = 0
+        for cell in self.cells if ready else ():
+            waits = any(self.builder.pending(name) for name in cell.networks)
+            if not cell.networks or waits or not cell.networks & ready:
+                continue
+            if not any(word in cell.source for word in KEPT_STATE):
+                self._again(cell)
+                count += 1
+            cell.networks.clear()
+        return count
+
+    def _again(self, cell: Cell) -> None:
+        from IPython.utils.capture import capture_output
+
+        current, self._current = self._current, None
+        self.shell.events.unregister("pre_run_cell", self._before)
+        self.shell.events.unregister("post_run_cell", self._after)
+        try:
+            with self.shell.display_trap, capture_output() as seen:
+                done = self.shell.run_cell(cell.source, store_history=False)
+        finally:
+            self.shell.events.register("pre_run_cell", self._before)
+            self.shell.events.register("post_run_cell", self._after)
+            self._current = current
+        if not done.success:
+            problem = done.error_in_exec or done.error_before_exec
+            kind = type(problem).__name__
+            self._problem(f"with your engines a cell stops ({kind}: {problem}); it shows ours")
+            return
+        if cell.output is not None:
+            streams = [("stdout", seen.stdout), ("stderr", seen.stderr)]
+            texts = [
+                {"output_type": "stream", "name": name, "text": text}
+                for name, text in streams
+                if text
+            ]
+            rich = [
+                {"output_type": "display_data", "data": one.data, "metadata": one.metadata or {}}
+                for one in seen.outputs
+            ]
+            cell.output.outputs = (*texts, *rich)
+
+    # --- what the panel says
+
+    def _changed(self, job: Job) -> None:
+        """Called in the builder's thread."""
+        if job.stage == "failed":
+            self._problem(f"{job.network} {job.variant} failed: {job.detail}")
+        if job.ended and not self.builder.pending(job.network):
+            self._ready.add(job.network)
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(self.change_over)
+        self._show(job)
+
+    def _show(self, job: Job) -> None:
+        pending = self.builder.pending()
+        busy = bool(pending)
+        for widget in (self._bar, self._stop):
+            widget.layout.display = "" if busy else "none"
+        if not busy:
+            done = sum(one.stage == "done" for one in self.builder.jobs)
+            stopped = sum(one.stage == "stopped" for one in self.builder.jobs)
+            words = [f"{done} of your own engines are built: the figures show them"] * bool(done)
+            words += ["building was stopped: the figures show recorded engines"] * bool(stopped)
+            self._words.value = html.escape("; ".join(words))
+            return
+        first, *rest = pending
+        left = sum(one.expected or 0 for one in rest)
+        more = f" · {len(rest)} more, about {left:.0f} s" if rest else ""
+        mark = badge("recorded engines are shown")
+        self._words.value = f"{mark} Yours are being built: {html.escape(first.line() + more)}"
+        so_far = time.monotonic() - (first.since or time.monotonic())
+        self._bar.value = min(0.99, so_far / first.expected) if first.expected else 0.5
+        if first.since is not None:
+            self._tick_once(first)
+
+    def _tick_once(self, job: Job) -> None:
+        """In a second, show the seconds again."""
+
+        def tick() -> None:
+            self._timer = None
+            if not job.ended:
+                self._show(job)
+
+        if self._timer is None:
+            self._timer = threading.Timer(1.0, tick)
+            self._timer.daemon = True
+            self._timer.start()
+
+    def _problem(self, words: str) -> None:
+        if words not in self._problems.value and html.escape(words) not in self._problems.value:
+            self._problems.value += alert(f"{words}. The recorded engine stands in for it")
+
+
+def begin(shell: Any = None, start: Start = Builder) -> Lesson | None:
+    """Begin a lesson in this notebook, or give the one that has begun; None outside of one."""
+    from IPython.core.getipython import get_ipython
+
+    shell = shell or get_ipython()
+    if shell is None or not hasattr(shell, "kernel"):
+        return None
+    there = getattr(networks.stand_in, "__self__", None)
+    if isinstance(there, Lesson) and there.shell is shell:
+        return there
+    lesson = Lesson(shell, start)
+    networks.stand_in = lesson.stand_in
+    return lesson
