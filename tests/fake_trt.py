@@ -146,7 +146,11 @@ class Profile:
         self.shapes[name] = (least, usual, greatest)
 
 
-def calibrate(handle: Any, names: list[str]) -> bytes | None:
+def calibrate(
+    handle: Any,
+    names: list[str],
+    cache: bytes = b"TRT-8600-EntropyCalibration2\nimage: 3c010a14\n",
+) -> bytes | None:
     """The conversation that TensorRT 8.6 has with a calibrator (data/recordings, traces)."""
     handle.get_batch_size()
     held = handle.read_calibration_cache()
@@ -161,7 +165,6 @@ def calibrate(handle: Any, names: list[str]) -> bytes | None:
         count += 1
     if not count:
         return None
-    cache = b"TRT-8600-EntropyCalibration2\nimage: 3c010a14\n"
     handle.write_calibration_cache(memoryview(cache))
     return cache
 
@@ -197,24 +200,32 @@ def make_module(make_network: Any, scene: dict[str, Any]) -> types.ModuleType:
             scene["network"] = network
             if scene.get("during"):
                 scene["during"]()
+            # what a test makes up for this network: log, fail, cache, inspector, shape, answers
+            made = scene["compile"](network, config) if "compile" in scene else {}
+            scene.update({key: made[key] for key in ("log", "fail") if key in made})
             if config.int8_calibrator is not None:
                 calibrate(
                     config.int8_calibrator,
                     [network.get_input(i).name for i in range(network.num_inputs)],
+                    *([made["cache"]] if made.get("cache") else []),
                 )
             for letter, text in scene.get("log", []):
                 self.logger.log(severity[letter], text)
             if config.cache is not None:
                 config.cache.content += b"+timed"
             batch = max(next(iter(network.get_input(0).shape)), 0)  # 0 where it is dynamic
-            return None if scene.get("fail") else b"ftrt" + bytes([batch]) + bytes(59)
+            scene.setdefault("engines", []).append(made)
+            number = len(scene["engines"]).to_bytes(4, "little") if made else bytes(4)
+            return None if scene.get("fail") else b"ftrt" + bytes([batch]) + number + bytes(55)
 
     class OnnxParser:
         def __init__(self, network: Network, logger: Any) -> None:
-            self.num_errors = 0
+            self.num_errors, self.network = 0, network
 
         def parse(self, content: bytes, path: str | None = None) -> bool:
             self.num_errors = int(content.startswith(b"broken"))
+            if "parse" in scene:
+                scene["parse"](self.network, content)
             return not self.num_errors
 
         def get_error(self, index: int) -> Any:
@@ -274,8 +285,8 @@ def _running(scene: dict[str, Any]) -> dict[str, Any]:
     """
 
     class Context:
-        def __init__(self, batch: int) -> None:
-            self.batch = batch
+        def __init__(self, batch: int, made: dict[str, Any]) -> None:
+            self.batch, self.made = batch, made
             self.address: dict[str, int] = {}
             self.profiler: Any = None
 
@@ -283,7 +294,7 @@ def _running(scene: dict[str, Any]) -> dict[str, Any]:
             return True
 
         def get_tensor_shape(self, name: str) -> Dims:
-            return Dims((self.batch, 4))
+            return Dims((self.batch, self.made.get("classes", 4)))
 
         def set_tensor_address(self, name: str, address: int) -> bool:
             self.address[name] = address
@@ -292,27 +303,33 @@ def _running(scene: dict[str, Any]) -> dict[str, Any]:
         def execute_async_v3(self, stream: int) -> bool:
             memory: dict[int, bytearray] = scene["cuda"].memory
             image = np.frombuffer(memory[self.address["image"]], np.float32)
-            memory[self.address["logits"]][:] = (-image).tobytes()
+            answer = self.made.get("answer", np.negative)
+            memory[self.address["logits"]][:] = answer(image).tobytes()
             if self.profiler is not None:
-                self.profiler.report_layer_time("conv + relu", 0.25)
-                self.profiler.report_layer_time("head", 0.5)
+                for name, ms in self.made.get("times", {"conv + relu": 0.25, "head": 0.5}).items():
+                    self.profiler.report_layer_time(name, ms)
             return True
 
     class Inspector:
+        def __init__(self, made: dict[str, Any]) -> None:
+            self.made = made
+
         def get_engine_information(self, format: Any) -> str:
-            return str(scene.get("inspector", '{"Layers": [], "Bindings": ["image", "logits"]}'))
+            text = '{"Layers": [], "Bindings": ["image", "logits"]}'
+            return str(self.made.get("inspector") or scene.get("inspector", text))
 
     class Engine:
         num_io_tensors, device_memory_size = 2, 512
 
-        def __init__(self, batch: int) -> None:
-            self.batch = batch
+        def __init__(self, batch: int, made: dict[str, Any]) -> None:
+            self.batch, self.made = batch, made
 
         def get_tensor_name(self, index: int) -> str:
             return ("image", "logits")[index]
 
         def get_tensor_shape(self, name: str) -> Dims:
-            return Dims({"image": (self.batch, 1, 2, 2), "logits": (self.batch, 4)}[name])
+            shape, classes = self.made.get("shape", (1, 2, 2)), self.made.get("classes", 4)
+            return Dims({"image": (self.batch, *shape), "logits": (self.batch, classes)}[name])
 
         def get_tensor_dtype(self, name: str) -> Any:
             return scene["module"].DataType.FLOAT
@@ -325,10 +342,10 @@ def _running(scene: dict[str, Any]) -> dict[str, Any]:
             return scene["module"].TensorFormat.LINEAR
 
         def create_execution_context(self) -> Context:
-            return Context(self.batch)
+            return Context(self.batch, self.made)
 
         def create_engine_inspector(self) -> Inspector:
-            return Inspector()
+            return Inspector(self.made)
 
     class Runtime:
         def __init__(self, logger: Any) -> None:
@@ -336,7 +353,9 @@ def _running(scene: dict[str, Any]) -> dict[str, Any]:
 
         def deserialize_cuda_engine(self, plan: bytes) -> Engine | None:
             if plan.startswith(b"ftrt"):
-                return Engine((plan[4:5] and plan[4]) or 8)
+                number = int.from_bytes(plan[5:9], "little")
+                made = scene["engines"][number - 1] if number else {}
+                return Engine((plan[4:5] and plan[4]) or 8, made)
             text = "The engine plan file is not compatible with this version of TensorRT, please rebuild."
             self.logger.log(scene["module"].ILogger.Severity.ERROR, text)
             return None
@@ -353,6 +372,7 @@ class FakeCuda:
     cudaStreamCaptureMode = types.SimpleNamespace(cudaStreamCaptureModeThreadLocal=1)
 
     def __init__(self) -> None:
+        self.name = "NVIDIA Fake"
         self.memory: dict[int, bytearray] = {}
         self.largest = 0
         self.clock = 0.0
@@ -366,7 +386,7 @@ class FakeCuda:
         return self._status(), 1
 
     def cudaGetDeviceProperties(self, device: int) -> Any:
-        return self._status(), types.SimpleNamespace(name=b"NVIDIA Fake\0\0")
+        return self._status(), types.SimpleNamespace(name=self.name.encode() + b"\0\0")
 
     def cudaDriverGetVersion(self) -> Any:
         return self._status(), 12080

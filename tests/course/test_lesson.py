@@ -8,7 +8,6 @@ import dataclasses
 import sys
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -42,13 +41,20 @@ for line in sys.stdin:
 
 def test_jobs_are_built_in_turn_and_every_end_is_told() -> None:
     seen: list[tuple[str, str]] = []
-    builder = Builder(lambda job: seen.append((job.variant, job.stage)), (sys.executable, "-c", SAYING))
+    builder = Builder(
+        lambda job: seen.append((job.variant, job.stage)), (sys.executable, "-c", SAYING)
+    )
     first, legacy = builder.ask("mobile", "fp32"), builder.ask("mobile", "int8-legacy")
     crash, last = builder.ask("mobile", "fp16"), builder.ask("resnet", "fp32")
     assert builder.ask("mobile", "fp32") is first
     assert first.expected is not None  # from the recordings
     assert builder.wait(30)
-    assert [one.stage for one in (first, legacy, crash, last)] == ["done", "failed", "failed", "done"]
+    assert [one.stage for one in (first, legacy, crash, last)] == [
+        "done",
+        "failed",
+        "failed",
+        "done",
+    ]
     assert "Assertion engine failed" in legacy.line()
     assert crash.detail == "the builder's process ended (status 3)"
     assert ("fp32", "calibrating") in seen
@@ -102,7 +108,9 @@ def lesson(fake: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Iterator[Le
     assert begin(shell, Played) is one
 
     def kept(self: Network, variant: str) -> Build | None:
-        jobs = [job for job in one.builder.jobs if (job.network, job.variant) == (self.name, variant)]
+        jobs = [
+            job for job in one.builder.jobs if (job.network, job.variant) == (self.name, variant)
+        ]
         recorded = network(self.name, mode="recorded").build(variant)
         if not jobs or not jobs[0].ended:
             return None
@@ -113,7 +121,9 @@ def lesson(fake: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Iterator[Le
         return own
 
     monkeypatch.setattr(Network, "kept", kept)
-    ran = shell.run_cell("import trtlearn as tl\nmobile, resnet = tl.network('mobile', mode='live'), tl.network('resnet', mode='live')")
+    ran = shell.run_cell(
+        "import trtlearn as tl\nmobile, resnet = tl.network('mobile', mode='live'), tl.network('resnet', mode='live')"
+    )
     assert ran.success
     yield one
     one.end()
@@ -196,7 +206,9 @@ def test_a_cell_that_stops_with_the_own_engines_keeps_the_recorded_result(
 
 def test_what_the_reader_did_is_not_done_again(lesson: Lesson, cell: Any) -> None:
     builder: Any = lesson.builder
-    cell("count = 0\nclass exercise:\n    def check(self, answer=None):\n        global count\n        count += 1\nexercise = exercise()")
+    cell(
+        "count = 0\nclass exercise:\n    def check(self, answer=None):\n        global count\n        count += 1\nexercise = exercise()"
+    )
     cell("answer = mobile.build('fp32').accuracy")
     cell("exercise.check('00-mode')\nanswer")
     builder.finish()

@@ -103,6 +103,9 @@ _VERSION = re.compile(
 )
 
 
+_TIMED = re.compile(r"Timing Runner: (.+) \([A-Za-z]+\[0x[0-9a-f]+\]\)")
+
+
 @dataclass(frozen=True)
 class MessageKind:
     """One kind of message."""
@@ -265,6 +268,16 @@ def failing_layer(log: str | Iterable[str]) -> str | None:
         if (match := _API.search(text)) and not match[1].startswith("Assertion"):
             return match[1]
     return None
+
+
+def last_timed(log: str) -> str | None:
+    """The layer (or fused layers) whose kernels the builder timed last; None where it timed none.
+
+    >>> last_timed("[V] --------------- Timing Runner: stem + stem_relu (CaskConvolution[0x8])")
+    'stem + stem_relu'
+    """
+    timed = [match[1] for match in _TIMED.finditer(log) if not match[1].startswith("Optimizer ")]
+    return timed[-1] if timed else None
 
 
 @dataclass(frozen=True)

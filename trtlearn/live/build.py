@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import threading
 import time
@@ -15,7 +16,7 @@ from typing import Any
 
 from ..builds import BuiltEngine
 from ..calibration.cache import CalibrationCache, parse_cache
-from ..engine.log import decode, failing_layer, first_error, scales_from_log
+from ..engine.log import decode, failing_layer, first_error, last_timed, scales_from_log
 from ..engine.records import BuildOptions, BuildReport, CalibrationTrace, RangeReport
 from ..engine.variants import variant_options
 from ..errors import BuildError, CacheError, ModelError
@@ -140,7 +141,7 @@ def build_engine(
         log = parsed.logger.text()
         parsed.logger.lines.clear()  # the logger outlives the build, its messages need not
         if plan is None:
-            raise _failure(log)
+            raise _failure(log, options)
         if timing_cache is not None and not isinstance(timing_cache, bytes):
             merge_timing_cache(timing_cache, config)
         report = BuildReport(
@@ -278,15 +279,37 @@ def _stopper(pressed: threading.Event) -> Any:
     return Monitor()
 
 
-def _failure(log: str) -> BuildError:
-    """The error of a failed build: which layer, TensorRT's words, and what they mean."""
+def _failure(log: str, options: BuildOptions) -> BuildError:
+    """The error of a failed build: which layer, TensorRT's words, what was tried, what to try."""
     layer, messages = failing_layer(log), decode(log)
     known = next((m for m in messages if m.severity == "error" and m.code), None)
     where = f" at layer {layer!r}" if layer else ""
+    if timed := None if layer else last_timed(log):
+        where = f" (it names no layer; it timed {timed!r} last)"
     plain = first_error(log) or "TensorRT gave no reason"
     if known is not None:
-        plain = f"{known.plain} (TensorRT: {known.text})"
-    fix = (known.fix if known else None) or "read the error's .log, and build in FP32 first"
-    error = BuildError(f"the build failed{where}: {plain}", fix)
+        plain = f"{known.plain.rstrip('.')} (TensorRT: {known.text})"
+    fix = known.fix.rstrip(".") if known and known.fix else "build in FP32 first"
+    if options.int8 and (layer or timed):
+        node = re.split(r" \+ | \|\| ", layer or timed or "")[0]
+        level = 1 if options.optimization_level != 1 else 3
+        fix += (
+            f": --optimization-level {level}, or --layer-precision '{node}=fp32' "
+            "--constraints prefer"
+        )
+    error = BuildError(f"the build failed{where}: {plain}; tried: {_tried(options)}", fix)
     error.layer, error.messages, error.log = layer, messages, log
     return error
+
+
+def _tried(options: BuildOptions) -> str:
+    """The options of a build in words: "INT8 with minmax ranges, batch 8, optimization level 3"."""
+    types = [name.upper() for name in ("int8", "fp16", "tf32") if getattr(options, name)]
+    level = options.optimization_level
+    words = [" and ".join(types) or "FP32"]
+    words[0] += f" with {options.ranges} ranges" if options.int8 else ""
+    words += [f"batch {options.batch}"]
+    words += ["the default optimization level" if level is None else f"optimization level {level}"]
+    named = {**options.layer_precisions, **options.layer_output_types}
+    words += [f"{node} in {dtype}" for node, dtype in named.items()]
+    return ", ".join(words)

@@ -46,7 +46,7 @@ FORMAT = "1"  # another one where what is measured changes: older builds are the
 PLANS_MB = "TRTLEARN_PLANS_MB"
 """The environment variable that limits the plans kept, in MB; 0 keeps none."""
 DEFAULT_PLANS_MB = 2000
-AGAIN = "`trtlearn live rebuild` tries again"
+AGAIN = "`trtlearn live rebuild"
 MEASURING = 4.0  # seconds that a recorded build lacks: it is run and timed after it was built
 
 
@@ -206,7 +206,7 @@ def build_once(
         with locked(wanted.place.parent / "builds", waiting):
             own = usable() or _make(wanted, make)
     if own.build.error is not None:
-        error = BuildError(f"{own.build.error} (tried here on {own.date})", AGAIN)
+        error = BuildError(own.build.error)
         error.messages = own.build.build.messages
         raise error
     return own
@@ -222,8 +222,11 @@ def _make(wanted: Wanted, make: Callable[[], tuple[Build, bytes]]) -> OwnBuild:
         if not error.log:
             raise  # refused before TensorRT began
         files[wanted.file(".log")] = error.log
-        build = failed_build(wanted.model, wanted.variant, wanted.origin, wanted.options, error)
-        build = replace(build, error=f"{error}; TensorRT's log: {wanted.file('.log')}")
+        date = show(wanted.origin.time_utc)[:10]
+        problem = f"{error.problem} (tried here on {date}; log: {wanted.file('.log')})"
+        again = BuildError(problem, f"{error.fix}; then {AGAIN} {wanted.model}`".lstrip("; "))
+        again.messages = error.messages
+        build = failed_build(wanted.model, wanted.variant, wanted.origin, wanted.options, again)
     else:
         if _make_room(len(plan)):
             digest = sha256(plan)

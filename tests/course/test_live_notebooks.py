@@ -1,0 +1,60 @@
+"""Every notebook live, over a made-up TensorRT: whatever the builder chose, no cell stops.
+
+A notebook runs once as a reader meets it who has built nothing: recorded engines are shown. Then
+its own engines arrive, of each kind of made_up.KINDS in turn, and the cells that depend on them run
+again, as they do in JupyterLab. All in this process: no kernel is started.
+"""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+from live_shell import LiveShell
+from made_up import KINDS, MadeUp
+
+from trtlearn import networks
+from trtlearn.course.notebook import NOTEBOOKS
+
+pytestmark = pytest.mark.xdist_group("live-notebooks")
+
+FOLDER = Path(__file__).resolve().parents[2] / "notebooks"
+HARMLESS = "The recorded engine stands in for it"
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One reader's folder for all notebooks: an engine is built once a kind."""
+    return tmp_path_factory.mktemp("reader")
+
+
+@pytest.mark.parametrize("number", NOTEBOOKS)
+def test_runs_live_to_its_end_whatever_was_built(
+    number: str,
+    fake: dict[str, Any],
+    home: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(networks, "stand_in", None)
+    monkeypatch.setenv("TRTLEARN_HOME", str(home))
+    monkeypatch.setenv("TRTLEARN_MODE", "live")
+    monkeypatch.chdir(tmp_path)
+    made_up = MadeUp(fake, monkeypatch)
+    made_up.be(next(iter(KINDS)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # "hardly INT8": said once a build
+        book = LiveShell(FOLDER / NOTEBOOKS[number][0])
+        try:
+            book.run()
+            assert book.failures == []
+            for kind in KINDS:
+                made_up.be(kind)
+                count = book.change_over()
+                assert count == len(book.live)
+                problems = book.lesson._problems.value
+                assert "a cell stops" not in problems, f"{kind}: {problems}"
+        finally:
+            book.close()
