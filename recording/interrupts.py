@@ -55,7 +55,9 @@ print("end", said, calibrator.trace().batches, held, flush=True)
 def free_bytes() -> int:
     """Free GPU memory as the driver tells it to a new process."""
     command = [sys.executable, "-c", "from trtlearn.live import cuda; print(cuda.free_memory())"]
-    return int(subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout)
+    return int(
+        subprocess.run(command, capture_output=True, encoding="utf-8", check=True, cwd=ROOT).stdout
+    )
 
 
 def run(how: str, number: int | None) -> Interruption:
@@ -64,7 +66,7 @@ def run(how: str, number: int | None) -> Interruption:
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-c", CHILD, f"{folder}/model.cache", how]
         start = time.monotonic()
-        child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+        child = subprocess.Popen(command, stdout=subprocess.PIPE, encoding="utf-8", cwd=ROOT)
         assert child.stdout is not None
         said, batches, buffers = "killed", 0, None
         for line in child.stdout:

@@ -412,7 +412,7 @@ def main() -> int:
                 if status >= 0 or time.monotonic() - start > arguments.deadline:
                     break
                 print(
-                    f"CRASHED ({status}): {begun[index].read_text().split() if begun[index].exists() else ''}"
+                    f"CRASHED ({status}): {begun[index].read_text(encoding='utf-8').split() if begun[index].exists() else ''}"
                 )
     return 1 if worst else 0
 
@@ -474,7 +474,7 @@ def _one_model(
                     lambda: sizes(name, arguments.out, again, ten, end, arguments.keep_plans),
                 )
             )
-        done = begun_file.read_text().split() if begun_file.exists() else []
+        done = begun_file.read_text(encoding="utf-8").split() if begun_file.exists() else []
         for label, job in work:
             begun = time.monotonic()
             if label in done:
@@ -483,7 +483,7 @@ def _one_model(
                 print(f"not started: {label}", flush=True)
                 failed += 1
                 continue
-            with begun_file.open("a") as file:
+            with begun_file.open("a", encoding="utf-8") as file:
                 file.write(f"{label}\n")
             try:
                 print(f"{label}: {job()} ({time.monotonic() - begun:.1f} s)", flush=True)

@@ -150,7 +150,7 @@ class Study:
                     base = self.options_of(VARIANTS[f"int8-{algorithm}"], optimization_level=0)
                     built = build_engine(model_path(model), base, calibrator=calibrator)
                 assert built.calibration is not None
-                path.write_text(built.calibration.cache or "")
+                path.write_text(built.calibration.cache or "", encoding="utf-8")
                 found[algorithm] = str(path)
         return found
 
@@ -327,7 +327,9 @@ class Study:
         ]
         command += ["--warmUp=50", "--noDataTransfers", *(["--useCudaGraph"] if graph else [])]
         try:
-            done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+            done = subprocess.run(
+                command, capture_output=True, encoding="utf-8", check=False, timeout=60
+            )
             found = re.search(r"GPU Compute Time: .*median = ([0-9.e-]+) ms", done.stdout)
         except (OSError, subprocess.TimeoutExpired) as problem:
             self.fail(f"trtexec on {job.key}: {problem}")

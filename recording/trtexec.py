@@ -52,7 +52,7 @@ def record(
         words.append(f"--tacticSources={NONE}")
     path, told = fixed_batch(model, folder), folder / f"{model}.json"
     command = [options.trtexec, f"--onnx={path}", *words, f"--exportLayerInfo={told}"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=True, timeout=300)
     sources = () if options.tactic_sources == "none" else None
     origin = dataclasses.replace(
         provenance(model, sources, recorded=True), command=f"trtexec --onnx={path.name} ..."
@@ -62,7 +62,13 @@ def record(
     log = read_optimizer_log(done.stdout + done.stderr)
     wrote = cache.exists() if missing else None
     return TrtexecLog(
-        model, typed, log, origin, note, inspector=told.read_text(), wrote_cache=wrote
+        model,
+        typed,
+        log,
+        origin,
+        note,
+        inspector=told.read_text(encoding="utf-8"),
+        wrote_cache=wrote,
     )
 
 

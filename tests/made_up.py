@@ -194,7 +194,7 @@ class MadeUp:
         variant = self.asked or ("int8-entropy2" if int8 else "fp32")
         recorded = network(model, mode="recorded").build(variant)
         layers = json.loads(recorded.engine.raw, strict=False)["Layers"]
-        layers = KINDS[self.kind](layers) if int8 else layers
+        layers = KINDS.get(self.kind, as_recorded)(layers) if int8 else layers
         log = [
             ("VERBOSE", line[4:])
             for line in recorded.build.log.splitlines()

@@ -87,7 +87,7 @@ def jupyter(notebooks: Path, theme: str = "light") -> Iterator[Lab]:
         }.items():
             file = base / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(json.dumps(value))
+            file.write_text(json.dumps(value), encoding="utf-8")
         lab = Lab(free_port(), secrets.token_hex(16), folder, home, base / "log")
         env = {**os.environ, "TRTLEARN_MODE": "recorded", "TRTLEARN_HOME": str(home)}
         env |= {
@@ -135,7 +135,7 @@ def answers(lab: Lab, process: subprocess.Popen[bytes]) -> bool:
     """Whether the server answers; RuntimeError with its log where it has ended."""
     if process.poll() is not None:
         raise RuntimeError(
-            f"JupyterLab ended with code {process.returncode}:\n{lab.log.read_text()[-2000:]}"
+            f"JupyterLab ended with code {process.returncode}:\n{lab.log.read_text(encoding='utf-8')[-2000:]}"
         )
     try:
         with urllib.request.urlopen(
@@ -156,7 +156,8 @@ def wait_for(
             return value
         time.sleep(0.1)
     raise TimeoutError(
-        f"{what} within {seconds:.0f} s" + (f":\n{lab.log.read_text()[-2000:]}" if lab else "")
+        f"{what} within {seconds:.0f} s"
+        + (f":\n{lab.log.read_text(encoding='utf-8')[-2000:]}" if lab else "")
     )
 
 

@@ -111,7 +111,7 @@ def problems(path: Path) -> list[str]:
     names = [str(cell.id) for cell in cells]
     if len(cells) > MOST_CELLS:
         say(f"{len(cells)} cells, at most {MOST_CELLS}")
-    if path.read_text() != canonical(book):
+    if path.read_text(encoding="utf-8") != canonical(book):
         say("not in canonical form: run `python -m tools.notebooks format` on it")
     if NOTEBOOKS.get(number, ("", ""))[0] != path.name:
         say("its name is not in trtlearn.course.NOTEBOOKS")
@@ -248,13 +248,13 @@ def main() -> int:
     bad = 0
     if given.verb == "build":
         source, target = given.files
-        target.write_text(canonical(build(source.read_text())))
+        target.write_text(canonical(build(source.read_text(encoding="utf-8"))), encoding="utf-8")
         given.verb, given.files = "check", [target]
     for path in given.files:
         if given.verb == "text":
             sys.stdout.write(as_text(read(path)))
         elif given.verb == "format":
-            path.write_text(canonical(read(path)))
+            path.write_text(canonical(read(path)), encoding="utf-8")
         elif given.verb == "check":
             found = problems(path)
             bad += len(found)

@@ -90,13 +90,21 @@ def main() -> int:
             page, include_plotlyjs=True, full_html=True, config={"displayModeBar": False}
         )
         page.write_text(
-            page.read_text().replace("<body>", '<body style="margin:0;background:white">')
+            page.read_text(encoding="utf-8").replace(
+                "<body>", '<body style="margin:0;background:white">'
+            ),
+            encoding="utf-8",
         )
         screenshot(page, picture)
     readme = ROOT / "README.md"
     marks = re.compile(r"(<!-- picture -->\n).*?(<!-- end of picture -->)", re.S)
     line = f"![{words(points)}](docs/tradeoff.png)"
-    readme.write_text(marks.sub(lambda found: f"{found[1]}{line}\n{found[2]}", readme.read_text()))
+    readme.write_text(
+        marks.sub(
+            lambda found: f"{found[1]}{line}\n{found[2]}", readme.read_text(encoding="utf-8")
+        ),
+        encoding="utf-8",
+    )
     print(f"wrote {picture.relative_to(ROOT)} ({picture.stat().st_size:,} bytes)")
     return 0
 

@@ -41,7 +41,7 @@ def shoot(notebook: Path, theme: str, out: Path, width: int) -> list[str]:
             if cell.find_elements("css selector", ".jp-OutputArea-output"):
                 cell.screenshot(str(out / f"{stem}-{name}.png"))
     if found:
-        (out / f"{stem}-faults.txt").write_text("\n".join(found))
+        (out / f"{stem}-faults.txt").write_text("\n".join(found), encoding="utf-8")
     return found
 
 

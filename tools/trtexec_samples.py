@@ -282,10 +282,10 @@ def main() -> int:
     arguments = parser.parse_args()
     derived = derive(arguments.repository)
     if arguments.write:
-        TABLE.write_text(json.dumps(derived, indent=1) + "\n")
+        TABLE.write_text(json.dumps(derived, indent=1) + "\n", encoding="utf-8")
         print(f"{TABLE}: {len(derived['rows'])} directories")
         return 0
-    committed = json.loads(TABLE.read_text())
+    committed = json.loads(TABLE.read_text(encoding="utf-8"))
     wrong = [
         new["directory"]
         for new, old in zip(derived["rows"], committed["rows"], strict=False)

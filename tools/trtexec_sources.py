@@ -214,7 +214,7 @@ SINCE_8_4 = {"apply_precisions", "constraints", "set_layer_precisions"}
 
 def git(repo: Path, *arguments: str) -> str:
     return subprocess.run(
-        ["git", "-C", str(repo), *arguments], check=True, capture_output=True, text=True
+        ["git", "-C", str(repo), *arguments], check=True, capture_output=True, encoding="utf-8"
     ).stdout
 
 
@@ -443,10 +443,10 @@ def main() -> int:
     text = json.dumps(derived, indent=1) + "\n"
     if arguments.write:
         TABLE.parent.mkdir(exist_ok=True)
-        TABLE.write_text(text)
+        TABLE.write_text(text, encoding="utf-8")
         print(f"{TABLE}: {len(derived['tags'])} tags, {len(text):,} bytes")
         return 0
-    committed = json.loads(TABLE.read_text())
+    committed = json.loads(TABLE.read_text(encoding="utf-8"))
     wrong = [
         f"{tag} {key}: committed {committed['tags'].get(tag, {}).get(part, {}).get(key)}, found {value}"
         for tag, facts in derived["tags"].items()

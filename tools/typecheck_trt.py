@@ -58,8 +58,8 @@ def main() -> int:
     for name in ("tensorrt", "tensorrt_bindings"):
         (target / name).mkdir(parents=True)
         shutil.copy(packages / name / "__init__.pyi", target / name)
-    text, loosened = repaired(source.read_text())
-    (target / "tensorrt_bindings" / "tensorrt.pyi").write_text(text)
+    text, loosened = repaired(source.read_text(encoding="utf-8"))
+    (target / "tensorrt_bindings" / "tensorrt.pyi").write_text(text, encoding="utf-8")
     command = [
         sys.executable,
         "-m",
@@ -78,7 +78,7 @@ def main() -> int:
         cwd=ROOT,
         env={**os.environ, "MYPYPATH": str(target)},
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=False,
     )
     ours = [line for line in answer.stdout.splitlines() if "build/stubs" not in line]

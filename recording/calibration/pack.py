@@ -104,12 +104,12 @@ class Raw:
 
     def __call__(self, name: str) -> dict[str, Any]:
         path = self.folder / f"{name}.json"
-        return json.loads(path.read_text()) if path.exists() else {}
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
     def all(self, start: str) -> list[tuple[str, dict[str, Any]]]:
         """(name without ``start``, result) of all jobs whose names begin so."""
         return [
-            (p.stem[len(start) :], json.loads(p.read_text()))
+            (p.stem[len(start) :], json.loads(p.read_text(encoding="utf-8")))
             for p in sorted(self.folder.glob(f"{start}*.json"))
         ]
 
@@ -127,7 +127,7 @@ def model_file(network: str, zoo: Path, out: Path) -> Path:
 def earlier(out: Path) -> dict[tuple[str, str], r.Agreement]:
     """The rows of the table that is there already, by network and calibrator."""
     try:
-        table = r.AgreementTable.from_json((out / "agreement.json").read_text())
+        table = r.AgreementTable.from_json((out / "agreement.json").read_text(encoding="utf-8"))
     except OSError:
         return {}
     return {(row.network, row.algorithm): row for row in table.networks}

@@ -43,7 +43,7 @@ class Worker:
             stdout=subprocess.PIPE,
             stderr=self.errors.open("wb"),
             start_new_session=True,
-            text=True,
+            encoding="utf-8",
         )
         threading.Thread(target=self._read, daemon=True).start()
 
@@ -71,7 +71,7 @@ class Worker:
 
     def last_words(self) -> str:
         try:
-            return self.errors.read_text(errors="replace")[-600:]
+            return self.errors.read_text(errors="replace", encoding="utf-8")[-600:]
         except OSError:
             return ""
 
@@ -169,7 +169,7 @@ class Pool:
 
     def _collect(self, worker: Worker, parked: bool) -> None:
         job, worker.job = worker.job, None
-        result = json.loads((self.folder / f"{job['name']}.json").read_text())
+        result = json.loads((self.folder / f"{job['name']}.json").read_text(encoding="utf-8"))
         self.results[job["name"]] = result
         worker.jobs += 1
         self.fine_after_park += worker.parked > 0
@@ -203,7 +203,9 @@ class Pool:
         job = worker.job
         path = self.folder / f"{job['name']}.json"
         if path.exists():  # saved when the cache came
-            self.results[job["name"]] = json.loads(path.read_text()) | {"ended": why}
+            self.results[job["name"]] = json.loads(path.read_text(encoding="utf-8")) | {
+                "ended": why
+            }
             again = False
         else:
             self.hung_after_park += worker.parked > 0
@@ -211,7 +213,7 @@ class Pool:
                 "job": {k: v for k, v in job.items() if k != "onnx_bytes"},
                 "error": why,
             }
-        path.write_text(json.dumps(self.results[job["name"]]))
+        path.write_text(json.dumps(self.results[job["name"]]), encoding="utf-8")
         self.say(
             "LOST",
             worker.name,

@@ -50,7 +50,7 @@ def cache_of(network: str, algorithm: str) -> str | None:
     if found := result_of(f"zoo_{network}_{algorithm}").get("cache"):
         return found
     try:
-        return cache_path(network, algorithm).read_text()
+        return cache_path(network, algorithm).read_text(encoding="utf-8")
     except RecordingError:
         return None
 
@@ -61,7 +61,7 @@ def coded(content: bytes) -> str:
 
 def result_of(name: str) -> dict:
     path = WORK / f"{name}.json"
-    return json.loads(path.read_text()) if path.exists() else {}
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
 # ---------------------------------------------------------------- what there is to work on
@@ -259,7 +259,7 @@ def stage_ties(options, pool: Pool) -> None:
     kept = {
         name: base64.b64encode(zlib.compress(content)).decode() for name, content in models.items()
     }
-    (WORK / "tie_models.json").write_text(json.dumps(kept))
+    (WORK / "tie_models.json").write_text(json.dumps(kept), encoding="utf-8")
     base = {"do": "calibrate", "batch": 2, "feed_seed": 5, "batches": 3, "timeout": 25}
     jobs = [
         {**base, "name": f"tie_{name}_{a}", "algorithm": a, "onnx_bytes": coded(content)}
@@ -475,7 +475,7 @@ def main() -> None:
         hashes = {
             k: [hashlib.sha256(a.tobytes()).hexdigest()[:16] for a in v] for k, v in made.items()
         }
-        (WORK / "crafted_hashes.json").write_text(json.dumps(hashes))
+        (WORK / "crafted_hashes.json").write_text(json.dumps(hashes), encoding="utf-8")
         say("data ready; networks:", [network["model"] for network in zoo(options)])
         for stage in options.only.split(","):
             if time.time() > pool.deadline:

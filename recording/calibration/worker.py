@@ -53,7 +53,7 @@ def main() -> None:
 
         def save(result: dict, target: Path = target) -> None:
             scratch = target.with_suffix(".part")
-            scratch.write_text(json.dumps(result))
+            scratch.write_text(json.dumps(result), encoding="utf-8")
             os.replace(scratch, target)
 
         session = jobs.Session(job, logger, builder, save)

@@ -35,7 +35,7 @@ def digits(count: int) -> np.ndarray:
     """The first ``count`` calibration images, normalised as data/card.json says: float32
     [count,28,28].
     """
-    norm = json.loads((DATA / "card.json").read_text())["normalisation"]
+    norm = json.loads((DATA / "card.json").read_text(encoding="utf-8"))["normalisation"]
     with np.load(DATA / "images" / "digits.npz") as file:
         pixels = file["calibration_images"][:count]
     return (pixels.astype(np.float32) / np.float32(255) - np.float32(norm["mean"])) / np.float32(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from ..errors import BuildError, CacheError
-from ..files import check_writable, read_bytes, write_atomic
+from ..files import check_writable, read_bytes, user_dir, write_all, write_atomic
 from .base import Argument, Json, Option, pair, print_record
 
 if TYPE_CHECKING:
@@ -114,26 +114,40 @@ def build(
     )
     with contextlib.ExitStack() as stack:
         feeding = calib_data and _calibrator(calibrator, calib_data, cache, batch, onnx_model)
+        calibrating = stack.enter_context(feeding) if feeding else None
+        stack.enter_context(_log_in_a_file(model))
         built = build_engine(
             model,
             options,
             ranges=_ranges(amax, None if calib_data or random else cache),
-            calibrator=stack.enter_context(feeding) if feeding else None,
+            calibrator=calibrating,
             calib_path=cache if random else None,
             timing_cache=timing_cache,
             compute_capability=compute_capability,
         )
-    built.save(plan)
     facts = {"plan": str(plan)} | built.report.to_dict()
     facts["ranges"] = built.ranges and built.ranges.to_dict()
     facts["calibration"] = built.calibration and built.calibration.to_dict()
+    files: dict[Path, bytes | str] = {plan: built.plan}
     if report:
-        whole = facts | {"inspector": built.text}
-        write_atomic(report, json.dumps(whole, indent=2, allow_nan=False))
+        files[report] = json.dumps(facts | {"inspector": built.text}, indent=2, allow_nan=False)
+    write_all(files)
     del facts["log"]
     print_record(built.report, as_json, facts)
     if not as_json:
         print(f"wrote {plan}" + (f" and {report}" if report else ""))
+
+
+@contextlib.contextmanager
+def _log_in_a_file(model: Path) -> Iterator[None]:
+    """TensorRT's log of a build that fails goes to a file, which the error names."""
+    try:
+        yield
+    except BuildError as error:
+        if not error.log:
+            raise
+        log = write_atomic(user_dir() / "logs" / f"{model.stem}.log", error.log)
+        raise BuildError(f"{error.problem}; log: {log}", error.fix) from error
 
 
 def _dtypes(items: Names, option: str) -> dict[str, str]:

@@ -6,7 +6,9 @@ traceback instead. Each verb imports what it needs itself, so that the command l
 
 from __future__ import annotations
 
+import codecs
 import contextlib
+import io
 import os
 import sys
 import warnings
@@ -291,8 +293,16 @@ def warnings_as_lines() -> Iterator[None]:
         yield
 
 
+def _write_utf8() -> None:
+    """Where no locale is set up Python's output is ASCII, which has no ± and no ✔."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and codecs.lookup(stream.encoding).name == "ascii":
+            stream.reconfigure(encoding="utf-8")
+
+
 def run(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit status and prints one line for whatever went wrong."""
+    _write_utf8()
     try:
         command = typer.main.get_command(app)
         words = sys.argv[1:] if arguments is None else arguments

@@ -138,7 +138,7 @@ def _gpu_names() -> tuple[str, ...]:
     """The names of the NVIDIA GPUs, from nvidia-smi, else from the kernel's files."""
     command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
     try:
-        ran = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+        ran = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=20, check=True)
         names = ran.stdout.splitlines()
     except (OSError, subprocess.SubprocessError):
         names = []

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from graphlib import CycleError, TopologicalSorter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -156,10 +157,32 @@ def run_int8(
             names = ", ".join(one.name for one in facts.inputs)
             raise DataError(f"input {value.name!r} is missing", f"the inputs are {names}")
         network.put_input(value.name, x[value.name])
-    order = {name: index for index, name in enumerate(nodes)}
-    for group in sorted(layers, key=lambda names: max(order[name] for name in names)):
+    layers = _in_running_order(layers, nodes)
+    for group in layers:
         network.run_group([nodes[name] for name in group])
     return Int8Run(network.tensors, network.layers, layers, network.residuals)
+
+
+def _in_running_order(groups: Groups, nodes: Mapping[str, onnx.NodeProto]) -> Groups:
+    """The groups in an order in which each finds what it reads.
+
+    Groups that read each other are one: a block whose layer does not name all nodes inside it.
+    """
+    order = {name: index for index, name in enumerate(nodes)}
+    makers = {output: name for name, node in nodes.items() for output in node.output}
+    while True:
+        home = {name: index for index, group in enumerate(groups) for name in group}
+        reads: dict[int, set[int]] = {index: set() for index in range(len(groups))}
+        for name, index in home.items():
+            sources = {home[makers[one]] for one in nodes[name].input if one in makers}
+            reads[index] |= sources - {index}
+        try:
+            return tuple(groups[index] for index in TopologicalSorter(reads).static_order())
+        except CycleError as problem:
+            joined = set(problem.args[1])
+            inside = sorted((one for index in joined for one in groups[index]), key=order.get)  # type: ignore[arg-type]
+            others = [group for index, group in enumerate(groups) if index not in joined]
+            groups = (*others, tuple(inside))
 
 
 def _checked(scales: Mapping[str, float]) -> dict[str, float]:
@@ -205,6 +228,10 @@ class _Network:
         from onnx import numpy_helper
 
         self.opsets = proto.opset_import
+        self.readers: dict[str, set[str]] = {}
+        for node in proto.graph.node:
+            for name in node.input:
+                self.readers.setdefault(name, set()).add(node_key(node))
         self.scales = scales
         self.weights = {w.name: numpy_helper.to_array(w) for w in proto.graph.initializer}
         self.tensors: dict[str, Int8Tensor] = {}
@@ -319,10 +346,11 @@ class _Network:
         computed = dict(inner)
         for node in nodes:
             computed |= dict(zip(node.output, self.compute(node, computed), strict=True))
-        read_inside = {name for node in nodes for name in node.input}
+        inside = {node_key(node) for node in nodes}
         last = nodes[-1].output[0]
         for name, values in computed.items():
-            if name == last or name not in read_inside:
+            readers = self.readers.get(name, set())
+            if name == last or not readers or readers - inside:
                 self.put(name, values)
 
     def compute(self, node: onnx.NodeProto, inner: Mapping[str, Array]) -> list[Array]:

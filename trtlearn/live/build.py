@@ -288,7 +288,7 @@ def _failure(log: str, options: BuildOptions) -> BuildError:
         where = f" (it names no layer; it timed {timed!r} last)"
     plain = first_error(log) or "TensorRT gave no reason"
     if known is not None:
-        plain = f"{known.plain.rstrip('.')} (TensorRT: {known.text})"
+        plain = f"{(known.plain or '').rstrip('.')} (TensorRT: {known.text})"
     fix = known.fix.rstrip(".") if known and known.fix else "build in FP32 first"
     if options.int8 and (layer or timed):
         node = re.split(r" \+ | \|\| ", layer or timed or "")[0]

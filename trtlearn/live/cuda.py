@@ -91,7 +91,7 @@ def gpu_name() -> str | None:
 def driver_version() -> str | None:
     """The NVIDIA driver's version, for example "550.54.15"; None where it does not say."""
     try:
-        text = Path("/proc/driver/nvidia/version").read_text()
+        text = Path("/proc/driver/nvidia/version").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None
     found = re.search(r"(?:Kernel Module|for x86_64|for aarch64)\s+(\d+(?:\.\d+)+)", text)
