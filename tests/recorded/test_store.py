@@ -132,7 +132,9 @@ def test_a_refused_build_is_kept_with_its_log_and_not_tried_again(home: Path) ->
         raise error
 
     for again in (fail, refuse):
-        with pytest.raises(BuildError, match=r"'stem'.*tried here on 2026-11-28; log: .*live rebuild resnet`"):
+        with pytest.raises(
+            BuildError, match=r"'stem'.*tried here on 2026-11-28; log: .*live rebuild resnet`"
+        ):
             build_once(WANTED, again)
     log = WANTED.file(".log")
     assert log.read_text(encoding="utf-8") == "[E] 2: Assertion engine failed é"
