@@ -27,6 +27,16 @@ NOTEBOOK = {  # chapter -> what its cells have defined
     "build = resnet.build('int8-entropy2'); cache = build.cache; text = build.calibration.cache;"
     "old = 'image: ' + cache.entry('image').hex; bits = struct.pack('>f', 2.83 / 127).hex()",
     "05": "light = np.zeros((7, 7), int); light[3, 3] = 1",
+    "06": "resnet = tl.network('resnet', mode='recorded'); repairs = tl.recorded.repairs();"
+    "found = tl.fit(resnet.build('int8-entropy2').cache, resnet.path, resnet.images('test')[:64]);"
+    "layers = resnet.study('missing-one').layer_dicts;"
+    "held = lambda layers: [one['Weights']['Type'] for one in layers if one.get('Weights')]",
+    "07": "front = lambda c, v: [not any((c <= a) & (v >= b) & ((c < a) | (v > b)))"
+    " for a, b in zip(c, v)]",
+    "08": "convs = lambda nodes: {n.inputs[0] for n in nodes if n.op in ('Conv', 'Gemm')}",
+    "09": "load = lambda p: ((p.astype(np.float32) / 255 - 0.1307) / 0.3081)[None];"
+    "ratio = lambda a, b: (a**2).sum() / ((a - b) ** 2).sum();"
+    "best = lambda a: a.argmax(axis=1)",
     "11": """
 def gap_of(ours, theirs, least=1e-6):
     gap = {name: abs(ours[name] / theirs[name] - 1) for name in ours if name in theirs}
@@ -199,6 +209,103 @@ WRONG = {
         "lambda x, w: x": "Your code raised TypeError",
         "3": "Expected a function",
     },
+    "06-repair": {
+        "['image']": "26.5% right. One more range is still cut",
+        "('pool', 'stem_relu')": "61.0% right",
+        "repairs.tensors": "can keep its range: leave it out",
+        "['Image']": "no switch for 'Image'",
+        "[]": "0 tensors: 28",
+        "3": "Expected names of tensors, got a number",
+        "found": "no switch for 'b1_conv1'",
+    },
+    "06-fell": {
+        "'b1_conv1'": "its weights are INT8; only its output is FP32",
+        "'b1_relu1'": "the tensor without a range; which layer reads it",
+        "'b1_proj'": "the reformat in front serves its second input",
+        "'conv2'": "no layer has that name",
+        "7": "Expected one word in quotes, got a number",
+        "layers": "Expected one word in quotes, got a list",
+        "[one for one in layers if one['Name'] == 'b1_conv2']": "got a dict",
+    },
+    "06-share": {
+        "lambda layers: held(layers).count('Int8') / len(held(layers))": "give percent",
+        "lambda layers: 100 * held(layers).count('Int8') / len(layers)": "that have weights",
+        "lambda layers: held(layers).count('Int8')": "that is the number of layers",
+        "lambda layers: 100 * held(layers).count('Float') / len(held(layers))": "is not INT8",
+        "lambda layers: [one['Weights']['Type'] for one in layers]": "Your code raised KeyError",
+        "lambda layers: layers": "a list, expected numbers",
+        "lambda layers: '50 %'": "the text '50 %', expected numbers",
+        "50.0": "Expected a function",
+    },
+    "07-front": {
+        "lambda c, v: (c == c.min()) | (v == v.max())": "only cheaper, or only better",
+        "lambda c, v: v == v.max()": "only the best",
+        "lambda c, v: ~np.array(front(c, v))": "return what is not",
+        "lambda c, v: front(-c, v)": "a lower cost is better",
+        "lambda c, v: np.flatnonzero(front(c, v))": "not the indices",
+        "lambda c, v: [any((c < a) & (v > b)) for a, b in zip(c, v)]": "differ",
+        "lambda points: points": "Your code raised TypeError",
+        "[True, False]": "Expected a function, got a list",
+    },
+    "07-throughput": {
+        "lambda batch, ms: 1000 / ms": "a batch holds several images",
+        "lambda batch, ms: batch / ms": "a second has 1000 milliseconds",
+        "lambda batch, ms: ms / batch": "the time of one image",
+        "lambda batch, ms: batch * ms / 1000": "slower means fewer images",
+        "lambda batch, ms: f'{1000 * batch / ms:.0f}'": "expected numbers",
+        "lambda ms: 1000 / ms": "Your code raised TypeError",
+        "1000 * 8 / 0.04": "Expected a function, got a number",
+    },
+    "08-scale": {
+        "lambda bits: float(int(bits, 16))": "the number as an integer",
+        "lambda bits: struct.unpack('<f', bytes.fromhex(bits.zfill(8)))[0]": "big-endian",
+        "lambda bits: struct.unpack('>f', bits.zfill(8))[0]": "Your code raised TypeError",
+        "lambda bits: 127 * struct.unpack('>f', bytes.fromhex(bits.zfill(8)))[0]": "that is amax",
+        "lambda bits: bytes.fromhex(bits.zfill(8))": "expected numbers",
+        "0.082": "Expected a function",
+    },
+    "08-sites": {
+        "convs": "an Add adds two tensors",
+        "lambda nodes: {n for node in nodes for n in node.outputs}": "every output has a pair now",
+        "lambda nodes: {n for m in nodes if m.op != 'Relu' for n in m.inputs}": "fuses with keeps",
+        "lambda nodes: {m.inputs[0] for m in nodes if m.op in ('Conv', 'Gemm', 'Relu')}": "a Relu",
+        "lambda nodes: {m.inputs[1] for m in nodes}": "Your code raised IndexError",
+        "lambda nodes: 'image'": "the text 'image', expected a set of names",
+        "lambda nodes: nodes": "differ",
+        "{'image'}": "Expected a function, got a set",
+    },
+    "09-load": {
+        "lambda p: p[None]": "pixels from 0 to 255 are too large",
+        "lambda p: (p / 255)[None]": "subtract the mean, then divide by the deviation",
+        "lambda p: ((p - 0.1307) / 0.3081)[None]": "divide by 255 first",
+        "lambda p: (p / 255 - 0.1307)[None]": "divide by the deviation too",
+        "lambda p: load(p)[0]": "a channel axis is missing",
+        "lambda p: load(p).transpose(1, 2, 0)": "the channels come first",
+        "lambda p: load(p)[None]": "np.stack adds the axis of the rows",
+        "lambda p: load(p.T)": "the image is turned",
+        "lambda p: p.resize(224, 224)": "Your code raised",
+        "lambda p: str(p)": "expected numbers",
+        "np.zeros((1, 28, 28))": "Expected a function, got an array",
+    },
+    "09-agreement": {
+        "lambda a, b: (a == b).mean()": "compare which class is largest",
+        "lambda a, b: (a.argmax(axis=0) == b.argmax(axis=0)).mean()": "the classes are along axis 1",
+        "lambda a, b: (best(a) == best(b)).sum()": "that is a count",
+        "lambda a, b: (best(a) != best(b)).mean()": "the share of different answers",
+        "lambda a, b: best(a) == best(b)": "an array of shape [200], expected one number",
+        "lambda a, b: a.argmax(axis=2)": "Your code raised AxisError",
+        "0.99": "Expected a function",
+    },
+    "09-sqnr": {
+        "lambda a, b: 2 * 10 * np.log10(ratio(a, b))": "20 log10 is for amplitudes",
+        "lambda a, b: -10 * np.log10(ratio(a, b))": "the sign is turned",
+        "lambda a, b: 10 * np.log(ratio(a, b))": "the natural logarithm",
+        "lambda a, b: ratio(a, b)": "that is the ratio",
+        "lambda a, b: 10 * np.log10(abs(a).sum() / abs(a - b).sum())": "a sum of squares",
+        "lambda a, b: 10 * np.log10(a**2 / (a - b) ** 2)": "expected one number",
+        "lambda a, b: log10(ratio(a, b))": "Your code raised NameError",
+        "30": "Expected a function",
+    },
     "11-odd": {
         "('down1b_relu', 'near tie')": "only the entropy search has a KL",
         "'down1b_relu, last bits'": "by a millionth",
@@ -262,6 +369,33 @@ RIGHT = {
     ],
 }
 RIGHT |= {
+    "06-repair": [
+        "['pool', 'stem_relu', 'image']",
+        "'pool, stem_relu, image'",
+        "found.poor",
+        "(tensor.name for tensor in found.poor)",
+    ],
+    "06-fell": ["'b1_conv2'", "['B1_conv2']"],
+    "06-share": [
+        "lambda layers: 100 * held(layers).count('Int8') / len(held(layers))",
+        "lambda layers: np.float32(100 * np.mean([one == 'Int8' for one in held(layers)]))",
+    ],
+    "07-front": ["front", "lambda c, v: np.array(front(c, v))", "lambda c, v: iter(front(c, v))"],
+    "07-throughput": [
+        "lambda batch, ms: 1000 * batch / ms",
+        "lambda batch, ms: np.float64(batch) / (ms / 1000)",
+    ],
+    "08-scale": ["solution()", "lambda bits: np.array(int(bits, 16), 'u4').view('f4')"],
+    "08-sites": ["solution()", "lambda nodes: sorted(solution()(nodes))"],
+    "09-load": ["load", "lambda p: load(p).tolist()", "lambda p: load(p).astype(np.float64)"],
+    "09-agreement": [
+        "lambda a, b: (best(a) == best(b)).mean()",
+        "lambda a, b: sum(x == y for x, y in zip(best(a), best(b))) / len(a)",
+    ],
+    "09-sqnr": [
+        "lambda a, b: 10 * np.log10(ratio(a, b))",
+        "lambda a, b: np.float32(20 * np.log10(np.linalg.norm(a) / np.linalg.norm(a - b)))",
+    ],
     "03-spike": [
         "images[images != images.min()]",
         "images[images > -0.4].tolist()",
@@ -305,7 +439,12 @@ def reader(cut: str = "rpartition", order: str = ">", factor: float = 127, pad: 
 def cells(chapter: str) -> dict[str, Any]:
     """What the notebook's cells have defined."""
     names: dict[str, Any] = {"np": np, "tl": tl, "placeholder": placeholder_amax}
-    names |= {"reader": reader, "p_and_q": reference_and_candidate, "kl": divergence}
+    names |= {
+        "reader": reader,
+        "struct": struct,
+        "p_and_q": reference_and_candidate,
+        "kl": divergence,
+    }
     exec(NOTEBOOK.get(chapter, ""), names)
     return names
 

@@ -107,14 +107,24 @@ class Verdict(Record):
 
 
 def text(value: Any) -> str:
-    """A value as short text: arrays by their first elements and shape."""
+    """A value as one short line: arrays by their first elements and shape, others by their kind.
+
+    >>> text([1.0, 2.5]), text([{"Name": "a"}]), text({"a", "b"})
+    ('[1, 2.5]', 'a list of 1', 'a, b')
+    """
+    if isinstance(value, (set, frozenset)):
+        return cut(", ".join(sorted(map(str, value))) or "none")
+    if isinstance(value, (list, tuple, dict)):
+        if all(isinstance(item, (int, float, np.number)) for item in value):
+            return cut(f"[{', '.join(map(text, value))}]")
+        return f"{kind_of(value)} of {len(value)}"
     if isinstance(value, np.ndarray) and value.ndim:
         flat = ", ".join(f"{item:.6g}" for item in value.ravel()[:SHOWN].tolist())
         more = ", …" if value.size > SHOWN else ""
         return f"[{flat}{more}] {value.dtype}{list(value.shape)}"
     if isinstance(value, (float, np.floating)):
         return f"{float(value):.7g}"
-    return cut(str(value))
+    return cut(" ".join(str(value).split()))
 
 
 def cut(words: str) -> str:
@@ -245,6 +255,8 @@ def _what_differs(yours: Any, reference: Any, rtol: float, atol: float) -> str:
         numeric = np.issubdtype(got.dtype, np.number) or got.dtype == bool
     except ValueError:
         return f"{kind_of(yours)} is no array"
+    if expected.dtype == bool:
+        expected = expected.astype(np.int64)
     if not np.issubdtype(expected.dtype, np.number):
         return (
             "" if got.shape == expected.shape and bool(np.all(got == expected)) else "not the same"

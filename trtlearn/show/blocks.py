@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from .draw import Source, figure, finish
@@ -13,7 +13,16 @@ if TYPE_CHECKING:
 
     from ..builds import Build
 
-__all__ = ["EDGES", "NODES", "PAIRS_ON", "RIGHT", "draw_block", "fault", "residual_block"]
+__all__ = [
+    "EDGES",
+    "NODES",
+    "PAIRS_ON",
+    "RIGHT",
+    "draw_block",
+    "fault",
+    "placed_block",
+    "residual_block",
+]
 
 RIGHT = ("input", "shortcut", "relu1", "relu2")
 PAIRS_ON = {
@@ -49,21 +58,47 @@ def residual_block(
     pair, orange where it is wrong; a cross marks the place of a pair that is missing. The time is
     the sum over the layers.
     """
-    height = 130 + 115 * len(builds)
-    fig = figure(title, height=height, showlegend=False)
-    for row, (placement, build) in enumerate(builds.items()):
-        draw_block(fig, -row)
-        _draw_pairs(fig, -row, placement)
-        time = build.layer_time_ms
-        cost = f"{build.layers} layers, " + ("time unknown" if time is None else f"{time:.3f} ms")
+    rows = []
+    for placement, build in builds.items():
         name = "right" if placement == "tensorrt" else placement
-        fig.add_annotation(
-            x=-0.15, y=-row, text=f"<b>{name}</b><br>{cost}", xanchor="right", showarrow=False
-        )
-    fig.update_xaxes(range=[-1.7, 6.2], visible=False)
-    fig.update_yaxes(range=[0.45 - len(builds), 0.7], visible=False)
+        rows.append((f"<b>{name}</b><br>{_cost(build)}", PAIRS_ON[placement]))
     if source is None:
         source = next(iter(builds.values())).provenance
+    return _blocks(rows, title, source)
+
+
+def placed_block(
+    pairs: Collection[str],
+    builds: Mapping[str, Build],
+    *,
+    title: str = "What do your pairs do to the block?",
+    source: Source = None,
+) -> go.Figure:
+    """The block once, with pairs on the edges ``pairs``, as :func:`residual_block` draws it.
+
+    Where such a placement was recorded, ``builds`` (as there) says what it costs.
+    """
+    known = [build for name, build in builds.items() if set(PAIRS_ON[name]) == set(pairs)]
+    cost = _cost(known[0]) if known else "not recorded"
+    if source is None:
+        source = next(iter(builds.values())).provenance
+    return _blocks([(f"<b>yours</b><br>{cost}", tuple(pairs))], title, source)
+
+
+def _cost(build: Build) -> str:
+    time = build.layer_time_ms
+    return f"{build.layers} layers, " + ("time unknown" if time is None else f"{time:.3f} ms")
+
+
+def _blocks(rows: Sequence[tuple[str, Collection[str]]], title: str, source: Source) -> go.Figure:
+    """A row for each text and its pairs."""
+    fig = figure(title, height=130 + 115 * len(rows), showlegend=False)
+    for row, (text, pairs) in enumerate(rows):
+        draw_block(fig, -row)
+        _draw_pairs(fig, -row, pairs)
+        fig.add_annotation(x=-0.15, y=-row, text=text, xanchor="right", showarrow=False)
+    fig.update_xaxes(range=[-1.7, 6.2], visible=False)
+    fig.update_yaxes(range=[0.45 - len(rows), 0.7], visible=False)
     return finish(fig, source)
 
 
@@ -86,9 +121,8 @@ def draw_block(fig: go.Figure, y: float) -> None:
         fig.add_annotation(x=x, y=y, text=node, showarrow=False, font={"color": "#222222"})
 
 
-def _draw_pairs(fig: go.Figure, y: float, placement: str) -> None:
+def _draw_pairs(fig: go.Figure, y: float, present: Collection[str]) -> None:
     """A diamond on each edge with a pair, a cross where the right one is missing."""
-    present = PAIRS_ON[placement]
     edges = [edge for edge in EDGES if edge in present or edge in RIGHT]
     fig.add_scatter(
         x=[EDGES[edge][0] for edge in edges],

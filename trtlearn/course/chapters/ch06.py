@@ -12,7 +12,14 @@ from ...errors import TrtlearnError
 from ...record import plural
 from ...recorded.repairing import repairs
 from ..exercise import register_chapter
-from ..verdict import Difference, Verdict, judge_choice, judge_function, random_cases
+from ..verdict import (
+    Difference,
+    Verdict,
+    judge_choice,
+    judge_function,
+    kind_of,
+    random_cases,
+)
 
 __all__: list[str] = []
 
@@ -63,12 +70,24 @@ def _first_input(layers: Layers) -> float:
     return 100 * sum(int8) / len(int8)
 
 
+def _weights(layers: Layers, *types: str) -> int:
+    held = [layer["Weights"] for layer in layers if "Weights" in layer]
+    return sum(weights["Count"] for weights in held if weights["Type"] in types)
+
+
 SHARE_MISTAKES = {
     "a layer's first input says how it is stored, not how the layer computes": _first_input,
     "count only layers that have weights": lambda layers: (
         100 * weight_types(layers).count("Int8") / len(layers)
     ),
     "that is a share between 0 and 1; give percent": lambda layers: int8_share(layers) / 100,
+    "that is the share that is not INT8": lambda layers: 100 - int8_share(layers),
+    "count layers, not the weights in them": lambda layers: (
+        100 * _weights(layers, "Int8") / _weights(layers, "Int8", "Float")
+    ),
+    "that is the number of layers; give percent of all with weights": lambda layers: weight_types(
+        layers
+    ).count("Int8"),
 }
 
 
@@ -91,18 +110,15 @@ def _names(answer: Any) -> list[str]:
     """The tensors that the reader names; TrtlearnError where these are no names."""
     words = answer.replace(",", " ").split() if isinstance(answer, str) else answer
     if not isinstance(words, Iterable):
-        raise TrtlearnError(f"{answer!r} is no list of names", ADVICE)
-    return list(dict.fromkeys(str(word) for word in words))
+        raise TrtlearnError(f"Expected names of tensors, got {kind_of(answer)}", ADVICE)
+    return list(dict.fromkeys(str(getattr(word, "name", word)) for word in words))
 
 
 def judge_repair(answer: Any) -> Verdict:
     """Passed where these tensors' ranges, and no fewer, bring the answers back."""
     known = repairs()
-    try:
-        names = _names(answer)
-        share = known.accuracy(names)
-    except TrtlearnError as problem:
-        return Verdict("", False, str(problem))
+    names = _names(answer)
+    share = known.accuracy(names)
     words = f"{plural(len(names), 'tensor')}: {share:.1%} right"
     spare = [name for name in names if known.accuracy(set(names) - {name}) >= ENOUGH]
     if share < ENOUGH:
@@ -116,7 +132,7 @@ def draw_repair(answer: Any) -> Any:
     """The bars of ``tl.show.repair_switches`` with the reader's tensors switched on."""
     from ...show.repairing import repair_preview
 
-    return repair_preview(repairs(), _names(answer))
+    return repair_preview(repairs(), _names([] if answer is None else answer))
 
 
 register_chapter(
@@ -137,6 +153,7 @@ register_chapter(
                 "logits": "its weights are INT8; its output is FP32 because it leaves the network",
                 "gap": "it has no weights, and works on INT8",
             },
+            otherwise="no layer has that name. Take one from layers",
         ),
         "06-share": partial(
             judge_function,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -40,14 +41,49 @@ FRONT_MISTAKES = {
     "a point is not beaten by one that is only cheaper, or only better": lambda cost, value: (
         (cost == cost.min()) | (value == value.max())
     ),
+    "that is what is beaten; return what is not": lambda cost, value: ~pareto_front(cost, value),
+    "that is only the cheapest": lambda cost, value: cost == cost.min(),
+    "that is only the best": lambda cost, value: value == value.max(),
+    "a lower cost is better, a higher value too": lambda cost, value: pareto_front(-cost, value),
+    "return a True or False for each point, not the indices": lambda cost, value: np.flatnonzero(
+        pareto_front(cost, value)
+    ),
     "of two equal points neither beats the other: one must be strictly better": (
         _equal_points_beat_each_other
     ),
 }
 
 
+def draw_front(answer: Any) -> Any:
+    """The recorded engines of mobile at batch 8, with the reader's front drawn through them."""
+    from ...recorded.tradeoffs import tradeoff
+    from ...show import draw
+    from ...show.theme import GOOD, INK
+
+    engines = tradeoff("points-mobile")
+    timed = [way for way in engines.select("mobile", 8) if way.graph_timing and way.accuracy]
+    cost = np.array([way.graph_timing.median_ms for way in timed if way.graph_timing])
+    value = np.array([100 * (way.accuracy or 0) for way in timed])
+    front = np.zeros(len(timed), bool)
+    if answer is not None:
+        given = answer(cost.copy(), value.copy())
+        front = np.array(list(given) if isinstance(given, Iterator) else given).astype(bool)
+    fig = draw.figure("mobile, batch 8: which engines are on your front?", showlegend=False)
+    order = np.argsort(cost[front])
+    steps = (cost[front][order], value[front][order])
+    draw.line(fig, *steps, "your front", dash="dot", shape="hv", color=GOOD)
+    colors = np.where(front, GOOD, INK).tolist()
+    symbols = np.where(front, "circle", "circle-open").tolist()
+    names = [way.variant for way in timed]
+    draw.points(fig, cost, value, color=colors, symbol=symbols, size=13, hover=names)
+    fig.update_xaxes(title="median latency of a batch, ms, by graph replay")
+    fig.update_yaxes(title="test images right, %")
+    return draw.finish(fig, engines.provenance)
+
+
 register_chapter(
     "07",
+    draw={"07-front": draw_front},
     judges={
         "07-front": partial(
             judge_function,
@@ -63,6 +99,10 @@ register_chapter(
             common_mistakes={
                 "a batch holds several images": lambda batch, milliseconds: 1000 / milliseconds,
                 "a second has 1000 milliseconds": lambda batch, milliseconds: batch / milliseconds,
+                "that is the time of one image": lambda batch, milliseconds: milliseconds / batch,
+                "divide by the time: slower means fewer images": lambda batch, milliseconds: (
+                    batch * milliseconds / 1000
+                ),
             },
         ),
     },

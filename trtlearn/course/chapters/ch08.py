@@ -6,6 +6,7 @@ import struct
 from collections import Counter
 from functools import partial
 from itertools import chain
+from typing import Any
 
 import numpy as np
 
@@ -72,9 +73,10 @@ def random_digits(rng: np.random.Generator) -> tuple[str]:
 
 SCALE_MISTAKES = {
     "the bytes are big-endian: the sign comes first": lambda digits: scale_of(digits, "<"),
-    "that is the number as an integer; read its bits as a float32": lambda digits: np.float32(
+    "that is the number as an integer; read its bits as a float32": lambda digits: float(
         int(digits, 16)
     ),
+    "that is amax; the pair takes the scale": lambda digits: 127 * float(scale_of(digits)),
 }
 
 SITES_MISTAKES = {
@@ -84,14 +86,39 @@ SITES_MISTAKES = {
     "a Relu fuses into the convolution before it: nothing in front of it": lambda nodes: {
         node.inputs[0] for node in nodes if node.op in ("Conv", "Gemm", "Relu")
     },
+    "every output has a pair now: a convolution, its Add and its Relu fuse only without": (
+        lambda nodes: set(chain.from_iterable(node.outputs for node in nodes))
+    ),
     "a pair on the input that an Add fuses with keeps the two apart": lambda nodes: set(
         chain.from_iterable(node.inputs for node in nodes if node.op != "Relu")
     ),
 }
 
 
+BLOCK = (
+    OnnxNode("", "Conv", ("input",), ("conv1",)),
+    OnnxNode("", "Relu", ("conv1",), ("relu1",)),
+    OnnxNode("", "Conv", ("relu1",), ("conv2",)),
+    OnnxNode("", "Conv", ("input",), ("shortcut",)),
+    OnnxNode("", "Add", ("shortcut", "conv2"), ("add",)),
+    OnnxNode("", "Relu", ("add",), ("relu2",)),
+    OnnxNode("", "Conv", ("relu2",), ("next",)),
+)
+"""The block in the picture; its shortcut is made by a convolution, too."""
+
+
+def draw_sites(answer: Any) -> Any:
+    """The pairs that the reader's function puts on a block; without one, none."""
+    from ...recorded.tradeoffs import placements
+    from ...show.blocks import EDGES, placed_block
+
+    pairs = set() if answer is None else set(answer(BLOCK) or ())
+    return placed_block([edge for edge in EDGES if edge in pairs], placements("resnet"))
+
+
 register_chapter(
     "08",
+    draw={"08-sites": draw_sites},
     judges={
         "08-scale": partial(
             judge_function,
