@@ -70,7 +70,7 @@ ROWS = [0, 4, 7]  # the test images of the picture
 
 def load(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     """The reference: pixels [28,28] from 0 to 255 as mobile takes them, float32 [1,28,28]."""
-    return ((pixels.astype(np.float32) / 255 - MEAN) / DEVIATION)[None]
+    return np.asarray((pixels / 255 - MEAN) / DEVIATION, np.float32)[None]
 
 
 def pixel_cases() -> Iterator[Case]:
