@@ -216,7 +216,6 @@ WRONG = {
         "['Image']": "no switch for 'Image'",
         "[]": "0 tensors: 28",
         "3": "Expected names of tensors, got a number",
-        "found": "no switch for 'b1_conv1'",
     },
     "06-fell": {
         "'b1_conv1'": "its weights are INT8; only its output is FP32",
