@@ -215,7 +215,7 @@ WRONG = {
         "repairs.tensors": "can keep its range: leave it out",
         "['Image']": "no switch for 'Image'",
         "[]": "0 tensors: 28",
-        "3": "Expected names of tensors, got a number",
+        "3": "a number is no list of names",
     },
     "06-fell": {
         "'b1_conv1'": "its weights are INT8; only its output is FP32",

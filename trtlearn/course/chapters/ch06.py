@@ -110,7 +110,7 @@ def _names(answer: Any) -> list[str]:
     """The tensors that the reader names; TrtlearnError where these are no names."""
     words = answer.replace(",", " ").split() if isinstance(answer, str) else answer
     if not isinstance(words, Iterable):
-        raise TrtlearnError(f"Expected names of tensors, got {kind_of(answer)}", ADVICE)
+        raise TrtlearnError(f"{kind_of(answer)} is no list of names", ADVICE)
     return list(dict.fromkeys(str(getattr(word, "name", word)) for word in words))
 
 
