@@ -3,6 +3,8 @@
 # make read    docs/read anew: the notebooks as Markdown with still pictures (needs Chromium; minutes, unattended)
 # make record  every recording anew (needs an NVIDIA GPU)            make dist    a wheel and a source package in dist/
 # make clean   remove all that make made
+# make live    every notebook live, one after the other (needs an NVIDIA GPU)
+# make live-kinds   every notebook against made-up engines of every kind (needs no GPU)
 # ARGS goes to the program that runs, for example: make lab ARGS=--no-browser
 VENV   := .venv
 PYTHON ?=
@@ -11,7 +13,7 @@ PY     := $(VENV)/bin/python
 PIP    := $(PY) -m pip install -qq --disable-pip-version-check
 export PYTHON
 
-.PHONY: lab test site read record bench dist clean
+.PHONY: lab test site read record live live-kinds bench dist clean
 .DEFAULT_GOAL := lab
 
 lab: $(VENV)/.lab
@@ -32,6 +34,13 @@ read: $(VENV)/.test
 
 record: $(VENV)/.lab
 	@$(PY) -m recording $(ARGS)
+
+live: $(VENV)/.lab
+	@$(PIP) nbclient nbformat
+	@$(PY) -m recording.live $(ARGS)
+
+live-kinds: $(VENV)/.test
+	@LIVE_KINDS=all $(VENV)/bin/pytest tests/course/test_live_notebooks.py $(ARGS)
 
 bench: $(VENV)/.test
 	@$(PY) -m tools.bench $(ARGS)

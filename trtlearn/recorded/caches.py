@@ -99,15 +99,19 @@ class CacheCases(Table):
 
     caches: tuple[CacheCase, ...]
 
-    def on(self, network: Network) -> CacheCases:
-        """As recorded; where ``network`` is built here, what TensorRT does with each cache here.
+    def on(self, network: Network, build: bool = False) -> CacheCases:
+        """As recorded; where ``network`` is built here, TensorRT tries what nobody has recorded.
 
-        That takes a build of 10 to 50 s for each.
+        ``build``: it tries every cache here. That takes a build of 10 to 50 s for each.
         """
         if network.recorded:
             return self
-        images = network.images()
-        return CacheCases(tuple(try_cache(case, network.path, images) for case in self.caches))
+
+        def tried(case: CacheCase) -> CacheCase:
+            known = case.batches_asked is not None and not build
+            return case if known else try_cache(case, network.path, network.images())
+
+        return CacheCases(tuple(map(tried, self.caches)))
 
     def summary(self) -> str:
         known = [case.used for case in self.caches if case.batches_asked is not None]
