@@ -70,6 +70,7 @@ class LiveShell:
         for cell in self.lesson.cells:
             cell.networks |= self.live.get(cell.key, set())
         self.lesson._problems.value = ""
+        self.lesson._said.clear()
         for job in self.builder.jobs:
             job.stage = "queued"
         self.builder.finish()

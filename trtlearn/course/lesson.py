@@ -79,6 +79,7 @@ class Lesson:
         self._stop = ipywidgets.Button(description="Stop building", layout={"display": "none"})
         self._stop.on_click(lambda _: self.builder.stop())
         self._words, self._problems = say(""), say("")
+        self._said: list[str] = []
         self.panel = stack(self._words, self._bar, self._stop, self._problems)
         shell.events.register("pre_run_cell", self._before)
         shell.events.register("post_run_cell", self._after)
@@ -99,7 +100,7 @@ class Lesson:
         if own is None:
             self._show(self.builder.ask(name, variant))
         elif own.error is not None:
-            self._problem(f"{name} {variant}: {own.error}")
+            self._problem(f"{name} {variant} failed: {own.error}")
         pending = bool(self.builder.pending(name))
         if own is not None and own.error is None and not pending:
             return None
@@ -244,7 +245,8 @@ class Lesson:
             self._timer.start()
 
     def _problem(self, words: str) -> None:
-        if words not in self._problems.value and html.escape(words) not in self._problems.value:
+        if words not in self._said:
+            self._said.append(words)
             self._problems.value += alert(f"{words}. The recorded engine stands in for it")
 
 
