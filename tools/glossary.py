@@ -40,6 +40,8 @@ WORDS = {
     "implicit-quantization": r"implicit quantization|implicit INT8",
     "kernel": r"kernels?",
     "kullback-leibler-divergence": r"Kullback-Leibler divergence|KL",
+    "map50": r"mAP50",
+    "myelin": r"Myelin",
     "observer": r"observers?",
     "pareto-front": r"Pareto front",
     "per-channel-scale": r"per-channel scales?|(?:one )?scale (?:per|for each) (?:output )?channel",

@@ -131,6 +131,12 @@ class Network:
         """
         return self._data if self._own else self.images()
 
+    def pictures(self, split: str = "test") -> NDArray[np.uint8]:
+        """The images of ``split`` as people see them: uint8 [N,H,W,3], or [N,28,28] for digits."""
+        if self._own:
+            raise DataError(f"{self.name} has no pictures", f"one of {', '.join(NETWORKS)} has")
+        return course_data.pictures(split, self.name)
+
     def labels(self, split: str = "test") -> NDArray[np.int64]:
         """The class of each image of ``split``, int64 [N].
 

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,11 +22,13 @@ import onnx
 from onnx import helper, numpy_helper
 
 from trtlearn.calibration.cache import read_cache
+from trtlearn.engine.records import Provenance
+from trtlearn.files import sha256
 from trtlearn.int8.qdq import insert_qdq
 
 from .card import run
 from .jobs import jobs
-from .measure import images_of, model_bytes, score
+from .measure import hashes, images_of, model_bytes, score
 
 __all__ = ["main", "rounded"]
 
@@ -106,7 +110,17 @@ def main() -> None:
         print(rows[-1], flush=True)
     path = options.folder / "networks" / "one-scale.json"
     about = "simulated with ONNX Runtime on a CPU, TensorRT's min-max scales"
-    path.write_text(json.dumps({"about": about, "rows": rows}, indent=1) + "\n", encoding="utf-8")
+    caches = [options.folder / name / "int8-minmax.cache" for name in MODELS]
+    root = options.folder.parent.parent
+    made_from = {file.relative_to(root).as_posix(): sha256(file) for file in caches}
+    origin = Provenance(
+        gpu="a CPU (ONNX Runtime)",
+        command=f"python -m recording.networks.one_scale {os.fspath(options.folder)}",
+        time_utc=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        sha256=hashes("detector") | made_from,
+    )
+    whole = {"about": about, "provenance": origin.to_dict(), "rows": rows}
+    path.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,17 +1,25 @@
-"""Record all engines on this machine's GPUs: one of these runs for each GPU, and they share the
-work.
+"""Record all engines that are missing, on this machine's GPUs: one command, one builder a GPU.
 
-    CUDA_VISIBLE_DEVICES=0 python -m recording.networks.work --out out --home photo --limit 1200
+    python -m recording.networks.work --plan
+    python -m recording.networks.work --out out --gpus 4 --limit 540
+    python -m recording.networks.gather out data/recordings/h200-8.6.0
 
-A worker claims a job by creating a file. Jobs whose network is not trained yet, or whose calibration
-is not recorded yet, wait. What is recorded already stays. Each job runs in a process that may die of
-it; a failure is recorded.
+The first says what is missing and needs no GPU. The second makes it, vit's engines first: what is
+recorded already is not built again, and each engine is saved when it is done. Stopped, by its limit
+or by hand, it goes on where it was when the same command is given again. The third moves what was
+made into the recordings, any time in between. One job may take 420 seconds.
+
+With --gpus the command starts a worker for each GPU and they share the work: a worker claims a job
+by creating a file. A job whose calibration is not recorded yet waits. Each job runs in a process
+that may die of it; a failure is recorded.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import subprocess
+import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -22,8 +30,10 @@ from .jobs import Job, jobs
 from .measure import measure
 from .photos import DATA
 
-__all__ = ["main"]
+__all__ = ["Desk", "main", "missing", "workers"]
 
+RECORDED = DATA / "recordings" / "h200-8.6.0"
+HOME = "vit"  # the network that comes first where engines are of one tier: most of it is missing
 LONGEST = 420  # seconds that one job may take: vit's first INT8 build takes over 200
 
 
@@ -32,8 +42,6 @@ class Desk:
 
     def __init__(self, out: Path, recorded: Path | None = None) -> None:
         self.out, self.recorded = out, recorded
-        for folder in ("claims", "failed", "points"):
-            (out / folder).mkdir(parents=True, exist_ok=True)
 
     def _name(self, model: str, key: str) -> str:
         return f"{model}--{key}"
@@ -62,6 +70,7 @@ class Desk:
 
     def claim(self, job: Job) -> bool:
         path = self.out / "claims" / self._name(job.model, job.key)
+        path.parent.mkdir(parents=True, exist_ok=True)
         try:
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
         except FileExistsError:
@@ -71,8 +80,14 @@ class Desk:
     def claimed(self, job: Job) -> bool:
         return (self.out / "claims" / self._name(job.model, job.key)).exists()
 
+    def release(self) -> None:
+        """Give back what was claimed and not done: for a run that was stopped."""
+        for path in (self.out / "claims").glob("*"):
+            path.unlink()
+
     def fail(self, job: Job, why: str) -> None:
         path = self.out / "failed" / self._name(job.model, job.key)
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(why, encoding="utf-8")
 
 
@@ -101,11 +116,60 @@ def _stop(pool: ProcessPoolExecutor) -> None:
         process.kill()
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--scratch", type=Path, required=True, help="this worker's timing caches")
-    parser.add_argument("--home", default="photo", help="the network that this worker prefers")
+def missing(desk: Desk, home: str = HOME) -> list[Job]:
+    """The jobs to do, in the order in which a worker with this home looks at them."""
+    ordered = sorted(jobs(), key=lambda job: (job.tier, job.network != home))
+    return [job for job in ordered if desk.open(job)]
+
+
+def workers(
+    gpus: int, arguments: list[str], scratch: Path
+) -> list[tuple[dict[str, str], list[str]]]:
+    """For each GPU the environment and the command of its worker; ``arguments`` are for all."""
+    command = [sys.executable, "-m", "recording.networks.work", *arguments]
+    return [
+        (
+            {**os.environ, "CUDA_VISIBLE_DEVICES": str(gpu)},
+            [*command, "--scratch", str(scratch / f"gpu{gpu}")],
+        )
+        for gpu in range(gpus)
+    ]
+
+
+def _plan(desk: Desk) -> str:
+    """What is missing, one job a line."""
+    todo = missing(desk)
+    lines = [f"{len(todo)} of {len(jobs())} engines are missing"]
+    for job in todo:
+        needs = f"after {job.needs}" if job.needs and not desk.done(job.model, job.needs) else ""
+        lines.append(f"  {job.model:30} {job.key:28} {needs}".rstrip())
+    return "\n".join(lines)
+
+
+def _start_all(options: argparse.Namespace, desk: Desk) -> int:
+    """A worker on each GPU; waits for all of them. The worst exit status."""
+    desk.release()
+    arguments = [f"--out={options.out}", f"--recorded={options.recorded}", f"--home={options.home}"]
+    arguments += [f"--limit={options.limit}", f"--until={options.until}"]
+    scratch = options.scratch or options.out / "scratch"
+    running = [
+        subprocess.Popen(command, env=environment)
+        for environment, command in workers(options.gpus, arguments, scratch)
+    ]
+    return max(process.wait() for process in running)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--plan", action="store_true", help="say what is missing, and build nothing"
+    )
+    parser.add_argument("--out", type=Path, default=Path("out"), help="where engines are saved")
+    parser.add_argument("--gpus", type=int, default=0, help="start a worker on so many GPUs")
+    parser.add_argument("--scratch", type=Path, help="for timing caches; default: OUT/scratch")
+    parser.add_argument("--home", default=HOME, help="the network that this worker prefers")
     parser.add_argument(
         "--limit", type=float, default=1e9, help="seconds after which no job begins"
     )
@@ -113,20 +177,31 @@ def main() -> None:
         "--until", type=float, default=1e12, help="likewise, as a time of day (Unix)"
     )
     parser.add_argument(
-        "--recorded", type=Path, help="a folder of recordings: what is there is not built again"
+        "--recorded",
+        type=Path,
+        default=RECORDED,
+        help="a folder of recordings: what is there is not built again",
     )
     options = parser.parse_args()
-    if options.recorded:  # their calibration caches serve the engines that are missing
-        for cache in options.recorded.glob("*/*.cache"):
-            target = options.out / "builds" / cache.parent.name / cache.name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(cache.read_bytes())
-    options.scratch.mkdir(parents=True, exist_ok=True)
-    desk, begun = Desk(options.out, options.recorded), time.monotonic()
-    todo = sorted(jobs(), key=lambda job: (job.tier, job.network != options.home))
+    desk = Desk(options.out, options.recorded)
+    if options.plan:
+        print(_plan(desk))
+        return 0
+    for cache in options.recorded.glob("*/*.cache"):  # they serve the engines that are missing
+        target = options.out / "builds" / cache.parent.name / cache.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(cache.read_bytes())
+    return _start_all(options, desk) if options.gpus else _work(options, desk)
+
+
+def _work(options: argparse.Namespace, desk: Desk) -> int:
+    """Do jobs until none is left or the time is over."""
+    scratch = options.scratch or options.out / "scratch"
+    scratch.mkdir(parents=True, exist_ok=True)
+    begun = time.monotonic()
     pool = ProcessPoolExecutor(1, get_context("spawn"))
     while time.monotonic() - begun < options.limit and time.time() < options.until:
-        waiting = [job for job in todo if desk.open(job) and not desk.claimed(job)]
+        waiting = [job for job in missing(desk, options.home) if not desk.claimed(job)]
         job = next((job for job in waiting if desk.ready(job) and desk.claim(job)), None)
         if job is None:
             if not waiting:
@@ -134,7 +209,7 @@ def main() -> None:
             time.sleep(0.5)
             continue
         since = time.monotonic()
-        fine, text, fit = _run(pool, job, options.out, options.scratch)
+        fine, text, fit = _run(pool, job, options.out, scratch)
         if not fine:
             desk.fail(job, text)
         if not fit:
@@ -145,7 +220,8 @@ def main() -> None:
         print(f"{mark}{job.model} {job.key}: {text} ({spent:.1f} s)", flush=True)
     _stop(pool)
     print("no more work", flush=True)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

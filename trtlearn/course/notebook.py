@@ -28,6 +28,7 @@ NOTEBOOKS: dict[str, tuple[str, str]] = {
     "07": ("07_size_speed_accuracy.ipynb", "Size, speed, accuracy"),
     "08": ("08_qdq_and_tensorrt_11.ipynb", "Q/DQ and TensorRT 11"),
     "09": ("09_bring_your_own_model.ipynb", "Bring your own model"),
+    "10": ("10_photographs_boxes_transformers.ipynb", "Photographs, boxes, transformers"),
     "11": ("11_how_do_we_know.ipynb", "How do we know?"),
 }
 """Number -> (file in notebooks/, title), in course order."""

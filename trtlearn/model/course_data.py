@@ -38,6 +38,7 @@ __all__ = [
     "model_card",
     "model_path",
     "normalise",
+    "pictures",
 ]
 
 MODELS = ("resnet", "mobile")
@@ -258,6 +259,15 @@ def load_images(
     """
     kind = model_card(network).images
     return normalise(_split(split, kind)["images"], kind), labels(split, network)
+
+
+def pictures(split: str = "test", network: str = "photo") -> NDArray[np.uint8]:
+    """The images of ``split`` as people see them: uint8 [N,H,W,3], or [N,28,28] for digits.
+
+    >>> pictures("test", "detector").shape
+    (300, 128, 128, 3)
+    """
+    return np.array(_split(split, model_card(network).images)["images"], np.uint8)
 
 
 def labels(split: str = "test", network: str = "resnet") -> NDArray[np.int64]:

@@ -19,6 +19,7 @@ __all__ = [
     "average_precision",
     "decode",
     "find_head",
+    "hits",
     "mean_ap",
     "overlap",
     "pack",
@@ -161,6 +162,18 @@ def _hits(boxes: Array, objects: Array, least: float) -> list[bool]:
             free[best] = False
         hits.append(bool(hit))
     return hits
+
+
+def hits(one: Detections, boxes: Array, classes: Array, least: float = 0.5) -> list[bool]:
+    """Which of an image's detections hit an object of their class that no better one has hit.
+
+    ``boxes`` [K,4], ``classes`` [K]: the objects; a class of -1 stands for none.
+    """
+    right = np.zeros(len(one), bool)
+    for kind in set(one.classes.tolist()):
+        mine = one.classes == kind
+        right[mine] = _hits(one.boxes[mine], boxes[classes == kind], least)
+    return [bool(hit) for hit in right]
 
 
 def share_matched(

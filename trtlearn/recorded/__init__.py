@@ -17,6 +17,7 @@ Each name is loaded when it is first used; each gives a record, newest recording
 ``study``             one of them
 ``build``             one build of a network, or of the detector with another head
 ``detections``        what an engine of the detector detected in the test scenes
+``one_scale``         what one scale for a tensor of the detector costs, tensor by tensor
 ``tradeoff``          size, speed and accuracy of all ways of building
 ``placements``        the same scales, Q/DQ in different places
 ``sensitivity``       which units lose accuracy in INT8
@@ -51,7 +52,7 @@ _DOOR = {
     "caches": "broken_caches cache_cases odd_caches",
     "layers": "studies study layer_cases layer_case marked_tensors plan_sizes plan_insides",
     "tradeoffs": "tradeoff placements sensitivity dynamic",
-    "networks": "build detections",
+    "networks": "build detections one_scale",
     "quantizers": "modelopt_pairs",
     "factors": "range_factors",
     "logs": "trtexec_log trtexec_parser interruptions",
@@ -86,6 +87,7 @@ if TYPE_CHECKING:  # for editors and type checkers: the same names
     from .logs import trtexec_parser as trtexec_parser
     from .networks import build as build
     from .networks import detections as detections
+    from .networks import one_scale as one_scale
     from .quantizers import modelopt_pairs as modelopt_pairs
     from .repairing import repairs as repairs
     from .tradeoffs import dynamic as dynamic

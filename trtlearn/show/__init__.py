@@ -53,6 +53,7 @@ PLACES = {
     ),
     "repairing": ("repair_switches",),
     "placing": ("place_pairs",),
+    "pictures": ("boxes", "operators", "photographs"),
     "caches": ("cache_editor",),
     "commands": ("explainer",),
 }
