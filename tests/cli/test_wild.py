@@ -523,3 +523,138 @@ def test_the_version_that_the_text_itself_names(run: Run, text: str, version: st
     status, out, _ = run("explain", text, "--json")
     assert status == 0
     assert json.loads(out)["version"] == version
+
+
+# (a pasted line, its code, a word of the cure): reports of 2024 to 2026 and their siblings
+FLAG = "AttributeError: type object 'tensorrt_bindings.tensorrt."
+PASTED = [
+    (f"{FLAG}BuilderFlag' has no attribute 'FP16'", "removed-int8-api", "<11"),  # Rife-Tensorrt#25
+    (f"{FLAG}BuilderFlag' has no attribute 'INT8'", "removed-int8-api", "<11"),
+    (
+        "ERROR ❌ TensorRT: export failure 5.5s: module 'tensorrt' has no attribute 'IInt8Calibrator'",
+        "removed-int8-api",
+        "<11",
+    ),  # ultralytics#24729
+    (
+        "AttributeError: module 'tensorrt' has no attribute 'CalibrationAlgoType'",
+        "removed-int8-api",
+        "<11",
+    ),  # wyoming-whisper-trt#1020
+    (
+        f"{FLAG}NetworkDefinitionCreationFlag' has no attribute 'EXPLICIT_BATCH'",
+        "explicit-batch-gone",
+        "without it",
+    ),  # lightly-train#935
+    (
+        "[E] IBuilder::buildSerializedNetwork: Error Code 4: Internal Error "
+        "(checkSanity.cpp::checkLinks::218. Assertion item.second != nullptr failed.)",
+        "check-links",
+        "10.7",
+    ),  # NVIDIA/TensorRT#4797
+    (
+        "[E] Error[9]: IBuilder::buildSerializedNetwork: Error Code 9: API Usage Error "
+        "(Networks with FP8 Q/DQ layers require hardware with FP8 support.)",
+        "hardware-lacks-type",
+        "INT8",
+    ),  # Model-Optimizer#70
+    (
+        "Error Code 9: [type.cpp:186: infer_type] Could not infer output types for operation: "
+        "291: dequantize: Dequantized input0",
+        "myelin-dequantize",
+        "nodes_to_exclude",
+    ),  # #4832
+    (
+        "[E] Error: MyelinCheckException: gvn.cpp:318: CHECK(graph().ssa_validation()) failed.",
+        "myelin-fault",
+        "later",
+    ),  # NVIDIA/TensorRT#4468
+    (
+        "[E] Error[1]: [executionContext.cpp::executeInternal::966] Error Code 1: Cuda Runtime "
+        "(an illegal memory access was encountered)",
+        "illegal-memory",
+        "explain",
+    ),  # #4092
+    (
+        "[E] Error[2]: [weightConvertors.cpp::quantizeBiasCommon::310] Error Code 2: Internal Error "
+        "(Assertion getter(i) != 0 failed. )",
+        "zero-scale",
+        "cache show",
+    ),  # #2984
+    (
+        "[E] Error[2]: [weightConvertors.cpp::computeStaticKernelScales::440] Error Code 2: Internal "
+        "Error (Assertion x failed. )",
+        "kernel-scales",
+        "8.6",
+    ),  # #2961
+    (
+        "[TensorRT] ERROR: Misc Error in createRegionScalesFromTensorScales: -1 (Could not find scales "
+        "for tensor softmax0 copy.)",
+        "missing-scale",
+        "range",
+    ),
+    (
+        "[12/04/2025-19:04:21] [TRT] [E] Error Code 10: Internal Error (Could not find any "
+        "implementation for node /model/model.0/conv/Conv.)",
+        "no-implementation",
+        "",
+    ),  # #22877
+    (
+        "WARNING: [TRT]: Calibration Profile is not defined. Calibrating with Profile 0",
+        "no-calibration-profile",
+        "",
+    ),  # DeepStream-Yolo#603
+    (
+        "[W] Int8 Calibration is using randomly generated input data.",
+        "random-calibration",
+        "--data",
+    ),
+    (
+        "[W] [TRT] Layer 'conv1' (CONVOLUTION): Unsupported on DLA. Switching this layer's device type "
+        "to GPU.",
+        "dla-fallback",
+        "DLA",
+    ),
+    ("[E] Cannot create DLA engine, 0 not available", "dla-missing", "--useDLACore"),
+    (
+        "[E] Error Code 4: API Usage Error (Int8 precision has been set for a layer or layer output, "
+        "but int8 is not configured in the builder)",
+        "int8-not-allowed",
+        "--int8",
+    ),
+    (
+        "[TRT] [W] Running layernorm after self-attention in FP16 may cause overflow.",
+        "layernorm-fp16",
+        "opset 17",
+    ),
+    ("ModuleNotFoundError: No module named 'tensorrt'", "no-tensorrt", "--system-site-packages"),
+    (
+        "ImportError: libnvinfer.so.10: cannot open shared object file: No such file or directory",
+        "library-missing",
+        "version",
+    ),
+    (
+        "[E] A module that was compiled using NumPy 1.x cannot be run in NumPy 2.0.2 as it may crash.",
+        "numpy-abi",
+        "numpy<2",
+    ),
+    (
+        "[TRT] [E] ICudaEngine::createExecutionContext: Error Code 2: OutOfMemory (Requested size was "
+        "123 bytes.)",
+        "out-of-memory",
+        "batch",
+    ),
+]
+
+
+@pytest.mark.parametrize(("line", "code", "cure"), PASTED)
+def test_pasted_errors_have_a_cure(
+    run: Run, tmp_path: Path, line: str, code: str, cure: str
+) -> None:
+    log = tmp_path / "a.log"
+    log.write_text(line + "\n", encoding="utf-8")
+    status, out, _ = run("log", log, "--json")
+    facts = json.loads(out)
+    assert status == 0
+    assert [message["code"] for message in facts["messages"]] == [code]
+    assert cure in facts["messages"][0]["fix"]
+    assert facts["failing_layer"] in (None, "/model/model.0/conv/Conv")

@@ -97,6 +97,8 @@ _PARSED = re.compile(
     r"While parsing node number \d+ \[\S+(?: -> \"(?P<output>.*?)\")?"
     r"|In node -?\d+ with name: (?P<name>.*?) and operator"
 )
+_CONDITION = re.compile(r"Assertion|Serialization|Parameter check|Requested|Could not infer")
+"""What stands at the place of a layer's name in errors that name none."""
 _API = re.compile(r"Error Code \d+: [^(]*\((?:\[?)(.+?)(?:\]?): ")
 _VERSION = re.compile(
     r"\[TensorRT v(\d{4,6})\]|TensorRT [Vv]ersion:? (\d+(?:\.\d+)+)|TensorRT-(\d+(?:\.\d+)+)"
@@ -265,7 +267,7 @@ def failing_layer(log: str | Iterable[str]) -> str | None:
             return _clean(match[1])
         if match := _PARSED.search(text):
             return match["name"] or match["output"]
-        if (match := _API.search(text)) and not match[1].startswith("Assertion"):
+        if (match := _API.search(text)) and not _CONDITION.match(match[1]):
             return match[1]
     return None
 
