@@ -3,9 +3,9 @@
     python -m tools.reading_time
 
 Text: every word that stands open in a Markdown cell, 200 a minute. Code: every name, number and
-text in a line of code, and every word of a comment, 100 a minute: half as fast. Folded parts
-(<details>) and the minutes that exercises state are counted apart. Links' targets, formulas and what
-cells print are not counted.
+text in a line of code, and every word of a comment, 100 a minute: half as fast. Counted apart: folded
+parts (<details>), sections whose heading begins with "Deeper:", and the minutes that exercises state.
+Links' targets, formulas and what cells print are not counted.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ CORE = tuple(f"{number:02d}" for number in range(10))
 
 FOLDED = re.compile(r"<details>.*?</details>", re.S)
 FENCED = re.compile(r"^```\w*\n(.*?)^```$", re.S | re.M)
+SECTION = re.compile(r"^(?=## )", re.M)
 SILENT = re.compile(r"\$\$.*?\$\$|\]\([^)]*\)|<[^>]+>|https?://\S+", re.S)
 WORD = re.compile(r"[^\W_](?:[\w’'.,%/-]*[^\W_])?")
 
@@ -37,7 +38,7 @@ class ReadingTime:
 
     text: float
     code: float
-    folded: float
+    deeper: float  # folded, or under a heading that begins with "Deeper:"
     exercises: int
 
     @property
@@ -57,20 +58,30 @@ def words(text: str) -> int:
 
 def reading_time(number: str, book: nbformat.NotebookNode) -> ReadingTime:
     """Minutes that the notebook takes."""
-    text = code = folded = 0
+    minutes = {"text": 0.0, "code": 0.0, "deeper": 0.0}
+    deep = False
     for cell in book.cells:
         if cell.cell_type == "code":
-            code += 0 if notebooks.kind(cell) == "exercise" else words(cell.source)
+            deep = deep and notebooks.kind(cell) != "exercise"
+            if notebooks.kind(cell) != "exercise":
+                minutes["deeper" if deep else "code"] += words(cell.source) / CODE
             continue
-        for part in FOLDED.findall(cell.source):
-            folded += words(part)
-        open_ = FOLDED.sub("", cell.source)
-        for block in FENCED.findall(open_):
-            code += words(block)
-        text += words(FENCED.sub("", open_))
+        for part in SECTION.split(cell.source):
+            if part.startswith("## "):
+                deep = part.startswith("## Deeper:")
+            folded = " ".join(FOLDED.findall(part))
+            minutes["deeper"] += words(folded) / TEXT
+            open_ = FOLDED.sub("", part)
+            code = words(" ".join(FENCED.findall(open_))) / CODE
+            text = words(FENCED.sub("", open_)) / TEXT
+            if deep:
+                minutes["deeper"] += text + code
+            else:
+                minutes["text"] += text
+                minutes["code"] += code
     tasks = [exercise.get(one) for one in exercise.ids() if one.startswith(f"{number}-")]
-    minutes = sum(one.minutes for one in tasks if isinstance(one, exercise.Exercise))
-    return ReadingTime(text / TEXT, code / CODE, folded / TEXT, minutes)
+    practice = sum(one.minutes for one in tasks if isinstance(one, exercise.Exercise))
+    return ReadingTime(**minutes, exercises=practice)
 
 
 def all_times() -> dict[str, ReadingTime]:
@@ -90,9 +101,9 @@ def core_minutes() -> float:
 
 def main() -> None:
     """Print the table."""
-    print("     text  code   core  folded  exercises   (minutes)")
+    print("     text  code   core  deeper  exercises   (minutes)")
     for number, time in all_times().items():
-        parts = f"{time.text:6.1f}{time.code:6.1f}{time.core:7.1f}{time.folded:8.1f}"
+        parts = f"{time.text:6.1f}{time.code:6.1f}{time.core:7.1f}{time.deeper:8.1f}"
         print(f"{number} {parts}{time.exercises:11d}")
     print(f"core path, 00 to 09: {core_minutes():.0f} minutes")
 
