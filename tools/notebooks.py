@@ -16,6 +16,7 @@ exercise's own id.
 from __future__ import annotations
 
 import argparse
+import ast
 import os
 import re
 import subprocess
@@ -149,6 +150,34 @@ def problems(path: Path) -> list[str]:
     if order and not LINK.search(cells[-1].source):
         say("takeaway: no link onward")
     return found + exercise_problems(number, cells)
+
+
+def needed(book: nbformat.NotebookNode, cell_id: str) -> list[nbformat.NotebookNode]:
+    """The code cell with this id, and the earlier ones that define what it needs, in order."""
+    ids = [cell.id for cell in book.cells]
+    kept: list[nbformat.NotebookNode] = []
+    wanted: set[str] = set()
+    for cell in reversed(book.cells[: ids.index(cell_id) + 1]):
+        if cell.cell_type == "code":
+            defined, used = names_in(cell.source)
+            if not kept or defined & wanted:
+                kept.append(cell)
+                wanted = (wanted - defined) | used
+    return kept[::-1]
+
+
+def names_in(source: str) -> tuple[set[str], set[str]]:
+    """The names that a piece of code defines, and those that it needs from before."""
+    defined: set[str] = set()
+    used: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Name):
+            (defined if isinstance(node.ctx, ast.Store) else used).add(node.id)
+        elif isinstance(node, (ast.Import, ast.ImportFrom)):
+            defined |= {(alias.asname or alias.name).split(".")[0] for alias in node.names}
+        elif isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            defined.add(node.name)
+    return defined, used - defined
 
 
 def broken_links(text: str, folder: Path) -> list[str]:

@@ -1,5 +1,5 @@
-"""What is wrong with a figure or a control on a page: texts over each other, cut or rotated; too
-high.
+"""What is wrong with a figure or a control on a page: texts over each other, cut, rotated or faint;
+too high.
 
     faults = layout_faults(browser, "#cell-look-engine")
 
@@ -8,6 +8,8 @@ The page may be JupyterLab's or any that holds drawn plotly figures.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from selenium import webdriver
 
 __all__ = ["TALLEST", "layout_faults"]
@@ -15,7 +17,7 @@ __all__ = ["TALLEST", "layout_faults"]
 TALLEST = 700  # pixels: a figure fits on a laptop's screen
 
 SCRIPT = r"""
-const [selector, tallest] = arguments, faults = [];
+const [selector, tallest, grounds] = arguments, faults = [];
 const box = one => one.getBoundingClientRect();
 const name = one => JSON.stringify(one.textContent.trim().slice(0, 40));
 const shown = one => {
@@ -44,6 +46,17 @@ const clips = text => {
   }
   return found;
 };
+const light = color => {
+  const part = c => c <= 10 ? c / 3294 : ((c / 255 + 0.055) / 1.055) ** 2.4;
+  const [r, g, b] = /(\d+), (\d+), (\d+)/.exec(color).slice(1).map(Number).map(part);
+  return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+};
+const faint = (color, ground) => {
+  const [low, high] = [light(color), light(ground)].sort((a, b) => a - b);
+  return (high + 0.05) / (low + 0.05) < 3;
+};
+const within = (a, b) => b.left < (a.left + a.right) / 2 && (a.left + a.right) / 2 < b.right
+  && b.top < (a.top + a.bottom) / 2 && (a.top + a.bottom) / 2 < b.bottom;
 const hides = one => /hidden|clip|auto|scroll/.test(getComputedStyle(one).overflowX);
 for (const root of document.querySelectorAll(selector)) {
   const plots = [...root.querySelectorAll(".js-plotly-plot")].filter(one => box(one).width > 0);
@@ -52,12 +65,19 @@ for (const root of document.querySelectorAll(selector)) {
       faults.push(`${plot.dataset.name || plot.layout?.title?.text || "a figure"}: ${words}`);
     if (room.height > tallest + 0.5) say(`${room.height} pixels high`);
     if (room.width > box(plot).width + 2) say("wider than its place");
+    if (!plot.data?.length) say("empty");
+    const marks = [...plot.querySelectorAll(
+      ".bars path, .shapelayer path, .heatmaplayer image, .plot image, .annotation .bg")].map(box);
     const texts = [...plot.querySelectorAll(".main-svg text")].filter(shown);
     const boxes = texts.map(box);
     texts.forEach((text, i) => {
       const turned = angle(text), isTitle = /title/.test(text.getAttribute("class") || "");
       if (turned > 1 && !isTitle) say(`${name(text)} is rotated by ${turned} degrees`);
       if (beyond(boxes[i], room)) say(`${name(text)} is cut at the figure's edge`);
+      const color = getComputedStyle(text).fill;
+      if (!marks.some(mark => within(boxes[i], mark)))
+        for (const ground of grounds)
+          if (faint(color, ground)) say(`${name(text)} is ${color} on ${ground}`);
       if (clips(text).some(clip => beyond(boxes[i], clip))) say(`${name(text)} is clipped`);
       for (let j = 0; j < i; j++)
         if (over(boxes[i], boxes[j])) say(`${name(text)} over ${name(texts[j])}`);
@@ -80,7 +100,11 @@ return faults;
 
 
 def layout_faults(
-    browser: webdriver.Chrome, selector: str = "body", tallest: int = TALLEST
+    browser: webdriver.Chrome, selector: str = "body", grounds: Sequence[str] = ()
 ) -> list[str]:
-    """One line a fault, in the order of the page, of all that stands inside ``selector``."""
-    return list(browser.execute_script(SCRIPT, selector, tallest))
+    """One line a fault, in the order of the page, of all that stands inside ``selector``.
+
+    ``grounds``: colours of the page, such as "rgb(17, 17, 17)", on which each text of a figure
+    must have a contrast of at least 3 (WCAG 2.1, 1.4.3), unless a mark lies behind it.
+    """
+    return list(browser.execute_script(SCRIPT, selector, TALLEST, list(grounds)))

@@ -35,8 +35,14 @@ def milliseconds(work, *args):
     return 1000 * (time.process_time() - start)
 def spent(control, value):  # as if this machine took 1 ms to copy TREE: a busy or a slow one takes longer
     yardstick = statistics.median(milliseconds(copy.deepcopy, TREE) for _ in range(5))
-    return milliseconds(setattr, control, "value", value) / max(1, yardstick)
+    act = control.click if value is CLICK else lambda: setattr(control, "value", value)
+    return milliseconds(act) / max(1, yardstick)
+CLICK = object()
 def values(control):
+    if isinstance(control, ipywidgets.Button):
+        return [CLICK]
+    if isinstance(control, ipywidgets.Textarea):
+        return [control.value[:-9], control.value[1:], control.value]
     if hasattr(control, "options"):
         options = [one[1] if isinstance(one, tuple) else one for one in control.options]
         return options[1:] + options[:1]
@@ -49,7 +55,7 @@ def values(control):
 moved, faults = {}, []
 kinds = (ipywidgets.FloatSlider, ipywidgets.IntSlider, ipywidgets.FloatLogSlider, ipywidgets.Dropdown,
          ipywidgets.Select, ipywidgets.ToggleButtons, ipywidgets.SelectionSlider, ipywidgets.RadioButtons,
-         ipywidgets.Checkbox)
+         ipywidgets.Checkbox, ipywidgets.Button, ipywidgets.Textarea)
 for control in [one for one in list(_instances.values()) if isinstance(one, kinds)]:
     times = [spent(control, value) for value in values(control)]
     name = f"{type(control).__name__} {control.description} {len(moved)}"

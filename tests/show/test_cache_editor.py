@@ -44,6 +44,7 @@ def test_each_button_shows_its_recorded_case_in_time():
         assert f"Warnings in the log: {recorded.warned}." in answer.value
         assert problem.value == ""
     assert max(spent) < 0.15
+    buttons["other_models_cache"].click()
     assert area.value == OTHER
     buttons["whole"].click()
     assert area.value == TEXT

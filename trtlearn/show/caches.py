@@ -20,7 +20,6 @@ from .theme import BAD, GOOD, INK, WARN
 __all__ = ["cache_editor"]
 
 BUTTONS = {
-    "whole": "restore the file",
     "line_deleted": "delete a line",
     "renamed": "rename a tensor",
     "header_minmax": "header of min-max",
@@ -34,6 +33,7 @@ BUTTONS = {
     "truncated_line": "cut the last 5 bytes",
     "truncated_half": "cut in the middle",
     "other_models_cache": "another model's cache",
+    "whole": "restore the file",
 }
 """Recorded case -> what its button says."""
 
