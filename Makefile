@@ -66,10 +66,12 @@ $(VENV)/.lab: pyproject.toml $(VENV)/.python
 	@touch $@
 
 # TensorRT's types (10.13) for mypy, and the 11.x API that builds without a GPU; its wheels are for x86-64 only.
+# NVIDIA's own Python bindings of six versions (7 MB), which the tests import over stand-in libraries.
 $(VENV)/.test: pyproject.toml $(VENV)/.python
 	@echo "Installing what the tests need into $(VENV) …"
 	@$(PIP) -e '.[test]'
 	@$(PIP) --no-deps tensorrt-stubs==10.13.*
 	@$(PIP) --no-deps tensorrt_rtx_cu13_libs tensorrt_rtx_cu13_bindings \
 		|| echo "tensorrt_rtx is not to be had here: the tests that need it are skipped"
+	@$(PY) -m tools.trt_bindings
 	@touch $@
