@@ -9,7 +9,9 @@ import re
 import sys
 from pathlib import Path
 
+from tools.trt_bindings import VERSIONS
 from trtlearn.course.notebook import NOTEBOOKS
+from trtlearn.trtexec.sources import known_versions
 from trtlearn.trtexec.versions import version_table
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -63,6 +65,23 @@ def machines() -> str:
     return "\n".join([*lines, PIP])
 
 
+def versions() -> str:
+    """How each version is known: run, bindings loaded, type-checked, sources cited."""
+    stubs = re.search(r"tensorrt-stubs==([\d.]+)\.\*", (ROOT / "Makefile").read_text("utf-8"))
+    typed = stubs[1] if stubs else ""
+    loaded = [version for version in VERSIONS if version != typed]
+    cited = [version for version in known_versions() if version not in version_table("untagged")]
+    rows = {
+        "TensorRT 8.6": "run: every recording",
+        "TensorRT for RTX 1.7 (as 11)": "builds Q/DQ networks in the tests",
+        f"TensorRT {', '.join(loaded)}": "NVIDIA's bindings loaded",
+        f"TensorRT {typed}": "the same, and type-checked",
+        f"trtexec {cited[0]} to {cited[-1]}": "its source is cited at each tag",
+    }
+    lines = ["| what | how it is known |", "|---|---|"]
+    return "\n".join([*lines, *(f"| {what} | {how} |" for what, how in rows.items())])
+
+
 PIP = "| `pip install tensorrt` today | 11 | no: Q/DQ, by `trtlearn migrate` |"
 
 
@@ -80,6 +99,7 @@ def main() -> int:
     text = path.read_text(encoding="utf-8")
     for name, content in (
         ("machines", machines()),
+        ("versions", versions()),
         ("map", table()),
         ("notebooks", notebooks()),
     ):

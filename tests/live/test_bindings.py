@@ -51,6 +51,7 @@ def facts(version: str) -> dict[str, Any]:
     return found
 
 
+pytestmark = pytest.mark.xdist_group("bindings")
 versions = pytest.mark.parametrize("version", trt_bindings.VERSIONS)
 
 

@@ -74,6 +74,12 @@ def test_every_table_of_machines_is_the_packages_own() -> None:
     assert rows == [row for row in section[1].splitlines() if row.startswith("| JetPack")]
 
 
+def test_the_versions_are_those_that_are_tested() -> None:
+    section = re.search(r"<!-- versions -->\n(.*?)<!-- end of versions -->", TEXT, re.S)
+    assert section is not None
+    assert section[1].strip() == readme.versions(), "run python -m tools.readme"
+
+
 def test_map_names_every_room_once_with_its_job() -> None:
     section = re.search(r"<!-- map -->\n(.*?)<!-- end of map -->", TEXT, re.S)
     assert section is not None
