@@ -40,14 +40,21 @@ def fixed_batch(model: str, folder: Path) -> Path:
 
 
 def record(
-    model: str, options: argparse.Namespace, folder: Path, missing: bool = False
+    model: str,
+    options: argparse.Namespace,
+    folder: Path,
+    missing: bool = False,
+    given: bytes | None = None,
 ) -> TrtexecLog:
-    """One build by trtexec, with --calib=<missing file> where asked; raises CalledProcessError
-    where it fails.
+    """One build by trtexec, with --calib=<missing file> where asked, or with a calibration cache of
+    these bytes; raises CalledProcessError where it fails.
     """
     words = ["--int8", "--noTF32", "--profilingVerbosity=detailed", "--skipInference", "--verbose"]
     cache = folder / "missing.cache"
-    words += [f"--calib={cache}"] if missing else []
+    if given is not None:
+        cache = folder / f"{model}.cache"
+        cache.write_bytes(given)
+    words += [f"--calib={cache}"] if missing or given is not None else []
     if options.tactic_sources == "none":
         words.append(f"--tacticSources={NONE}")
     path, told = fixed_batch(model, folder), folder / f"{model}.json"

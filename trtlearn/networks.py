@@ -317,8 +317,14 @@ class Network:
         return self._builds[variant]
 
     def builds(self, *variants: str) -> dict[str, Build]:
-        """Variant -> its build, for these variants; for all of ``variants`` where none is named."""
-        return {name: self.build(name) for name in variants or self.variants}
+        """Variant -> its build, for these variants; for all of ``variants`` where none is named.
+
+        Where none is named, all are of one machine: recordings in place of own builds that failed
+        are left out.
+        """
+        builds = {name: self.build(name) for name in variants or self.variants}
+        own = {name: build for name, build in builds.items() if not build.provenance.recorded}
+        return builds if variants or not own else own
 
     def _load(self, variant: str) -> Build:
         path = (self.folder or Path()) / self.name / f"{variant}.json.gz"
