@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ..errors import CacheError, DataError, ModelError
 from ..model.arrays import feeds, load_arrays
 from ..model.describe import OnnxModel, describe, load_proto, whole_inputs
-from ..model.run import activations
+from ..model.run import activation_parts, activations
 from ..record import Record, Table, plural
 from .cache import (
     CacheEntry,
@@ -460,20 +460,23 @@ def _observe(
     returns the batches.
     """
     count = 0
+    joined = {name for part in parts for name in part.joined}
+    stale = {name for part in parts if part.stale for name in part.joined}
     before: dict[str, Array] | None = None
-    for tensors in activations(proto, batches):
+    for pieces in activation_parts(proto, batches):
         count += 1
-        made = {part.name: part.values(tensors, before) for part in parts}
-        observer.observe(
-            {**tensors, **{name: values for name, values in made.items() if values is not None}}
-        )
-        before = {
-            name: tensors[name]
-            for part in parts
-            if part.stale
-            for name in part.joined
-            if name in tensors
-        }
+        held: dict[str, Array] = {}  # what parts are joined from: the pieces go
+        made: dict[str, Array | None] = {}
+        for tensors in pieces:
+            observer.observe(tensors)
+            held |= {name: values for name, values in tensors.items() if name in joined}
+            made |= {part.name: part.values(tensors) for part in parts if part.source in tensors}
+        for part in parts:
+            if not part.source:
+                made[part.name] = part.values(held, before)
+        in_order = {part.name: made.get(part.name) for part in parts}
+        observer.observe({name: values for name, values in in_order.items() if values is not None})
+        before = {name: held[name] for name in stale if name in held}
     return count
 
 

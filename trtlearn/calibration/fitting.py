@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from ..errors import DataError
 from ..int8.quant import scale_from_amax
+from ..model.arrays import for_each_array
 from ..model.data import Data, InputData, input_batches
-from ..model.run import activations
+from ..model.run import activation_parts
 from ..record import Record, Table, plural
 from .cache import CalibrationCache, read_cache, stale_and_internal
 from .histogram import CHUNK
@@ -275,10 +276,11 @@ def fit(
     parts = MixedMeter(proto)
     seen: dict[str, None] = {}
     done = 0
-    for tensors in watched(activations(proto, batches), batches, progress, "comparing"):
-        seen |= dict.fromkeys(tensors)
-        _observe(meters, tensors)
-        parts.observe(tensors)
+    for pieces in watched(activation_parts(proto, batches), batches, progress, "comparing"):
+        for tensors in pieces:
+            seen |= dict.fromkeys(tensors)
+            _observe(meters, tensors)
+            parts.observe(tensors)
         done += 1
     unknown = [name for name in meters if name not in seen]
     stale, internal = stale_and_internal(unknown, facts)
@@ -321,12 +323,13 @@ def _meters(ranges: Ranges) -> dict[str, RangeMeter]:
 
 
 def _observe(meters: Mapping[str, RangeMeter], tensors: Mapping[str, NDArray[Any]]) -> None:
-    for name, values in tensors.items():
-        if name in meters and values.size:
-            try:
-                meters[name].observe(values)
-            except DataError as problem:
-                raise DataError(f"tensor {name!r}: {problem.problem}", problem.fix) from None
+    def observe(name: str, values: NDArray[Any]) -> None:
+        try:
+            meters[name].observe(values)
+        except DataError as problem:
+            raise DataError(f"tensor {name!r}: {problem.problem}", problem.fix) from None
+
+    for_each_array(observe, {n: v for n, v in tensors.items() if n in meters and v.size})
 
 
 def _results(

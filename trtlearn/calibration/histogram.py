@@ -4,6 +4,7 @@ ever doubles.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..errors import DataError
 from ..record import Record
 
-__all__ = ["BINS", "Histogram", "HistogramStep", "absolute"]
+__all__ = ["BINS", "Histogram", "HistogramStep", "values_and_ends"]
 
 BINS = 2048
 """How many bins TensorRT's histogram has (measured, data/recordings/*/calibration)."""
@@ -42,9 +43,13 @@ class HistogramStep(Record):
     counts: tuple[int, ...]
 
 
-def absolute(batch: ArrayLike) -> tuple[NDArray[np.float32], float]:
-    """|x| of a batch as flat float32, and the largest; DataError for what is not a number, NaN
-    or infinity.
+def values_and_ends(
+    batch: ArrayLike, ends: tuple[float, float] | None = None
+) -> tuple[NDArray[np.float32], float, float]:
+    """A batch as flat float32, its smallest and its largest value; DataError for what is not a
+    number, NaN or infinity.
+
+    ``ends``: the two, where the caller has them, of a float32 array.
     """
     try:
         values = np.asarray(batch, dtype=np.float32).ravel()
@@ -54,13 +59,12 @@ def absolute(batch: ArrayLike) -> tuple[NDArray[np.float32], float]:
         ) from None
     if not values.size:
         raise DataError("the batch has no values", "leave empty batches out")
-    magnitudes = np.abs(values)
-    amax = float(magnitudes.max())
-    if not np.isfinite(amax):
+    low, high = ends or (float(values.min()), float(values.max()))
+    if not (math.isfinite(low) and math.isfinite(high)):
         raise DataError(
             "the batch holds NaN or infinity", "find where they come from: no scale fits them"
         )
-    return magnitudes, amax
+    return values, low, high
 
 
 class Histogram:
@@ -109,12 +113,13 @@ class Histogram:
         """What the batches did, one step for each of at most 32 of them."""
         return tuple(self._steps)
 
-    def add(self, batch: ArrayLike) -> float:
-        """Count one batch (any shape); returns its max|x|."""
-        values, amax = absolute(batch)
+    def add(self, batch: ArrayLike, ends: tuple[float, float] | None = None) -> float:
+        """Count one batch (any shape); returns its max|x|. ``ends``: :func:`values_and_ends`."""
+        values, low, high = values_and_ends(batch, ends)
+        amax = abs(max(-low, high))  # never -0.0
         merges = self._make_room(amax)
         if self.width is not None:
-            self._count(values, self.width)
+            self._count(values, self.width, has_signs=low < 0)
         else:
             self.zeros += values.size
         self.values += values.size
@@ -142,15 +147,25 @@ class Histogram:
         self.merges += merges
         return merges
 
-    def _count(self, values: NDArray[np.float32], width: float) -> None:
-        inverse = np.float32(1.0 / width) if 1.0 / width < 3e38 else None
+    def _count(self, values: NDArray[np.float32], width: float, has_signs: bool) -> None:
+        is_tiny = 1.0 / width >= 3e38  # no float32
+        size = min(values.size, CHUNK)
+        scaled = np.empty(size, np.float64 if is_tiny else np.float32)
+        bins = np.empty(size, np.intp)
         for start in range(0, values.size, CHUNK):
             part = values[start : start + CHUNK]
-            scaled = part * inverse if inverse is not None else part / np.float64(width)
-            found = np.bincount(scaled.astype(np.intp), minlength=BINS)
+            places, found_bins = scaled[: part.size], bins[: part.size]
+            if is_tiny:
+                np.divide(part, np.float64(width), out=places)
+            else:
+                np.multiply(part, np.float32(1.0 / width), out=places)
+            if has_signs:
+                np.abs(places, out=places)
+            np.copyto(found_bins, places, casting="unsafe")  # rounds down
+            found = np.bincount(found_bins, minlength=BINS)
             self.counts += found[:BINS]
             self.counts[BINS - 1] += found[BINS:].sum()  # the maximum itself
-            nothing = part.size - int(np.count_nonzero(part))
+            nothing = int(np.count_nonzero(part == 0)) if found[0] else 0
             self.counts[0] -= nothing
             self.zeros += nothing
 

@@ -4,6 +4,7 @@ would write.
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import time
@@ -15,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError, ModelError
+from ..model.arrays import for_each_array
 from ..model.data import Data, input_batches
 from ..model.describe import OnnxModel, describe
 from ..model.read import load_proto
-from ..model.run import activations
+from ..model.run import activation_parts
 from .cache import ALGORITHMS, CalibrationCache, make_header, new_cache
 from .observers import Observer, Threshold, check_algorithm, make_observer
 from .tensors import flat_pools, predict_ties
@@ -85,13 +87,24 @@ class NetworkObserver:
     def observe(self, tensors: Mapping[str, NDArray[Any]]) -> None:
         """One batch: tensor -> its values, any shape; a tensor without values is passed over."""
         for name, values in tensors.items():
-            if not np.isfinite(values).all():
+            if values.size and name not in self._infinite and name not in self._observers:
+                self._observers[name] = make_observer(self._algorithm, **self._settings)
+        for name, is_finite in for_each_array(self._observe, tensors).items():
+            if not is_finite:
                 self._infinite[name] = None
                 self._observers.pop(name, None)
-            elif values.size and name not in self._infinite:
-                if name not in self._observers:
-                    self._observers[name] = make_observer(self._algorithm, **self._settings)
-                self._observers[name].observe(values)
+
+    def _observe(self, name: str, values: NDArray[Any]) -> bool:
+        """One tensor of a batch; whether it is finite."""
+        if not values.size:
+            return True
+        ends = float(values.min()), float(values.max())  # NaN where one value is NaN
+        if not (math.isfinite(ends[0]) and math.isfinite(ends[1])):
+            return False
+        if name in self._observers:
+            is_exact = values.dtype == np.float32
+            self._observers[name].observe(values, ends if is_exact else None)
+        return True
 
     def thresholds(self) -> dict[str, Threshold]:
         """Tensor -> its threshold after the batches so far, in the order in which the tensors
@@ -177,13 +190,19 @@ def observe_network(
     """Every FP32 tensor of the network observed, batch by batch; ModelError where there is none."""
     observer = NetworkObserver(algorithm, **settings)
     make_observer(algorithm, **settings)  # wrong settings are found before any work
-    for tensors in watched(activations(proto, batches), batches, progress, "calibrating"):
-        observer.observe(tensors)
+    for parts in watched(activation_parts(proto, batches), batches, progress, "calibrating"):
+        for tensors in parts:
+            observer.observe(tensors)
+    check_observed(observer)
+    return observer
+
+
+def check_observed(observer: NetworkObserver) -> None:
+    """ModelError where a network had no FP32 tensor to observe."""
     if not observer.infinite and not observer.names:
         raise ModelError(
             "the network computes no FP32 tensor", "export it in FP32: INT8 is made from that"
         )
-    return observer
 
 
 def with_shared_scales(

@@ -19,7 +19,7 @@ from ..errors import DataError
 from ..int8.quant import scale_from_amax
 from ..record import Record
 from .entropy import EntropySearch, entropy_search
-from .histogram import Histogram, HistogramStep, absolute
+from .histogram import Histogram, HistogramStep, values_and_ends
 
 __all__ = [
     "OBSERVERS",
@@ -40,6 +40,10 @@ __all__ = [
     "regression_amax",
     "threshold_of",
 ]
+
+
+Ends = tuple[float, float]
+"""The smallest and the largest value of a float32 array."""
 
 
 @dataclass(frozen=True)
@@ -109,8 +113,8 @@ class Threshold(Record):
 class Observer(Protocol):
     """What every observer does."""
 
-    def observe(self, batch: ArrayLike) -> None:
-        """Look at one batch (any shape, float)."""
+    def observe(self, batch: ArrayLike, ends: Ends | None = None) -> None:
+        """Look at one batch (any shape, float); ``ends``: its smallest and largest, if known."""
 
     def result(self) -> Threshold:
         """The threshold chosen from all batches so far; DataError before the first."""
@@ -124,9 +128,9 @@ class HistogramObserver:
     def __init__(self, keep_steps: bool = True) -> None:
         self.histogram = Histogram(keep_steps)
 
-    def observe(self, batch: ArrayLike) -> None:
+    def observe(self, batch: ArrayLike, ends: Ends | None = None) -> None:
         """Count one batch (any shape, float)."""
-        self.histogram.add(batch)
+        self.histogram.add(batch, ends)
 
     def result(self) -> Threshold:
         """The threshold chosen from all batches so far; DataError before the first."""
@@ -304,9 +308,9 @@ class MinMaxObserver:
     def __init__(self, keep_steps: bool = True) -> None:  # it has no steps to keep
         self.amax, self.values, self.zeros, self.batches = 0.0, 0, 0, 0
 
-    def observe(self, batch: ArrayLike) -> None:
-        values, amax = absolute(batch)
-        self.amax = max(self.amax, amax)
+    def observe(self, batch: ArrayLike, ends: Ends | None = None) -> None:
+        values, low, high = values_and_ends(batch, ends)
+        self.amax = max(self.amax, -low, high)
         self.values += values.size
         self.zeros += values.size - int(np.count_nonzero(values))
         self.batches += 1

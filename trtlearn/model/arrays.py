@@ -6,8 +6,9 @@ import math
 import os
 import struct
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +17,19 @@ from ..errors import DataError, first_line
 from ..files import read_bytes
 from ..record import plural
 
-__all__ = ["check_array", "check_batch_size", "check_finite", "feeds", "load_arrays"]
+__all__ = [
+    "check_array",
+    "check_batch_size",
+    "check_finite",
+    "feeds",
+    "for_each_array",
+    "load_arrays",
+]
 
 Array = NDArray[Any]
+R = TypeVar("R")
 CHUNK = 1 << 20  # values looked at together
+MANY_VALUES = 1 << 20  # from here on several threads pay: numpy lets go of the lock while it works
 
 
 def check_array(
@@ -63,6 +73,22 @@ def check_array(
     if finite:
         check_finite(value, where)
     return np.asarray(value, order="C")
+
+
+def for_each_array(work: Callable[[str, Array], R], arrays: Mapping[str, Array]) -> dict[str, R]:
+    """``work(name, array)`` for each of ``arrays``, the results in their order.
+
+    Large arrays are shared out to the processor's cores; ``work`` must not change what others see.
+
+    >>> for_each_array(lambda name, array: array.size, {"x": np.zeros(3)})
+    {'x': 3}
+    """
+    cores = os.cpu_count() or 1
+    if cores < 2 or len(arrays) < 2 or sum(a.size for a in arrays.values()) < MANY_VALUES:
+        return {name: work(name, array) for name, array in arrays.items()}
+    with ThreadPoolExecutor(cores) as threads:
+        results = threads.map(work, arrays.keys(), arrays.values())
+        return dict(zip(arrays, results, strict=True))
 
 
 def _fits(size: Sequence[int], shape: Sequence[object]) -> bool:

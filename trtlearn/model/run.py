@@ -9,29 +9,33 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from ..dtypes import named_dtype
 from ..errors import DataError, ModelError, first_line
 from .arrays import check_array
 from .fold import named
-from .graph import live_tensors, opset
+from .graph import live_tensors, opset, read_names
+from .operators import QDQ
+from .pieces import cut
 from .read import load_proto, serialized
 
 if TYPE_CHECKING:
     import onnx
     import onnxruntime
 
-__all__ = ["activations"]
+__all__ = ["activation_parts", "activations"]
 
 Array = NDArray[Any]
 FLOAT = "tensor(float)"
 FIRST_OPSET = 7  # ONNX Runtime runs models from this on
 
 
-def _session(proto: onnx.ModelProto) -> onnxruntime.InferenceSession:
+def _session(proto: onnx.ModelProto, is_piece: bool = False) -> onnxruntime.InferenceSession:
     try:
         import onnxruntime
     except ImportError:
@@ -41,6 +45,9 @@ def _session(proto: onnx.ModelProto) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
+    if is_piece:  # of many sessions only one works at a time: the others hold no memory, no core
+        options.enable_cpu_mem_arena = False
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     content = serialized(proto)
     try:
         return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
@@ -113,51 +120,253 @@ def activations(
     >>> list(batch)[:3], batch["stem"].dtype.name, batch["logits"].shape
     (['image', 'stem', 'stem_relu'], 'float32', (8, 10))
     """
-    import onnx
-
-    proto = named(model if isinstance(model, onnx.ModelProto) else load_proto(model))  # a copy
-    live = live_tensors(proto)
-    wanted = live if names is None else tuple(names)
+    proto, live = _prepared(model)
+    if names is None:
+        return map(_joined, _run_all(proto, live, batches, ()))
+    wanted = tuple(names)
     if unknown := [name for name in wanted if name not in live]:
         raise ModelError(
             f"the model computes no tensor {unknown[0]!r} from its inputs",
             "choose names from model.tensors",
         )
+    return _run(proto, batches, wanted)
+
+
+def activation_parts(
+    model: str | os.PathLike[str] | bytes | onnx.ModelProto,
+    batches: Iterable[Array | Mapping[str, Array]],
+    also: Iterable[str] = (),
+) -> Iterator[Iterator[dict[str, Array]]]:
+    """The same, where a batch's activations need not be in memory together.
+
+    For each batch its tensors in several dicts, in the order of computation; a dict's arrays go
+    when the next dict is asked for. ``also`` names tensors to give whatever their type.
+
+    >>> from trtlearn.model.course_data import load_images, model_path
+    >>> images, _ = load_images("calibration")
+    >>> for parts in activation_parts(model_path("resnet"), [images[:8]]):
+    ...     print(sum(len(part) for part in parts))
+    23
+    """
+    return _run_all(*_prepared(model), batches, tuple(also))
+
+
+def _joined(parts: Iterable[dict[str, Array]]) -> dict[str, Array]:
+    tensors: dict[str, Array] = {}
+    for part in parts:
+        tensors |= part
+    return tensors
+
+
+def _prepared(
+    model: str | os.PathLike[str] | bytes | onnx.ModelProto,
+) -> tuple[onnx.ModelProto, tuple[str, ...]]:
+    """A copy of the model without outputs, and the tensors that depend on its inputs."""
+    import onnx
+
+    proto = named(model if isinstance(model, onnx.ModelProto) else load_proto(model))  # a copy
     if vague := [
         value.name for value in proto.graph.input if not value.type.tensor_type.HasField("shape")
     ]:
         raise ModelError(
             f"input {vague[0]!r} has no known shape", "export it with a shape [batch, ...]"
         )
-    inputs = {value.name for value in proto.graph.input}
+    live = live_tensors(proto)
+    _round_weights_once(proto)
     del proto.graph.output[:]
-    proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in live if name not in inputs)
-    return _run(proto, batches, wanted, keep_all=names is not None)
+    return proto, live
+
+
+def _round_weights_once(proto: onnx.ModelProto) -> None:
+    """Put what Q/DQ nodes make of weights in place of these nodes: each run would do it again.
+
+    ONNX Runtime computes it, so that the values are the same to the last bit.
+    """
+    import onnx
+    from onnx import numpy_helper
+
+    graph = proto.graph
+    fixed = {tensor.name for tensor in graph.initializer}
+    made: set[str] = set()
+    rounding: list[onnx.NodeProto] = []
+    left: list[onnx.NodeProto] = []
+    for node in graph.node:
+        if node.op_type in QDQ and node.input and all(n in fixed or n in made for n in node.input):
+            rounding.append(node)
+            made.update(node.output)
+        else:
+            left.append(node)
+    if not rounding:
+        return
+    alone = onnx.ModelProto(ir_version=max(proto.ir_version, 4))
+    alone.opset_import.extend(proto.opset_import)
+    alone.graph.name = "weights"
+    alone.graph.node.extend(rounding)
+    read = {name for node in rounding for name in node.input}
+    alone.graph.initializer.extend(tensor for tensor in graph.initializer if tensor.name in read)
+    del graph.node[:]
+    graph.node.extend(left)
+    still_read = set(read_names(proto))
+    names = sorted(made & still_read)
+    for name in names:
+        alone.graph.output.add(name=name)
+    stored = [tensor for tensor in graph.initializer if tensor.name in still_read]
+    stored += map(numpy_helper.from_array, _session(alone).run(names, {}) if names else (), names)
+    del graph.initializer[:]
+    graph.initializer.extend(stored)
+
+
+def _feed(
+    batch: Array | Mapping[str, Array], index: int, inputs: Mapping[str, Any]
+) -> dict[str, Array]:
+    """The batch by input name, checked."""
+    if not isinstance(batch, Mapping) and len(inputs) != 1:
+        raise DataError(
+            f"batch {index} is one array, but the model has inputs {sorted(inputs)}",
+            "pass a dict",
+        )
+    by_name = batch if isinstance(batch, Mapping) else {next(iter(inputs)): batch}
+    return _check(by_name, inputs, f"batch {index}")
+
+
+def _failed(index: int, problem: Exception) -> ModelError:
+    return ModelError(
+        f"ONNX Runtime failed on batch {index}: {_line(problem)}", "check the input's shape"
+    )
 
 
 def _run(
     proto: onnx.ModelProto,
     batches: Iterable[Array | Mapping[str, Array]],
     wanted: tuple[str, ...],
-    keep_all: bool,
 ) -> Iterator[dict[str, Array]]:
+    """The tensors asked for: no other is kept."""
+    given = {value.name for value in proto.graph.input}
+    asked = [name for name in dict.fromkeys(wanted) if name not in given]
+    for name in asked or [name for name in proto.graph.node[-1].output if name][:1]:
+        proto.graph.output.add(name=name)
     session = _session(proto)
     inputs = {value.name: value for value in session.get_inputs()}
-    types = {value.name: value.type for value in (*session.get_inputs(), *session.get_outputs())}
-    kept = [name for name in wanted if keep_all or types.get(name) == FLOAT]
-    asked = [name for name in kept if name not in inputs]
     for index, batch in enumerate(batches):
-        if not isinstance(batch, Mapping) and len(inputs) != 1:
-            raise DataError(
-                f"batch {index} is one array, but the model has inputs {sorted(inputs)}",
-                "pass a dict",
-            )
-        named = batch if isinstance(batch, Mapping) else {next(iter(inputs)): batch}
-        feed = _check(named, inputs, f"batch {index}")
+        feed = _feed(batch, index, inputs)
         try:
             values = dict(zip(asked, session.run(asked, feed), strict=True)) if asked else {}
         except Exception as problem:
-            raise ModelError(
-                f"ONNX Runtime failed on batch {index}: {_line(problem)}", "check the input's shape"
-            ) from None
-        yield {name: feed[name] if name in feed else values[name] for name in kept}
+            raise _failed(index, problem) from None
+        yield {name: feed[name] if name in feed else values[name] for name in wanted}
+
+
+@dataclass(frozen=True)
+class _Step:
+    """A session for one piece of the network, or for all of it."""
+
+    session: Any
+    inputs: tuple[str, ...]
+    floats: tuple[str, ...]  # its activations in FP32
+    others: tuple[str, ...]  # what else is to be given
+    needed_later: frozenset[str]
+
+    def run(self, values: dict[str, Any]) -> dict[str, Array]:
+        """The step's activations; ``values``, OrtValues by name, gets what later steps need."""
+        names = list(dict.fromkeys((*self.floats, *self.others, *self.needed_later)))
+        if not names:
+            return {}
+        results = self.session.run_with_ort_values(names, {n: values[n] for n in self.inputs})
+        made = dict(zip(names, results, strict=True))
+        values.update((name, made[name]) for name in self.needed_later)
+        arrays = {name: _view(made[name]) for name in self.floats}
+        return arrays | {name: made[name].numpy() for name in self.others}
+
+
+class _View:
+    """An OrtValue as numpy sees it, without a copy; the array keeps it alive."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+        self.__array_interface__ = {
+            "version": 3,
+            "typestr": "<f4",
+            "shape": tuple(value.shape()),
+            "data": (value.data_ptr(), False),
+        }
+
+
+def _view(value: Any) -> Array:
+    if 0 in value.shape():
+        return np.zeros(value.shape(), np.float32)
+    return np.asarray(_View(value))
+
+
+def _steps(
+    proto: onnx.ModelProto,
+    live: tuple[str, ...],
+    also: tuple[str, ...],
+    shapes: Mapping[str, tuple[int, ...]],
+) -> tuple[list[_Step], dict[str, Any]]:
+    """The sessions of the network's pieces, or the one of all of it; and the network's inputs."""
+    given = {value.name for value in proto.graph.input}
+    made = [name for name in live if name not in given]
+    inputs: dict[str, Any] = {}
+    steps: list[_Step] = []
+
+    def step(model: onnx.ModelProto, needed_later: frozenset[str], is_piece: bool) -> None:
+        session = _session(model, is_piece)
+        types = {value.name: value.type for value in session.get_outputs()}
+        floats = tuple(name for name, kind in types.items() if kind == FLOAT and name in wanted)
+        others = tuple(name for name in types if name in also and name not in floats)
+        names = tuple(value.name for value in session.get_inputs())
+        inputs.update((one.name, one) for one in session.get_inputs() if one.name in given)
+        steps.append(_Step(session, names, floats, others, needed_later & types.keys()))
+
+    wanted = frozenset(made)
+    for piece in cut(proto, wanted, shapes):
+        step(piece.model, piece.needed_later, True)
+    if not steps:
+        for name in made:
+            proto.graph.output.add(name=name)
+        step(proto, frozenset(), False)
+    return steps, inputs
+
+
+def _run_all(
+    proto: onnx.ModelProto,
+    live: tuple[str, ...],
+    batches: Iterable[Array | Mapping[str, Array]],
+    also: tuple[str, ...],
+) -> Iterator[Iterator[dict[str, Array]]]:
+    steps: list[_Step] = []
+    inputs: dict[str, Any] = {}
+    for index, batch in enumerate(batches):
+        if not steps:
+            steps, inputs = _steps(proto, live, also, _shapes(batch, proto))
+            proto.Clear()  # the sessions have it all
+        feed = _feed(batch, index, inputs)
+        yield _parts(steps, {name: feed[name] for name in live if name in feed}, also, index)
+
+
+def _shapes(
+    batch: Array | Mapping[str, Array], proto: onnx.ModelProto
+) -> dict[str, tuple[int, ...]]:
+    """The shapes of a batch that is not checked yet, by input name."""
+    by_name = batch if isinstance(batch, Mapping) else {proto.graph.input[0].name: batch}
+    return {name: tuple(np.shape(array)) for name, array in by_name.items()}
+
+
+def _parts(
+    steps: list[_Step], feed: dict[str, Array], also: tuple[str, ...], index: int
+) -> Iterator[dict[str, Array]]:
+    """One batch's tensors, step by step."""
+    from onnxruntime import OrtValue
+
+    yield {name: array for name, array in feed.items() if array.dtype == np.float32 or name in also}
+    values = {name: OrtValue.ortvalue_from_numpy(array) for name, array in feed.items()}
+    for number, step in enumerate(steps):
+        try:
+            part = step.run(values)
+        except Exception as problem:
+            raise _failed(index, problem) from None
+        yield part
+        del part
+        left = {name for later in steps[number + 1 :] for name in later.inputs}
+        for name in set(values) - left:
+            del values[name]

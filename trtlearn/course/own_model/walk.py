@@ -14,20 +14,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ...calibration.cache import ALGORITHMS, CalibrationCache, format_cache, new_cache
 from ...calibration.mixed import MixedMeter, MixedRange
-from ...calibration.network import NetworkObserver, observe_network, with_shared_scales
+from ...calibration.network import NetworkObserver, check_observed, with_shared_scales
 from ...calibration.observers import Threshold
 from ...errors import DataError, ModelError
 from ...int8.placeholder import placeholder_amax
 from ...int8.placement import QdqReport
 from ...int8.qdq import insert_qdq
 from ...model.data import Data
-from ...model.run import activations
+from ...model.run import activation_parts
 from ..doctor import DoctorReport, examine
 from .engines import build_engines
 from .records import Answer, EngineResult, TensorFit, Walk, why_skipped
-from .task import Labels, Outputs, Task, load_task
+from .task import Array, Labels, Outputs, Task, join_batches, load_task
 
 if TYPE_CHECKING:
     import onnx
@@ -81,13 +83,12 @@ def try_int8(
     task = load_task(model, data, labels, algorithms[0], batch)
 
     begin("calibrate")
-    calibrations = [_calibrate(task, name) for name in algorithms]
+    observers, reference, meter = _look_inside(task, algorithms)
 
     begin("quantize")
-    trials = [_quantize(task, *calibration) for calibration in calibrations]
+    trials = [_quantize(task, *observer) for observer in observers.items()]
 
     begin("compare")
-    reference = task.run(task.proto)
     tried = {
         trial: task.compare(f"int8-{trial.algorithm}", reference, task.run(trial.quantized))
         for trial in trials
@@ -107,7 +108,8 @@ def try_int8(
         engines = build_engines(
             task, best.quantized, lambda way, values: task.compare(way, reference, values)
         )
-    mixed = _mixed(task, best.thresholds, reference)
+    scales = {name: threshold.scale for name, threshold in best.thresholds.items()}
+    mixed = meter.results(scales)
     result = Walk(
         name=task.name,
         doctor=doctor,
@@ -148,12 +150,30 @@ class _Trial:
     report: QdqReport
 
 
-def _calibrate(task: Task, algorithm: str) -> tuple[str, NetworkObserver]:
-    observer = observe_network(task.proto, task.inputs, algorithm)
-    infinite = observer.infinite
-    if any(value.name in infinite for value in task.model.outputs):
-        raise _becomes_infinite(infinite[0])
-    return algorithm, observer
+def _look_inside(
+    task: Task, algorithms: Iterable[str]
+) -> tuple[dict[str, NetworkObserver], Outputs, MixedMeter]:
+    """The network run once in FP32: what each calibrator saw, the outputs, and the parts of
+    tensors that may mix ranges.
+    """
+    observers = {name: NetworkObserver(name) for name in algorithms}
+    meter = MixedMeter(task.proto)
+    names = task.output_names
+    outputs: list[dict[str, Array]] = []
+    for parts in activation_parts(task.proto, task.inputs, names):
+        outputs.append({})
+        for tensors in parts:
+            floats = {name: x for name, x in tensors.items() if x.dtype == np.float32}
+            for observer in observers.values():
+                observer.observe(floats)
+            meter.observe(tensors)
+            outputs[-1] |= {name: tensors[name] for name in names if name in tensors}
+    for observer in observers.values():
+        check_observed(observer)
+        if any(value.name in observer.infinite for value in task.model.outputs):
+            raise _becomes_infinite(observer.infinite[0])
+    in_order = ({name: batch[name] for name in names if name in batch} for batch in outputs)
+    return observers, join_batches(in_order), meter
 
 
 def _quantize(task: Task, algorithm: str, observer: NetworkObserver) -> _Trial:
@@ -171,17 +191,6 @@ def _closeness(answer: Answer) -> tuple[float, float]:
     """How near to FP32: the share of equal answers, then the SQNR; the larger, the nearer."""
     sqnr_db = math.inf if answer.sqnr_db is None else answer.sqnr_db
     return answer.kept or 0.0, sqnr_db
-
-
-def _mixed(
-    task: Task, thresholds: Mapping[str, Threshold], reference: Outputs
-) -> tuple[MixedRange, ...]:
-    """The tensors whose one range serves values of very different size."""
-    meter = MixedMeter(task.proto)
-    meter.observe(reference)
-    for tensors in activations(task.proto, task.inputs, meter.parts) if meter.parts else ():
-        meter.observe(tensors)
-    return meter.results({name: threshold.scale for name, threshold in thresholds.items()})
 
 
 def _becomes_infinite(name: str) -> DataError:

@@ -1,0 +1,151 @@
+"""A network cut into pieces that ONNX Runtime runs one after the other.
+
+All activations of a batch at once take memory by the network's size; a piece after the other takes
+as much as one piece. The same kernels see the same values, so every activation is the same to the
+last bit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .graph import all_nodes, inner_graphs
+
+if TYPE_CHECKING:
+    import onnx
+
+__all__ = ["PIECE_BYTES", "Piece", "cut"]
+
+PIECE_BYTES = 1 << 26
+"""A piece ends where its activations reach this size."""
+SMALL_BYTES = 1 << 16
+"""Constants up to this size may be shapes, and so are given to the inference of shapes."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One piece as a model: what it reads, and which of its tensors a later one needs."""
+
+    model: onnx.ModelProto
+    inputs: tuple[str, ...]
+    needed_later: frozenset[str]
+
+
+def cut(
+    model: onnx.ModelProto, wanted: Collection[str], shapes: Mapping[str, tuple[int, ...]]
+) -> Iterator[Piece]:
+    """The pieces of ``model``, whose outputs are ``wanted``; nothing where it is small, or has
+    what cannot be cut: tensors between pieces whose type is unknown.
+
+    ``shapes``: those of the network's inputs. Each piece is made when it is asked for.
+    """
+    known = _inferred(model, shapes)
+    groups = _groups(model, wanted, known)
+    if len(groups) < 2 or model.graph.sparse_initializer:
+        return
+    stored = {tensor.name: tensor for tensor in model.graph.initializer}
+    inputs = {value.name: value for value in model.graph.input}
+    network_inputs = [name for name in inputs if name not in stored]
+    reads = [_reads(group) for group in groups]
+    makers: dict[str, int] = {}
+    for number, group in enumerate(groups):
+        for node in group:
+            makers.update(dict.fromkeys(node.output, number))
+    crossing: list[tuple[str, ...]] = []
+    for number, names in enumerate(reads):
+        crossing.append(tuple(name for name in names if makers.get(name, number) < number))
+    if any(name not in known for names in crossing for name in names):
+        return
+    for number, group in enumerate(groups):
+        later = frozenset(name for names in crossing[number + 1 :] for name in names)
+        piece = _without_graph(model)
+        graph = piece.graph
+        graph.name = model.graph.name
+        graph.node.extend(group)
+        graph.initializer.extend(stored[name] for name in reads[number] if name in stored)
+        own = network_inputs if not number else [n for n in reads[number] if n in network_inputs]
+        graph.input.extend(inputs[name] for name in own)
+        graph.input.extend(inputs[n] for n in reads[number] if n in stored and n in inputs)
+        graph.input.extend(_of_any_size(known[name]) for name in crossing[number])
+        for name in dict.fromkeys(name for node in group for name in node.output if name):
+            if name in wanted or name in later:
+                graph.output.add(name=name)
+        yield Piece(piece, (*own, *crossing[number]), later)
+
+
+def _groups(
+    model: onnx.ModelProto, wanted: Collection[str], known: Mapping[str, onnx.ValueInfoProto]
+) -> list[list[onnx.NodeProto]]:
+    groups: list[list[onnx.NodeProto]] = [[]]
+    size = 0
+    for node in model.graph.node:
+        if size >= PIECE_BYTES:
+            groups.append([])
+            size = 0
+        groups[-1].append(node)
+        size += sum(_bytes(known[name]) for name in node.output if name in known and name in wanted)
+    return groups
+
+
+def _reads(nodes: list[onnx.NodeProto]) -> list[str]:
+    """The names that the nodes read, in order; inside an If or a Loop also names of its own."""
+    names: dict[str, None] = {}
+    for node in all_nodes(nodes):
+        names |= dict.fromkeys(name for name in node.input if name)
+        for attribute in node.attribute:
+            for graph in inner_graphs(attribute):
+                names |= dict.fromkeys(value.name for value in graph.output)
+    return list(names)
+
+
+def _without_graph(model: onnx.ModelProto) -> onnx.ModelProto:
+    empty = type(model)(ir_version=model.ir_version)
+    empty.opset_import.extend(model.opset_import)
+    empty.functions.extend(model.functions)
+    return empty
+
+
+def _inferred(
+    model: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]]
+) -> dict[str, onnx.ValueInfoProto]:
+    """Tensor -> its type and shape, as onnx infers them without looking at weights."""
+    from onnx import helper, shape_inference
+
+    bare = _without_graph(model)
+    graph = bare.graph
+    graph.name = "shapes"
+    graph.node.extend(model.graph.node)
+    for tensor in model.graph.initializer:
+        if tensor.ByteSize() <= SMALL_BYTES:
+            graph.initializer.append(tensor)
+        value = helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+        graph.input.append(value)
+    stored = {value.name for value in graph.input}
+    for value in model.graph.input:
+        if value.name not in stored:
+            kind, shape = value.type.tensor_type.elem_type, shapes.get(value.name)
+            graph.input.append(helper.make_tensor_value_info(value.name, kind, shape))
+    graph.output.extend(model.graph.output)
+    try:
+        graph = shape_inference.infer_shapes(bare, data_prop=True).graph
+    except Exception:  # errors of several kinds, by version: then nothing is known
+        return {}
+    values = {value.name: value for value in (*graph.value_info, *graph.output)}
+    return {name: one for name, one in values.items() if one.type.tensor_type.elem_type}
+
+
+def _bytes(value: onnx.ValueInfoProto) -> int:
+    """How many bytes a tensor takes, as FP32; 0 where an axis is unknown."""
+    return 4 * math.prod(int(axis.dim_value) for axis in value.type.tensor_type.shape.dim)
+
+
+def _of_any_size(value: onnx.ValueInfoProto) -> onnx.ValueInfoProto:
+    """The tensor as an input of a piece: its type and how many axes it has."""
+    from onnx import helper
+
+    tensor = value.type.tensor_type
+    axes = [None] * len(tensor.shape.dim) if tensor.HasField("shape") else None
+    return helper.make_tensor_value_info(value.name, tensor.elem_type, axes)
