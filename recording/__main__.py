@@ -107,7 +107,8 @@ def main() -> int:
             "OUT": str(Path(scratch) / "packed"),
             "CALIB_WORK": str(Path(scratch) / "calibration"),
         }
-        environment = os.environ | raw | {"PYTHONPATH": str(ROOT)}
+        paths = filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])
+        environment = os.environ | raw | {"PYTHONPATH": os.pathsep.join(paths)}
         todo = commands(
             folder, Path(scratch), options.tactic_sources, options.trtexec, options.resume
         )

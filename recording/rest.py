@@ -6,6 +6,8 @@ Each step runs in a process of its own and is saved at once; a step that is reco
 again, so that an interrupted run goes on. ``rest.json`` says what came of each. A part that this
 machine's set of recordings does not have goes to rest/ inside it, so that no set looks whole that
 is not: a study is read from the newest set that holds studies.
+
+Needs onnx and onnxruntime; the step ocr also Pillow and rapidocr-onnxruntime (zoo/networks.py).
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
 import shutil
 import statistics
 import subprocess
@@ -105,8 +108,6 @@ class Place:
 
 def run_module(*words: str | Path, env: Mapping[str, str] | None = None) -> None:
     """Another script of recording/; TrtlearnError where it fails."""
-    import os
-
     line = [sys.executable, "-m", *map(str, words)]
     done = subprocess.run(line, cwd=ROOT, env={**os.environ, **(env or {})}, check=False)
     if done.returncode:
@@ -220,8 +221,6 @@ def own_model(place: Place) -> None:
     """The script that notebook 09 writes for the GPU machine, run on a network that is not the
     course's.
     """
-    import os
-
     from recording.zoo.networks import build
     from trtlearn.course.own_model.walk import try_int8
 
@@ -235,7 +234,9 @@ def own_model(place: Place) -> None:
         model = Path(scratch) / f"{name}.onnx"
         model.write_bytes(content)
         walk = try_int8(model, arrays, batch=batch, out=Path(scratch) / "out", live=False)
-        env = {**os.environ, "PYTHONPATH": str(ROOT), "TRTLEARN_HOME": f"{scratch}/home"}
+        paths = filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])
+        env = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+        env["TRTLEARN_HOME"] = f"{scratch}/home"
         script = walk.files["script"]
         done = subprocess.run(
             [sys.executable, script], cwd=scratch, env=env, capture_output=True,

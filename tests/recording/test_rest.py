@@ -58,7 +58,7 @@ def machine(
     def one(place: Place, name: str, arguments: Any) -> str:
         try:
             STEPS[name][0](place)
-        except TrtlearnError as problem:
+        except (TrtlearnError, OSError) as problem:
             return str(problem)
         left = rest.missing(place, name)
         return f"lacks {left}" if left else "recorded"
