@@ -99,6 +99,8 @@ def show(value: Any) -> str:
         return f"{value:.6g}"
     if isinstance(value, (tuple, list)):
         return ", ".join(map(show, value)) if value else "none"
+    if isinstance(value, dict):
+        return show([f"{key}: {show(item)}" for key, item in value.items()])
     return printable(str(value))
 
 
@@ -135,7 +137,18 @@ def _short(value: Any) -> str:
 def _cells(rows: list[dict[str, Any]]) -> list[dict[str, str]]:
     """A table as text; a key that some row lacks is unknown there."""
     keys = dict.fromkeys(key for row in rows for key in row)
-    return [{key: show(row.get(key)) for key in keys} for row in rows]
+    return [{key: _cell(key, row.get(key)) for key in keys} for row in rows]
+
+
+def _cell(key: str, value: Any) -> str:
+    """One cell; percents with one decimal, or one digit where they are below 0.1.
+
+    >>> _cell("accuracy %", 99.21875), _cell("clipped %", 0.0123), _cell("amax", 99.21875)
+    ('99.2', '0.01', '99.2188')
+    """
+    if "%" in key and isinstance(value, float) and math.isfinite(value):
+        return f"{value:.1f}" if value == 0 or abs(value) >= 0.1 else f"{value:.1g}"
+    return show(value)
 
 
 def html_table(

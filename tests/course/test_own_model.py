@@ -19,6 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from trtlearn.builds import Build, LayerCounts
 from trtlearn.calibration.edit import parse_cache, read_cache
+from trtlearn.course.own_model import report
 from trtlearn.course.own_model.records import Answer, EngineResult, Walk
 from trtlearn.course.own_model.report import report_html
 from trtlearn.course.own_model.walk import STEPS, try_int8
@@ -167,6 +168,15 @@ def test_best_judges_by_sqnr_where_no_output_is_a_table_of_classes(tmp_path):
     assert walked.answer.sqnr_db == max(one.sqnr_db for one in tried.values())
     assert walked.answer.error == pytest.approx(10 ** (-walked.answer.sqnr_db / 20))
     assert "judge the Q/DQ model with your own metric" in walked.verdict
+
+
+def test_inputs_may_be_called_as_numpy_calls_its_arguments(tmp_path):
+    given = {"file": np.ones((2, 3), np.float32), "a/b": np.zeros(2), "allow_pickle": np.ones(1)}
+    (tmp_path / "x.npz").write_bytes(report._packed(given, "data"))
+    with np.load(tmp_path / "x.npz", allow_pickle=False) as back:
+        assert {name: back[name].tolist() for name in back} == {
+            name: array.tolist() for name, array in given.items()
+        }
 
 
 def test_several_inputs_and_every_axis_dynamic(two_inputs, tmp_path):

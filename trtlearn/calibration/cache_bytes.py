@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ..record import Record
+from ..record import Record, plural
 from .cache import parse_cache
 
 __all__ = ["CacheBytes", "Piece", "bytes_of_cache"]
@@ -34,7 +34,7 @@ class CacheBytes(Record):
         return sum(len(piece.content) for piece in self.pieces)
 
     def summary(self) -> str:
-        return f"{self.size_bytes} bytes in {len(self.pieces)} pieces"
+        return f"{plural(self.size_bytes, 'byte')} in {plural(len(self.pieces), 'piece')}"
 
     def rows(self) -> list[dict[str, Any]]:
         return [

@@ -14,7 +14,7 @@ import struct
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ..record import Record
+from ..record import Record, plural
 from .cache import ignored_by_trtexec
 
 __all__ = ["ODDITIES", "CacheLine", "CacheReading", "Oddity", "as_tensorrt_reads"]
@@ -82,7 +82,7 @@ class CacheReading(Record):
     def summary(self) -> str:
         if self.ignored:
             return f"ignored: {self.ignored}"
-        return f"used: {len(self.scales)} scales, {len(self.odd)} odd lines"
+        return f"used: {plural(len(self.scales), 'scale')}, {plural(len(self.odd), 'odd line')}"
 
 
 def as_tensorrt_reads(content: bytes) -> CacheReading:

@@ -39,6 +39,9 @@ __all__ = [
 ]
 
 
+OPEN = "Your own guess is still open: it is asked above"
+
+
 @dataclass(frozen=True)
 class Prediction:
     """A question asked before the measurement; none of its ``options`` is a mistake."""
@@ -222,7 +225,7 @@ def outcome(prediction_id: str, measured: str) -> Verdict:
         )
     step = progress.load().steps.get(prediction_id)
     if step is None or step.answer not in entry.options:
-        return Verdict(prediction_id, None, f"Measured: {measured}. You made no prediction above.")
+        return Verdict(prediction_id, None, f"Measured: {measured}. {OPEN}.")
     right = step.answer == measured
     words = "as you predicted" if right else f'you predicted "{step.answer}"'
     return Verdict(prediction_id, right, f"Measured: {measured}; {words}.", surprise=not right)

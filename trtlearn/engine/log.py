@@ -240,7 +240,7 @@ def scales_from_log(log: str) -> tuple[TensorRange, ...]:
     for name, scales, zeros in _SCALE.findall(log):
         values = [float(value) for value in scales.split(",") if value.strip()]
         if len(values) != 1:
-            entry = TensorRange(name, None, None, "log", f"{len(values)} scales")
+            entry = TensorRange(name, None, None, "log", plural(len(values), "scale"))
         else:
             zero = ", ".join(value.strip() for value in zeros.split(",") if value.strip())
             note = "" if zero == "0" else f"zero point {zero}"

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
-from ..record import Record, Table, show
+from ..record import Record, Table, plural, show
 
 __all__ = [
     "Binding",
@@ -267,8 +267,8 @@ class RangeReport(Table):
 
     def summary(self) -> str:
         return (
-            f"{len(self.tensors)} tensors, {len(self.without_range)} without a range, "
-            f"{len(self.unmatched)} names not in the network"
+            f"{plural(len(self.tensors), 'tensor')}, {len(self.without_range)} without a range, "
+            f"{plural(len(self.unmatched), 'name')} not in the network"
         )
 
     def rows(self) -> list[dict[str, Any]]:
@@ -307,8 +307,8 @@ class CalibrationTrace(Record):
     inputs: tuple[str, ...] = ()
 
     def summary(self) -> str:
-        batches = f"{self.batches} batches of {self.batch_size}"
-        return f"{self.algorithm} calibrator: {len(self.calls)} calls, {batches}"
+        batches = f"{plural(self.batches, 'batch', 'batches')} of {self.batch_size}"
+        return f"{self.algorithm} calibrator: {plural(len(self.calls), 'call')}, {batches}"
 
     def rows(self) -> list[dict[str, Any]]:
         return [
@@ -394,7 +394,7 @@ class Timing(Record):
     layers_ms: dict[str, float] = field(default_factory=dict)  # by engine layer, from the profiler
 
     def summary(self) -> str:
-        spread = f"5 to 95 %: {self.p05_ms:.4f} to {self.p95_ms:.4f} ms, {self.runs} runs"
+        spread = f"5 to 95 %: {self.p05_ms:.4f} to {self.p95_ms:.4f} ms, {plural(self.runs, 'run')}"
         return f"{self.median_ms:.4f} ms a batch of {self.batch} ({spread})"
 
 

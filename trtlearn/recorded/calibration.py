@@ -17,7 +17,7 @@ from ..calibration.cache import CalibrationCache, parse_cache
 from ..calibration.observers import Observer, Threshold, make_observer, threshold_of
 from ..engine.records import Provenance
 from ..errors import DataError, RecordingError
-from ..record import Record
+from ..record import Record, plural
 from .files import folder_with, load_provenance, read_text
 
 __all__ = [
@@ -319,7 +319,8 @@ class Shuffles(Record):
         return ways
 
     def summary(self) -> str:
-        return f"{self.model}: {self.images} images in {len(self.orders)} orders and batch sizes"
+        orders = plural(len(self.orders), "order")
+        return f"{self.model}: {plural(self.images, 'image')} in {orders} and batch sizes"
 
     def rows(self) -> list[dict[str, Any]]:
         names = (

@@ -129,7 +129,7 @@ class PlanSizes(Record):
         sizes = [build.plan_bytes for build in self.builds]
         spread = f"{min(sizes):,} to {max(sizes):,} bytes" if sizes else "none"
         return (
-            f"{len(sizes)} builds of {self.model}, {self.variant}: {spread}; "
+            f"{plural(len(sizes), 'build')} of {self.model}, {self.variant}: {spread}; "
             f"{self.provenance.label()}"
         )
 

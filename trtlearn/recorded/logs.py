@@ -200,7 +200,7 @@ class Interruptions(Record):
     def summary(self) -> str:
         lost = max((run.free_bytes_before - run.free_bytes_after for run in self.runs), default=0)
         return (
-            f"{len(self.runs)} calibrations, {max(lost, 0):,} bytes of GPU memory lost; "
+            f"{plural(len(self.runs), 'calibration')}, {max(lost, 0):,} bytes of GPU memory lost; "
             f"{self.provenance.label()}"
         )
 

@@ -21,7 +21,7 @@ from ..engine.records import Provenance
 from ..errors import RecordingError
 from ..model.course_data import MODELS, NETWORKS
 from ..model.operators import WEIGHTED
-from ..record import Record
+from ..record import Record, plural
 from .files import check_origin, folder_with, load_build, read_packed
 
 __all__ = [
@@ -98,7 +98,7 @@ class Tradeoff(Record):
         return super().from_dict(data, where)
 
     def summary(self) -> str:
-        return f"{len(self.points)} engines, {self.provenance.label()}"
+        return f"{plural(len(self.points), 'engine')}, {self.provenance.label()}"
 
     def rows(self) -> list[dict[str, Any]]:
         models = list(dict.fromkeys(point.model for point in self.points))

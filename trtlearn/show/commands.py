@@ -10,7 +10,7 @@ from ..builds import Build
 from ..engine.variants import ALGORITHMS, LABELS, VARIANTS
 from ..errors import TrtlearnError
 from ..model.course_data import MODELS, model_path
-from ..record import html_link, html_table, html_text, show
+from ..record import html_link, html_table, html_text, plural, show
 from ..trtexec.explanation import explain
 from ..trtexec.options import trtexec_command, variant_of
 from ..trtexec.records import Step
@@ -127,7 +127,7 @@ def answer_html(command: str, version: str, cache_exists: bool, networks: Any = 
     note = f"<p>{OWN_HEADER}</p>" if answer.mode == "cached-scales" and network and others else ""
     facts = [{"fact": name, "value": value} for name, value in answer.details()]
     steps = "".join(f"<li>{step_html(step)}</li>" for step in answer.steps)
-    title = f"The {len(answer.steps)} steps in trtexec's source"
+    title = f"The {plural(len(answer.steps), 'step')} in trtexec's source"
     return (
         f'<div role="status"><p style="font-size:1.15em">{badge(answer.mode, color)} '
         f"{html_text(sentence)}</p>{measured_html(network, variants)}{note}"
@@ -164,7 +164,7 @@ def measured_html(network: Any, variants: list[str | None]) -> str:
         {"tensor": r.name, "range": f"±{show(r.amax)}", "scale": r.scale, "from": r.source}
         for r in ranges
     ]
-    summary = f"<summary>Its {len(ranges)} ranges, tensor by tensor</summary>"
+    summary = f"<summary>Its {plural(len(ranges), 'range')}, tensor by tensor</summary>"
     return f"{measured}<details>{summary}{html_table(rows, style=CELL)}</details>"
 
 

@@ -11,6 +11,7 @@ from ..calibration.cache import CacheIgnored, ignored_by_trtexec
 from ..errors import ModelError
 from ..files import shell_command
 from ..model.quantization import RefusedNode
+from ..record import plural
 from .command import parse_trtexec
 from .decision import Case, sentences
 from .records import Explanation, Step
@@ -145,7 +146,7 @@ def _will_not_build(case: Case) -> list[str]:
     """What TensorRT's parser refuses in the model: the first nodes, and how many there are."""
     lines = [f"the model will not build: {node.summary()}" for node in case.refused[:3]]
     if len(case.refused) > 3:
-        lines.append(f"TensorRT's parser refuses {len(case.refused)} nodes in all")
+        lines.append(f"TensorRT's parser refuses {plural(len(case.refused), 'node')} in all")
     return lines
 
 

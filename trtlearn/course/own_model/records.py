@@ -11,7 +11,7 @@ from ...calibration.mixed import MixedRange
 from ...int8.placement import QdqReport
 from ...model.data import DataFacts
 from ...model.describe import OnnxModel
-from ...record import Record
+from ...record import Record, plural
 from ..doctor import DoctorReport
 
 __all__ = ["Answer", "EngineResult", "TensorFit", "Walk"]
@@ -139,19 +139,19 @@ class Walk(Record):
     @property
     def verdict(self) -> str:
         """What INT8 does to the answers with the best ranges, and with the others."""
-        best, rows = self.answer, self.data.rows_used
+        best, rows = self.answer, plural(self.data.rows_used, "row")
         error = "no error" if best.error is None else f"an error of {100 * best.error:.3g} %"
         if best.boxes_matched is not None:
             return f"With {best.ranges} INT8 {self._boxes(best)}. {self._others(best)}"
         if best.agreement is None:
             return (
-                f"With {best.ranges} INT8's outputs have {error} (root mean square, {rows} rows). "
+                f"With {best.ranges} INT8's outputs have {error} (root mean square, {rows}). "
                 "They are no table of classes: judge the Q/DQ model with your own metric, "
                 "such as mAP"
             )
         return (
             f"With {best.ranges} INT8 keeps FP32's answer on {100 * best.agreement:.1f} % of "
-            f"{rows} rows; its outputs have {error}. {self._others(best)}"
+            f"{rows}; its outputs have {error}. {self._others(best)}"
         )
 
     def _boxes(self, best: Answer) -> str:

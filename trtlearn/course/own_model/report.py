@@ -6,6 +6,7 @@ import dataclasses
 import io
 import os
 import re
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from ...calibration.cache import ignored_by_trtexec
 from ...errors import TrtlearnError
 from ...files import shell_command, write_all
 from ...model.read import serialized
-from ...record import Record, html_table, html_text
+from ...record import Record, html_table, html_text, plural
 
 if TYPE_CHECKING:
     import onnx
@@ -75,7 +76,7 @@ def report_html(walk: Walk) -> str:
     sections = {
         "The verdict": f'<p class="verdict">{esc(walk.verdict)}.</p>{_table(walk.rows())}'
         f"<p>{ANSWER_WORDS}</p>{notes}",
-        "Ranges": figure + _folded(f"All {len(tensors)} tensors", _table(tensors)),
+        "Ranges": figure + _folded(f"All {plural(len(tensors), 'tensor')}", _table(tensors)),
         "Q/DQ": _folded(walk.qdq.summary(), _table(walk.qdq.rows())),
         "Engines built with TensorRT": engines
         if walk.live
@@ -181,9 +182,13 @@ def write_files(
 
 
 def _packed(value: Any, name: str) -> bytes:
+    """The arrays as a .npz file. numpy's own writer refuses an input that is called "file"."""
     arrays = value if isinstance(value, Mapping) else {name: value}
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **{str(key): array for key, array in arrays.items()})
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as packed:
+        for key, array in arrays.items():
+            with packed.open(f"{key}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
     return buffer.getvalue()
 
 
