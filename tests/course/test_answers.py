@@ -37,6 +37,16 @@ NOTEBOOK = {  # chapter -> what its cells have defined
     "09": "load = lambda p: ((p.astype(np.float32) / 255 - 0.1307) / 0.3081)[None];"
     "ratio = lambda a, b: (a**2).sum() / ((a - b) ** 2).sum();"
     "best = lambda a: a.argmax(axis=1)",
+    "10": """
+def eight(x):
+    return np.rint(x / (abs(x).max() / 127)) * (abs(x).max() / 127)
+def split(y, at=4, **how):
+    return np.concatenate([eight(y[:, :at]), eight(y[:, at:])], **(how or {"axis": 1}))
+def products(nodes):
+    return [node for node in nodes if node.op in ("MatMul", "Gemm")]
+def share(nodes):
+    return sum(node.computed_in == "int8" for node in nodes) / len(nodes)
+""",
     "11": """
 def gap_of(ours, theirs, least=1e-6):
     gap = {name: abs(ours[name] / theirs[name] - 1) for name in ours if name in theirs}
@@ -305,6 +315,33 @@ WRONG = {
         "lambda a, b: log10(ratio(a, b))": "Your code raised NameError",
         "30": "Expected a function",
     },
+    "10-clipping": {
+        "lambda report: {t.name for t in report.tensors if t.clipped > 1}": "a share: 1 % is 0.01",
+        "lambda report: {t.name for t in report.tensors if t.clipped > 0}": "clips a few values",
+        "lambda report: {t.name for t in report.tensors if t.verdict != 'fits'}": "be too LARGE",
+        "lambda report: {t.name for t in report.tensors if t.clipped >= 0.01}": "exactly 1 %",
+        "lambda report: len(report.tensors)": "expected a set of names",
+        "lambda report: report.clipped": "Your code raised AttributeError",
+        "{'image'}": "Expected a function",
+    },
+    "10-scales": {
+        "lambda y: eight(y)": "that is one scale for all",
+        "lambda y: split(y, 2)": "a box has four values",
+        "lambda y: split(y, 5)": "the first FOUR rows",
+        "lambda y: y": "elements differ",
+        "lambda y: eight(y[:, :4])": "your result has the shape",
+        "lambda y: split(y, axis=0)": "Your code raised",
+        "3": "Expected a function",
+    },
+    "10-products": {
+        "lambda nodes: share([n for n in nodes if n.op == 'MatMul'])": "Gemm is a matrix product",
+        "lambda nodes: share(nodes)": "not of all nodes",
+        "lambda nodes: 100 * share(products(nodes))": "a share from 0 to 1",
+        "lambda nodes: len(products(nodes)) * share(products(nodes))": "that is how many",
+        "lambda nodes: products(nodes)": "a list, expected numbers",
+        "lambda nodes: nodes.op": "Your code raised AttributeError",
+        "0.5": "Expected a function",
+    },
     "11-odd": {
         "('down1b_relu', 'near tie')": "only the entropy search has a KL",
         "'down1b_relu, last bits'": "by a millionth",
@@ -368,6 +405,15 @@ RIGHT = {
     ],
 }
 RIGHT |= {
+    "10-clipping": [
+        "lambda report: {t.name for t in report.tensors if t.clipped > 0.01}",
+        "lambda report: (t.name for t in report.tensors if 100 * t.clipped > 1)",
+    ],
+    "10-scales": ["lambda y: split(y)", "lambda y: split(y).tolist()"],
+    "10-products": [
+        "lambda nodes: share(products(nodes))",
+        "lambda nodes: np.float32(share(products(nodes)))",
+    ],
     "06-repair": [
         "['pool', 'stem_relu', 'image']",
         "'pool, stem_relu, image'",

@@ -142,17 +142,14 @@ def _split_at(channel: int) -> Callable[[Array], Array]:
 
 
 SCALE_MISTAKES: dict[str, Callable[[Array], Any]] = {
-    "that is one scale for all: the scores are left with one or two codes": in_eight_bits,
+    "that is one scale for all: split along axis 1, where the scores begin at index 4": (
+        in_eight_bits
+    ),
     "those are the codes; times the scale they are values again": _codes_only,
     "the first FOUR rows are the box, the scores begin at index 4": _split_at(5),
     "a box has four values: x, y, width and height": _split_at(2),
     "the divisor is 127, the largest code": lambda output: np.concatenate(
         [in_eight_bits(output[:, :4], 128), in_eight_bits(output[:, 4:], 128)], axis=1
-    ),
-    "axis 0 counts the scenes; the rows of a cell are axis 1": lambda output: np.concatenate(
-        [in_eight_bits(output[:4]), in_eight_bits(output[4:])]
-        if len(output) > 4
-        else [in_eight_bits(output)]
     ),
 }
 
