@@ -74,6 +74,7 @@ def test_half_of_the_codes_are_unused_after_a_relu() -> None:
 
 
 def test_a_zero_point_would_make_the_squared_error_6_4_times_smaller() -> None:
+    """newer-13"""
     symmetric = tl.quantization_error(X, TOP / 127).mean_squared_error
     shifted = tl.quantize(X, TOP / 255, zero_point=-128)
     assert (shifted.min(), shifted.max()) == (-128, 127)

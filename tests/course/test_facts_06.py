@@ -53,6 +53,7 @@ def test_the_file_with_a_raw_byte_0x1e_is_read_with_strict_off_only() -> None:
 
 
 def test_an_engine_read_from_its_text_and_a_model_give_the_build_s_types() -> None:
+    """newer-8"""
     build = MOBILE.build("int8-minmax")
     read = tl.precision(tl.read_engine(build.engine.raw), MOBILE.path)
     assert [row.computed_in for row in read.nodes] == [
@@ -67,7 +68,7 @@ def test_a_layer_can_work_in_int8_and_write_fp32() -> None:
 
 
 def test_all_ranges_set_and_two_nodes_stay_in_fp32() -> None:
-    """Answers item-6."""
+    """Answers item-6. newer-3"""
     stayed = MOBILE.build("int8-minmax").precision().where(computed_in="fp32")
     assert [row.name for row in stayed] == ["gap", "logits"]
     assert {row.requested_dtype for row in stayed} == {"int8"}
@@ -163,7 +164,7 @@ def test_no_range_at_all_gives_no_engine(network: Network) -> None:
     ("network", "node"), [(RESNET, "b0_conv2"), (MOBILE, "m3_dw")], ids=["resnet", "mobile"]
 )
 def test_a_tensor_inside_a_fused_layer_needs_no_range(network: Network, node: str) -> None:
-    """Answers item-9."""
+    """Answers item-9. newer-5"""
     study = network.study("missing-scale")
     assert study.warning("missing-scale").names == (node,)
     assert study.precision()[node].computed_in == "int8"

@@ -75,6 +75,7 @@ def test_the_two_engines_agree_on_nearly_every_test_image() -> None:
 
 
 def test_both_engines_have_nine_layers_with_int8_weights() -> None:
+    """newer-2"""
     assert IMPLICIT.int8_layers == EXPLICIT.int8_layers == 9
 
 
@@ -83,6 +84,7 @@ def test_both_engines_have_nine_layers_with_int8_weights() -> None:
 
 @pytest.mark.parametrize("name", WRONG)
 def test_each_wrong_placement_adds_layers(name: str) -> None:
+    """newer-1"""
     layers, right = PLACES[name].layers, EXPLICIT.layers
     assert layers is not None
     assert right is not None
@@ -132,6 +134,7 @@ def test_modelopt_places_nearly_as_we_do(ours: PairTable) -> None:
 def test_with_qdq_in_the_model_trtexec_sets_the_calibrator_and_does_not_use_it(
     tmp_path: Path,
 ) -> None:
+    """newer-4"""
     model = tmp_path / "resnet.qdq.onnx"
     model.write_bytes(insert()[0].SerializeToString())
     command = "trtexec --onnx=m.onnx --int8 --calib=c.cache"
@@ -166,6 +169,7 @@ OLD = "trtexec --onnx=resnet.onnx --int8 --calib=c.cache --workspace=1024 --noTF
 
 
 def test_trtexec_11_1_refuses_the_old_command() -> None:
+    """newer-6"""
     assert tl.explain(OLD, trt="11.1").mode == "rejected"
 
 
@@ -190,6 +194,7 @@ def test_min_max_gives_the_same_scales_whatever_the_calibration_s_batch() -> Non
 
 
 def test_min_max_keeps_99_percent_at_batch_1_8_and_64() -> None:
+    """newer-12"""
     trials = [trial for trial in tl.recorded.dynamic().trials if trial.algorithm == "minmax"]
     assert trials
     for trial in trials:

@@ -89,6 +89,7 @@ def test_fit_tells_the_two_cases_apart() -> None:
 
 
 def test_qdq_everywhere_halves_the_map_and_takes_longer() -> None:
+    """newer-11"""
     shares = [round(100 * known(point(name).map50), 1) for name in ("fp32", "int8-minmax", "qdq")]
     assert shares == [97.7, 97.8, 97.8]
     bad, good = point("qdq-everywhere"), point("int8-minmax")
@@ -149,6 +150,7 @@ def test_the_cure_must_reach_as_far_as_the_mixing() -> None:
 
 
 def test_int8_breaks_one_block_into_303_layers_and_is_slower() -> None:
+    """newer-7"""
     assert [VITS[name].layers for name in ("fp32", "fp16", "int8-placeholder")] == [2, 4, 303]
     times = {name: median(VITS[name]) for name in ("fp32", "fp16", "int8-placeholder")}
     assert [round(time, 3) for time in times.values()] == [0.273, 0.150, 0.415]
@@ -160,6 +162,7 @@ def test_int8_breaks_one_block_into_303_layers_and_is_slower() -> None:
 
 
 def test_only_the_products_of_the_mlp_run_in_int8() -> None:
+    """newer-9"""
     for name, count in (
         ("int8-placeholder", 12),
         ("int8-random", 6),

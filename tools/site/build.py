@@ -24,7 +24,7 @@ from tools.site import api, facts, notebook
 from tools.site import markdown as site_md
 from tools.site.markdown import Page, markdown
 from trtlearn.course.notebook import NOTEBOOKS
-from trtlearn.course.questions import OTHERS, THREAD, Question
+from trtlearn.course.questions import NEWER, OTHERS, THREAD, Question
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -39,7 +39,7 @@ def notebooks() -> list[Path]:
 
 def answer_place(question: Question, cells: dict[str, set[str]]) -> str:
     """Where the question is answered: its cell, else its notebook, else the page of questions."""
-    name = NOTEBOOKS[question.notebook][0].removesuffix(".ipynb")
+    name = NOTEBOOKS.get(question.notebook, ("",))[0].removesuffix(".ipynb")
     if name not in cells:
         return f"questions.html#{question.key}"
     return f"notebooks/{name}.html" + (
@@ -63,17 +63,22 @@ def question_page(cells: dict[str, set[str]]) -> Page:
     for anchor, head, questions in (
         ("thread", "The eight questions of the forum thread", THREAD),
         ("others", "Twenty that others keep asking", OTHERS),
+        ("newer", "Asked in 2025 and 2026", NEWER),
     ):
         made.append(f'<h2 id="{anchor}">{head}</h2>')
         for one in questions:
-            where = f'<a href="{answer_place(one, cells)}">notebook {one.notebook}: {NOTEBOOKS[one.notebook][1]}</a>'
+            place = answer_place(one, cells)
+            where = ""
+            if one.notebook:
+                title = f"notebook {one.notebook}: {NOTEBOOKS[one.notebook][1]}"
+                where = f'Shown in <a href="{place}">{title}</a>.'
             asked = ", ".join(
                 f'<a href="{to}">issue {to.rsplit("/", 1)[1]}</a>' for to in one.links
             )
             made.append(
                 f'<h3 id="{one.key}">{html.escape(one.question)}</h3>{markdown(one.answer)}'
             )
-            made.append(f"<p>Shown in {where}.{f' Asked in {asked}.' if asked else ''}</p>")
+            made.append(f"<p>{where}{f' Asked in {asked}.' if asked else ''}</p>")
             made.append(f'<p class="hint">Source: {facts.cited(one.source)}</p>')
     return Page("questions.html", "Questions", "\n".join(made), "Course")
 
