@@ -141,3 +141,11 @@ def test_engine_layers_are_named_by_type_in_words():
 def test_confusion_needs_a_label_for_each_prediction():
     with pytest.raises(DataError, match="3 labels for 4 predictions"):
         show.confusion(experiment().predictions, [0, 1, 2])
+
+
+def test_a_folded_row_breaks_its_line_and_shows_no_markup():
+    import trtlearn as tl
+
+    builds = tl.network("mobile", mode="recorded").builds("fp32", "int8-random")
+    rows = tl.show.builds(builds.values()).data[0].y
+    assert rows == ("FP32", "--int8 --calib=&lt;missing file>:<br>random noise")

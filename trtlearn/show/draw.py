@@ -57,7 +57,7 @@ Panel = tuple[int, int] | None
 TALLEST = 700  # pixels: a figure fits on a laptop's screen
 DATA_FIELDS = ("x", "y", "customdata", "labels", "ids", "parents")
 TEXT_FIELDS = ("text", "hovertext", "hovertemplate", "texttemplate", "name")
-ANY_TAG = re.compile("<")
+ANY_TAG = re.compile("<(?!br>)")  # but the line break of our own folded rows
 FOREIGN = re.compile(r"<(?!/?(?:b|i|br|sup|sub|extra)>)")
 MOST_ROWS = 44  # names below each other in the tallest figure
 NARROW = 640  # pixels that a legend may fill in the narrowest page, 700 pixels wide
@@ -119,7 +119,7 @@ def label(name: str, length: int = 44) -> str:
 
 def _neutral(fig: go.Figure) -> None:
     """Make all other text of the figure data: of markup only our own few tags without attributes
-    stay, in labels; in values, which names may be, none does.
+    stay, in labels; in values, which names may be, none but a line break.
     """
     for trace in fig.data:
         for key in (*DATA_FIELDS, *TEXT_FIELDS):
