@@ -42,7 +42,8 @@ class LiveShell:
     """A notebook that was opened live where nothing was built."""
 
     def __init__(self, path: Path) -> None:
-        self.shell = InteractiveShell()
+        InteractiveShell.clear_instance()
+        self.shell = InteractiveShell.instance()
         self.shell.kernel = None
         lesson = begin(self.shell, InProcess)
         assert lesson is not None
@@ -89,3 +90,4 @@ class LiveShell:
 
     def close(self) -> None:
         self.lesson.end()
+        InteractiveShell.clear_instance()

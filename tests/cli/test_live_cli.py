@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from trtlearn.builds import Build
+from trtlearn.cli import lab
 from trtlearn.errors import BuildError
 from trtlearn.networks import Network, network
 from trtlearn.recorded.store import own_builds
@@ -57,6 +59,34 @@ def test_all_is_built_once_listed_rebuilt_and_cleared(run: Any, builder: list[st
     status, out, err = run("live", "clear")
     assert "removed 20 builds" in out
     assert own_builds().builds == ()
+
+
+@pytest.mark.parametrize(("answer", "built"), [("y", 20), ("", 0), (None, 0)])
+def test_lab_offers_to_build_and_says_how_long(
+    builder: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    answer: str | None,
+    built: int,
+) -> None:
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: answer is not None))
+    monkeypatch.setattr("builtins.input", lambda question: print(question) or answer)
+    lab.offer_builds()
+    said = capsys.readouterr().out
+    assert "20 engines that this GPU has not built yet: about " in said
+    assert "minutes" in said
+    assert ("before JupyterLab opens? [y/N]" in said) == (answer is not None)
+    assert len(builder) == built
+    lab.offer_builds()
+    assert bool(capsys.readouterr().out) == (not built)
+
+
+def test_lab_offers_nothing_where_nothing_can_be_built(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TRTLEARN_TENSORRT", "no_such_tensorrt")
+    lab.offer_builds()
+    assert capsys.readouterr().out == ""
 
 
 def test_without_a_gpu(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import dataclasses
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from trtlearn.builds import Build
 from trtlearn.course.builder import Builder, Job
 from trtlearn.course.lesson import Lesson, begin
 from trtlearn.networks import Network, network
+from trtlearn.recorded.store import own_builds
 
 SAYING = """
 import json, sys
@@ -78,6 +80,45 @@ def test_stop_ends_the_process_at_once_and_asking_begins_again() -> None:
     assert again.stage == "done"
 
 
+REAL = """
+import sys
+sys.path[:0] = [{root!r}, {tests!r}]
+import fake_trt, pytest
+from made_up import MadeUp
+from trtlearn.course.builder import main
+from trtlearn.live import cuda, trt
+scene = {{"cuda": fake_trt.FakeCuda()}}
+MadeUp(scene, pytest.MonkeyPatch()).be("as recorded")
+trt._load = lambda name: scene["module"]
+cuda.runtime = lambda: scene["cuda"]
+main()
+"""
+
+
+def test_the_builders_own_process_builds_keeps_and_ends_with_its_kernel(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRTLEARN_HOME", str(tmp_path))
+    root = Path(__file__).resolve().parents[2]
+    program = tmp_path / "builder.py"
+    text = REAL.format(root=str(root), tests=str(root / "tests"))
+    program.write_text(text, encoding="utf-8")
+    stages: list[str] = []
+    builder = Builder(lambda job: stages.append(job.stage), (sys.executable, str(program)))
+    job, bad = builder.ask("mobile", "int8-minmax"), builder.ask("mobile", "int9")
+    process = None
+    while not job.ended:
+        process = builder._process or process
+        time.sleep(0.01)
+    assert builder.wait(60)
+    assert (job.stage, bad.stage) == ("done", "failed")
+    assert {"building", "calibrating", "measuring", "done"} <= set(stages)
+    (own,) = own_builds().builds
+    assert own.build.variant == "int8-minmax"
+    assert process is not None
+    assert process.wait(10) == 0  # its input ended
+
+
 # --- the notebook
 
 
@@ -100,7 +141,8 @@ class Played(Builder):
 
 @pytest.fixture
 def lesson(fake: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Iterator[Lesson]:
-    shell = InteractiveShell()
+    InteractiveShell.clear_instance()
+    shell = InteractiveShell.instance()
     shell.kernel = None
     monkeypatch.setattr(networks, "stand_in", None)
     one = begin(shell, Played)
@@ -127,6 +169,7 @@ def lesson(fake: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Iterator[Le
     assert ran.success
     yield one
     one.end()
+    InteractiveShell.clear_instance()
 
 
 @pytest.fixture
@@ -167,6 +210,18 @@ def test_recorded_at_once_then_the_cells_change_over_in_order(lesson: Lesson, ce
     assert "2 of your own engines are built" in lesson._words.value
     assert lesson._stop.layout.display == "none"
     assert lesson.change_over() == 0
+
+
+def test_a_figure_changes_over_as_a_figure(lesson: Lesson, cell: Any) -> None:
+    builder: Any = lesson.builder
+    cell("tl.show.builds([mobile.build('fp32')], title='one')")
+    cell("tl.show.number_line(1.0, [0.5])")
+    builder.finish()
+    assert lesson.change_over() == 1
+    (figure,) = lesson.cells[1].output.outputs  # type: ignore[union-attr]
+    assert "application/vnd.plotly.v1+json" in figure["data"]
+    assert "measured here on NVIDIA Fake" in str(figure["data"])
+    assert lesson.cells[2].output is None
 
 
 def test_no_figure_mixes_recorded_and_own_engines(lesson: Lesson, cell: Any) -> None:

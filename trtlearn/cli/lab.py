@@ -10,8 +10,10 @@ import os
 import sys
 from pathlib import Path
 
-from ..errors import TrtlearnError
+from ..errors import BuildError, LiveUnavailable, TrtlearnError
 from ..files import notebooks_dir, read_bytes, write_atomic
+from ..record import plural
+from .live import make_builds, minutes, pending
 
 __all__ = ["course_folder", "lab_command", "open_lab"]
 
@@ -55,12 +57,39 @@ def lab_command(folder: Path, *, browser: bool = True, port: int | None = None) 
     return command
 
 
+def offer_builds() -> None:
+    """On a GPU machine: say how long the course's engines take, and build them if the reader wants.
+
+    Nothing is built where nobody can answer: notebooks then build behind what they show.
+    """
+    if os.environ.get("TRTLEARN_MODE") == "recorded":
+        return
+    try:
+        jobs = pending()
+    except LiveUnavailable:
+        return
+    if not jobs:
+        return
+    total = minutes(sum(seconds for *_, seconds in jobs))
+    count = plural(len(jobs), "engine")
+    print(f"The notebooks use {count} that this GPU has not built yet: about {total}.")
+    print("Until they are built, recorded ones are shown. Later: trtlearn live --all", flush=True)
+    if not (sys.stdin and sys.stdin.isatty()):
+        return
+    if input("Build them now, before JupyterLab opens? [y/N] ").strip().lower() in ("y", "yes"):
+        try:
+            make_builds(None, again=False)
+        except (BuildError, KeyboardInterrupt) as problem:
+            print(problem or "stopped: what is built is kept", flush=True)
+
+
 def open_lab(
     folder: str | os.PathLike[str] | None = None, *, browser: bool = True, port: int | None = None
 ) -> None:
     """Become JupyterLab, with the first notebook open; returns only by an error."""
     if importlib.util.find_spec("jupyterlab") is None:
         raise TrtlearnError("JupyterLab is not installed", "pip install 'trtlearn[lab]'")
+    offer_builds()
     course = course_folder(folder)
     command = lab_command(course, browser=browser, port=port)
     print(f"JupyterLab opens the course in {course} (Ctrl-C twice to stop)", flush=True)

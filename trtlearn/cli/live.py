@@ -10,7 +10,7 @@ from ..errors import BuildError
 from ..record import plural
 from .base import Argument, Json, Option, print_record, typer
 
-__all__ = ["live_app", "minutes", "pending"]
+__all__ = ["live_app", "make_builds", "minutes", "pending"]
 
 live_app = typer.Typer(
     help="List, make or remove the engines that notebooks build on this machine's GPU.",

@@ -194,6 +194,7 @@ class Lesson:
             rich = [
                 {"output_type": "display_data", "data": one.data, "metadata": one.metadata or {}}
                 for one in seen.outputs
+                if one.data  # a figure that displayed itself leaves an empty one
             ]
             cell.output.outputs = (*texts, *rich)
 
