@@ -181,10 +181,13 @@ class PixelTrace(Record):
     value: float  # code · output_scale
 
     def summary(self) -> str:
+        image, channel, row, column = (*self.position, 0, 0)[:4]
+        terms = f"{self.sum:,} · {self.multiplier:.4g}"
+        for part in (self.offset, self.added):
+            terms += f" {'−' if part < 0 else '+'} {abs(part):.4g}" if part else ""
         return (
-            f"pixel {self.position}: sum {self.sum:,} · {self.multiplier:.6g} + "
-            f"{self.offset:.6g} + {self.added:.6g} = {self.steps:.6g} steps -> "
-            f"code {self.code} = {self.value:.6g}"
+            f"image {image}, channel {channel}, row {row}, column {column}: "
+            f"{terms} = {self.steps:.6g} steps → code {self.code} = {self.value:.6g}"
         )
 
     def rows(self) -> list[dict[str, Any]]:
