@@ -182,7 +182,7 @@ class PixelTrace(Record):
 
     def summary(self) -> str:
         image, channel, row, column = (*self.position, 0, 0)[:4]
-        terms = f"{self.sum:,} · {self.multiplier:.4g}"
+        terms = f"sum {self.sum:,} · {self.multiplier:.4g}"
         for part in (self.offset, self.added):
             terms += f" {'−' if part < 0 else '+'} {abs(part):.4g}" if part else ""
         return (
