@@ -25,7 +25,7 @@ from .cache import (
     names_behind,
     read_cache,
 )
-from .network import NetworkObserver
+from .network import NetworkObserver, Progress, watched
 from .observers import Threshold, threshold_of
 from .tensors import (
     UNTIED,
@@ -362,6 +362,7 @@ def agree(
     batch: int | None = None,
     tolerance: float = TOLERANCE,
     algorithm: str | None = None,
+    progress: bool | Progress = True,
 ) -> AgreeReport:
     """Compare every scale of TensorRT's ``cache`` with the one that our observers choose for the
     same data.
@@ -376,6 +377,7 @@ def agree(
             reproduces the cached scale of the network's inputs.
         tolerance: relative difference up to which scales count as equal.
         algorithm: entropy2, entropy, minmax or legacy, where the header does not say.
+        progress: as for :func:`calibrate`.
 
     Activations come from ONNX Runtime on the CPU in FP32. Raises CacheError, DataError, ModelError.
 
@@ -411,7 +413,11 @@ def agree(
     fused = _fused(proto) if kind in UNTIED else {}
     parts = (*parts, *(part for several in fused.values() for part in several))
     observer = NetworkObserver(kind, **settings)
-    count = _observe(observer, proto, feeds(arrays, size, whole), parts)
+    total = min((len(a) for n, a in arrays.items() if n not in whole and a.ndim), default=0)
+    items = activation_parts(proto, feeds(arrays, size, whole))
+    count = _observe(
+        observer, watched(items, range(total // max(size, 1)), progress, "comparing"), parts
+    )
     thresholds = observer.thresholds()
     ties, part_names = (
         predict_ties(facts, kind, flat_pools(proto)),
@@ -452,18 +458,17 @@ def _arrays(
 
 def _observe(
     observer: NetworkObserver,
-    proto: Any,
-    batches: Iterator[dict[str, Array]],
+    batches: Iterator[Iterator[dict[str, Array]]],
     parts: tuple[Candidate, ...],
 ) -> int:
-    """Show the observer every float tensor of the model and each part that its ONNX nodes hide;
+    """Show the observer every float tensor of each batch, and each part that ONNX nodes hide;
     returns the batches.
     """
     count = 0
     joined = {name for part in parts for name in part.joined}
     stale = {name for part in parts if part.stale for name in part.joined}
     before: dict[str, Array] | None = None
-    for pieces in activation_parts(proto, batches):
+    for pieces in batches:
         count += 1
         held: dict[str, Array] = {}  # what parts are joined from: the pieces go
         made: dict[str, Array | None] = {}

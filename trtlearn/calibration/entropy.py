@@ -20,6 +20,7 @@ LEVELS = 128
 """Levels of an INT8 magnitude: 0 to 127; also the first candidate threshold, in bins."""
 SAME = 1e-12
 """Divergences this close are the same number, reached by additions in another order."""
+ROWS = 128  # candidates worked on at a time: they stay in the processor's cache
 FEW = 8
 """Up to so many candidates of the same divergence, it is added up bin by bin to tell them apart
 by rounding.
@@ -115,12 +116,20 @@ def _curve(h: NDArray[np.float64], levels: int) -> NDArray[np.float64]:
     inside = running[kept]  # counts that Q holds
     last = h[kept - 1]
     tail = total - inside
-    group = np.diff(running[edges], axis=1)  # [candidates, levels]
-    members = np.diff(filled[edges], axis=1)
-    means = np.log(np.where(group > 0, group / np.maximum(members, 1), 1.0))
+    cross = np.empty(len(kept))
+    for start in range(0, len(kept), ROWS):
+        rows = slice(start, start + ROWS)
+        group = np.diff(running.take(edges[rows], mode="clip"), axis=1)  # [candidates, levels]
+        members = np.diff(filled.take(edges[rows], mode="clip"), axis=1)
+        np.maximum(members, 1, out=members)
+        means = np.divide(group, members)
+        means[group <= 0] = 1.0
+        np.log(means, out=means)
+        last_mean = means[:, -1].copy()
+        means *= group
+        cross[rows] = means.sum(axis=1) + tail[rows] * last_mean
     # sum of p log p without and with the tail, which sits on the last kept bin
     own = x_log_x[kept] - _log_times(last) + _log_times(last + tail)
-    cross = (group * means).sum(axis=1) + tail * means[:, -1]
     with np.errstate(divide="ignore", invalid="ignore"):
         kl = (own - cross) / total + np.log(inside) - np.log(total)
     # a last bin that is empty but for the tail has a P and no Q: the divergence is infinite

@@ -10,6 +10,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -42,6 +43,7 @@ __all__ = [
 
 Progress = Callable[[int, int | None], None]
 """Called after each batch: how many are done, and of how many (None: unknown)."""
+BAR, WIDE = 20, 78  # characters of the bar, and of its line
 PATIENCE_SECONDS = 5.0  # work that is done sooner shows no progress
 
 
@@ -110,7 +112,9 @@ class NetworkObserver:
         """Tensor -> its threshold after the batches so far, in the order in which the tensors
         were first seen.
         """
-        return {name: observer.result() for name, observer in self._observers.items()}
+        with ThreadPoolExecutor(os.cpu_count()) as threads:  # each search takes milliseconds
+            results = threads.map(lambda observer: observer.result(), self._observers.values())
+            return dict(zip(self._observers, results, strict=True))
 
 
 def calibrate(
@@ -250,20 +254,25 @@ def watched(
 
 def progress_line(what: str) -> Progress:
     """A :data:`Progress` that writes one line again and again, on a terminal and in a notebook,
-    if it takes long.
+    if it takes long: a bar, the batches done, and the time left if the others take as long.
     """
     in_notebook = "ipykernel" in sys.modules
     stream = sys.stdout if in_notebook else sys.stderr
     is_seen = in_notebook or stream.isatty()
-    start = time.monotonic() + PATIENCE_SECONDS
-    last = start
+    begin = time.monotonic()
+    last = begin + PATIENCE_SECONDS
 
     def show(done: int, count: int | None) -> None:
         nonlocal last
         now, is_end = time.monotonic(), done == count
-        if is_seen and now > start and (is_end or now > last + 0.5):
+        if is_seen and now > begin + PATIENCE_SECONDS and (is_end or now > last + 0.5):
             last = now
             text = f"{what}: batch {done:,} of {f'{count:,}' if count else 'an unknown number'}"
-            print(f"\r{text}", end="\n" if is_end else "", file=stream, flush=True)
+            bar = f"{'':{WIDE}}\r" if is_end else ""
+            if count and not is_end:
+                left = (now - begin) / done * (count - done)
+                full = "#" * (BAR * done // count)
+                bar = f"[{full:<{BAR}}] {left:,.0f} s left, "
+            print(f"\r{bar}{text}", end="\n" if is_end else " ", file=stream, flush=True)
 
     return show

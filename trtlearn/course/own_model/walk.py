@@ -18,7 +18,7 @@ import numpy as np
 
 from ...calibration.cache import ALGORITHMS, CalibrationCache, format_cache, new_cache
 from ...calibration.mixed import MixedMeter, MixedRange
-from ...calibration.network import NetworkObserver, check_observed, with_shared_scales
+from ...calibration.network import NetworkObserver, check_observed, watched, with_shared_scales
 from ...calibration.observers import Threshold
 from ...errors import DataError, ModelError
 from ...int8.placeholder import placeholder_amax
@@ -160,7 +160,8 @@ def _look_inside(
     meter = MixedMeter(task.proto)
     names = task.output_names
     outputs: list[dict[str, Array]] = []
-    for parts in activation_parts(task.proto, task.inputs, names):
+    batches = activation_parts(task.proto, task.inputs, names)
+    for parts in watched(batches, task.inputs, True, "calibrating"):
         outputs.append({})
         for tensors in parts:
             floats = {name: x for name, x in tensors.items() if x.dtype == np.float32}
