@@ -306,6 +306,7 @@ SHIPPED = [
     ("jetpack 7.2.2", "JetPack 7.2.2 can have TensorRT 11.4.1"),
     ("jetpack 6.2", "JetPack 6.2 has TensorRT 10.3.0"),
     ("JetPack 8.1", "could not be checked"),
+    ("L4T R39.2", "L4T 39.2 has TensorRT 10.16.2"),
     ("r36.5", "L4T 36.5 has TensorRT 10.3.0; that could not be checked"),
     ("nvcr.io/nvidia/tensorrt:24.08-py3", "container 24.08 has TensorRT 10.3.0"),
     ("24.06-py3-igpu", "container 24.06 has TensorRT 10.1.0; that could not be checked"),

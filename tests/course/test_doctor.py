@@ -5,6 +5,8 @@ recordings.
 from __future__ import annotations
 
 import json
+import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -157,3 +159,79 @@ def test_stable_keys() -> None:
         "recordings",
         "findings",
     } <= set(report)
+
+
+def root(monkeypatch: pytest.MonkeyPatch, folder: Path, release: str = "") -> Path:
+    """A made-up machine's root; a Jetson's where a release is given."""
+    (folder / "etc").mkdir(parents=True)
+    (folder / "proc/device-tree").mkdir(parents=True)
+    if release:
+        (folder / "etc/nv_tegra_release").write_text(release + "\n")
+        (folder / "proc/device-tree/model").write_text("NVIDIA Jetson AGX Orin Developer Kit\0")
+    monkeypatch.setenv("TRTLEARN_ROOT", str(folder))
+    return folder
+
+
+JETSONS = [
+    ("# R35 (release), REVISION: 4.1, GCID: 1", "L4T 35.4.1 has TensorRT 8.5.2", "3.8"),
+    ("# R36 (release), REVISION: 4.3, GCID: 1", "L4T 36.4.3 has TensorRT 10.3.0", ""),
+    ("# R38 (release), REVISION: 2.0, GCID: 1", "L4T 38.2.0 has TensorRT 10.13.0", ""),
+    ("# R39 (release), REVISION: 2.0, GCID: 1", "L4T 39.2.0 has TensorRT 10.16.2", ""),
+    ("# R40 (release), REVISION: 1.0, GCID: 1", "could not be checked", ""),
+]
+
+
+@pytest.mark.parametrize(("release", "words", "fix"), JETSONS)
+def test_a_jetson_is_known_without_nvidia_smi(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, release: str, words: str, fix: str
+) -> None:
+    machine(monkeypatch, tmp_path, None)
+    root(monkeypatch, tmp_path / "root", release)
+    monkeypatch.setattr(trt, "available", lambda: None)
+    report = doctor.examine()
+    assert report.gpus == ("NVIDIA Jetson AGX Orin Developer Kit",)
+    assert words in str(found(report, "Jetson").found)
+    assert fix in found(report, "Jetson").fix
+    expected = "use the recordings" if fix else "python3-libnvinfer"
+    assert expected in found(report, "TensorRT").fix
+
+
+HERE = f"{sys.version_info[0]}.{sys.version_info[1]}"
+OTHERS = [  # (folder of the system's TensorRT, a file in it, why it is not used)
+    ("usr/lib/python3.8", "", "it is for Python 3.8"),
+    ("usr/lib/python3.10", "", "make PYTHON=python3.10"),
+    ("usr/lib/python3", "tensorrt.cpython-312-aarch64-linux-gnu.so", "make PYTHON=python3.12"),
+    ("usr/lib/python3", "tensorrt.cpython-312-x86_64-linux-gnu.so", "make PYTHON=python3.12"),
+    (f"usr/lib/python{HERE}", "", "hides the system's packages"),
+    (f"usr/local/lib/python{HERE}", "", "hides the system's packages"),
+]
+
+
+@pytest.mark.skipif(HERE in ("3.10", "3.12"), reason="the rows name these as other Pythons")
+@pytest.mark.parametrize(("place", "file", "why"), OTHERS)
+def test_why_another_tensorrt_is_not_used(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, place: str, file: str, why: str
+) -> None:
+    folder = root(monkeypatch, tmp_path / "root") / place / "dist-packages/tensorrt"
+    folder.mkdir(parents=True)
+    (folder / (file or "__init__.py")).write_text("")
+    row = found(doctor.examine(), "TensorRT, not used")
+    assert (row.found, why in row.fix) == (str(folder), True)
+
+
+def test_which_tensorrt_is_used_and_what_comes_after_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folder = root(monkeypatch, tmp_path / "root") / f"usr/lib/python{HERE}/dist-packages/tensorrt"
+    folder.mkdir(parents=True)
+    used = tmp_path / "site-packages/tensorrt/__init__.py"
+    module = types.SimpleNamespace(__file__=str(used), Builder=object)
+    monkeypatch.setattr(trt, "module", lambda: module)
+    monkeypatch.setattr(trt, "available", lambda: "10.3.0")
+    monkeypatch.setattr(trt, "capabilities", lambda: (_ for _ in ()).throw(LiveUnavailable("x")))
+    monkeypatch.syspath_prepend(str(folder.parent))
+    report = doctor.examine()
+    assert found(report, "TensorRT is of").found == str(used.parent)
+    assert "comes before it" in found(report, "TensorRT, not used").fix
+    monkeypatch.setenv("TRTLEARN_TENSORRT", "other")
+    assert "unset it" in found(doctor.examine(), "TensorRT, not used").fix

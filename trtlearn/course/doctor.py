@@ -6,6 +6,7 @@ import os
 import platform
 import re
 import subprocess
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import metadata
@@ -18,6 +19,7 @@ from ..files import data_dir, sha256
 from ..live import cuda, trt
 from ..record import Record, plural, show
 from ..recorded.files import load_provenance
+from ..trtexec.versions import read_spelling
 
 __all__ = ["DoctorReport", "Extra", "Finding", "RecordingFolder", "examine"]
 
@@ -96,7 +98,10 @@ def examine() -> DoctorReport:
     cuda_python = _installed("cuda-python") or _installed("cuda-bindings")
     extras, recordings = _extras(), _recordings()
 
+    jetson = _jetson()
     install = "pip install 'trtlearn[gpu]'" if gpus else ""
+    if jetson:
+        install = jetson.fix or "sudo apt install python3-libnvinfer, then make lab"
     no_gpu = "none is needed: the course shows what was recorded"
     able = [name.replace("_", " ") for name, is_there in capabilities.items() if is_there]
     library = tensorrt and f"{tensorrt}: {', '.join(able) or 'strongly typed only'}"
@@ -106,8 +111,10 @@ def examine() -> DoctorReport:
         Finding("driver", driver, "install NVIDIA's driver" if gpus and not driver else ""),
         Finding("CUDA", newest_cuda and f"up to {newest_cuda}"),
         Finding("TensorRT", library, "" if tensorrt else install),
+        *_places(),
         Finding("cuda-python", cuda_python, "" if cuda_python else install),
     ]
+    findings[1:1] = [jetson] if jetson else []
     findings += [_extra_finding(extra, gpus) for extra in extras]
     findings += [_recording_finding(folder) for folder in recordings]
     if not any(folder.experiments and not folder.problem for folder in recordings):
@@ -145,7 +152,64 @@ def _gpu_names() -> tuple[str, ...]:
         for file in sorted(_PROC.glob("gpus/*/information")):
             text = file.read_text(encoding="utf-8", errors="replace")
             names += re.findall(r"^Model:\s*(.*)", text, re.MULTILINE)
+    model = _root() / "proc/device-tree/model"
+    if not names and _jetson() and model.is_file():
+        names = [model.read_text(encoding="utf-8", errors="replace").strip("\0")]
     return tuple(name.strip() for name in names if name.strip())
+
+
+def _root() -> Path:
+    """The root of the machine's files; TRTLEARN_ROOT names a made-up one, for tests."""
+    return Path(os.environ.get("TRTLEARN_ROOT") or "/")
+
+
+def _jetson() -> Finding | None:
+    """Which Jetson Linux is here, by the file that every one has; no nvidia-smi is needed."""
+    file = _root() / "etc/nv_tegra_release"
+    if not file.is_file():
+        return None
+    line = file.read_text(encoding="utf-8", errors="replace").partition("\n")[0]
+    spelling = read_spelling(line.partition(", GCID")[0])
+    old = re.match(r"# R3[245] ", line)
+    fix = "its TensorRT is for Python 3.6 or 3.8, trtlearn needs 3.10: use the recordings"
+    return Finding("Jetson", (spelling and spelling.note) or line, fix if old else "")
+
+
+def _places() -> list[Finding]:
+    """Where the TensorRT that is used lies, and why each other one that is here is not."""
+    try:
+        used = Path(str(trt.module().__file__)).parent
+    except (LiveUnavailable, AttributeError):
+        used = None
+    findings = [Finding("TensorRT is of", str(used))] if used else []
+    patterns = ("usr/lib/python3*", "usr/local/lib/python3*")
+    folders = {path for part in patterns for path in _root().glob(f"{part}/dist-packages/tensorrt")}
+    for folder in sorted(folders):
+        if used is None or folder.resolve() != used.resolve():
+            findings.append(Finding("TensorRT, not used", str(folder), _why_not(folder, used)))
+    return findings
+
+
+def _why_not(folder: Path, used: Path | None) -> str:
+    """Why Python does not take the TensorRT in ``folder``, and what to do about it."""
+    named = os.environ.get("TRTLEARN_TENSORRT")
+    tags = [file.name for file in folder.glob("*.so")] + [str(folder)]
+    match = re.search(r"cpython-3(\d+)|python3\.(\d+)", " ".join(tags))
+    minor = match and (match[1] or match[2])
+    if named:
+        return f"TRTLEARN_TENSORRT={named} names another: unset it"
+    if minor and int(minor) != sys.version_info[1]:
+        here = platform.python_version()
+        if int(minor) < 10:
+            return f"it is for Python 3.{minor}, this is {here}; trtlearn needs 3.10 and later"
+        return (
+            f"it is for Python 3.{minor}, this is {here}: rm -rf .venv; make PYTHON=python3.{minor}"
+        )
+    if str(folder.parent) not in sys.path:
+        return "this environment hides the system's packages: rm -rf .venv, then make lab"
+    if used:
+        return f"{used} comes before it in sys.path: pip uninstall tensorrt"
+    return "it does not import: python3 -c 'import tensorrt' says why"
 
 
 def _mode(gpus: tuple[str, ...]) -> tuple[str, str, str]:

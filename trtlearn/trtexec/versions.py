@@ -62,8 +62,12 @@ def read_spelling(text: str) -> Spelling | None:
     month = r"(?<![\d.])(2\d\.(?:0[1-9]|1[0-2]))"
     for kind, pattern, label in (
         ("jetpack", r"(?:jetpack|\bjp)(?:[-_ =:]*(?:sdk|v))?[-_ =:]*(\d[\d.]*)", "JetPack"),
-        ("l4t", r"(?:l4t|jetson linux|tegra)\D{0,12}?(3\d\.[\d.]+)|^#? ?r(3\d\.[\d.]+)", "L4T"),
-        ("l4t", r"^#? ?r(3\d) .*revision: ([\d.]+)", "L4T"),
+        (
+            "l4t",
+            r"(?:l4t|jetson linux|tegra)\D{0,12}?([34]\d\.[\d.]+)|^#? ?r([34]\d\.[\d.]+)",
+            "L4T",
+        ),
+        ("l4t", r"^#? ?r([34]\d) .*revision: ([\d.]+)", "L4T"),
         ("trtllm", month + r"-trtllm(?:-\w+)*$", "Triton's container with TensorRT-LLM"),
         ("container", month + r"(?:-\w+)*$", "container"),
     ):
