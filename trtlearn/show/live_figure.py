@@ -13,12 +13,22 @@ from .draw import Style
 __all__ = ["figure_widget", "redraw"]
 
 SCRIPT = """
+async function code(model) {
+  for (let tries = 0; ; tries += 1) {
+    try {
+      return (await model.widget_manager.get_model(model.get("_plotly_id"))).get("value");
+    } catch (problem) {
+      if (tries > 100) throw problem;
+      await new Promise((done) => setTimeout(done, 100));
+    }
+  }
+}
+async function load(model) {
+  const file = new Blob([await code(model)], { type: "text/javascript" });
+  return import(URL.createObjectURL(file));
+}
 function plotly(model) {
-  globalThis.trtlearnPlotly ??= (async () => {
-    const code = await model.widget_manager.get_model(model.get("_plotly_id"));
-    const url = URL.createObjectURL(new Blob([code.get("value")], { type: "text/javascript" }));
-    return import(url);
-  })();
+  globalThis.trtlearnPlotly ??= load(model);
   return globalThis.trtlearnPlotly;
 }
 export default () => {
@@ -52,8 +62,8 @@ export default () => {
 
 A FigureWidget brings plotly.js along, 5 MB each. anywidget (0.11) waits 2 s for such a file; where
 a page needs longer, every message to the figure is lost and it stays empty. This script is ready
-at once, fetches plotly.js from one hidden widget, and asks for the whole figure where a change
-came before it.
+at once, fetches plotly.js from one hidden widget (which a page loaded again may have later than the
+figure), and asks for the whole figure where a change came before it.
 """
 
 
