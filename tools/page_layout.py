@@ -65,9 +65,10 @@ for (const root of document.querySelectorAll(selector)) {
       faults.push(`${plot.dataset.name || plot.layout?.title?.text || "a figure"}: ${words}`);
     if (room.height > tallest + 0.5) say(`${room.height} pixels high`);
     if (room.width > box(plot).width + 2) say("wider than its place");
-    if (!plot.data?.length) say("empty");
+    if (!plot.data?.length && !plot.layout?.images?.length) say("empty");
     const marks = [...plot.querySelectorAll(
-      ".bars path, .shapelayer path, .heatmaplayer image, .plot image, .annotation .bg")].map(box);
+      ".bars path, .shapelayer path, .heatmaplayer image, .plot image, .annotation .bg")]
+      .filter(one => Number(getComputedStyle(one).fillOpacity) > 0.3).map(box);
     const texts = [...plot.querySelectorAll(".main-svg text")].filter(shown);
     const boxes = texts.map(box);
     texts.forEach((text, i) => {

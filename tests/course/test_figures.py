@@ -25,13 +25,10 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 FOUND = sorted((ROOT / "notebooks").glob("*.ipynb"))
 PLACES = {1280: 1112, 1000: 832}  # the page's width -> what is left for an output
 GROUNDS = ["rgb(255, 255, 255)", "rgb(17, 17, 17)"]
-DRAW = """const [facts, width, done] = arguments, place = document.getElementById("place");
-    place.style.width = `${width}px`;
-    const layout = {...facts.layout, width: undefined, autosize: true};
-    Plotly.newPlot(place, facts.data, layout, {responsive: true}).then(() => done());"""
-WIDER = """const [width, done] = arguments, place = document.getElementById("place");
-    place.style.width = `${width}px`;
-    Plotly.Plots.resize(place).then(() => done());"""
+DRAW = """const [facts, width, done] = arguments;
+    Plotly.newPlot("place", facts.data, {...facts.layout, width}).then(() => done());"""
+NARROW = """const [width, done] = arguments;
+    Plotly.relayout("place", {width}).then(() => done());"""
 
 pytestmark = [pytest.mark.xdist_group("notebooks")]
 
@@ -75,8 +72,45 @@ def test_no_figure_is_illegible(page, path):
             if width == max(PLACES):
                 page.execute_async_script(DRAW, facts, room)
             else:
-                page.execute_async_script(WIDER, room)
+                page.execute_async_script(NARROW, room)
             if faults := layout_faults(page, "body", GROUNDS):
                 found[f"{name} at {width}"] = faults
     assert count
     assert found == {}, json.dumps(found, indent=1, ensure_ascii=False)
+
+
+AXIS = {"range": [0, 1], "visible": False}
+BROKEN = {
+    "over": {
+        "annotations": [{"text": "one", "x": 0.5, "y": 0.5}, {"text": "two", "x": 0.5, "y": 0.5}]
+    },
+    "is rotated by 90": {
+        "annotations": [{"text": "a value", "x": 0.5, "y": 0.5, "textangle": -90}]
+    },
+    "is cut at": {"annotations": [{"text": "far too long " * 20, "x": 0.5, "y": 0.5}]},
+    "900 pixels high": {"height": 900},
+    "on rgb(255, 255, 255)": {
+        "annotations": [{"text": "x", "x": 0.5, "y": 0.5, "font": {"color": "#eee"}}]
+    },
+}
+
+
+@pytest.mark.parametrize("fault", BROKEN)
+def test_each_fault_would_be_found(page, fault):
+    layout = {"height": 300, "xaxis": AXIS, "yaxis": AXIS} | BROKEN[fault]
+    plain = {"showarrow": False, "font": {"color": "#777"}}
+    layout["annotations"] = [plain | note for note in layout.get("annotations", ())]
+    page.execute_async_script(DRAW, {"data": [{"x": [0], "y": [0]}], "layout": layout}, 800)
+    found = layout_faults(page, "body", GROUNDS)
+    assert len(found) == 1
+    assert fault in found[0]
+
+
+def test_a_bar_s_text_in_a_small_bar_and_a_figure_without_marks_are_found(page):
+    bar = {"type": "bar", "orientation": "h", "x": [1], "text": ["a long text"], "cliponaxis": True}
+    layout = {"height": 300, "xaxis": {"range": [0, 1.01]}, "showlegend": False}
+    facts = {"data": [bar | {"textposition": "outside", "constraintext": "none"}], "layout": layout}
+    page.execute_async_script(DRAW, facts, 800)
+    assert any("'a long text' is clipped" in one.replace('"', "'") for one in layout_faults(page))
+    page.execute_async_script(DRAW, {"data": [], "layout": {"height": 300}}, 800)
+    assert any("empty" in one for one in layout_faults(page))

@@ -75,7 +75,8 @@ def figure(title: str, **layout: typing.Any) -> go.Figure:
     except ModuleNotFoundError:
         raise TrtlearnError("pictures need plotly", "pip install 'trtlearn[lab]'") from None
     template = go.layout.Template(layout=LAYOUT)
-    return go.Figure(layout={"template": template, "title": {"text": title}, **layout})
+    look = {"template": template, "title": {"text": title}, "height": LAYOUT["height"]}
+    return go.Figure(layout=look | layout)
 
 
 def panels(
