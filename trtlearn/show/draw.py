@@ -37,6 +37,7 @@ __all__ = [
     "log_axis",
     "name_rows",
     "note",
+    "overlap",
     "panels",
     "points",
     "short",
@@ -310,7 +311,7 @@ def label_points(
             middle, level = px + shift, py + dy
             box = (middle - width / 2, level - 7, middle + width / 2, level + 7)
             inside = box[0] > 0 and box[2] < size[0] and box[1] > 0 and box[3] < size[1]
-            if inside and not any(_overlap(box, other) for other in boxes):
+            if inside and not any(overlap(box, other) for other in boxes):
                 boxes.append(box)
                 labels.append(
                     {
@@ -334,7 +335,8 @@ def label_points(
     fig.update_layout(annotations=[*fig.layout.annotations, *labels])
 
 
-def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
+def overlap(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
+    """Whether two boxes (left, top, right, bottom) share more than an edge."""
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 

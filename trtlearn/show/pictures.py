@@ -29,6 +29,7 @@ if typing.TYPE_CHECKING:
 __all__ = ["boxes", "operators", "photographs"]
 
 GAP = 6  # pixels between two pictures
+LETTER, ROW = 7, 13  # a label's letter and height, in pixels of a scene in the narrowest page
 
 
 def png(pixels: NDArray[np.uint8]) -> str:
@@ -129,7 +130,7 @@ def boxes(
     title: str = "Which boxes does each engine find?",
     source: Source = None,
 ) -> go.Figure:
-    """Scenes with the boxes of each way of running the detector, class and score beside them.
+    """Scenes with the boxes of each way of running the detector, the class beside each.
 
     Args:
         pictures: uint8 [N,H,W,3]; ways: a name -> one Detections a picture.
@@ -147,6 +148,7 @@ def boxes(
     tiles = [shown[row] for row in chosen for _ in names]
     fig = _album(title, tiles, len(names))
     objects, kinds = (np.asarray(part) for part in truth)
+    taken: list[tuple[float, ...]] = []
     for column, name in enumerate(names):
         right = wrong = 0
         for place, row in enumerate(chosen):
@@ -155,7 +157,7 @@ def boxes(
             for index in np.flatnonzero(one.scores >= least):
                 right, wrong = right + int(good[index]), wrong + int(not good[index])
                 at = (column * (wide + GAP), place * (high + GAP))
-                _draw_box(fig, one, int(index), at, bool(good[index]))
+                _draw_box(fig, one, int(index), at, bool(good[index]), taken)
         count = int((kinds[chosen] >= 0).sum())
         head = f"<b>{name}</b><br>{right} right, {wrong} wrong of {count}"
         x = column * (wide + GAP) + wide / 2
@@ -166,8 +168,14 @@ def boxes(
 
 
 def _draw_box(
-    fig: go.Figure, one: Detections, index: int, at: tuple[float, float], good: bool
+    fig: go.Figure,
+    one: Detections,
+    index: int,
+    at: tuple[float, float],
+    good: bool,
+    taken: list[tuple[float, ...]],
 ) -> None:
+    """A box, and its class where no other stands; the score, too, at hovering."""
     x, y, wide, high = one.boxes[index].tolist()
     left, top = at[0] + x - wide / 2, at[1] + y - high / 2
     corners = np.array([[0, 0], [1, 0], [1, 1], [0, 1], [0, 0]]) * [wide, high] + [left, top]
@@ -181,10 +189,25 @@ def _draw_box(
             hovertext=text,
             hoverinfo="text",
         )
-    label = f"{'' if good else '✘ '}{one.classes[index]} · {one.scores[index]:.2f}"
-    font = {"size": 10, "color": "#ffffff"}
-    look = {"bgcolor": GOOD if good else BAD, "borderpad": 1, "font": font}
-    draw.note(fig, label, left, top, xanchor="left", yanchor="bottom", **look)
+    label = f"{'' if good else '✘ '}{one.classes[index]}"
+    right, bottom = left + wide, top + high
+    room = (LETTER * len(label) + 4, ROW)  # in pixels of the scene, in the narrowest page
+    look = {"bgcolor": GOOD if good else BAD, "borderpad": 1}
+    for x, y, xanchor, yanchor in (
+        (left, top, "left", "bottom"),
+        (left, bottom, "left", "top"),
+        (right, top, "left", "top"),
+        (left, top, "right", "top"),
+        (right, bottom, "left", "bottom"),
+    ):
+        start = x - room[0] if xanchor == "right" else x
+        above = y - room[1] if yanchor == "bottom" else y
+        place = (start, above, start + room[0], above + room[1])
+        if not any(draw.overlap(place, other) for other in taken):
+            taken.append(place)
+            font = {"size": 10, "color": "#ffffff"}
+            draw.note(fig, label, x, y, xanchor=xanchor, yanchor=yanchor, font=font, **look)
+            break
 
 
 def operators(

@@ -177,7 +177,7 @@ def draw_scales(answer: Any) -> Any:
     found = {}
     for name, values in ways.items():
         scores = np.unique(values[:, 4:]).size
-        found[f"{name}: {plural(scores, 'different score')}"] = decode(values)
+        found[f"{name}<br>{plural(scores, 'different score')}"] = decode(values)
     truth = detector.boxes(), detector.labels()
     return boxes(detector.pictures(), found, truth, SCENES, title="What do eight bits leave?")
 
