@@ -405,3 +405,20 @@ def test_eight_images_are_enough_for_min_max() -> None:
     right = tl.recorded.images_needed("resnet").percent_right("minmax")
     assert min(right) == 8
     assert min(right.values()) > 98
+
+
+def test_entropy_2_is_fine_on_photographs_and_fit_says_so() -> None:
+    said = {}
+    for name in ("photo", "mobile"):
+        net = tl.network(name, mode="recorded")
+        cache = net.build("int8-entropy2").cache
+        assert cache is not None
+        said[name] = tl.fit(cache, net, net.images()[:16], progress=False)
+    assert said["photo"].all_fit
+    assert max(tensor.clipped for tensor in said["photo"].tensors) < 0.01
+    assert max(tensor.clipped for tensor in said["mobile"].tensors) > 0.1
+    right = {
+        way: round(1000 * (tl.network("photo", mode="recorded").build(way).accuracy or 0))
+        for way in ("int8-entropy2", "int8-minmax", "fp32")
+    }
+    assert list(right.values()) == [956, 956, 957]

@@ -426,3 +426,16 @@ def test_names_in_one_text_are_a_list_too_and_the_answer_is_drawn() -> None:
     assert exercise.check("06-repair", "pool, stem_relu, image").passed
     fig = exercise.show("06-repair", ["pool", "stem_relu", "image"])
     assert max(fig.data[0].x) == 0.99
+
+
+def test_of_a_trained_transformer_int8_reaches_the_mlp_s_products_and_the_gelu_only() -> None:
+    """item-7"""
+    vit = tl.network("vit", mode="recorded")
+    report = vit.build("int8-placeholder").precision()
+    narrow = [node for node in report.nodes if node.computed_in == "int8"]
+    assert sum(node.op == "MatMul" for node in narrow) == 12
+    assert sum(node.op in ("MatMul", "Gemm") for node in report.nodes) == 49
+    words = ("_wide", "_gelu", "_narrow")
+    assert all(any(word in node.name for word in words) for node in narrow)
+    assert vit.build("fp32").layers == 2
+    assert vit.build("int8-placeholder").layers == 303

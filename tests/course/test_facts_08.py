@@ -234,3 +234,10 @@ def test_in_8_6_sampleint8api_sets_its_own_ranges() -> None:
 def test_in_11_1_the_samples_show_qdq_only() -> None:
     left = [one for one in sources.samples("11.1").samples if one.kind != "Q/DQ"]
     assert all(one.directory.startswith("tools/") for one in left)
+
+
+def test_the_place_of_the_pairs_decides_a_detectors_answers() -> None:
+    places = ("qdq", "qdq-everywhere-but-tail", "qdq-everywhere")
+    built = [tl.recorded.build("detector", place) for place in places]
+    assert [round(100 * (one.map50 or 0), 1) for one in built] == [97.8, 51.0, 48.7]
+    assert [one.reformats for one in built] == [5, 14, 23]

@@ -93,7 +93,16 @@ GAINS = ("throughput",)  # where more is better
 
 
 def _percent(point: Build) -> float | None:
-    return None if point.accuracy is None else 100 * point.accuracy
+    """How good its answers are, in percent: accuracy, or a detector's mAP50."""
+    return None if point.quality is None else 100 * point.quality
+
+
+def _quality_axis(points: Iterable[Build], accuracy: str) -> str:
+    """What the percentages are: ``accuracy`` in words, or mAP50 where there is a detector."""
+    kinds = {point.map50 is not None for point in points if point.quality is not None}
+    return {frozenset({True}): "mAP50", frozenset({True, False}): f"{accuracy}, or mAP50"}.get(
+        frozenset(kinds), accuracy
+    )
 
 
 def _allowed(point: Build) -> str:
@@ -111,7 +120,7 @@ def _facts(point: Build) -> str:
     """All that is known of one engine, for hovering."""
     layers = f"{point.int8_layers} INT8, {show(point.reformats)} reformats"
     facts: list[tuple[typing.Any, str]] = [
-        (_percent(point), "{:.1f} % of the test images right"),
+        (_percent(point), "mAP50 {:.1f} %" if point.map50 else "{:.1f} % of the test images right"),
         (_span(point.graph_timing), "graph replay: {}"),
         (_span(point.timing), "launch after launch: {}"),
         (point.images_per_second, "{:,.0f} images/s"),
@@ -168,14 +177,14 @@ def tradeoff(
     if cost == "latency" and not any(point.graph_timing for point in chosen):
         cost = "launches"
     axis, read, timing = COSTS[cost]
-    known = [point for point in chosen if read(point) is not None and point.accuracy is not None]
+    known = [point for point in chosen if read(point) is not None and point.quality is not None]
     if not known:
         raise DataError("no point with both an accuracy and a cost", "pass Tradeoff.select(model)")
     batches, names = sorted({point.batch for point in known}), ways(known)
     numbers = {name: index for index, name in enumerate(dict.fromkeys([*VARIANTS, *names]))}
     titles = [f"batch {batch}" if len(batches) > 1 else "" for batch in batches]
     fig = draw.panels(title, titles, height=560, shared_yaxes=True, horizontal_spacing=0.04)
-    heights = [100 * (point.accuracy or 0) for point in known]
+    heights = [100 * (point.quality or 0) for point in known]
     reach = max(4.0, max(heights) - min(heights))
     vertical = (min(heights) - 0.08 * reach, max(heights) + 0.2 * reach)
     traces: list[dict[str, typing.Any]] = []  # plain: plotly checks a trace each time it is passed
@@ -225,7 +234,8 @@ def tradeoff(
     fig.update_yaxes(range=vertical)
     if reach > 20:
         fig.update_yaxes(tickvals=list(range(0, 101, 10)))
-    fig.update_yaxes(title="test images right, %", row=1, col=1)
+    quality = _quality_axis(known, "test images right")
+    fig.update_yaxes(title=f"{quality}, %", row=1, col=1)
     return draw.finish(fig, source)
 
 
@@ -280,7 +290,11 @@ def builds(
     large = max(build.plan_bytes or 0 for build in chosen) > 10_000_000
     unit, divisor, number = ("MB", 1e6, "{:.1f} MB") if large else ("kB", 1e3, "{:,.0f} kB")
     facts: list[tuple[str, str, list[float | None]]] = [
-        ("images right", "{:.1f} %", [_percent(build) for build in chosen]),
+        (
+            _quality_axis(chosen, "images right"),
+            "{:.1f} %",
+            [_percent(build) for build in chosen],
+        ),
         ("ms a batch", "{:.3g} ms", [COSTS[cost].read(build) for build in chosen]),
         (f"plan, {unit}", number, [_divided(build.plan_bytes, divisor) for build in chosen]),
         (
@@ -289,7 +303,7 @@ def builds(
             [_divided(build.device_memory_bytes, divisor) for build in chosen],
         ),
     ]
-    optional = ("images", "activations")
+    optional = ("images", "mAP50", "activations")
     shown = [fact for fact in facts if not fact[0].startswith(optional) or set(fact[2]) != {None}]
     blank = [""] * len(shown)
     height = draw.tall(2 * len(chosen))

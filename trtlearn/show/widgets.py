@@ -379,7 +379,7 @@ def tradeoff_explorer(
     def choose() -> None:
         group = whole[engines.value]
         least = ALMOST_ALL if hide.value else 0.0
-        shown = [point for point in group.points if (point.accuracy or 0) >= least]
+        shown = [point for point in group.points if (point.quality or 0) >= least]
         title = f"{engines.value}: which engine does nothing else beat?"
         redraw(fig, tradeoff(shown, cost.value, title=title, source=group.provenance))
 
