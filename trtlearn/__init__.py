@@ -32,7 +32,6 @@ show, course.
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
@@ -62,7 +61,10 @@ _FACE = {
 
 __all__ = list(_FACE)
 
+TYPE_CHECKING = False  # typing's own would be imported for it
 if TYPE_CHECKING:  # for editors and type checkers: the same names
+    from typing import Any
+
     from . import recorded as recorded
     from . import show as show
     from .calibration.agreement import agree as agree

@@ -8,13 +8,16 @@ __all__ = ["main"]
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; the exit status is 0 for done and 2 for bad input."""
+    """Run the command line; the exit status is 0 for done, 2 for bad input, 130 for Ctrl-C."""
     try:
         from .cli.main import run
+
+        return run(arguments)
+    except KeyboardInterrupt:  # while it imports
+        return 130
     except ModuleNotFoundError as missing:
         print(f"trtlearn: {missing}", file=sys.stderr)
         return 2
-    return run(arguments)
 
 
 if __name__ == "__main__":

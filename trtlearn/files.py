@@ -82,33 +82,34 @@ def user_dir() -> Path:
 
 
 def read_bytes(
-    path: str | os.PathLike[str],
+    path: str | int | os.PathLike[str],
     error: type[TrtlearnError] = TrtlearnError,
     count: int = -1,
     most: int = MOST_BYTES,
 ) -> bytes:
-    """The file's bytes, or its first ``count``; ``error`` with one clear line where it cannot be
-    read.
+    """The bytes of a file, or its first ``count``; ``error`` with one clear line where it cannot be
+    read. 0 is standard input.
 
     Read are regular files and pipes (as ``<(command)`` gives) of at most ``most`` bytes; a folder,
     a device and a pipe that nothing writes to are refused.
     """
-    if not isinstance(path, (str, os.PathLike)):  # open() would take a number for a descriptor
+    if path != 0 and not isinstance(path, (str, os.PathLike)):  # open() takes any descriptor
         raise error(f"a path is expected, found a {type(path).__name__}", "name a file")
-    name = printable(str(path))[:300]
+    name = "standard input" if path == 0 else printable(str(path))[:300]
     try:
-        handle = os.open(path, os.O_RDONLY | _NONBLOCK | _BINARY)
+        flags = os.O_RDONLY | _NONBLOCK | _BINARY
+        handle = os.dup(path) if isinstance(path, int) else os.open(path, flags)
         with open(handle, "rb") as file:
             mode, size = os.fstat(handle).st_mode, os.fstat(handle).st_size
             if stat.S_ISDIR(mode):
                 raise IsADirectoryError
-            if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
+            if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode) or os.isatty(handle)):
                 raise error(f"{name} is {_kind(mode)}, expected a file", "name a file")
             if _NONBLOCK:
                 os.set_blocking(handle, True)
             content = file.read(count) if count >= 0 else b""
             if count < 0 and size <= most:
-                content = file.read() if stat.S_ISREG(mode) and size else file.read(most + 1)
+                content = file.read(-1 if stat.S_ISREG(mode) and size else most + 1)
     except FileNotFoundError:
         raise error(f"no such file: {name}", "check the path") from None
     except IsADirectoryError:

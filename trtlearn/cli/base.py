@@ -14,12 +14,23 @@ except ModuleNotFoundError as missing:
         "the command line needs typer and rich. Try: pip install 'trtlearn[cli]'", name=missing.name
     ) from None
 
-from ..errors import TrtlearnError
+from ..errors import TrtlearnError, printable
 
 if TYPE_CHECKING:
     from ..record import Record
 
-__all__ = ["Argument", "File", "Json", "Option", "Output", "app", "pair", "print_record", "typer"]
+__all__ = [
+    "Argument",
+    "File",
+    "Json",
+    "Option",
+    "Output",
+    "app",
+    "pair",
+    "print_record",
+    "say",
+    "typer",
+]
 
 Argument, Option = typer.Argument, typer.Option
 Json = Annotated[bool, Option("--json", help="Print JSON with stable keys.")]
@@ -43,7 +54,7 @@ def print_record(record: Record, as_json: bool, facts: dict[str, Any] | None = N
         return
     notes = [note for note in getattr(record, "notes", ()) if note not in str(record)]
     if not sys.stdout.isatty():
-        print("\n".join([str(record), *(f"note: {note}" for note in notes)]))
+        say("\n".join([str(record), *(f"note: {note}" for note in notes)]))
         return
     from rich.console import Console
     from rich.markup import escape
@@ -55,14 +66,19 @@ def print_record(record: Record, as_json: bool, facts: dict[str, Any] | None = N
     if type(record).__str__ is not Record.__str__:  # it has its own words
         console.print(str(record), markup=False, highlight=False)
         return
-    console.print(escape(record.summary()), style="bold", highlight=False)
+    console.print(escape(printable(record.summary())), style="bold", highlight=False)
     if rows:
         table = Table(*map(escape, rows[0]))
         for row in rows:
             table.add_row(*(escape(show(value)) for value in row.values()))
         console.print(table)
     for note in notes:
-        console.print(f"note: {note}", markup=False, highlight=False)
+        console.print(printable(f"note: {note}"), markup=False, highlight=False)
+
+
+def say(text: str, **options: Any) -> None:
+    """Print ``text``: whatever names stand in it, the terminal does not obey them."""
+    print(printable(text), **options)
 
 
 def pair(text: str, option: str, shape: str) -> tuple[str, str]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from ..errors import BuildError, CacheError
 from ..files import check_writable, read_bytes, user_dir, write_all, write_atomic
-from .base import Argument, Json, Option, pair, print_record
+from .base import Argument, Json, Option, pair, print_record, say
 
 if TYPE_CHECKING:
     from ..calibration.cache import CalibrationCache
@@ -135,7 +135,7 @@ def build(
     del facts["log"]
     print_record(built.report, as_json, facts)
     if not as_json:
-        print(f"wrote {plan}" + (f" and {report}" if report else ""))
+        say(f"wrote {plan}" + (f" and {report}" if report else ""))
 
 
 @contextlib.contextmanager

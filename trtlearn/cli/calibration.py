@@ -7,7 +7,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from .base import Argument, Json, Option, Output, print_record, typer
+from .base import Argument, Json, Option, Output, print_record, say, typer
 from .cache import cache_facts
 
 __all__ = ["calibrate", "fit", "walk"]
@@ -85,4 +85,4 @@ def walk(
     result = try_int8(model, data, **how)  # type: ignore[arg-type]
     print_record(result, as_json)
     if not as_json:
-        print("\n".join([f"{result.verdict}.", *result.files.values()]))
+        say("\n".join([f"{result.verdict}.", *result.files.values()]))

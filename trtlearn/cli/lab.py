@@ -13,6 +13,7 @@ from pathlib import Path
 from ..errors import BuildError, LiveUnavailable, TrtlearnError
 from ..files import notebooks_dir, read_bytes, write_atomic
 from ..record import plural
+from .base import say
 from .live import make_builds, minutes, pending
 
 __all__ = ["course_folder", "lab_command", "open_lab"]
@@ -92,5 +93,5 @@ def open_lab(
     offer_builds()
     course = course_folder(folder)
     command = lab_command(course, browser=browser, port=port)
-    print(f"JupyterLab opens the course in {course} (Ctrl-C twice to stop)", flush=True)
+    say(f"JupyterLab opens the course in {course} (Ctrl-C twice to stop)", flush=True)
     os.execv(command[0], command)

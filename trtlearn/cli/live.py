@@ -8,7 +8,7 @@ from typing import Annotated
 
 from ..errors import BuildError
 from ..record import plural
-from .base import Argument, Json, Option, print_record, typer
+from .base import Argument, Json, Option, print_record, say, typer
 
 __all__ = ["live_app", "make_builds", "minutes", "pending"]
 
@@ -51,7 +51,7 @@ def live_clear() -> None:
 
     builds = own_builds()
     builds.clear()
-    print(f"removed {plural(len(builds.builds), 'build')} from {builds.folder}")
+    say(f"removed {plural(len(builds.builds), 'build')} from {builds.folder}")
 
 
 def pending(networks: list[str] | None = None, again: bool = False) -> list[tuple[str, str, float]]:

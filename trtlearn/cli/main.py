@@ -20,7 +20,7 @@ from .. import __version__
 from ..errors import TrtlearnError
 from ..files import read_bytes
 from ..record import plural
-from .base import Argument, File, Json, Option, Output, app, print_record, typer
+from .base import Argument, File, Json, Option, Output, app, print_record, say, typer
 from .build import build
 from .cache import cache_app
 from .calibration import calibrate, fit, walk
@@ -139,7 +139,7 @@ def log(
 
 def _text_of(file: Path) -> str:
     """The text of a log; of a file in UTF-16, as PowerShell's ">" writes it, too."""
-    content = sys.stdin.buffer.read() if str(file) == "-" else read_bytes(file)
+    content = read_bytes(0 if str(file) == "-" else file)
     if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return content.decode("utf-16", "replace")
     if b"\0" in content[:4096]:
@@ -246,7 +246,7 @@ def progress_export(
     from ..course.exercise import report
     from ..files import write_atomic
 
-    print(f"wrote {write_atomic(output, report().to_json(indent=2))}")
+    say(f"wrote {write_atomic(output, report().to_json(indent=2))}")
 
 
 @progress_app.command("reset")
@@ -287,38 +287,32 @@ def warnings_as_lines() -> Iterator[None]:
             if not issubclass(category, UserWarning):
                 other(message, category, *rest, **more)
                 return
-            print("trtlearn: note:", " ".join(str(message).split()), file=sys.stderr)
+            say(f"trtlearn: note: {' '.join(str(message).split())}", file=sys.stderr)
 
         warnings.showwarning = show
         yield
 
 
-def _write_utf8() -> None:
-    """Where no locale is set up Python's output is ASCII, which has no ± and no ✔."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper) and codecs.lookup(stream.encoding).name == "ascii":
-            stream.reconfigure(encoding="utf-8")
-
-
 def run(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit status and prints one line for whatever went wrong."""
-    _write_utf8()
+    _prepare_streams()
     try:
-        command = typer.main.get_command(app)
-        words = sys.argv[1:] if arguments is None else arguments
-        with warnings_as_lines(), command.make_context("trtlearn", words) as context:
-            command.invoke(context)
+        status = _invoke(sys.argv[1:] if arguments is None else arguments)
         sys.stdout.flush()
-        return 0
-    except typer.Exit as done:
-        return done.exit_code
+        return status
     except TrtlearnError as problem:
         return _fail(str(problem))
-    except BrokenPipeError:  # the reader of our output, for example head, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except (KeyboardInterrupt, typer.Abort):
         return 130
+    except MemoryError:
+        return _fail("not enough memory. Try: a smaller file, or fewer rows of data")
+    except OSError as problem:  # above all: nothing more can be written to standard output
+        with contextlib.suppress(OSError, ValueError):  # so that Python's own last flush is quiet
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(problem, BrokenPipeError):  # the reader of our output, head say, saw enough
+            return 0
+        where = "" if problem.filename is None else f"{problem.filename}: "
+        return _fail(f"{where}{problem.strerror or problem}")
     except Exception as problem:
         if hasattr(problem, "format_message"):  # typer's own: an option or argument that is wrong
             return _fail(f"{problem.format_message().rstrip('.')}. Try: trtlearn --help")
@@ -328,6 +322,34 @@ def run(arguments: list[str] | None = None) -> int:
         return _fail(f"{kind}: {problem}. This is a defect: TRTLEARN_DEBUG=1 shows where")
 
 
+def _invoke(words: list[str]) -> int:
+    """Run one command; its exit status."""
+    command = typer.main.get_command(app)
+    try:
+        with warnings_as_lines(), command.make_context("trtlearn", words) as context:
+            command.invoke(context)
+    except typer.Exit as done:
+        return done.exit_code
+    return 0
+
+
+def _prepare_streams() -> None:
+    """Let standard output and error take any text: whatever their encoding, open or closed."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:  # closed: the next file that is opened must not take its place
+            os.open(os.devnull, os.O_RDWR)
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "r+", encoding="utf-8"))  # noqa: SIM115
+        elif number and isinstance(stream := getattr(sys, name), io.TextIOWrapper):
+            # where no locale is set up, the encoding is ASCII, which has no ± and no ✔
+            is_ascii = codecs.lookup(stream.encoding).name == "ascii"
+            encoding = "utf-8" if is_ascii else stream.encoding
+            stream.reconfigure(encoding=encoding, errors="backslashreplace")
+
+
 def _fail(line: str) -> int:
-    print("trtlearn:", " ".join(line.split()), file=sys.stderr)
+    with contextlib.suppress(OSError):
+        say(f"trtlearn: {' '.join(line.split())}", file=sys.stderr)
     return 2

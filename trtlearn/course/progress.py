@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..errors import RecordingError, TrtlearnError
+from ..errors import TrtlearnError
 from ..files import locked, user_dir, write_atomic
 from ..record import Record, plural
 
@@ -81,7 +81,7 @@ def load() -> Progress:
     """The progress so far; empty where there is none or the file is broken."""
     try:
         return Progress.from_json(path().read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecordingError):
+    except (OSError, ValueError, TrtlearnError):
         return Progress()
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..calibration.cache import CacheIgnored, ignored_by_trtexec
 from ..errors import ModelError
-from ..files import shell_command
+from ..files import read_bytes, shell_command
 from ..model.quantization import RefusedNode
 from ..record import plural
 from .command import parse_trtexec
@@ -164,8 +164,7 @@ def _look_at_cache(case: Case, exists: bool | None) -> Case:
         fix = "name the cache file itself: --calib=FILE"
         problem = CacheIgnored(why, fix)
     elif exists and readable:
-        with open(case.cache, "rb") as file:
-            problem = ignored_by_trtexec(file.read(LOOKED_AT), case.cache, before_10)
+        problem = ignored_by_trtexec(read_bytes(case.cache, count=LOOKED_AT), case.cache, before_10)
     return replace(case, cache_exists=exists, cache_problem=problem)
 
 

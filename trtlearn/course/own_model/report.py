@@ -243,7 +243,7 @@ if __name__ == "__main__":
     print(walked)
     for engine in walked.live:
         print(engine)
-    print("report:", walked.files["report"])
+    print(f"report: {{walked.files['report']!r}}")
 '''
 
 
