@@ -152,7 +152,8 @@ class Build(Record):
     @property
     def accuracy(self) -> float | None:
         """Share of the test images that the engine classifies correctly, 0 to 1."""
-        return None if self.predictions is None else self.predictions.accuracy
+        one = self.predictions
+        return None if one is None or not one.count else one.accuracy
 
     @property
     def quality(self) -> float | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import json
 import os
 import re
 import secrets
@@ -13,7 +14,7 @@ import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .errors import HIDDEN, TrtlearnError, first_line, printable
 
@@ -22,8 +23,11 @@ __all__ = [
     "KnownFile",
     "check_writable",
     "data_dir",
+    "decode_text",
+    "is_same_file",
     "locked",
     "notebooks_dir",
+    "parse_json",
     "plan_in",
     "read_bytes",
     "recognize",
@@ -39,6 +43,8 @@ STALE_SECONDS = 600
 MOST_BYTES = 2**31 - 1
 """The largest file read whole: protobuf's own limit for one message."""
 HASHED_BYTES = 1 << 20  # of a file, at a time
+MOST_VALUES = 5_000_000
+"""Of a JSON text: the largest recording has 130,000."""
 _SCRATCH = re.compile(r"\.trtlearn-[0-9a-f]{16}\.part")
 _NONBLOCK, _BINARY = getattr(os, "O_NONBLOCK", 0), getattr(os, "O_BINARY", 0)
 PLAN_STARTS = (b"ptrt", b"ftrt")
@@ -124,6 +130,45 @@ def read_bytes(
     if stat.S_ISFIFO(mode) and not content:
         raise error(f"{name} is a pipe that nothing writes to", "name a file")
     return content
+
+
+def decode_text(content: bytes, errors: str = "strict") -> str:
+    """The text in ``content``: UTF-8, or UTF-16 as PowerShell's ">" writes it, with or without a
+    byte order mark. UnicodeDecodeError where it is neither and ``errors`` is strict.
+
+    >>> decode_text('{"a": 1}'.encode("utf-16-le")), decode_text(b"\\xef\\xbb\\xbfx")
+    ('{"a": 1}', 'x')
+    """
+    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return content.decode("utf-16", errors)
+    if re.match(rb"[\t\n\r -~]\0[\t\n\r -~]\0", content):
+        return content.decode("utf-16-le", errors)
+    if re.match(rb"\0[\t\n\r -~]\0[\t\n\r -~]", content):
+        return content.decode("utf-16-be", errors)
+    return content.decode("utf-8-sig", errors)
+
+
+def parse_json(text: str, *, strict: bool = True) -> Any:
+    """The value of a JSON text from outside; ValueError where it is none, too deep or too large.
+
+    ``strict`` refuses control characters in strings. Each value takes some 70 bytes of memory, so
+    their number is limited, not only the length of the text.
+    """
+    count = sum(map(text.count, ",[{"))
+    if count > MOST_VALUES:
+        raise ValueError(f"it holds {count:,} values, expected at most {MOST_VALUES:,}")
+    try:
+        return json.JSONDecoder(strict=strict).decode(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def is_same_file(one: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool:
+    """Whether two paths lead to the same place, which may not be there yet."""
+    try:
+        return os.path.realpath(one) == os.path.realpath(other)
+    except (OSError, ValueError):
+        return False
 
 
 def _kind(mode: int) -> str:

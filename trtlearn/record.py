@@ -14,6 +14,7 @@ from functools import cache, cached_property
 from typing import Any, ClassVar, TypeVar
 
 from .errors import DataError, RecordingError, printable
+from .files import parse_json
 
 if typing.TYPE_CHECKING:
     import pandas
@@ -236,8 +237,8 @@ class Record:
     def from_json(cls: type[R], text: str) -> R:
         """The record that ``to_json`` gave."""
         try:
-            data = json.loads(text)
-        except (ValueError, RecursionError) as problem:
+            data = parse_json(text)
+        except ValueError as problem:
             raise RecordingError(
                 f"not JSON: {problem}", "make the recording again with `make record`"
             ) from None

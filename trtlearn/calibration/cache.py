@@ -461,7 +461,9 @@ _NAME = re.compile(r"[^\n\r\0\ud800-\udfff]+")
 _ORT_LINE = re.compile(r".*[^:\s] -?(?:\d+(?:\.\d*)?(?:e[+-]?\d+)?|inf|nan)\s*", re.IGNORECASE)
 
 
-def _name_problem(name: str) -> str | None:
+def _name_problem(name: object) -> str | None:
+    if not isinstance(name, str):
+        return f"the tensor name {name!r:.80} is no text"
     if _NAME.fullmatch(name) and not name.isspace():
         return None
     if not name.strip():
@@ -480,11 +482,15 @@ def entry(name: str, scale: float) -> CacheEntry:
     """
     if problem := _name_problem(name):
         raise CacheError(problem, "a cache holds one tensor a line: choose another name")
-    with np.errstate(over="ignore"):
-        value = np.float32(scale)
-    if not np.isfinite(value) or value < 0:
+    try:
+        with np.errstate(over="ignore"):
+            value = np.float32(scale)
+    except (TypeError, ValueError, OverflowError):  # no number, or one of hundreds of digits
+        value = np.float32(np.nan)
+    if np.ndim(value) or not np.isfinite(value) or value < 0:
         raise CacheError(
-            f"scale of {name!r} is {scale}, expected a finite number from 0", "use amax / 127"
+            f"scale of {name!r:.80} is {scale!s:.40}, expected a finite number from 0",
+            "use amax / 127",
         )
     bits = struct.unpack(">I", struct.pack(">f", abs(float(value))))[0]  # abs: -0.0 is written 0
     return _entry(name, f"{bits:x}")

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import CacheError, first_line
+from ..files import parse_json
 from .cache import (
     ALGORITHMS,
     CacheEntry,
@@ -97,8 +98,8 @@ def from_ranges_json(
     1.0
     """
     try:
-        data = json.loads(text)
-    except (ValueError, RecursionError) as problem:
+        data = parse_json(text)
+    except ValueError as problem:
         raise CacheError(f"not JSON: {problem}", "write {tensor: amax}") from None
     whole = isinstance(data, dict) and isinstance(data.get("ranges"), dict)
     ranges = data["ranges"] if whole else data
@@ -185,8 +186,8 @@ def from_ort_json(
     1.0
     """
     try:
-        data = json.loads(text)
-    except (ValueError, RecursionError) as problem:
+        data = parse_json(text)
+    except ValueError as problem:
         raise CacheError(f"not JSON: {problem}", "give calibration.json") from None
     if isinstance(data, dict) and isinstance(data.get("data"), dict):
         data = data["data"]

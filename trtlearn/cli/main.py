@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from .. import __version__
 from ..errors import TrtlearnError
-from ..files import read_bytes
+from ..files import decode_text, read_bytes
 from ..record import plural
 from .base import Argument, File, Json, Option, Output, app, print_record, say, typer
 from .build import build
@@ -139,12 +139,10 @@ def log(
 
 def _text_of(file: Path) -> str:
     """The text of a log; of a file in UTF-16, as PowerShell's ">" writes it, too."""
-    content = read_bytes(0 if str(file) == "-" else file)
-    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        return content.decode("utf-16", "replace")
-    if b"\0" in content[:4096]:
+    text = decode_text(read_bytes(0 if str(file) == "-" else file), "replace")
+    if "\0" in text[:4096]:
         raise TrtlearnError(f"{file} is a binary file, expected a log", "give the text of a log")
-    return content.decode("utf-8-sig", "replace")
+    return text
 
 
 app.add_typer(cache_app, name="cache")

@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..errors import InspectorError
-from ..files import PLAN_STARTS, plan_in, read_bytes, recognize
+from ..files import PLAN_STARTS, decode_text, parse_json, plan_in, read_bytes, recognize
 from .formats import dtype_bits, parse_dtype, parse_format
 from .log_layers import layers_in_text
 from .names import infer_nodes, nodes_in_metadata, reformat_target
@@ -39,11 +39,6 @@ def _decode(content: bytes) -> str:
     """The text of a file, or an InspectorError that says what the file is instead."""
     content = plan_in(content)
     head = content[:64]
-    if head[:2] in (b"\xff\xfe", b"\xfe\xff"):  # what PowerShell's ">" writes
-        try:
-            return content.decode("utf-16")
-        except UnicodeDecodeError:
-            raise InspectorError("the text is damaged UTF-16", "export it again") from None
     if head[:4] in PLAN_STARTS:
         raise InspectorError("this is an engine plan, expected the inspector's JSON", EXPORT)
     if head[:2] in (b"\x1f\x8b", b"PK"):
@@ -58,15 +53,17 @@ def _decode(content: bytes) -> str:
         raise InspectorError(
             "this is an ONNX model, expected the inspector's JSON of an engine", EXPORT
         )
-    if b"\0" in head:
+    if b"\0" in head and "\0" in decode_text(head, "replace"):
         raise InspectorError(
             "this is a binary file (an engine plan?), expected the inspector's JSON", EXPORT
         )
     try:
-        return content.decode("utf-8-sig")
+        return decode_text(content)
     except UnicodeDecodeError as problem:
         raise InspectorError(
-            f"not UTF-8 text: byte {problem.start} is {content[problem.start]:#04x}", EXPORT
+            f"not {problem.encoding.upper()} text: byte {problem.start} is "
+            f"{problem.object[problem.start]:#04x}",
+            EXPORT,
         ) from None
 
 
@@ -109,9 +106,7 @@ def parse(text: str) -> Any:
     if not text.strip():
         raise InspectorError("the inspector's text is empty", EXPORT)
     try:
-        return _DECODER.decode(text)
-    except RecursionError:
-        raise InspectorError("the JSON is nested too deeply for inspector output", EXPORT) from None
+        return parse_json(text, strict=False)
     except json.JSONDecodeError as problem:
         value = _among_other_lines(text) or layers_in_text(text)
         if not value:

@@ -238,7 +238,10 @@ def scales_from_log(log: str) -> tuple[TensorRange, ...]:
     """
     ranges: dict[str, TensorRange] = {}
     for name, scales, zeros in _SCALE.findall(log):
-        values = [float(value) for value in scales.split(",") if value.strip()]
+        try:
+            values = [float(value) for value in scales.split(",") if value.strip()]
+        except ValueError:
+            continue  # a damaged line
         if len(values) != 1:
             entry = TensorRange(name, None, None, "log", plural(len(values), "scale"))
         else:

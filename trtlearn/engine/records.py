@@ -7,6 +7,7 @@ explanation's in trtexec/records.py.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
@@ -408,7 +409,7 @@ class Predictions(Record):
 
     @property
     def accuracy(self) -> float:
-        return self.correct / self.count
+        return self.correct / self.count if self.count else math.nan
 
     def summary(self) -> str:
         return f"{self.correct} of {self.count} right: {100 * self.accuracy:.1f} %"

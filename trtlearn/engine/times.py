@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -108,9 +109,9 @@ def layer_times(
     times_ms: dict[str, float] = {}
     for name, value in _pairs(times):
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not is_number or not 0 <= value < math.inf:
+        if not is_number or not 0 <= value <= sys.float_info.max:
             raise InspectorError(
-                f"the time of {name[:60]!r} is {value!r:.40}, expected ms",
+                f"the time of {name!r:.60} is {value!r:.40}, expected ms",
                 "export the profile again",
             )
         times_ms[name] = times_ms.get(name, 0.0) + float(value)

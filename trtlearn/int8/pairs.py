@@ -7,6 +7,7 @@ work on the same model and images; ``compare_pairs`` sets two tables side by sid
 from __future__ import annotations
 
 import logging
+import math
 import os
 import tempfile
 from collections.abc import Mapping
@@ -135,6 +136,13 @@ def read_pairs(
 def _pair(graph: Graph, dequantize: onnx.NodeProto) -> Pair:
     """The pair that ends in this DequantizeLinear."""
     tensor, scale, *zero_point = dequantize.input
+    scales = graph.array(scale)
+    if scales.dtype.kind not in "fV" or not scales.size:  # V: bfloat16 and the float8s
+        raise ModelError(
+            f"the scale of {node_key(dequantize)} is {scales.dtype} {list(scales.shape)}, "
+            "expected floating-point numbers",
+            "export the model again",
+        )
     quantizer = graph.producer.get(tensor)
     if quantizer is not None and quantizer.op_type == "QuantizeLinear":
         tensor = quantizer.input[0]
@@ -148,7 +156,7 @@ def _pair(graph: Graph, dequantize: onnx.NodeProto) -> Pair:
     return Pair(
         tensor=tensor,
         kind=kind,
-        scales=tuple(graph.array(scale).astype(np.float32).ravel().tolist()),
+        scales=tuple(scales.astype(np.float32).ravel().tolist()),
         zero_points=tuple(sorted(set(zeros.tolist()))),
         dtype=str(zeros.dtype),
         readers=tuple(f"{node_key(reader)} ({reader.op_type})" for reader in readers),
@@ -165,11 +173,15 @@ def compare_pairs(first: PairTable, second: PairTable) -> PairComparison:
     ]
     return PairComparison(
         makers=(first.maker, second.maker),
-        both={name: theirs[name] / ours[name] for name in ours if name in theirs},
+        both={name: _ratio(theirs[name], ours[name]) for name in ours if name in theirs},
         only_first=tuple(name for name in ours if name not in theirs),
         only_second=tuple(name for name in theirs if name not in ours),
         asymmetric=tuple(dict.fromkeys(asymmetric)),
     )
+
+
+def _ratio(one: float, other: float) -> float:
+    return one / other if other else math.inf
 
 
 def ort_quantized(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import struct
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,10 +25,13 @@ __all__ = [
     "feeds",
     "for_each_array",
     "load_arrays",
+    "read_npz",
 ]
 
 Array = NDArray[Any]
 R = TypeVar("R")
+MOST_UNPACKED = 1 << 31  # bytes that the compressed arrays of a file may unpack to
+MOST_RECORDED = 1 << 26  # bytes that a recording's arrays may unpack to
 CHUNK = 1 << 20  # values looked at together
 MANY_VALUES = 1 << 20  # from here on several threads pay: numpy lets go of the lock while it works
 
@@ -170,6 +174,8 @@ def _from_npy(path: str | os.PathLike[str]) -> Array:
     try:
         array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError):  # an empty array, or a file system without memory maps
+        with open(path, "rb") as file:
+            _check_length(file, os.path.getsize(path))
         array = np.load(path, allow_pickle=False)
     return array
 
@@ -178,13 +184,59 @@ def _from_npz(
     path: str | os.PathLike[str], names: Iterable[str]
 ) -> tuple[list[str], dict[str, Array]]:
     """The names of all arrays in a .npz file, and those of ``names`` that are among them."""
-    with zipfile.ZipFile(path) as archive, np.load(path, allow_pickle=False) as loaded:
-        arrays: dict[str, Array] = {}
-        for name in names:
-            if name in loaded.files:
-                mapped = _mapped(path, archive.getinfo(f"{name}.npy"))
-                arrays[name] = loaded[name] if mapped is None else mapped
-        return list(loaded.files), arrays
+    with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
+        members = {item.filename.removesuffix(".npy"): item for item in archive.infolist()}
+        arrays = {name: _member(path, archive, members[name]) for name in names if name in members}
+        return list(members), arrays
+
+
+def read_npz(content: bytes) -> dict[str, Array]:
+    """The arrays of a small .npz file given as bytes; none is unpickled.
+
+    Raises what numpy and zipfile raise for a damaged file, ValueError for one that unpacks to over
+    ``MOST_RECORDED`` bytes.
+    """
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        members = archive.infolist()
+        if (size := sum(item.file_size for item in members)) > MOST_RECORDED:
+            raise ValueError(f"it unpacks to {size:,} bytes, expected at most {MOST_RECORDED:,}")
+        return {item.filename.removesuffix(".npy"): _unpacked(archive, item) for item in members}
+
+
+def _member(
+    path: str | os.PathLike[str], archive: zipfile.ZipFile, member: zipfile.ZipInfo
+) -> Array:
+    """One array of a .npz file: left on disk where it is not compressed."""
+    mapped = _mapped(path, member)
+    if mapped is not None:
+        return mapped
+    if member.file_size > MOST_UNPACKED:
+        raise ValueError(
+            f"{member.filename} unpacks to {member.file_size:,} bytes, expected at most "
+            f"{MOST_UNPACKED:,}: numpy.savez does not compress, and such arrays stay on disk"
+        )
+    return _unpacked(archive, member)
+
+
+def _unpacked(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Array:
+    """The array in a member, its header checked against the member's size before any is read."""
+    with archive.open(member) as file:
+        _check_length(file, member.file_size)
+    with archive.open(member) as file:
+        return np.lib.format.read_array(file, allow_pickle=False)
+
+
+def _check_length(file: IO[bytes], size: int) -> None:
+    """ValueError unless ``file`` of ``size`` bytes holds just the array that its header says."""
+    version = np.lib.format.read_magic(file)
+    if version not in ((1, 0), (2, 0)):
+        return  # 3.0: field names in UTF-8, which no input of a network has
+    second = np.lib.format.read_array_header_2_0
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else second
+    shape, _, dtype = read(file)
+    needed = math.prod(shape) * dtype.itemsize
+    if min(shape, default=0) < 0 or (not dtype.hasobject and needed != size - file.tell()):
+        raise ValueError(f"its header says {needed:,} bytes, it holds {size - file.tell():,}")
 
 
 def _mapped(path: str | os.PathLike[str], member: zipfile.ZipInfo) -> Array | None:

@@ -125,6 +125,10 @@ def _fixed_batch(inputs: tuple[OnnxValue, ...]) -> int | None:
     """The batch size that the inputs' first axes fix; None where they are dynamic."""
     first_axes = {value.shape[0] for value in inputs if value.shape}
     fixed = {axis for axis in first_axes if isinstance(axis, int)}
+    if 0 in fixed:
+        raise ModelError(
+            "the network fixes its batch size at 0", "export it with a dynamic batch, or one above"
+        )
     if len(fixed) > 1:
         raise ModelError(
             f"the inputs have different fixed batch sizes: {sorted(fixed)}",

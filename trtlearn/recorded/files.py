@@ -23,7 +23,7 @@ from ..builds import Build
 from ..engine.inspector import read_engine
 from ..engine.records import EngineInfo, Provenance, Record
 from ..errors import RecordingError
-from ..files import data_dir, read_bytes, write_atomic
+from ..files import data_dir, parse_json, read_bytes, write_atomic
 from ..model.course_data import NETWORKS, data_hashes
 
 __all__ = [
@@ -45,7 +45,7 @@ __all__ = [
 ]
 
 AGAIN = "make it again with `make record` on a GPU machine, or restore it with `git checkout data`"
-LARGEST = 256 << 20  # bytes of JSON that a recording may unpack to
+LARGEST = 128 << 20  # bytes of JSON that a recording may unpack to
 
 
 def folder_name(gpu: str, tensorrt: str) -> str:
@@ -134,8 +134,8 @@ def load_study(path: str | os.PathLike[str]) -> Build:
 def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The JSON object in a file; RecordingError where that is none."""
     try:
-        data = json.loads(read_text(path))
-    except (ValueError, RecursionError) as problem:
+        data = parse_json(read_text(path))
+    except ValueError as problem:
         raise RecordingError(f"{path} is not JSON: {problem}", AGAIN) from None
     if not isinstance(data, dict):
         raise RecordingError(f"{path} holds no JSON object", AGAIN)

@@ -8,9 +8,7 @@ marked, and the sizes of ten builds.
 
 from __future__ import annotations
 
-import io
 import json
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +24,7 @@ from ..errors import RecordingError
 from ..files import read_bytes
 from ..int8.groups import engine_groups, float_tensors
 from ..int8.simulate import Int8Run, run_int8
+from ..model.arrays import read_npz
 from ..model.describe import describe, load_proto
 from ..record import Record, plural
 from .files import AGAIN, check_origin, folder_with, load_study, read_packed
@@ -176,7 +175,6 @@ class PlanInsides(Record):
 
 Array = NDArray[Any]
 R = TypeVar("R", bound=Record)
-LARGEST = 64 << 20  # bytes that one file may unpack to
 
 
 @dataclass(frozen=True)
@@ -263,19 +261,11 @@ def layer_cases(folder: Path | None = None) -> tuple[str, ...]:
 
 
 def _arrays(path: Path) -> dict[str, Array]:
-    content = read_bytes(path, RecordingError)
     try:
-        with zipfile.ZipFile(io.BytesIO(content)) as packed:
-            size = sum(item.file_size for item in packed.infolist())
-        if size > LARGEST:
-            raise RecordingError(f"{path} unpacks to {size:,} bytes", AGAIN)
-        with np.load(io.BytesIO(content), allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
+        return read_npz(read_bytes(path, RecordingError))
     except RecordingError:
         raise
-    except (
-        Exception
-    ) as problem:  # numpy, zipfile, zlib and tokenize each raise their own on a damaged file
+    except Exception as problem:  # numpy, zipfile, zlib and tokenize each raise their own
         raise RecordingError(f"{path} is damaged: {problem}", AGAIN) from None
 
 

@@ -8,19 +8,16 @@ Beside a detector's build lies what it answered to the 300 test scenes, <variant
 from __future__ import annotations
 
 import dataclasses
-import io
 import json
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from ..builds import Build
 from ..engine.records import Provenance
 from ..errors import RecordingError
 from ..files import data_dir, read_bytes, sha256
+from ..model.arrays import read_npz
 from ..model.course_data import MODELS, boxes, labels
 from ..model.detections import Detections, mean_ap, unpack
 from ..record import Record, Table
@@ -164,7 +161,8 @@ def _beside(path: Path) -> Path:
 def _answers(path: Path) -> list[Detections]:
     file = _beside(path)
     try:
-        with np.load(io.BytesIO(read_bytes(file, RecordingError)), allow_pickle=False) as arrays:
-            return unpack(arrays)
-    except (ValueError, KeyError, OSError, zipfile.BadZipFile) as problem:
+        return unpack(read_npz(read_bytes(file, RecordingError)))
+    except RecordingError:
+        raise
+    except Exception as problem:  # numpy, zipfile, zlib and tokenize each raise their own
         raise RecordingError(f"{file} holds no detections: {problem}", AGAIN) from None

@@ -5,7 +5,6 @@ plan (with a GPU).
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -15,7 +14,7 @@ from ..engine.inspector import read_engine as read_inspector
 from ..engine.precision import PrecisionReport, precision_report
 from ..engine.records import BuildOptions, BuildReport, EngineInfo
 from ..errors import EngineError, InspectorError, LiveUnavailable
-from ..files import PLAN_STARTS, plan_in, read_bytes, recognize
+from ..files import PLAN_STARTS, decode_text, parse_json, plan_in, read_bytes, recognize
 from .files import load_build
 
 if TYPE_CHECKING:
@@ -62,11 +61,11 @@ def _from_plan(content: bytes, path: object) -> EngineInfo:
         ) from None
 
 
-def _from_report(text: bytes, path: object) -> EngineFile | None:
+def _from_report(content: bytes, path: object) -> EngineFile | None:
     """What ``trtlearn build --report`` wrote; None for any other JSON."""
     try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
+        found = parse_json(decode_text(content))
+    except ValueError:
         return None
     names = {field.name for field in dataclasses.fields(BuildReport)}
     if not isinstance(found, dict) or "inspector" not in found or not names <= set(found):
@@ -94,7 +93,8 @@ def open_engine(path: str | os.PathLike[str]) -> EngineFile:
     other = recognize(content)
     if other and other.kind in ("git-lfs", "web-page", "torch", "hdf5", "tflite", "safetensors"):
         raise InspectorError(f"{path} is {other.words}, expected an engine's layers", other.fix)
-    if head[:4] in PLAN_STARTS or (b"\0" in head and head[:1] != _ONNX):
+    is_text = "\0" not in decode_text(head, "replace")
+    if head[:4] in PLAN_STARTS or not (is_text or head[:1] == _ONNX):
         return EngineFile(_from_plan(content, path))
     try:
         return _from_report(content, path) or EngineFile(read_inspector(content))

@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from ..calibration.cache import stale_and_internal
 from ..calibration.edit import CalibrationCache, read_cache
 from ..errors import CommandError, ModelError
-from ..files import shell_command, write_atomic
+from ..files import is_same_file, shell_command, write_atomic
 from ..int8.placement import QdqReport
 from ..int8.qdq import insert_qdq
 from ..model.describe import describe, load_proto
@@ -174,7 +173,7 @@ NO_DLA = (
 
 def _refuse_an_input(output: str | os.PathLike[str], *inputs: object) -> None:
     for path in inputs:
-        if isinstance(path, (str, os.PathLike)) and Path(path).resolve() == Path(output).resolve():
+        if isinstance(path, (str, os.PathLike)) and is_same_file(path, output):
             raise ModelError(
                 f"the output {os.fspath(output)} is one of the inputs", "name another file with -o"
             )
