@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
-import json
 import os
 import re
 import secrets
@@ -14,7 +13,7 @@ import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from .errors import HIDDEN, TrtlearnError, first_line, printable
 
@@ -27,7 +26,6 @@ __all__ = [
     "is_same_file",
     "locked",
     "notebooks_dir",
-    "parse_json",
     "plan_in",
     "read_bytes",
     "recognize",
@@ -43,8 +41,6 @@ STALE_SECONDS = 600
 MOST_BYTES = 2**31 - 1
 """The largest file read whole: protobuf's own limit for one message."""
 HASHED_BYTES = 1 << 20  # of a file, at a time
-MOST_VALUES = 5_000_000
-"""Of a JSON text: the largest recording has 130,000."""
 _SCRATCH = re.compile(r"\.trtlearn-[0-9a-f]{16}\.part")
 _NONBLOCK, _BINARY = getattr(os, "O_NONBLOCK", 0), getattr(os, "O_BINARY", 0)
 PLAN_STARTS = (b"ptrt", b"ftrt")
@@ -146,21 +142,6 @@ def decode_text(content: bytes, errors: str = "strict") -> str:
     if re.match(rb"\0[\t\n\r -~]\0[\t\n\r -~]", content):
         return content.decode("utf-16-be", errors)
     return content.decode("utf-8-sig", errors)
-
-
-def parse_json(text: str, *, strict: bool = True) -> Any:
-    """The value of a JSON text from outside; ValueError where it is none, too deep or too large.
-
-    ``strict`` refuses control characters in strings. Each value takes some 70 bytes of memory, so
-    their number is limited, not only the length of the text.
-    """
-    count = sum(map(text.count, ",[{"))
-    if count > MOST_VALUES:
-        raise ValueError(f"it holds {count:,} values, expected at most {MOST_VALUES:,}")
-    try:
-        return json.JSONDecoder(strict=strict).decode(text)
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
 
 
 def is_same_file(one: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool:

@@ -14,14 +14,23 @@ from functools import cache, cached_property
 from typing import Any, ClassVar, TypeVar
 
 from .errors import DataError, RecordingError, printable
-from .files import parse_json
 
 if typing.TYPE_CHECKING:
     import pandas
 
-__all__ = ["Record", "Table", "html_link", "html_table", "html_text", "plural", "show"]
+__all__ = [
+    "Record",
+    "Table",
+    "html_link",
+    "html_table",
+    "html_text",
+    "parse_json",
+    "plural",
+    "show",
+]
 
 R = TypeVar("R", bound="Record")
+MOST_VALUES = 5_000_000  # of a JSON text: the largest recording has 130,000
 SHOWN_ROWS = 40
 LONG = 30  # characters: a longer cell may break after each / and :
 LONG_REPR = 60  # characters of a field in a repr
@@ -103,6 +112,21 @@ def show(value: Any) -> str:
     if isinstance(value, dict):
         return show([f"{key}: {show(item)}" for key, item in value.items()])
     return printable(str(value))
+
+
+def parse_json(text: str, *, strict: bool = True) -> Any:
+    """The value of a JSON text from outside; ValueError where it is none, too deep or too large.
+
+    ``strict`` refuses control characters in strings. Each value takes some 70 bytes of memory, so
+    their number is limited, not only the length of the text.
+    """
+    count = sum(map(text.count, ",[{"))
+    if count > MOST_VALUES:
+        raise ValueError(f"it holds {count:,} values, expected at most {MOST_VALUES:,}")
+    try:
+        return json.JSONDecoder(strict=strict).decode(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 def html_text(text: str) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import CacheError, first_line
-from ..files import parse_json
+from ..record import parse_json
 from .cache import (
     ALGORITHMS,
     CacheEntry,

@@ -17,7 +17,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..errors import InspectorError
-from ..files import PLAN_STARTS, decode_text, parse_json, plan_in, read_bytes, recognize
+from ..files import PLAN_STARTS, decode_text, plan_in, read_bytes, recognize
+from ..record import parse_json
 from .formats import dtype_bits, parse_dtype, parse_format
 from .log_layers import layers_in_text
 from .names import infer_nodes, nodes_in_metadata, reformat_target

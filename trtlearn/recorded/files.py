@@ -23,8 +23,9 @@ from ..builds import Build
 from ..engine.inspector import read_engine
 from ..engine.records import EngineInfo, Provenance, Record
 from ..errors import RecordingError
-from ..files import data_dir, parse_json, read_bytes, write_atomic
+from ..files import data_dir, read_bytes, write_atomic
 from ..model.course_data import NETWORKS, data_hashes
+from ..record import parse_json
 
 __all__ = [
     "AGAIN",

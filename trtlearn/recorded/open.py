@@ -14,7 +14,8 @@ from ..engine.inspector import read_engine as read_inspector
 from ..engine.precision import PrecisionReport, precision_report
 from ..engine.records import BuildOptions, BuildReport, EngineInfo
 from ..errors import EngineError, InspectorError, LiveUnavailable
-from ..files import PLAN_STARTS, decode_text, parse_json, plan_in, read_bytes, recognize
+from ..files import PLAN_STARTS, decode_text, plan_in, read_bytes, recognize
+from ..record import parse_json
 from .files import load_build
 
 if TYPE_CHECKING:
