@@ -13,6 +13,7 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -320,9 +321,15 @@ def run(arguments: list[str] | None = None) -> int:
         return _fail(f"{kind}: {problem}. This is a defect: TRTLEARN_DEBUG=1 shows where")
 
 
+@cache
+def _command() -> Any:
+    """All verbs, as typer puts them together."""
+    return typer.main.get_command(app)
+
+
 def _invoke(words: list[str]) -> int:
     """Run one command; its exit status."""
-    command = typer.main.get_command(app)
+    command = _command()
     try:
         with warnings_as_lines(), command.make_context("trtlearn", words) as context:
             command.invoke(context)

@@ -69,14 +69,16 @@ def check_tensor(tensor: onnx.TensorProto, where: str, weights: bool = True) -> 
         raise ModelError(f"{name} has a name that is no UTF-8", NOT_ONNX)
     if any(not 0 <= axis <= LONGEST_AXIS for axis in shape):
         raise ModelError(f"{name} has shape {shape!s:.200}, expected axes of 0 to 2^31-1", NOT_ONNX)
+    if tensor.HasField("segment"):
+        raise ModelError(f"{name} is a segment of one, which ONNX no longer has", NOT_ONNX)
     count = math.prod(shape)
     try:
         item_bytes: int = helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
         typed = helper.tensor_dtype_to_field(tensor.data_type)
     except (KeyError, ValueError, TypeError):
-        if tensor.data_type == 0:
+        if tensor.data_type <= 0:
             raise ModelError(f"{name} has no data type", NOT_ONNX) from None
-        return  # a type that this onnx does not know: left to whoever computes with it
+        return  # a type that this onnx does not know: graph.tensor_array says so
     filled = [field for field in VALUE_FIELDS if len(getattr(tensor, field))]
     if filled == ["raw_data"] or not filled:
         size, unit = len(tensor.raw_data), "bytes"

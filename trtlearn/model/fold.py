@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import ModelError, first_line
-from .graph import all_graphs, all_nodes, attributes, constants, opset, read_names
+from .graph import (
+    all_graphs,
+    all_nodes,
+    attributes,
+    constants,
+    opset,
+    read_names,
+    tensor_array,
+)
 from .operators import FOLDED, ONNX_DOMAINS, WEIGHTED
 
 if TYPE_CHECKING:
@@ -207,11 +215,11 @@ def _computed(
     model: onnx.ModelProto, node: onnx.NodeProto, stored: dict[str, onnx.TensorProto]
 ) -> dict[str, Array]:
     """A node's outputs by onnx's evaluator at the model's opset; {} where too large or unable."""
-    from onnx import helper, numpy_helper
+    from onnx import helper
     from onnx.reference import ReferenceEvaluator
 
     try:
-        feed = {name: numpy_helper.to_array(tensor) for name, tensor in stored.items()}
+        feed = {name: tensor_array(tensor) for name, tensor in stored.items()}
         size = sum(array.size for array in feed.values())
         if node.op_type in SHAPE_INPUT:
             shape = feed[node.input[SHAPE_INPUT[node.op_type]]]
@@ -268,7 +276,7 @@ def _fold(
     from onnx import numpy_helper
 
     def array(name: str) -> Array:
-        return numpy_helper.to_array(known[name]).astype(np.float64)
+        return tensor_array(known[name]).astype(np.float64)
 
     gain, offset, mean, variance = map(array, norm.input[1:5])
     factor = gain / np.sqrt(variance + attributes(norm).get("epsilon", 1e-5))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..errors import ModelError
 from .operators import ONNX_DOMAINS
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ __all__ = [
     "node_key",
     "opset",
     "read_names",
+    "tensor_array",
 ]
 
 CONSTANT_KINDS = {"value_float": 1, "value_floats": 1, "value_int": 7, "value_ints": 7}
@@ -53,9 +55,20 @@ class Graph:
 
     def array(self, name: str) -> np.ndarray[Any, Any]:
         """The values of the constant ``name``."""
-        from onnx import numpy_helper
+        return tensor_array(self.constants[name])
 
-        return np.asarray(numpy_helper.to_array(self.constants[name]))
+
+def tensor_array(tensor: onnx.TensorProto) -> np.ndarray[Any, Any]:
+    """The values of a stored tensor; ModelError for a data type that this onnx does not know."""
+    from onnx import numpy_helper
+
+    try:
+        return np.asarray(numpy_helper.to_array(tensor))
+    except (KeyError, TypeError, ValueError) as problem:
+        raise ModelError(
+            f"tensor {tensor.name!r:.200} of type {tensor.data_type} cannot be read: {problem}",
+            "pip install -U onnx",
+        ) from None
 
 
 def node_key(node: onnx.NodeProto) -> str:

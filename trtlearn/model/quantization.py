@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import ModelError
 from ..record import Record
-from .graph import all_graphs, constants, node_key
+from .graph import all_graphs, constants, node_key, tensor_array
 from .operators import QDQ, TRT_QDQ
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class Quantization(Record):
 
 def judge_quantization(proto: onnx.ModelProto) -> Quantization:
     """Whether the model is quantized, and which of its nodes TensorRT's parser refuses."""
-    from onnx import TensorProto, numpy_helper
+    from onnx import TensorProto
 
     wide: dict[int, str] = {
         TensorProto.INT32: "INT32",
@@ -92,8 +93,8 @@ def judge_quantization(proto: onnx.ModelProto) -> Quantization:
         if tensor is None or tensor.data_location == TensorProto.EXTERNAL:
             return None
         try:
-            return np.asarray(numpy_helper.to_array(tensor))
-        except (ValueError, TypeError):  # a damaged tensor: load_proto's checks speak of it
+            return tensor_array(tensor)
+        except ModelError:  # of a type that this onnx does not know
             return None
 
     def problem(node: onnx.NodeProto) -> tuple[str, str] | None:
