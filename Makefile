@@ -5,10 +5,12 @@
 # make clean   remove all that make made
 # make live    every notebook live, one after the other (needs an NVIDIA GPU)
 # make live-kinds   every notebook against made-up engines of every kind (needs no GPU)
+# make fuzz    10,000 damaged files for each reader: EXAMPLES=1000 for a first look, an hour for all
 # ARGS goes to the program that runs, for example: make lab ARGS=--no-browser
 VENV   := .venv
 PYTHON ?=
 ARGS   ?=
+EXAMPLES ?= 10000
 PY     := $(VENV)/bin/python
 PIP    := $(PY) -m pip install -qq --disable-pip-version-check
 export PYTHON
@@ -25,6 +27,9 @@ test: $(VENV)/.test
 	@$(VENV)/bin/mypy
 	@$(PY) -m tools.typecheck_trt
 	@$(VENV)/bin/pytest -n 2 --dist loadgroup $(ARGS)
+
+fuzz: $(VENV)/.test
+	@TRTLEARN_FUZZ=$(EXAMPLES) nice $(VENV)/bin/pytest -n 2 tests/fuzz $(ARGS)
 
 site: $(VENV)/.test
 	@$(PY) -m tools.site.build $(ARGS)

@@ -19,7 +19,7 @@ def tell(channel, **facts) -> None:
 
 
 def main() -> None:
-    channel = os.fdopen(os.dup(1), "w")
+    channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # whatever else prints goes to the worker's error file
     started = time.time()
     from cuda import cudart

@@ -14,8 +14,11 @@ import io
 import json
 import os
 import pkgutil
+import tracemalloc
 import warnings
+import zipfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,19 +29,33 @@ from hypothesis import strategies as st
 import trtlearn
 from trtlearn.builds import Build
 from trtlearn.calibration.cache import parse_cache, read_cache
-from trtlearn.calibration.edit import from_ort_table, from_ranges_json, to_ort_table, to_ranges_json
+from trtlearn.calibration.cache_lines import as_tensorrt_reads
+from trtlearn.calibration.edit import (
+    from_ort_flatbuffers,
+    from_ort_json,
+    from_ort_table,
+    from_ranges_json,
+    to_ort_table,
+    to_ranges_json,
+)
 from trtlearn.course import progress
 from trtlearn.engine.inspector import read_engine
-from trtlearn.engine.log import decode, scales_from_log
+from trtlearn.engine.log import decode, read_log, scales_from_log
+from trtlearn.engine.times import layer_times
 from trtlearn.errors import TrtlearnError
+from trtlearn.files import decode_text
 from trtlearn.model.arrays import load_arrays
 from trtlearn.model.course_data import model_path
 from trtlearn.model.describe import read_model
 from trtlearn.record import Record
 from trtlearn.recorded.files import folder_with, load_build, load_study
+from trtlearn.recorded.layers import layer_case
+from trtlearn.recorded.open import open_engine
 from trtlearn.trtexec.explanation import explain
+from trtlearn.trtexec.migration import migrate
 
 MANY = int(os.environ.get("TRTLEARN_FUZZ", "100"))
+LARGE = MANY if MANY > 1000 else max(20, MANY // 4)  # of files that take long
 bounded = settings(max_examples=MANY, deadline=None, suppress_health_check=list(HealthCheck))
 
 RECORDED = folder_with("studies")
@@ -49,6 +66,7 @@ ENGINE = EXPERIMENT.engine.raw[
     :6000
 ].encode()  # long enough for every kind of layer, short enough to try many
 STUDY = (RECORDED / "studies" / "resnet-no-ranges.json").read_bytes()
+MODEL, CACHE_RECORD = model_path("resnet"), parse_cache(CACHE)
 COMMAND = b"CUDA_VISIBLE_DEVICES=0 ./trtexec --onnx='a b.onnx' --int8 --fp16 --calib=c.cache --layerPrecisions=*:fp16 2>&1"
 
 numbers = st.integers(-(2**70), 2**70) | st.just(10**400) | st.floats()
@@ -182,7 +200,7 @@ def test_json_too_deep_or_too_long(reader: Callable[[str], Any], text: str) -> N
     assert read(reader, text) is None
 
 
-@settings(bounded, max_examples=max(20, MANY // 4))
+@settings(bounded, max_examples=LARGE)
 @given(damaged(model_path("mobile").read_bytes()[:4000]))
 def test_onnx_files(content: bytes) -> None:
     read(read_model, content)
@@ -218,7 +236,7 @@ def test_values_of_an_experiment(value: Any) -> None:
         assert Build.from_json(one.to_json()).to_json() == one.to_json()
 
 
-@settings(bounded, max_examples=max(20, MANY // 4))
+@settings(bounded, max_examples=LARGE)
 @given(content=damaged(gzip.compress(json.dumps(LEAN).encode(), mtime=0)), study=damaged(STUDY))
 def test_files_of_recordings(
     tmp_path_factory: pytest.TempPathFactory, content: bytes, study: bytes
@@ -283,3 +301,111 @@ def test_a_broken_progress_costs_the_progress_only(
         str(progress.load())
         assert progress.note("01-scale", True) == ""
         assert progress.load().steps["01-scale"].passed is True
+
+
+DATA = Path(__file__).parent.parent / "data"
+FLAT = (DATA / "ort132.flatbuffers").read_bytes()
+ORT_JSON = json.loads((DATA / "ort132.json").read_text(encoding="utf-8"))
+PROFILE = [{"count": 10}, *({"name": layer.name, "averageMs": 0.5} for layer in EXPERIMENT.engine.layers[:4])]  # fmt: skip
+REPORT = {**EXPERIMENT.build.to_dict(), "log": "", "inspector": EXPERIMENT.engine.raw[:3000]}
+
+
+@bounded
+@given(damaged(FLAT), altered(ORT_JSON), damaged(CACHE))
+def test_calibration_tables_of_other_kinds(flat: bytes, table: Any, cache: bytes) -> None:
+    read(from_ort_flatbuffers, flat)
+    read(from_ort_json, json.dumps(table))
+    assert as_tensorrt_reads(cache).header is not None
+
+
+@bounded
+@given(altered(PROFILE) | anything)
+def test_times_of_layers(profile: Any) -> None:
+    times = read(lambda text: layer_times(EXPERIMENT.engine, text), json.dumps(profile))
+    if times is not None:
+        assert str(times).encode()
+
+
+@bounded
+@given(damaged(EXPERIMENT.build.log[-5000:].encode()))
+def test_whole_logs(content: bytes) -> None:
+    report = read_log(decode_text(content, "replace"))
+    assert str(report).encode()
+    assert report._repr_html_().encode()
+
+
+@bounded
+@given(
+    damaged(ENGINE)
+    | damaged(gzip.compress(json.dumps(LEAN).encode(), mtime=0))
+    | altered(REPORT).map(lambda value: json.dumps(value).encode())
+    | st.sampled_from(["utf-16", "utf-16-le", "utf-16-be", "utf-8-sig"]).map(
+        EXPERIMENT.engine.raw.encode
+    )
+    | st.binary(max_size=40)
+)
+def test_files_of_engines(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+    path = tmp_path_factory.getbasetemp() / "engine"
+    path.write_bytes(content)
+    opened = read(open_engine, path)
+    if opened is not None:
+        assert str(opened.engine).encode()
+
+
+@bounded
+@given(damaged((RECORDED.parent / "h200-8.6.0" / "arithmetic" / "relu.npz").read_bytes()))
+def test_recorded_layers(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+    folder = tmp_path_factory.getbasetemp() / "arithmetic"
+    folder.mkdir(exist_ok=True)
+    (folder / "relu.npz").write_bytes(content)
+    read(lambda _: layer_case("relu", folder.parent), None)
+
+
+@settings(bounded, max_examples=MANY)
+@given(st.text(max_size=12) | st.binary(max_size=12).map(os.fsdecode) | st.just("x" * 5000))
+def test_paths(name: str) -> None:
+    for reader in (read_cache, read_model, open_engine, load_build, load_study):
+        read(reader, f"/nowhere/{name}")
+    read(lambda path: load_arrays(path, ["image"]), f"/nowhere/{name}")
+    read(lambda path: migrate("trtexec --int8", MODEL, CACHE_RECORD, path), f"/dev/null/{name}")
+    read(lambda text: explain(f"trtexec --int8 --onnx={text} --calib={text}"), name)
+
+
+@pytest.mark.parametrize(
+    "shape", [(1 << 40,), (1 << 31, 1 << 31), (0, 1 << 62), (1 << 16, 1 << 16)]
+)
+def test_headers_of_arrays_that_promise_too_much(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    """A header is believed only where the file is as long as it says."""
+    header = io.BytesIO()
+    facts = {"descr": "<f4", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(header, facts)
+    (tmp_path / "x.npy").write_bytes(header.getvalue() + bytes(64))
+    with zipfile.ZipFile(tmp_path / "x.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("image.npy", header.getvalue() + bytes(64))
+    for name in ("x.npy", "x.npz"):
+        assert read(lambda path: load_arrays(path, ["image"]), tmp_path / name) is None
+
+
+def test_an_array_that_nobody_asked_for_is_not_unpacked(tmp_path: Path) -> None:
+    path = tmp_path / "x.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in (("image", NPY), ("other", b"\0" * (64 << 20))):
+            archive.writestr(f"{name}.npy", content)
+    tracemalloc.start()
+    assert load_arrays(path, ["image"])["image"].shape == (4, 2)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 8 << 20
+
+
+def test_a_text_of_too_many_values_is_refused_before_it_is_parsed(tmp_path: Path) -> None:
+    text = "[" + "[]," * 6_000_000 + "1]"
+    packed = tmp_path / "x.json.gz"
+    packed.write_bytes(gzip.compress(text.encode(), 1))
+    tracemalloc.start()
+    for reader in (Build.from_json, from_ranges_json, read_engine):
+        assert read(reader, text) is None
+    assert read(load_build, packed) is None
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 256 << 20
