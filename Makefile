@@ -15,7 +15,7 @@ PY     := $(VENV)/bin/python
 PIP    := $(PY) -m pip install -qq --disable-pip-version-check
 export PYTHON
 
-.PHONY: lab test site read record live live-kinds bench dist clean
+.PHONY: lab test fuzz site read record live live-kinds bench dist clean
 .DEFAULT_GOAL := lab
 
 lab: $(VENV)/.lab
