@@ -14,7 +14,7 @@ import contextlib
 import html
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -71,6 +71,8 @@ class Lesson:
         self._ready: set[str] = set()  # networks that have their own engines, cells not yet
         self._twins: dict[str, Network] = {}
         self._timer: threading.Timer | None = None
+        self._open = contextlib.ExitStack()  # while a cell's results are kept
+        self._seen: Any = None
         self._loop: asyncio.AbstractEventLoop | None = None
         with contextlib.suppress(RuntimeError):  # no kernel
             self._loop = asyncio.get_running_loop()
@@ -134,20 +136,32 @@ class Lesson:
         return set().union(*(made.get(name, set()) for name in cell.loads))
 
     def _collect(self, cell: Cell) -> None:
-        """From here on the cell's results go to a place that can change later."""
+        """From here on the cell's results are kept, to be shown in a place that can change later.
+
+        The page only shows them: an Output that collects by itself would send them back, later than
+        a change that was made meanwhile.
+        """
         if cell.output is None:
             from IPython.display import display
 
             cell.output = ipywidgets.Output()
             display(cell.output)  # type: ignore[no-untyped-call]
-            cell.output.__enter__()
+            self._seen = self._open.enter_context(self._captured())
+
+    @contextlib.contextmanager
+    def _captured(self) -> Iterator[Any]:
+        from IPython.utils.capture import capture_output
+
+        with self.shell.display_trap, capture_output() as seen:
+            yield seen
 
     def _after(self, result: Any) -> None:
         cell, self._current = self._current, None
         if cell is None:
             return
+        self._open.close()
         if cell.output is not None:
-            cell.output.__exit__(None, None, None)
+            cell.output.outputs = _outputs(self._seen)
         if not result.success:
             cell.networks.clear()
         self.cells = [one for one in self.cells if one.key != cell.key] + [cell]
@@ -167,13 +181,11 @@ class Lesson:
         return count
 
     def _again(self, cell: Cell) -> None:
-        from IPython.utils.capture import capture_output
-
         current, self._current = self._current, None
         self.shell.events.unregister("pre_run_cell", self._before)
         self.shell.events.unregister("post_run_cell", self._after)
         try:
-            with self.shell.display_trap, capture_output() as seen:
+            with self._captured() as seen:
                 done = self.shell.run_cell(cell.source, store_history=False)
         finally:
             self.shell.events.register("pre_run_cell", self._before)
@@ -185,18 +197,7 @@ class Lesson:
             self._problem(f"with your engines a cell stops ({kind}: {problem}); it shows ours")
             return
         if cell.output is not None:
-            streams = [("stdout", seen.stdout), ("stderr", seen.stderr)]
-            texts = [
-                {"output_type": "stream", "name": name, "text": text}
-                for name, text in streams
-                if text
-            ]
-            rich = [
-                {"output_type": "display_data", "data": one.data, "metadata": one.metadata or {}}
-                for one in seen.outputs
-                if one.data  # a figure that displayed itself leaves an empty one
-            ]
-            cell.output.outputs = (*texts, *rich)
+            cell.output.outputs = _outputs(seen)
 
     # --- what the panel says
 
@@ -249,6 +250,20 @@ class Lesson:
         if words not in self._said:
             self._said.append(words)
             self._problems.value += alert(f"{words}. The recorded engine stands in for it")
+
+
+def _outputs(seen: Any) -> tuple[dict[str, Any], ...]:
+    """What a cell gave, as a notebook's outputs: its text first."""
+    streams = [("stdout", seen.stdout), ("stderr", seen.stderr)]
+    texts = [
+        {"output_type": "stream", "name": name, "text": text} for name, text in streams if text
+    ]
+    rich = [
+        {"output_type": "display_data", "data": one.data, "metadata": one.metadata or {}}
+        for one in seen.outputs
+        if one.data  # a figure that displayed itself leaves an empty one
+    ]
+    return (*texts, *rich)
 
 
 def begin(shell: Any = None, start: Start = Builder) -> Lesson | None:
