@@ -43,7 +43,7 @@ PAGE = """<!doctype html><meta charset="utf-8"><script>{plotly}</script><style>
 body {{ margin: 0; font: 15px/1.45 "DejaVu Sans", sans-serif; background: #fff; color: #222 }}
 .picture {{ width: {width}px; padding: 4px; overflow: hidden }}
 table {{ border-collapse: collapse }} td, th {{ padding: 2px 10px; text-align: left }}
-.control {{ margin: 6px 0; color: #444 }}</style>{body}<script>
+.control {{ display: inline-block; margin: 3px 18px 3px 0; color: #444 }}</style>{body}<script>
 Promise.all([...document.querySelectorAll('.figure')].map((box) => {{
   const facts = JSON.parse(box.querySelector('script').textContent);
   box.replaceChildren();

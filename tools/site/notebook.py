@@ -167,6 +167,8 @@ def widget(models: dict[str, Any], name: str) -> str:
         return f"<pre>{html.escape(value)}</pre>"
     if value is None or not label:
         return ""
+    if isinstance(value, bool):
+        value = "on" if value else "off"
     shown = f"{value:.4g}" if isinstance(value, float) else str(value)
     return f'<p class="control">{label}: <code>{html.escape(shown)}</code></p>'
 
