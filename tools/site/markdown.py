@@ -101,7 +101,8 @@ def markdown(text: str) -> str:
     """
     made: str = PARSER.render(text)
     made = made.replace('class="header-anchor"', 'class="anchor" aria-label="link to this heading"')
-    made = re.sub(r'<a href="\.\./(?:data|recording|tests)/[^"]*">(.*?)</a>', r"\1", made)
+    elsewhere = r'<a href="(?:\.\./(?:data|recording|tests)|read)/[^"]*">(.*?)</a>'
+    made = re.sub(elsewhere, r"\1", made)
     made = re.sub(r'(<a href=")([^":]+?)\.(?:ipynb|md)(#[^"]*)?"', r'\1\2.html\3"', made)
     return made.replace('<a href="../docs/', '<a href="../')
 
