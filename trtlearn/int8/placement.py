@@ -176,7 +176,9 @@ def plan_sites(
     """
     if placement not in PLACEMENTS:
         raise ModelError(f"unknown placement {placement!r}", f"one of {', '.join(PLACEMENTS)}")
-    graph, skipped = QdqGraph(named(model)), set(skip)
+    names = [node.name for node in model.graph.node]
+    is_named = all(names) and len(set(names)) == len(names)
+    graph, skipped = QdqGraph(model if is_named else named(model)), set(skip)
     quantization = judge_quantization(model)
     if quantization.refused:
         raise ModelError(*quantization.why_not_again())

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..errors import ModelError, first_line
 from ..model.fold import prepared
-from ..model.graph import Graph, node_key, read_names
+from ..model.graph import Graph, node_key, read_names, without_large_constants
 from ..model.read import load_proto, serialized
 from .placement import QdqReport, QdqSite, plan_sites, weight_axis
 from .quant import quantize
@@ -33,6 +33,7 @@ def insert_qdq(
     placement: str = "tensorrt",
     skip: Iterable[str] = (),
     int8_weights: bool = False,
+    copy: bool = True,
 ) -> tuple[onnx.ModelProto, QdqReport]:
     """A copy of ``model`` with Q/DQ pairs, and the report of what was inserted.
 
@@ -45,6 +46,7 @@ def insert_qdq(
         int8_weights: store weights as INT8 in front of a DequantizeLinear alone, a quarter of the
             size; otherwise they stay FP32 in front of a Q/DQ pair, which every TensorRT from 8.0
             folds at build time.
+        copy: False where a loaded model may be changed itself, to spare memory.
 
     Returns:
         the changed model (opset 13 or later), and a QdqReport: the pairs, the nodes that can run in
@@ -60,8 +62,10 @@ def insert_qdq(
 
     Source: NVIDIA TensorRT documentation 10.x, "Working with Quantized Types".
     """
+    is_ours = isinstance(model, (str, os.PathLike, bytes))
     original = load_proto(model) if isinstance(model, (str, os.PathLike, bytes)) else model
-    result = prepared(original)
+    before = without_large_constants(original)
+    result = prepared(original, copy and not is_ours)
     report = plan_sites(result, scales, placement, skip)
     graph = Graph(result)
     taken = {*graph.producer, *graph.constants, *read_names(result)}
@@ -82,8 +86,8 @@ def insert_qdq(
     del result.graph.node[:]
     result.graph.node.extend(ordered)
     _drop_unread(result)
-    fault = _fault(result)
-    if fault and not _fault(original):  # a model's own faults are left to its maker
+    fault = _fault(without_large_constants(result))
+    if fault and not _fault(before):  # a model's own faults are left to its maker
         raise ModelError(
             f"the model with Q/DQ is not valid ONNX: {fault}", "please report it with the model"
         )
@@ -156,6 +160,7 @@ def _fault(model: onnx.ModelProto) -> str:
 def _drop_unread(model: onnx.ModelProto) -> None:
     """Remove the initializers that nothing reads any more (the FP32 twin of INT8 weights)."""
     read = set(read_names(model))
-    left = [item for item in model.graph.initializer if item.name in read]
-    del model.graph.initializer[:]
-    model.graph.initializer.extend(left)
+    stored = model.graph.initializer
+    for index in reversed(range(len(stored))):
+        if stored[index].name not in read:
+            del stored[index]

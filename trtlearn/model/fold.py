@@ -39,8 +39,9 @@ SHAPE_INPUT = {"ConstantOfShape": 0, "Expand": 1}
 FOLD_LIMIT = 1 << 28  # elements
 
 
-def prepared(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy of ``model``, ready for Q/DQ, as the head of this module says.
+def prepared(model: onnx.ModelProto, copy: bool = True) -> onnx.ModelProto:
+    """A copy of ``model``, ready for Q/DQ, as the head of this module says; without ``copy`` the
+    model itself may be changed.
 
     ModelError where it cannot be converted.
 
@@ -49,7 +50,7 @@ def prepared(model: onnx.ModelProto) -> onnx.ModelProto:
     >>> prepared(load_proto(model_path("resnet"))).graph.node[0].name
     'stem'
     """
-    result = named(at_least_opset_13(model))
+    result = named(at_least_opset_13(model), copy)
     result.ir_version = max(result.ir_version, 7)
     stored = {tensor.name for tensor in result.graph.initializer}
     inputs = [value for value in result.graph.input if value.name not in stored]
@@ -71,11 +72,14 @@ def _replace(field: Any, items: list[Any]) -> None:
     field.extend(items)
 
 
-def named(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy with unique node names: an unnamed or repeated one takes its first output's."""
-    copy = _copied(model)
+def named(model: onnx.ModelProto, copy: bool = True) -> onnx.ModelProto:
+    """A copy with unique node names: an unnamed or repeated one takes its first output's.
+
+    Without ``copy`` the model itself gets them.
+    """
+    model = _copied(model) if copy else model
     seen: set[str] = set()
-    for node in copy.graph.node:
+    for node in model.graph.node:
         if not node.name or node.name in seen:
             base = next((name for name in node.output if name), node.op_type)
             number, node.name = 1, base
@@ -83,7 +87,7 @@ def named(model: onnx.ModelProto) -> onnx.ModelProto:
                 number += 1
                 node.name = f"{base}_{number}"
         seen.add(node.name)
-    return copy
+    return model
 
 
 def at_least_opset_13(model: onnx.ModelProto) -> onnx.ModelProto:

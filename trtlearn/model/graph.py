@@ -29,8 +29,12 @@ __all__ = [
     "opset",
     "read_names",
     "tensor_array",
+    "without_graph",
+    "without_large_constants",
 ]
 
+SMALL_BYTES = 1 << 16
+"""Initializers up to this size may be shapes."""
 CONSTANT_KINDS = {"value_float": 1, "value_floats": 1, "value_int": 7, "value_ints": 7}
 """Attributes of a Constant node besides ``value``, and the TensorProto type of each."""
 
@@ -69,6 +73,37 @@ def tensor_array(tensor: onnx.TensorProto) -> np.ndarray[Any, Any]:
             f"tensor {tensor.name!r:.200} of type {tensor.data_type} cannot be read: {problem}",
             "pip install -U onnx",
         ) from None
+
+
+def without_large_constants(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A model with the same nodes, in which large initializers are inputs: for checks and for the
+    inference of shapes, neither of which looks at weights.
+    """
+    from onnx import helper
+
+    bare = without_graph(model)
+    graph = bare.graph
+    graph.name = model.graph.name
+    graph.node.extend(model.graph.node)
+    inputs = {value.name: value for value in model.graph.input}
+    for tensor in model.graph.initializer:
+        if tensor.ByteSize() <= SMALL_BYTES:
+            graph.initializer.append(tensor)
+        elif tensor.name not in inputs:
+            shape = helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+            inputs[tensor.name] = shape
+    graph.input.extend(inputs.values())
+    graph.sparse_initializer.extend(model.graph.sparse_initializer)
+    graph.output.extend(model.graph.output)
+    return bare
+
+
+def without_graph(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A model of the same versions and functions, with nothing in its graph."""
+    empty = type(model)(ir_version=model.ir_version)
+    empty.opset_import.extend(model.opset_import)
+    empty.functions.extend(model.functions)
+    return empty
 
 
 def node_key(node: onnx.NodeProto) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .graph import all_nodes, inner_graphs
+from .graph import all_nodes, inner_graphs, without_graph, without_large_constants
 
 if TYPE_CHECKING:
     import onnx
@@ -21,8 +21,6 @@ __all__ = ["PIECE_BYTES", "Piece", "cut"]
 
 PIECE_BYTES = 1 << 26
 """A piece ends where its activations reach this size."""
-SMALL_BYTES = 1 << 16
-"""Constants up to this size may be shapes, and so are given to the inference of shapes."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +59,7 @@ def cut(
         return
     for number, group in enumerate(groups):
         later = frozenset(name for names in crossing[number + 1 :] for name in names)
-        piece = _without_graph(model)
+        piece = without_graph(model)
         graph = piece.graph
         graph.name = model.graph.name
         graph.node.extend(group)
@@ -101,34 +99,18 @@ def _reads(nodes: list[onnx.NodeProto]) -> list[str]:
     return list(names)
 
 
-def _without_graph(model: onnx.ModelProto) -> onnx.ModelProto:
-    empty = type(model)(ir_version=model.ir_version)
-    empty.opset_import.extend(model.opset_import)
-    empty.functions.extend(model.functions)
-    return empty
-
-
 def _inferred(
     model: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]]
 ) -> dict[str, onnx.ValueInfoProto]:
     """Tensor -> its type and shape, as onnx infers them without looking at weights."""
     from onnx import helper, shape_inference
 
-    bare = _without_graph(model)
-    graph = bare.graph
-    graph.name = "shapes"
-    graph.node.extend(model.graph.node)
-    for tensor in model.graph.initializer:
-        if tensor.ByteSize() <= SMALL_BYTES:
-            graph.initializer.append(tensor)
-        value = helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
-        graph.input.append(value)
-    stored = {value.name for value in graph.input}
-    for value in model.graph.input:
-        if value.name not in stored:
-            kind, shape = value.type.tensor_type.elem_type, shapes.get(value.name)
-            graph.input.append(helper.make_tensor_value_info(value.name, kind, shape))
-    graph.output.extend(model.graph.output)
+    bare = without_large_constants(model)
+    stored = {tensor.name for tensor in model.graph.initializer}
+    for value in bare.graph.input:
+        if value.name in shapes and value.name not in stored:
+            kind = value.type.tensor_type.elem_type
+            value.CopyFrom(helper.make_tensor_value_info(value.name, kind, shapes[value.name]))
     try:
         graph = shape_inference.infer_shapes(bare, data_prop=True).graph
     except Exception:  # errors of several kinds, by version: then nothing is known

@@ -140,7 +140,8 @@ def activation_parts(
     """The same, where a batch's activations need not be in memory together.
 
     For each batch its tensors in several dicts, in the order of computation; a dict's arrays go
-    when the next dict is asked for. ``also`` names tensors to give whatever their type.
+    when the next dict is asked for. ``also`` names tensors to give whatever their type, but no
+    sequences.
 
     >>> from trtlearn.model.course_data import load_images, model_path
     >>> images, _ = load_images("calibration")
@@ -275,7 +276,8 @@ class _Step:
         made = dict(zip(names, results, strict=True))
         values.update((name, made[name]) for name in self.needed_later)
         arrays = {name: _view(made[name]) for name in self.floats}
-        return arrays | {name: made[name].numpy() for name in self.others}
+        others = {name: made[name] for name in self.others if made[name].is_tensor()}
+        return arrays | {name: value.numpy() for name, value in others.items()}
 
 
 class _View:

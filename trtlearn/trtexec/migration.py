@@ -121,7 +121,9 @@ def migrate(
             "give the model that this cache was made for",
         )
     skipped = _nodes_without_int8(old, proto)
-    quantized, report = insert_qdq(proto, usable, skip=skipped, int8_weights=int8_weights)
+    quantized, report = insert_qdq(
+        proto, usable, skip=skipped, int8_weights=int8_weights, copy=False
+    )
     if not report.quantized_nodes:
         raise ModelError(
             f"no layer of the model can run in INT8 with these scales ({report.why_none(proto)})",
