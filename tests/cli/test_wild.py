@@ -350,6 +350,20 @@ ANSWERS = [
     ("--useDLACore=0", "11.2", "has no DLA", "times the engine"),
     ("--useDLACore=1 --allowGPUFallback", "11.4.1", "AGX Orin with JetPack 7.2.2", "no DLA cores"),
     ("--useDLACore=0", "10.3", "sets FP16", "11.4.1"),
+    ("--useDLACore=0 --int8", "10.3", "#3531", ""),
+    ("--useDLACore=-1 --int8", "10.3", "no DLA core", "#3531"),
+    (
+        "--useDLACore=0 --minShapes=x:1x3x8x8 --optShapes=x:1x3x8x8 --maxShapes=x:4x3x8x8",
+        "8.6",
+        "takes no dynamic shapes",
+        "",
+    ),
+    (
+        "--useDLACore=0 --minShapes=x:1x3x8x8 --optShapes=x:1x3x8x8 --maxShapes=x:1x3x8x8",
+        "8.6",
+        "sets FP16",
+        "dynamic shapes",
+    ),
     ("", "11.0", "by a CUDA graph", "only warn"),
     ("--useCudaGraph --noDataTransfers", "11.1", "only warn from 11.0 on", ""),
     ("--loadEngine=m.plan --useSpinWait", "11.1", "only warn from 11.0 on", ""),
@@ -659,3 +673,15 @@ def test_pasted_errors_have_a_cure(
     assert [message["code"] for message in facts["messages"]] == [code]
     assert cure in facts["messages"][0]["fix"]
     assert facts["failing_layer"] in (None, "/model/model.0/conv/Conv")
+
+
+def test_orins_dla_takes_zero_points_by_an_option_of_its_own(run: Run) -> None:
+    command = f"trtexec --onnx={DATA / 'uint8_zp128.onnx'} --int8 --useDLACore=0"
+    flag = " --uint8AsymmetricQuantizationDLA"
+    asked = ("--trt", "10.16")
+    assert "will not build" in run("explain", command, *asked)[1]
+    text = " ".join(run("explain", command + flag, *asked)[1].split())
+    assert "will not build" not in text
+    assert "Orin's DLA only" in text
+    alone = run("explain", command.replace("--useDLACore=0", "") + flag, *asked)[1]
+    assert "not supported without DLA" in alone

@@ -24,7 +24,7 @@ from .operators import QDQ, TRT_QDQ
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["Quantization", "RefusedNode", "judge_quantization"]
+__all__ = ["SYMMETRIC", "Quantization", "RefusedNode", "judge_quantization"]
 
 _OWN_OPERATORS = re.compile(
     r"QLinear\w+|QGemm|QAttention|QEmbed\w+|QMoE|\w+Integer(?:ToFloat)?|DynamicQuantize\w+"

@@ -20,7 +20,7 @@ from ..record import plural
 from .command import TrtexecCommand, int8_count
 from .sources import Release, best_skips_sm103, cite, load_table, option_kinds, wildcard_anywhere
 
-__all__ = ["Case", "sentences"]
+__all__ = ["Case", "sentences", "takes_asymmetric"]
 
 
 @dataclass(frozen=True)
@@ -247,6 +247,11 @@ def on_dla(case: Case) -> bool:
     return case.dla_core >= 0
 
 
+def takes_asymmetric(case: Case) -> bool:
+    """Zero points other than 0 are DLA's, by an option of its own."""
+    return on_dla(case) and case.has("--uint8AsymmetricQuantizationDLA")
+
+
 def is_deprecated(case: Case) -> bool:
     modes = ("placeholder-ranges", "random-calibration", "cached-scales")
     return case.release.number >= (10, 1) and case.int8 and case.mode in modes
@@ -326,6 +331,9 @@ AFTERWARDS: Table = (
     ("dla", lambda c: on_dla(c) and c.before_11),
     ("dla_typed", lambda c: on_dla(c) and c.release.number >= (11, 4)),
     ("no_dla", has_no_dla),
+    ("dla_int8", lambda c: on_dla(c) and c.int8 and not c.has_qdq),
+    ("dla_shapes", lambda c: on_dla(c) and c.value("--minShapes") != c.value("--maxShapes")),
+    ("dla_asymmetric", takes_asymmetric),
     ("dla_off", lambda c: c.has("--useDLACore") and c.dla_core < 0),
     ("dla_qdq", lambda c: on_dla(c) and c.has_qdq and c.before_11),
     ("sparsity", lambda c: c.value("--sparsity") == "force"),

@@ -10,10 +10,10 @@ from typing import Any
 from ..calibration.cache import CacheIgnored, ignored_by_trtexec
 from ..errors import ModelError
 from ..files import read_bytes, shell_command
-from ..model.quantization import RefusedNode
+from ..model.quantization import SYMMETRIC, RefusedNode
 from ..record import plural
 from .command import parse_trtexec
-from .decision import Case, sentences
+from .decision import Case, sentences, takes_asymmetric
 from .records import Explanation, Step
 from .shell import read_command_line, split_command
 from .sources import cite, load_table, resolve
@@ -132,6 +132,8 @@ def _look_at_model(case: Case, model: Any, has_qdq: bool | None) -> Case:
             if has_path:
                 raise
             problem = str(error)
+    if takes_asymmetric(case):
+        refused = tuple(node for node in refused if node.fix != SYMMETRIC)
     return replace(
         case,
         model=path or "MODEL",
