@@ -132,6 +132,12 @@ class Played(Builder):
         self.jobs.append(Job(name, variant, 25.0))
         return self.jobs[-1]
 
+    def stop(self) -> None:
+        for job in self.pending():
+            job.stage = "stopped"
+            self.jobs.remove(job)
+            self._changed(job)
+
     def finish(self, name: str = "mobile", failing: str = "") -> None:
         for job in self.pending(name):
             job.stage = "failed" if job.variant == failing else "done"
@@ -224,6 +230,25 @@ def test_a_figure_changes_over_as_a_figure(lesson: Lesson, cell: Any) -> None:
     assert "application/vnd.plotly.v1+json" in figure["data"]
     assert "measured here on NVIDIA Fake" in str(figure["data"])
     assert lesson.cells[2].output is None
+
+
+def test_stop_is_obeyed_until_the_reader_goes_on(lesson: Lesson, cell: Any) -> None:
+    builder: Any = lesson.builder
+    cell("build = mobile.build('fp32')")
+    lesson._stop.click()
+    assert builder.pending() == []
+    assert lesson._stop.description == "Build my engines"
+    assert "building is stopped" in lesson._words.value
+    cell("label = mobile.build('int8-minmax').label")
+    assert builder.pending() == []  # nothing begins by itself
+    assert lesson.change_over() == 0
+    assert lesson.shell.user_ns["label"].startswith("recorded on")
+    lesson._stop.click()
+    assert {job.variant for job in builder.pending()} == {"fp32", "int8-minmax"}
+    builder.finish()
+    assert lesson.change_over() == 2
+    assert label(lesson).startswith("measured here")
+    assert lesson._stop.layout.display == "none"
 
 
 def test_no_figure_mixes_recorded_and_own_engines(lesson: Lesson, cell: Any) -> None:

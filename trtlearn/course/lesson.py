@@ -73,13 +73,15 @@ class Lesson:
         self._timer: threading.Timer | None = None
         self._open = contextlib.ExitStack()  # while a cell's results are kept
         self._seen: Any = None
+        self._halted = False  # the reader wants nothing built
+        self._left: set[tuple[str, str]] = set()  # networks and ways, to be built afterwards
         self._loop: asyncio.AbstractEventLoop | None = None
         with contextlib.suppress(RuntimeError):  # no kernel
             self._loop = asyncio.get_running_loop()
         self._bar = ipywidgets.FloatProgress(0, min=0, max=1, layout={"width": "98%"})
         self._bar.layout.display = "none"
         self._stop = ipywidgets.Button(description="Stop building", layout={"display": "none"})
-        self._stop.on_click(lambda _: self.builder.stop())
+        self._stop.on_click(lambda _: self.stop_or_go_on())
         self._words, self._problems = say(""), say("")
         self._said: list[str] = []
         self.panel = stack(self._words, self._bar, self._stop, self._problems)
@@ -93,17 +95,34 @@ class Lesson:
         self.shell.events.unregister("post_run_cell", self._after)
         networks.stand_in = None
 
+    def stop_or_go_on(self) -> None:
+        """What the button does: end what is being built, or begin what is left."""
+        self._halted = not self._halted
+        if self._halted:
+            self._left |= {(job.network, job.variant) for job in self.builder.pending()}
+            self.builder.stop()
+            return
+        left, self._left = sorted(self._left), set()
+        for name, variant in left:
+            self._show(self.builder.ask(name, variant))
+
     # --- which engine a cell sees
+
+    def _waits(self, name: str) -> bool:
+        """Whether an engine of this network is still to be built."""
+        return bool(self.builder.pending(name)) or name in {one for one, _ in self._left}
 
     def stand_in(self, asking: Network, variant: str) -> Build | None:
         """The recorded build to show for now; None where the reader's own is there."""
         name = asking.name
         own = asking.kept(variant)
-        if own is None:
+        if own is None and self._halted:
+            self._left.add((name, variant))
+        elif own is None:
             self._show(self.builder.ask(name, variant))
         elif own.error is not None:
             self._problem(f"{name} {variant} failed: {own.error}")
-        pending = bool(self.builder.pending(name))
+        pending = self._waits(name)
         if own is not None and own.error is None and not pending:
             return None
         try:
@@ -171,8 +190,11 @@ class Lesson:
         ready, self._ready = self._ready, set()
         count = 0
         for cell in self.cells if ready else ():
-            waits = any(self.builder.pending(name) for name in cell.networks)
-            if not cell.networks or waits or not cell.networks & ready:
+            if (
+                not cell.networks
+                or any(map(self._waits, cell.networks))
+                or not cell.networks & ready
+            ):
                 continue
             if not any(word in cell.source for word in KEPT_STATE):
                 self._again(cell)
@@ -205,7 +227,7 @@ class Lesson:
         """Called in the builder's thread."""
         if job.stage == "failed":
             self._problem(f"{job.network} {job.variant} failed: {job.detail}")
-        if job.ended and not self.builder.pending(job.network):
+        if job.ended and job.stage != "stopped" and not self._waits(job.network):
             self._ready.add(job.network)
             if self._loop is not None:
                 self._loop.call_soon_threadsafe(self.change_over)
@@ -214,13 +236,13 @@ class Lesson:
     def _show(self, job: Job) -> None:
         pending = self.builder.pending()
         busy = bool(pending)
-        for widget in (self._bar, self._stop):
-            widget.layout.display = "" if busy else "none"
+        self._bar.layout.display = "" if busy else "none"
+        self._stop.layout.display = "" if busy or self._halted else "none"
+        self._stop.description = "Build my engines" if self._halted else "Stop building"
         if not busy:
             done = sum(one.stage == "done" for one in self.builder.jobs)
-            stopped = sum(one.stage == "stopped" for one in self.builder.jobs)
             words = [f"{done} of your own engines are built: the figures show them"] * bool(done)
-            words += ["building was stopped: the figures show recorded engines"] * bool(stopped)
+            words += ["building is stopped: the figures show recorded engines"] * self._halted
             self._words.value = html.escape("; ".join(words))
             return
         first, *rest = pending
