@@ -22,6 +22,7 @@ __all__ = [
     "printable",
 ]
 
+LONGEST = 1500  # characters of an error's problem
 HIDDEN = re.compile(
     "([\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f"
     "\ud800-\udfff\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]+)"
@@ -52,6 +53,11 @@ def first_line(problem: Exception) -> str:
     return (str(problem).strip().splitlines() or [type(problem).__name__])[0]
 
 
+def _cut(text: str) -> str:
+    """``text`` without its middle where a name of thousands of characters stands in it."""
+    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} … {text[-LONGEST // 2 :]}"
+
+
 class TrtlearnError(Exception):
     """An error with a remedy: ``problem`` says what was found and expected, ``fix`` what to try.
 
@@ -60,7 +66,7 @@ class TrtlearnError(Exception):
     """
 
     def __init__(self, problem: str, fix: str = "") -> None:
-        self.problem = printable(problem.rstrip(". "))
+        self.problem = printable(_cut(problem.rstrip(". ")))
         self.fix = printable(fix)
         super().__init__(f"{self.problem}. Try: {self.fix}" if fix else self.problem)
 

@@ -526,7 +526,7 @@ def _own_network(
     labels: str | os.PathLike[str] | Array | None,
 ) -> Network:
     path = Path(name)
-    if not path.suffix and not path.exists():
+    if not path.suffix and not os.path.exists(path):
         raise DataError(
             f"no model {name!r}", f"one of {', '.join(NETWORKS)}, or the path of an ONNX file"
         )

@@ -36,6 +36,7 @@ from trtlearn.recorded.files import folder_with, load_build, save_build, save_st
 from trtlearn.trtexec.records import Source
 from trtlearn.trtexec.shell import split_command
 
+pytestmark = pytest.mark.filterwarnings("ignore:tensor format")
 LINK = re.compile(r"<(?!/?(?:b|i|br|sup|sub|extra)>)")
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import ast
 import json
 import os
+import pty
 import pwd
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,8 +17,9 @@ from typing import Any
 import pytest
 from conftest import Run
 
+from trtlearn.calibration.cache import new_cache
 from trtlearn.course import progress
-from trtlearn.errors import TrtlearnError
+from trtlearn.errors import HIDDEN, TrtlearnError, printable
 from trtlearn.files import data_dir, user_dir
 
 ROOT = Path(__file__).parent.parent.parent
@@ -156,7 +159,7 @@ def text_without_encoding(tree: ast.AST) -> Iterator[int]:
             name.endswith(".open") and modes and name not in BINARY
         ):
             is_text = not any("b" in mode or set(mode) - set("rwaxt+") for mode in modes)
-            if is_text and "encoding" not in given:
+            if is_text and not given & {"encoding", "force_zip64"}:
                 yield node.lineno
 
 
@@ -177,3 +180,26 @@ def test_the_check_itself() -> None:
     assert list(text_without_encoding(ast.parse(bad))) == [1, 2, 3, 4, 5, 6]
     assert list(text_without_encoding(ast.parse(good))) == []
     assert os.sep == "/"
+
+
+def test_a_terminal_obeys_no_name(tmp_path: Path) -> None:
+    """On a terminal a table is drawn by rich: its own escapes only, no markup, no emoji."""
+    names = ("\x1b]0;own\x07x\x1b[31mred", ":warning:", "[link=http://x]a[/link]", "\u202ex")
+    cache = tmp_path / "x.cache"
+    new_cache(dict.fromkeys(names, 0.5)).save(cache)
+    shown = b""
+    child, terminal = pty.fork()
+    if not child:
+        os.environ |= {"TERM": "xterm", "COLUMNS": "120"}
+        os.execv(sys.executable, [sys.executable, "-m", "trtlearn", "cache", "show", str(cache)])
+    try:
+        while part := os.read(terminal, 65536):
+            shown += part
+    except OSError:  # Linux: the other end is closed
+        pass
+    os.waitpid(child, 0)
+    text = shown.decode()
+    for name in names:
+        assert f" {printable(name)} " in text
+    assert not HIDDEN.search(re.sub(r"\x1b\[[0-9;]*m|\r", "", text))
+    assert "\x1b[31m" not in text

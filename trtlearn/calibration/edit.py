@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -218,7 +219,7 @@ def _numbers(value: Any) -> list[float]:
             numbers += _numbers(item)
         return numbers
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return [float(value)] if is_number else []
+    return [float(value)] if is_number and abs(value) <= sys.float_info.max else []
 
 
 def from_ort_flatbuffers(

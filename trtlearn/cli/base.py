@@ -62,7 +62,7 @@ def print_record(record: Record, as_json: bool, facts: dict[str, Any] | None = N
 
     from ..record import Record, show
 
-    console, rows = Console(), record.rows()
+    console, rows = Console(emoji=False), record.rows()
     if type(record).__str__ is not Record.__str__:  # it has its own words
         console.print(str(record), markup=False, highlight=False)
         return

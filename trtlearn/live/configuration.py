@@ -221,7 +221,7 @@ def merge_timing_cache(path: str | os.PathLike[str], config: trt.IBuilderConfig)
         return
     try:
         with locked(target):
-            content = target.read_bytes() if target.exists() else None
+            content = read_bytes(target, BuildError) if target.exists() else None
             theirs: Any = None if content is None else config.create_timing_cache(content)
             if theirs is not None:
                 ours.combine(theirs, False)
