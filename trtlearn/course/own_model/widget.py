@@ -29,6 +29,9 @@ WORDS = {
 }
 
 
+MOST_ROWS = 4096  # of a batch
+
+
 def own_model_form(
     model: str | os.PathLike[str] = "",
     data: str | os.PathLike[str] = "",
@@ -63,7 +66,8 @@ def own_model_form(
         description="calibrator",
         style=style,
     )
-    batch = ipywidgets.BoundedIntText(8, min=1, max=4096, description="batch", style=style)
+    narrow = {"width": "17em"}
+    batch = ipywidgets.Text("8", description="batch", style=style, layout=narrow)
     button = ipywidgets.Button(description="Walk it through", button_style="primary")
     steps, problem, answer = say(""), say(""), say("")
 
@@ -86,7 +90,7 @@ def own_model_form(
                 _path(data_field) or None,
                 labels=_path(labels_field) or None,
                 algorithm=algorithm.value,
-                batch=batch.value,
+                batch=_batch(batch.value),
                 out=_path(out_field),
                 live=live,
                 progress=show_step,
@@ -103,6 +107,16 @@ def own_model_form(
     row = ipywidgets.HBox([algorithm, batch, button], layout={"flex_flow": "row wrap"})
     fields = (model_field, data_field, labels_field, out_field)
     return stack(*fields, row, problem, steps, answer)
+
+
+def _batch(text: str) -> int:
+    """The number of rows in a batch; a field of numbers alone would clamp it without a word."""
+    if not (text.strip().isdecimal() and 1 <= int(text) <= MOST_ROWS):
+        raise DataError(
+            f"the batch is {text!r}, expected a whole number from 1 to {MOST_ROWS}",
+            "type one into the field “batch”",
+        )
+    return int(text)
 
 
 def _path(field: ipywidgets.Text) -> str:
