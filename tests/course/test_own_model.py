@@ -461,7 +461,7 @@ def test_the_widget_walks_and_says_what_does_not_fit(two_inputs, tmp_path):
         (model, "", "no ONNX file is named"),
         (out, " ", "no folder"),
         (row.children[1], "0", "expected a whole number from 1"),
-        (row.children[1], "eight", "the batch is 'eight'"),
+        (row.children[1], "eight", "expected a whole number from 1"),
     ):
         before, field.value = field.value, text
         button.click()
