@@ -366,6 +366,12 @@ def _hint(name: str, argument: str, before: str, tag: str) -> str | None:
     if name in known:
         return f"give {name} once: trtexec takes one and refuses the other"
     plain = "--" + name.lstrip(DASHES)
+    removed = load_table("removed")
+    if plain in removed["successors"]:
+        successor = removed["successors"][plain].format(argument.partition("=")[2])
+        return f"{name} is gone in this version: write {successor}"
+    if plain in removed["no_effect"]:
+        return f"{name} is gone in this version: leave it out, {removed['no_effect'][plain]}"
     if plain in load_table("parser")["no_such"]:
         return f"{name}: {load_table('parser')['no_such'][plain]}"
     if plain in known:
