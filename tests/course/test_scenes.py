@@ -37,6 +37,10 @@ SCENES = {
     "06": "break-repair",
     "08": "break-placement",
 }
+EXTRA = {
+    "print": "print('a claim of many words, ' * 12)",
+    "list": "from trtlearn.show.controls import ipywidgets, stack\nstack(ipywidgets.Dropdown(options='ab'))",
+}
 STILL = "00"  # the grid of digits has no control
 GROUNDS = {"light": "rgb(255, 255, 255)", "dark": "rgb(17, 17, 17)"}
 SIZES = """const drawn = [...document.querySelectorAll('.js-plotly-plot')];
@@ -71,6 +75,9 @@ def page():
         for cell in notebooks.needed(notebooks.read(path), scene):
             book.cells.append(nbformat.v4.new_code_cell(cell.source, id=f"{number}-{cell.id}"))
             marks.append(number if cell.id == scene else "")
+    for mark, source in EXTRA.items():
+        book.cells.append(nbformat.v4.new_code_cell(source, id=mark))
+        marks.append(mark)
     with lab.jupyter(FOLDER) as server, lab.chromium(1280, 720) as opened:
         nbformat.write(book, server.folder / "scenes.ipynb")
         lab.open_notebook(opened, server, "scenes.ipynb")
@@ -135,6 +142,13 @@ def test_a_click_on_a_mark_takes_the_pair_away(page):
     page.execute_script("arguments[0].scrollIntoView({block: 'center'})", mark)
     ActionChains(page).move_to_element(mark).pause(0.3).click().perform()
     assert changes(cell, before) != before
+
+
+def test_printed_lines_break_between_words_and_arrows_are_light_in_the_dark(page):
+    """The page stands in the dark theme since the tests above."""
+    style = "return getComputedStyle(document.querySelector(arguments[0]))[arguments[1]]"
+    assert page.execute_script(style, "[data-scene=print] pre", "wordBreak") == "normal"
+    assert "%23ddd" in page.execute_script(style, "[data-scene=list] select", "backgroundImage")
 
 
 def test_the_page_asked_nobody_and_failed_nowhere(page):

@@ -27,7 +27,7 @@ def parts():
     area = next(one for one in found if isinstance(one, ipywidgets.Textarea))
     words = [one for one in found if isinstance(one, ipywidgets.HTML)]
     buttons = [one for one in found if isinstance(one, ipywidgets.Button)]
-    return area, dict(zip(BUTTONS, buttons, strict=True)), words[1], words[2]
+    return area, dict(zip(BUTTONS, buttons, strict=True)), *words
 
 
 def test_each_button_shows_its_recorded_case_in_time():

@@ -39,8 +39,6 @@ BUTTONS = {
 
 WRAPPED = {"flex_flow": "row wrap", "width": "98%"}
 HALF = {"flex": "1 1 22em", "min_width": "22em", "margin": "0 1em 0 0"}
-STYLE = """<style>.trtlearn-cache textarea { font-family: var(--jp-code-font-family, monospace);
-white-space: pre; overflow-x: auto; line-height: 1.25 }</style>"""
 CELL = "text-align:left;vertical-align:top;padding:1px 8px 1px 0"
 MOST = 8  # odd lines that are listed
 
@@ -99,7 +97,7 @@ def cache_editor(cases: Cases, model: str | os.PathLike[str] | Any) -> ipywidget
     run()
     sides = [ipywidgets.VBox([one], layout=HALF) for one in (area, answer)]
     both = [ipywidgets.Box(row, layout=WRAPPED) for row in (buttons, sides)]
-    return stack(say(STYLE), both[0], problem, both[1])
+    return stack(both[0], problem, both[1])
 
 
 @dataclass(frozen=True)

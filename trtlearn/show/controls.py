@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -21,6 +22,11 @@ __all__ = ["alert", "badge", "guarded", "ipywidgets", "move_ends", "say", "stack
 KEYS = """
 function render({ el }) {
   el.style.display = "none";
+  if (!document.getElementById("trtlearn-style")) {
+    const style = document.createElement("style");
+    Object.assign(style, { id: "trtlearn-style", textContent: STYLE });
+    document.head.append(style);
+  }
   const mark = () => {
     const box = el.closest(".widget-vbox");
     if (!box) { requestAnimationFrame(mark); return; }
@@ -51,6 +57,21 @@ tests/course/test_browser.py). A FigureWidget is drawn before it has a place on 
 wide, and looks at its place again only when the window is resized (plotly 6).
 """
 
+STYLE = """
+.jp-OutputArea-output.jp-RenderedText pre { word-break: normal; overflow-wrap: break-word; }
+body[data-jp-theme-light="false"] .widget-dropdown > select {
+  background-image: url("data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' \
+viewBox='0 0 18 18'%3E%3Cpath fill='%23ddd' d='M5 7l4 4 4-4z'/%3E%3C/svg%3E");
+}
+.trtlearn-cache textarea {
+  font-family: var(--jp-code-font-family, monospace); white-space: pre;
+  overflow-x: auto; line-height: 1.25;
+}
+"""
+"""For the page: printed lines break between words, a list's arrow is light where the page is dark,
+a cache has the font of code.
+"""
+
 
 def stack(*children: ipywidgets.Widget) -> ipywidgets.VBox:
     """Controls, texts and figures below each other, usable by keyboard."""
@@ -58,7 +79,9 @@ def stack(*children: ipywidgets.Widget) -> ipywidgets.VBox:
         import anywidget
     except ImportError:
         return ipywidgets.VBox(list(children))
-    return ipywidgets.VBox([*children, anywidget.AnyWidget(_esm=KEYS)])
+    return ipywidgets.VBox(
+        [*children, anywidget.AnyWidget(_esm=f"const STYLE = {json.dumps(STYLE)};\n{KEYS}")]
+    )
 
 
 def say(text: str) -> ipywidgets.HTML:
