@@ -18,7 +18,9 @@ from live_shell import LiveShell
 from made_up import KINDS, MadeUp
 
 from trtlearn import networks
+from trtlearn.cli.live import USED
 from trtlearn.course.notebook import NOTEBOOKS
+from trtlearn.engine.variants import VARIANTS
 
 pytestmark = pytest.mark.xdist_group("live-notebooks")
 
@@ -60,6 +62,8 @@ def test_runs_live_to_its_end_whatever_was_built(
         try:
             book.run()
             assert book.failures == []
+            for job in book.builder.jobs:  # trtlearn live --all builds what notebooks use
+                assert job.variant in USED.get(job.network, VARIANTS), job
             for kind in kinds_of(number):
                 made_up.be(kind)
                 if number == "09":  # it builds in its cells, not behind them

@@ -10,7 +10,21 @@ from ..errors import BuildError
 from ..record import plural
 from .base import Argument, Json, Option, print_record, say, typer
 
-__all__ = ["live_app", "make_builds", "minutes", "pending"]
+__all__ = ["USED", "live_app", "make_builds", "minutes", "pending"]
+
+USED = {
+    "photo": [
+        "fp32",
+        "int8-placeholder",
+        "int8-random",
+        "int8-entropy2",
+        "int8-minmax",
+        "int8-legacy",
+    ],
+    "detector": ["int8-minmax"],
+    "vit": ["fp32", "int8-placeholder"],
+}
+"""What the notebooks build of these networks; of the others every way."""
 
 live_app = typer.Typer(
     help="List, make or remove the engines that notebooks build on this machine's GPU.",
@@ -56,14 +70,14 @@ def live_clear() -> None:
 
 def pending(networks: list[str] | None = None, again: bool = False) -> list[tuple[str, str, float]]:
     """What is still to be built: network, variant, expected seconds (0: unknown)."""
-    from ..model.course_data import MODELS
+    from ..model.course_data import NETWORKS
     from ..networks import network
     from ..recorded.store import expected_seconds, find
 
     jobs = []
-    for name in networks or MODELS:
+    for name in networks or NETWORKS:
         one = network(name, mode="live")
-        for variant in one.variants:
+        for variant in USED.get(name, one.variants):
             if again or find(one.wanted(variant)) is None:
                 jobs.append((name, variant, expected_seconds(name, variant) or 0.0))
     return jobs
