@@ -1,8 +1,8 @@
 # make lab     set up .venv and open the course in JupyterLab       make test    everything that must hold
-# make site    the course as pages to read, in site/                 make bench   how fast the observers are
+# make site    the course as pages to read, in site/                 make bench   how fast it is, beside others
 # make read    docs/read anew: the notebooks as Markdown with still pictures (needs Chromium; minutes, unattended)
 # make record  every recording anew (needs an NVIDIA GPU)            make dist    a wheel and a source package in dist/
-# make clean   remove all that make made
+# make clean   remove all that make made                         make compat  lowest and newest versions, tried
 # make live    every notebook live, one after the other (needs an NVIDIA GPU)
 # make live-kinds   every notebook against made-up engines of every kind (needs no GPU)
 # make fuzz    10,000 damaged files for each reader: EXAMPLES=1000 for a first look, an hour for all
@@ -49,6 +49,9 @@ live-kinds: $(VENV)/.test
 
 bench: $(VENV)/.test
 	@$(PY) -m tools.bench $(ARGS)
+
+compat: $(VENV)/.python
+	@$(PY) -m tools.compat $(ARGS)
 
 dist: $(VENV)/.test
 	@rm -rf dist

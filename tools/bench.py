@@ -1,9 +1,9 @@
-"""How fast the observers are: `make bench`. Medians and spreads over repeats, and the ratios that
-we promise.
+"""How fast trtlearn is and how much memory it takes: `make bench`, as ratios measured in one run.
 
-    python -m tools.bench [--repeats 7] [--json FILE]
+    python -m tools.bench [--repeats 7] [--rows explain migrate ...] [--json FILE]
 
-Entropy search: one 2,048-bin histogram, ours beside ONNX Runtime's (and ModelOpt's and
+Rows: two sides each, turn by turn, every run in a process of its own (tools/bench_sides.py); the
+least CPU time of each side counts, since others may use the machine. Entropy search: one 2,048-bin histogram, ours beside ONNX Runtime's (and ModelOpt's and
 pytorch-quantization's where installed). Collecting: ours beside one numpy pass over the same data.
 Each pair is timed turn by turn, so that a busy machine slows both.
 """
@@ -13,10 +13,13 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import subprocess
 import sys
+import tempfile
 import time
 import tracemalloc
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -26,6 +29,84 @@ from trtlearn.calibration.histogram import BINS, Histogram
 from trtlearn.calibration.observers import EntropyObserver
 
 Work = Callable[[], Any]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One promise: a side of tools/bench_sides.py, what it is compared with, and the limits."""
+
+    side: str
+    beside: str | None = None
+    most_times: float | None = None  # the CPU time of the other side
+    most_seconds: float | None = None
+    most_mb: float | None = None
+
+
+ROWS = (
+    Row("explain", most_seconds=1.0, most_mb=100),
+    Row("migrate", "load-save", most_times=3, most_mb=300),
+    Row("cache-edit", most_seconds=2.0),
+    Row("cache-check", most_seconds=2.0),
+    Row("calibrate", "one-pass", most_times=2, most_mb=1000),
+    Row("fit", "one-pass", most_times=2, most_mb=1000),
+    Row("agree", "one-pass", most_times=2, most_mb=1000),
+    Row("try-int8", "one-pass", most_times=4, most_mb=1000),
+    Row("small-nodes", most_seconds=2.0),  # 2,000 nodes: 1 ms a node
+    Row("read-engine", "json-loads", most_times=3),
+    Row("picture", most_seconds=2.0),
+    Row("version", "python", most_seconds=0.4),
+)
+
+
+def run_side(name: str, folder: str) -> dict[str, float]:
+    """One side in its own process: seconds, CPU seconds, peak memory in MB."""
+    command = [sys.executable, "-m", "tools.bench_sides", name, folder]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    result: dict[str, float] = json.loads(done.stdout.splitlines()[-1] if done.stdout else "{}")
+    return result
+
+
+def bench_rows(names: list[str], repeats: int) -> list[dict[str, Any]]:
+    """Each row measured ``repeats`` times, both sides in turns; the least of each counts."""
+    results = []
+    with tempfile.TemporaryDirectory(prefix="trtlearn-bench-") as folder:
+        run_side("make", folder)
+        for row in (row for row in ROWS if not names or row.side in names):
+            sides = [name for name in (row.side, row.beside) if name]
+            runs: dict[str, list[dict[str, float]]] = {name: [] for name in sides}
+            for _ in range(repeats):
+                for name in sides:
+                    runs[name].append(run_side(name, folder))
+            best = {
+                name: {key: min(run[key] for run in each) for key in each[0]}
+                for name, each in runs.items()
+            }
+            ratio = best[row.side]["cpu"] / best[row.beside]["cpu"] if row.beside else None
+            kept = (
+                (row.most_times is None or ratio is None or ratio <= row.most_times)
+                and (row.most_seconds is None or best[row.side]["cpu"] <= row.most_seconds)
+                and (row.most_mb is None or best[row.side]["peak_mb"] <= row.most_mb)
+            )
+            results.append(asdict(row) | {"times": ratio, "kept": kept, "best": best})
+            show_row(results[-1])
+    return results
+
+
+def show_row(result: dict[str, Any]) -> None:
+    mine = result["best"][result["side"]]
+    text = f"{result['side']:>12}: {mine['cpu']:7.2f} s of CPU, peak {mine['peak_mb']:6.0f} MB"
+    if result["times"] is not None:
+        text += f", {result['times']:.2f} times {result['beside']}"
+    limits = [
+        f"{limit:g} {unit}"
+        for limit, unit in (
+            (result["most_times"], "times"),
+            (result["most_seconds"], "s"),
+            (result["most_mb"], "MB"),
+        )
+        if limit is not None
+    ]
+    print(f"{text}; at most {', '.join(limits)}: {'yes' if result['kept'] else 'NO'}", flush=True)
 
 
 def _spread(times: list[float]) -> dict[str, float]:
@@ -187,20 +268,27 @@ def main() -> int:
     )
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--json", help="also write the numbers to this file")
+    parser.add_argument("--rows", nargs="*", default=[], help="only these rows, no observers")
     options = parser.parse_args()
-    found = {
-        "search": bench_search(options.repeats),
-        "collect": [
-            bench_collect(options.repeats, size) for size in (50_000, 1_000_000, 8_000_000)
-        ],
-        "memory": bench_memory(),
-    }
-    show(found)
+    rows = bench_rows(options.rows, min(options.repeats, 3))
+    found: dict[str, Any] = {"rows": rows}
+    if not options.rows:
+        found |= bench_observers(options.repeats)
+        show(found)
     if options.json:
         from trtlearn.files import write_atomic
 
         write_atomic(options.json, json.dumps(found, indent=2))
     return 0
+
+
+def bench_observers(repeats: int) -> dict[str, Any]:
+    """The entropy search, collecting, and the memory of an observer."""
+    return {
+        "search": bench_search(repeats),
+        "collect": [bench_collect(repeats, size) for size in (50_000, 1_000_000, 8_000_000)],
+        "memory": bench_memory(),
+    }
 
 
 if __name__ == "__main__":
