@@ -6,11 +6,16 @@ tensor give the scales of all images, in a small part of the time.
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 import trtlearn as tl
+from trtlearn.calibration.agreement import Evidence, explain_difference
 from trtlearn.calibration.cache import INTERNAL, CalibrationCache
+from trtlearn.calibration.tensors import predict_ties
+from trtlearn.model.describe import read_model
 from trtlearn.networks import Network, network
 
 pytest.importorskip("onnxruntime")
@@ -83,3 +88,20 @@ def test_vit_is_calibrated_with_every_tensor_that_a_cache_names() -> None:
     values = one.activations(images, ["image", "logits"])
     for tensor, array in values.items():
         assert ours[tensor] * 127 == pytest.approx(np.abs(array).max(), rel=1e-6)
+
+
+def test_the_detectors_legacy_scale_of_h8_flat_is_the_neighbouring_bin() -> None:
+    """The one scale of the detector that was not explained: a quarter of a value decides."""
+    detector, cache = recorded("detector", "int8-legacy")
+    ours = detector.observe("h8_flat", "legacy")
+    assert ours.width is not None
+    assert ours.bins_kept is not None
+    line = cache.entry("h8_flat")
+    assert (ours.amax - line.amax) / ours.width == pytest.approx(1, abs=0.001)
+    values = sum(ours.counts)
+    short = 0.999 * values - sum(ours.counts[: ours.bins_kept - 1])
+    assert 0 < short < 1
+    evidence = Evidence(line, ours, {}, cache, predict_ties(read_model(detector.path), "legacy"))
+    assert explain_difference(evidence).startswith("the neighbouring bin (-1.0000 of 924)")
+    far = dataclasses.replace(ours, amax=ours.amax + 2 * ours.width)
+    assert "not explained" in explain_difference(dataclasses.replace(evidence, ours=far))

@@ -96,7 +96,7 @@ def explain_difference(evidence: Evidence) -> str:
                 "compare with"
             )
         return "stale: the model has no tensor of this name (TensorRT ignores the line)"
-    for cause in (_zero, _bin_width, _same_scale, _near_tie, _line, _in_concat):
+    for cause in (_zero, _bin_width, _same_scale, _near_tie, _line, _next_bin, _in_concat):
         if text := cause(evidence, ours):
             return text
     return (
@@ -148,6 +148,20 @@ def _line(evidence: Evidence, ours: Threshold) -> str | None:
             "the CPU decide"
         )
     return None
+
+
+def _next_bin(evidence: Evidence, ours: Threshold) -> str | None:
+    """The legacy calibrator's quantile, reached one bin earlier or later."""
+    if ours.algorithm != "legacy" or ours.bins_kept is None or not ours.width:
+        return None
+    bins = (evidence.line.amax - ours.amax) / ours.width
+    if abs(abs(bins) - 1) > ROUNDING * ours.bins_kept:  # what the width's rounding makes of it
+        return None
+    return (
+        f"the neighbouring bin ({bins:+.4f} of {ours.bins_kept}): the quantile is reached there or "
+        "here by single values, and last-bit differences between activations on the GPU and on "
+        "the CPU decide"
+    )
 
 
 def _in_concat(evidence: Evidence, ours: Threshold) -> str | None:
