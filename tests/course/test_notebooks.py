@@ -56,7 +56,9 @@ moved, faults = {}, []
 kinds = (ipywidgets.FloatSlider, ipywidgets.IntSlider, ipywidgets.FloatLogSlider, ipywidgets.Dropdown,
          ipywidgets.Select, ipywidgets.ToggleButtons, ipywidgets.SelectionSlider, ipywidgets.RadioButtons,
          ipywidgets.Checkbox, ipywidgets.Button, ipywidgets.Textarea)
-for control in [one for one in list(_instances.values()) if isinstance(one, kinds)]:
+WORK = ("Walk it through", "Stop building")  # these redraw nothing: they run a model, end a build
+controls = [one for one in list(_instances.values()) if isinstance(one, kinds)]
+for control in [one for one in controls if getattr(one, "description", "") not in WORK]:
     times = [spent(control, value) for value in values(control)]
     name = f"{type(control).__name__} {control.description} {len(moved)}"
     moved[name] = round(statistics.median(times), 1)
