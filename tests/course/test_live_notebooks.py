@@ -30,6 +30,8 @@ FOLDER = Path(__file__).resolve().parents[2] / "notebooks"
 def kinds_of(number: str) -> list[str]:
     """The kinds that a notebook is run with."""
     names = list(KINDS)
+    if number == "10":  # of photo, detector and vit nothing is made up: each build fails
+        return ["a failed build"]
     if os.environ.get("LIVE_KINDS") == "all":
         return names
     first = 2 * list(NOTEBOOKS).index(number) % len(names)
