@@ -245,7 +245,7 @@ def picture(folder: Path) -> Work:
     import trtlearn as tl
 
     engine = tl.read_engine(folder / "layers.json")
-    return lambda: (tl.show(engine), engine._repr_html_())
+    return lambda: (tl.show.engine(engine).to_json(), engine._repr_html_())
 
 
 def version(folder: Path) -> Work:
