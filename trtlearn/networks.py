@@ -240,7 +240,10 @@ class Network:
         """
         from .calibration.network import calibrate
 
-        return calibrate(self, images, algorithm, batch=batch, **settings)
+        data = self.data if images is None else images
+        if data is None:
+            raise DataError(f"{self.name} came without images", "give images=...")
+        return calibrate(self.path, data, algorithm, batch=batch, **settings)
 
     def observe(
         self, tensor: str, algorithm: str = "entropy2", batch: int = 8, **settings: Any

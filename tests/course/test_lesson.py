@@ -85,13 +85,13 @@ import sys
 sys.path[:0] = [{root!r}, {tests!r}]
 import fake_trt, pytest
 from made_up import MadeUp
-from trtlearn.course.builder import main
+from trtlearn.course.builder import serve
 from trtlearn.live import cuda, trt
 scene = {{"cuda": fake_trt.FakeCuda()}}
 MadeUp(scene, pytest.MonkeyPatch()).be("as recorded")
 trt._load = lambda name: scene["module"]
 cuda.runtime = lambda: scene["cuda"]
-main()
+serve()
 """
 
 

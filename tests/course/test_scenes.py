@@ -151,6 +151,14 @@ def test_printed_lines_break_between_words_and_arrows_are_light_in_the_dark(page
     assert "%23ddd" in page.execute_script(style, "[data-scene=list] select", "backgroundImage")
 
 
+def test_a_sliders_number_is_no_field(page):
+    editable = page.execute_script(
+        "return [...document.querySelectorAll('.widget-readout')].map((n) => n.isContentEditable)"
+    )
+    assert editable
+    assert not any(editable)
+
+
 def test_the_page_asked_nobody_and_failed_nowhere(page):
     assert lab.faults(page) == []
     assert "fault of the course" not in page.find_element(By.TAG_NAME, "body").text

@@ -122,7 +122,9 @@ def work_with(content: bytes, folder: Path) -> None:
         return
     assert str(facts).encode()
     assert facts._repr_html_().encode()
-    proto = load_proto(content)
+    proto = read(load_proto, content)  # its weights may be damaged, which no description reads
+    if proto is None:
+        return
     judge_quantization(proto)
     pairs = read(read_pairs, content)
     if pairs is not None:

@@ -22,7 +22,7 @@ from ..errors import TrtlearnError
 from ..networks import network
 from ..recorded.store import expected_seconds
 
-__all__ = ["ENDED", "Builder", "Job", "main"]
+__all__ = ["ENDED", "Builder", "Job", "serve"]
 
 COMMAND = (sys.executable, "-m", "trtlearn.course.builder")
 ENDED = ("done", "failed", "stopped")
@@ -159,7 +159,7 @@ class Builder:
             job.stage, job.detail = "failed", f"the builder's process ended (status {code})"
 
 
-def main() -> None:
+def serve() -> None:
     """The process: reads jobs from standard input, builds them and says how far it is."""
     jobs: queue.Queue[str] = queue.Queue()
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")  # TensorRT may print: it gets another one
@@ -190,4 +190,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    serve()

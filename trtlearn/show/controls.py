@@ -63,13 +63,14 @@ body[data-jp-theme-light="false"] .widget-dropdown > select {
   background-image: url("data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' \
 viewBox='0 0 18 18'%3E%3Cpath fill='%23ddd' d='M5 7l4 4 4-4z'/%3E%3C/svg%3E");
 }
+.widget-readout { pointer-events: none; -webkit-user-modify: read-only; }
 .trtlearn-cache textarea {
   font-family: var(--jp-code-font-family, monospace); white-space: pre;
   overflow-x: auto; line-height: 1.25;
 }
 """
 """For the page: printed lines break between words, a list's arrow is light where the page is dark,
-a cache has the font of code.
+a slider's number is no field (it would clamp or drop what is typed), a cache has the font of code.
 """
 
 
