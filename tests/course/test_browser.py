@@ -29,6 +29,7 @@ from tools import browser as lab
 NOTEBOOKS = Path(__file__).resolve().parent.parent.parent / "notebooks"
 FOUND = sorted(path.name for path in NOTEBOOKS.glob("*.ipynb"))
 CSS = By.CSS_SELECTOR
+IN_NOTEBOOK_7 = ("00", "02", "04", "06", "08", "09")  # together they hold every kind of control
 
 pytestmark = [
     pytest.mark.xdist_group("browser"),
@@ -124,7 +125,7 @@ def move_all(page):
     """Move every control of the page by keyboard; returns how many moved, and the kinds that
     changed nothing.
     """
-    moved, still, cells = 0, [], {}
+    moved, still, cells, changed = 0, [], {}, set()
     for control in page.find_elements(
         CSS, ", ".join(selector for selector, _ in CONTROLS.values())
     ):
@@ -134,6 +135,12 @@ def move_all(page):
             if control.is_enabled() and control.is_displayed():
                 if moves(page, control, keys):
                     moved += 1
+                    for before, other in cells.items():  # a later control may restore what was
+                        if (
+                            before not in changed
+                            and page.execute_script(SHOWN, other, True) != before
+                        ):
+                            changed.add(before)
                 else:
                     name = page.execute_script(
                         "return arguments[0].closest('.widget-box')?.innerText", control
@@ -143,6 +150,8 @@ def move_all(page):
         before,
         control,
     ) in cells.items():  # a choice may change nothing by itself, but not all those of a cell
+        if before in changed:
+            continue
         try:
             lab.wait_for(
                 lambda c=control, b=before: page.execute_script(SHOWN, c, True) != b,
@@ -167,7 +176,7 @@ def test_runs_without_faults_and_every_control_changes_the_page(page, name):
     assert "fault of the course" not in opened.find_element(By.TAG_NAME, "body").text
 
 
-@pytest.mark.parametrize("name", FOUND)
+@pytest.mark.parametrize("name", [name for name in FOUND if name[:2] in IN_NOTEBOOK_7])
 def test_in_notebook_7_too(page, name):
     opened = page(name, "notebook")
     assert lab.faults(opened) == []
