@@ -101,11 +101,15 @@ def faults_of_all(page, theme):
     return found
 
 
+def set_theme(page, theme):
+    change = "return window.jupyterapp.commands.execute('apputils:change-theme', arguments[0])"
+    page.execute_script(change, {"theme": lab.THEMES[theme]})
+
+
 @pytest.mark.parametrize("width", [1280, 1000])
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_nothing_overlaps_is_cut_or_rotated(page, theme, width):
-    change = "return window.jupyterapp.commands.execute('apputils:change-theme', arguments[0])"
-    page.execute_script(change, {"theme": lab.THEMES[theme]})
+    set_theme(page, theme)
     page.set_window_size(width, 720)
     settled(page)
     assert faults_of_all(page, theme) == {}
@@ -145,16 +149,16 @@ def test_a_click_on_a_mark_takes_the_pair_away(page):
 
 
 def test_printed_lines_break_between_words_and_arrows_are_light_in_the_dark(page):
-    """The page stands in the dark theme since the tests above."""
+    set_theme(page, "dark")
     style = "return getComputedStyle(document.querySelector(arguments[0]))[arguments[1]]"
     assert page.execute_script(style, "[data-scene=print] pre", "wordBreak") == "normal"
     assert "%23ddd" in page.execute_script(style, "[data-scene=list] select", "backgroundImage")
 
 
 def test_a_sliders_number_is_no_field(page):
-    editable = page.execute_script(
-        "return [...document.querySelectorAll('.widget-readout')].map((n) => n.isContentEditable)"
-    )
+    editable = page.execute_script("""const numbers = [...document.querySelectorAll('.widget-readout')];
+        for (const number of numbers) number.dispatchEvent(new FocusEvent('focusin', {bubbles: true}));
+        return numbers.map((number) => number.isContentEditable);""")
     assert editable
     assert not any(editable)
 

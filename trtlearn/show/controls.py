@@ -32,6 +32,7 @@ function render({ el }) {
     if (!box) { requestAnimationFrame(mark); return; }
     box.addEventListener("focusin", (event) => {
       event.target.setAttribute("data-lm-suppress-shortcuts", "true");
+      if (event.target.matches(".widget-readout")) event.target.contentEditable = "false";
     });
     for (const text of box.querySelectorAll(".widget-html")) {
       text.setAttribute("aria-live", "polite");
@@ -63,7 +64,7 @@ body[data-jp-theme-light="false"] .widget-dropdown > select {
   background-image: url("data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' \
 viewBox='0 0 18 18'%3E%3Cpath fill='%23ddd' d='M5 7l4 4 4-4z'/%3E%3C/svg%3E");
 }
-.widget-readout { pointer-events: none; -webkit-user-modify: read-only; }
+.widget-readout { pointer-events: none; }
 .trtlearn-cache textarea {
   font-family: var(--jp-code-font-family, monospace); white-space: pre;
   overflow-x: auto; line-height: 1.25;
