@@ -94,7 +94,8 @@ def test_memory_does_not_grow_with_the_batches():
         tracemalloc.stop()
         return peak_bytes
 
-    assert peak(60) < 1.2 * peak(6)
+    peak(2)  # what is made once
+    assert peak(120) < 0.2 * 120 * 50 * 1000 * 4  # threads' work on a batch overlaps, or does not
 
 
 def test_what_becomes_infinite_gets_no_line():
