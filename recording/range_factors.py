@@ -21,7 +21,7 @@ from trtlearn.builds import Build
 from trtlearn.engine.records import Provenance
 from trtlearn.model.course_data import data_hashes
 from trtlearn.networks import network
-from trtlearn.recorded.factors import FactorTrial, RangeFactors, factors_path
+from trtlearn.recorded.computed import FactorTrial, RangeFactors, factors_path
 from trtlearn.recorded.files import folder_with, save_packed
 
 MODEL, COUNT, BATCH = "mobile", 400, 100

@@ -31,9 +31,10 @@ import numpy as np
 import onnx
 
 from recording.jobs import WARMUP, Facts, Job, Worker, accuracy, predictions, run_all
+from recording.sensitivity import search_mixed
 from recording.zoo.big import big_network
 from trtlearn.builds import Build, LayerCounts
-from trtlearn.calibration.edit import read_cache
+from trtlearn.calibration.cache import read_cache
 from trtlearn.engine.records import (
     BuildOptions,
     BuildReport,
@@ -51,7 +52,6 @@ from trtlearn.live.calibrator import make_calibrator
 from trtlearn.live.experiment import provenance, run_variant
 from trtlearn.live.runner import Runner
 from trtlearn.model.course_data import MODELS, data_hashes, load_images, model_path
-from trtlearn.recorded.cpu_sensitivity import search_mixed
 from trtlearn.recorded.files import (
     check_hashes,
     load_build,
@@ -65,7 +65,8 @@ from trtlearn.recorded.tradeoffs import (
     LayerTrial,
     Sensitivity,
     Tradeoff,
-    open_tradeoff,
+    sensitivity,
+    tradeoff,
     units,
 )
 
@@ -309,7 +310,7 @@ class Study:
         """
         if not self.options.resume or not (self.out / f"{name}.json.gz").is_file():
             return None
-        found, here = open_tradeoff(self.out).tradeoff(name), self.origin()
+        found, here = tradeoff(name, folder=self.out), self.origin()
         same = (found.provenance.gpu, found.provenance.tensorrt) == (here.gpu, here.tensorrt)
         return found if same else None
 
@@ -420,7 +421,7 @@ class Study:
         folder = (
             self.out if (self.out / f"sensitivity-{model}-{ranges}.json.gz").is_file() else None
         )
-        study = open_tradeoff(folder).sensitivity(model, ranges)
+        study = sensitivity(model, ranges, folder=folder)
         if study.greedy is None or not study.greedy.reached:
             raise RecordingError("the recorded greedy search did not reach its target")
         nodes = [(node.name, node.op_type) for node in onnx.load(str(model_path(model))).graph.node]

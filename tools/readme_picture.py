@@ -12,7 +12,7 @@ from pathlib import Path
 
 from trtlearn.builds import Build
 from trtlearn.engine.variants import LABELS
-from trtlearn.recorded.tradeoffs import Tradeoff, open_tradeoff
+from trtlearn.recorded.tradeoffs import Tradeoff, tradeoff
 from trtlearn.show import builds
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -76,7 +76,7 @@ def words(points: list[Build]) -> str:
 
 def main() -> int:
     """Write the picture; 2 where the recordings are missing."""
-    measured = open_tradeoff().tradeoff("points-mobile")
+    measured = tradeoff("points-mobile")
     points = shown(measured)
     question = "One small network, built seven ways: what does each cost?"
     source = f"{measured.provenance.label()}; latency by graph replay, batch 8"

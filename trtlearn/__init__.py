@@ -57,7 +57,7 @@ _FACE = {
     "insert_qdq": "int8.qdq",
     "try_int8": "course.own_model.walk",
 }
-"""Name -> the module that holds it, and its name there where that is another; "" for a room."""
+"""Name -> the module that holds it; "" for a room."""
 
 __all__ = list(_FACE)
 
@@ -90,12 +90,9 @@ if TYPE_CHECKING:  # for editors and type checkers: the same names
 def __getattr__(name: str) -> Any:
     if name not in _FACE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    place, _, other = _FACE[name].partition(":")
-    if place:
-        value = getattr(import_module(f"{__name__}.{place}"), other or name)
-    else:
-        value = import_module(f"{__name__}.{name}")
-    globals()[name] = value
+    place = _FACE[name]
+    module = import_module(f"{__name__}.{place or name}")
+    globals()[name] = value = getattr(module, name) if place else module
     return value
 
 

@@ -11,7 +11,7 @@ import types
 import typing
 from collections.abc import Iterator
 from functools import cache, cached_property
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar, overload
 
 from .errors import DataError, RecordingError, printable
 
@@ -30,21 +30,19 @@ __all__ = [
 ]
 
 R = TypeVar("R", bound="Record")
+T = TypeVar("T")
 MOST_VALUES = 5_000_000  # of a JSON text: the largest recording has 130,000
 SHOWN_ROWS = 40
 LONG = 30  # characters: a longer cell may break after each / and :
 LONG_REPR = 60  # characters of a field in a repr
 WIDEST = 200  # characters that a column is padded to: one long cell makes no wide table
+AGAIN = "make the recording again with `make record`"
 SCROLLED_ROWS = 16  # a longer table scrolls in a box of its own
 
 
 @cache
-def _names_of(cls: Any) -> tuple[str, ...]:
-    return tuple(field.name for field in dataclasses.fields(cls))
-
-
-def _field_names(cls: Any) -> tuple[str, ...]:
-    return _names_of(cls)
+def _fields(cls: Any) -> dict[str, dataclasses.Field[Any]]:
+    return {field.name: field for field in dataclasses.fields(cls)}
 
 
 @cache
@@ -67,32 +65,23 @@ def _encode(value: Any) -> Any:
 def _decode(hint: Any, value: Any, where: str) -> Any:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
-        if value is None:
-            return None
-        return _decode(
-            next(option for option in arguments if option is not type(None)), value, where
-        )
+        some = next(option for option in arguments if option is not type(None))
+        return None if value is None else _decode(some, value, where)
     if origin is tuple and isinstance(value, list):
-        return tuple(
-            _decode(arguments[0], item, f"{where}[{index}]") for index, item in enumerate(value)
-        )
+        some = arguments[0]
+        return tuple(_decode(some, item, f"{where}[{at}]") for at, item in enumerate(value))
     if origin is dict and isinstance(value, dict):
-        return {
-            key: _decode(arguments[1], item, f"{where}[{key!r}]") for key, item in value.items()
-        }
+        some = arguments[1]
+        return {key: _decode(some, item, f"{where}[{key!r}]") for key, item in value.items()}
     if isinstance(hint, type) and issubclass(hint, Record) and isinstance(value, dict):
         return hint.from_dict(value, where)
-    if hint is float and (
-        isinstance(value, float) or (type(value) is int and abs(value) < 2**1023)
-    ):
-        return float(value)
-    if hint is float and value in ("nan", "inf", "-inf"):
-        return float(value)
-    if hint is Any or (isinstance(hint, type) and type(value) is hint):
+    if hint is float:
+        is_whole = type(value) is int and abs(value) < 2**1023
+        if is_whole or isinstance(value, float) or value in ("nan", "inf", "-inf"):
+            return float(value)
+    elif hint is Any or type(value) is hint:
         return value
-    raise RecordingError(
-        f"{where} is {value!r:.60}, expected {hint}", "make the recording again with `make record`"
-    )
+    raise RecordingError(f"{where} is {value!r:.60}, expected {hint}", AGAIN)
 
 
 def show(value: Any) -> str:
@@ -152,11 +141,6 @@ def plural(count: int, one: str, many: str = "") -> str:
     ('1 reformat', '2,048 reformats', '0 batches')
     """
     return f"{count:,} {one if count == 1 else many or one + 's'}"
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= LONG_REPR else text[: LONG_REPR - 1] + "…"
 
 
 def _cells(rows: list[dict[str, Any]]) -> list[dict[str, str]]:
@@ -224,34 +208,29 @@ class Record:
 
     def rows(self) -> list[dict[str, Any]]:
         """The table to show: one dict a row, the same keys in each."""
-        return [{"fact": name, "value": getattr(self, name)} for name in _field_names(type(self))]
+        return [{"fact": name, "value": getattr(self, name)} for name in _fields(type(self))]
 
     def to_dict(self) -> dict[str, Any]:
         """This record as plain dicts, lists, strings and numbers."""
-        return {name: _encode(getattr(self, name)) for name in _field_names(type(self))}
+        return {name: _encode(getattr(self, name)) for name in _fields(type(self))}
 
     @classmethod
     def from_dict(cls: type[R], data: dict[str, Any], where: str = "") -> R:
         """The record that ``to_dict`` gave; RecordingError names the field that does not fit."""
         where = where or cls.__name__
-        hints = _hints(cls)  # type: ignore[arg-type]
-        fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+        hints, fields = _hints(cls), _fields(cls)
         if unknown := sorted(set(data) - set(fields)):
-            raise RecordingError(
-                f"{where} has unknown fields {unknown}", "use the trtlearn version that wrote it"
-            )
+            fix = "use the trtlearn version that wrote it"
+            raise RecordingError(f"{where} has unknown fields {unknown}", fix)
         needed = {
             name
             for name, field in fields.items()
-            if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+            if field.default is field.default_factory is dataclasses.MISSING
         }
         if missing := sorted(needed - set(data)):
-            raise RecordingError(
-                f"{where} lacks {missing}", "make the recording again with `make record`"
-            )
-        return cls(
-            **{name: _decode(hints[name], value, f"{where}.{name}") for name, value in data.items()}
-        )
+            raise RecordingError(f"{where} lacks {missing}", AGAIN)
+        values = {name: _decode(hints[name], data[name], f"{where}.{name}") for name in data}
+        return cls(**values)
 
     def to_json(self, indent: int | None = None) -> str:
         """This record as JSON text (no NaN: unknown is null)."""
@@ -263,49 +242,46 @@ class Record:
         try:
             data = parse_json(text)
         except ValueError as problem:
-            raise RecordingError(
-                f"not JSON: {problem}", "make the recording again with `make record`"
-            ) from None
+            raise RecordingError(f"not JSON: {problem}", AGAIN) from None
         if not isinstance(data, dict):
-            raise RecordingError(
-                f"{cls.__name__}: expected a JSON object, found {type(data).__name__}"
-            )
+            kind = type(data).__name__
+            raise RecordingError(f"{cls.__name__}: expected a JSON object, found {kind}")
         return cls.from_dict(data)
 
     def to_frame(self) -> pandas.DataFrame:
         """The table as a pandas DataFrame (needs pandas)."""
         import pandas
 
-        frame: pandas.DataFrame = pandas.DataFrame(self.rows())
-        return frame
+        return pandas.DataFrame(self.rows())
 
     def __repr__(self) -> str:
         kind = type(self)
         if kind.summary is not Record.summary:
             return printable(f"<{kind.__name__}: {self.summary()}>")
-        shown = [field.name for field in dataclasses.fields(kind) if field.repr]  # type: ignore[arg-type]
-        values = ", ".join(f"{name}={_short(getattr(self, name))}" for name in shown)
-        return f"{kind.__name__}({values})"
+        values = []
+        for name in (name for name, field in _fields(kind).items() if field.repr):
+            text = repr(getattr(self, name))
+            values.append(f"{name}={text[: LONG_REPR - 1] + '…' if text[LONG_REPR:] else text}")
+        return f"{kind.__name__}({', '.join(values)})"
 
     def __str__(self) -> str:
         rows = _cells(self.rows())
         if not rows:
             return printable(self.summary())
-        widths = {
-            key: min(WIDEST, max(len(key), *(len(row[key]) for row in rows))) for key in rows[0]
-        }
-        lines = [
-            "  ".join(cell.ljust(widths[key]) for key, cell in row.items()).rstrip() for row in rows
-        ]
-        head = "  ".join(key.ljust(width) for key, width in widths.items()).rstrip()
-        return "\n".join([printable(self.summary()), head, *lines])
+        lines = [{key: key for key in rows[0]}, *rows]
+        widths = {key: min(WIDEST, max(len(line[key]) for line in lines)) for key in rows[0]}
+
+        def text(line: dict[str, str]) -> str:
+            return "  ".join(cell.ljust(widths[key]) for key, cell in line.items()).rstrip()
+
+        return "\n".join([printable(self.summary()), *map(text, lines)])
 
     def _repr_html_(self) -> str:
         return f"<p><b>{html_text(self.summary())}</b></p>{html_table(self.rows())}"
 
 
-class Table(Record):
-    """A record that holds named records: by name, by place, by slice, or one after the other.
+class Table(Record, Generic[T]):
+    """A record that holds records T: by name, by place, by slice, or one after the other.
 
     A subclass names the field that holds them in ``ITEMS``, and each one's name in ``KEY``.
 
@@ -318,14 +294,22 @@ class Table(Record):
     KEY: ClassVar[str] = "name"
 
     @property
-    def _items(self) -> tuple[Any, ...]:
-        items: tuple[Any, ...] = getattr(self, self.ITEMS)
+    def _items(self) -> tuple[T, ...]:
+        items: tuple[T, ...] = getattr(self, self.ITEMS)
         return items
 
     @cached_property
-    def _by_name(self) -> dict[Any, Any]:
+    def _by_name(self) -> dict[object, T]:
         return {getattr(item, self.KEY): item for item in self._items}
 
+    def rows(self) -> list[dict[str, Any]]:
+        """The table to show: by default one row for each record, of all its facts."""
+        return [_encode(item) for item in self._items]
+
+    @overload
+    def __getitem__(self, key: slice) -> tuple[T, ...]: ...
+    @overload
+    def __getitem__(self, key: str | float) -> T: ...
     def __getitem__(self, key: Any) -> Any:
         """One record by name or place, or some by a slice; DataError for what is not there."""
         if isinstance(key, slice):
@@ -337,7 +321,7 @@ class Table(Record):
         names = ", ".join(str(name) for name in list(self._by_name)[:8])
         raise DataError(f"no {self.ITEMS.removesuffix('s')} {key!r}", f"one of {names or 'none'}")
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[T]:
         return iter(self._items)
 
     def __len__(self) -> int:

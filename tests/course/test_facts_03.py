@@ -16,12 +16,12 @@ import pytest
 from numpy.typing import NDArray
 
 import trtlearn as tl
+from recording.orders import MARKS, orders_apart, scales_after
 from trtlearn.calibration.entropy import divergence, reference_and_candidate
 from trtlearn.calibration.observers import Threshold, threshold_of
 from trtlearn.files import notebooks_dir
 from trtlearn.live.calibrator import trtexec_noise
 from trtlearn.networks import Network
-from trtlearn.recorded.calibration import MARKS, orders_apart, scales_after
 
 pytestmark = pytest.mark.xdist_group("facts-03")
 

@@ -9,7 +9,7 @@ import pytest
 import trtlearn as tl
 from recording.range_factors import attempt
 from trtlearn.errors import RecordingError
-from trtlearn.recorded.factors import factors_path, range_factors
+from trtlearn.recorded.computed import factors_path, range_factors
 
 MOBILE = tl.network("mobile", mode="recorded")
 

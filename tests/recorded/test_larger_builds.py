@@ -13,9 +13,9 @@ from trtlearn.errors import DataError, RecordingError
 from trtlearn.files import data_dir
 from trtlearn.live.experiment import mean_precision
 from trtlearn.model import course_data
+from trtlearn.model.arrays import read_npz
 from trtlearn.model.detections import decode, mean_ap
 from trtlearn.networks import Network, network
-from trtlearn.recorded import networks as recordings
 
 LARGER = ("photo", "detector", "vit")
 SHAPES = {"photo": (3, 32, 32), "detector": (3, 128, 128), "vit": (3, 32, 32)}
@@ -127,8 +127,8 @@ def test_recordings_from_other_files_are_refused(monkeypatch: pytest.MonkeyPatch
 
 
 def test_damaged_detections_are_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recordings, "read_bytes", lambda path, kind: b"PK\x03\x04 cut")
-    with pytest.raises(RecordingError, match="holds no detections"):
+    monkeypatch.setattr("trtlearn.recorded.files.read_npz", lambda content: read_npz(content[:99]))
+    with pytest.raises(RecordingError, match=r"fp32\.detections\.npz is damaged"):
         tl.recorded.detections()
 
 

@@ -27,7 +27,7 @@ from trtlearn.recorded.layers import (
     studies,
     study,
 )
-from trtlearn.recorded.tradeoffs import open_tradeoff
+from trtlearn.recorded.tradeoffs import tradeoff
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -103,7 +103,7 @@ def test_a_first_layer_left_in_fp32_is_why_noise_did_better():
     scales = {tensor.name: tensor.scale for tensor in noise.ranges.tensors if tensor.scale}
     runs = (noise.simulate(images), whole.simulate(images, scales))
     right = [accuracy(run["logits"].values, labels) for run in runs]
-    points = open_tradeoff().tradeoff("points-resnet").points
+    points = tradeoff("points-resnet").points
     again = next(point for point in points if (point.variant, point.batch) == ("int8-random", 8))
     assert right == pytest.approx([noise.predictions.accuracy, again.accuracy])
 
@@ -262,7 +262,7 @@ def test_the_int8_plan_holds_the_codes_that_numpy_computes():
     for name, plan in inside.plans.items():
         assert (
             plan.size_bytes
-            == open_tradeoff().tradeoff("points-resnet").point("resnet", name).plan_bytes
+            == tradeoff("points-resnet").point("resnet", name).plan_bytes
         )
         for one in plan.programs:
             assert {"sm_80", "sm_86", "sm_90", "compute_86"} <= set(one.architectures)

@@ -7,10 +7,12 @@ from __future__ import annotations
 import dataclasses
 import gzip
 import itertools
+from functools import partial
 
 import numpy as np
 import pytest
 
+from recording.sensitivity import search_mixed
 from trtlearn.builds import Build, LayerCounts
 from trtlearn.engine.records import (
     BuildOptions,
@@ -24,7 +26,6 @@ from trtlearn.errors import DataError, RecordingError
 from trtlearn.model.course_data import data_hashes, model_path
 from trtlearn.model.describe import read_model
 from trtlearn.networks import network
-from trtlearn.recorded.cpu_sensitivity import search_mixed
 from trtlearn.recorded.tradeoffs import (
     DynamicShapes,
     DynamicTrial,
@@ -32,9 +33,12 @@ from trtlearn.recorded.tradeoffs import (
     MixedSearch,
     Sensitivity,
     Tradeoff,
-    open_tradeoff,
+    dynamic,
     pareto,
+    placements,
+    sensitivity,
     slower,
+    tradeoff,
     tradeoff_of,
     units,
 )
@@ -310,19 +314,19 @@ def test_the_gpu_s_study_and_the_cpu_s_are_kept_apart(tmp_path):
     cpu = dataclasses.replace(study(), provenance=dataclasses.replace(ORIGIN, gpu="a CPU"))
     (tmp_path / f"{name}-cpu.json.gz").write_bytes(pack(cpu))
     with pytest.raises(RecordingError, match=f"nothing called '{name}'"):
-        open_tradeoff(tmp_path).sensitivity()
+        sensitivity(folder=tmp_path)
     (tmp_path / f"{name}.json.gz").write_bytes(pack(study()))
-    assert open_tradeoff(tmp_path).sensitivity(cpu=True).provenance.gpu == "a CPU"
-    assert open_tradeoff(tmp_path).sensitivity().provenance.gpu == "synthetic"
+    assert sensitivity(cpu=True, folder=tmp_path).provenance.gpu == "a CPU"
+    assert sensitivity(folder=tmp_path).provenance.gpu == "synthetic"
     with pytest.raises(RecordingError, match="nothing called 'sensitivity-resnet-minmax'"):
-        open_tradeoff(tmp_path).sensitivity("resnet")
+        sensitivity("resnet", folder=tmp_path)
 
 
 def test_build_times_are_those_of_builds_begun_from_nothing():
     """The course's own recordings: known at batch 8 where the timing cache was empty, and nowhere
     else.
     """
-    found = open_tradeoff().with_build_times("points-mobile")
+    found = tradeoff("points-mobile", build_times=True)
     bench = network("mobile", mode="recorded")
     for one in found.points:
         own = (
@@ -351,18 +355,17 @@ def test_recordings_round_trip_and_refuse_other_models(tmp_path):
     }
     for name, record in records.items():
         (tmp_path / f"{name}.json.gz").write_bytes(pack(record))
-    found = open_tradeoff(tmp_path)
-    assert set(found.names) == set(records)
-    assert found.tradeoff("points") == records["points"]
-    assert found.sensitivity() == records["sensitivity-mobile-minmax"]
-    assert found.dynamic() == records["dynamic"]
-    assert found.dynamic().rows()[0]["accuracy % at batch 1"] == 90
+    points = tradeoff("points", folder=tmp_path)
+    assert points == records["points"]
+    assert sensitivity(folder=tmp_path) == records["sensitivity-mobile-minmax"]
+    assert dynamic(tmp_path) == records["dynamic"]
+    assert dynamic(tmp_path).rows()[0]["accuracy % at batch 1"] == 90
     with pytest.raises(RecordingError, match="nothing called 'big'"):
-        found.tradeoff("big")
+        tradeoff("big", folder=tmp_path)
     with pytest.raises(RecordingError, match="no Q/DQ placement"):
-        found.placements()
+        placements(folder=tmp_path)
     with pytest.raises(RecordingError, match="resnet at batch 8"):
-        found.tradeoff("points").select("other")
+        points.select("other")
     other = dataclasses.replace(ORIGIN, sha256=HASHES | {"models/resnet.onnx": "0" * 64})
     for bad, words in (
         (pack(Tradeoff((), other)), "was made from another"),
@@ -375,9 +378,12 @@ def test_recordings_round_trip_and_refuse_other_models(tmp_path):
     ):
         (tmp_path / "mixed.json.gz").write_bytes(bad)
         with pytest.raises(RecordingError, match=words):
-            open_tradeoff(tmp_path).tradeoff("mixed")
+            tradeoff("mixed", folder=tmp_path)
 
 
 def test_no_folder_no_recordings(tmp_path):
-    with pytest.raises(RecordingError, match="no trade-off is recorded"):
-        open_tradeoff(tmp_path)
+    for missing in (tradeoff, partial(tradeoff, build_times=True), sensitivity):
+        with pytest.raises(RecordingError, match="nothing called .* is recorded in"):
+            missing("mixed", folder=tmp_path)
+    with pytest.raises(RecordingError, match="nothing called 'dynamic' is recorded in"):
+        dynamic(tmp_path)

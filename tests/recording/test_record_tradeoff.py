@@ -12,7 +12,7 @@ import pytest
 from recording import jobs, tradeoff
 from trtlearn.engine.variants import VARIANTS
 from trtlearn.errors import TrtlearnError
-from trtlearn.recorded.tradeoffs import open_tradeoff
+from trtlearn.recorded import tradeoffs
 
 IMAGES = np.random.default_rng(0).standard_normal((100, 1, 2, 2)).astype(np.float32)
 TRUTH = (-IMAGES).reshape(100, 4).argmax(axis=1)
@@ -52,7 +52,7 @@ def record(fake: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_every_way_at_every_batch_is_built_and_timed(record: Any) -> None:
     status, out = record("points", "--tactic-sources", "none")
-    points = open_tradeoff(out).tradeoff("points-resnet").points
+    points = tradeoffs.tradeoff("points-resnet", folder=out).points
     assert status == 0
     assert {(p.variant, p.batch) for p in points} == {
         (n, b) for n in (*VARIANTS, "qdq") for b in (1, 8, 64)
@@ -80,7 +80,7 @@ def test_the_plans_are_timed_by_trtexec_too(record: Any, tmp_path: Path) -> None
     )
     program.chmod(0o755)
     _, out = record("points", "--trtexec", str(program))
-    points = {p.variant: p for p in open_tradeoff(out).tradeoff("points-resnet").points}
+    points = {p.variant: p for p in tradeoffs.tradeoff("points-resnet", folder=out).points}
     assert (points["fp32"].trtexec_ms, points["fp32"].trtexec_graph_ms) == (0.5, 0.25)
     assert points["int8-legacy"].trtexec_ms is None
 
@@ -97,7 +97,7 @@ def test_what_fails_is_named_and_the_rest_goes_on(
     status, out = record("points")
     assert status == 1
     assert "FAILED resnet-fp16-b8: the process that built it died, twice" in capsys.readouterr().out
-    kept = open_tradeoff(out).tradeoff("points-resnet")
+    kept = tradeoffs.tradeoff("points-resnet", folder=out)
     assert len(kept.points) == 30
     assert any("resnet-fp16-b64" in note for note in kept.provenance.notes)
 
@@ -144,7 +144,7 @@ def test_a_recording_goes_on_where_it_was_cut_short(
 
     monkeypatch.setattr(jobs.Worker, "run", first)
     _, out = record("points")
-    before = open_tradeoff(out).tradeoff("points-resnet")
+    before = tradeoffs.tradeoff("points-resnet", folder=out)
 
     def rest(self: jobs.Worker, job: jobs.Job) -> jobs.Facts:
         built.append(job.key)
@@ -152,7 +152,7 @@ def test_a_recording_goes_on_where_it_was_cut_short(
 
     monkeypatch.setattr(jobs.Worker, "run", rest)
     status, _ = record("points", "--resume")
-    after = open_tradeoff(out).tradeoff("points-resnet")
+    after = tradeoffs.tradeoff("points-resnet", folder=out)
     assert status == 0
     assert len(built) == len(set(built)) == len(after.points) == 33
     assert after.points[:22] == before.points

@@ -9,21 +9,13 @@ import time
 import numpy as np
 import pytest
 
+from recording.orders import in_order, kl_excess, orders_apart, scales_after
 from trtlearn import show
 from trtlearn.calibration import cache
 from trtlearn.calibration.entropy import divergence
 from trtlearn.calibration.observers import MinMaxObserver, Threshold, fit_line, threshold_of
 from trtlearn.errors import DataError
-from trtlearn.recorded.calibration import (
-    Order,
-    Shuffles,
-    images_needed,
-    in_order,
-    kl_excess,
-    orders_apart,
-    scales_after,
-    shuffles,
-)
+from trtlearn.recorded.calibration import Order, Shuffles, images_needed, shuffles
 from trtlearn.show.calibration import p_and_q
 
 RNG = np.random.default_rng(8)

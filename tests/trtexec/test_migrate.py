@@ -17,7 +17,7 @@ from trtlearn.errors import CacheError, CommandError, ModelError
 from trtlearn.model.course_data import load_images, model_path
 from trtlearn.model.describe import load_proto
 from trtlearn.recorded.files import folder_with, load_build
-from trtlearn.recorded.tradeoffs import open_tradeoff
+from trtlearn.recorded.tradeoffs import tradeoff
 from trtlearn.trtexec.command import parse_trtexec
 from trtlearn.trtexec.migration import MigrationReport, migrate, modern_command
 
@@ -62,7 +62,7 @@ def test_the_courses_models_keep_scales_and_accuracy(model, algorithm, tmp_path)
     assert not report.qdq.float_nodes
     images, labels = load_images("test")
     classes = session(tmp_path / "out.onnx").run(None, {"image": images})[0].argmax(1)
-    points = open_tradeoff().tradeoff(f"points-{model}").select(model, batch=8)
+    points = tradeoff(f"points-{model}").select(model, batch=8)
     (implicit,) = [point for point in points if point.variant == f"int8-{algorithm}"]
     assert (
         implicit.int8_layers == {"resnet": 9, "mobile": 16}[model]

@@ -15,7 +15,7 @@ import pytest
 
 from tools import readme
 from tools.readme_picture import SHOWN, shown, words
-from trtlearn.recorded.tradeoffs import open_tradeoff
+from trtlearn.recorded.tradeoffs import tradeoff
 
 ROOT = Path(__file__).parent.parent.parent
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -119,7 +119,7 @@ def test_links_resolve(page: str) -> None:
 
 
 def test_picture_s_words_tell_the_recordings() -> None:
-    points = shown(open_tradeoff().tradeoff("points-mobile"))
+    points = shown(tradeoff("points-mobile"))
     assert [point.variant for point in points] == list(SHOWN)
     told = words(points)
     assert f"![{told}](docs/tradeoff.png)" in TEXT, "run tools/readme_picture.py"

@@ -20,9 +20,9 @@ from trtlearn.files import data_dir, sha256
 from trtlearn.record import Record, show
 from trtlearn.recorded import calibration
 from trtlearn.recorded.caches import odd_caches
-from trtlearn.recorded.files import load_build, load_provenance, load_study
+from trtlearn.recorded.files import folder_with, load_build, load_provenance, load_study
 from trtlearn.recorded.logs import interruptions
-from trtlearn.recorded.tradeoffs import open_tradeoff
+from trtlearn.recorded.tradeoffs import dynamic, tradeoff
 
 OPEN_ROWS, MOST_ROWS = 12, 100  # a longer table is folded, a longer one yet only summed up
 ISSUE = re.compile(r"T#(\d+)")
@@ -165,18 +165,18 @@ def record_table(title: str, record: Record, path: Path, label: str) -> str:
 
 def studies() -> str:
     """What was measured beside the builds: trade-off, calibrators, caches, interruptions."""
-    recorded = open_tradeoff()
-    points = [name for name in recorded.names if name.startswith("points-")]
+    folder = folder_with("tradeoff") / "tradeoff"
+    points = sorted(path.name.removesuffix(".json.gz") for path in folder.glob("points-*.json.gz"))
     parts: list[tuple[str, Record, Path, Provenance]] = []
     for name, title in (
         *((name, f"Trade-off: {name.removeprefix('points-')}, by graph replay") for name in points),
         ("big", "Trade-off: ResNet-50's size, random weights, by graph replay"),
         ("mixed", "Trade-off: mobile with two layers kept out of INT8, by graph replay"),
     ):
-        one = recorded.with_build_times(name) if name in points else recorded.tradeoff(name)
-        parts.append((title, one, recorded.folder / f"{name}.json.gz", one.provenance))
-    moving, cut = recorded.dynamic(), interruptions()
-    parts.append(("Dynamic shapes", moving, recorded.folder / "dynamic.json.gz", moving.provenance))
+        one = tradeoff(name, build_times=name in points)
+        parts.append((title, one, folder / f"{name}.json.gz", one.provenance))
+    moving, cut = dynamic(), interruptions()
+    parts.append(("Dynamic shapes", moving, folder / "dynamic.json.gz", moving.provenance))
     for title, name, kept in (
         ("TensorRT's scales and ours", "agreement", calibration.agreement()),
         ("Legacy calibrator, settings", "legacy-grid", calibration.legacy_grid()),
@@ -189,7 +189,7 @@ def studies() -> str:
         (
             "Interrupted calibrations",
             cut,
-            recorded.folder.parent / "interrupts.json",
+            folder.parent / "interrupts.json",
             cut.provenance,
         )
     )

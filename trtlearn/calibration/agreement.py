@@ -323,7 +323,7 @@ class TensorAgreement(Record):
 
 
 @dataclass(frozen=True)
-class AgreeReport(Table):
+class AgreeReport(Table[TensorAgreement]):
     """All tensors of a calibration cache beside our scales."""
 
     algorithm: str

@@ -80,7 +80,7 @@ class TensorFit(Record):
 
 
 @dataclass(frozen=True)
-class FitReport(Table):
+class FitReport(Table[TensorFit]):
     """Every range beside its tensor's data, the worst first: that with the lowest SQNR.
 
     ``stale``: names with a range that the model does not have (TensorRT ignores them);

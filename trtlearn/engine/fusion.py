@@ -62,7 +62,7 @@ class FusionRow(Record):
 
 
 @dataclass(frozen=True)
-class FusionMap(Table):
+class FusionMap(Table[FusionRow]):
     """ONNX node -> engine layers; and what stands alone on either side."""
 
     ITEMS, KEY = "nodes", "node"

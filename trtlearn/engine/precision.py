@@ -94,7 +94,7 @@ class PrecisionRows(tuple[PrecisionRow, ...]):
 
 
 @dataclass(frozen=True)
-class PrecisionReport(Table):
+class PrecisionReport(Table[PrecisionRow]):
     """Every ONNX node and every engine layer, what was requested of it, what was chosen, and why.
 
     ``report["conv1"]`` is the row of a node or layer, ``report.where(computed_in="fp32")`` the rows

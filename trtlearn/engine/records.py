@@ -162,7 +162,7 @@ class Binding(Record):
 
 
 @dataclass(frozen=True)
-class EngineInfo(Table):
+class EngineInfo(Table[EngineLayer]):
     """A built engine as its inspector describes it: ``engine["conv1 + relu1"]``,
     ``engine[0]``, ``engine.int8``.
     """
@@ -259,7 +259,7 @@ class TensorRange(Record):
 
 
 @dataclass(frozen=True)
-class RangeReport(Table):
+class RangeReport(Table[TensorRange]):
     """Every tensor's range after ranges were set, and the names that fitted no tensor."""
 
     tensors: tuple[TensorRange, ...]

@@ -1,5 +1,4 @@
-"""What was measured on GPUs: the door to data/recordings, which checks what each recording was made
-from.
+"""What was measured on GPUs: the door to data/recordings. It checks what each was made from.
 
 Each name is loaded when it is first used; each gives a record, newest recordings first.
 
@@ -48,15 +47,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 _DOOR = {
-    "calibration": ("agreement images_needed shuffles cache_path legacy_grid tied origin"),
+    "calibration": "agreement images_needed shuffles cache_path legacy_grid tied origin",
     "caches": "broken_caches cache_cases odd_caches",
+    "computed": "modelopt_pairs one_scale range_factors repairs",
     "layers": "studies study layer_cases layer_case marked_tensors plan_sizes plan_insides",
     "tradeoffs": "tradeoff placements sensitivity dynamic",
-    "networks": "build detections one_scale",
-    "quantizers": "modelopt_pairs",
-    "factors": "range_factors",
+    "networks": "build detections",
     "logs": "trtexec_log trtexec_parser interruptions",
-    "repairing": "repairs",
 }
 """Module -> the names that it holds."""
 _PLACES = {name: module for module, names in _DOOR.items() for name in names.split()}
@@ -74,7 +71,10 @@ if TYPE_CHECKING:  # for editors and type checkers: the same names
     from .calibration import origin as origin
     from .calibration import shuffles as shuffles
     from .calibration import tied as tied
-    from .factors import range_factors as range_factors
+    from .computed import modelopt_pairs as modelopt_pairs
+    from .computed import one_scale as one_scale
+    from .computed import range_factors as range_factors
+    from .computed import repairs as repairs
     from .layers import layer_case as layer_case
     from .layers import layer_cases as layer_cases
     from .layers import marked_tensors as marked_tensors
@@ -87,9 +87,6 @@ if TYPE_CHECKING:  # for editors and type checkers: the same names
     from .logs import trtexec_parser as trtexec_parser
     from .networks import build as build
     from .networks import detections as detections
-    from .networks import one_scale as one_scale
-    from .quantizers import modelopt_pairs as modelopt_pairs
-    from .repairing import repairs as repairs
     from .tradeoffs import dynamic as dynamic
     from .tradeoffs import placements as placements
     from .tradeoffs import sensitivity as sensitivity

@@ -1,5 +1,4 @@
-"""Calibration caches changed by hand: how each is made, what TensorRT did with it, and how that is
-known.
+"""Calibration caches changed by hand: how each is made, and what TensorRT did with it.
 
 An outcome is recorded (data/recordings/*/calibration/odd-caches.json) or not known: then it is None
 and prints as "unknown". ``try_cache`` measures it where a GPU and TensorRT are.
@@ -70,8 +69,8 @@ class CacheCase(Record):
 
     @property
     def problem(self) -> str | None:
-        """Why trtlearn's own reader refuses the file, or which line it marks as of no use; None
-        where it reads the whole, or the file is not here.
+        """Why trtlearn's reader refuses the file, or a line of it; None where it reads the whole,
+        or the file is not here.
         """
         if self.content is None:
             return None
@@ -83,17 +82,13 @@ class CacheCase(Record):
 
     @property
     def warned(self) -> str:
-        """The kinds of warning in TensorRT's log and how often each came; "nothing" where it kept
-        silent.
-        """
+        """The kinds of warning in TensorRT's log and how often each came, or "nothing"."""
         return "; ".join(f"{m.count} x {m.code or m.text[:60]}" for m in self.messages) or "nothing"
 
 
 @dataclass(frozen=True)
-class CacheCases(Table):
-    """Changed caches and what TensorRT did with each; scales are compared with those of the case
-    named "whole".
-    """
+class CacheCases(Table[CacheCase]):
+    """Changed caches and what TensorRT did with each; scales are compared with case "whole"'s."""
 
     ITEMS = "caches"
 
@@ -117,8 +112,7 @@ class CacheCases(Table):
         known = [case.used for case in self.caches if case.batches_asked is not None]
         return (
             f"{len(self.caches)} caches changed by hand: TensorRT's answer is known for "
-            f"{len(known)}, "
-            f"{sum(known)} of them used as they are"
+            f"{len(known)}, {sum(known)} of them used as they are"
         )
 
     def outcome(self, name: str) -> str | None:
@@ -126,10 +120,8 @@ class CacheCases(Table):
 
         Where a cache was used but misread, the first scale that differs is named.
         """
-        case, whole = (
-            self[name],
-            next((case.scales for case in self.caches if case.name == "whole"), {}),
-        )
+        case = self[name]
+        whole = self["whole"].scales if "whole" in self else {}
         if case.batches_asked is None:
             return None
         if case.batches_asked:
@@ -155,9 +147,7 @@ class CacheCases(Table):
 
 @cache
 def odd_caches() -> CacheCases:
-    """Caches changed by hand, and what TensorRT did with each (recorded without the files
-    themselves).
-    """
+    """Caches changed by hand, and what TensorRT did with each; the files are not recorded."""
     return load(CacheCases, "odd-caches")
 
 
@@ -232,11 +222,8 @@ _DIGITS = {
 }
 
 
-def cache_cases(
-    changed: Mapping[str, tuple[str, CalibrationCache | bytes | str]],
-) -> CacheCases:
-    """``changed``: case -> (what was changed, in words; the cache). Looks up what TensorRT did with
-    each.
+def cache_cases(changed: Mapping[str, tuple[str, CalibrationCache | bytes | str]]) -> CacheCases:
+    """What TensorRT did with each; ``changed``: case -> (what was changed, in words; the cache).
 
     The names are those of ``odd_caches()``. Recorded was the same change, made to the cache of the
     course's network resnet with its batch fixed to 8

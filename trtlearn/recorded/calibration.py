@@ -1,28 +1,21 @@
-"""What a calibration would have given with fewer images, in another order, or in batches of another
-size.
-"""
+"""TensorRT's calibrations, recorded: its scales beside ours, with fewer images, in other orders."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any
 
 from ..calibration.cache import CalibrationCache, parse_cache
-from ..calibration.observers import Observer, Threshold, make_observer, threshold_of
 from ..engine.records import Provenance
-from ..errors import DataError, RecordingError
-from ..record import Record, plural
-from .files import folder_with, load_provenance, read_text
+from ..errors import RecordingError
+from ..record import Record, Table, plural
+from .files import R, folder_with, load_provenance, load_record, read_text
 
 __all__ = [
     "CAUSES",
-    "MARKS",
     "Agreement",
     "AgreementTable",
     "Disagreement",
@@ -38,13 +31,9 @@ __all__ = [
     "cache_path",
     "folder",
     "images_needed",
-    "in_order",
-    "kl_excess",
     "legacy_grid",
     "load",
-    "orders_apart",
     "origin",
-    "scales_after",
     "shuffles",
     "tied",
 ]
@@ -62,31 +51,26 @@ class LegacyPoint(Record):
 
 
 @dataclass(frozen=True)
-class LegacyGrid(Record):
+class LegacyGrid(Table[LegacyPoint]):
     """amax over a grid of quantiles and cut-offs."""
+
+    ITEMS, KEY = "points", "tensor"
 
     points: tuple[LegacyPoint, ...]
 
     def summary(self) -> str:
         settings = {(p.quantile, p.cutoff) for p in self.points}
-        equal = sum(
-            p.ours is not None and abs(p.ours - p.tensorrt) <= 1e-6 * p.tensorrt
-            for p in self.points
-        )
+        known = [(p.ours, p.tensorrt) for p in self.points if p.ours is not None]
+        equal = sum(abs(ours - theirs) <= 1e-6 * theirs for ours, theirs in known)
         return (
-            f"{len(self.points):,} legacy thresholds over {len(settings)} settings, {equal:,} "
-            "equal "
-            "ours within 1e-6"
+            f"{len(self.points):,} legacy thresholds over {len(settings)} settings, "
+            f"{equal:,} equal ours within 1e-6"
         )
-
-    def rows(self) -> list[dict[str, Any]]:
-        return [p.to_dict() for p in self.points]
 
 
 @dataclass(frozen=True)
 class TiedOperator(Record):
-    """Whether an operator's output got exactly its input's scale, in a network made for this
-    question.
+    """Whether an operator's output got its input's scale exactly, in a network made to see that.
 
     ``place``: middle (between two layers) or input (right after the network's input). ``cached``:
     whether the cache has a line for the output at all.
@@ -101,20 +85,17 @@ class TiedOperator(Record):
 
 
 @dataclass(frozen=True)
-class TiedOperators(Record):
+class TiedOperators(Table[TiedOperator]):
     """Every operator tried."""
+
+    ITEMS, KEY = "operators", "operator"
 
     operators: tuple[TiedOperator, ...]
 
     def summary(self) -> str:
-        names = sorted({o.operator for o in self.operators if o.tied})
-        return (
-            f"{len({o.operator for o in self.operators})} operators tried; share a scale: "
-            f"{', '.join(names)}"
-        )
-
-    def rows(self) -> list[dict[str, Any]]:
-        return [o.to_dict() for o in self.operators]
+        tried = {one.operator for one in self.operators}
+        names = sorted({one.operator for one in self.operators if one.tied})
+        return f"{len(tried)} operators tried; share a scale: {', '.join(names)}"
 
 
 @dataclass(frozen=True)
@@ -213,9 +194,7 @@ class AgreementTable(Record):
 
 @dataclass(frozen=True)
 class ImagesPoint(Record):
-    """Calibration with the first ``images`` images: every tensor's scale, and the INT8 engine's
-    accuracy if known.
-    """
+    """Calibration with the first ``images`` images: the scales, the engine's accuracy if known."""
 
     algorithm: str
     images: int
@@ -236,21 +215,17 @@ class ImagesNeeded(Record):
         self, tensor: str, algorithm: str = "entropy2", batch: int = 1
     ) -> tuple[tuple[int, float], ...]:
         """(images, scale) of one tensor, from the calibrations with ``batch`` images a batch."""
-        chosen = [
-            p
-            for p in self.points
-            if (p.algorithm, p.batch) == (algorithm, batch) and tensor in p.scales
-        ]
-        return tuple(sorted((p.images, p.scales[tensor]) for p in chosen))
+        chosen = [p for p in self.points if (p.algorithm, p.batch) == (algorithm, batch)]
+        return tuple(sorted((p.images, p.scales[tensor]) for p in chosen if tensor in p.scales))
 
     def accuracy(self, algorithm: str = "entropy2") -> tuple[tuple[int, float], ...]:
         """(images, share of test images right) where an engine was built and run (batches of 8)."""
-        chosen = [
-            p
+        shares = [
+            (p.images, p.correct / p.tested)
             for p in self.points
             if p.algorithm == algorithm and p.correct is not None and p.tested
         ]
-        return tuple(sorted((p.images, (p.correct or 0) / (p.tested or 1)) for p in chosen))
+        return tuple(sorted(shares))
 
     def amax(self, tensor: str, algorithm: str = "entropy2", batch: int = 1) -> dict[int, float]:
         """Images -> amax of one tensor: the :meth:`curve` times 127."""
@@ -261,10 +236,8 @@ class ImagesNeeded(Record):
         return {count: 100 * share for count, share in self.accuracy(algorithm)}
 
     def summary(self) -> str:
-        return (
-            f"{self.model}: scales after "
-            f"{', '.join(str(n) for n in sorted({p.images for p in self.points}))} images"
-        )
+        counts = sorted({p.images for p in self.points})
+        return f"{self.model}: scales after {', '.join(map(str, counts))} images"
 
     def rows(self) -> list[dict[str, Any]]:
         return [
@@ -273,8 +246,9 @@ class ImagesNeeded(Record):
                 "images": p.images,
                 "batch": p.batch,
                 "tensors": len(p.scales),
+                "right": p.correct,
+                "of": p.tested,
             }
-            | {"right": p.correct, "of": p.tested}
             for p in self.points
         ]
 
@@ -302,20 +276,14 @@ class Shuffles(Record):
         return min(scales), max(scales)
 
     def amax(self, names: Iterable[str]) -> dict[str, dict[str, list[float]]]:
-        """Way of feeding -> tensor -> each amax that it gave: as plots_images.order_spread draws
-        them.
-        """
+        """Way of feeding -> tensor -> each amax that it gave."""
         ways: dict[str, dict[str, list[float]]] = {}
         wanted = tuple(names)
-        for order in sorted(
-            self.orders, key=lambda one: (one.seed is None, one.batch, one.seed or 0)
-        ):
+        for order in sorted(self.orders, key=lambda o: (o.seed is None, o.batch, o.seed or 0)):
             start = "as they come" if order.seed is None else "shuffled"
-            way = ways.setdefault(
-                f"{start}, batches of {order.batch}", {name: [] for name in wanted}
-            )
+            way = ways.setdefault(f"{start}, batches of {order.batch}", {})
             for name in wanted:
-                way[name].append(127 * order.scales[name])
+                way.setdefault(name, []).append(127 * order.scales[name])
         return ways
 
     def summary(self) -> str:
@@ -323,18 +291,12 @@ class Shuffles(Record):
         return f"{self.model}: {plural(self.images, 'image')} in {orders} and batch sizes"
 
     def rows(self) -> list[dict[str, Any]]:
-        names = (
-            [name for name in self.orders[0].scales if not name.startswith("(")]
-            if self.orders
-            else []
-        )
+        scales = self.orders[0].scales if self.orders else {}
+        names = [name for name in scales if not name.startswith("(")][:8]
         return [
-            {"order": o.seed, "batch": o.batch, **{n: o.scales.get(n) for n in names[:8]}}
-            for o in self.orders
+            {"order": order.seed, "batch": order.batch, **{n: order.scales.get(n) for n in names}}
+            for order in self.orders
         ]
-
-
-R = TypeVar("R", bound=Record)
 
 
 def folder(part: str = "agreement.json") -> Path:
@@ -344,13 +306,11 @@ def folder(part: str = "agreement.json") -> Path:
 
 def load(kind: type[R], name: str) -> R:
     """The record in the newest calibration/<name>.json."""
-    return kind.from_json(read_text(folder(f"{name}.json") / f"{name}.json"))
+    return load_record(kind, folder(f"{name}.json") / f"{name}.json")
 
 
 def cache_path(network: str, algorithm: str) -> Path:
-    """TensorRT's own cache of one of the networks in recording/zoo/networks.py: residual, mobile,
-    inception, transformer …
-    """
+    """TensorRT's own cache of a network in recording/zoo/networks.py: residual, mobile, ocr …"""
     name = f"caches/{network}-{algorithm}.cache"
     return folder(name) / name
 
@@ -395,109 +355,3 @@ def tied() -> TiedOperators:
 def origin(part: str = "agreement") -> Provenance:
     """Where and with what ``part`` was recorded: agreement, odd-caches, images-resnet, ties …"""
     return load_provenance(folder(f"{part}.json"))
-
-
-MARKS = (1, 2, 5, 10, 20, 50, 100, 200, 500)
-
-
-def scales_after(
-    tensors: Mapping[str, NDArray[Any]],
-    algorithm: str,
-    marks: Sequence[int] = MARKS,
-    batch: int = 1,
-) -> dict[int, dict[str, float]]:
-    """Images seen -> tensor -> scale, for one calibration that is looked at on its way.
-
-    Args:
-        tensors: name -> activations [N, ...], as ``course.inside`` gives them.
-        algorithm: entropy2, entropy, minmax, legacy, percentile or mse.
-        marks: after how many images to look, each a multiple of ``batch``, at most N.
-        batch: images a batch, as the calibrator gets them.
-
-    >>> import numpy as np
-    >>> found = scales_after({"x": np.array([[127.0], [254.0]], np.float32)}, "minmax", (1, 2))
-    >>> found == {1: {"x": 1.0}, 2: {"x": 2.0}}
-    True
-    """
-    count = min((len(values) for values in tensors.values()), default=0)
-    if batch < 1 or not marks or any(not 0 < mark <= count or mark % batch for mark in marks):
-        raise DataError(
-            f"marks {tuple(marks)} with batches of {batch}, {count} images",
-            "use multiples of the batch",
-        )
-    observers: dict[str, Observer] = {
-        name: make_observer(algorithm, keep_steps=False) for name in tensors
-    }
-    found = {}
-    for start in range(0, max(marks), batch):
-        for name, observer in observers.items():
-            observer.observe(tensors[name][start : start + batch])
-        if start + batch in marks:
-            found[start + batch] = {
-                name: observer.result().scale for name, observer in observers.items()
-            }
-    return found
-
-
-def in_order(
-    tensors: Mapping[str, NDArray[Any]], seed: int | None, batch: int, algorithm: str = "entropy2"
-) -> dict[str, Threshold]:
-    """Tensor -> threshold when the images come shuffled by ``seed`` (None: as they are), ``batch``
-    at a time.
-
-    The order is numpy's ``default_rng(seed).shuffle``, as in the recordings
-    (calibration_recordings.shuffles).
-
-    >>> x = {"x": np.arange(8, dtype=np.float32).reshape(4, 2)}
-    >>> in_order(x, 1, 2, "minmax")["x"].amax
-    7.0
-    """
-    found = {}
-    for name, values in tensors.items():
-        order = np.arange(len(values))
-        if seed is not None:
-            np.random.default_rng(seed).shuffle(order)
-        parts = [values[order[start : start + batch]] for start in range(0, len(order), batch)]
-        found[name] = threshold_of(algorithm, *parts, keep_steps=False)
-    return found
-
-
-def kl_excess(threshold: Threshold, scale: float) -> float | None:
-    """How much more KL another ``scale`` of the same histogram costs than the least, as a share of
-    the least.
-
-    Near 0 is a near tie: last bits of the activations decide. None where ``scale`` is no threshold
-    of this histogram.
-
-    >>> found = threshold_of("entropy2", np.linspace(-1, 1, 5000))
-    >>> kl_excess(found, found.scale)
-    0.0
-    """
-    found = threshold.choice_of(scale)
-    if found is None:
-        return None
-    _, kl, least = found
-    return kl / least - 1 if least else None
-
-
-def orders_apart(
-    tensors: Mapping[str, NDArray[Any]], recorded: Shuffles, tolerance: float = 1e-6
-) -> dict[str, float | None]:
-    """Where our entropy scales and TensorRT's recorded ones differ: "tensor, seed, batch" ->
-    :func:`kl_excess`.
-
-    ``tensors``: name -> activations [N, ...] of the same images, as ``course.inside`` gives them.
-
-    >>> from trtlearn.recorded.calibration import shuffles
-    >>> orders_apart({}, shuffles("resnet"))
-    {}
-    """
-    found = {}
-    for order in recorded.orders:
-        for name, threshold in in_order(tensors, order.seed, order.batch).items():
-            if abs(threshold.scale / order.scales[name] - 1) > tolerance:
-                way = "as they come" if order.seed is None else f"shuffle {order.seed}"
-                found[f"{name} ({way}, {order.batch} a batch)"] = kl_excess(
-                    threshold, order.scales[name]
-                )
-    return found

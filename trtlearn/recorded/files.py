@@ -1,5 +1,4 @@
-"""Recordings as files: one gzipped JSON a build, small JSON for studies, PROVENANCE.json beside
-them.
+"""Recordings as files: gzipped JSON for builds, JSON for studies, PROVENANCE.json beside them.
 
 A folder data/recordings/<gpu>-<tensorrt version>/ holds <model>/<variant>.json.gz, the calibration
 cache as <model>/<variant>.cache, and studies/<name>.json. They are plain data: nothing in them is
@@ -15,15 +14,16 @@ import json
 import os
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ..builds import Build
 from ..engine.inspector import read_engine
 from ..engine.records import EngineInfo, Provenance, Record
 from ..errors import RecordingError
 from ..files import data_dir, read_bytes, write_atomic
+from ..model.arrays import Array, read_npz
 from ..model.course_data import NETWORKS, data_hashes
 from ..record import parse_json
 
@@ -35,7 +35,9 @@ __all__ = [
     "folder_with",
     "load_build",
     "load_provenance",
+    "load_record",
     "load_study",
+    "read_arrays",
     "read_packed",
     "read_text",
     "recording_folders",
@@ -45,7 +47,10 @@ __all__ = [
     "save_study",
 ]
 
+R = TypeVar("R", bound=Record)
+T = TypeVar("T")
 AGAIN = "make it again with `make record` on a GPU machine, or restore it with `git checkout data`"
+NOT_SAID = "does not say from which"
 LARGEST = 128 << 20  # bytes of JSON that a recording may unpack to
 
 
@@ -89,18 +94,30 @@ def save_build(folder: Path, build: Build) -> Path:
     return save_packed(base.with_name(base.name + ".json.gz"), lean(build))
 
 
-def load_build(path: str | os.PathLike[str]) -> Build:
-    """The build in a <variant>.json.gz.
+def load_record(kind: type[R], path: str | os.PathLike[str], again: str = AGAIN) -> R:
+    """The record in a file, packed where its name ends in .gz.
 
-    Raises RecordingError for a file that is missing, cut short, or no recording.
+    RecordingError, with ``again`` as what to do, where it is missing or damaged, or was made from
+    other files of the course than those here.
+    """
+    packed = os.fspath(path).endswith(".gz")
+    record = kind.from_json(read_packed(path, again) if packed else read_text(path))
+    origin = getattr(record, "provenance", None)
+    if origin is not None:
+        check_origin(origin, path)
+    return record
+
+
+def load_build(path: str | os.PathLike[str]) -> Build:
+    """The build in a <variant>.json.gz; RecordingError where that is missing or damaged.
+
+    What it was made from is checked by those who know the network.
     """
     return whole(Build.from_json(read_packed(path)))
 
 
 def save_study(folder: Path, build: Build) -> Path:
-    """Write studies/<model>-<variant>.json without the log: a build that was made to answer its
-    ``question``.
-    """
+    """Write studies/<model>-<variant>.json: a build that answers its ``question``, without log."""
     short = dataclasses.replace(lean(build), build=dataclasses.replace(build.build, log=""))
     path = folder / "studies" / _component(f"{build.model}-{build.variant}.json")
     return write_atomic(path, short.to_json(indent=1))
@@ -111,7 +128,12 @@ def load_study(path: str | os.PathLike[str]) -> Build:
 
     Files recorded so far hold the question beside the build, and no build where it failed.
     """
-    data = read_json(path)
+    try:
+        data = parse_json(read_text(path))
+    except ValueError as problem:
+        raise RecordingError(f"{path} is not JSON: {problem}", AGAIN) from None
+    if not isinstance(data, dict):
+        raise RecordingError(f"{path} holds no JSON object", AGAIN)
     if "experiment" in data:
         build = data["experiment"] or {
             "model": data.get("model"),
@@ -130,17 +152,6 @@ def load_study(path: str | os.PathLike[str]) -> Build:
         facts = {"question": data.get("question"), "error": data.get("error")}
         data = {**build, **facts, "variant": name}
     return whole(Build.from_dict(data, str(path)))
-
-
-def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The JSON object in a file; RecordingError where that is none."""
-    try:
-        data = parse_json(read_text(path))
-    except ValueError as problem:
-        raise RecordingError(f"{path} is not JSON: {problem}", AGAIN) from None
-    if not isinstance(data, dict):
-        raise RecordingError(f"{path} holds no JSON object", AGAIN)
-    return data
 
 
 def read_text(path: str | os.PathLike[str]) -> str:
@@ -163,9 +174,7 @@ def save_packed(path: Path, record: Record) -> Path:
 
 
 def read_packed(path: str | os.PathLike[str], again: str = AGAIN) -> str:
-    """The text of a gzipped file; RecordingError, with ``again`` as what to do, where that is
-    missing or damaged.
-    """
+    """The text of a gzipped file; RecordingError where that is missing or damaged."""
     packed = read_bytes(path, RecordingError)
     unpacker = zlib.decompressobj(wbits=31)
     try:
@@ -179,6 +188,15 @@ def read_packed(path: str | os.PathLike[str], again: str = AGAIN) -> str:
         raise RecordingError(f"{path} is damaged: {problem}", again) from None
 
 
+def read_arrays(path: str | os.PathLike[str], convert: Callable[[dict[str, Array]], T]) -> T:
+    """What ``convert`` makes of the arrays in a .npz file; RecordingError where that is damaged."""
+    content = read_bytes(path, RecordingError)
+    try:
+        return convert(read_npz(content))
+    except Exception as problem:  # numpy, zipfile, zlib, tokenize and convert each raise their own
+        raise RecordingError(f"{path} is damaged: {problem!r}", AGAIN) from None
+
+
 def load_provenance(folder: str | os.PathLike[str]) -> Provenance:
     """The PROVENANCE.json of a folder of recordings; RecordingError where there is none."""
     return Provenance.from_json(read_text(Path(folder) / "PROVENANCE.json"))
@@ -187,14 +205,10 @@ def load_provenance(folder: str | os.PathLike[str]) -> Provenance:
 def check_hashes(origin: Provenance, here: Mapping[str, str], what: str) -> None:
     """RecordingError unless ``origin`` was made from exactly the files ``here``."""
     for name, expected in here.items():
-        found = origin.sha256.get(name)
-        if found != expected:
-            said = (
-                "does not say from which"
-                if found is None
-                else f"was made from another ({found[:12]}…)"
-            )
-            raise RecordingError(f"{what} {said} {name}; here it is {expected[:12]}…", AGAIN)
+        recorded = origin.sha256.get(name)
+        if recorded != expected:
+            other = f"was made from another ({recorded[:12]}…)" if recorded else NOT_SAID
+            raise RecordingError(f"{what} {other} {name}; here it is {expected[:12]}…", AGAIN)
 
 
 def check_origin(origin: Provenance, what: object, network: str = "") -> None:
@@ -204,7 +218,7 @@ def check_origin(origin: Provenance, what: object, network: str = "") -> None:
     """
     named = [name for name in origin.sha256 if name.startswith("models/")]
     if not named and network in ("", *NETWORKS):
-        raise RecordingError(f"{what} does not say from which model it was made", AGAIN)
+        raise RecordingError(f"{what} {NOT_SAID} model it was made", AGAIN)
     for name in named:
         model = name.removeprefix("models/").removesuffix(".onnx")
         check_hashes(origin, data_hashes(model), str(what))
@@ -212,23 +226,21 @@ def check_origin(origin: Provenance, what: object, network: str = "") -> None:
 
 def recording_folders() -> tuple[Path, ...]:
     """The folders of recordings that came with the course, the newest first."""
-    root = data_dir() / "recordings"
-    found = [path.parent for path in root.glob("*/PROVENANCE.json")]
-    return tuple(
-        sorted(found, key=lambda folder: load_provenance(folder).time_utc or "", reverse=True)
-    )
+    folders = [path.parent for path in (data_dir() / "recordings").glob("*/PROVENANCE.json")]
+    times = {folder: load_provenance(folder).time_utc or "" for folder in folders}
+    return tuple(sorted(folders, key=times.__getitem__, reverse=True))
 
 
 def folder_with(part: str) -> Path:
-    """The newest recordings that hold ``part``: arithmetic, calibration, studies, tradeoff,
-    trtexec, or a model's name, or a file of these such as "calibration/ties.json".
+    """The newest recordings that hold ``part``; RecordingError where none does.
 
-    RecordingError where none does.
+    ``part``: arithmetic, calibration, studies, tradeoff, trtexec, or a model's name, or a file of
+    these such as "calibration/ties.json".
 
     >>> (folder_with("arithmetic") / "arithmetic").is_dir()
     True
     """
-    found = next((folder for folder in recording_folders() if (folder / part).exists()), None)
-    if found is None:
-        raise RecordingError(f"no recordings of {part!r} came with this copy", AGAIN)
-    return found
+    for folder in recording_folders():
+        if (folder / part).exists():
+            return folder
+    raise RecordingError(f"no recordings of {part!r} came with this copy", AGAIN)

@@ -1,5 +1,4 @@
-"""Recordings of single layers and of what decides a layer's precision: loaded as records, from
-data/recordings/.
+"""Recordings of single layers and of what decides a layer's precision.
 
 One-layer INT8 engines with their inputs and outputs (recording/arithmetic/record.py), studies of
 one network built in another way (recording/layers.py), tensors of an engine with every tensor
@@ -12,22 +11,21 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..builds import Build
 from ..engine.inspector import read_engine
 from ..engine.records import BuildOptions, EngineInfo, EngineLayer, Provenance
 from ..errors import RecordingError
-from ..files import read_bytes
 from ..int8.groups import engine_groups, float_tensors
+from ..int8.quant import scale_from_amax
 from ..int8.simulate import Int8Run, run_int8
-from ..model.arrays import read_npz
+from ..model.arrays import Array
 from ..model.describe import describe, load_proto
 from ..record import Record, plural
-from .files import AGAIN, check_origin, folder_with, load_study, read_packed
+from .files import AGAIN, check_origin, folder_with, load_record, load_study, read_arrays
 
 __all__ = [
     "GpuProgram",
@@ -48,9 +46,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class GpuProgram(Record):
-    """One CUDA program inside a plan: an ELF file, or a fat binary with code for several
-    architectures.
-    """
+    """One CUDA program inside a plan: an ELF file, or a fat binary for several architectures."""
 
     offset: int
     size_bytes: int
@@ -60,29 +56,37 @@ class GpuProgram(Record):
 
 @dataclass(frozen=True)
 class PlanContents(Record):
-    """A plan's bytes by kind. ``float_weights`` and ``int8_weights`` name the weights found as they
-    are.
+    """A plan's bytes by kind; the weights named are those found as they are.
+
+    ``int8_vectors``: weight -> (codes found as vectors, of all).
     """
 
     size_bytes: int
     programs: tuple[GpuProgram, ...]
     float_weights: dict[str, int]  # weight -> bytes, where its FP32 bytes lie in the plan
     int8_weights: dict[str, int]  # weight -> bytes, where its codes lie in the plan in ONNX's order
-    int8_vectors: dict[str, tuple[int, int]] = field(
-        default_factory=dict
-    )  # weight -> (codes found as vectors, of all)
+    int8_vectors: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     @property
     def program_bytes(self) -> int:
         """Bytes of all CUDA programs."""
         return sum(program.size_bytes for program in self.programs)
 
+    @property
+    def float_bytes(self) -> int:
+        """Bytes of the weights that lie in the plan as FP32."""
+        return sum(self.float_weights.values())
+
+    @property
+    def int8_codes(self) -> int:
+        """Codes of weights that lie in the plan as vectors."""
+        return sum(count for count, _ in self.int8_vectors.values())
+
     def summary(self) -> str:
         return (
             f"{self.size_bytes:,} bytes: {plural(len(self.programs), 'GPU program')} of "
-            f"{self.program_bytes:,} bytes, "
-            f"{sum(self.float_weights.values()):,} bytes of weights as FP32, "
-            f"{sum(found for found, _ in self.int8_vectors.values()):,} INT8 codes"
+            f"{self.program_bytes:,} bytes, {self.float_bytes:,} bytes of weights as FP32, "
+            f"{self.int8_codes:,} INT8 codes"
         )
 
     def rows(self) -> list[dict[str, Any]]:
@@ -99,9 +103,7 @@ class PlanContents(Record):
 
 @dataclass(frozen=True)
 class PlanBuild(Record):
-    """One build among several of the same network: its plan's size and contents, and the kernels
-    chosen.
-    """
+    """One build among several of the same network: its plan's size and contents, its kernels."""
 
     plan_bytes: int
     build_seconds: float | None
@@ -166,32 +168,27 @@ class PlanInsides(Record):
                 "plan bytes": one.size_bytes,
                 "GPU programs": len(one.programs),
                 "their bytes": one.program_bytes,
-                "weights as FP32, bytes": sum(one.float_weights.values()),
-                "weights as INT8, bytes": sum(found for found, _ in one.int8_vectors.values()),
+                "weights as FP32, bytes": one.float_bytes,
+                "weights as INT8, bytes": one.int8_codes,
             }
             for name, one in self.plans.items()
         ]
 
 
-Array = NDArray[Any]
-R = TypeVar("R", bound=Record)
-
-
 @dataclass(frozen=True)
 class LayerCase(Record):
-    """One engine of one layer or few: the model, the ranges that were set, what went in and what
-    came out.
+    """One engine of one layer or few: the model, the ranges, what went in and what came out.
+
+    ``inputs`` and ``output``: int8 codes, or float32 where TensorRT converted them itself.
     """
 
     name: str
     question: str
     ranges: dict[str, float]  # tensor -> amax
     scales: dict[str, float]  # tensor -> amax / 127 in float32
-    inputs: dict[str, Array] = field(
-        repr=False
-    )  # int8 codes, or float32 where TensorRT quantized them itself
+    inputs: dict[str, Array] = field(repr=False)
     output_name: str
-    output: Array = field(repr=False)  # int8 codes, or float32
+    output: Array = field(repr=False)
     engine: EngineInfo
     provenance: Provenance
     constraint: str  # OBEY: INT8 was demanded; PREFER: TensorRT could not obey
@@ -218,37 +215,28 @@ class LayerCase(Record):
 
     def numpy_run(self) -> Int8Run:
         """The numpy model of the same layers, grouped and kept in float as the engine has them."""
-        shape = describe(load_proto(self.model))
-        floats = set(float_tensors(shape, self.engine))
-        keep = (
-            floats - {self.output_name}
-            if self.output.dtype == np.int8
-            else floats | {self.output_name}
-        )
-        return run_int8(
-            self.model,
-            self.scales,
-            self.inputs,
-            groups=engine_groups(shape, self.engine),
-            floats=sorted(keep),
-        )
+        model = describe(load_proto(self.model))
+        floats = {*float_tensors(model, self.engine), self.output_name}
+        if self.output.dtype == np.int8:
+            floats.discard(self.output_name)
+        groups = engine_groups(model, self.engine)
+        return run_int8(self.model, self.scales, self.inputs, groups=groups, floats=sorted(floats))
 
     def difference(self) -> Array:
         """numpy minus engine, element by element: in codes where the output is INT8, else in
         float32.
         """
-        found = self.numpy_run()[self.output_name]
-        if self.output.dtype == np.int8:
-            if found.codes is None:
-                raise RecordingError(
-                    f"{self.name}: the numpy model leaves {self.output_name!r} in float", AGAIN
-                )
-            return np.asarray(found.codes.astype(np.int32) - self.output.astype(np.int32))
-        return np.asarray(found.values - self.output)
+        ours = self.numpy_run()[self.output_name]
+        if self.output.dtype != np.int8:
+            return np.asarray(ours.values - self.output)
+        if ours.codes is None:
+            problem = f"{self.name}: the numpy model leaves {self.output_name!r} in float"
+            raise RecordingError(problem, AGAIN)
+        return np.asarray(ours.codes.astype(np.int32) - self.output.astype(np.int32))
 
 
-def _folder(folder: Path | None, part: str = "arithmetic") -> Path:
-    return (folder_with(part) if folder is None else folder) / part
+def _folder(folder: Path | None, part: str) -> Path:
+    return (folder or folder_with(part)) / part
 
 
 def layer_cases(folder: Path | None = None) -> tuple[str, ...]:
@@ -257,16 +245,7 @@ def layer_cases(folder: Path | None = None) -> tuple[str, ...]:
     >>> "conv3x3" in layer_cases()
     True
     """
-    return tuple(sorted(path.stem for path in _folder(folder).glob("*.npz")))
-
-
-def _arrays(path: Path) -> dict[str, Array]:
-    try:
-        return read_npz(read_bytes(path, RecordingError))
-    except RecordingError:
-        raise
-    except Exception as problem:  # numpy, zipfile, zlib and tokenize each raise their own
-        raise RecordingError(f"{path} is damaged: {problem}", AGAIN) from None
+    return tuple(sorted(path.stem for path in _folder(folder, "arithmetic").glob("*.npz")))
 
 
 def _provenance(facts: Mapping[str, Any]) -> Provenance:
@@ -291,39 +270,38 @@ def layer_case(name: str, folder: Path | None = None) -> LayerCase:
     >>> case.output.dtype.name, int(abs(case.difference()).max())
     ('int8', 0)
     """
-    root = _folder(folder)
-    if not (root / f"{name}.npz").is_file():
-        raise RecordingError(
-            f"no recorded layer {name!r}", f"one of {', '.join(layer_cases(folder))}"
-        )
-    held = _arrays(root / f"{name}.npz")
-    try:
-        facts = json.loads(str(held["facts"]))
+
+    def case_of(arrays: dict[str, Array]) -> LayerCase:
+        facts = json.loads(str(arrays["facts"]))
         ranges = {key: float(value) for key, value in facts["ranges"].items()}
-        outputs = {key[4:]: value for key, value in held.items() if key.startswith("out_")}
-        (output_name,) = outputs
+        ((output_name, output),) = _starting("out_", arrays).items()
         return LayerCase(
             name=name,
             question=facts["question"],
             ranges=ranges,
-            scales={
-                key: float(np.float32(value) / np.float32(127)) for key, value in ranges.items()
-            },
-            inputs={key[3:]: value for key, value in held.items() if key.startswith("in_")},
+            scales={key: float(scale_from_amax(value)) for key, value in ranges.items()},
+            inputs=_starting("in_", arrays),
             output_name=output_name,
-            output=outputs[output_name],
-            engine=read_engine(str(held["inspector"])),
+            output=output,
+            engine=read_engine(str(arrays["inspector"])),
             provenance=_provenance(facts),
             constraint=facts["constraint"],
             failures=tuple(facts["failures"]),
             log=tuple(facts["log"]),
-            model=held["model"].tobytes(),
+            model=arrays["model"].tobytes(),
         )
-    except (KeyError, ValueError, TypeError) as problem:
-        raise RecordingError(
-            f"{root / name}.npz is not what recording/arithmetic/record.py writes: {problem!r}",
-            AGAIN,
-        ) from None
+
+    path = _folder(folder, "arithmetic") / f"{name}.npz"
+    if not path.is_file():
+        known = ", ".join(layer_cases(folder))
+        raise RecordingError(f"no recorded layer {name!r}", f"one of {known}")
+    return read_arrays(path, case_of)
+
+
+def _starting(prefix: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """The arrays whose name begins with ``prefix``, by the rest of it."""
+    names = [name for name in arrays if name.startswith(prefix)]
+    return {name.removeprefix(prefix): arrays[name] for name in names}
 
 
 def studies(model: str, folder: Path | None = None) -> tuple[str, ...]:
@@ -332,47 +310,39 @@ def studies(model: str, folder: Path | None = None) -> tuple[str, ...]:
     >>> "no-ranges" in studies("resnet")
     True
     """
-    found = sorted(_folder(folder, "studies").glob(f"{model}-*.json"))
-    return tuple(path.stem.removeprefix(f"{model}-") for path in found)
+    files = sorted(_folder(folder, "studies").glob(f"{model}-*.json"))
+    return tuple(path.stem.removeprefix(f"{model}-") for path in files)
 
 
 def study(model: str, name: str, folder: Path | None = None) -> Build:
-    """One study: a network built in another way, and what TensorRT made of it, or the error that it
-    gave.
+    """One study: a network built in another way to answer a question.
+
+    Its ``error`` says why, where TensorRT refused it. RecordingError for a study that was not
+    recorded, or was made from other files.
     """
     path = _folder(folder, "studies") / f"{model}-{name}.json"
     if not path.is_file():
-        raise RecordingError(
-            f"no study {name!r} of {model!r}", f"one of {', '.join(studies(model, folder))}"
-        )
+        known = ", ".join(studies(model, folder)) or "none"
+        raise RecordingError(f"no study {name!r} of {model!r}", f"one of {known}")
     build = load_study(path)
     check_origin(build.provenance, path, model)
     return build
 
 
-def marked_tensors(
-    model: str, variant: str = "int8", folder: Path | None = None
-) -> dict[str, Array]:
+def marked_tensors(model: str, variant: str = "int8") -> dict[str, Array]:
     """What an engine with every tensor marked as an output gave for the first test images: tensor
     -> float32.
 
     ``variant``: "int8" or "fp32". The key "image" holds the images themselves.
     """
-    return _arrays(_folder(folder, "studies") / f"{model}-marked-{variant}.npz")
-
-
-def _checked(kind: type[R], path: Path) -> R:
-    record = kind.from_json(read_packed(path))
-    origin: Provenance = record.provenance  # type: ignore[attr-defined]
-    check_origin(origin, path)
-    return record
+    return read_arrays(_folder(None, "studies") / f"{model}-marked-{variant}.npz", dict)
 
 
 def plan_sizes(model: str = "resnet", folder: Path | None = None) -> PlanSizes:
     """The sizes and contents of several builds of the same network with the same options."""
-    return _checked(PlanSizes, _folder(folder, "studies") / f"{model}-plan-sizes.json.gz")
+    return load_record(PlanSizes, _folder(folder, "studies") / f"{model}-plan-sizes.json.gz")
 
 
 def plan_insides(model: str = "resnet", folder: Path | None = None) -> PlanInsides:
     """What the plans of a network hold, built in FP32, FP16 and INT8: GPU programs and weights."""
-    return _checked(PlanInsides, _folder(folder, "studies") / f"{model}-plan-contents.json.gz")
+    return load_record(PlanInsides, _folder(folder, "studies") / f"{model}-plan-contents.json.gz")

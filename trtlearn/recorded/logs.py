@@ -1,6 +1,4 @@
-"""Logs, command lines and interruptions, recorded: the optimizer's fusions, trtexec and its parser,
-calibrations cut short.
-"""
+"""Recorded logs: the optimizer's fusions, trtexec and its parser, calibrations cut short."""
 
 from __future__ import annotations
 
@@ -13,7 +11,7 @@ from typing import Any
 from ..engine.records import Provenance
 from ..files import data_dir
 from ..record import Record, plural
-from .files import check_origin, folder_with, read_packed, read_text
+from .files import folder_with, load_record
 
 __all__ = [
     "Interruption",
@@ -28,7 +26,6 @@ __all__ = [
     "trtexec_parser",
 ]
 
-
 _SCALE = re.compile(
     r"User overriding scale with scale and zero-point Quantization\(scale: \{([^,}]+),?\}"
 )
@@ -42,9 +39,7 @@ class OptimizerLog(Record):
 
     scales: tuple[float, ...]  # of ranges set by hand, six digits as the log prints them
     fusions: tuple[str, ...]  # "kind: a + b"
-    layers: (
-        int | None
-    )  # left after all fusions, before reformats are put in; None where the log does not say
+    layers: int | None  # after all fusions, before reformats; None where the log does not say
 
     def summary(self) -> str:
         left = "unknown layers" if self.layers is None else plural(self.layers, "layer")
@@ -59,19 +54,19 @@ class OptimizerLog(Record):
 
 @dataclass(frozen=True)
 class TrtexecLog(Record):
-    """The optimizer's part of a verbose log of NVIDIA's own trtexec."""
+    """The optimizer's part of a verbose log of NVIDIA's own trtexec.
+
+    ``inspector``: what --exportLayerInfo wrote, the inspector's text of trtexec's own engine.
+    ``wrote_cache``: whether the --calib file that was missing is there afterwards; None: not asked.
+    """
 
     model: str
     command: str
     optimizer: OptimizerLog
     provenance: Provenance
     note: str = ""
-    inspector: str = (
-        ""  # what --exportLayerInfo wrote: the inspector's text of trtexec's own engine
-    )
-    wrote_cache: bool | None = (
-        None  # whether the --calib file that was missing is there afterwards; None: not asked
-    )
+    inspector: str = ""
+    wrote_cache: bool | None = None
 
     def summary(self) -> str:
         return f"{self.command}: {self.optimizer.summary()}; {self.provenance.label()}"
@@ -81,8 +76,7 @@ class TrtexecLog(Record):
 
 
 def read_optimizer_log(log: str) -> OptimizerLog:
-    """The scales, fusions and layer count that a verbose log names; all empty for a log that is not
-    verbose.
+    """The scales, fusions and layer count that a verbose log names; all empty for another log.
 
     >>> log = "[V] ConvReluFusion: Fusing c1 with r1\\n[V] After concat removal: 12 layers"
     >>> read_optimizer_log(log).summary()
@@ -90,12 +84,12 @@ def read_optimizer_log(log: str) -> OptimizerLog:
     """
     scales, fusions, layers = [], [], None
     for line in log.splitlines():
-        if found := _SCALE.search(line):
-            scales.append(float(found[1]))
-        elif found := _FUSION.search(line):
-            fusions.append(f"{found[1]}: {found[2]} + {found[3]}")
-        elif found := _LAST_STAGE.search(line):
-            layers = int(found[1])
+        if match := _SCALE.search(line):
+            scales.append(float(match[1]))
+        elif match := _FUSION.search(line):
+            fusions.append(f"{match[1]}: {match[2]} + {match[3]}")
+        elif match := _LAST_STAGE.search(line):
+            layers = int(match[1])
     return OptimizerLog(tuple(scales), tuple(fusions), layers)
 
 
@@ -106,10 +100,7 @@ def trtexec_log(model: str, variant: str = "int8", folder: Path | None = None) -
     file.
     """
     base = folder or folder_with("trtexec") / "trtexec"
-    path = base / f"{model}-{variant}.json"
-    log = TrtexecLog.from_json(read_text(path))
-    check_origin(log.provenance, path)
-    return log
+    return load_record(TrtexecLog, base / f"{model}-{variant}.json")
 
 
 @dataclass(frozen=True)
@@ -131,9 +122,7 @@ class ParserLine(Record):
 
 @dataclass(frozen=True)
 class ParserLines(Record):
-    """Random command lines at every release tag, as NVIDIA's sampleOptions.cpp, compiled, read
-    them.
-    """
+    """Random command lines at every release, as NVIDIA's compiled sampleOptions.cpp read them."""
 
     origin: str
     lines: tuple[ParserLine, ...]
@@ -169,21 +158,21 @@ def trtexec_parser() -> ParserLines:
     >>> trtexec_parser().lines[0].outcome
     'refused'
     """
-    path = data_dir() / "recordings" / "trtexec-parser.json.gz"
-    return ParserLines.from_json(read_packed(path))
+    return load_record(ParserLines, data_dir() / "recordings" / "trtexec-parser.json.gz")
 
 
 @dataclass(frozen=True)
 class Interruption(Record):
-    """One calibration in a process of its own, and what was left when it was gone."""
+    """One calibration in a process of its own, and what was left when it was gone.
+
+    ``buffers_held``: GPU buffers of the calibrator after its with block; None where it was killed.
+    """
 
     how: str  # "nothing" (it ran to its end), or how it was interrupted
     ended: str  # finished, KeyboardInterrupt, or killed
     exit_status: int  # of the process; negative: the signal that ended it
     batches: int  # that TensorRT had been given
-    buffers_held: (
-        int | None
-    )  # GPU buffers of the calibrator after its with block; None where the process was killed
+    buffers_held: int | None
     free_bytes_before: int  # GPU memory
     free_bytes_after: int
     files_left: tuple[str, ...]
@@ -219,7 +208,4 @@ class Interruptions(Record):
 
 def interruptions() -> Interruptions:
     """The newest recording (recording/interrupts.py); RecordingError where there is none."""
-    path = folder_with("interrupts.json") / "interrupts.json"
-    record = Interruptions.from_json(read_text(path))
-    check_origin(record.provenance, path)
-    return record
+    return load_record(Interruptions, folder_with("interrupts.json") / "interrupts.json")

@@ -1,6 +1,4 @@
-"""One file of an engine, whatever it is: inspector JSON, a report of a build, a recording, or a
-plan (with a GPU).
-"""
+"""One file of an engine: inspector JSON, a report of a build, a recording, or a plan with a GPU."""
 
 from __future__ import annotations
 
@@ -38,9 +36,7 @@ class EngineFile:
     report: BuildReport | None = None
 
     def precision(self, model: OnnxModel | str | os.PathLike[str] | None = None) -> PrecisionReport:
-        """Requested against chosen type; ``model``: the ONNX file, which a recording finds
-        itself.
-        """
+        """Requested against chosen type; ``model``: the ONNX file; a recording finds its own."""
         if self.build is not None:
             return self.build.precision(model)
         return precision_report(self.engine, build=self.report, model=model)
@@ -55,8 +51,7 @@ def _from_plan(content: bytes, path: object) -> EngineInfo:
     except LiveUnavailable as missing:
         raise EngineError(
             f"{path} is no inspector JSON; as an engine plan it can only be read by the TensorRT "
-            "that built it, "
-            f"on a GPU of that kind ({missing.problem})",
+            f"that built it, on a GPU of that kind ({missing.problem})",
             "trtexec --loadEngine=PLAN --exportLayerInfo=layers.json where it was built, then give "
             "layers.json",
         ) from None
@@ -65,18 +60,17 @@ def _from_plan(content: bytes, path: object) -> EngineInfo:
 def _from_report(content: bytes, path: object) -> EngineFile | None:
     """What ``trtlearn build --report`` wrote; None for any other JSON."""
     try:
-        found = parse_json(decode_text(content))
+        facts = parse_json(decode_text(content))
     except ValueError:
         return None
     names = {field.name for field in dataclasses.fields(BuildReport)}
-    if not isinstance(found, dict) or "inspector" not in found or not names <= set(found):
+    if not isinstance(facts, dict) or not facts.keys() >= names | {"inspector"}:
         return None
-    build = BuildReport.from_dict({name: found[name] for name in names}, str(path))
-    if not isinstance(found["inspector"], str):
-        raise InspectorError(
-            f"{path} holds no inspector text: the plan was for another GPU", "inspect it there"
-        )
-    return EngineFile(read_inspector(found["inspector"]), None, build)
+    report = BuildReport.from_dict({name: facts[name] for name in names}, str(path))
+    if not isinstance(facts["inspector"], str):
+        problem = f"{path} holds no inspector text: the plan was for another GPU"
+        raise InspectorError(problem, "inspect it there")
+    return EngineFile(read_inspector(facts["inspector"]), None, report)
 
 
 def open_engine(path: str | os.PathLike[str]) -> EngineFile:
@@ -151,6 +145,6 @@ def precision(
         if file.report is not None:
             return file.precision(model)
         engine = file.engine
-    if isinstance(engine, Build):
+    elif isinstance(engine, Build):
         return engine.precision(model)
     return precision_report(read_engine(engine), model, options=options)

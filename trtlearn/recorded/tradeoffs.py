@@ -2,27 +2,26 @@
 
 points-<model>, big and mixed hold engines (Tradeoff), sensitivity-<model>-<ranges> a Sensitivity
 (found on a CPU where "-cpu" follows), dynamic a DynamicShapes, placements/<model>/qdq-<placement>
-whole experiments. Each was made from the models and images whose hashes it holds; one that was made
-from others is refused.
+whole builds. ``folder``: another one than that of the newest recordings.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from ..builds import Build
 from ..calibration.cache import parse_cache
 from ..engine.records import Provenance
 from ..errors import RecordingError
+from ..int8.placement import PLACEMENTS
 from ..model.course_data import MODELS, NETWORKS
 from ..model.operators import WEIGHTED
 from ..record import Record, plural
-from .files import check_origin, folder_with, load_build, read_packed
+from .files import R, check_origin, folder_with, load_build, load_record
 
 __all__ = [
     "DynamicShapes",
@@ -31,9 +30,7 @@ __all__ = [
     "MixedSearch",
     "Sensitivity",
     "Tradeoff",
-    "TradeoffRecordings",
     "dynamic",
-    "open_tradeoff",
     "pareto",
     "placements",
     "sensitivity",
@@ -43,15 +40,13 @@ __all__ = [
     "units",
 ]
 
-
+AGAIN = "make it with `python -m recording.tradeoff --out FOLDER` on a GPU machine"
 TESTED = 1000  # test images: a recorded accuracy is a share of them
 MAP50 = "accuracy is mAP50"  # the note of a flat point of a detector
 
 
 def _as_build(point: Any, provenance: Any) -> Any:
-    """A point as it was recorded so far, one flat row, with the fields of a Build; any other value
-    as it is.
-    """
+    """A point as it was recorded so far, one flat row, with a Build's fields; else as it is."""
     if not isinstance(point, dict) or "name" not in point:
         return point
     flat = {key: value for key, value in point.items() if key != "batch"}  # options hold it too
@@ -60,23 +55,16 @@ def _as_build(point: Any, provenance: Any) -> Any:
         flat |= {"map50": share, "note": ""}
         share = None
     right = round(TESTED * share) if isinstance(share, float) else share
+    answers = {"classes": [], "correct": right, "count": TESTED}
+    report = {name: flat.pop(name, None) for name in ("options", "plan_bytes")}
+    counts = {name: flat.pop(name, None) for name in ("int8_layers", "reformats")}
     return {
         "variant": flat.pop("name"),
         "provenance": provenance,
-        "build": {
-            "options": flat.pop("options", None),
-            "build_seconds": None,
-            "plan_bytes": flat.pop("plan_bytes", None),
-        },
+        "build": report | {"build_seconds": None},
         "engine": {"layers": []},
-        "counts": {
-            "layers": flat.pop("engine_layers", None),
-            "int8_layers": flat.pop("int8_layers", None),
-            "reformats": flat.pop("reformats", None),
-        },
-        "predictions": share
-        if share is None
-        else {"classes": [], "correct": right, "count": TESTED},
+        "counts": counts | {"layers": flat.pop("engine_layers", None)},
+        "predictions": None if share is None else answers,
         "cold_build_seconds": flat.pop("build_seconds", None),
         **flat,
     }
@@ -108,8 +96,7 @@ class Tradeoff(Record):
                 "built as": p.variant,
                 "batch": p.batch,
                 "accuracy %" if p.map50 is None else "mAP50 %": p.quality and 100 * p.quality,
-                "latency ms": (p.graph_timing or p.timing)
-                and (p.graph_timing or p.timing).median_ms,  # type: ignore[union-attr]
+                "latency ms": timing.median_ms if (timing := p.graph_timing or p.timing) else None,
                 "images/s": p.images_per_second,
                 "plan bytes": p.plan_bytes,
                 "activations bytes": p.device_memory_bytes,
@@ -119,24 +106,19 @@ class Tradeoff(Record):
         ]
 
     def select(self, model: str, batch: int | None = None) -> tuple[Build, ...]:
-        """The points of one model, at one batch size if given; RecordingError where there are
-        none.
-        """
-        found = tuple(p for p in self.points if p.model == model and batch in (None, p.batch))
-        if not found:
-            known = sorted({f"{p.model} at batch {p.batch}" for p in self.points})
-            raise RecordingError(
-                f"no engine of {model!r} at batch {batch}", f"one of {', '.join(known)}"
-            )
-        return found
+        """The points of one model, of one batch size if given; RecordingError without any."""
+        chosen = tuple(p for p in self.points if p.model == model and batch in (None, p.batch))
+        if not chosen:
+            known = ", ".join(sorted({f"{p.model} at batch {p.batch}" for p in self.points}))
+            raise RecordingError(f"no engine of {model!r} at batch {batch}", f"one of {known}")
+        return chosen
 
     def point(self, model: str, name: str, batch: int = 8) -> Build:
         """The engine built as ``name``; RecordingError where there is none."""
         here = {p.variant: p for p in self.select(model, batch)}
         if name not in here:
-            raise RecordingError(
-                f"no engine {name!r} of {model!r} at batch {batch}", f"one of {', '.join(here)}"
-            )
+            problem = f"no engine {name!r} of {model!r} at batch {batch}"
+            raise RecordingError(problem, f"one of {', '.join(here)}")
         return here[name]
 
 
@@ -145,8 +127,7 @@ def pareto(
     cost: Callable[[Build], float | None],
     value: Callable[[Build], float | None],
 ) -> tuple[Build, ...]:
-    """The points that no other beats: no other costs at most as much and is worth at least as much,
-    one of it strictly.
+    """The points that no other beats: none is at least as good in both and better in one.
 
     Points whose cost or value is unknown are left out. Sorted by cost.
     """
@@ -162,11 +143,9 @@ def pareto(
 
 
 def slower(one: Build, other: Build) -> bool:
-    """Whether ``one`` is slower by more than both spreads: its 5th percentile is above the other's
-    95th.
+    """Whether ``one`` is slower by more than both spreads: its 5th percentile above the 95th.
 
-    By graph replay, which is what small engines can be compared by; False where either was not
-    timed so.
+    By graph replay, by which small engines compare; False where either was not timed so.
     """
     first, second = one.graph_timing, other.graph_timing
     return first is not None and second is not None and first.p05_ms > second.p95_ms
@@ -208,9 +187,8 @@ class Sensitivity(Record):
 
     def summary(self) -> str:
         return (
-            f"{self.model} with {self.ranges} ranges: FP32 {100 * self.fp32_accuracy:.1f} %, all "
-            "INT8 "
-            f"{100 * self.int8_accuracy:.1f} %; {self.provenance.label()}"
+            f"{self.model} with {self.ranges} ranges: FP32 {100 * self.fp32_accuracy:.1f} %, "
+            f"all INT8 {100 * self.int8_accuracy:.1f} %; {self.provenance.label()}"
         )
 
     def rows(self) -> list[dict[str, Any]]:
@@ -229,7 +207,11 @@ class Sensitivity(Record):
 
 @dataclass(frozen=True)
 class DynamicTrial(Record):
-    """A dynamic engine calibrated at one batch size, run at several."""
+    """A dynamic engine calibrated at one batch size, run at several.
+
+    ``profile_named``: whether a calibration profile was set; without one TensorRT takes the usual
+    shape of the first.
+    """
 
     calibration_batch: int
     batches: int  # that the calibrator handed over
@@ -237,16 +219,12 @@ class DynamicTrial(Record):
     accuracy_at: dict[str, float]  # batch size at run time -> accuracy
     messages: tuple[str, ...] = ()
     algorithm: str = "entropy2"
-    profile_named: bool = (
-        True  # a calibration profile was set; else TensorRT takes the usual shape of the first
-    )
+    profile_named: bool = True
 
 
 @dataclass(frozen=True)
 class DynamicShapes(Record):
-    """One network with a dynamic batch, calibrated at several sizes through the calibration
-    profile.
-    """
+    """One network with a dynamic batch, calibrated at several sizes by the calibration profile."""
 
     model: str
     profile: tuple[int, ...]  # least, usual, greatest batch
@@ -254,10 +232,7 @@ class DynamicShapes(Record):
     provenance: Provenance
 
     def scale_change(self, algorithm: str) -> dict[str, float]:
-        """Tensor -> how far its scale moves between this calibrator's trials.
-
-        The largest |scale / scale of the first trial - 1|.
-        """
+        """Tensor -> the largest |scale / scale of the first trial - 1| of this calibrator."""
         first, *others = [
             parse_cache(trial.cache) for trial in self.trials if trial.algorithm == algorithm
         ]
@@ -305,164 +280,86 @@ def units(nodes: Sequence[tuple[str, str]]) -> dict[str, tuple[str, ...]]:
     return {unit: tuple(members) for unit, members in groups.items()}
 
 
-R = TypeVar("R", bound=Record)
-AGAIN = "make it with `python -m recording.tradeoff --out FOLDER` on a GPU machine"
+def _load(kind: type[R], name: str, folder: Path | None) -> R:
+    root = folder or folder_with("tradeoff") / "tradeoff"
+    path = root / f"{name}.json.gz"
+    if not path.is_file():
+        raise RecordingError(f"nothing called {name!r} is recorded in {root}", AGAIN)
+    return load_record(kind, path, AGAIN)
 
 
-class TradeoffRecordings:
-    """The recordings of one folder; each is read when it is asked for, once. Made by
-    :func:`open_tradeoff`.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._known: dict[str, Record] = {}
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """What is there: "points-resnet", "sensitivity-mobile-minmax",
-        "placements/resnet/qdq-tensorrt", ...
-        """
-        found = self.folder.glob("**/*.json.gz")
-        return tuple(
-            sorted(
-                path.relative_to(self.folder).as_posix().removesuffix(".json.gz") for path in found
-            )
-        )
-
-    def tradeoff(self, name: str) -> Tradeoff:
-        """Engines: points-<model> (all ways of building), big (ResNet-50's size), mixed (by
-        sensitivity).
-        """
-        return self._load(name, Tradeoff)
-
-    def with_build_times(self, name: str) -> Tradeoff:
-        """``tradeoff(name)`` with the seconds that the course's own build by the same name took,
-        begun from nothing.
-
-        The engines of the trade-off share a timing cache, so their own builds tell no time. Unknown
-        where the course holds no build of that model, name, batch, GPU and TensorRT with an empty
-        timing cache.
-        """
-        whole = self.tradeoff(name)
-        points = []
-        for point in whole.points:
-            path = self.folder.parent / point.model / f"{point.variant}.json.gz"
-            if point.build_seconds is None and path.is_file():
-                made = load_build(path)
-                check_origin(made.provenance, path)
-                same = (made.provenance.gpu, made.provenance.tensorrt) == (
-                    whole.provenance.gpu,
-                    whole.provenance.tensorrt,
-                )
-                if same and made.build.options.batch == point.batch:
-                    point = dataclasses.replace(point, cold_build_seconds=made.build_seconds)  # noqa: PLW2901
-            points.append(point)
-        return dataclasses.replace(whole, points=tuple(points))
-
-    def sensitivity(
-        self, model: str = "mobile", ranges: str = "minmax", cpu: bool = False
-    ) -> Sensitivity:
-        """Which units of a network lose accuracy in INT8: by the GPU's engines, or as Q/DQ on a
-        CPU predicts it (``cpu``).
-        """
-        return self._load(f"sensitivity-{model}-{ranges}{'-cpu' if cpu else ''}", Sensitivity)
-
-    def dynamic(self) -> DynamicShapes:
-        """One network with a dynamic batch, calibrated at several batch sizes."""
-        return self._load("dynamic", DynamicShapes)
-
-    def placements(self, model: str = "resnet") -> dict[str, Build]:
-        """Placement of Q/DQ -> the experiment with it, in the order of placement.PLACEMENTS."""
-        from ..int8.placement import PLACEMENTS
-
-        found = {}
-        for placement in PLACEMENTS:
-            path = self.folder / "placements" / model / f"qdq-{placement}.json.gz"
-            if path.is_file():
-                found[placement] = load_build(path)
-                check_origin(found[placement].provenance, path)
-        if not found:
-            raise RecordingError(
-                f"no Q/DQ placement of {model!r} is recorded in {self.folder}", AGAIN
-            )
-        return found
-
-    def _load(self, name: str, kind: type[R]) -> R:
-        if name not in self._known:
-            path = self.folder / f"{name}.json.gz"
-            if not path.is_file():
-                raise RecordingError(f"nothing called {name!r} is recorded in {self.folder}", AGAIN)
-            record = kind.from_json(read_packed(path, AGAIN))
-            origin: Provenance = record.provenance  # type: ignore[attr-defined]
-            check_origin(origin, path)
-            self._known[name] = record
-        held = self._known[name]
-        assert isinstance(held, kind)
-        return held
-
-    def __repr__(self) -> str:
-        return f"<TradeoffRecordings in {self.folder}: {', '.join(self.names) or 'nothing'}>"
-
-
-def tradeoff_of(experiments: Iterable[Build]) -> Tradeoff:
-    """The trade-off of whole experiments, live or recorded (``network.build(variant)``): timed
-    launch after launch.
-
-    Raises RecordingError for none, or for experiments of several machines.
-    """
-    chosen = tuple(experiments)
-    machines = {(one.provenance.gpu, one.provenance.tensorrt) for one in chosen}
-    if len(machines) != 1:
-        raise RecordingError(
-            f"experiments of {len(machines)} machines, expected one",
-            "compare what one GPU measured",
-        )
-    return Tradeoff(chosen, chosen[0].provenance)
-
-
-def open_tradeoff(folder: str | os.PathLike[str] | None = None) -> TradeoffRecordings:
-    """The recorded trade-off of the newest recordings that have one, or of ``folder``.
-
-    Raises RecordingError where there is none.
-
-    Example::
-
-        points = open_tradeoff().tradeoff("points-resnet")
-        print(points.select("resnet", batch=8)[0].accuracy)
-    """
-    chosen = folder_with("tradeoff") / "tradeoff" if folder is None else Path(folder)
-    if not any(chosen.glob("**/*.json.gz")):
-        raise RecordingError(f"no trade-off is recorded in {chosen}", AGAIN)
-    return TradeoffRecordings(chosen)
-
-
-def tradeoff(name: str, build_times: bool = False) -> Tradeoff:
+def tradeoff(name: str, build_times: bool = False, folder: Path | None = None) -> Tradeoff:
     """Engines measured in one run.
 
     points-resnet, points-mobile, points-photo, points-detector, points-vit: every way of building,
-    at several batches; big: a network of ResNet-50's size; mixed: by sensitivity. ``build_times``:
-    with the seconds of the course's own builds at batch 8 (TradeoffRecordings.with_build_times).
+    at several batches; big: a network of ResNet-50's size; mixed: by sensitivity.
+
+    ``build_times``: with the seconds that the course's own build by the same name took, begun from
+    nothing. The engines of one run share a timing cache, so their own builds tell no time. Unknown
+    where the course holds no build of that model, name, batch, GPU and TensorRT with an empty
+    timing cache.
 
     >>> tradeoff("mixed").point("mobile", "int8-mixed").int8_layers
     14
     """
-    larger = {f"points-{network}" for network in set(NETWORKS) - set(MODELS)}
-    folder = folder_with("networks") / "networks" if name in larger else None
-    recordings = open_tradeoff(folder)
-    return recordings.with_build_times(name) if build_times else recordings.tradeoff(name)
+    if folder is None and name in {f"points-{network}" for network in set(NETWORKS) - set(MODELS)}:
+        folder = folder_with("networks") / "networks"
+    whole = _load(Tradeoff, name, folder)
+    if not build_times:
+        return whole
+    builds = (folder or folder_with("tradeoff") / "tradeoff").parent
+    points = [_with_build_time(point, builds, whole.provenance) for point in whole.points]
+    return dataclasses.replace(whole, points=tuple(points))
 
 
-def placements(model: str = "resnet") -> dict[str, Build]:
-    """Placement of Q/DQ -> its build: the same scales, Q/DQ in different places."""
-    return open_tradeoff().placements(model)
+def _with_build_time(point: Build, builds: Path, here: Provenance) -> Build:
+    """``point`` with the time of the same build in the folder ``builds``, made on that machine."""
+    path = builds / point.model / f"{point.variant}.json.gz"
+    if point.build_seconds is not None or not path.is_file():
+        return point
+    cold = load_build(path)
+    check_origin(cold.provenance, path)
+    of_cold = (cold.provenance.gpu, cold.provenance.tensorrt, cold.batch)
+    if of_cold != (here.gpu, here.tensorrt, point.batch):
+        return point
+    return dataclasses.replace(point, cold_build_seconds=cold.build_seconds)
 
 
-def sensitivity(model: str = "mobile", ranges: str = "minmax", cpu: bool = False) -> Sensitivity:
+def tradeoff_of(experiments: Iterable[Build]) -> Tradeoff:
+    """The trade-off of whole builds, live or recorded (``network.build(variant)``): timed launch
+    after launch.
+
+    Raises RecordingError for none, or for builds of several machines.
+    """
+    chosen = tuple(experiments)
+    machines = {(one.provenance.gpu, one.provenance.tensorrt) for one in chosen}
+    if len(machines) != 1:
+        problem = f"experiments of {len(machines)} machines, expected one"
+        raise RecordingError(problem, "compare what one GPU measured")
+    return Tradeoff(chosen, chosen[0].provenance)
+
+
+def placements(model: str = "resnet", folder: Path | None = None) -> dict[str, Build]:
+    """Placement of Q/DQ, in the order of PLACEMENTS -> its build: the same scales, Q/DQ in
+    different places.
+    """
+    root = (folder or folder_with("tradeoff") / "tradeoff") / "placements" / model
+    paths = {placement: root / f"qdq-{placement}.json.gz" for placement in PLACEMENTS}
+    builds = {name: load_build(path) for name, path in paths.items() if path.is_file()}
+    if not builds:
+        raise RecordingError(f"no Q/DQ placement of {model!r} is recorded in {root}", AGAIN)
+    for name, build in builds.items():
+        check_origin(build.provenance, paths[name])
+    return builds
+
+
+def sensitivity(
+    model: str = "mobile", ranges: str = "minmax", cpu: bool = False, folder: Path | None = None
+) -> Sensitivity:
     """Which units lose accuracy in INT8: by the GPU's engines, or predicted with Q/DQ on a CPU."""
-    return open_tradeoff().sensitivity(model, ranges, cpu)
+    return _load(Sensitivity, f"sensitivity-{model}-{ranges}{'-cpu' if cpu else ''}", folder)
 
 
-def dynamic() -> DynamicShapes:
+def dynamic(folder: Path | None = None) -> DynamicShapes:
     """One network with a dynamic batch, calibrated at several batch sizes."""
-    return open_tradeoff().dynamic()
+    return _load(DynamicShapes, "dynamic", folder)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import typing
 
 from ..record import plural
-from ..recorded.repairing import Repairs
+from ..recorded.computed import Repairs
 from . import draw
 from .controls import guarded, ipywidgets, say, stack
 from .draw import Source

@@ -18,7 +18,7 @@ from ..errors import DataError
 from ..int8 import quant
 from ..int8.simulate import Int8Run
 from ..record import plural
-from ..recorded.factors import FactorTrial, RangeFactors
+from ..recorded.computed import FactorTrial, RangeFactors
 from ..recorded.tradeoffs import Tradeoff, tradeoff_of
 from . import draw
 from .calibration import centres, filling, kl, on_log_axis, p_and_q
@@ -364,7 +364,7 @@ def tradeoff_explorer(
     """
     if not groups:
         raise DataError(
-            "no engines to explore", "pass {'resnet': open_tradeoff().tradeoff('points-resnet')}"
+            "no engines to explore", "pass {'resnet': tl.recorded.tradeoff('points-resnet')}"
         )
     whole = {
         name: group if isinstance(group, Tradeoff) else tradeoff_of(group)

@@ -10,7 +10,7 @@ import numpy as np
 
 from ...errors import TrtlearnError
 from ...record import plural
-from ...recorded.repairing import repairs
+from ...recorded.computed import repairs
 from ..exercise import register_chapter
 from ..verdict import (
     Difference,
