@@ -27,8 +27,8 @@ from trtlearn.model.course_data import data_hashes
 from trtlearn.model.describe import describe, load_proto
 from trtlearn.model.graph import node_key
 from trtlearn.networks import network
-from trtlearn.recorded.files import folder_with, save_packed
 from trtlearn.recorded.computed import Repairs, repairs_path
+from trtlearn.recorded.files import folder_with, save_packed
 
 MODEL, COUNT = "resnet", 200
 SAME_SCALE = {"flatten"}  # a reshape hands on its input's codes and scale: no switch

@@ -167,10 +167,11 @@ def migrate(folder: Path) -> Work:
 
 
 def cache_edit(folder: Path) -> Work:
+    from trtlearn.calibration import cache as caches
     from trtlearn.calibration import edit
 
     def work() -> None:
-        cache = edit.rename(edit.read_cache(folder / "long.cache"), {"t5": "five"})
+        cache = edit.rename(caches.read_cache(folder / "long.cache"), {"t5": "five"})
         str(edit.drop(cache, ["t7"]).with_scale("t9", 0.5).save(folder / "edited.cache"))
 
     return work

@@ -55,9 +55,7 @@ class BuiltEngine:
 
 
 def engine_info(text: str | None) -> EngineInfo:
-    """The inspector's text parsed; where it is missing or not understood, no layers and the text as
-    it is.
-    """
+    """The inspector's text parsed; no layers where it is missing or not understood."""
     try:
         return read_engine(text or "")
     except InspectorError:
@@ -126,9 +124,7 @@ class Build(Record):
 
     @property
     def label(self) -> str:
-        """What every figure says of itself: "recorded on NVIDIA H200, TensorRT 8.6.0,
-        2026-11-23".
-        """
+        """What figures say of it: "recorded on NVIDIA H200, TensorRT 8.6.0, 2026-11-23"."""
         return self.provenance.label()
 
     @property
@@ -143,9 +139,7 @@ class Build(Record):
 
     @cached_property
     def cache(self) -> CalibrationCache | None:
-        """The calibration cache that TensorRT wrote or was given; None where there was no
-        calibrator.
-        """
+        """The calibration cache that TensorRT wrote or was given; None without a calibrator."""
         text = self.calibration and self.calibration.cache
         return parse_cache(text, f"the cache of {self.variant}") if text else None
 
@@ -179,9 +173,7 @@ class Build(Record):
 
     @property
     def images_per_second(self) -> float | None:
-        """Throughput: ``1000 * batch / median milliseconds``, of graph replays where they were
-        timed.
-        """
+        """Throughput: ``1000 * batch / median milliseconds``, of graph replays where timed."""
         timing = self.graph_timing or self.timing
         return None if timing is None else 1000 * self.batch / timing.median_ms
 
@@ -197,31 +189,27 @@ class Build(Record):
             return self.cold_build_seconds
         return self.build.build_seconds
 
-    def _count(self, name: str) -> int | None:
-        known = self.engine.layers
-        if not known:
-            return None if self.counts is None else getattr(self.counts, name)
-        marked = {
-            "layers": known,
-            "int8_layers": self.engine.int8,
-            "reformats": self.engine.reformats,
-        }
-        return len(marked[name])
+    @property
+    def _counts(self) -> LayerCounts:
+        engine = self.engine
+        if not engine.layers:
+            return self.counts or LayerCounts(None, None, None)
+        return LayerCounts(len(engine.layers), len(engine.int8), len(engine.reformats))
 
     @property
     def layers(self) -> int | None:
         """How many layers the engine has."""
-        return self._count("layers")
+        return self._counts.layers
 
     @property
     def int8_layers(self) -> int | None:
         """How many engine layers have INT8 weights."""
-        return self._count("int8_layers")
+        return self._counts.int8_layers
 
     @property
     def reformats(self) -> int | None:
         """How many engine layers only change a tensor's type or memory layout."""
-        return self._count("reformats")
+        return self._counts.reformats
 
     @property
     def int8_nodes(self) -> frozenset[str]:
@@ -236,15 +224,12 @@ class Build(Record):
         return list(parse(self.engine.raw)["Layers"]) if self.engine.raw else []
 
     def warning(self, code: str) -> Message:
-        """The message of this kind in TensorRT's log, for example "missing-scale"; DataError
-        without one.
-        """
+        """The message of this kind in TensorRT's log, such as "missing-scale"; else DataError."""
         messages = {message.code: message for message in self.build.messages}
         if code not in messages:
             codes = ", ".join(filter(None, messages)) or "nothing: its log has no known warning"
-            raise DataError(
-                f"{self.variant} of {self.model} has no warning {code!r}", f"use {codes}"
-            )
+            problem = f"{self.variant} of {self.model} has no warning {code!r}"
+            raise DataError(problem, f"use {codes}")
         return messages[code]
 
     def _model_path(self) -> str | os.PathLike[str] | None:
@@ -263,8 +248,7 @@ class Build(Record):
             return None
 
     def precision(self, model: OnnxModel | str | os.PathLike[str] | None = None) -> PrecisionReport:
-        """Requested against chosen type for every ONNX node and every engine layer, with the
-        reason.
+        """Requested against chosen type, with the reason: for every ONNX node and engine layer.
 
         ``model``: the ONNX file, where it is not the one that the build names. Without onnx or
         without that file the nodes that the engine does not name are left out.
@@ -297,13 +281,10 @@ class Build(Record):
         Raises as :meth:`simulate` does.
         """
         from .int8.compare import tensor_errors
-        from .model.describe import read_model
         from .model.run import activations
 
         run = self.simulate(images)
-        path = self._model_path() or ""
-        feed = {read_model(path).inputs[0].name: images}
-        return tensor_errors(run, next(iter(activations(path, [feed]))))
+        return tensor_errors(run, next(iter(activations(self._model_path() or "", [images]))))
 
     def summary(self) -> str:
         asked = f"{self.question} " if self.question else ""

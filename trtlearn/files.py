@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import json
 import os
 import re
 import secrets
@@ -12,6 +13,7 @@ import shlex
 import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -48,13 +50,9 @@ PLAN_STARTS = (b"ptrt", b"ftrt")
 
 
 def _shared(name: str) -> Path:
-    """The folder ``name`` beside the package in a checkout, or inside the package in an installed
-    wheel.
-    """
-    checkout = _PACKAGE.parent
-    folder = (
-        checkout / name if (checkout / "pyproject.toml").is_file() else _PACKAGE / "_course" / name
-    )
+    """The folder ``name`` beside the package in a checkout, or inside an installed package."""
+    is_checkout = (_PACKAGE.parent / "pyproject.toml").is_file()
+    folder = (_PACKAGE.parent if is_checkout else _PACKAGE / "_course") / name
     if not folder.is_dir():
         raise TrtlearnError(f"the course's folder {folder} is missing", "install trtlearn again")
     return folder
@@ -71,8 +69,8 @@ def notebooks_dir() -> Path:
 
 
 def user_dir() -> Path:
-    """The reader's own folder: ``$TRTLEARN_HOME``, or trtlearn/ in the XDG data folder (may not
-    exist yet). TrtlearnError where this user has no home folder.
+    """The reader's own folder, which may not exist yet: ``$TRTLEARN_HOME``, or trtlearn/ in the XDG
+    data folder. TrtlearnError where this user has no home folder.
     """
     if home := os.environ.get("TRTLEARN_HOME"):
         return Path(home)
@@ -89,11 +87,10 @@ def read_bytes(
     count: int = -1,
     most: int = MOST_BYTES,
 ) -> bytes:
-    """The bytes of a file, or its first ``count``; ``error`` with one clear line where it cannot be
-    read. 0 is standard input.
+    """The bytes of a file, or its first ``count``; ``error`` where it cannot be read.
 
-    Read are regular files and pipes (as ``<(command)`` gives) of at most ``most`` bytes; a folder,
-    a device and a pipe that nothing writes to are refused.
+    Read are regular files, pipes (as ``<(command)`` gives) and standard input (``path`` 0) of at
+    most ``most`` bytes; a folder, a device and a pipe that nothing writes to are refused.
     """
     if path != 0 and not isinstance(path, (str, os.PathLike)):  # open() takes any descriptor
         raise error(f"a path is expected, found a {type(path).__name__}", "name a file")
@@ -166,77 +163,11 @@ class KnownFile(NamedTuple):
     fix: str
 
 
-_TORCH = (
-    "export the network to ONNX in Python (torch.onnx.export; Ultralytics: yolo export format=onnx)"
-)
-_KNOWN = (
-    (
-        re.compile(rb"version https://(?:git-lfs|hawser)\.github\.com/spec/"),
-        KnownFile(
-            "git-lfs",
-            "a pointer of Git LFS, not the file itself",
-            "run `git lfs pull` in its repository, or download the file itself",
-        ),
-    ),
-    (
-        re.compile(
-            rb"(?:\xef\xbb\xbf)?\s*<(?:!doctype|html|head|!--|\?xml[^>]*>\s*<(?:!doctype )?html)",
-            re.I,
-        ),
-        KnownFile(
-            "web-page",
-            "a web page, not the file that it links to",
-            "download the file itself (on GitHub and Hugging Face: the page's raw or resolve link)",
-        ),
-    ),
-    (
-        re.compile(
-            rb"PK\x03\x04.{0,1024}?data\.pkl|\x80[\x02-\x05].{0,400}?(?:torch|ctorch|\x8a\nl\xfc\x9cF)",
-            re.S,
-        ),
-        KnownFile("torch", "a PyTorch file (.pt or .pth)", _TORCH),
-    ),
-    (
-        re.compile(rb"\x89HDF\r\n"),
-        KnownFile("hdf5", "an HDF5 file, such as Keras writes", "export it with tf2onnx"),
-    ),
-    (
-        re.compile(rb".{4}TFL3", re.S),
-        KnownFile("tflite", "a TensorFlow Lite model", "convert it with tf2onnx --tflite"),
-    ),
-    (
-        re.compile(rb".{8}\{\s*\"", re.S),
-        KnownFile("safetensors", "a safetensors file: weights without a network", _TORCH),
-    ),
-    (
-        re.compile(rb"[pf]trt|.{2}\x00\x00\{[^\x00]*[pf]trt", re.S),
-        KnownFile(
-            "plan",
-            "an engine plan, which only the TensorRT that built it reads",
-            "give the ONNX file that it was built from",
-        ),
-    ),
-    (
-        re.compile(rb"PK\x03\x04|\x1f\x8b|7z\xbc\xaf|BZh|\xfd7zXZ"),
-        KnownFile("archive", "a compressed archive", "unpack it first"),
-    ),
-    (
-        re.compile(rb"\x93NUMPY"),
-        KnownFile("numpy", "a numpy array (.npy)", "check the order of the files"),
-    ),
-    (
-        re.compile(rb"TRT-\d+-[A-Z]"),
-        KnownFile("cache", "a TensorRT calibration cache", "check the order of the files"),
-    ),
-    (
-        re.compile(rb"<\?xml[^>]*>\s*<net "),
-        KnownFile("openvino", "an OpenVINO model", "take the ONNX file that it was made from"),
-    ),
-    (
-        re.compile(rb"(?:\xef\xbb\xbf)?\s*[{\[]\s*[\"{\[\]}]"),
-        KnownFile("json", "JSON text", "check the order of the files"),
-    ),
-)
+@cache
+def _known_files() -> list[tuple[re.Pattern[bytes], KnownFile]]:
+    """How files of each kind begin, as known_files.json says; the first that fits counts."""
+    rows = json.loads(read_bytes(_PACKAGE / "known_files.json"))
+    return [(re.compile(row.pop("begins").encode()), KnownFile(**row)) for row in rows]
 
 
 def recognize(content: bytes) -> KnownFile | None:
@@ -246,7 +177,7 @@ def recognize(content: bytes) -> KnownFile | None:
     'git-lfs'
     """
     head = content[:65536]
-    return next((known for pattern, known in _KNOWN if pattern.match(head)), None)
+    return next((known for pattern, known in _known_files() if pattern.match(head)), None)
 
 
 def plan_in(content: bytes) -> bytes:
@@ -412,9 +343,8 @@ def locked(
         handle = os.open(target.with_name(f"{target.name}.lock"), os.O_RDWR | os.O_CREAT, 0o666)
     except (OSError, ValueError) as problem:
         reason = getattr(problem, "strerror", None) or first_line(problem)
-        raise TrtlearnError(
-            f"cannot lock {target}: {reason}", "choose a folder that you may write to"
-        ) from None
+        fix = "choose a folder that you may write to"
+        raise TrtlearnError(f"cannot lock {target}: {reason}", fix) from None
     with open(handle, "r+b", buffering=0):
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -25,6 +25,7 @@ from .engine.variants import TRTEXEC_AVG_TIMING, VARIANTS
 from .errors import DataError, LiveUnavailable, ModelError, RecordingError
 from .files import sha256
 from .model import course_data
+from .model.arrays import load_arrays
 from .model.course_data import NETWORKS, ModelCard, data_hashes, load_images, model_path
 from .recorded.files import (
     AGAIN,
@@ -32,7 +33,6 @@ from .recorded.files import (
     folder_with,
     load_build,
     load_provenance,
-    load_study,
     recording_folders,
 )
 from .recorded.networks import origin_folder, with_map50
@@ -91,9 +91,7 @@ class Network:
 
     @property
     def label(self) -> str:
-        """What every figure says of itself: "recorded on NVIDIA H200, TensorRT 8.6.0,
-        2026-11-23".
-        """
+        """What figures say of it: "recorded on NVIDIA H200, TensorRT 8.6.0, 2026-11-23"."""
         return self.provenance.label()
 
     # --- the network itself, in FP32 on the CPU
@@ -118,16 +116,14 @@ class Network:
         if not self._own:
             return load_images(split, self.name)[0]
         if self._data is None or len(self._data) != 1:
-            raise DataError(
-                f"{self.name} came without images",
-                'give them: network("my.onnx", data="images.npy")',
-            )
+            fix = 'give them: network("my.onnx", data="images.npy")'
+            raise DataError(f"{self.name} came without images", fix)
         return next(iter(self._data.values()))
 
     @property
     def data(self) -> Data | None:
-        """What calibrate, fit and try_int8 take of this network where they are given no data:
-        its calibration images; None where it came without any.
+        """The calibration images, which calibrate, fit and try_int8 take where they are given no
+        data; None where it came without any.
         """
         return self._data if self._own else self.images()
 
@@ -145,9 +141,8 @@ class Network:
         if not self._own:
             return course_data.labels(split, self.name)
         if self._labels is None:
-            raise DataError(
-                f"{self.name} came without labels", "give them: network(..., labels=...)"
-            )
+            fix = "give them: network(..., labels=...)"
+            raise DataError(f"{self.name} came without labels", fix)
         return self._labels
 
     def boxes(self, split: str = "test") -> NDArray[np.float32]:
@@ -215,10 +210,9 @@ class Network:
         """
         from .model.run import activations
 
-        data = self._data or {} if images is None and self._own else images
-        whole = self.images() if data is None else data
-        arrays = whole if isinstance(whole, Mapping) else {next(iter(self.input_shapes)): whole}
-        count = min((len(array) for array in arrays.values()), default=0)
+        data: Any = self.data if images is None else images
+        arrays = data if isinstance(data, Mapping) else {next(iter(self.input_shapes)): data}
+        count = 0 if data is None else min((len(array) for array in arrays.values()), default=0)
         if not count:
             raise DataError(f"no images for {self.name}", "give an array [N, ...]")
         batches = [
@@ -231,19 +225,16 @@ class Network:
     def calibrate(
         self, algorithm: str = "entropy2", images: Any = None, batch: int = 8, **settings: Any
     ) -> CalibrationCache:
-        """The calibration cache that TensorRT would write for ``images`` (default: the calibration
-        images).
+        """The calibration cache that TensorRT would write for ``images`` (default: :attr:`data`).
 
         Example::
 
-            tl.network("mobile").calibrate("minmax").equals(tl.network("mobile").build("int8-minmax").cache)
+            mobile = tl.network("mobile")
+            mobile.calibrate("minmax").equals(mobile.build("int8-minmax").cache)
         """
         from .calibration.network import calibrate
 
-        data = self.data if images is None else images
-        if data is None:
-            raise DataError(f"{self.name} came without images", "give images=...")
-        return calibrate(self.path, data, algorithm, batch=batch, **settings)
+        return calibrate(self, images, algorithm, batch, **settings)
 
     def observe(
         self, tensor: str, algorithm: str = "entropy2", batch: int = 8, **settings: Any
@@ -267,9 +258,9 @@ class Network:
         if self.folder is None:
             return tuple(VARIANTS)
         files = (self.folder / self.name).glob("*.json.gz")
-        names = {path.name.removesuffix(".json.gz") for path in files}
-        ours = tuple(name for name in VARIANTS if name in names)
-        return ours + tuple(sorted(names - set(VARIANTS)))
+        names = sorted(path.name.removesuffix(".json.gz") for path in files)
+        ways = [*VARIANTS, *names]
+        return tuple(sorted(names, key=ways.index))
 
     @property
     def variants(self) -> tuple[str, ...]:
@@ -277,8 +268,7 @@ class Network:
         return tuple(name for name in self._names if not OTHER_BATCH.search(name))
 
     def build(self, variant: str, progress: Progress | None = None) -> Build:
-        """The engine of a variant with all its measurements: recorded, or built here once and kept
-        in the reader's folder.
+        """The engine of a variant, measured: recorded, or built here once and kept.
 
         Args:
             variant: one of ``variants``, also without its "int8-"; with "-b64" behind it, at batch
@@ -295,9 +285,8 @@ class Network:
         if variant not in self._names and f"int8-{variant}" in self._names:
             variant = f"int8-{variant}"
         if variant not in self._names:
-            raise RecordingError(
-                f"no variant {variant!r} of {self.name}", f"one of {', '.join(self._names)}"
-            )
+            names = ", ".join(self._names)
+            raise RecordingError(f"no variant {variant!r} of {self.name}", f"one of {names}")
         live = self.folder is None
         if live and not self._own and stand_in is not None:
             shown = stand_in(self, variant)
@@ -320,10 +309,10 @@ class Network:
         return self._builds[variant]
 
     def builds(self, *variants: str) -> dict[str, Build]:
-        """Variant -> its build, for these variants; for all of ``variants`` where none is named.
+        """Variant -> its build, for these variants.
 
-        Where none is named, all are of one machine: recordings in place of own builds that failed
-        are left out.
+        Where none is named: for all, on one machine, without the recordings that stand in for own
+        builds that failed.
         """
         builds = {name: self.build(name) for name in variants or self.variants}
         own = {name: build for name, build in builds.items() if not build.provenance.recorded}
@@ -358,8 +347,7 @@ class Network:
     ) -> Build:
         """The build of a variant on this machine: kept from an earlier time, or made now and kept.
 
-        ``stage`` is called with what goes on: waiting, building, measuring. ``again`` builds in any
-        case.
+        ``stage``: called with waiting, building, measuring. ``again``: builds in any case.
         """
         wanted, say = self.wanted(variant), stage or (lambda word: None)
         waiting = partial(say, "waiting")
@@ -399,36 +387,25 @@ class Network:
 
     # --- further questions asked of TensorRT: recorded builds with a question
 
-    @cached_property
-    def _studies(self) -> dict[str, Path]:
-        try:
-            folder = (self.folder or folder_with("studies")) / "studies"
-        except RecordingError:
-            return {}
-        files = sorted(folder.glob(f"{self.name}-*.json"))
-        return {path.stem.removeprefix(f"{self.name}-"): path for path in files}
-
     @property
     def studies(self) -> tuple[str, ...]:
-        """The names of the builds that answer one question each (the newest recordings' where
-        live).
-        """
-        return tuple(self._studies)
+        """The names of the builds that answer one question each; live: the newest recordings'."""
+        from .recorded.layers import studies
+
+        try:
+            return studies(self.name, self.folder)
+        except RecordingError:
+            return ()
 
     def study(self, name: str) -> Build:
-        """One recorded build that was made to answer a question; its ``error`` where TensorRT
-        refused it.
+        """One recorded build that answers a question; its ``error`` where TensorRT refused it.
 
         >>> network("resnet", mode="recorded").study("missing-one").warning("missing-scale").names
         ('b1_relu1',)
         """
-        if name not in self._studies:
-            raise RecordingError(
-                f"no study {name!r} of {self.name}", f"one of {', '.join(self.studies) or 'none'}"
-            )
-        build = load_study(self._studies[name])
-        check_hashes(build.provenance, self._hashes, f"the study {name} of {self.name}")
-        return build
+        from .recorded.layers import study
+
+        return study(self.name, name, self.folder)
 
     def __fspath__(self) -> str:
         """The ONNX file's path: whatever takes a model's path takes a Network."""
@@ -444,8 +421,7 @@ class Network:
 
 
 def _hardly_int8(build: Build) -> str | None:
-    """What to know of an INT8 engine that works in other types for the most part; None where there
-    is nothing to say.
+    """What to know of an INT8 engine that works in other types for the most part; else None.
 
     On networks as small as the course's a layer takes a few µs in any type, and the builder's
     timings decide.
@@ -456,19 +432,9 @@ def _hardly_int8(build: Build) -> str | None:
         return None
     return (
         f"{build.variant} of {build.model} has {count} of {len(types)} layers with weights in "
-        "INT8: TensorRT timed the "
-        "others as faster in another type (notebook 06), so this engine says little of INT8"
+        "INT8: TensorRT timed the others as faster in another type (notebook 06), so this engine "
+        "says little of INT8"
     )
-
-
-def _why_not_live() -> LiveUnavailable | None:
-    from .live.trt import live
-
-    try:
-        live()
-    except LiveUnavailable as problem:
-        return problem
-    return None
 
 
 def network(
@@ -502,17 +468,19 @@ def network(
     name = os.fspath(model)
     if name not in NETWORKS:
         return _own_network(name, folder, data, labels)
-    asked = (
-        mode or ("recorded" if folder is not None else os.environ.get("TRTLEARN_MODE")) or "best"
-    )
+    replay = "recorded" if folder is not None else os.environ.get("TRTLEARN_MODE")
+    asked = mode or replay or "best"
     if asked not in ("best", "live", "recorded"):
         raise DataError(f"the mode is {asked!r}", "live or recorded (TRTLEARN_MODE)")
     if asked != "recorded":
-        problem = _why_not_live()
-        if problem is None:
+        from .live.trt import live
+
+        try:
+            live()
             return Network(name, model_path(name))
-        if asked == "live":
-            raise problem
+        except LiveUnavailable:
+            if asked == "live":
+                raise
     came = {one.name: one for one in recording_folders()}
     recordings = folder_with(name) if folder is None else came.get(str(folder), Path(folder))
     if not (recordings / name).is_dir():
@@ -528,29 +496,18 @@ def _own_network(
     data: Data | None,
     labels: str | os.PathLike[str] | Array | None,
 ) -> Network:
+    from .model.data import arrays_by_name
+    from .model.describe import read_model
+
     path = Path(name)
     if not path.suffix and not os.path.exists(path):
-        raise DataError(
-            f"no model {name!r}", f"one of {', '.join(NETWORKS)}, or the path of an ONNX file"
-        )
+        known = ", ".join(NETWORKS)
+        raise DataError(f"no model {name!r}", f"one of {known}, or the path of an ONNX file")
     if folder is not None:
         raise ModelError(f"nothing is recorded of {name}", "leave out the folder of recordings")
-    own = Network(path.stem, path)
-    inputs = tuple(own.input_shapes)  # ModelError for a file that is missing or no ONNX
-    if data is not None:
-        own._data = _arrays(data, inputs)
-    if labels is not None:
-        own._labels = np.asarray(
-            next(iter(_arrays(labels, ("labels",)).values())), np.int64
-        ).reshape(-1)
-    return own
-
-
-def _arrays(data: Data, inputs: tuple[str, ...]) -> dict[str, Array]:
-    if isinstance(data, Mapping):
-        return dict(data)
-    if isinstance(data, np.ndarray):
-        return {inputs[0]: data}
-    from .model.arrays import load_arrays
-
-    return load_arrays(data, inputs)
+    model = read_model(path)
+    arrays = None if data is None else arrays_by_name(model, data)
+    if isinstance(labels, (str, os.PathLike)):
+        labels = load_arrays(labels, ("labels",))["labels"]
+    classes = None if labels is None else np.asarray(labels, np.int64).reshape(-1)
+    return Network(path.stem, path, data=arrays, labels=classes)

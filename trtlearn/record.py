@@ -9,7 +9,7 @@ import math
 import re
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache, cached_property
 from typing import Any, ClassVar, Generic, TypeVar, overload
 
@@ -40,14 +40,10 @@ AGAIN = "make the recording again with `make record`"
 SCROLLED_ROWS = 16  # a longer table scrolls in a box of its own
 
 
-@cache
-def _fields(cls: Any) -> dict[str, dataclasses.Field[Any]]:
-    return {field.name: field for field in dataclasses.fields(cls)}
-
-
-@cache
-def _hints(cls: Any) -> dict[str, Any]:
-    return typing.get_type_hints(cls)
+_hints: Callable[[Any], dict[str, Any]] = cache(typing.get_type_hints)
+_fields: Callable[[Any], dict[str, dataclasses.Field[Any]]] = cache(
+    lambda cls: {field.name: field for field in dataclasses.fields(cls)}
+)
 
 
 def _encode(value: Any) -> Any:
@@ -299,7 +295,7 @@ class Table(Record, Generic[T]):
         return items
 
     @cached_property
-    def _by_name(self) -> dict[object, T]:
+    def _by_name(self) -> dict[Any, T]:
         return {getattr(item, self.KEY): item for item in self._items}
 
     def rows(self) -> list[dict[str, Any]]:

@@ -7,7 +7,8 @@ import json
 import numpy as np
 import pytest
 
-from trtlearn.calibration import edit as c
+from trtlearn.calibration import cache as c
+from trtlearn.calibration import edit
 from trtlearn.calibration.agreement import agree
 from trtlearn.calibration.network import calibrate
 from trtlearn.errors import CacheError, DataError, ModelError
@@ -64,7 +65,7 @@ def test_another_tensors_scale_is_named(entropy):
 
 def test_stale_names_are_told_apart(entropy):
     softmax, shuffle = "(Unnamed Layer* 9) [Softmax]_output", "(Unnamed Layer* 12) [Shuffle]_output"
-    renamed = c.rename(
+    renamed = edit.rename(
         entropy, dict(zip(entropy.names[2:5], ("gone", softmax, shuffle), strict=True))
     )
     rows = {t.name: t for t in agree(MODEL, IMAGES, renamed, batch=8).tensors}
@@ -86,7 +87,7 @@ def test_facts_are_json_with_stable_keys(entropy):
 def test_files_work_like_arrays(entropy, tmp_path):
     np.save(tmp_path / "images.npy", IMAGES)
     np.savez(tmp_path / "images.npz", image=IMAGES)
-    c.write_cache(entropy, tmp_path / "x.cache")
+    entropy.save(tmp_path / "x.cache")
     for data in ("images.npy", "images.npz"):
         assert agree(MODEL, tmp_path / data, tmp_path / "x.cache", batch=8).all_agree
 
@@ -110,15 +111,15 @@ def test_bad_input_is_one_clear_error(entropy, tmp_path):
 
 def test_the_legacy_calibrators_settings_come_from_the_header():
     made = own_cache("legacy", quantile=0.99, cutoff=0.5)
-    told = c.with_header(made, header=c.make_header("legacy", quantile=0.99, cutoff=0.5))
+    told = edit.with_header(made, header=c.make_header("legacy", quantile=0.99, cutoff=0.5))
     assert agree(MODEL, IMAGES, told, batch=8).all_agree
-    other = c.with_header(made, header=c.make_header("legacy"))
+    other = edit.with_header(made, header=c.make_header("legacy"))
     assert not agree(MODEL, IMAGES, other, batch=8).all_agree
 
 
 def test_a_line_that_ends_elsewhere_is_named():
     made = own_cache("legacy", cutoff=0.5)
-    told = c.with_header(made, header=c.make_header("legacy", cutoff=0.5))
+    told = edit.with_header(made, header=c.make_header("legacy", cutoff=0.5))
     report = agree(MODEL, IMAGES, told, batch=8)
     fitted = next(
         name for name, threshold in report.thresholds.items() if threshold.bins_kept is None

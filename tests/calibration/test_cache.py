@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trtlearn.calibration import edit as c
+from trtlearn.calibration import cache as c
+from trtlearn.calibration import edit
 from trtlearn.errors import CacheError, TrtlearnError
 
 NAMES = st.text(
@@ -70,16 +71,15 @@ def test_a_cache_cut_anywhere_never_gives_a_wrong_scale(cache, data):
 
 @given(CACHES)
 def test_conversions_come_back(cache):
-    kind = cache.kind
-    assert c.from_ranges_json(c.to_ranges_json(cache)) == cache
-    ranges = json.loads(c.to_ranges_json(cache))["ranges"]
-    back = c.from_ranges_json(json.dumps(ranges), kind=kind)
+    assert edit.from_ranges_json(edit.to_ranges_json(cache)) == cache
+    ranges = json.loads(edit.to_ranges_json(cache))["ranges"]
+    back = edit.from_ranges_json(json.dumps(ranges))
     for item in back.scales:
         assert item.scale == pytest.approx(cache[item.name], rel=2e-7, abs=1e-44)
     if all(" " not in name and "\t" not in name for name in cache.names):
-        table = c.from_ort_table(c.to_ort_table(cache), kind=kind)
+        table = edit.from_ort_table(edit.to_ort_table(cache))
         assert sorted(table.names) == sorted(cache.names)
-    assert set(c.to_qdq_scales(cache)) == {item.name for item in cache.scales if item.scale > 0}
+    assert set(edit.to_qdq_scales(cache)) == {item.name for item in cache.scales if item.scale > 0}
 
 
 def test_the_bits_are_those_of_the_scale():
@@ -177,30 +177,30 @@ def test_impossible_names_are_not_written(name):
 
 def test_writing_is_whole_or_not_at_all(tmp_path):
     path = tmp_path / "deep" / "x.cache"
-    c.write_cache(c.parse_cache(GOOD), path)
+    c.parse_cache(GOOD).save(path)
     assert path.read_text() == GOOD
     with pytest.raises(TrtlearnError):
-        c.write_cache(c.parse_cache(GOOD), path / "below_a_file")
+        c.parse_cache(GOOD).save(path / "below_a_file")
     assert [p.name for p in path.parent.iterdir()] == ["x.cache"]
 
 
 def test_editing():
     cache = c.parse_cache(GOOD)
-    renamed = c.rename(cache, {"stem": "stem_new"})
+    renamed = edit.rename(cache, {"stem": "stem_new"})
     assert "stem" not in renamed
     assert renamed.entry("stem_new").hex == "3d90a39c"
-    assert c.drop(cache, ["stem", "zeros"]).names == (cache.names[0], *cache.names[3:])
-    assert c.drop(cache, "stem") == c.drop(cache, ["stem"])
+    assert edit.drop(cache, ["stem", "zeros"]).names == (cache.names[0], *cache.names[3:])
+    assert edit.drop(cache, "stem") == edit.drop(cache, ["stem"])
     assert cache.with_scale("stem", 1.0).entry("stem").hex == "3f800000"
     assert cache.with_scale("new", 1.0).names == (*cache.names, "new")
-    assert c.with_header(cache, "minmax", "7.6.0").header == "TRT-7600-MinMaxCalibration"
-    assert c.with_header(cache, "minmax").scales == cache.scales
+    assert edit.with_header(cache, "minmax", "7.6.0").header == "TRT-7600-MinMaxCalibration"
+    assert edit.with_header(cache, "minmax").scales == cache.scales
     with pytest.raises(CacheError, match="no tensor 'nobody'"):
-        c.rename(cache, {"nobody": "x"})
+        edit.rename(cache, {"nobody": "x"})
     with pytest.raises(CacheError, match="already given"):
-        c.rename(cache, {"stem": "image"})
+        edit.rename(cache, {"stem": "image"})
     with pytest.raises(CacheError, match="no tensor 'nobody'"):
-        c.drop(cache, ["nobody"])
+        edit.drop(cache, ["nobody"])
 
 
 @given(CACHES, CACHES)
@@ -213,8 +213,8 @@ def test_diff_tells_every_tensor_once_and_merge_prefers_as_asked(a, b):
         if both:
             assert (row.state == "same") == (a[name] == b[name])
     assert a.diff(a).identical
-    b = c.with_header(b, header=a.header)
-    merged = {how: dict(c.merge(a, b, prefer=how)) for how in ("first", "last", "largest")}
+    b = edit.with_header(b, header=a.header)
+    merged = {how: dict(edit.merge(a, b, prefer=how)) for how in ("first", "last", "largest")}
     assert merged["first"] == dict(b) | dict(a)
     assert merged["last"] == dict(a) | dict(b)
     assert all(
@@ -225,9 +225,9 @@ def test_diff_tells_every_tensor_once_and_merge_prefers_as_asked(a, b):
 
 def test_merging_different_algorithms_is_refused():
     with pytest.raises(CacheError, match="different algorithms"):
-        c.merge(c.new_cache({"x": 1.0}), c.new_cache({"y": 1.0}, "minmax"))
+        edit.merge(c.new_cache({"x": 1.0}), c.new_cache({"y": 1.0}, "minmax"))
     with pytest.raises(CacheError, match="prefer"):
-        c.merge(c.new_cache({"x": 1.0}), prefer="best")
+        edit.merge(c.new_cache({"x": 1.0}), prefer="best")
 
 
 @pytest.mark.parametrize(
@@ -235,13 +235,13 @@ def test_merging_different_algorithms_is_refused():
 )
 def test_bad_ranges_json(text):
     with pytest.raises(CacheError):
-        c.from_ranges_json(text)
+        edit.from_ranges_json(text)
 
 
 def test_a_range_edited_by_hand_wins_over_the_hex():
-    data = json.loads(c.to_ranges_json(c.parse_cache(GOOD)))
+    data = json.loads(edit.to_ranges_json(c.parse_cache(GOOD)))
     data["ranges"]["stem"] = 127.0
-    cache = c.from_ranges_json(json.dumps(data))
+    cache = edit.from_ranges_json(json.dumps(data))
     assert cache["stem"] == 1.0
     assert cache.entry("image").hex == "3d2c1f3a"
     assert cache.header == "TRT-8600-EntropyCalibration2"
@@ -250,7 +250,7 @@ def test_a_range_edited_by_hand_wins_over_the_hex():
 def test_onnxruntimes_own_reader_takes_our_flatbuffers():
     table = pytest.importorskip("onnxruntime.quantization.CalTableFlatBuffers.TrtTable").TrtTable
     cache = c.parse_cache(GOOD)
-    read = table.GetRootAsTrtTable(c.to_ort_flatbuffers(cache), 0)
+    read = table.GetRootAsTrtTable(edit.to_ort_flatbuffers(cache), 0)
     pairs = {
         read.Dict(i).Key().decode(): float(read.Dict(i).Value()) for i in range(read.DictLength())
     }
@@ -260,7 +260,7 @@ def test_onnxruntimes_own_reader_takes_our_flatbuffers():
 def test_bad_ort_tables():
     for text in ("x\n", "x one\n", "x 1.0\nx 2.0\n", "x -1\n"):
         with pytest.raises(CacheError):
-            c.from_ort_table(text)
+            edit.from_ort_table(text)
 
 
 def test_stale_names_against_the_courses_model():
@@ -291,12 +291,12 @@ def test_a_cache_answers_for_itself(tmp_path):
     assert cache.largest_difference(moved) == pytest.approx(1e-5, rel=0.1)
     assert cache.largest_difference({"other": 1.0}) is None
     internal = "(Unnamed Layer* 21) [Matrix Multiply]_output"
-    assert cache.equals(c.drop(cache, internal))  # TensorRT's own lines do not count
-    assert not cache.equals(c.drop(cache, "zeros"))
+    assert cache.equals(edit.drop(cache, internal))  # TensorRT's own lines do not count
+    assert not cache.equals(edit.drop(cache, "zeros"))
     assert c.read_cache(cache.save(tmp_path / "a.cache")) == cache
     legacy = "0 3ff0000000000000 3feff7ced916872b"
     for header in ("TRT-8601-MinMaxCalibration", legacy, "TRT-101600-EntropyCalibration2"):
-        other = c.with_header(cache, header=header)
+        other = edit.with_header(cache, header=header)
         assert ignored_by_trtexec(c.format_cache(other).encode())
         path = other.save(tmp_path / "b.cache", for_trtexec=True)
         assert ignored_by_trtexec(path.read_bytes()) is None
@@ -320,7 +320,7 @@ def test_a_long_cache_takes_linear_time():
     assert len(cache.with_scale(names[-1], 1.0)) == len(names)
     assert time.process_time() - start < 2
     with pytest.raises(CacheError, match="no tensor 'x'"):
-        c.rename(cache, {**{name: name + "_" for name in names}, "x": "y"})
+        edit.rename(cache, {**{name: name + "_" for name in names}, "x": "y"})
 
 
 MARKED = {"7f800000": "infinite", "ff800000": "infinite", "7fc00000": "NaN", "ffc00000": "NaN"}
@@ -340,22 +340,22 @@ def test_a_line_with_an_infinite_or_nan_scale_is_read_and_marked(bits, tmp_path)
     assert cache.rows()[-1]["note"] == f"of no use: {MARKED[bits]}"
     assert type(cache).from_json(cache.to_json()).names == cache.names
     whole = c.parse_cache(GOOD)
-    assert c.drop(cache, "mask") == whole
-    assert c.rename(cache, {"mask": "m"}).unusable == {"m": MARKED[bits]}
-    assert c.with_header(cache, "minmax").unusable == cache.unusable
+    assert edit.drop(cache, "mask") == whole
+    assert edit.rename(cache, {"mask": "m"}).unusable == {"m": MARKED[bits]}
+    assert edit.with_header(cache, "minmax").unusable == cache.unusable
     assert cache.with_scale("mask", 1.0)["mask"] == 1.0
     assert cache.diff(cache).identical
     assert cache.diff(cache.with_scale("mask", 1.0)).tensors[-1].state == "changed"
     assert cache.equals(whole)
-    assert c.from_ranges_json(c.to_ranges_json(cache)) == whole
-    assert c.to_ort_table(cache) == c.to_ort_table(whole)
-    assert "mask" not in c.to_qdq_scales(cache)
+    assert edit.from_ranges_json(edit.to_ranges_json(cache)) == whole
+    assert edit.to_ort_table(cache) == edit.to_ort_table(whole)
+    assert "mask" not in edit.to_qdq_scales(cache)
     for prefer in ("first", "last", "largest"):
         for pair in (
             (cache, cache.with_scale("mask", 0.5)),
             (cache.with_scale("mask", 0.5), cache),
         ):
-            assert c.merge(*pair, prefer=prefer)["mask"] == 0.5
+            assert edit.merge(*pair, prefer=prefer)["mask"] == 0.5
     assert c.read_cache(cache.save(tmp_path / "a.cache", for_trtexec=True)).scales == cache.scales
 
 
@@ -401,7 +401,7 @@ def test_a_long_cache_takes_time_by_its_length():
         lines = "".join(f"t{line}: {scales[line % 3]}\n" for line in range(count))
         start = time.process_time()
         cache = c.parse_cache(f"TRT-8600-EntropyCalibration2\n{lines}")
-        edited = c.drop(c.rename(cache, {"t5": "five"}), ["t7"]).with_scale("t9", 0.5)
+        edited = edit.drop(edit.rename(cache, {"t5": "five"}), ["t7"]).with_scale("t9", 0.5)
         assert str(edited).count("\n") == len(edited.scales) + 1 == count
         assert c.format_cache(edited).count("\n") == count
         return time.process_time() - start

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from trtlearn.calibration.edit import new_cache, read_cache, write_cache
+from trtlearn.calibration.cache import new_cache, read_cache
 from trtlearn.dtypes import DTYPES
 from trtlearn.engine.records import BuildOptions, BuildReport
 
@@ -39,9 +39,8 @@ def facts(run: Run) -> Callable[..., Any]:
 
 @pytest.fixture
 def cache(tmp_path: Path) -> Path:
-    return write_cache(
-        new_cache({"image": 1.0, "odd (name): [x]": 0.25, "zero": 0.0}), tmp_path / "a.cache"
-    )
+    scales = {"image": 1.0, "odd (name): [x]": 0.25, "zero": 0.0}
+    return new_cache(scales).save(tmp_path / "a.cache")
 
 
 @pytest.fixture
@@ -146,7 +145,7 @@ def test_cache_show_keys(facts: Callable[..., Any], cache: Path) -> None:
 
 
 def test_cache_diff(facts: Callable[..., Any], cache: Path, tmp_path: Path) -> None:
-    other = write_cache(new_cache({"image": 0.5, "new": 1.0}), tmp_path / "b.cache")
+    other = new_cache({"image": 0.5, "new": 1.0}).save(tmp_path / "b.cache")
     states = {row["name"]: row["state"] for row in facts("cache", "diff", cache, other)["tensors"]}
     assert states == {
         "image": "changed",
@@ -243,7 +242,7 @@ def test_migrate_writes_the_qdq_model(
 ) -> None:
     from trtlearn.model.describe import read_model
 
-    cache = write_cache(new_cache({"image": 0.05, "conv": 0.1, "relu": 0.1}), tmp_path / "m.cache")
+    cache = new_cache({"image": 0.05, "conv": 0.1, "relu": 0.1}).save(tmp_path / "m.cache")
     command, out = f"trtexec --onnx={model} --int8 --calib={cache}", tmp_path / "qdq.onnx"
     facts("migrate", command, model, "--cache", cache, "-o", out)
     assert read_model(out).has_qdq
@@ -317,9 +316,8 @@ def test_agree_keys_and_status(
     pytest.importorskip("onnxruntime")
     data = tmp_path / "data.npy"
     np.save(data, np.random.default_rng(1).normal(size=(16, 4, 8, 8)).astype(np.float32))
-    first = write_cache(
-        new_cache({"image": 1.0, "conv": 1.0, "relu": 1.0}, "minmax"), tmp_path / "first.cache"
-    )
+    cache = new_cache({"image": 1.0, "conv": 1.0, "relu": 1.0}, "minmax")
+    first = cache.save(tmp_path / "first.cache")
     status, out, _ = run("agree", model, data, "--cache", first, "--batch", 8, "--json")
     found = json.loads(out)["tensors"]
     assert status == 1
@@ -327,9 +325,8 @@ def test_agree_keys_and_status(
         {"name", "ours", "tensorrt", "relative_difference", "explanation"} <= set(row)
         for row in found
     )
-    same = write_cache(
-        new_cache({row["name"]: row["ours"] for row in found}, "minmax"), tmp_path / "same.cache"
-    )
+    ours = new_cache({row["name"]: row["ours"] for row in found}, "minmax")
+    same = ours.save(tmp_path / "same.cache")
     assert all(
         row["explanation"] is None
         for row in facts("agree", model, data, "--cache", same)["tensors"]
@@ -502,7 +499,7 @@ def test_a_defect_is_one_line_unless_debugging(
     def broken(path: object) -> None:
         raise RuntimeError("two\nlines")
 
-    monkeypatch.setattr("trtlearn.calibration.edit.read_cache", broken)
+    monkeypatch.setattr("trtlearn.calibration.cache.read_cache", broken)
     monkeypatch.delenv("TRTLEARN_DEBUG", raising=False)
     status, _, err = run("cache", "show", cache)
     assert status == 2
@@ -549,7 +546,7 @@ def test_colour_on_a_terminal(cache: Path) -> None:
 
 
 def test_a_reader_that_stops_early_is_no_error(tmp_path: Path) -> None:
-    big = write_cache(new_cache({f"tensor{i}": 0.5 for i in range(20_000)}), tmp_path / "big.cache")
+    big = new_cache({f"tensor{i}": 0.5 for i in range(20_000)}).save(tmp_path / "big.cache")
     line = f"set -o pipefail; {sys.executable} -m trtlearn cache show {big} | head -n 1"
     answer = subprocess.run(
         ["bash", "-c", line], check=False, capture_output=True, text=True, cwd=ROOT

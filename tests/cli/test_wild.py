@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from trtlearn.calibration.edit import read_cache
+from trtlearn.calibration.cache import read_cache
 from trtlearn.engine.inspector import read_engine
 from trtlearn.errors import CacheError, InspectorError, ModelError
 from trtlearn.files import plan_in, recognize

@@ -18,7 +18,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from trtlearn.builds import Build, LayerCounts
-from trtlearn.calibration.edit import parse_cache, read_cache
+from trtlearn.calibration.cache import parse_cache, read_cache
 from trtlearn.course.own_model import report
 from trtlearn.course.own_model.records import Answer, EngineResult, Walk
 from trtlearn.course.own_model.report import report_html

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from recording.other_quantizers import modelopt_quantized
-from trtlearn.calibration.edit import read_cache
+from trtlearn.calibration.cache import read_cache
 from trtlearn.errors import ModelError, TrtlearnError
 from trtlearn.int8.pairs import (
     PairTable,

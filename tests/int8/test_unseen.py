@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from trtlearn.calibration.agreement import agree
-from trtlearn.calibration.edit import format_cache, new_cache, read_cache
+from trtlearn.calibration.cache import format_cache, new_cache, read_cache
 from trtlearn.course.own_model.records import Walk
 from trtlearn.course.own_model.walk import try_int8
 from trtlearn.errors import DataError, ModelError, TrtlearnError

@@ -11,8 +11,13 @@ from hypothesis import strategies as st
 
 from trtlearn import files
 from trtlearn.calibration import edit
-from trtlearn.calibration.cache import entry, format_cache, new_cache
-from trtlearn.calibration.cache_bytes import bytes_of_cache
+from trtlearn.calibration.cache import (
+    entry,
+    format_cache,
+    new_cache,
+    parse_cache,
+    read_cache,
+)
 from trtlearn.calibration.cache_lines import ODDITIES, as_tensorrt_reads
 from trtlearn.engine.records import Message, Provenance
 from trtlearn.errors import CacheError
@@ -27,26 +32,20 @@ NAMES = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min
 
 
 @pytest.mark.parametrize("path", CACHES, ids=lambda path: f"{path.parent.name}-{path.stem}")
-def test_pieces_are_the_file(path) -> None:
+def test_every_byte_of_the_file_comes_back(path) -> None:
     content = path.read_bytes()
-    taken = bytes_of_cache(content)
-    assert b"".join(piece.content for piece in taken.pieces) == content
-    assert all(content[p.offset : p.offset + len(p.content)] == p.content for p in taken.pieces)
-    assert sum(piece.meaning == "tensor's name" for piece in taken.pieces) == len(
-        edit.read_cache(content).scales
-    )
+    assert format_cache(read_cache(content)).encode() == content
 
 
 @given(st.dictionaries(NAMES, st.floats(0, 2.0**100, width=32), max_size=5))
-def test_pieces_of_any_cache(scales) -> None:
+def test_a_file_with_windows_line_breaks_says_the_same(scales) -> None:
     content = format_cache(new_cache(scales)).encode()
-    for ending in (content, content.replace(b"\n", b"\r\n")):
-        assert b"".join(piece.content for piece in bytes_of_cache(ending).pieces) == ending
+    assert read_cache(content.replace(b"\n", b"\r\n")) == read_cache(content)
 
 
 def test_what_is_no_cache_is_refused() -> None:
     with pytest.raises(CacheError):
-        bytes_of_cache(b"hello\nworld\n")
+        read_cache(b"hello\nworld\n")
 
 
 def test_outcomes_are_known_or_none() -> None:
@@ -130,29 +129,29 @@ def test_what_our_reader_takes_tensorrt_read_alike(name) -> None:
     """
     recorded = odd_caches()[name]
     if name in ("inf_scale", "nan_scale"):
-        (problem,) = edit.read_cache(BROKEN[name]).unusable.values()
+        (problem,) = read_cache(BROKEN[name]).unusable.values()
         assert problem == ("NaN" if name == "nan_scale" else "infinite")
         return
     if name in SILENT or (
         not recorded.used and name in ("bom", "binary", "empty", "header_missing", "header_bogus")
     ):
         with pytest.raises(CacheError):
-            edit.read_cache(BROKEN[name])
+            read_cache(BROKEN[name])
         return
     if name == "truncated_half":
         with pytest.raises(CacheError, match="no colon"):
-            edit.read_cache(BROKEN[name])
+            read_cache(BROKEN[name])
         assert [m.code for m in recorded.messages] == ["cache-bad-line", "missing-scale"]
         return
     if name in MARKED:
-        assert set(edit.read_cache(BROKEN[name]).unusable.values()) == {MARKED[name]}
+        assert set(read_cache(BROKEN[name]).unusable.values()) == {MARKED[name]}
         return
-    read = {entry.name: entry.scale for entry in edit.read_cache(BROKEN[name]).scales}
+    read = {entry.name: entry.scale for entry in read_cache(BROKEN[name]).scales}
     if recorded.used:
         assert recorded.scales == pytest.approx({n: read[n] for n in recorded.scales}, rel=1e-5)
 
 
-ALL = edit.parse_cache(BROKEN["whole"].decode()).names
+ALL = parse_cache(BROKEN["whole"].decode()).names
 FILES = BROKEN | {"other_models_cache": cache_path("mobile", "entropy2").read_bytes()}
 
 
@@ -190,7 +189,7 @@ def test_a_scale_of_nine_digits_is_not_guessed() -> None:
 
 def test_the_notebooks_changes_are_the_recorded_ones() -> None:
     text = BROKEN["whole"]
-    good = edit.read_cache(text)
+    good = read_cache(text)
     tensor = good.names[len(good.names) // 2]
     assert tensor == "b1_add"
     changed = {
@@ -221,7 +220,7 @@ def test_tensorrt_took_every_cache_that_we_wrote() -> None:
     assert len(pool.jobs) == 14
     for job in pool.jobs:
         recorded = odd_caches()[f"random_{job['name'].removeprefix('strange_')}"]
-        written = edit.read_cache(base64.b64decode(job["given_cache"]))
+        written = read_cache(base64.b64decode(job["given_cache"]))
         assert (recorded.used, recorded.messages) == (True, ())
         assert {entry.name: entry.scale for entry in written.scales} == pytest.approx(
             recorded.scales, rel=1e-5
@@ -240,4 +239,4 @@ def test_a_live_case_is_told_like_a_recorded_one(fake) -> None:
 
 def test_entry_of_zero_is_one_digit() -> None:
     content = format_cache(new_cache([entry("x", 0.0)])).encode()
-    assert bytes_of_cache(content).pieces[-2].content == b"0"
+    assert content.endswith(b"\nx: 0\n")

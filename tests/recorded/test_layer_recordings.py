@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from trtlearn import show
-from trtlearn.calibration.edit import parse_cache
+from trtlearn.calibration.cache import parse_cache
 from trtlearn.calibration.observers import threshold_of
 from trtlearn.errors import DataError, RecordingError
 from trtlearn.int8.compare import tensor_errors
@@ -260,10 +260,7 @@ def test_the_int8_plan_holds_the_codes_that_numpy_computes():
     assert not inside.plans["fp32"].int8_vectors
     assert not inside.plans["fp16"].int8_vectors
     for name, plan in inside.plans.items():
-        assert (
-            plan.size_bytes
-            == tradeoff("points-resnet").point("resnet", name).plan_bytes
-        )
+        assert plan.size_bytes == tradeoff("points-resnet").point("resnet", name).plan_bytes
         for one in plan.programs:
             assert {"sm_80", "sm_86", "sm_90", "compute_86"} <= set(one.architectures)
 

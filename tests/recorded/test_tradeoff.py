@@ -383,7 +383,7 @@ def test_recordings_round_trip_and_refuse_other_models(tmp_path):
 
 def test_no_folder_no_recordings(tmp_path):
     for missing in (tradeoff, partial(tradeoff, build_times=True), sensitivity):
-        with pytest.raises(RecordingError, match="nothing called .* is recorded in"):
+        with pytest.raises(RecordingError, match=r"nothing called .* is recorded in"):
             missing("mixed", folder=tmp_path)
     with pytest.raises(RecordingError, match="nothing called 'dynamic' is recorded in"):
         dynamic(tmp_path)

@@ -12,7 +12,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from trtlearn.calibration.edit import from_ranges_json, read_cache, write_cache
+from trtlearn.calibration.cache import read_cache
+from trtlearn.calibration.edit import from_ranges_json
 from trtlearn.errors import CacheError, CommandError, ModelError
 from trtlearn.model.course_data import load_images, model_path
 from trtlearn.model.describe import load_proto
@@ -263,7 +264,7 @@ def test_nothing_is_written_when_something_is_wrong(tmp_path):
     bad = tmp_path / "bad.cache"
     bad.write_bytes(b"not a cache")
     other = tmp_path / "other.cache"
-    write_cache(cache_of({"elsewhere": 1.0}), other)
+    cache_of({"elsewhere": 1.0}).save(other)
     cases = [
         (CommandError, "not-int8", ("trtexec --onnx=m.onnx", model, cache, out)),
         (

@@ -14,7 +14,6 @@ import pytest
 from test_imports import PACKAGE, bare
 
 import trtlearn as tl
-from trtlearn.calibration.cache import write_cache
 from trtlearn.errors import TrtlearnError
 from trtlearn.record import Record, Table
 from trtlearn.recorded.files import load_build, recording_folders
@@ -87,7 +86,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model.ir_version = 8
     onnx.save(model, folder / "my.onnx")
     np.save(folder / "images.npy", rng.normal(size=(16, 3, 8, 8)).astype(np.float32))
-    write_cache(tl.calibrate(folder / "my.onnx", folder / "images.npy"), folder / "my.cache")
+    tl.calibrate(folder / "my.onnx", folder / "images.npy").save(folder / "my.cache")
     tensor = {"Name": "x", "Dimensions": [8, 3], "Format/Datatype": "Row major linear FP32"}
     layer = {"Name": "conv", "LayerType": "Convolution", "Inputs": [tensor], "Outputs": [tensor]}
     (folder / "layers.json").write_text(

@@ -1,3 +1,1 @@
-"""From values to a scale: histogram, entropy search, TensorRT's four calibrators, the
-calibration cache.
-"""
+"""From values to a scale: histogram, entropy search, TensorRT's four calibrators, their cache."""

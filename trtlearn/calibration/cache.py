@@ -1,6 +1,4 @@
-"""A calibration cache: a Mapping, tensor -> scale, read and written byte for byte as TensorRT
-does.
-"""
+"""A calibration cache: a Mapping, tensor -> scale, read and written as TensorRT does."""
 
 from __future__ import annotations
 
@@ -17,9 +15,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ..errors import CacheError, DataError, MissingTensor
+from ..errors import CacheError, MissingTensor
 from ..files import read_bytes, recognize, shell_command, write_atomic
-from ..int8.quant import scale_from_amax
 from ..record import Record, plural
 
 if TYPE_CHECKING:
@@ -48,9 +45,7 @@ __all__ = [
     "read_cache",
     "stale_and_internal",
     "version_text",
-    "write_cache",
 ]
-
 
 ALGORITHMS = {
     "entropy2": "EntropyCalibration2",
@@ -58,29 +53,21 @@ ALGORITHMS = {
     "entropy": "EntropyCalibration",
     "legacy": "LegacyCalibration",
 }
-"""trtlearn's word for a calibrator -> the header's word (the legacy calibrator's header is
-three numbers instead).
-"""
-
+"""trtlearn's word for a calibrator -> the header's; the legacy calibrator's has three numbers."""
 INTERNAL = ("(Unnamed ", "ONNXTRT_")
 """How TensorRT begins names that it makes up: ``(Unnamed Layer* 3) [Constant]_output`` to 9.x,
 ``(Unnamed ITensor* 3)`` in 5.x, ``ONNXTRT_Broadcast_283_output`` from 10.0 on.
 """
 _MADE_FROM = re.compile(r"(.+?)(_\d+)?_output(?:_[1-9]\d*)?")
-
 KINDS = {word: kind for kind, word in ALGORITHMS.items()}
 """The header's word -> trtlearn's."""
-
-
 Scales = Mapping[str, float] | str | os.PathLike[str]
 """A calibration cache, its file, or {tensor: scale}."""
 
 
 @dataclass(frozen=True)
 class CacheEntry(Record):
-    """One line of the cache: a tensor's INT8 scale, the range ``amax = scale * 127``, and the
-    hex as written.
-    """
+    """One line of the cache: a tensor's INT8 scale, ``amax = scale * 127``, the hex as written."""
 
     name: str
     scale: float  # a float32
@@ -140,7 +127,7 @@ class CalibrationCache(Record, Mapping[str, float]):
         return {item.name: item.problem for item in self.scales if item.problem}
 
     @cached_property
-    def _entries(self) -> dict[str, CacheEntry]:
+    def _lines(self) -> dict[str, CacheEntry]:
         return {item.name: item for item in reversed(self.scales)}
 
     @cached_property
@@ -161,11 +148,10 @@ class CalibrationCache(Record, Mapping[str, float]):
 
     def entry(self, name: str) -> CacheEntry:
         """The line of the tensor ``name``; CacheError (a KeyError) where the cache has none."""
-        if name not in self._entries:
-            raise MissingTensor(
-                f"no tensor {name!r} in the cache", "see .names for the tensors it holds"
-            )
-        return self._entries[name]
+        if name not in self._lines:
+            fix = "see .names for the tensors it holds"
+            raise MissingTensor(f"no tensor {name!r} in the cache", fix)
+        return self._lines[name]
 
     def equals(self, other: Scales, tolerance: float = 1e-6) -> bool:
         """Whether both hold the same tensors, with scales equal within ``tolerance`` (relative).
@@ -179,9 +165,7 @@ class CalibrationCache(Record, Mapping[str, float]):
         return _onnx_names(self) == _onnx_names(other) and (gap is None or gap <= tolerance)
 
     def largest_difference(self, other: Mapping[str, float]) -> float | None:
-        """The largest relative difference of a scale that both hold, |a - b| / max(a, b); None
-        where none is shared.
-        """
+        """The largest |a - b| / max(a, b) of a scale that both hold; None where none is shared."""
         gaps = (relative_gap(self[name], other[name]) for name in self if name in other)
         return max(gaps, default=None)
 
@@ -193,18 +177,34 @@ class CalibrationCache(Record, Mapping[str, float]):
         >>> [(row.name, row.state, row.relative_difference) for row in a.diff(b).tensors]
         [('x', 'changed', 0.5), ('y', 'only in a', None), ('z', 'only in b', None)]
         """
-        if isinstance(other, (str, os.PathLike)):
-            return _diff(self, read_cache(other))
-        return _diff(self, other if isinstance(other, CalibrationCache) else new_cache(other))
+        other = read_cache(other) if isinstance(other, (str, os.PathLike)) else other
+        second = other if isinstance(other, CalibrationCache) else new_cache(other)
+        rows = []
+        for name in dict.fromkeys((*self.names, *second.names)):
+            a, b = self._lines.get(name), second._lines.get(name)
+            if a is None or b is None:
+                scales = a.scale if a else None, b.scale if b else None
+                rows.append(DiffRow(name, *scales, "only in a" if a else "only in b"))
+                continue
+            same = a.scale == b.scale or int(a.hex, 16) == int(b.hex, 16)
+            gap = None if a.problem or b.problem else relative_gap(a.scale, b.scale)
+            rows.append(DiffRow(name, a.scale, b.scale, "same" if same else "changed", gap))
+        return CacheDiff(self.header, second.header, tuple(rows))
 
     def check(self, model: Any) -> NameCheck:
-        """Which names ``model`` (an ONNX file, a Network) has, lacks or cannot confirm, and
-        what has no line.
-        """
-        return _check(self, model)
+        """Which names ``model`` (an ONNX file, a Network) has or lacks, and what has no line."""
+        from ..model.describe import OnnxModel, read_model
+
+        source = model if isinstance(model, OnnxModel) else read_model(model)
+        names, tensors = dict.fromkeys(self.names), dict.fromkeys(source.tensors)
+        return NameCheck(
+            tuple(name for name in names if name in tensors),
+            *stale_and_internal(names, source),
+            missing=tuple(name for name in tensors if name not in names),
+        )
 
     def with_scale(self, name: str, scale: float) -> CalibrationCache:
-        """A cache with one tensor's scale changed, or added at the end.
+        """The cache with one tensor's scale changed, or added at the end.
 
         >>> new_cache({"x": 0.5}).with_scale("x", 0.25).entry("x").amax
         31.75
@@ -213,11 +213,10 @@ class CalibrationCache(Record, Mapping[str, float]):
         return replace(self, scales=tuple(lines.values()))
 
     def save(self, path: str | os.PathLike[str], for_trtexec: bool = False) -> Path:
-        """Write the file, whole or not at all; ``for_trtexec`` with the header that trtexec's
-        calibrator takes.
+        """Write the file, whole or not at all.
 
-        trtexec ignores caches of the other calibrators (:func:`ignored_by_trtexec`); the scales
-        stay the same.
+        ``for_trtexec``: with the header that trtexec's calibrator takes, and the same scales; it
+        ignores caches of the other calibrators (:func:`ignored_by_trtexec`).
         """
         if for_trtexec:
             version = self.tensorrt_version or "8.6.0"
@@ -269,21 +268,14 @@ class CacheDiff(Record):
 
     @property
     def identical(self) -> bool:
-        """Whether headers, tensors and scales are all the same (the order of the lines may
-        differ).
-        """
+        """Whether headers, tensors and scales are the same; the order of the lines may differ."""
         return self.header_a == self.header_b and all(row.state == "same" for row in self.tensors)
 
     def summary(self) -> str:
-        counts = dict.fromkeys(("same", "changed", "only in a", "only in b"), 0)
-        for row in self.tensors:
-            counts[row.state] += 1
-        headers = (
-            "same header"
-            if self.header_a == self.header_b
-            else f"headers {self.header_a} | {self.header_b}"
-        )
-        return f"{headers}; " + ", ".join(f"{count} {state}" for state, count in counts.items())
+        is_same, states = self.header_a == self.header_b, [row.state for row in self.tensors]
+        headers = "same header" if is_same else f"headers {self.header_a} | {self.header_b}"
+        known = ("same", "changed", "only in a", "only in b")
+        return f"{headers}; {', '.join(f'{states.count(state)} {state}' for state in known)}"
 
     def rows(self) -> list[dict[str, Any]]:
         return [
@@ -315,46 +307,23 @@ class NameCheck(Record):
     missing: tuple[str, ...]
 
     def summary(self) -> str:
+        fit = plural(len(self.matched), "name fits", "names fit")
+        without = plural(len(self.missing), "tensor of the model has", "tensors of the model have")
         return (
-            f"{plural(len(self.matched), 'name fits', 'names fit')} the model, {len(self.stale)} "
-            "stale, "
-            f"{len(self.internal)} TensorRT's own, "
-            f"{plural(len(self.missing), 'tensor of the model has', 'tensors of the model have')} "
-            "no line"
+            f"{fit} the model, {len(self.stale)} stale, {len(self.internal)} TensorRT's own, "
+            f"{without} no line"
         )
 
     def rows(self) -> list[dict[str, Any]]:
-        groups = {
-            "fits": self.matched,
-            "stale": self.stale,
-            "TensorRT's own": self.internal,
-            "no line": self.missing,
-        }
-        return [
-            {"tensor": name, "state": state} for state, names in groups.items() for name in names
-        ]
-
-
-def _diff(a: CalibrationCache, b: CalibrationCache) -> CacheDiff:
-    rows = []
-    for name in dict.fromkeys((*a.names, *b.names)):
-        one, other = a._entries.get(name), b._entries.get(name)
-        if one is None or other is None:
-            x, y = one.scale if one else None, other.scale if other else None
-            rows.append(DiffRow(name, x, y, "only in a" if other is None else "only in b"))
-            continue
-        same = one.scale == other.scale or int(one.hex, 16) == int(other.hex, 16)
-        comparable = one.problem is None and other.problem is None
-        gap = relative_gap(one.scale, other.scale) if comparable else None
-        rows.append(DiffRow(name, one.scale, other.scale, "same" if same else "changed", gap))
-    return CacheDiff(a.header, b.header, tuple(rows))
+        states = dict.fromkeys(self.matched, "fits") | dict.fromkeys(self.stale, "stale")
+        states |= dict.fromkeys(self.internal, "TensorRT's own")
+        states |= dict.fromkeys(self.missing, "no line")
+        return [{"tensor": name, "state": state} for name, state in states.items()]
 
 
 def names_behind(model: OnnxModel) -> frozenset[str]:
     """The nodes and tensors of a model that TensorRT makes names of its own from."""
-    known: set[str] = set()
-    for node in model.nodes:
-        known.update((node.name, *node.inputs, *node.outputs))
+    known = {""}.union(*((node.name, *node.inputs, *node.outputs) for node in model.nodes))
     return frozenset(known - {""})
 
 
@@ -385,26 +354,9 @@ def stale_and_internal(
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The names that are no tensors of the model: another model's, and TensorRT's own."""
     tensors, known = set(model.tensors), names_behind(model)
-    stale: list[str] = []
-    internal: list[str] = []
-    for name in names:
-        if name not in tensors:
-            (internal if is_internal(name, known) else stale).append(name)
-    return tuple(stale), tuple(internal)
-
-
-def _check(cache: CalibrationCache, model: Any) -> NameCheck:
-    from ..model.describe import OnnxModel, read_model
-
-    source = model if isinstance(model, OnnxModel) else read_model(getattr(model, "path", model))
-    names, tensors = dict.fromkeys(cache.names), dict.fromkeys(source.tensors)
-    stale, internal = stale_and_internal(names, source)
-    return NameCheck(
-        matched=tuple(name for name in names if name in tensors),
-        stale=stale,
-        internal=internal,
-        missing=tuple(name for name in tensors if name not in names),
-    )
+    others = {name: is_internal(name, known) for name in names if name not in tensors}
+    stale = tuple(name for name, internal in others.items() if not internal)
+    return stale, tuple(name for name, internal in others.items() if internal)
 
 
 def relative_gap(a: float, b: float) -> float:
@@ -440,16 +392,13 @@ def make_header(
     if kind not in ALGORITHMS:
         raise CacheError(f"no calibrator is called {kind!r}", f"use one of {', '.join(ALGORITHMS)}")
     if kind == "legacy":
-        return " ".join(
-            ["0", *(f"{int.from_bytes(struct.pack('>d', x), 'big'):x}" for x in (cutoff, quantile))]
-        )
+        first, second = (struct.pack(">d", x).hex().lstrip("0") or "0" for x in (cutoff, quantile))
+        return f"0 {first} {second}"
     match = re.fullmatch(r"(\d{1,3})\.(\d{1,2})(?:\.(\d{1,2}))?.*", tensorrt)
     if not match:
         raise CacheError(f"{tensorrt!r} is no TensorRT version", "write it as 8.6.0")
     major, minor, patch = (int(part or 0) for part in match.groups())
-    number = (
-        major * 10000 + minor * 100 + patch if major >= 10 else major * 1000 + minor * 100 + patch
-    )
+    number = major * (10000 if major >= 10 else 1000) + minor * 100 + patch
     return f"TRT-{number}-{ALGORITHMS[kind]}"
 
 
@@ -474,8 +423,7 @@ def _name_problem(name: object) -> str | None:
 
 
 def entry(name: str, scale: float) -> CacheEntry:
-    """The cache line of one tensor; CacheError for a scale that is not finite and from 0, or an
-    impossible name.
+    """The line of one tensor; CacheError for a scale that is not finite and from 0, or a bad name.
 
     >>> entry("conv1", 0.0706246570).hex, entry("zeros", 0.0).hex
     ('3d90a3a9', '0')
@@ -488,16 +436,10 @@ def entry(name: str, scale: float) -> CacheEntry:
     except (TypeError, ValueError, OverflowError):  # no number, or one of hundreds of digits
         value = np.float32(np.nan)
     if np.ndim(value) or not np.isfinite(value) or value < 0:
-        raise CacheError(
-            f"scale of {name!r:.80} is {scale!s:.40}, expected a finite number from 0",
-            "use amax / 127",
-        )
-    bits = struct.unpack(">I", struct.pack(">f", abs(float(value))))[0]  # abs: -0.0 is written 0
-    return _entry(name, f"{bits:x}")
-
-
-def _entry(name: str, text: str) -> CacheEntry:
-    return _entries([name], [text])[0]
+        problem = f"scale of {name!r:.80} is {scale!s:.40}, expected a finite number from 0"
+        raise CacheError(problem, "use amax / 127")
+    bits = abs(value).view(np.uint32)  # abs: -0.0 is written 0
+    return _entries([name], [f"{bits:x}"])[0]
 
 
 def _entries(names: Iterable[str], texts: list[str]) -> tuple[CacheEntry, ...]:
@@ -524,37 +466,26 @@ def new_cache(
     TRT-8600-EntropyCalibration2
     image: 3f000000
     """
-    entries = (
-        [entry(k, v) for k, v in scales.items()] if isinstance(scales, Mapping) else list(scales)
-    )
-    return parse_cache(
-        "\n".join(
-            [header or make_header(kind, tensorrt), *(f"{e.name}: {e.hex}" for e in entries), ""]
-        )
-    )
+    if isinstance(scales, Mapping):
+        scales = [entry(name, scale) for name, scale in scales.items()]
+    return parse_cache(_text(header or make_header(kind, tensorrt), scales))
 
 
-def amax_entries(ranges: Mapping[str, float]) -> tuple[CacheEntry, ...]:
-    """Cache lines from ``amax`` by tensor name."""
-    try:
-        return tuple(entry(name, float(scale_from_amax(amax))) for name, amax in ranges.items())
-    except DataError as problem:
-        raise CacheError(problem.problem, problem.fix) from None
+def _text(header: str, lines: Iterable[CacheEntry]) -> str:
+    return "\n".join([header, *(f"{line.name}: {line.hex}" for line in lines), ""])
 
 
 def _header(line: str, where: str) -> tuple[str | None, str | None, float | None, float | None]:
     if match := _HEADER.fullmatch(line):
         word = match[2]
         if word not in KINDS:
-            warnings.warn(
-                f"{where}line 1: trtlearn does not know the algorithm {word!r}", stacklevel=4
-            )
+            problem = f"{where}line 1: trtlearn does not know the algorithm {word!r}"
+            warnings.warn(problem, stacklevel=4)
         return (word if word in KINDS else None), version_text(int(match[1])), None, None
     if match := _LEGACY.fullmatch(line):
-        cutoff, quantile = (
-            struct.unpack(">d", int(match[i], 16).to_bytes(8, "big"))[0] for i in (2, 3)
-        )
-        if all(math.isfinite(x) and 0 <= x <= 1 for x in (cutoff, quantile)):
+        digits = match[2].zfill(16) + match[3].zfill(16)
+        cutoff, quantile = struct.unpack(">2d", bytes.fromhex(digits))
+        if 0 <= cutoff <= 1 and 0 <= quantile <= 1:
             return ALGORITHMS["legacy"], None, cutoff, quantile
     raise CacheError(
         f"{where}line 1 is {line!r:.80}, expected a header such as TRT-8600-EntropyCalibration2",
@@ -569,34 +500,14 @@ def is_ort_table(content: bytes) -> bool:
     return bool(lines) and all(_ORT_LINE.fullmatch(line) for line in lines)
 
 
-def _check_hex(text: str, name: str, at: str, cut_off: bool) -> str:
-    if not _HEX.fullmatch(text):
-        raise CacheError(
-            f"{at}the scale of {name!r:.80} is {text!r:.40}, expected 1 to 8 hex digits",
-            "calibrate again",
-        )
-    bits = int(text, 16)
-    if cut_off and len(text) < 8 and bits:
-        raise CacheError(
-            f"{at}the file ends inside the scale of {name!r:.80} ({text!r}, no line break after "
-            "it)",
-            "the file was cut short: copy it again, or calibrate again",
-        )
-    if 0x80000000 < bits < 0xFF800000:  # above that: -infinity and NaN, marked as of no use
-        raise CacheError(
-            f"{at}the scale of {name!r:.80} ({text}) is negative", "a scale is amax / 127, from 0"
-        )
-    return text
-
-
 def _decoded(content: bytes, where: str) -> str:
     try:
         return content.decode()
     except UnicodeDecodeError as problem:
         line = content[: problem.start].count(b"\n") + 1
+        byte = f"0x{content[problem.start]:02x}"
         raise CacheError(
-            f"{where}line {line} holds the byte 0x{content[problem.start]:02x}, which is not UTF-8 "
-            "text",
+            f"{where}line {line} holds the byte {byte}, which is not UTF-8 text",
             "check that this is a calibration cache and not an engine or a model",
         ) from None
 
@@ -651,26 +562,21 @@ def parse_cache(content: str | bytes, where: str = "") -> CalibrationCache:
         name, colon, digits = line.rpartition(":")
         if not colon and not line.strip():
             continue
-        if wrong := _line_problem(line, name, digits, first_at):
+        if wrong := _line_problem(line, name, digits, first_at, is_last=number == len(lines)):
             raise CacheError(f"{where}line {number}: {wrong[0]}", wrong[1])
         first_at[name] = number
-        text = digits.strip(" \t")
-        if not _SCALE.fullmatch(text) or number == len(lines):
-            _check_hex(text, name, f"{where}line {number}: ", cut_off=number == len(lines))
-        hexes.append(text)
+        hexes.append(digits.strip(" \t"))
     entries = _entries(first_at, hexes)
     return CalibrationCache(lines[0], algorithm, version, entries, cutoff, quantile)
 
 
 def _line_problem(
-    line: str, name: str, digits: str, first_at: Mapping[str, int]
+    line: str, name: str, digits: str, first_at: Mapping[str, int], is_last: bool
 ) -> tuple[str, str] | None:
-    """What is wrong with a line's form or its name, and what to do."""
+    """What is wrong with a line, and what to do; ``is_last``: no line break follows it."""
     if ":" not in line:
-        return (
-            f"{line!r:.80} has no colon, expected 'name: HEX'",
-            "the file may have been cut short",
-        )
+        problem = f"{line!r:.80} has no colon, expected 'name: HEX'"
+        return problem, "the file may have been cut short"
     if digits[:1] not in ("", " ", "\t"):
         return (
             f"no space after the colon of {name!r:.80}: TensorRT skips one character there "
@@ -680,10 +586,23 @@ def _line_problem(
     if wrong := _name_problem(name):
         return f"{wrong}, expected 'name: HEX'", "delete the line"
     if name in first_at:
+        problem = f"the tensor {name!r:.80} was already given in line {first_at[name]}"
+        return problem, "keep one of the two lines"
+    text = digits.strip(" \t")
+    if _SCALE.fullmatch(text) and not is_last:
+        return None
+    if not _HEX.fullmatch(text):
+        problem = f"the scale of {name!r:.80} is {text!r:.40}, expected 1 to 8 hex digits"
+        return problem, "calibrate again"
+    bits = int(text, 16)
+    if is_last and len(text) < 8 and bits:
         return (
-            f"the tensor {name!r:.80} was already given in line {first_at[name]}",
-            "keep one of the two lines",
+            f"the file ends inside the scale of {name!r:.80} ({text!r}, no line break after it)",
+            "the file was cut short: copy it again, or calibrate again",
         )
+    if 0x80000000 < bits < 0xFF800000:  # above that: -infinity and NaN, marked as of no use
+        problem = f"the scale of {name!r:.80} ({text}) is negative"
+        return problem, "a scale is amax / 127, from 0"
     return None
 
 
@@ -699,21 +618,13 @@ def read_cache(source: str | os.PathLike[str] | bytes) -> CalibrationCache:
 
 
 def format_cache(cache: CalibrationCache) -> str:
-    """The text of the file: exactly what TensorRT wrote when ``cache`` was read from one of its
-    files.
-    """
-    text = "\n".join([cache.header, *(f"{item.name}: {item.hex}" for item in cache.scales), ""])
+    """The text of the file: what TensorRT wrote, where ``cache`` was read from one of its files."""
+    text = _text(cache.header, cache.scales)
     back = parse_cache(text)
     if back.scales != cache.scales or back.header != cache.header:
-        raise CacheError(
-            "the cache's scales and hex do not say the same", "make its entries with cache.entry()"
-        )
+        problem = "the cache's scales and hex do not say the same"
+        raise CacheError(problem, "make its entries with cache.entry()")
     return text
-
-
-def write_cache(cache: CalibrationCache, path: str | os.PathLike[str]) -> Path:
-    """Write the file whole or not at all."""
-    return write_atomic(path, format_cache(cache))
 
 
 class CacheIgnored(NamedTuple):
@@ -738,36 +649,26 @@ def ignored_by_trtexec(
     "its header names MinMaxCalibration, and trtexec's calibrator is an EntropyCalibration2"
     """
     again = "calibrate again and pass the cache that comes out"
-    line = shell_command(
-        "trtlearn", "cache", "edit", Path(name), "-o", "NEW", "--header", make_header()
-    )
+    words = ("--header", make_header())
+    line = shell_command("trtlearn", "cache", "edit", Path(name), "-o", "NEW", *words)
     edit = f"`{line}` keeps the scales and writes the header that trtexec's calibrator takes"
     first, _, rest = content.partition(b"\n")
     header = _HEADER.fullmatch(first.rstrip(b"\r").decode(errors="replace"))
     if not content:
         return CacheIgnored("it is empty", again)
     if header is None and is_ort_table(content):
-        line = shell_command(
-            *("trtlearn", "cache", "convert", Path(name), "-o", "NEW"),
-            *("--from", "ort-table", "--to", "cache"),
-        )
-        return CacheIgnored(
-            "it is ONNX Runtime's calibration table", f"`{line}` writes a cache of TensorRT's"
-        )
+        kinds = ("--from", "ort-table", "--to", "cache")
+        line = shell_command("trtlearn", "cache", "convert", Path(name), "-o", "NEW", *kinds)
+        fix = f"`{line}` writes a cache of TensorRT's"
+        return CacheIgnored("it is ONNX Runtime's calibration table", fix)
     if header is None:
-        return CacheIgnored(
-            f"its first line is not the header of an EntropyCalibration2, such as {make_header()}",
-            edit,
-        )
+        why = f"its first line is not the header of an EntropyCalibration2, such as {make_header()}"
+        return CacheIgnored(why, edit)
     if header[2] != "EntropyCalibration2":
-        return CacheIgnored(
-            f"its header names {header[2]}, and trtexec's calibrator is an EntropyCalibration2",
-            edit,
-        )
+        why = f"its header names {header[2]}, and trtexec's calibrator is an EntropyCalibration2"
+        return CacheIgnored(why, edit)
     if before_10 and len(header[1]) > 4:
-        version = version_text(int(header[1]))
-        return CacheIgnored(
-            f"its header names TensorRT {version}, a number with too many digits for this version",
-            edit,
-        )
+        version = f"TensorRT {version_text(int(header[1]))}"
+        why = f"its header names {version}, a number with too many digits for this version"
+        return CacheIgnored(why, edit)
     return None if rest.strip() else CacheIgnored("it holds a header and no scale", again)

@@ -1,96 +1,74 @@
-"""Calibration caches edited: merged, renamed, under another header; and in the forms that other
-programs read.
-"""
+"""Calibration caches edited: merged, renamed, under another header, in other programs' forms."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import re
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from ..errors import CacheError, first_line
+from ..errors import CacheError, DataError, first_line
+from ..int8.quant import scale_from_amax
 from ..record import parse_json
-from .cache import (
-    ALGORITHMS,
-    CacheEntry,
-    CalibrationCache,
-    amax_entries,
-    entry,
-    format_cache,
-    is_ort_table,
-    make_header,
-    new_cache,
-    parse_cache,
-    read_cache,
-    version_text,
-    write_cache,
-)
+from .cache import CacheEntry, CalibrationCache, make_header, new_cache, parse_cache
 
 __all__ = [
-    "ALGORITHMS",
     "ONE_SIDED",
-    "CacheEntry",
-    "CalibrationCache",
     "drop",
-    "entry",
-    "format_cache",
     "from_ort_flatbuffers",
     "from_ort_json",
     "from_ort_table",
     "from_ranges_json",
-    "is_ort_table",
-    "make_header",
     "merge",
-    "new_cache",
-    "parse_cache",
-    "read_cache",
     "rename",
     "to_ort_flatbuffers",
     "to_ort_table",
     "to_qdq_scales",
     "to_ranges_json",
-    "version_text",
     "with_first_line",
     "with_header",
-    "write_cache",
 ]
 
-
-# --- Calibration caches in other forms: a JSON of ranges, ONNX Runtime's calibration table, scales
-# for ONNX Q/DQ.
+ONE_SIDED = (
+    "ONNX Runtime writes the larger of lowest and highest, not of their absolute values "
+    "(microsoft/onnxruntime#25621): the range of a tensor that reaches further below 0 than above "
+    "is too small here; calibration.json, written beside it, has both ends (--from ort-json)"
+)
+"""What to know of a scale from ONNX Runtime's table, in text or flatbuffers."""
 
 
 def to_ranges_json(cache: CalibrationCache) -> str:
-    """The cache as JSON: ``{"header": ..., "ranges": {tensor: amax}, "hex": {tensor: bits of the
-    scale}}``.
+    """The cache as JSON: ``{"header": ..., "ranges": {tensor: amax}, "hex": {tensor: bits}}``.
 
     ``amax = scale * 127`` in float32 is for reading and editing; ``hex`` keeps the way back exact.
     Lines of no use (an infinite or NaN scale) are left out.
     """
-    lines = _usable(cache)
-    return json.dumps(
-        {
-            "header": cache.header,
-            "ranges": {item.name: item.amax for item in lines},
-            "hex": {item.name: item.hex for item in lines},
-        },
-        indent=2,
-    )
+    ranges = {name: cache.entry(name).amax for name in cache}
+    bits = {name: cache.entry(name).hex for name in cache}
+    return json.dumps({"header": cache.header, "ranges": ranges, "hex": bits}, indent=2)
 
 
-def _usable(cache: CalibrationCache) -> list[CacheEntry]:
-    return [item for item in cache.scales if item.problem is None]
+def _json(text: str, expected: str) -> Any:
+    try:
+        return parse_json(text)
+    except ValueError as problem:
+        raise CacheError(f"not JSON: {problem}", expected) from None
 
 
-def from_ranges_json(
-    text: str, *, kind: str = "entropy2", tensorrt: str = "8.6.0"
-) -> CalibrationCache:
+def _from_ranges(ranges: Mapping[str, float]) -> CalibrationCache:
+    """The cache of ``amax`` by tensor name, under a header of entropy2."""
+    try:
+        return new_cache({name: float(scale_from_amax(amax)) for name, amax in ranges.items()})
+    except DataError as problem:
+        raise CacheError(problem.problem, problem.fix) from None
+
+
+def from_ranges_json(text: str) -> CalibrationCache:
     """The cache of :func:`to_ranges_json`'s text, or of a plain ``{tensor: amax}`` object.
 
     A range edited by hand wins over the hex beside it: ``scale = amax / 127``.
@@ -98,36 +76,28 @@ def from_ranges_json(
     >>> from_ranges_json('{"image": 127.0}')["image"]
     1.0
     """
-    try:
-        data = parse_json(text)
-    except ValueError as problem:
-        raise CacheError(f"not JSON: {problem}", "write {tensor: amax}") from None
-    whole = isinstance(data, dict) and isinstance(data.get("ranges"), dict)
-    ranges = data["ranges"] if whole else data
-    if not isinstance(ranges, dict) or any(
-        isinstance(v, bool) or not isinstance(v, (int, float)) or abs(v) > 1e300
-        for v in ranges.values()
-    ):
-        raise CacheError(
-            "expected a JSON object of tensor names and ranges (numbers)", "write {tensor: amax}"
-        )
-    given = data.get("hex") if whole else None
-    exact = given if isinstance(given, dict) else {}
-    items = []
-    for item in amax_entries(ranges):
-        line = (
-            parse_cache(f"{make_header()}\n{item.name}: {exact[item.name]}\n").scales[0]
-            if item.name in exact
-            else None
-        )
-        items.append(line if line and line.amax == float(ranges[item.name]) else item)
-    header = data.get("header") if whole else None
-    return new_cache(items, kind, tensorrt, header=header if isinstance(header, str) else None)
+    data = _json(text, "write {tensor: amax}")
+    whole = data if isinstance(data, dict) and isinstance(data.get("ranges"), dict) else {}
+    ranges = whole.get("ranges", data)
+    if not isinstance(ranges, dict) or not all(map(_is_number, ranges.values())):
+        problem = "expected a JSON object of tensor names and ranges (numbers)"
+        raise CacheError(problem, "write {tensor: amax}")
+    header, bits = whole.get("header"), whole.get("hex")
+    cache = _from_ranges(ranges)
+    if isinstance(bits, dict):
+        lines = [f"{name}: {digits}" for name, digits in bits.items() if name in ranges]
+        exact = parse_cache("\n".join([cache.header, *lines, ""]))
+        same = tuple(line for line in exact.scales if line.amax == ranges.get(line.name))
+        cache = merge(cache, replace(exact, scales=same))
+    return new_cache(cache.scales, header=header if isinstance(header, str) else None)
+
+
+def _is_number(value: object) -> bool:
+    return type(value) in (int, float) and abs(value) <= 1e300  # type: ignore[arg-type]
 
 
 def to_ort_table(cache: CalibrationCache) -> str:
-    """ONNX Runtime's text calibration table (``calibration.cache``): ``tensor amax`` a line, sorted
-    by name.
+    """ONNX Runtime's text calibration table (``calibration.cache``): ``tensor amax`` by name.
 
     Source: onnxruntime 1.32 quantization/quant_utils.py, write_calibration_table (which writes the
     same amax to calibration.flatbuffers, the file that its TensorRT provider reads: see
@@ -136,14 +106,10 @@ def to_ort_table(cache: CalibrationCache) -> str:
     >>> print(to_ort_table(new_cache({"image": 1.0})), end="")
     image 127.0
     """
-    return "".join(
-        f"{item.name} {item.amax!r}\n" for item in sorted(_usable(cache), key=lambda i: i.name)
-    )
+    return "".join(f"{name} {cache.entry(name).amax!r}\n" for name in sorted(cache))
 
 
-def from_ort_table(
-    text: str, *, kind: str = "entropy2", tensorrt: str = "8.6.0"
-) -> CalibrationCache:
+def from_ort_table(text: str) -> CalibrationCache:
     """The cache of ONNX Runtime's text calibration table: ``scale = amax / 127``.
 
     The table may be one-sided (:data:`ONE_SIDED`). A tensor with -0.0 had values below 0 only, and
@@ -157,13 +123,11 @@ def from_ort_table(
         try:
             amax = float(value)
         except ValueError:
-            raise CacheError(
-                f"line {number}: {line!r:.80} is not 'tensor amax'", "give calibration.cache"
-            ) from None
+            problem = f"line {number}: {line!r:.80} is not 'tensor amax'"
+            raise CacheError(problem, "give calibration.cache") from None
         if name in ranges:
-            raise CacheError(
-                f"line {number}: the tensor {name!r} was already given", "keep one of the two lines"
-            )
+            problem = f"line {number}: the tensor {name!r} was already given"
+            raise CacheError(problem, "keep one of the two lines")
         if amax < 0:
             raise CacheError(
                 f"line {number}: the range of {name!r:.80} is {value}: ONNX Runtime wrote the "
@@ -172,12 +136,10 @@ def from_ort_table(
             )
         if math.copysign(1, amax) > 0:
             ranges[name] = amax
-    return new_cache(amax_entries(ranges), kind, tensorrt)
+    return _from_ranges(ranges)
 
 
-def from_ort_json(
-    text: str, *, kind: str = "entropy2", tensorrt: str = "8.6.0"
-) -> CalibrationCache:
+def from_ort_json(text: str) -> CalibrationCache:
     """The cache of ONNX Runtime's ``calibration.json``, which has both ends of each range.
 
     ``amax`` is the larger of |lowest| and |highest|. Old versions wrote {tensor:
@@ -186,10 +148,7 @@ def from_ort_json(
     >>> from_ort_json('{"x": [-127.0, 3.5]}')["x"]
     1.0
     """
-    try:
-        data = parse_json(text)
-    except ValueError as problem:
-        raise CacheError(f"not JSON: {problem}", "give calibration.json") from None
+    data = _json(text, "give calibration.json")
     if isinstance(data, dict) and isinstance(data.get("data"), dict):
         data = data["data"]
     ranges = {}
@@ -199,14 +158,12 @@ def from_ort_json(
         ends = (item.get("lowest"), item.get("highest")) if isinstance(item, dict) else item
         values = np.abs(np.array(_numbers(ends), np.float64))
         if not values.size:
-            raise CacheError(
-                f"{name!r:.80} has no lowest and highest value",
-                "give ONNX Runtime's calibration.json",
-            )
+            problem = f"{name!r:.80} has no lowest and highest value"
+            raise CacheError(problem, "give ONNX Runtime's calibration.json")
         ranges[name] = float(values.max())
     if not ranges:
         raise CacheError("the JSON holds no ranges", "give ONNX Runtime's calibration.json")
-    return new_cache(amax_entries(ranges), kind, tensorrt)
+    return _from_ranges(ranges)
 
 
 def _numbers(value: Any) -> list[float]:
@@ -214,17 +171,11 @@ def _numbers(value: Any) -> list[float]:
     if isinstance(value, dict):
         return _numbers(value.get("data"))
     if isinstance(value, (list, tuple)):
-        numbers: list[float] = []
-        for item in value:
-            numbers += _numbers(item)
-        return numbers
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return [float(value)] if is_number and abs(value) <= sys.float_info.max else []
+        return list(itertools.chain.from_iterable(map(_numbers, value)))
+    return [float(value)] if _is_number(value) else []
 
 
-def from_ort_flatbuffers(
-    content: bytes, *, kind: str = "entropy2", tensorrt: str = "8.6.0"
-) -> CalibrationCache:
+def from_ort_flatbuffers(content: bytes) -> CalibrationCache:
     """The cache of ONNX Runtime's ``calibration.flatbuffers``, as one-sided as its text table.
 
     Needs onnxruntime, which brings flatbuffers and the table's schema.
@@ -236,18 +187,9 @@ def from_ort_flatbuffers(
         pairs = [table.Dict(at) for at in range(table.DictLength())]
         lines = [f"{pair.Key().decode()} {pair.Value().decode()}" for pair in pairs]
     except Exception as problem:  # struct.error and others, by what the bytes hold
-        raise CacheError(
-            f"no calibration table: {first_line(problem)}", "give calibration.flatbuffers"
-        ) from None
-    return from_ort_table("\n".join(lines), kind=kind, tensorrt=tensorrt)
-
-
-ONE_SIDED = (
-    "ONNX Runtime writes the larger of lowest and highest, not of their absolute values "
-    "(microsoft/onnxruntime#25621): the range of a tensor that reaches further below 0 than above "
-    "is too small here; calibration.json, written beside it, has both ends (--from ort-json)"
-)
-"""What to know of a scale from ONNX Runtime's table, in text or flatbuffers."""
+        what = f"no calibration table: {first_line(problem)}"
+        raise CacheError(what, "give calibration.flatbuffers") from None
+    return from_ort_table("\n".join(lines))
 
 
 def with_first_line(content: bytes, header: str) -> bytes:
@@ -272,8 +214,9 @@ def to_ort_flatbuffers(cache: CalibrationCache) -> bytes:
 
     builder = flatbuffers.Builder(1024)
     pairs = []
-    for item in sorted(_usable(cache), key=lambda item: item.name):
-        key, value = builder.CreateString(item.name), builder.CreateString(repr(item.amax))
+    for name in sorted(cache):
+        amax = repr(cache.entry(name).amax)
+        key, value = builder.CreateString(name), builder.CreateString(amax)
         KeyValue.KeyValueStart(builder)
         KeyValue.KeyValueAddKey(builder, key)
         KeyValue.KeyValueAddValue(builder, value)
@@ -289,8 +232,7 @@ def to_ort_flatbuffers(cache: CalibrationCache) -> bytes:
 
 
 def to_qdq_scales(cache: CalibrationCache) -> dict[str, tuple[float, int]]:
-    """Tensor -> (scale, zero point 0), as ONNX QuantizeLinear and DequantizeLinear take them (int8,
-    symmetric).
+    """Tensor -> (scale, zero point 0), as ONNX QuantizeLinear takes them for int8.
 
     A scale of 0 is left out, by which QuantizeLinear would divide, and so are lines of no use.
 
@@ -311,13 +253,11 @@ def merge(*caches: CalibrationCache, prefer: str = "last") -> CalibrationCache:
     {'x': 0.5, 'y': 1.0}
     """
     if not caches or prefer not in ("first", "last", "largest"):
+        problem = f"merge of {len(caches)} caches, prefer={prefer!r}"
+        raise CacheError(problem, "prefer is first, last or largest")
+    if len(kinds := sorted({str(cache.algorithm) for cache in caches})) > 1:
         raise CacheError(
-            f"merge of {len(caches)} caches, prefer={prefer!r}", "prefer is first, last or largest"
-        )
-    if len(kinds := {cache.algorithm for cache in caches}) > 1:
-        raise CacheError(
-            "the caches come from different algorithms: "
-            f"{', '.join(map(str, sorted(kinds, key=str)))}",
+            f"the caches come from different algorithms: {', '.join(kinds)}",
             "merge caches of one algorithm, or give them one header with with_header()",
         )
     merged: dict[str, CacheEntry] = {}
@@ -331,24 +271,17 @@ def merge(*caches: CalibrationCache, prefer: str = "last") -> CalibrationCache:
 
 def _known(cache: CalibrationCache, names: Iterable[str]) -> None:
     held = set(cache.names)
-    if unknown := [name for name in names if name not in held]:
-        raise CacheError(
-            f"the cache has no tensor {', '.join(map(repr, unknown))}",
-            "see .names for those it has",
-        )
+    if unknown := [repr(name) for name in names if name not in held]:
+        problem = f"the cache has no tensor {', '.join(unknown)}"
+        raise CacheError(problem, "see .names for those it has")
 
 
 def rename(cache: CalibrationCache, names: Mapping[str, str]) -> CalibrationCache:
-    """The cache with tensors renamed, old -> new; CacheError for an unknown name or two lines
-    of one name.
-    """
+    """The cache with tensors renamed, old -> new; CacheError for a name unknown or taken."""
     _known(cache, names)
     if not names:
         return cache
-    changed = [
-        replace(item, name=names[item.name]) if item.name in names else item
-        for item in cache.scales
-    ]
+    changed = [replace(item, name=names.get(item.name, item.name)) for item in cache.scales]
     return new_cache(changed, header=cache.header)
 
 
@@ -366,8 +299,7 @@ def with_header(
     *,
     header: str | None = None,
 ) -> CalibrationCache:
-    """The same scales under another header: another calibrator, TensorRT version, or a header given
-    whole.
+    """The same scales under another calibrator's or TensorRT version's header, or a whole one.
 
     >>> with_header(new_cache({"x": 0.5}), tensorrt="7.6.0").header
     'TRT-7600-EntropyCalibration2'

@@ -1,6 +1,4 @@
-"""TensorRT's entropy search: which threshold keeps a histogram's shape best when 128 levels
-must do.
-"""
+"""TensorRT's entropy search: the threshold that keeps a histogram's shape best in 128 levels."""
 
 from __future__ import annotations
 
@@ -22,9 +20,7 @@ SAME = 1e-12
 """Divergences this close are the same number, reached by additions in another order."""
 ROWS = 128  # candidates worked on at a time: they stay in the processor's cache
 FEW = 8
-"""Up to so many candidates of the same divergence, it is added up bin by bin to tell them apart
-by rounding.
-"""
+"""Up to so many candidates of one divergence, it is added up bin by bin to tell them apart."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +46,7 @@ class EntropySearch(Record):
 
 @lru_cache(maxsize=4)
 def _edges(bins: int, levels: int) -> NDArray[np.intp]:
-    """First bin of each group for each number of kept bins: ceil(g * i / levels), [candidates,
-    levels + 1].
-    """
+    """Groups' first bins for i kept bins: ceil(g * i / levels), [candidates, levels + 1]."""
     kept = np.arange(levels, bins + 1)[:, None]
     return np.asarray(-(-np.arange(levels + 1) * kept // levels), dtype=np.intp)
 
@@ -60,8 +54,7 @@ def _edges(bins: int, levels: int) -> NDArray[np.intp]:
 def reference_and_candidate(
     counts: ArrayLike, kept: int, levels: int = LEVELS
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """P and Q for one threshold, as the rule says it, bin by bin: what :func:`entropy_search`
-    computes at once.
+    """P and Q for one threshold, bin by bin, as the rule says it: see :func:`entropy_search`.
 
     P is the first ``kept`` bins with all later counts added to the last of them; Q the first
     ``kept`` bins averaged in 128 groups (bin j in group ``floor(128 j / kept)``), the mean over a
@@ -82,8 +75,7 @@ def reference_and_candidate(
 
 
 def divergence(p: ArrayLike, q: ArrayLike) -> float:
-    """``KL(P||Q) = sum p log(p / q)`` of the two normalised; infinite where a bin has a P above 0
-    and no Q.
+    """``KL(P||Q) = sum p log(p / q)`` of the two normalised; infinite where P > 0 and Q is 0.
 
     >>> divergence([1, 1], [1, 1]), round(divergence([3, 1], [1, 1]), 6), divergence([1, 1], [1, 0])
     (0.0, 0.130812, inf)
@@ -103,9 +95,7 @@ def _log_times(x: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _curve(h: NDArray[np.float64], levels: int) -> NDArray[np.float64]:
-    """KL for every number of kept bins from ``levels`` to all, [candidates]: sums over groups
-    from running sums.
-    """
+    """KL for each number of kept bins from ``levels`` to all, [candidates], by running sums."""
     edges = _edges(len(h), levels)
     kept = np.arange(levels, len(h) + 1)
     total = h.sum()
@@ -152,10 +142,8 @@ def entropy_search(counts: ArrayLike, levels: int = LEVELS) -> EntropySearch:
     """
     h = np.array(counts, dtype=np.float64)
     if h.ndim != 1 or len(h) < levels or not h.sum() > 0 or (h < 0).any():
-        raise DataError(
-            f"counts of shape {h.shape}, sum {h.sum():g}",
-            f"pass at least {levels} counts, not all zero",
-        )
+        problem = f"counts of shape {h.shape}, sum {h.sum():g}"
+        raise DataError(problem, f"pass at least {levels} counts, not all zero")
     h[0] = h[1]
     kl = _curve(h, levels)
     alike = np.flatnonzero(kl <= kl.min() + SAME)

@@ -1,6 +1,4 @@
-"""Does each range fit its data? The ranges of a cache beside what the network's tensors hold,
-tensor by tensor.
-"""
+"""Does each range fit its data? A cache's ranges beside what the network's tensors hold."""
 
 from __future__ import annotations
 
@@ -31,9 +29,7 @@ __all__ = ["CODES", "POOR_DB", "FitReport", "RangeMeter", "TensorFit", "fit", "f
 CODES = 255
 """The INT8 codes of a range ±amax: -127 to 127. (-128 stands for values beyond it.)"""
 POOR_DB = 15.0
-"""A range whose SQNR is lower needs a look: the error is more than a sixth of the signal, root
-mean square.
-"""
+"""A range with a lower SQNR needs a look: its RMS error is over a sixth of the signal."""
 MOST = 0.999  # of the values: the share that "most" of a tensor stands for
 MAGNITUDES = 1 << 13  # of a float32: its exponent and the first five bits behind the comma
 
@@ -108,16 +104,13 @@ class FitReport(Table[TensorFit]):
         return not self.poor and not self.mixed
 
     def summary(self) -> str:
-        count = plural(len(self.tensors), "range")
-        if not self.poor:
-            fit = "each fits its tensor as a whole" if self.mixed else "all fit the data"
-            text = f"{count}: {fit}"
-        else:
+        text = "each fits its tensor as a whole" if self.mixed else "all fit the data"
+        if self.poor:
             first, verdicts = self.poor[0], [tensor.verdict for tensor in self.poor]
             kinds = [f"{verdicts.count(kind)} {kind}" for kind in dict.fromkeys(verdicts)]
             numbers = f"clips {100 * first.clipped:.3g} %, {first.codes} of {CODES} codes used"
             text = (
-                f"{count}: {', '.join(kinds)}. Look first at {first.name}: ±{first.amax:.4g} for "
+                f"{', '.join(kinds)}. Look first at {first.name}: ±{first.amax:.4g} for "
                 f"values up to {first.largest:.4g} ({numbers}). Try: {first.advice}"
             )
         if self.mixed:
@@ -127,7 +120,7 @@ class FitReport(Table[TensorFit]):
         if self.stale:
             text += f". {plural(len(self.stale), 'name')} not in the model: {self.stale[0]}"
             text += ", …" if self.stale[1:] else ""
-        return text
+        return f"{plural(len(self.tensors), 'range')}: {text}"
 
     def rows(self) -> list[dict[str, Any]]:
         mixed = {one.tensor: f"mixes ranges: {one.codes} codes left" for one in self.mixed}
@@ -174,9 +167,8 @@ class RangeMeter:
     def _observe(self, values: NDArray[np.float32]) -> None:
         largest = max(float(values.max()), -float(values.min()))
         if not math.isfinite(largest):
-            raise DataError(
-                "NaN or infinity among the values", "check the network and its input's scale"
-            )
+            fix = "check the network and its input's scale"
+            raise DataError("NaN or infinity among the values", fix)
         self.values += values.size
         self.largest = max(self.largest, largest)
         steps = self._in_steps(values, largest)
@@ -197,9 +189,7 @@ class RangeMeter:
         self._codes += np.bincount(codes.astype(np.int8).view(np.uint8), minlength=256)
 
     def _in_steps(self, values: NDArray[np.float32], largest: float) -> NDArray[Any]:
-        """The values divided by the scale, where no float32 overflows; a scale of 0 makes all
-        others too large.
-        """
+        """The values divided by the scale, without overflow; a scale of 0 makes all too large."""
         inverse = 1 / self.scale if self.scale else math.inf
         if inverse < 1e30 and largest * inverse < 1e15:
             return values * np.float32(inverse)
@@ -211,15 +201,12 @@ class RangeMeter:
         sqnr_db = 10 * math.log10(self.signal / self.noise) if self.signal and self.noise else None
         share = self.clipped / max(1, self.values)
         codes = int(np.count_nonzero(self._codes))
-        return TensorFit(
-            name, self.amax, self.scale, self.largest, self._most(), share, codes, sqnr_db,
-            self._verdict(sqnr_db), note,
-        )  # fmt: skip
+        most, verdict = self._most(), self._verdict(sqnr_db)
+        seen = (self.largest, most, share, codes, sqnr_db)
+        return TensorFit(name, self.amax, self.scale, *seen, verdict, note)
 
     def _most(self) -> float:
-        """A magnitude that 99.9 % of the values do not exceed: within the range to a step,
-        beyond it to 1/32.
-        """
+        """A magnitude that 99.9 % of the values do not exceed; see :class:`TensorFit`."""
         if 1000 * self.clipped <= self.values:
             steps = self._codes[:128].copy()
             steps[1:] += self._codes[:-128:-1]
@@ -252,8 +239,9 @@ def fit(
 
     Args:
         cache: a calibration cache or its file, {tensor: amax}, or what set_ranges or a build
-        reports. model, data, batch, progress: as for :func:`calibrate`. Each batch is looked at and
-        forgotten.
+            reports.
+        model, data, batch, progress: as for :func:`calibrate`. Each batch is looked at and
+            forgotten.
 
     Activations come from ONNX Runtime on the CPU in FP32. Order: by SQNR, the ratio of a tensor's
     values to the error that INT8 with this range makes of them, clipping and rounding together.
@@ -316,9 +304,8 @@ def _meters(ranges: Ranges) -> dict[str, RangeMeter]:
         if not (math.isfinite(value) and value >= 0):
             raise DataError(f"the range of {name!r} is ±{value}, expected a finite amax from 0")
     if not amax:
-        raise DataError(
-            "there is no range to compare", "give a cache that has a line, or {tensor: amax}"
-        )
+        fix = "give a cache that has a line, or {tensor: amax}"
+        raise DataError("there is no range to compare", fix)
     return {name: RangeMeter(value, exact.get(name)) for name, value in amax.items()}
 
 
@@ -340,10 +327,8 @@ def _results(
         meter.result(name, notes.get(name, "")) for name, meter in meters.items() if meter.values
     ]
     if not fits:
-        raise DataError(
-            "no tensor has both a range and data",
-            f"compare names: {list(meters)[:3]} and {list(seen)[:3]}",
-        )
+        fix = f"compare names: {list(meters)[:3]} and {list(seen)[:3]}"
+        raise DataError("no tensor has both a range and data", fix)
 
     def order(tensor: TensorFit) -> float:
         return math.inf if tensor.sqnr_db is None else tensor.sqnr_db

@@ -1,12 +1,9 @@
-"""The histogram that a calibrator fills batch by batch: 2048 bins over |x| whose width only
-ever doubles.
-"""
+"""The histogram that a calibrator fills batch by batch: 2048 bins over |x|, of doubling width."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -32,9 +29,7 @@ SNAPSHOTS = 32  # steps kept at most, however many batches there are
 
 @dataclass(frozen=True)
 class HistogramStep(Record):
-    """The histogram after one batch: ``counts`` [2048], ``width`` of a bin, ``merges`` made
-    because of this batch.
-    """
+    """The histogram after one batch: ``counts`` [2048], ``width`` of a bin, ``merges`` for it."""
 
     batch: int
     batch_amax: float
@@ -46,24 +41,22 @@ class HistogramStep(Record):
 def values_and_ends(
     batch: ArrayLike, ends: tuple[float, float] | None = None
 ) -> tuple[NDArray[np.float32], float, float]:
-    """A batch as flat float32, its smallest and its largest value; DataError for what is not a
-    number, NaN or infinity.
+    """A batch as flat float32, its smallest and its largest value.
 
-    ``ends``: the two, where the caller has them, of a float32 array.
+    ``ends``: the two, where the caller has them, of a float32 array. DataError for what is no
+    number, NaN or infinity.
     """
     try:
         values = np.asarray(batch, dtype=np.float32).ravel()
     except (TypeError, ValueError) as problem:
-        raise DataError(
-            f"the batch is no array of numbers: {problem}", "pass a numpy array of floats"
-        ) from None
+        what = f"the batch is no array of numbers: {problem}"
+        raise DataError(what, "pass a numpy array of floats") from None
     if not values.size:
         raise DataError("the batch has no values", "leave empty batches out")
     low, high = ends or (float(values.min()), float(values.max()))
     if not (math.isfinite(low) and math.isfinite(high)):
-        raise DataError(
-            "the batch holds NaN or infinity", "find where they come from: no scale fits them"
-        )
+        fix = "find where they come from: no scale fits them"
+        raise DataError("the batch holds NaN or infinity", fix)
     return values, low, high
 
 
@@ -174,19 +167,6 @@ class Histogram:
             self._steps = self._steps[::2]
             self._every *= 2
         if self.batches % self._every == 0 or merges:
-            if len(self._steps) == SNAPSHOTS:
-                self._steps = self._steps[::2]
-            width = self.width or 0.0
-            self._steps.append(
-                HistogramStep(self.batches, amax, width, merges, tuple(self.counts.tolist()))
-            )
-
-    def to_dict(self) -> dict[str, Any]:
-        """Width, counts, zeros and batches as plain numbers."""
-        return {
-            "width": self.width,
-            "counts": self.counts.tolist(),
-            "zeros": self.zeros,
-            "batches": self.batches,
-            "merges": self.merges,
-        }
+            counts = tuple(self.counts.tolist())
+            step = HistogramStep(self.batches, amax, self.width or 0.0, merges, counts)
+            self._steps.append(step)

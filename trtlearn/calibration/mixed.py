@@ -7,7 +7,7 @@ the parts, and network outputs of rank 3, whose parts are their channels. The da
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -190,27 +190,20 @@ def _groups(low: Array, high: Array) -> dict[str, tuple[float, float]]:
     if np.count_nonzero(large) < BOX:
         return {}
     return {
-        f"channels {_runs(np.flatnonzero(group))}": (
-            float(low[group].min()),
-            float(high[group].max()),
-        )
+        f"channels {_runs(group)}": (float(low[group].min()), float(high[group].max()))
         for group in (scores, large)
     }
 
 
-def _runs(numbers: Iterable[int]) -> str:
-    """Numbers in words.
+def _runs(chosen: Array) -> str:
+    """The places of True, in words.
 
-    >>> _runs([0, 1, 2, 3, 7, 9])
-    '0 to 3, 7, 9'
+    >>> _runs(np.array([True, True, True, False, True]))
+    '0 to 2, 4'
     """
-    runs: list[list[int]] = []
-    for number in numbers:
-        if runs and runs[-1][-1] == number - 1:
-            runs[-1][1:] = [int(number)]
-        else:
-            runs.append([int(number)])
-    return ", ".join(" to ".join(map(str, run)) for run in runs)
+    starts, ends = np.flatnonzero(np.diff(chosen, prepend=False, append=False)).reshape(-1, 2).T
+    runs = zip(starts.tolist(), (ends - 1).tolist(), strict=True)
+    return ", ".join(str(first) if first == last else f"{first} to {last}" for first, last in runs)
 
 
 def _mixed(

@@ -1,6 +1,4 @@
-"""A whole network calibrated: every tensor observed batch by batch, and the cache that TensorRT
-would write.
-"""
+"""A whole network calibrated: every tensor observed, and the cache that TensorRT would write."""
 
 from __future__ import annotations
 
@@ -10,14 +8,13 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError, ModelError
-from ..model.arrays import for_each_array
+from ..model.arrays import for_each, for_each_array
 from ..model.data import Data, input_batches
 from ..model.describe import OnnxModel, describe
 from ..model.read import load_proto
@@ -62,7 +59,7 @@ class NetworkObserver:
     """One observer a tensor of a network, without the steps of its histogram.
 
     A tensor that is NaN or infinite in some batch, as an attention mask is, gets no threshold:
-        ``infinite`` names it.
+    ``infinite`` names it.
 
     >>> network = NetworkObserver("minmax")
     >>> network.observe({"x": np.array([1.0, -3.0]), "mask": np.array([0.0, -np.inf])})
@@ -109,12 +106,8 @@ class NetworkObserver:
         return True
 
     def thresholds(self) -> dict[str, Threshold]:
-        """Tensor -> its threshold after the batches so far, in the order in which the tensors
-        were first seen.
-        """
-        with ThreadPoolExecutor(os.cpu_count()) as threads:  # each search takes milliseconds
-            results = threads.map(lambda observer: observer.result(), self._observers.values())
-            return dict(zip(self._observers, results, strict=True))
+        """Tensor -> its threshold after the batches so far, in the order of :attr:`names`."""
+        return for_each(lambda name, observer: observer.result(), self._observers)
 
 
 def calibrate(
@@ -125,14 +118,15 @@ def calibrate(
     progress: bool | Progress = True,
     **settings: Any,
 ) -> CalibrationCache:
-    """The calibration cache that TensorRT would write for these data, without TensorRT: the same
-    scales, ties too.
+    """The calibration cache that TensorRT would write for these data, without TensorRT.
+
+    It has the same scales, shared ones too.
 
     Args:
-        model: the ONNX file, its bytes, or a Network. data: a .npy or .npz file, an array [rows,
-        ...], arrays by input name, or an iterable of batches. Only one
-            batch's activations are held at a time, however many there are. None: the Network's
-            own calibration images.
+        model: the ONNX file, its bytes, or a Network.
+        data: a .npy or .npz file, an array [rows, ...], arrays by input name, or an iterable of
+            batches; None: the Network's own calibration images. Only one batch's activations are
+            held at a time, however many there are.
         algorithm: entropy2, entropy, minmax or legacy; also percentile and mse, which are not
             TensorRT's (their cache carries the header of entropy2).
         batch: rows at a time, where neither the network nor the data fix it. The order and the
@@ -165,9 +159,13 @@ def calibrate(
     return new_cache(scales, header=make_header(kind, **legacy))
 
 
-def data_for(model: object, data: Any) -> Any:
-    """``data``, or the Network's own calibration images where none are given."""
-    return getattr(model, "data", None) if data is None else data
+def data_for(model: Any, data: Any) -> Any:
+    """``data``, or the Network's own calibration images; DataError where it has none."""
+    if data is not None or not hasattr(type(model), "data"):
+        return data
+    if (own := model.data) is None:
+        raise DataError(f"{model} came without images", "give data=..., or network(..., data=...)")
+    return own
 
 
 def load_model(model: Model | onnx.ModelProto) -> tuple[onnx.ModelProto, OnnxModel]:
@@ -176,10 +174,8 @@ def load_model(model: Model | onnx.ModelProto) -> tuple[onnx.ModelProto, OnnxMod
     if hasattr(source, "graph"):
         return source, describe(source)
     if not isinstance(source, (str, bytes, os.PathLike)):
-        kind = type(model).__name__
-        raise ModelError(
-            f"the model is a {kind}", "give an ONNX file's path or bytes, or a Network"
-        )
+        fix = "give an ONNX file's path or bytes, or a Network"
+        raise ModelError(f"the model is a {type(model).__name__}", fix)
     proto = load_proto(source)
     return proto, describe(proto, None if isinstance(source, bytes) else os.fspath(source))
 
@@ -204,23 +200,21 @@ def observe_network(
 def check_observed(observer: NetworkObserver) -> None:
     """ModelError where a network had no FP32 tensor to observe."""
     if not observer.infinite and not observer.names:
-        raise ModelError(
-            "the network computes no FP32 tensor", "export it in FP32: INT8 is made from that"
-        )
+        fix = "export it in FP32: INT8 is made from that"
+        raise ModelError("the network computes no FP32 tensor", fix)
 
 
 def with_shared_scales(
     thresholds: Mapping[str, Threshold], proto: onnx.ModelProto, facts: OnnxModel, algorithm: str
 ) -> dict[str, Threshold]:
-    """Each tensor's threshold; a pooled tensor's is its input's, as TensorRT has it: see
-    :func:`predict_ties`.
-    """
-    shared = dict(thresholds)
-    if algorithm in ALGORITHMS:
-        for tie in predict_ties(facts, algorithm, flat_pools(proto)).ties:
-            if tie.tensor in thresholds and tie.source in thresholds:
-                shared[tie.tensor] = thresholds[tie.source]
-    return shared
+    """Each tensor's threshold; a pooled tensor's is its input's: see :func:`predict_ties`."""
+    if algorithm not in ALGORITHMS:
+        return dict(thresholds)
+    ties = predict_ties(facts, algorithm, flat_pools(proto))
+    return {
+        name: thresholds.get(ties.source_of(name), threshold)
+        for name, threshold in thresholds.items()
+    }
 
 
 def _warn_of_infinite(names: tuple[str, ...], facts: OnnxModel) -> None:
@@ -239,9 +233,7 @@ def _warn_of_infinite(names: tuple[str, ...], facts: OnnxModel) -> None:
 def watched(
     items: Iterable[Any], batches: Iterable[Any], progress: bool | Progress, what: str
 ) -> Iterator[Any]:
-    """``items``, one a batch, with ``progress`` called after each; DataError where there was
-    none.
-    """
+    """``items``, one a batch, with ``progress`` called after each; DataError without any."""
     count = len(batches) if isinstance(batches, Sized) else None
     report = progress_line(what) if progress is True else progress or (lambda done, count: None)
     done = 0
@@ -253,8 +245,8 @@ def watched(
 
 
 def progress_line(what: str) -> Progress:
-    """A :data:`Progress` that writes one line again and again, on a terminal and in a notebook,
-    if it takes long: a bar, the batches done, and the time left if the others take as long.
+    """A :data:`Progress` that writes one line again and again where work takes long, on a terminal
+    and in a notebook: a bar, the batches done, and the time left if the others take as long.
     """
     in_notebook = "ipykernel" in sys.modules
     stream = sys.stdout if in_notebook else sys.stderr

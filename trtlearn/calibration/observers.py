@@ -1,5 +1,4 @@
-"""Calibrators from scratch: each watches activations batch by batch and then says which threshold
-it chooses.
+"""Calibrators from scratch: each watches activations batch by batch and then chooses a threshold.
 
 Min-max, entropy and legacy are TensorRT's own, proved against its caches; percentile and mean
 squared error are what ONNX Runtime and ModelOpt offer. All stream: memory does not grow with the
@@ -36,11 +35,8 @@ __all__ = [
     "fit_line",
     "fraction",
     "make_observer",
-    "need_batches",
-    "regression_amax",
     "threshold_of",
 ]
-
 
 Ends = tuple[float, float]
 """The smallest and the largest value of a float32 array."""
@@ -72,12 +68,9 @@ class Threshold(Record):
     curve: tuple[float, ...] = field(default=(), repr=False)
 
     def summary(self) -> str:
-        kept = (
-            f"{100 * self.amax / self.seen_amax:.4g} % of max|x|"
-            if self.seen_amax
-            else "all values are 0"
-        )
-        return f"{self.algorithm}: amax {self.amax:.6g}, scale {self.scale:.6g} ({kept})"
+        share = f"{100 * self.amax / self.seen_amax:.4g} % of max|x|" if self.seen_amax else ""
+        numbers = f"amax {self.amax:.6g}, scale {self.scale:.6g}"
+        return f"{self.algorithm}: {numbers} ({share or 'all values are 0'})"
 
     def rows(self) -> list[dict[str, Any]]:
         facts = {
@@ -93,8 +86,7 @@ class Threshold(Record):
         return [{"fact": name, "value": value} for name, value in facts.items()]
 
     def choice_of(self, scale: float) -> tuple[int, float, float] | None:
-        """The bins that ``scale`` keeps of this histogram, their KL and the KL of the bins kept
-        here.
+        """The bins that ``scale`` keeps of this histogram, their KL, and the KL of those kept here.
 
         None where no number of bins that the entropy search tries gives ``scale``.
         """
@@ -168,10 +160,8 @@ def need_batches(batches: int) -> None:
 def fraction(value: float, what: str) -> float:
     """The value, which must lie from 0 to 1; DataError names ``what`` otherwise."""
     if not 0 <= value <= 1:
-        raise DataError(
-            f"{what} is {value}, expected a number from 0 to 1",
-            "0.999 keeps all but one in a thousand",
-        )
+        fix = "0.999 keeps all but one in a thousand"
+        raise DataError(f"{what} is {value}, expected a number from 0 to 1", fix)
     return float(value)
 
 
@@ -181,11 +171,9 @@ LEVEL = np.float32(0.694)
 
 @dataclass(frozen=True)
 class Line:
-    """A line through a histogram's falling side: ``y = height + slope * (bin middle - middle)``,
-    bins as unit of x.
+    """A line through a histogram's falling side: ``y = height + slope * (x - middle)``, x in bins.
 
-    ``used``: the bins that took part, each with the middle ``bin + 0.5``; ``y = log(count + 1) -
-    0.694``.
+    ``used``: the bins that took part, each at ``x = bin + 0.5``; ``y = log(count + 1) - 0.694``.
     """
 
     used: NDArray[np.int64]
@@ -208,8 +196,8 @@ def fit_line(counts: ArrayLike, cutoff: float) -> Line | None:
     fewer than two such bins.
 
     >>> line = fit_line(np.exp(8 - 0.01 * np.arange(2048)).astype(int), 0.5)
-    >>> len(line.used), round(line.slope, 3)
-    (366, -0.01)
+    >>> len(line.used), round(line.slope, 3), round(line.end / 2048, 3)
+    (366, -0.01, 0.357)
     """
     y = np.log(np.asarray(counts, np.float64)[1:] + 1).astype(np.float32) - LEVEL
     peak = int(np.argmax(y))
@@ -222,30 +210,6 @@ def fit_line(counts: ArrayLike, cutoff: float) -> Line | None:
     return Line(used + 1, float(x.mean()), float(height.mean()), slope) if slope < 0 else None
 
 
-def regression_amax(
-    counts: ArrayLike, width: float, seen_amax: float, cutoff: float
-) -> float | None:
-    """Where a line through the histogram's falling side reaches a count of about one; None where no
-    line fits.
-
-    ``amax = width * fit_line(counts, cutoff).end``. None also for an amax beyond twice the largest
-    magnitude.
-
-    >>> counts = np.exp(8 - 0.01 * np.arange(2048)).astype(int)
-    >>> width = 1 / 2048
-    >>> round(regression_amax(counts, width, 1.0, 0.5), 3), regression_amax(counts, width, 1.0, 1.0)
-    (0.357, None)
-
-    Source: measured, data/recordings/*/calibration/legacy-grid.json: all 1,048 choices of TensorRT
-    8.6.0 over 24 settings, 405 of them made by such a line.
-    """
-    line = fit_line(counts, cutoff)
-    if line is None:
-        return None
-    amax = float(line.end * width)
-    return amax if amax <= 2 * seen_amax else None
-
-
 class LegacyObserver(HistogramObserver):
     """LegacyCalibration: the upper edge of the bin in which a quantile of all magnitudes lies, or a
     fitted line's end.
@@ -253,14 +217,15 @@ class LegacyObserver(HistogramObserver):
     The same histogram as the entropy calibrators', but zeros are counted, in bin 0, and MaxPool's
     output has one of its own. ``p = counts / total`` is summed from bin 0 in float64; the first bin
     ``b`` where the sum exceeds ``quantile`` gives ``amax = (b + 1) * width``; the whole range where
-    none does. ``curve`` of the threshold holds the running sum. With ``cutoff < 1``
-    :func:`regression_amax` comes first, and the quantile only where that finds nothing.
+    none does. ``curve`` of the threshold holds the running sum. With ``cutoff < 1`` the end of
+    :func:`fit_line` comes first, where a count is about one: ``amax = width * line.end``; and the
+    quantile only where no line falls, or ends beyond twice the largest magnitude.
 
     ``quantile`` from 0 to 1, 0.999 where nothing is said; ``cutoff`` from 0 to 1, by default 1 (no
     line: only bins as high as the highest would take part).
 
     Source: measured, data/recordings/*/calibration (crafted.json, legacy-grid.json): 1,048 choices
-    of TensorRT 8.6.0 over 24 settings, all equal to float32.
+    of TensorRT 8.6.0 over 24 settings, 405 of them made by such a line, all equal to float32.
 
     >>> o = LegacyObserver(quantile=0.5)
     >>> o.observe(np.linspace(0, 1, 9999)); round(o.result().amax, 3)
@@ -281,16 +246,14 @@ class LegacyObserver(HistogramObserver):
         counts[0] += h.zeros
         running = np.cumsum(counts / counts.sum())
         curve = tuple(running.tolist())
-        fitted = regression_amax(h.counts, width, h.amax, self.cutoff) if self.cutoff < 1 else None
-        if fitted is not None:
-            return self.threshold(
-                fitted, curve=curve, note="amax: where the line through the fall of the counts ends"
-            )
+        line = fit_line(h.counts, self.cutoff) if self.cutoff < 1 else None
+        if line is not None and (end := float(line.end * width)) <= 2 * h.amax:
+            note = "amax: where the line through the fall of the counts ends"
+            return self.threshold(end, curve=curve, note=note)
         beyond = np.flatnonzero(running > self.quantile)
         kept = int(beyond[0]) + 1 if beyond.size else len(running)
-        return self.threshold(
-            kept * width, bins_kept=kept, curve=curve, note="amax = bins kept * width"
-        )
+        note = "amax = bins kept * width"
+        return self.threshold(kept * width, bins_kept=kept, curve=curve, note=note)
 
 
 class MinMaxObserver:
@@ -318,16 +281,8 @@ class MinMaxObserver:
     def result(self) -> Threshold:
         need_batches(self.batches)
         scale = float(scale_from_amax(self.amax))
-        return Threshold(
-            self.algorithm,
-            self.amax,
-            scale,
-            self.amax,
-            self.values,
-            self.zeros,
-            self.batches,
-            note="amax = max|x|",
-        )
+        seen = (self.amax, self.values, self.zeros, self.batches)
+        return Threshold(self.algorithm, self.amax, scale, *seen, note="amax = max|x|")
 
 
 class EntropyObserver(HistogramObserver):
@@ -345,12 +300,8 @@ class EntropyObserver(HistogramObserver):
     def choose(self, width: float) -> Threshold:
         h = self.histogram
         search = entropy_search(h.counts)
-        return self.threshold(
-            (search.chosen + 0.5) * width,
-            bins_kept=search.chosen,
-            search=search,
-            note="amax = (bins kept + 0.5) * width",
-        )
+        amax, note = (search.chosen + 0.5) * width, "amax = (bins kept + 0.5) * width"
+        return self.threshold(amax, bins_kept=search.chosen, search=search, note=note)
 
 
 class PercentileObserver(HistogramObserver):
@@ -375,17 +326,10 @@ class PercentileObserver(HistogramObserver):
     def choose(self, width: float) -> Threshold:
         h = self.histogram
         running = np.cumsum(h.counts) + h.zeros
-        kept = (
-            min(
-                int(np.searchsorted(running, self.percentile / 100 * running[-1])), len(running) - 1
-            )
-            + 1
-        )
-        return self.threshold(
-            min(kept * width, h.amax),
-            bins_kept=kept,
-            note=f"{self.percentile:g} % of the values are within amax",
-        )
+        last = int(np.searchsorted(running, self.percentile / 100 * running[-1]))
+        kept = min(last + 1, len(running))
+        note = f"{self.percentile:g} % of the values are within amax"
+        return self.threshold(min(kept * width, h.amax), bins_kept=kept, note=note)
 
 
 class MseObserver(HistogramObserver):
@@ -408,13 +352,9 @@ class MseObserver(HistogramObserver):
         steps = kept[:, None] / 127.0
         rounded = np.minimum(np.rint(centres[filled] / steps), 127) * steps
         costs = ((rounded - centres[filled]) ** 2) @ h.counts[filled] * width**2 / h.values
-        best = int(np.argmin(costs))
-        return self.threshold(
-            int(kept[best]) * width,
-            bins_kept=int(kept[best]),
-            curve=tuple(costs.tolist()),
-            note="least squared error",
-        )
+        best, curve = int(kept[np.argmin(costs)]), tuple(costs.tolist())
+        note = "least squared error"
+        return self.threshold(best * width, bins_kept=best, curve=curve, note=note)
 
 
 OBSERVERS: dict[str, Callable[..., Observer]] = {

@@ -27,9 +27,7 @@ Ranges = (
     CalibrationCache | RangeReport | Mapping[str, float] | Iterable[TensorRange] | HasRanges | str
     | os.PathLike[str]
 )  # fmt: skip
-"""A cache or its file, the report of set_ranges or placeholder_ranges, a Build, or {tensor:
-amax}.
-"""
+"""A cache or its file, the report of set_ranges or placeholder_ranges, a Build, {tensor: amax}."""
 
 
 def amax_by_tensor(ranges: Ranges) -> dict[str, float]:

@@ -1,6 +1,4 @@
-"""Which tensors share one scale: what TensorRT does not calibrate on its own, predicted from
-the ONNX graph.
-"""
+"""Which tensors share one scale, and which only TensorRT has: predicted from the ONNX graph."""
 
 from __future__ import annotations
 
@@ -39,7 +37,6 @@ __all__ = [
     "tensors_of_kind",
 ]
 
-
 Array = NDArray[Any]
 MADE_BY = {
     "Softmax": ("Softmax", "LogSoftmax"),
@@ -48,9 +45,8 @@ MADE_BY = {
     "Pooling": POOLS,
     "Matrix Multiply": ("MatMul", "Gemm"),
 }
-"""TensorRT's kind of layer -> the ONNX operators that become one; any operator may become a
-kind that is not here.
-"""
+"""TensorRT's kind of layer -> the ONNX operators that become one; any may become another kind."""
+CONV_SHAPE = ("kernel_shape", "strides", "pads", "dilations", "auto_pad")
 _LINE = re.compile(r"\(Unnamed Layer\* \d+\) \[([^\]]+)\]")
 
 
@@ -58,40 +54,37 @@ _LINE = re.compile(r"\(Unnamed Layer\* \d+\) \[([^\]]+)\]")
 class Candidate:
     """A tensor that TensorRT has and the ONNX file has not: a constant, a product, or several
     outputs joined.
+
+    ``joined``: tensors joined along the channels, of which the first one's number of values count;
+    ``stale``: all but the first of them hold the batch before, zeros at first.
     """
 
     name: str  # what to call it: "constant W", "product of gemm1", "a, b and c computed as one"
     constant: Array | None = field(default=None, repr=False)
     source: str = ""  # the tensor that the product is made from
     weight: Array | None = field(default=None, repr=False)
-    joined: tuple[
-        str, ...
-    ] = ()  # tensors joined along the channels, of which the first one's number of values count
-    stale: bool = False  # all but the first of them hold the batch before, zeros at first
+    joined: tuple[str, ...] = ()
+    stale: bool = False
 
     def values(
         self, tensors: Mapping[str, Array], before: Mapping[str, Array] | None = None
     ) -> Array | None:
-        """Its values for one batch of activations, ``before`` the batch before; None where they
-        cannot be computed.
+        """Its values for one batch of activations; None where they cannot be computed.
+
+        ``before``: the batch before, None for the first.
         """
-        if self.constant is not None:
+        if self.weight is not None and self.source in tensors:
+            product: Array = (tensors[self.source] @ self.weight).astype(np.float32)
+            return product
+        if not self.joined or any(name not in tensors for name in self.joined):
             return self.constant
-        if self.joined:
-            if any(name not in tensors for name in self.joined):
-                return None
-            held = [tensors[name] for name in self.joined]
-            if self.stale:
-                held[1:] = [
-                    np.zeros_like(x) if before is None else before[n]
-                    for n, x in zip(self.joined[1:], held[1:], strict=True)
-                ]
-            together: Array = np.concatenate(held, axis=1)
-            return together.ravel()[: held[0].size]
-        if self.weight is None or self.source not in tensors:
-            return None
-        product: Array = (tensors[self.source] @ self.weight).astype(np.float32)
-        return product
+        first, *others = (tensors[name] for name in self.joined)
+        if self.stale and before is None:
+            others = [np.zeros_like(array) for array in others]
+        elif self.stale and before is not None:
+            others = [before[name] for name in self.joined[1:]]
+        together: Array = np.concatenate([first, *others], axis=1)
+        return together.ravel()[: first.size]
 
 
 def kind_of(line: str) -> str | None:
@@ -105,36 +98,30 @@ def kind_of(line: str) -> str | None:
 
 
 def could_be(part: str, kind: str) -> bool:
-    """Whether a layer of ``kind`` may have made this part of :func:`hidden_parts`.
+    """Whether a layer of ``kind`` may have made the part of :func:`hidden_parts` of this name.
 
     >>> could_be("product of fc", "Matrix Multiply"), could_be("constant b", "Pooling")
     (True, False)
     """
-    return (
-        kind == "Matrix Multiply"
-        if part.startswith("product of ")
-        else kind in ("Constant", "Shuffle")
-    )
+    is_product = part.startswith("product of ")
+    return kind in (("Matrix Multiply",) if is_product else ("Constant", "Shuffle"))
 
 
 def tensors_of_kind(proto: onnx.ModelProto, kind: str) -> tuple[str, ...]:
-    """The ONNX tensors whose values a layer of TensorRT's ``kind`` may hold; of pooling also
-    the input: one scale.
+    """The ONNX tensors whose values a layer of TensorRT's ``kind`` may hold.
+
+    Pooling's input is among them: both have one scale.
     """
-    wanted = MADE_BY.get(kind)
-    found: dict[str, None] = {}
-    if wanted is None:
-        found |= dict.fromkeys(value.name for value in proto.graph.input)
+    operators = MADE_BY.get(kind)
+    names = [value.name for value in proto.graph.input if operators is None]
     for node in proto.graph.node:
-        if wanted is None or node.op_type in wanted:
-            found |= dict.fromkeys([*node.output, *(node.input[:1] if kind == "Pooling" else ())])
-    return tuple(found)
+        if operators is None or node.op_type in operators:
+            names += [*node.output, *(node.input[:1] if kind == "Pooling" else ())]
+    return tuple(dict.fromkeys(names))
 
 
 def flat_pools(proto: onnx.ModelProto) -> frozenset[str]:
-    """Outputs of 1-D pooling: TensorRT reshapes around them, so what the ONNX file names is
-    calibrated on its own.
-    """
+    """Outputs of 1-D pooling, calibrated on their own: TensorRT reshapes around them."""
     return frozenset(
         node.output[0]
         for node in proto.graph.node
@@ -190,19 +177,17 @@ def merged_siblings(proto: onnx.ModelProto) -> dict[str, Candidate]:
         if node.op_type != "Conv" or options.get("group", 1) != 1:
             continue
         after = readers.get(node.output[0], [])
-        fused = after[0] if len(after) == 1 and after[0].op_type == "Relu" else None
-        shape = tuple(
-            str(options.get(name))
-            for name in ("kernel_shape", "strides", "pads", "dilations", "auto_pad")
-        )
-        key = (node.input[0], shape, fused is not None)
-        groups.setdefault(key, []).append(fused.output[0] if fused is not None else node.output[0])
+        is_fused = len(after) == 1 and after[0].op_type == "Relu"
+        shape = [str(options.get(name)) for name in CONV_SHAPE]
+        names = groups.setdefault((node.input[0], *shape, is_fused), [])
+        names.append((after[0] if is_fused else node).output[0])
     return {
-        names[0]: Candidate(
-            f"{', '.join(names[:-1])} and {names[-1]} computed as one", joined=tuple(names)
+        first: Candidate(
+            f"{', '.join([first, *others[:-1]])} and {others[-1]} computed as one",
+            joined=(first, *others),
         )
-        for names in groups.values()
-        if len(names) > 1
+        for first, *others in groups.values()
+        if others
     }
 
 
@@ -242,9 +227,7 @@ Global pooling, slices, Split, Gather and Concat are calibrated on their own; Fl
 Transpose, Identity and their like only hold the same values, and so get the same scale.
 """
 UNTIED = ("entropy", "legacy")
-"""Calibrators that give pooled tensors a scale of their own all the same (measured:
-data/recordings/).
-"""
+"""Calibrators that give pooled tensors a scale of their own (measured: data/recordings/)."""
 
 
 @dataclass(frozen=True)
@@ -296,33 +279,22 @@ def predict_ties(
     scale, and so on up.
 
     ``algorithm``: entropy2, entropy, minmax or legacy; those in :data:`UNTIED` tie nothing. ``own``
-    names tensors known to have a scale of their own: outputs of 1-D pooling (parts.flat_pools).
+    names tensors known to have a scale of their own: outputs of 1-D pooling (:func:`flat_pools`).
 
     >>> from trtlearn.model.course_data import model_path
     >>> predict_ties(model_path("resnet")).tensors > 10
     True
     """
     known = model if isinstance(model, OnnxModel) else read_model(model)
-    found: dict[str, Tie] = {}
+    ties: dict[str, Tie] = {}
     for node in known.nodes:
-        if algorithm in UNTIED:
-            break
-        if (
-            node.op not in TIES
-            or not node.inputs
-            or not node.outputs
-            or node.inputs[0] not in known.tensors
-        ):
-            continue
-        if node.outputs[0] in own:
+        if algorithm in UNTIED or node.op not in TIES or not (node.inputs and node.outputs):
             continue
         tensor, source = node.outputs[0], node.inputs[0]
-        before = found.get(source)
-        name = node.name or tensor
-        found[tensor] = Tie(
-            tensor,
-            before.source if before else source,
-            (*before.through, name) if before else (name,),
-            TIES[node.op],
-        )
-    return TieReport(tuple(found.values()), len(known.tensors))
+        if source not in known.tensors or tensor in own:
+            continue
+        through: tuple[str, ...] = (node.name or tensor,)
+        if before := ties.get(source):
+            source, through = before.source, before.through + through
+        ties[tensor] = Tie(tensor, source, through, TIES[node.op])
+    return TieReport(tuple(ties.values()), len(known.tensors))

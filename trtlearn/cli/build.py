@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -97,6 +96,7 @@ def build(
             "--int8 without ranges, and the model has no Q/DQ: TensorRT would refuse it",
             "--placeholder for what trtexec does, or --calib-data FILE, --cache FILE, --amax FILE",
         )
+    tactics = tuple(name for name in tactic_source or () if name != "NONE")
     options = BuildOptions(
         int8=int8 or bool(ranges),
         fp16=fp16,
@@ -108,13 +108,15 @@ def build(
         precision_constraints=constraints,
         optimization_level=optimization_level,
         avg_timing=avg_timing,
-        tactic_sources=_tactic_sources(tactic_source),
+        tactic_sources=None if tactic_source is None else tactics,
         timing_cache=str(timing_cache) if timing_cache else "empty",
         outputs_marked=tuple(mark_output or ()),
     )
     with contextlib.ExitStack() as stack:
-        feeding = calib_data and _calibrator(calibrator, calib_data, cache, batch, onnx_model)
-        calibrating = stack.enter_context(feeding) if feeding else None
+        calibrating = None
+        if calib_data:
+            feeding = _calibrator(calibrator, calib_data, cache, batch, onnx_model)
+            calibrating = stack.enter_context(feeding)
         stack.enter_context(_log_in_a_file(model))
         built = build_engine(
             model,
@@ -154,42 +156,31 @@ def _dtypes(items: Names, option: str) -> dict[str, str]:
     return dict(pair(item, option, "NAME=DTYPE") for item in items or [])
 
 
-def _tactic_sources(names: Names) -> tuple[str, ...] | None:
-    return None if names is None else tuple(name for name in names if name != "NONE")
-
-
 def _ranges(amax: Path | None, cache: Path | None) -> Mapping[str, float] | CalibrationCache | None:
     """The ranges that a file gives: a JSON of amax, or a calibration cache."""
-    from ..calibration import edit as caches
+    from ..calibration.cache import read_cache
+    from ..calibration.edit import from_ranges_json
 
     if amax:
         text = read_bytes(amax, CacheError).decode(errors="replace")
-        return {entry.name: entry.amax for entry in caches.from_ranges_json(text).scales}
-    return caches.read_cache(cache) if cache else None
+        return {entry.name: entry.amax for entry in from_ranges_json(text).scales}
+    return read_cache(cache) if cache else None
 
 
-@contextlib.contextmanager
 def _calibrator(
     algorithm: str, data: Path, cache: Path | None, batch: int, model: OnnxModel
-) -> Iterator[Calibrator]:
+) -> Calibrator:
     """A calibrator over the arrays of ``data``; reads the cache if it exists, else writes it."""
+    from ..calibration.network import progress_line
     from ..live.calibrator import make_calibrator
     from ..model.arrays import load_arrays
 
-    arrays = load_arrays(data, [value.name for value in model.inputs])
     has_cache = cache is not None and cache.exists()
-
-    def progress(done: int, count: int | None) -> None:
-        if sys.stderr.isatty():
-            line = f"\rcalibration: batch {done} of {count or 'unknown'}"
-            print(line, end="", file=sys.stderr, flush=True)
-
-    with make_calibrator(
+    return make_calibrator(
         algorithm,
-        arrays,
+        load_arrays(data, [value.name for value in model.inputs]),
         batch,
         cache=cache if has_cache else None,
         write_cache_path=None if has_cache else cache,
-        progress=progress,
-    ) as calibrator:
-        yield calibrator
+        progress=progress_line("calibrating"),
+    )

@@ -37,17 +37,17 @@ def _print(cache: CalibrationCache, as_json: bool) -> None:
 @cache_app.command()
 def show(file: File, as_json: Json = False) -> None:
     """Print a calibration cache: header, and every tensor's scale and amax."""
-    from ..calibration import edit as caches
+    from ..calibration.cache import read_cache
 
-    _print(caches.read_cache(file), as_json)
+    _print(read_cache(file), as_json)
 
 
 @cache_app.command()
 def diff(a: File, b: File, as_json: Json = False) -> None:
     """Compare two calibration caches tensor by tensor."""
-    from ..calibration import edit as caches
+    from ..calibration.cache import read_cache
 
-    print_record(caches.read_cache(a).diff(caches.read_cache(b)), as_json)
+    print_record(read_cache(a).diff(b), as_json)
 
 
 @cache_app.command()
@@ -57,9 +57,9 @@ def check(
     as_json: Json = False,
 ) -> None:
     """Compare a cache's names with a model's tensors; exit status 1 where a line is stale."""
-    from ..calibration import edit as caches
+    from ..calibration.cache import read_cache
 
-    report = caches.read_cache(file).check(model)
+    report = read_cache(file).check(model)
     print_record(report, as_json)
     raise typer.Exit(1 if report.stale else 0)
 
@@ -80,32 +80,32 @@ def edit(
 
     --drop, --rename and --scale may be repeated.
     """
-    from ..calibration import edit as caches
+    from ..calibration import edit as edits
 
-    before = _read_under(file, header)
-    changed = caches.drop(before, drop or [])
+    changed = edits.drop(_read_under(file, header), drop or [])
     names = dict(pair(item, "--rename", "OLD=NEW") for item in rename or [])
-    changed = caches.rename(changed, names)
+    changed = edits.rename(changed, names)
     for item in scale or []:
         name, value = pair(item, "--scale", "NAME=SCALE")
         changed = changed.with_scale(name, _number(value))
     if header is not None:
-        changed = caches.with_header(changed, header=header)
-    caches.write_cache(changed, output)
+        changed = edits.with_header(changed, header=header)
+    changed.save(output)
     _print(changed, as_json)
 
 
 def _read_under(file: Path, header: str | None) -> CalibrationCache:
     """The cache; where its first line cannot be read, under ``header``."""
-    from ..calibration import edit as caches
+    from ..calibration.cache import is_ort_table, parse_cache, read_cache
+    from ..calibration.edit import with_first_line
 
     try:
-        return caches.read_cache(file)
+        return read_cache(file)
     except CacheError:
         content = read_bytes(file, CacheError)
-        if header is None or caches.is_ort_table(content):
+        if header is None or is_ort_table(content):
             raise
-        return caches.parse_cache(caches.with_first_line(content, header), str(file))
+        return parse_cache(with_first_line(content, header), str(file))
 
 
 def _number(text: str) -> float:
@@ -123,10 +123,11 @@ def merge(
     as_json: Json = False,
 ) -> None:
     """Write one cache with the tensors of several."""
-    from ..calibration import edit as caches
+    from ..calibration import edit as edits
+    from ..calibration.cache import read_cache
 
-    merged = caches.merge(*map(caches.read_cache, files), prefer=prefer)
-    caches.write_cache(merged, output)
+    merged = edits.merge(*map(read_cache, files), prefer=prefer)
+    merged.save(output)
     _print(merged, as_json)
 
 
@@ -144,40 +145,36 @@ def convert(
     as_json: Json = False,
 ) -> None:
     """Convert to and from a JSON of ranges and ONNX Runtime's table; to scales for ONNX Q/DQ."""
-    from ..calibration import edit as caches
+    from ..calibration import edit as edits
+    from ..calibration.cache import format_cache, parse_cache
 
-    readers: dict[str, Callable[[], CalibrationCache]] = {
-        "cache": lambda: caches.read_cache(file),
-        "ranges": lambda: caches.from_ranges_json(_text(file, source)),
-        "ort-table": lambda: caches.from_ort_table(_text(file, source)),
-        "ort-json": lambda: caches.from_ort_json(_text(file, source)),
-        "ort-flatbuffers": lambda: caches.from_ort_flatbuffers(read_bytes(file, CacheError)),
+    readers: dict[str, Callable[[Any], CalibrationCache]] = {
+        "cache": parse_cache,
+        "ranges": edits.from_ranges_json,
+        "ort-table": edits.from_ort_table,
+        "ort-json": edits.from_ort_json,
+        "ort-flatbuffers": edits.from_ort_flatbuffers,
     }
     writers: dict[str, Callable[[CalibrationCache], str | bytes]] = {
-        "cache": caches.format_cache,
-        "ranges": caches.to_ranges_json,
-        "qdq": lambda cache: json.dumps(caches.to_qdq_scales(cache), indent=2),
-        "ort-table": caches.to_ort_table,
-        "ort-flatbuffers": caches.to_ort_flatbuffers,
+        "cache": format_cache,
+        "ranges": edits.to_ranges_json,
+        "qdq": lambda cache: json.dumps(edits.to_qdq_scales(cache), indent=2),
+        "ort-table": edits.to_ort_table,
+        "ort-flatbuffers": edits.to_ort_flatbuffers,
     }
-    for word, option, known in ((to, "--to", [*writers]), (source, "--from", [*readers])):
+    for word, option, known in ((to, "--to", writers), (source, "--from", readers)):
         if word not in known:
             raise CacheError(f"{option} {word!r} is not known", f"one of {', '.join(known)}")
+    content = read_bytes(file, CacheError)
     try:
-        cache = readers[source]()
-    except CacheError as problem:
-        named = "" if str(file) in problem.problem else f"{file}: "
-        raise CacheError(f"{named}{problem.problem}", problem.fix) from None
-    write_atomic(output, writers[to](cache))
-    is_one_sided = source in ("ort-table", "ort-flatbuffers")
-    notes = {"notes": [caches.ONE_SIDED]} if is_one_sided else {}
-    print_record(cache, as_json, cache_facts(cache) | notes)
-    if is_one_sided and not as_json:
-        print(f"note: {caches.ONE_SIDED}")
-
-
-def _text(file: Path, kind: str) -> str:
-    try:
-        return read_bytes(file, CacheError).decode()
+        is_text = source in ("ranges", "ort-table", "ort-json")
+        cache = readers[source](content.decode() if is_text else content)
     except UnicodeDecodeError:
-        raise CacheError(f"{file} is no text, expected {kind}", "check --from") from None
+        raise CacheError(f"{file} is no text, expected {source}", "check --from") from None
+    except CacheError as problem:
+        raise CacheError(f"{file}: {problem.problem}", problem.fix) from None
+    write_atomic(output, writers[to](cache))
+    notes = {"notes": [edits.ONE_SIDED]} if source in ("ort-table", "ort-flatbuffers") else {}
+    print_record(cache, as_json, cache_facts(cache) | notes)
+    if notes and not as_json:
+        print(f"note: {edits.ONE_SIDED}")

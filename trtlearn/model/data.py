@@ -15,7 +15,15 @@ from ..record import Record, plural
 from .arrays import Array, check_array, check_batch_size, feeds, load_arrays
 from .describe import OnnxModel, OnnxValue, whole_inputs
 
-__all__ = ["EXPECTED_DATA", "Data", "DataFacts", "InputData", "input_batches", "input_data"]
+__all__ = [
+    "EXPECTED_DATA",
+    "Data",
+    "DataFacts",
+    "InputData",
+    "arrays_by_name",
+    "input_batches",
+    "input_data",
+]
 
 Data = str | os.PathLike[str] | Array | Mapping[str, Array]
 """A .npy or .npz file, one array, or arrays by input name; [rows, ...] each."""
@@ -98,7 +106,7 @@ def input_data(model: OnnxModel, data: Data | None, batch: int = 8) -> InputData
             "no input of the network has an axis", "export it with a shape [batch, ...]"
         )
     check_batch_size(batch)
-    arrays = _by_name(model, data)
+    arrays = arrays_by_name(model, data)
     whole = whole_inputs(model, arrays)
     cut = tuple(value for value in model.inputs if value.name not in whole)
     fixed = _fixed_batch(cut)
@@ -138,7 +146,8 @@ def _fixed_batch(inputs: tuple[OnnxValue, ...]) -> int | None:
     return fixed.pop() if fixed else None
 
 
-def _by_name(model: OnnxModel, data: Data | None) -> dict[str, Array]:
+def arrays_by_name(model: OnnxModel, data: Data | None) -> dict[str, Array]:
+    """The data as one array for each input; DataError where an input has none."""
     names = [value.name for value in model.inputs]
     if data is None or (isinstance(data, str) and not data.strip()):
         raise DataError(f"no data given for {', '.join(map(repr, names))}", EXPECTED_DATA)

@@ -69,9 +69,7 @@ class CacheCase(Record):
 
     @property
     def problem(self) -> str | None:
-        """Why trtlearn's reader refuses the file, or a line of it; None where it reads the whole,
-        or the file is not here.
-        """
+        """Why our reader refuses the file or a line; None where it does not, or has no file."""
         if self.content is None:
             return None
         try:

@@ -16,7 +16,7 @@ import re
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from ..builds import Build
 from ..engine.inspector import read_engine
@@ -214,13 +214,13 @@ def check_hashes(origin: Provenance, here: Mapping[str, str], what: str) -> None
 def check_origin(origin: Provenance, what: object, network: str = "") -> None:
     """RecordingError unless the course's files that ``origin`` names are those here.
 
-    It must name a model; ``network`` makes an exception of the names that are none of the course's.
+    It must name the model of ``network``, or some model where no network is given.
     """
-    named = [name for name in origin.sha256 if name.startswith("models/")]
-    if not named and network in ("", *NETWORKS):
+    paths = [name for name in origin.sha256 if name.startswith("models/")]
+    models = {path.removeprefix("models/").removesuffix(".onnx") for path in paths}
+    if not models and not network:
         raise RecordingError(f"{what} {NOT_SAID} model it was made", AGAIN)
-    for name in named:
-        model = name.removeprefix("models/").removesuffix(".onnx")
+    for model in sorted(models | ({network} & {*NETWORKS})):
         check_hashes(origin, data_hashes(model), str(what))
 
 

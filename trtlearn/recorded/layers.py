@@ -223,9 +223,7 @@ class LayerCase(Record):
         return run_int8(self.model, self.scales, self.inputs, groups=groups, floats=sorted(floats))
 
     def difference(self) -> Array:
-        """numpy minus engine, element by element: in codes where the output is INT8, else in
-        float32.
-        """
+        """numpy minus engine, by element: in codes where the output is INT8, else in float32."""
         ours = self.numpy_run()[self.output_name]
         if self.output.dtype != np.int8:
             return np.asarray(ours.values - self.output)

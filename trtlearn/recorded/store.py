@@ -14,12 +14,11 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from ..builds import Build, failed_build
@@ -126,7 +125,7 @@ class OwnBuilds(Record):
 
     def clear(self) -> None:
         """Remove them all, plans and logs included; builds under way finish first."""
-        for machine in _machines():
+        for machine in (path for path in _root().glob("*") if path.is_dir()):
             with locked(machine / "builds"):
                 for path in machine.iterdir():
                     if path.suffix != ".lock":
@@ -137,26 +136,26 @@ def _root() -> Path:
     return user_dir() / "builds"
 
 
-def _machines() -> list[Path]:
-    return sorted(path for path in _root().glob("*") if path.is_dir())
+def _time(path: Path) -> float:
+    return path.stat().st_mtime
 
 
 def _read(path: Path) -> OwnBuild | None:
     """The build in a file; None where there is none, or one of another version of trtlearn."""
     try:
-        found = OwnBuild.from_json(read_packed(path))
-        return replace(found, build=whole(found.build))
+        own = OwnBuild.from_json(read_packed(path))
+        return replace(own, build=whole(own.build))
     except TrtlearnError:
         return None
 
 
 def digests(arrays: Mapping[str, NDArray[Any]]) -> dict[str, str]:
     """The SHA-256 of each array, its type and shape included."""
-    heads = {name: f"{array.dtype} {array.shape} ".encode() for name, array in arrays.items()}
-    return {
-        f"data {name}": sha256(heads[name] + np.ascontiguousarray(array).tobytes())
-        for name, array in arrays.items()
-    }
+
+    def digest(array: NDArray[Any]) -> str:
+        return sha256(f"{array.dtype} {array.shape} ".encode() + array.tobytes())
+
+    return {f"data {name}": digest(array) for name, array in arrays.items()}
 
 
 def find(wanted: Wanted) -> OwnBuild | None:
@@ -173,8 +172,7 @@ def plan_of(wanted: Wanted, own: OwnBuild) -> bytes | None:
 
 def own_builds() -> OwnBuilds:
     """All builds of this machine, by folder, network and way."""
-    files = [path for machine in _machines() for path in sorted(machine.glob("*.json.gz"))]
-    builds = tuple(filter(None, map(_read, files)))
+    builds = tuple(filter(None, map(_read, sorted(_root().glob("*/*.json.gz")))))
     plans = sum(path.stat().st_size for path in _root().glob("*/*.plan"))
     return OwnBuilds(str(_root()), builds, plans)
 
@@ -250,7 +248,7 @@ def _make_room(size: int) -> bool:
     limit = _plans_limit()
     if size > limit:
         return False
-    plans = sorted(_root().glob("*/*.plan"), key=lambda path: path.stat().st_mtime)
+    plans = sorted(_root().glob("*/*.plan"), key=_time)
     left = sum(path.stat().st_size for path in plans) + size
     for path in plans:
         if left <= limit:
@@ -262,9 +260,11 @@ def _make_room(size: int) -> bool:
 
 def expected_seconds(model: str, variant: str) -> float | None:
     """How long the build takes, as far as an earlier one here or a recording says; else None."""
-    here = [one for one in _of_variant(model, variant) if one.build.error is None]
-    if here:
-        return here[-1].seconds
+    files = _root().glob(f"*/{_file_name(model, variant)}--*.json.gz")
+    for path in sorted(files, key=_time, reverse=True):
+        own = _read(path)
+        if own is not None and own.build.error is None:
+            return own.seconds
     for folder in recording_folders():
         try:
             recorded = Build.from_json(read_packed(folder / model / f"{variant}.json.gz"))
@@ -273,12 +273,3 @@ def expected_seconds(model: str, variant: str) -> float | None:
         seconds = recorded.build.build_seconds
         return None if seconds is None else seconds + MEASURING
     return None
-
-
-def _of_variant(model: str, variant: str) -> Iterator[OwnBuild]:
-    """The builds of this way that are kept here, the newest last."""
-    name = _file_name(model, variant)
-    files = [path for machine in _machines() for path in machine.glob(f"{name}--*.json.gz")]
-    for path in sorted(files, key=lambda path: path.stat().st_mtime):
-        if own := _read(path):
-            yield own

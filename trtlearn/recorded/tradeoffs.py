@@ -55,7 +55,7 @@ def _as_build(point: Any, provenance: Any) -> Any:
         flat |= {"map50": share, "note": ""}
         share = None
     right = round(TESTED * share) if isinstance(share, float) else share
-    answers = {"classes": [], "correct": right, "count": TESTED}
+    answers: dict[str, Any] = {"classes": [], "correct": right, "count": TESTED}
     report = {name: flat.pop(name, None) for name in ("options", "plan_bytes")}
     counts = {name: flat.pop(name, None) for name in ("int8_layers", "reformats")}
     return {
@@ -340,9 +340,7 @@ def tradeoff_of(experiments: Iterable[Build]) -> Tradeoff:
 
 
 def placements(model: str = "resnet", folder: Path | None = None) -> dict[str, Build]:
-    """Placement of Q/DQ, in the order of PLACEMENTS -> its build: the same scales, Q/DQ in
-    different places.
-    """
+    """Placement of Q/DQ, as in PLACEMENTS -> its build, each with the same scales."""
     root = (folder or folder_with("tradeoff") / "tradeoff") / "placements" / model
     paths = {placement: root / f"qdq-{placement}.json.gz" for placement in PLACEMENTS}
     builds = {name: load_build(path) for name, path in paths.items() if path.is_file()}

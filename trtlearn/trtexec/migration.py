@@ -13,8 +13,7 @@ import os
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..calibration.cache import stale_and_internal
-from ..calibration.edit import CalibrationCache, read_cache
+from ..calibration.cache import CalibrationCache, read_cache, stale_and_internal
 from ..errors import CommandError, ModelError
 from ..files import is_same_file, shell_command, write_atomic
 from ..int8.placement import QdqReport
@@ -93,7 +92,7 @@ def migrate(
     is written unless all of it succeeds.
 
     >>> import tempfile
-    >>> from trtlearn.calibration.edit import new_cache
+    >>> from trtlearn.calibration.cache import new_cache
     >>> from trtlearn.model.course_data import model_path
     >>> cache = new_cache({"image": 0.05, "b1_relu1": 0.02})
     >>> command = "trtexec --onnx=resnet.onnx --int8 --calib=c.cache --noTF32"
