@@ -43,7 +43,8 @@ from trtlearn.live.experiment import provenance, run_variant
 from trtlearn.live.runner import Runner
 from trtlearn.live.trt import live
 from trtlearn.model.course_data import MODELS, load_images, model_path
-from trtlearn.model.describe import load_proto, read_model
+from trtlearn.model.describe import read_model
+from trtlearn.model.read import load_proto
 from trtlearn.recorded.files import save_packed, save_study
 from trtlearn.recorded.layers import PlanBuild, PlanInsides, PlanSizes
 

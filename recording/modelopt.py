@@ -13,10 +13,9 @@ import sys
 from importlib import metadata
 
 from trtlearn.files import data_dir, write_atomic
-from trtlearn.int8.pairs import read_pairs
 from trtlearn.model.course_data import MODELS, load_images, model_path
 
-from .other_quantizers import modelopt_quantized
+from .pairs import modelopt_quantized, read_pairs
 
 
 def main() -> int:

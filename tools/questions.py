@@ -1,4 +1,4 @@
-"""Write docs/questions.md, the page of all questions, from trtlearn/course/questions.json.
+"""Write docs/questions.md, the page of all questions, from trtlearn/tables/questions.json.
 
 python -m tools.questions
 """

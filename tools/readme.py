@@ -11,8 +11,8 @@ from pathlib import Path
 
 from tools.trt_bindings import VERSIONS
 from trtlearn.course.notebook import NOTEBOOKS
+from trtlearn.files import load_table
 from trtlearn.trtexec.sources import known_versions
-from trtlearn.trtexec.versions import version_table
 
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = [
@@ -41,9 +41,9 @@ def table() -> str:
 
 
 def machines() -> str:
-    """Which TensorRT each JetPack has, and whether it knows --int8: trtexec/tables/versions.json."""
+    """Which TensorRT each JetPack has, and whether it knows --int8: tables/versions.json."""
     newest: dict[str, str] = {}
-    for name, row in version_table("jetpack").items():
+    for name, row in load_table("versions")["jetpack"].items():
         can = " " in row  # a TensorRT that can be had beside the JetPack's own
         newest[f"{name} and later" if can else ".".join(name.split(".")[:2])] = row
     states: dict[str, tuple[list[str], list[str]]] = {}
@@ -70,7 +70,8 @@ def versions() -> str:
     stubs = re.search(r"tensorrt-stubs==([\d.]+)\.\*", (ROOT / "Makefile").read_text("utf-8"))
     typed = stubs[1] if stubs else ""
     loaded = [version for version in VERSIONS if version != typed]
-    cited = [version for version in known_versions() if version not in version_table("untagged")]
+    untagged = load_table("versions")["untagged"]
+    cited = [version for version in known_versions() if version not in untagged]
     rows = {
         "TensorRT 8.6": "run: every recording",
         "TensorRT for RTX 1.7 (as 11)": "builds Q/DQ networks in the tests",

@@ -19,7 +19,7 @@ from typing import Any
 
 from tools.trtexec_sources import git, lines_of, releases
 
-TABLE = Path(__file__).resolve().parents[1] / "trtlearn" / "trtexec" / "tables" / "samples.json"
+TABLE = Path(__file__).resolve().parents[1] / "trtlearn" / "tables" / "samples.json"
 BUILD, TRT = "build_engine.py", r"class \w+\(trt\.IInt8{}Calibrator"
 CPP2, DUMMY = r"Int8EntropyCalibrator2[<(]", r"setAllDynamicRanges\(|setDummyInt8DynamicRanges\("
 # directory, kind, file, telling line, what it shows

@@ -21,7 +21,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-TABLE = Path(__file__).resolve().parents[1] / "trtlearn" / "trtexec" / "tables" / "trtexec.json"
+TABLE = Path(__file__).resolve().parents[1] / "trtlearn" / "tables" / "trtexec.json"
 SO, SE, TX = (
     "samples/common/sampleOptions.cpp",
     "samples/common/sampleEngines.cpp",

@@ -1,4 +1,4 @@
-"""Where the course's files lie, and how a file is written whole or not at all."""
+"""Where files lie, ours and the course's, and how a file is written whole or not at all."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .errors import HIDDEN, TrtlearnError, first_line, printable
 
@@ -26,6 +26,7 @@ __all__ = [
     "data_dir",
     "decode_text",
     "is_same_file",
+    "load_table",
     "locked",
     "notebooks_dir",
     "plan_in",
@@ -47,6 +48,12 @@ _SCRATCH = re.compile(r"\.trtlearn-[0-9a-f]{16}\.part")
 _NONBLOCK, _BINARY = getattr(os, "O_NONBLOCK", 0), getattr(os, "O_BINARY", 0)
 PLAN_STARTS = (b"ptrt", b"ftrt")
 """How an engine plan begins."""
+
+
+@cache
+def load_table(name: str) -> Any:
+    """What the data file tables/NAME.json holds."""
+    return json.loads((_PACKAGE / "tables" / f"{name}.json").read_text(encoding="utf-8"))
 
 
 def _shared(name: str) -> Path:

@@ -29,7 +29,7 @@ from trtlearn.engine.log import decode, scales_from_log
 from trtlearn.engine.records import Provenance
 from trtlearn.files import sha256, write_atomic
 from trtlearn.int8.quant import scale_from_amax
-from trtlearn.model.describe import load_proto
+from trtlearn.model.read import load_proto
 from trtlearn.record import Record
 from trtlearn.recorded import calibration as r
 from trtlearn.recorded.caches import CacheCase, CacheCases

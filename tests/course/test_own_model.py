@@ -17,6 +17,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from recording.pairs import read_pairs
 from trtlearn.builds import Build, LayerCounts
 from trtlearn.calibration.cache import parse_cache, read_cache
 from trtlearn.course.own_model import report
@@ -25,7 +26,6 @@ from trtlearn.course.own_model.report import report_html
 from trtlearn.course.own_model.walk import STEPS, try_int8
 from trtlearn.engine.records import BuildOptions, BuildReport, EngineInfo, Provenance, Timing
 from trtlearn.errors import DataError, LiveUnavailable, ModelError, TrtlearnError
-from trtlearn.int8.pairs import read_pairs
 from trtlearn.model.course_data import load_images, model_path
 from trtlearn.model.describe import read_model
 from trtlearn.recorded.store import own_builds

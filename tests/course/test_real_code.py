@@ -193,7 +193,7 @@ def test_inputs_from_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_modelopts_call_is_the_one_that_was_recorded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from recording import other_quantizers
+    from recording import pairs
 
     monkeypatch.chdir(tmp_path)
     np.save("inputs.npy", IMAGES)
@@ -205,7 +205,7 @@ def test_modelopts_call_is_the_one_that_was_recorded(
         run(code_with("from modelopt.onnx.quantization import quantize"))
     np.testing.assert_array_equal(given.pop("calibration_data")["image"], IMAGES)
     assert given.pop("output_path").endswith(".onnx")
-    recorded = inspect.getsource(other_quantizers)
+    recorded = inspect.getsource(pairs.modelopt_quantized)
     assert given
     for option, value in given.items():
         assert f"{option}={value!r}".replace("'", '"') in recorded

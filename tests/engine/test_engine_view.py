@@ -12,21 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trtlearn.engine.fusion import (
-    EngineDiff,
-    EngineGraph,
-    FusionMap,
-    LayerTimes,
-    ReformatSummary,
-    diff_engines,
-    fusion_map,
-    graph,
-    layer_times,
-    reformats,
-    tensor_bytes,
-)
+from trtlearn.engine.diff import EngineDiff, diff_engines
+from trtlearn.engine.fusion import FusionMap, ReformatSummary, fusion_map, reformats, tensor_bytes
 from trtlearn.engine.inspector import read_engine
+from trtlearn.engine.layout import EngineGraph, graph
 from trtlearn.engine.records import Binding, EngineInfo, EngineLayer, EngineTensor, Timing
+from trtlearn.engine.times import LayerTimes, layer_times
 from trtlearn.errors import InspectorError
 
 FIXTURES = Path(__file__).parent.parent / "fixtures" / "inspector"

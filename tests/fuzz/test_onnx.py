@@ -20,9 +20,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_readers import MANY, damaged, read
 
+from recording.pairs import compare_pairs, read_pairs
 from trtlearn.calibration.cache import new_cache
 from trtlearn.errors import TrtlearnError
-from trtlearn.int8.pairs import compare_pairs, read_pairs
 from trtlearn.model.describe import read_model
 from trtlearn.model.quantization import judge_quantization
 from trtlearn.model.read import load_proto

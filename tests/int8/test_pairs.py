@@ -7,18 +7,20 @@ import importlib.util
 import numpy as np
 import pytest
 
-from recording.other_quantizers import modelopt_quantized
 from trtlearn.calibration.cache import read_cache
 from trtlearn.errors import ModelError, TrtlearnError
-from trtlearn.int8.pairs import (
-    PairTable,
+from recording.pairs import (
     compare_pairs,
+    modelopt_quantized,
     ort_quantized,
     read_pairs,
 )
+from trtlearn.calibration.edit import read_cache
+from trtlearn.errors import ModelError, TrtlearnError
+from trtlearn.recorded.computed import PairTable
 from trtlearn.int8.qdq import insert_qdq
 from trtlearn.model.course_data import load_images, model_path
-from trtlearn.model.describe import load_proto
+from trtlearn.model.read import load_proto
 from trtlearn.recorded.files import folder_with
 
 SCALES = {

@@ -9,16 +9,17 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from recording.pairs import read_pairs
 from trtlearn.calibration.agreement import agree
 from trtlearn.calibration.cache import format_cache, new_cache, read_cache
 from trtlearn.course.own_model.records import Walk
 from trtlearn.course.own_model.walk import try_int8
 from trtlearn.errors import DataError, ModelError, TrtlearnError
-from trtlearn.int8.pairs import read_pairs
 from trtlearn.int8.placement import plan_sites
 from trtlearn.model.arrays import feeds
-from trtlearn.model.describe import describe, load_proto, whole_inputs
+from trtlearn.model.describe import describe, whole_inputs
 from trtlearn.model.fold import at_least_opset_13, prepared
+from trtlearn.model.read import load_proto
 from trtlearn.model.run import activations
 from trtlearn.trtexec.migration import migrate
 

@@ -7,7 +7,10 @@ import warnings
 import pytest
 
 from trtlearn import show
-from trtlearn.engine.fusion import diff_engines, fusion_map, graph, layer_times, reformats
+from trtlearn.engine.diff import diff_engines
+from trtlearn.engine.fusion import fusion_map, reformats
+from trtlearn.engine.layout import graph
+from trtlearn.engine.times import layer_times
 from trtlearn.files import data_dir
 from trtlearn.model.course_data import MODELS, model_path
 from trtlearn.model.describe import read_model

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from trtlearn import show
-from trtlearn.engine.fusion import diff_engines
+from trtlearn.engine.diff import diff_engines
 from trtlearn.engine.inspector import read_engine
 from trtlearn.engine.records import Binding, EngineInfo, EngineLayer, EngineTensor, Provenance
 from trtlearn.errors import DataError

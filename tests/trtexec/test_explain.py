@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from trtlearn.calibration.cache import format_cache, make_header, new_cache
 from trtlearn.engine.variants import VARIANTS
 from trtlearn.errors import CommandError, ModelError
+from trtlearn.files import load_table
 from trtlearn.recorded.caches import odd_caches
 from trtlearn.trtexec import decision
 from trtlearn.trtexec.command import parse_trtexec
@@ -24,7 +25,7 @@ from trtlearn.trtexec.explanation import explain
 from trtlearn.trtexec.options import options_from, trtexec_command, variant_of
 from trtlearn.trtexec.records import Explanation
 from trtlearn.trtexec.shell import split_command
-from trtlearn.trtexec.sources import cite, known_versions, load_table, option_kinds, resolve
+from trtlearn.trtexec.sources import cite, known_versions, option_kinds, resolve
 from trtlearn.trtexec.versions import read_spelling
 
 VERSIONS = known_versions()

@@ -16,7 +16,7 @@ from trtlearn.calibration.cache import read_cache
 from trtlearn.calibration.edit import from_ranges_json
 from trtlearn.errors import CacheError, CommandError, ModelError
 from trtlearn.model.course_data import load_images, model_path
-from trtlearn.model.describe import load_proto
+from trtlearn.model.read import load_proto
 from trtlearn.recorded.files import folder_with, load_build
 from trtlearn.recorded.tradeoffs import tradeoff
 from trtlearn.trtexec.command import parse_trtexec

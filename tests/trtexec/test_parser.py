@@ -4,10 +4,10 @@ every tag: ``tl.recorded.trtexec_parser()``.
 
 from __future__ import annotations
 
+from trtlearn.files import load_table
 from trtlearn.recorded.logs import trtexec_parser
 from trtlearn.trtexec.command import int8_count, parse_trtexec
 from trtlearn.trtexec.explanation import explain
-from trtlearn.trtexec.sources import load_table
 
 LINES = trtexec_parser().lines
 

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from ..errors import CacheError, DataError, ModelError
 from ..model.arrays import feeds, load_arrays
-from ..model.describe import OnnxModel, describe, load_proto, whole_inputs
+from ..model.describe import OnnxModel, describe, whole_inputs
+from ..model.read import load_proto
 from ..model.run import activation_parts, activations
 from ..record import Record, Table, plural
 from .cache import (

@@ -3,16 +3,15 @@ those of 2025 and 2026.
 
 Each has a short answer with its source, and the notebook and cell that show it by running. What
 cannot be shown here (another machine is needed) says "Not measured here" and is answered from its
-source. A short answer never claims more than its source. The texts are in questions.json;
+source. A short answer never claims more than its source. The texts are in tables/questions.json;
 docs/questions.md is made from them.
 """
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from pathlib import Path
 
+from ..files import load_table
 from ..record import Record
 
 __all__ = ["NEWER", "OTHERS", "QUESTIONS", "THREAD", "UNMEASURED", "Question"]
@@ -44,8 +43,7 @@ class Question(Record):
 
 
 QUESTIONS: dict[str, Question] = {
-    row["key"]: Question.from_dict(row)
-    for row in json.loads(Path(__file__).with_name("questions.json").read_text(encoding="utf-8"))
+    row["key"]: Question.from_dict(row) for row in load_table("questions")
 }
 """Key -> question, in order."""
 

@@ -40,12 +40,9 @@ class EngineDiff(Record):
     labels: tuple[str, ...] = ("first", "second")
 
     def summary(self) -> str:
-        held = ", ".join(
-            f"{self.counts[status]} {status}" for status in STATUSES if self.counts.get(status)
-        )
-        return (
-            f"{held or 'nothing to compare'}; reformats {self.reformats[0]} and {self.reformats[1]}"
-        )
+        counts = ", ".join(f"{count} {status}" for status, count in self.counts.items() if count)
+        first, second = self.reformats
+        return f"{counts or 'nothing to compare'}; reformats {first} and {second}"
 
     def rows(self) -> list[dict[str, Any]]:
         return [
@@ -65,20 +62,12 @@ def _keys(layer: EngineLayer, by_name: dict[str, EngineLayer]) -> list[Hashable]
     if layer.onnx_nodes:
         return [("node", node) for node in layer.onnx_nodes]
     name = plain_name(layer.name)
-    target = reformat_target(layer.name)
-    if target is not None:
-        served = by_name.get(target)
-        what = name.removesuffix(target)
-        end = (
-            served.onnx_nodes[0 if "Input" in what else -1]
-            if served and served.onnx_nodes
-            else target
-        )
-        return [("reformat", what, end)]
-    if layer.name.startswith("__my"):
-        return [
-            ("name", layer.name)
-        ]  # Myelin's own: its name says what it does, not what it came from
+    if (target := reformat_target(layer.name)) is not None:
+        served, what = by_name.get(target), name.removesuffix(target)
+        ends = (served and served.onnx_nodes) or (target,)
+        return [("reformat", what, ends[0 if "Input" in what else -1])]
+    if layer.name.startswith("__my"):  # Myelin's own: it says what it does, not what it came from
+        return [("name", layer.name)]
     return [("part", part.strip()) for part in name.split(" + ")]
 
 
@@ -87,9 +76,7 @@ def _change(what: str, old: Any, new: Any) -> list[str]:
 
 
 def _changes(old: EngineLayer, new: EngineLayer) -> tuple[str, ...]:
-    formats = [
-        [tensor.format for tensor in (*layer.inputs, *layer.outputs)] for layer in (old, new)
-    ]
+    formats = [[edge.format for edge in (*side.inputs, *side.outputs)] for side in (old, new)]
     retyped = old.input_dtypes != new.input_dtypes or old.output_dtypes != new.output_dtypes
     return (
         *_change("in", old.input_dtypes, new.input_dtypes),
@@ -149,26 +136,21 @@ def _compared(old: list[EngineLayer], new: list[EngineLayer]) -> tuple[str, tupl
 def diff_engines(
     first: EngineInfo,
     second: EngineInfo,
-    nodes: Iterable[str] | None = None,
     labels: tuple[str, str] = ("first", "second"),
 ) -> EngineDiff:
     """What two engines of the same network do differently, aligned by ONNX nodes.
 
     Layers that hold the same nodes are compared (types, formats, kernel); where the groups of
     nodes differ the network was fused differently; the rest is only in one. Reformats are aligned
-    by the layer that they serve.
-
-    Args:
-        nodes: the model's node names, for engines whose Metadata is silent.
+    by the layer that they serve. ``labels`` are what the two are called in tables.
 
     >>> conv = EngineLayer("conv", None, (), (), "fp32", 9, 36, onnx_nodes=("conv",))
     >>> quantized = EngineLayer("conv", None, (), (), "int8", 9, 9, onnx_nodes=("conv",))
     >>> diff_engines(EngineInfo((conv,)), EngineInfo((quantized,))).groups[0].changes
     ('weights fp32 -> int8',)
     """
-    both = (first, second)
-    known = list(nodes or _nodes_of(chain.from_iterable(engine.layers for engine in both)))
-    sides = [infer_nodes(engine.layers, known) for engine in both]
+    known = _nodes_of((*first.layers, *second.layers))
+    sides = [infer_nodes(engine.layers, known) for engine in (first, second)]
     rows = []
     for left, right in _groups(sides):
         old = [sides[0][index] for index in left]

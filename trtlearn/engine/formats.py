@@ -2,8 +2,8 @@
 
 TensorRT writes both into one phrase up to 10.x ("Thirty-two wide channel vectorized row major
 Int8 format"), or the data type alone (10.x: "Int8"), and into two fields in 11.x. Every phrase
-that the table holds is a data-type word put into one of the layouts below. A phrase outside the
-table is never guessed at: it warns once and its data type is None.
+that the table holds is a data-type word put into one of the layouts of tables/layouts.json. A phrase
+outside the table is never guessed at: it warns once and its data type is None.
 
 Sources: the phrases held by libnvinfer.so.8 of TensorRT 8.6.0 and libtensorrt_rtx.so of TensorRT
 for RTX 1.x (read from the libraries' string tables),
@@ -19,6 +19,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from ..dtypes import DTYPES, named_dtype
+from ..files import load_table
 
 __all__ = ["Format", "dtype_bits", "parse_dtype", "parse_format"]
 
@@ -38,81 +39,26 @@ class Format(NamedTuple):
     known: bool
 
 
-Layout = tuple[str | None, int | None]
-_NUMBERS = {"two": 2, "four": 4, "eight": 8, "sixteen": 16, "thirty-two": 32}
+_IN_WORDS = {2: "two", 4: "four", 8: "eight", 16: "sixteen", 32: "thirty-two"}
 
 
-def _phrases() -> dict[str, Layout]:
-    """Every layout phrase in lower case, "{}" standing for the data type: (short name, vector)."""
-    table: dict[str, Layout] = {}
-    linear = "row major linear {}"
-    for phrase in (linear, f"{linear} format", "row major {} format", "row major {}"):
-        table[phrase] = ("NCHW", 1)
-        table[f"{phrase} where column stride % 64 == 0"] = ("NCHW, column stride % 64", 1)
-    plain, last = "channel major {} format", "non-vectorized channel-last {} format"
-    solid = " with 3 spatial dimensions"
-    for phrase in (plain, last):
-        table[phrase] = ("NHWC", 1)
-        table[f"{phrase}{solid}"] = ("NDHWC", 1)
-    stride = "column stride % 32"
-    for start in (" where channel == 1 and", " where"):
-        table[f"{plain}{start} {stride} == 0"] = (f"NHWC, {stride}", 1)
-    for word, n in _NUMBERS.items():
-        for vectorized in ("vectorized row major {} format", "vectorized {} format"):
-            phrase = f"{word} wide channel {vectorized}"
-            table[phrase] = (f"NC/{n}HW{n}", n)
-            table[f"{phrase}{solid}"] = (f"NC/{n}DHW{n}", n)
-        padded = f"{word} channel {{}} format where c is padded to a multiple of {n}"
-        table[padded] = (f"NHWC{n}", n)
-        table[f"{padded} and has 3 spatial dimensions"] = (f"NDHWC{n}", n)
-        for channels in (f" where channel % {n} == 0", f" where channel == {n}"):
-            table[f"{plain}{channels}"] = (f"NHWC{n}", n)
-            table[f"{plain}{channels}{solid}"] = (f"NDHWC{n}", n)
-            table[f"{plain}{solid}{channels}"] = (f"NDHWC{n}", n)
-            table[f"{plain}{channels} and {stride} == 0"] = (f"NHWC{n}, {stride}", n)
-    # DLA's phrases, whose first word _lookup takes away.
-    table |= {"linear {} format": ("DLA linear", None), "hwc4 {} format": ("DLA HWC4", 4)}
-    return table
+def _layouts() -> dict[str, tuple[str | None, int | None]]:
+    """Each phrase of tables/layouts.json, in lower case -> (short name, vector).
 
-
-def _symbols() -> dict[str, Layout]:
-    """Layouts named by a symbol: TensorFormat's members, and the short forms after a data type."""
-    table: dict[str, Layout] = {
-        "nchw": ("NCHW", 1),
-        "linear": ("NCHW", 1),
-        "nhwc": ("NHWC", 1),
-        "hwc": ("NHWC", 1),
-        "ndhwc": ("NDHWC", 1),
-        "dhwc": ("NDHWC", 1),
-        "ncdhw": ("NCDHW", 1),
-        "dla_linear": ("DLA linear", None),
-        "dla_hwc4": ("DLA HWC4", 4),
-    }
-    for n in (1, 2, 4, 8, 16, 32):
-        table |= dict.fromkeys((f"chw{n}", f"nc/{n}hw{n}", f"nc{n}hw{n}"), (f"NC/{n}HW{n}", n))
-        table |= dict.fromkeys((f"cdhw{n}", f"nc/{n}dhw{n}", f"nc{n}dhw"), (f"NC/{n}DHW{n}", n))
-        table |= dict.fromkeys((f"hwc{n}", f"nhwc{n}"), (f"NHWC{n}", n))
-        table |= dict.fromkeys((f"dhwc{n}", f"ndhwc{n}"), (f"NDHWC{n}", n))
-        table[f"nc{n}hw"] = (f"NC/{n}HW{n}", n)
-    return table | {f"k{name}": layout for name, layout in table.items()}
-
-
-def _layouts() -> dict[str, Layout]:
-    """Each phrase as it stands around a data type ("{}"), and as it stands alone."""
-    table: dict[str, Layout] = {"{}": (None, None)}
-    for phrase, layout in _phrases().items():
-        table[phrase] = layout
-        table[phrase.replace("{} ", "").replace(" {}", "")] = layout  # 11.x
-    for symbol, layout in _symbols().items():
-        table[symbol] = table[f"{{}} {symbol}"] = layout
-    for phrase in (
-        *_NO_DTYPE,
-        "unknown format",
-        "n/a due to dynamic shapes",
-        "format not available due to dynamic shapes",
-    ):
-        table[phrase] = (None, None)
-    table["transposed format"] = ("transposed", None)  # of Myelin's layers in 11.x
+    As it stands around a data type ("{}"), and alone, as 11.x writes it. "@" and "#" stand for a
+    size, in words and digits. A symbol is TensorFormat's member, or the short form of one.
+    """
+    table: dict[str, tuple[str | None, int | None]] = {}
+    for row in load_table("layouts"):
+        symbols = row.get("symbols", "").split()
+        phrases = [*row.get("phrases", ()), *symbols]
+        for symbol in symbols:
+            phrases += [f"{{}} {symbol}", f"k{symbol}", f"{{}} k{symbol}"]
+        for size in row.get("sizes") or [row["vector"]]:
+            for phrase in phrases:
+                full = phrase.replace("@", _IN_WORDS.get(size, "")).replace("#", str(size))
+                layout = (row["layout"] and row["layout"].replace("#", str(size)), size)
+                table[full] = table[full.replace("{} ", "").replace(" {}", "")] = layout
     return table
 
 

@@ -9,43 +9,15 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from ..record import Record, Table, plural, show
-from .diff import DiffRow, EngineDiff, diff_engines
 from .formats import dtype_bits
-from .layout import EngineGraph, GraphEdge, GraphNode, graph
 from .names import infer_nodes, reformat_target
 from .records import EngineInfo, EngineLayer, EngineTensor, Timing
-from .times import LayerTime, LayerTimes, layer_times
+from .times import layer_times
 
 if TYPE_CHECKING:
     from ..model.describe import OnnxModel
 
-__all__ = [
-    "DiffRow",
-    "EngineDiff",
-    "EngineGraph",
-    "FusionMap",
-    "FusionRow",
-    "GraphEdge",
-    "GraphNode",
-    "LayerTime",
-    "LayerTimes",
-    "ReformatRow",
-    "ReformatSummary",
-    "diff_engines",
-    "fusion_map",
-    "graph",
-    "layer_times",
-    "reformats",
-    "tensor_bytes",
-]
-
-
-def node_names(nodes: OnnxModel | Iterable[str] | None) -> list[str]:
-    """The names of a model's nodes, or the names themselves; nodes without a name are left out."""
-    from ..model.describe import OnnxModel
-
-    listed = [node.name for node in nodes.nodes] if isinstance(nodes, OnnxModel) else nodes or ()
-    return [name for name in listed if name]
+__all__ = ["FusionMap", "ReformatSummary", "fusion_map", "reformats", "tensor_bytes"]
 
 
 @dataclass(frozen=True)
@@ -106,7 +78,10 @@ def fusion_map(engine: EngineInfo, nodes: OnnxModel | Iterable[str] | None = Non
     >>> fusion_map(EngineInfo((layer,)), ["conv", "relu", "dropout"]).without_layer
     ('dropout',)
     """
-    names = node_names(nodes)
+    from ..model.describe import OnnxModel
+
+    listed = (node.name for node in nodes.nodes) if isinstance(nodes, OnnxModel) else nodes or ()
+    names = [name for name in listed if name]
     layers = infer_nodes(engine.layers, names) if names else engine.layers
     held: dict[str, list[EngineLayer]] = {name: [] for name in names}
     for layer in layers:

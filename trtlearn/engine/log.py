@@ -1,21 +1,19 @@
 """TensorRT's log in plain words: what each warning means, what to do, which scales it names.
 
-The kinds of message that trtlearn knows stand in messages.json, the more particular first: a
+The kinds of message that trtlearn knows stand in tables/messages.json, the more particular first: a
 pattern (its groups name tensors or layers), plain words, what to do, and whether it counts even as
-a verbose line.
+a verbose line. What host programs put before TensorRT's words stands in tables/prefixes.json.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
-from pathlib import Path
 from typing import Any
 
-from ..files import read_bytes
+from ..files import load_table
 from ..record import Record, plural
 from .records import Message, TensorRange
 
@@ -41,34 +39,6 @@ _LEVEL = (
     r"|F|E|W|I|V)"
 )
 _TIME = r"\d{2,4}[-/]\d{1,2}[-/]\d{1,4}[ T-]\d{1,2}:\d\d:\d\d(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d)?"
-_PREFIXES = tuple(
-    re.compile(pattern, re.IGNORECASE)
-    for pattern in (
-        r"[>│|] ?|\(\w+\) (?=\[)",  # a quotation, a frame, a shell's prompt
-        rf"\[{_TIME} +{_LEVEL} *\] ?",  # Python's TensorRT logger in ONNX Runtime and others
-        rf"\[?{_TIME}\] ?",  # trtexec; its first bracket is easily lost
-        rf"{_TIME},? (?:-+ )?",  # ONNX Runtime, Python's logging, kubectl logs
-        rf"\[{_LEVEL}:onnxruntime[^\]]*\] ?",
-        rf"\[ *{_LEVEL} *\] ?",
-        rf"{_LEVEL}(?P<day>\d{{4}}) \d\d:\d\d:\d\d\.\d+ +\d+ [^\]\s]+:\d+\] ?",  # Triton
-        rf"\[{_LEVEL} *\| [^\]]*\]:? ?",  # TensorRT-LLM's Python side
-        r"\[(?:TRT|TensorRT|mmdeploy|polygraphy|TRT-LLM|ultralytics|NVINFER LOG)\]:? *",
-        r"\[ [\w.-]+ \] ?|\[\d+\.\d+\] ?|\[[\w./-]+\]: ",  # spdlog's and ROS's names and times
-        r"[A-Z][a-z]{2} +\d+ \d\d:\d\d:\d\d \S+ \S+: |std(?:err|out) [FP] ",  # journald, kubectl
-        r"\[[\w.-]+\.(?:cpp|cc|h|py):\d+\] ?",  # mmdeploy; TensorRT's own have two colons
-        r"\[(?:Torch-TensorRT|TensorRT|TorchTRT)[^\]]*\] ?[-:]? ?",
-        r"\[[\w./-]+-\d+\] ?",  # ROS: [component_container_mt-1]
-        r"[\w.-]+ +\| ",  # docker compose: web-1  |
-        r"TRTNet: ",
-        rf"\d+:\d\d:\d\d\.\d+ +\d+ +0x[0-9a-f]+ +{_LEVEL} +\S+ [^>]*?>? ?(?=NvDs|\[|$)",
-        r"NvDsInferContext\[UID \d+\]: ?",
-        r"(?:Error in|(?:Warning|Info) from) NvDs[\w:]+\(\) ?(?:<[^>]*> ?)?(?:\[UID = \d+\]: ?)?",
-        rf"{_LEVEL} +(?=\[(?:TRT|TensorRT)|TRT: )|TRT: ",
-        r"(?:mmdeploy|tensorrt|trt) - |(?:TensorRT|trt):? +(?=[A-Z]{4,}:|\[[EW]\])",
-        rf"{_LEVEL}(?::(?:root|tensorrt|torch_tensorrt|onnxruntime)[\w.]*:?|:| - | \|) ?",
-    )
-)
-"""What host programs put before TensorRT's words; a line may begin with several of them."""
 _SPELLINGS = (  # of Polygraphy and Ultralytics
     (re.compile(r"(?:TensorRT|trt): (?=\S)"), ""),
     (re.compile(r"\[!\] |(?:ERROR )?❌\ufe0f? ?"), "[E] "),
@@ -124,8 +94,16 @@ def message_kinds(verbose: bool = False) -> tuple[MessageKind, ...]:
     """Every kind of message known, or those that count as a verbose line; the particular first."""
     if verbose:
         return tuple(kind for kind in message_kinds() if kind.verbose)
-    rows = json.loads(read_bytes(Path(__file__).with_name("messages.json")))
+    rows = load_table("messages")
     return tuple(MessageKind(**row | {"pattern": re.compile(row["pattern"])}) for row in rows)
+
+
+@cache
+def _prefixes() -> tuple[re.Pattern[str], ...]:
+    """What may stand before TensorRT's words; a line may begin with several of them."""
+    patterns = (row["pattern"] for row in load_table("prefixes"))
+    full = (text.replace("TIME", _TIME).replace("LEVEL", _LEVEL) for text in patterns)
+    return tuple(re.compile(text, re.IGNORECASE) for text in full)
 
 
 def split_line(line: str) -> tuple[str, str]:
@@ -149,7 +127,7 @@ def _split(line: str) -> tuple[str | None, str]:
     if match := _PREFIX.match(line):
         return _SEVERITY[match[1]], line[match.end() :]
     text, severity = _respelled(_COLOR.sub("", line)), None
-    while prefix := next(filter(None, (prefix.match(text) for prefix in _PREFIXES)), None):
+    while prefix := next(filter(None, (prefix.match(text) for prefix in _prefixes())), None):
         groups = prefix.groupdict()
         if level := groups.get("level"):
             is_word = prefix[0].upper().startswith(level.upper()) and "day" not in groups

@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError, ModelError
-from ..model.describe import describe, load_proto
+from ..model.describe import describe
 from ..model.fold import folded_batch_norms
 from ..model.graph import attributes, node_key
 from ..model.operators import REARRANGE, WEIGHTED
+from ..model.read import load_proto
 from .groups import (
     BOUNDING,
     PICKS_CODES,

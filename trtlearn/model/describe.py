@@ -1,7 +1,4 @@
-"""What an ONNX file holds, as a record without its weights.
-
-The file is opened by :func:`load_proto`; :func:`activations` computes what is inside.
-"""
+"""What an ONNX file holds, as a record without its weights."""
 
 from __future__ import annotations
 
@@ -21,24 +18,12 @@ from ..files import sha256
 from ..record import Record, plural
 from .graph import live_tensors, opset
 from .quantization import RefusedNode, judge_quantization
-from .read import MAX_BYTES, load_proto
-from .run import activations
+from .read import load_proto
 
 if TYPE_CHECKING:
     import onnx
 
-__all__ = [
-    "MAX_BYTES",
-    "OnnxModel",
-    "OnnxNode",
-    "OnnxValue",
-    "activations",
-    "describe",
-    "live_tensors",
-    "load_proto",
-    "read_model",
-    "whole_inputs",
-]
+__all__ = ["OnnxModel", "OnnxNode", "OnnxValue", "describe", "read_model", "whole_inputs"]
 
 
 @dataclass(frozen=True)

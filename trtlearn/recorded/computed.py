@@ -13,14 +13,15 @@ from numpy.typing import NDArray
 from ..engine.records import Provenance
 from ..errors import DataError, RecordingError
 from ..files import data_dir, sha256
-from ..int8.pairs import PairTable
-from ..record import Record, Table, parse_json
+from ..record import Record, Table, parse_json, plural
 from .files import AGAIN, check_hashes, check_origin, folder_with, load_record, read_text
 
 __all__ = [
     "FactorTrial",
     "OneScale",
     "OneScaleTrial",
+    "Pair",
+    "PairTable",
     "RangeFactors",
     "Repairs",
     "factors_path",
@@ -226,6 +227,48 @@ def one_scale(model: str = "detector") -> OneScale:
         known = ", ".join(dict.fromkeys(trial.model for trial in trials))
         raise RecordingError(f"nothing of {model!r} in {path}", f"one of {known}")
     return OneScale(ours, whole["about"], origin)
+
+
+@dataclass(frozen=True)
+class Pair(Record):
+    """One Q/DQ pair (or a DequantizeLinear alone, on weights that are stored as integers)."""
+
+    tensor: str
+    kind: str  # activation, weights, bias
+    scales: tuple[float, ...]  # one, or one per channel
+    zero_points: tuple[int, ...]  # the values that occur
+    dtype: str  # int8, uint8, int32
+    readers: tuple[str, ...]  # "name (operator)" of the nodes behind it
+
+
+@dataclass(frozen=True)
+class PairTable(Record):
+    """All pairs of a model."""
+
+    maker: str
+    pairs: tuple[Pair, ...]
+
+    def summary(self) -> str:
+        kinds = [pair.kind for pair in self.pairs]
+        counts = ", ".join(f"{kinds.count(kind)} on {kind}" for kind in dict.fromkeys(kinds))
+        return f"{self.maker}: {plural(len(self.pairs), 'pair')}, {counts}"
+
+    def rows(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "tensor": p.tensor,
+                "kind": p.kind,
+                "scale": p.scales[0] if len(p.scales) == 1 else f"{len(p.scales)} channels",
+                "zero point": p.zero_points,
+                "type": p.dtype,
+                "read by": p.readers,
+            }
+            for p in self.pairs
+        ]
+
+    def activations(self) -> dict[str, float]:
+        """Tensor -> scale of the pairs on activations."""
+        return {pair.tensor: pair.scales[0] for pair in self.pairs if pair.kind == "activation"}
 
 
 def modelopt_pairs(model: str) -> PairTable:

@@ -23,7 +23,8 @@ from ..int8.groups import engine_groups, float_tensors
 from ..int8.quant import scale_from_amax
 from ..int8.simulate import Int8Run, run_int8
 from ..model.arrays import Array
-from ..model.describe import describe, load_proto
+from ..model.describe import describe
+from ..model.read import load_proto
 from ..record import Record, plural
 from .files import AGAIN, check_origin, folder_with, load_record, load_study, read_arrays
 

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from ..builds import Build
-from ..engine.fusion import EngineDiff, FusionMap, diff_engines, fusion_map
+from ..engine.diff import EngineDiff, diff_engines
+from ..engine.fusion import FusionMap, fusion_map
 from ..engine.inspector import read_engine
 from ..engine.layout import GraphNode, graph
 from ..engine.records import EngineInfo, EngineLayer, Timing

@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
 
+from ..files import load_table
 from ..record import Record
 from .shell import DASHES, read_command_line
-from .sources import choices, cite, load_table, option_kinds, resolve, words
+from .sources import choices, cite, option_kinds, resolve, words
 
 __all__ = ["TrtexecCommand", "int8_count", "parse_trtexec"]
 

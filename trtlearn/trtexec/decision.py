@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from ..calibration.cache import CacheIgnored
+from ..files import load_table
 from ..model.quantization import RefusedNode
 from ..record import plural
 from .command import TrtexecCommand, int8_count
-from .sources import Release, best_skips_sm103, cite, load_table, option_kinds, wildcard_anywhere
+from .sources import Release, best_skips_sm103, cite, option_kinds, wildcard_anywhere
 
 __all__ = ["Case", "sentences", "takes_asymmetric"]
 

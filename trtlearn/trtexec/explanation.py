@@ -9,14 +9,14 @@ from typing import Any
 
 from ..calibration.cache import CacheIgnored, ignored_by_trtexec
 from ..errors import ModelError
-from ..files import read_bytes, shell_command
+from ..files import load_table, read_bytes, shell_command
 from ..model.quantization import SYMMETRIC, RefusedNode
 from ..record import plural
 from .command import parse_trtexec
 from .decision import Case, sentences, takes_asymmetric
 from .records import Explanation, Step
 from .shell import read_command_line, split_command
-from .sources import cite, load_table, resolve
+from .sources import cite, resolve
 
 __all__ = ["explain"]
 

@@ -15,19 +15,19 @@ from typing import Any
 
 from ..calibration.cache import CalibrationCache, read_cache, stale_and_internal
 from ..errors import CommandError, ModelError
-from ..files import is_same_file, shell_command, write_atomic
+from ..files import is_same_file, load_table, shell_command, write_atomic
 from ..int8.placement import QdqReport
 from ..int8.qdq import insert_qdq
-from ..model.describe import describe, load_proto
+from ..model.describe import describe
 from ..model.quantization import judge_quantization
-from ..model.read import serialized
+from ..model.read import load_proto, serialized
 from ..record import Record
 from .command import parse_trtexec
 from .explanation import explain
 from .options import options_from
 from .records import Explanation
 from .shell import split_command
-from .sources import choices, known_versions, layer_matches, load_table, option_kinds, resolve
+from .sources import choices, known_versions, layer_matches, option_kinds, resolve
 
 __all__ = ["MigrationReport", "migrate", "modern_command"]
 

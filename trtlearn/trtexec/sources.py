@@ -7,17 +7,16 @@ tools/trtexec_sources.py and tools/trtexec_samples.py read them off a checkout o
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from ..errors import CommandError
+from ..files import load_table
 from ..record import Record
 from .records import Source
-from .versions import read_spelling, version_table
+from .versions import read_spelling
 
 __all__ = [
     "KINDS",
@@ -29,21 +28,12 @@ __all__ = [
     "cite",
     "known_versions",
     "layer_matches",
-    "load_table",
     "option_kinds",
     "resolve",
     "samples",
     "wildcard_anywhere",
     "words",
 ]
-
-
-@cache
-def load_table(name: str) -> dict[str, Any]:
-    """The data file tables/NAME.json."""
-    path = Path(__file__).parent / "tables" / f"{name}.json"
-    table: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return table
 
 
 def _at(tag: str) -> dict[str, Any]:
@@ -70,7 +60,7 @@ def known_versions() -> tuple[str, ...]:
     ('8.0', '8.2', '8.4')
     """
     minors = {_numbers(tag)[:2] for tag in load_table("trtexec")["tags"]}
-    minors |= {_numbers(version) for version in version_table("untagged")}
+    minors |= {_numbers(version) for version in load_table("versions")["untagged"]}
     return tuple(f"{major}.{minor}" for major, minor in sorted(minors))
 
 
@@ -108,11 +98,12 @@ def resolve(trt: str) -> Release:
             f"known here: the answer is that of {newest}"
         )
     asked, newest = _dotted(major, minor), _dotted(*number)
-    changes = version_table("later").get(asked) or version_table("untagged").get(newest)
+    versions = load_table("versions")
+    changes = versions["later"].get(asked) or versions["untagged"].get(newest)
     tags = {_numbers(tag): tag for tag in load_table("trtexec")["tags"]}
     if changes:
         tag = tags[max(tags)]
-        source = asked if asked in version_table("later") else newest
+        source = asked if asked in versions["later"] else newest
         notes.append(
             f"no source of {source} could be read: the lines are those of {tag}; "
             f"{source}'s {changes}"

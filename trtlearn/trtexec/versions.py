@@ -1,19 +1,18 @@
 """How people write a TensorRT version: every spelling becomes (major, minor, patch).
 
 TensorRT's own macros ("8601", "v101303"), NVIDIA's Debian, RPM, tar and pip packages, git tags and
-branches, containers ("24.05-py3"), and JetPack or Jetson Linux, each by the table
-tables/versions.json.
+branches, containers ("24.05-py3"), and JetPack or Jetson Linux, each by
+tables/versions.json, where a "?" marks what no page of NVIDIA and no log at hand confirms.
 """
 
 from __future__ import annotations
 
-import json
 import re
-from functools import cache
-from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["Spelling", "read_spelling", "version_table"]
+from ..files import load_table
+
+__all__ = ["Spelling", "read_spelling"]
 
 
 class Spelling(NamedTuple):
@@ -22,17 +21,6 @@ class Spelling(NamedTuple):
     numbers: tuple[int | None, int | None, int | None]
     note: str = ""  # "JetPack 6.2 has TensorRT 10.3.0"; empty where the text names TensorRT itself
     below: bool = False  # "<11": the newest release before it
-
-
-@cache
-def version_table(name: str) -> dict[str, str]:
-    """One table of tables/versions.json: untagged, jetpack, l4t, container or trtllm.
-
-    A "?" marks what no page of NVIDIA and no log at hand confirms.
-    """
-    path = Path(__file__).parent / "tables" / "versions.json"
-    table: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))[name]
-    return table
 
 
 DOTTED = r"(\d{1,3})(?:\.(\d{1,3}|[xX*])(?:\.(\d{1,3}|[xX*])(?:\.(?:\d{1,4}|[xX*]))?)?)?"
@@ -84,7 +72,7 @@ def _shipped(kind: str, label: str, version: str) -> Spelling | None:
 
     The longest row that fits, a major version's last, or the nearest row before it.
     """
-    table, parts = version_table(kind), version.strip(".").split(".")
+    table, parts = load_table("versions")[kind], version.strip(".").split(".")
     fitting = [".".join(parts[:length]) for length in range(len(parts), 0, -1)]
     row = next((row for row in fitting if row in table), None)
     unchecked = row is None

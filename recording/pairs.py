@@ -1,7 +1,5 @@
-"""The Q/DQ pairs in a model, whoever put them there: read, compared, and ONNX Runtime's own.
-
-``read_pairs`` reads them off any ONNX file; ``ort_quantized`` lets ONNX Runtime's quantizer do the
-work on the same model and images; ``compare_pairs`` sets two tables side by side.
+"""What other quantizers make of a model: the Q/DQ pairs in any ONNX file, read and compared;
+ONNX Runtime's quantizer and NVIDIA's ModelOpt, run on the same model and images.
 """
 
 from __future__ import annotations
@@ -18,66 +16,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ModelError, TrtlearnError
-from ..model.describe import load_proto
-from ..model.graph import Graph, node_key
-from ..record import Record, plural
+from trtlearn.errors import ModelError, TrtlearnError
+from trtlearn.model.graph import Graph, node_key
+from trtlearn.model.read import load_proto
+from trtlearn.record import Record, plural
+from trtlearn.recorded.computed import Pair, PairTable
 
 if TYPE_CHECKING:
     import onnx
 
 __all__ = [
-    "Pair",
     "PairComparison",
-    "PairTable",
     "compare_pairs",
+    "modelopt_quantized",
     "ort_quantized",
     "read_pairs",
 ]
 
 Array = NDArray[Any]
-
-
-@dataclass(frozen=True)
-class Pair(Record):
-    """One Q/DQ pair (or a DequantizeLinear alone, on weights that are stored as integers)."""
-
-    tensor: str
-    kind: str  # activation, weights, bias
-    scales: tuple[float, ...]  # one, or one per channel
-    zero_points: tuple[int, ...]  # the values that occur
-    dtype: str  # int8, uint8, int32
-    readers: tuple[str, ...]  # "name (operator)" of the nodes behind it
-
-
-@dataclass(frozen=True)
-class PairTable(Record):
-    """All pairs of a model."""
-
-    maker: str
-    pairs: tuple[Pair, ...]
-
-    def summary(self) -> str:
-        kinds = [pair.kind for pair in self.pairs]
-        counts = ", ".join(f"{kinds.count(kind)} on {kind}" for kind in dict.fromkeys(kinds))
-        return f"{self.maker}: {plural(len(self.pairs), 'pair')}, {counts}"
-
-    def rows(self) -> list[dict[str, Any]]:
-        return [
-            {
-                "tensor": p.tensor,
-                "kind": p.kind,
-                "scale": p.scales[0] if len(p.scales) == 1 else f"{len(p.scales)} channels",
-                "zero point": p.zero_points,
-                "type": p.dtype,
-                "read by": p.readers,
-            }
-            for p in self.pairs
-        ]
-
-    def activations(self) -> dict[str, float]:
-        """Tensor -> scale of the pairs on activations."""
-        return {pair.tensor: pair.scales[0] for pair in self.pairs if pair.kind == "activation"}
 
 
 @dataclass(frozen=True)
@@ -237,4 +193,42 @@ def ort_quantized(
             ) from None
         finally:
             logging.disable(level)
+        return onnx.load(str(target))
+
+
+def modelopt_quantized(
+    model: str | os.PathLike[str], arrays: Mapping[str, Array]
+) -> onnx.ModelProto:
+    """The model as ModelOpt leaves it: INT8, calibrated by "max"; needs nvidia-modelopt[onnx].
+
+    ``arrays``: the calibration data by input name. The rest stays FP32; ModelOpt's default would
+    turn it into FP16. The file ``model`` is not touched.
+    Source: modelopt/onnx/quantization/quantize.py of NVIDIA/TensorRT-Model-Optimizer, 0.47.
+    """
+    import onnx
+
+    try:
+        from modelopt.onnx.quantization import quantize
+    except ImportError:
+        raise TrtlearnError(
+            "ModelOpt is not installed", "pip install 'nvidia-modelopt[onnx]' elsewhere"
+        ) from None
+    with tempfile.TemporaryDirectory() as folder:
+        source, target = Path(folder) / "model.onnx", Path(folder) / "quantized.onnx"
+        onnx.save(load_proto(model), str(source))  # 0.47 writes into the file that it is given
+        try:
+            quantize(
+                str(source),
+                quantize_mode="int8",
+                high_precision_dtype="fp32",
+                calibration_data=dict(arrays),
+                calibration_method="max",
+                calibration_eps=["cpu"],
+                output_path=str(target),
+                log_level="ERROR",
+            )
+        except Exception as problem:  # its errors have no common base
+            raise ModelError(
+                f"ModelOpt failed: {problem!s:.200}", "export the model again"
+            ) from None
         return onnx.load(str(target))
