@@ -28,7 +28,8 @@ from trtlearn.errors import DataError
 from trtlearn.int8.qdq import insert_qdq
 from trtlearn.int8.quant import sqnr_db
 from trtlearn.model.course_data import accuracy, data_hashes, load_images, model_path
-from trtlearn.model.describe import describe, load_proto
+from trtlearn.model.describe import describe
+from trtlearn.model.read import load_proto
 from trtlearn.model.run import activations
 from trtlearn.recorded.files import folder_with, load_provenance, save_packed
 from trtlearn.recorded.tradeoffs import LayerTrial, MixedSearch, Sensitivity, units

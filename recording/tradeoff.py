@@ -35,23 +35,17 @@ from recording.sensitivity import search_mixed
 from recording.zoo.big import big_network
 from trtlearn.builds import Build, LayerCounts
 from trtlearn.calibration.cache import read_cache
-from trtlearn.engine.records import (
-    BuildOptions,
-    BuildReport,
-    EngineInfo,
-    Provenance,
-    Record,
-)
+from trtlearn.engine.records import BuildOptions, BuildReport, EngineInfo, Provenance
 from trtlearn.engine.variants import ALGORITHMS, VARIANTS
 from trtlearn.errors import RecordingError, TrtlearnError
-from trtlearn.int8.placement import PLACEMENTS
-from trtlearn.int8.qdq import insert_qdq
+from trtlearn.int8.qdq import PLACEMENTS, insert_qdq
 from trtlearn.int8.quant import sqnr_db
 from trtlearn.live.build import build_engine
 from trtlearn.live.calibrator import make_calibrator
 from trtlearn.live.experiment import provenance, run_variant
 from trtlearn.live.runner import Runner
 from trtlearn.model.course_data import MODELS, data_hashes, load_images, model_path
+from trtlearn.record import Record
 from trtlearn.recorded.files import (
     check_hashes,
     load_build,

@@ -31,8 +31,7 @@ from .record import Record
 
 if TYPE_CHECKING:
     from .engine.precision import PrecisionReport
-    from .int8.compare import TensorError
-    from .int8.simulate import Int8Run
+    from .int8.simulate import Int8Run, TensorError
     from .model.describe import OnnxModel
 
 __all__ = ["Build", "BuiltEngine", "LayerCounts", "engine_info", "failed_build"]
@@ -280,7 +279,7 @@ class Build(Record):
 
         Raises as :meth:`simulate` does.
         """
-        from .int8.compare import tensor_errors
+        from .int8.simulate import tensor_errors
         from .model.run import activations
 
         run = self.simulate(images)

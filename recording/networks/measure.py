@@ -21,7 +21,7 @@ from trtlearn.live.build import build_engine
 from trtlearn.live.calibrator import make_calibrator
 from trtlearn.live.experiment import provenance
 from trtlearn.live.runner import Runner
-from trtlearn.model.detections import decode, mean_ap, pack, unpack
+from trtlearn.model.detections import Detections, decode, mean_ap, unpack
 from trtlearn.recorded.files import save_build
 
 from . import photos, scenes, variants
@@ -60,6 +60,16 @@ def hashes(network: str) -> dict[str, str]:
     images = "scenes" if network == "detector" else "photos"
     files = [DATA / "models" / f"{network}.onnx", DATA / "images" / f"{images}.npz"]
     return {path.relative_to(DATA).as_posix(): sha256(path) for path in files}
+
+
+def pack(detections: list[Detections]) -> dict[str, Array]:
+    """Detections of many images as four small arrays; boxes and scores in float16."""
+    return {
+        "counts": np.array([len(one) for one in detections], np.uint8),
+        "boxes": np.concatenate([one.boxes for one in detections]).astype(np.float16),
+        "scores": np.concatenate([one.scores for one in detections]).astype(np.float16),
+        "classes": np.concatenate([one.classes for one in detections]).astype(np.uint8),
+    }
 
 
 def score(model: str, answers: Array, truth: dict[str, Array]) -> tuple[float, dict[str, Array]]:

@@ -302,7 +302,7 @@ PLACES = {name: place for place, name in enumerate(KNOWN)}
     ],
 )
 def test_nodes_in_a_fused_name(name, nodes):
-    assert nodes_in_name(name, KNOWN, PLACES) == nodes
+    assert nodes_in_name(name, PLACES) == nodes
 
 
 def test_names_are_used_only_where_metadata_is_silent_and_marked_as_inferred():

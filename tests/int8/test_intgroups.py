@@ -9,9 +9,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from trtlearn.engine.records import EngineInfo, EngineLayer, EngineTensor
-from trtlearn.int8.compare import tensor_errors
 from trtlearn.int8.groups import check_groups, engine_groups, float_tensors, fused_groups
-from trtlearn.int8.simulate import run_int8
+from trtlearn.int8.simulate import run_int8, tensor_errors
 from trtlearn.model.course_data import MODELS, load_images, model_path
 from trtlearn.model.describe import read_model
 from trtlearn.model.fold import folded_batch_norms

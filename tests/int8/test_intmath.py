@@ -285,8 +285,7 @@ def test_a_whole_network_agrees_with_its_float_self(tmp_path):
     """conv + residual + ReLU, pooling, deconvolution, concat, Gemm: small steps give nearly the
     float result.
     """
-    from trtlearn.int8.compare import tensor_errors
-    from trtlearn.int8.simulate import run_int8
+    from trtlearn.int8.simulate import run_int8, tensor_errors
 
     rng = np.random.default_rng(1)
     w = {

@@ -7,15 +7,13 @@ import importlib.util
 import numpy as np
 import pytest
 
-from trtlearn.calibration.cache import read_cache
-from trtlearn.errors import ModelError, TrtlearnError
 from recording.pairs import (
     compare_pairs,
     modelopt_quantized,
     ort_quantized,
     read_pairs,
 )
-from trtlearn.calibration.edit import read_cache
+from trtlearn.calibration.cache import read_cache
 from trtlearn.errors import ModelError, TrtlearnError
 from trtlearn.recorded.computed import PairTable
 from trtlearn.int8.qdq import insert_qdq

@@ -10,8 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from trtlearn.errors import ModelError
-from trtlearn.int8.placement import plan_sites
-from trtlearn.int8.qdq import insert_qdq
+from trtlearn.int8.qdq import insert_qdq, plan_sites
 
 rng = np.random.default_rng(0)
 

@@ -15,7 +15,7 @@ from trtlearn.calibration.cache import format_cache, new_cache, read_cache
 from trtlearn.course.own_model.records import Walk
 from trtlearn.course.own_model.walk import try_int8
 from trtlearn.errors import DataError, ModelError, TrtlearnError
-from trtlearn.int8.placement import plan_sites
+from trtlearn.int8.qdq import plan_sites
 from trtlearn.model.arrays import feeds
 from trtlearn.model.describe import describe, whole_inputs
 from trtlearn.model.fold import at_least_opset_13, prepared

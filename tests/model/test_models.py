@@ -16,6 +16,7 @@ import pytest
 from trtlearn import files as paths
 from trtlearn.errors import DataError
 from trtlearn.model import course_data
+from trtlearn.model.arrays import feeds
 
 
 @pytest.fixture
@@ -39,7 +40,7 @@ def test_accuracy_is_the_cards(name):
         str(course_data.model_path(name)), providers=["CPUExecutionProvider"]
     )
     logits = np.concatenate(
-        [session.run(["logits"], {"image": part})[0] for part in course_data.batches(images)]
+        [session.run(["logits"], part)[0] for part in feeds({"image": images}, 8)]
     )
     assert round(course_data.accuracy(logits, truth) * len(truth)) == card.correct
     assert card.fp32_accuracy == card.correct / card.tested >= 0.97
@@ -219,7 +220,7 @@ def test_batches_and_accuracy_refuse_what_does_not_fit():
     images = np.zeros((20, 1, 28, 28), np.float32)
     for size in (0, 21):
         with pytest.raises(DataError, match="batch size"):
-            course_data.batches(images, size)
+            next(feeds({"image": images}, size))
     with pytest.raises(DataError, match="do not fit"):
         course_data.accuracy(np.zeros((3, 10), np.float32), np.zeros(4, np.int64))
     logits = np.eye(3, dtype=np.float32)

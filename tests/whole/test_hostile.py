@@ -33,8 +33,8 @@ from trtlearn.errors import HIDDEN, CacheError, RecordingError, printable
 from trtlearn.files import shell_command
 from trtlearn.record import html_link
 from trtlearn.recorded.files import folder_with, load_build, save_build, save_study
-from trtlearn.trtexec.records import Source
 from trtlearn.trtexec.shell import split_command
+from trtlearn.trtexec.sources import Source
 
 pytestmark = pytest.mark.filterwarnings("ignore:tensor format")
 LINK = re.compile(r"<(?!/?(?:b|i|br|sup|sub|extra)>)")

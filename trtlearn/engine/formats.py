@@ -2,7 +2,7 @@
 
 TensorRT writes both into one phrase up to 10.x ("Thirty-two wide channel vectorized row major
 Int8 format"), or the data type alone (10.x: "Int8"), and into two fields in 11.x. Every phrase
-that the table holds is a data-type word put into one of the layouts of tables/layouts.json. A phrase
+of the table is a data-type word put into one of the layouts of tables/layouts.json. A phrase
 outside the table is never guessed at: it warns once and its data type is None.
 
 Sources: the phrases held by libnvinfer.so.8 of TensorRT 8.6.0 and libtensorrt_rtx.so of TensorRT

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -111,11 +112,10 @@ def tensor_bytes(tensor: EngineTensor, padded: bool = False) -> int | None:
     bits = dtype_bits(tensor.dtype)
     if bits is None or tensor.dims is None or any(size < 0 for size in tensor.dims):
         return None
-    count = 1
-    for axis, size in enumerate(tensor.dims):
-        vector = tensor.vector if padded and axis == 1 and tensor.vector else 1
-        count *= -(-size // vector) * vector
-    return (count * bits + 7) // 8
+    sizes = list(tensor.dims)
+    if padded and tensor.vector:
+        sizes[1:2] = [-(-size // tensor.vector) * tensor.vector for size in sizes[1:2]]
+    return (math.prod(sizes) * bits + 7) // 8
 
 
 @dataclass(frozen=True)

@@ -89,14 +89,6 @@ def _edges(engine: EngineInfo, inputs: list[str], outputs: list[str]) -> list[Gr
     return edges
 
 
-def _ranks(count: int, order: list[int], parents: dict[int, list[int]]) -> list[int]:
-    """Longest path from a source; ``order`` is topological: TensorRT lists layers as they run."""
-    ranks = [0] * count
-    for node in order:
-        ranks[node] = max((ranks[parent] + 1 for parent in parents[node]), default=0)
-    return ranks
-
-
 def _mean(values: list[float], otherwise: float) -> float:
     return sum(values) / len(values) if values else otherwise
 
@@ -122,9 +114,9 @@ def _places(
         neighbours = parents if sweep % 2 == 0 else children
         for rank in down if sweep % 2 == 0 else reversed(down):
             row = rows[rank]
-            wanted = {
-                node: _mean([x[other] for other in neighbours[node]], x[node]) for node in row
-            }
+            wanted = {}
+            for node in row:
+                wanted[node] = _mean([x[other] for other in neighbours[node]], x[node])
             row.sort(key=wanted.__getitem__)
             placed: list[float] = []
             for node in row:
@@ -162,7 +154,9 @@ def graph(engine: EngineInfo) -> EngineGraph:
         parents[edge.target].append(edge.source)
         children[edge.source].append(edge.target)
     order = [*range(first, first + len(inputs)), *range(first), *range(first + len(inputs), count)]
-    ranks = _ranks(count, order, parents)
+    ranks = [0] * count
+    for node in order:  # topological: TensorRT lists layers as they run
+        ranks[node] = max((ranks[parent] + 1 for parent in parents[node]), default=0)
     for node in order[: len(inputs)]:  # an input stands just above its first reader
         ranks[node] = min((ranks[child] for child in children[node]), default=1) - 1
     x = _places(ranks, order, parents, children)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 
 from .records import EngineLayer
@@ -95,17 +95,15 @@ def _pieces(name: str) -> Iterator[str]:
                 yield inner.strip()
 
 
-def nodes_in_name(
-    name: str, known: Sequence[str], order: dict[str, int], others: Collection[str] = ()
-) -> list[str]:
-    """The nodes of ``known`` that a fused layer's name holds: inferred, where Metadata is silent.
+def nodes_in_name(name: str, order: dict[str, int], others: Collection[str] = ()) -> list[str]:
+    """The model's nodes that a fused layer's name holds: inferred, where Metadata is silent.
 
     Args:
-        known: the model's nodes in the order in which they run; order: each node's place in it.
+        order: each node's place among the model's nodes, in the order in which they run.
         others: nodes that other layers name, which a ForeignNode's stretch therefore does not hold.
 
-    >>> names, order = ["conv12", "sigmoid13", "mul14"], {"conv12": 0, "sigmoid13": 1, "mul14": 2}
-    >>> nodes_in_name("conv12 + PWN(PWN(sigmoid13), mul14)", names, order)
+    >>> order = {"conv12": 0, "sigmoid13": 1, "mul14": 2}
+    >>> nodes_in_name("conv12 + PWN(PWN(sigmoid13), mul14)", order)
     ['conv12', 'sigmoid13', 'mul14']
     """
     if name.startswith(("Reformatting CopyNode", "Reformatted ")):
@@ -117,7 +115,8 @@ def nodes_in_name(
         low, high = sorted(order.get(end, -1) for end in ends)
         if low < 0:
             return [end for end in ends if end in order]
-        return [node for node in known[low : high + 1] if node not in others or node in ends]
+        stretch = list(order)[low : high + 1]
+        return [node for node in stretch if node not in others or node in ends]
     return sorted({piece for piece in _pieces(plain) if piece in order}, key=order.__getitem__)
 
 
@@ -127,16 +126,17 @@ def infer_nodes(layers: Iterable[EngineLayer], known: Iterable[str]) -> tuple[En
     >>> infer_nodes([EngineLayer("conv + relu", None, (), ())], ["conv", "relu"])[0].onnx_nodes
     ('conv', 'relu')
     """
-    layers, nodes = tuple(layers), list(dict.fromkeys(name for name in known if name))
-    order = {name: place for place, name in enumerate(nodes)}
+    layers = tuple(layers)
+    names = dict.fromkeys(name for name in known if name)
+    order = {name: place for place, name in enumerate(names)}
     claimed: set[str] = set()
     for layer in layers:
         claimed.update(layer.onnx_nodes)
         if not layer.onnx_nodes and foreign_ends(layer.name) is None:
-            claimed.update(nodes_in_name(layer.name, nodes, order))
+            claimed.update(nodes_in_name(layer.name, order))
     inferred = []
     for layer in layers:
-        names = () if layer.onnx_nodes else tuple(nodes_in_name(layer.name, nodes, order, claimed))
-        named = replace(layer, onnx_nodes=names, onnx_nodes_inferred=True) if names else layer
+        nodes = () if layer.onnx_nodes else tuple(nodes_in_name(layer.name, order, claimed))
+        named = replace(layer, onnx_nodes=nodes, onnx_nodes_inferred=True) if nodes else layer
         inferred.append(named)
     return tuple(inferred)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -17,18 +16,16 @@ from typing import TYPE_CHECKING, Any
 from ..model.operators import QDQ, RESHAPES
 from ..record import Record, Table, html_table, html_text, plural, show
 from .names import infer_nodes
-from .reasons import Facts, Reason, fed_by_dq, gather, reason_for_idle, reason_for_wider
+from .reasons import Facts, Reason, layer_reason
 from .records import BuildOptions, BuildReport, EngineInfo, EngineLayer
 
 if TYPE_CHECKING:
-    from ..model.describe import OnnxModel, OnnxNode
+    from ..model.describe import OnnxModel
 
 __all__ = ["IDLE", "PrecisionReport", "PrecisionRow", "PrecisionRows", "precision_report"]
 
 IDLE = ("reformat", "no-op", "constant", "removed", "no-engine-name", "quantization")
 """Codes of rows whose node or layer computes nothing, so that no type was asked of it."""
-NARROW = ("int4", "fp8", "int8", "fp16", "bf16", "fp32")
-"""Types, the narrowest first."""
 _REMOVED = {
     "BatchNormalization": "folded into the weights of the layer before it",
     "Constant": "a constant",
@@ -155,101 +152,6 @@ class PrecisionReport(Table[PrecisionRow]):
         return PrecisionRows(rows)
 
 
-class _Requests:
-    """What was asked of each layer and node, as far as the options and the model say."""
-
-    def __init__(self, options: BuildOptions | None, model: OnnxModel | None, quantized: str):
-        self.options = options
-        self.fed_by_dq = fed_by_dq(model)
-        self.has_qdq = bool(model and model.has_qdq)
-        self.quantized = quantized  # the type that the engine quantizes to
-
-    def of_alone(self, names: Iterable[str]) -> str | None:
-        """The type that was asked of one of ``names`` alone: the first counts."""
-        if self.options is None or self.options.precision_constraints not in ("prefer", "obey"):
-            return None
-        asked = self.options.layer_precisions
-        return next((asked[name] for name in (*names, "*") if asked.get(name)), None)
-
-    def of(self, names: Iterable[str]) -> str | None:
-        """The type that was asked of a layer or node by its ``names``, or of the network."""
-        names = tuple(names)
-        by_qdq = self.quantized if not self.fed_by_dq.isdisjoint(names) else None
-        if self.options is None:
-            return by_qdq
-        wide = "fp16" if self.options.fp16 else "fp32"
-        if alone := self.of_alone(names):
-            return alone
-        if self.has_qdq or self.options.ranges == "qdq":
-            return by_qdq or wide
-        return "int8" if self.options.int8 else wide
-
-
-def _wider_output(layer: EngineLayer, facts: Facts) -> str:
-    """What is to be said of a narrow layer that writes a wider type."""
-    if layer.computed_in not in ("int8", "int4", "fp8"):
-        return ""
-    for tensor in layer.outputs:
-        if tensor.dtype in (None, layer.computed_in):
-            continue
-        if tensor.name in facts.outputs:
-            return f"; writes {tensor.dtype}: {facts.outputs[tensor.name]} is a network output"
-        return f"; writes {tensor.dtype}: {tensor.name} is not quantized"
-    return ""
-
-
-def _is_narrower(dtype: str | None, other: str) -> bool:
-    if dtype not in NARROW or other not in NARROW:
-        return False
-    return NARROW.index(dtype) < NARROW.index(other)
-
-
-def _layer_reason(
-    layer: EngineLayer, requested: str | None, alone: bool, allowed: str | None, facts: Facts
-) -> Reason:
-    """The reason of one engine layer.
-
-    ``requested``: of it, ``alone`` where not of the whole network; ``allowed``: the narrowest type
-    that is known to have been allowed, where nothing else is known.
-    """
-    if reason := reason_for_idle(layer):
-        return reason
-    computed, expected = layer.computed_in, requested or allowed
-    unknown = Reason("request-unknown", "what was requested is not known", "measured")
-    if expected is None or computed == expected:
-        match = Reason("as-requested", "as requested", "measured") if requested else unknown
-        return match._replace(words=match.words + _wider_output(layer, facts))
-    if _is_narrower(computed, expected):
-        if requested is None:
-            return unknown
-        if alone:
-            words = f"{requested} was asked for, TensorRT chose {computed}"
-            return Reason("wish-not-met", words, "measured")
-        words = f"runs in {computed}, narrower than what was requested"
-        return Reason("narrower", words, "measured")
-    reason = reason_for_wider(layer, computed, expected, facts)
-    if alone and reason.evidence == "inferred":
-        constraint = facts.options.precision_constraints if facts.options else "prefer"
-        words = f"{expected} was asked for with {constraint}; {reason.words}"
-        return Reason("wish-not-met", words, "inferred")
-    return reason
-
-
-def _layer_row(layer: EngineLayer, requested: str | None, reason: Reason) -> PrecisionRow:
-    return PrecisionRow(
-        layer.name,
-        True,
-        layer.kind,
-        requested,
-        layer.computed_in,
-        layer.input_dtypes,
-        layer.output_dtypes,
-        layer.weight_dtype,
-        (layer.name,),
-        *reason,
-    )
-
-
 def _reason_without_layer(name: str, op: str | None, engine: EngineInfo) -> Reason:
     """Why no engine layer names an ONNX node; ``name`` is empty where the ONNX file gives none."""
     if not name:
@@ -297,10 +199,6 @@ def _node_row(
     )
 
 
-def _shown_name(node: OnnxNode) -> str:
-    return node.name or f"({node.op} -> {', '.join(node.outputs)})"
-
-
 def precision_report(
     engine: EngineInfo,
     model: OnnxModel | str | os.PathLike[str] | None = None,
@@ -332,35 +230,37 @@ def precision_report(
         from ..model.describe import read_model
 
         model = read_model(model)
-    facts = gather(engine, options, build, model)
-    named = [node.name for node in model.nodes] if model else []
-    layers = infer_nodes(engine.layers, named) if model else engine.layers
-    types = {layer.computed_in for layer in layers}
-    quantized = next((dtype for dtype in ("int8", "fp8", "int4") if dtype in types), "int8")
-    requests = _Requests(options, model, quantized)
-    allowed = None
-    if options is None:
-        allowed = next((dtype for dtype in ("int8", "fp8", "fp16", "bf16") if dtype in types), None)
+    facts = Facts(engine, options, build, model)
+    layers = infer_nodes(engine.layers, facts.operators) if model else engine.layers
     rows = []
     held: dict[str, list[tuple[EngineLayer, PrecisionRow]]] = {}
     for layer in layers:
-        names = (*layer.onnx_nodes, layer.name)
-        requested, alone = requests.of(names), requests.of_alone(names) is not None
-        reason = _layer_reason(layer, requested, alone, allowed, facts)
-        row = _layer_row(layer, requested, reason)
+        row = PrecisionRow(
+            layer.name,
+            True,
+            layer.kind,
+            facts.requested((*layer.onnx_nodes, layer.name)),
+            layer.computed_in,
+            layer.input_dtypes,
+            layer.output_dtypes,
+            layer.weight_dtype,
+            (layer.name,),
+            *layer_reason(layer, facts),
+        )
         rows.append(row)
         for node in layer.onnx_nodes:
             held.setdefault(node, []).append((layer, row))
-    shown = {_shown_name(node): node.name for node in model.nodes} if model else {}
+    names = {}  # as shown -> the node's own, which may be empty
+    for one in model.nodes if model else ():
+        names[one.name or f"({one.op} -> {', '.join(one.outputs)})"] = one.name
     nodes = []
-    for name in dict.fromkeys([*shown, *held]):
-        op, requested = facts.operators.get(name), requests.of([name])
+    for name in dict.fromkeys([*names, *held]):
+        op, requested = facts.operators.get(name), facts.requested([name])
         if name in held:
             nodes.append(_node_row(name, op, requested, held[name]))
         else:
-            reason = _reason_without_layer(shown[name], op, engine)
-            row = PrecisionRow(name, False, op, requested, None, (), (), None, (), *reason)
-            nodes.append(row)
+            reason = _reason_without_layer(names[name], op, engine)
+            nodes.append(PrecisionRow(name, False, op, requested, None, (), (), None, (), *reason))
     counts = Counter("no kernel" if row.code in IDLE else show(row.computed_in) for row in nodes)
     notes = []
     if options and options.layer_precisions and options.precision_constraints == "none":

@@ -1,32 +1,28 @@
-"""Why a layer runs in another type than the one allowed: reasons in order, with their evidence."""
+"""What was asked of an engine's layer, and why it runs in another type: reasons in order, with
+their evidence.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..model.operators import QDQ
 from ..record import show
 from .names import plain_name, reformat_target, without_profile
-from .records import BuildOptions, BuildReport, EngineInfo, EngineLayer, EngineTensor, Message
+from .records import BuildOptions, BuildReport, EngineInfo, EngineLayer, EngineTensor
 
 if TYPE_CHECKING:
     from ..model.describe import OnnxModel
 
-__all__ = [
-    "Facts",
-    "Reason",
-    "fed_by_dq",
-    "gather",
-    "reason_for_idle",
-    "reason_for_wider",
-    "sources_of",
-]
+__all__ = ["Facts", "Reason", "layer_reason", "sources_of"]
 
 _INTEGERS = {"int32", "int64", "bool", "uint8"}
+_NARROW = ("int4", "fp8", "int8", "fp16", "bf16", "fp32")
+"""Types, the narrowest first."""
 _QUANTIZED = {"int8", "int4", "fp8"}
 
 
@@ -38,25 +34,85 @@ class Reason(NamedTuple):
     evidence: str
 
 
-@dataclass(frozen=True)
 class Facts:
-    """What is known beside the engine's layers; everything may be empty."""
+    """What an engine, its build and its model say; each may say nothing.
 
-    options: BuildOptions | None = None
-    messages: tuple[Message, ...] = ()
-    scales: frozenset[str] = frozenset()  # tensors whose INT8 scale the log names; empty: not known
-    operators: dict[str, str] = field(default_factory=dict)  # by ONNX node
-    edges: dict[str, tuple[str, ...]] = field(default_factory=dict)  # ONNX node -> its activations
-    outputs: dict[str, str] = field(default_factory=dict)  # tensor -> the network output it becomes
-    origin: dict[str, str] = field(default_factory=dict)  # reformatted tensor -> what it copies
+    ``scales``: tensors whose INT8 scale the log names; ``operators`` and ``edges``: by ONNX node
+    its operator and its activations; ``outputs``: tensor -> the network output that it becomes;
+    ``origin``: reformatted tensor -> what it copies; ``allowed``: where the options are not known,
+    the narrowest type that is known to have been allowed.
+    """
 
-    def named(self, *codes: str) -> frozenset[str]:
+    def __init__(
+        self,
+        engine: EngineInfo,
+        options: BuildOptions | None = None,
+        build: BuildReport | None = None,
+        model: OnnxModel | None = None,
+    ) -> None:
+        self.options = options
+        self.messages = build.messages if build else ()
+        self.scales = {entry.name for entry in build.scales if entry.scale} if build else set()
+        self.origin = sources_of(engine)
+        self.outputs: dict[str, str] = {}
+        results = {binding.name for binding in engine.bindings if binding.mode == "output"}
+        for layer in engine.layers:
+            for tensor in layer.outputs:
+                output = without_profile(tensor.name)
+                if output in results:
+                    source = self.origin.get(tensor.name, tensor.name)
+                    self.outputs[tensor.name] = self.outputs[source] = output
+        types = {layer.computed_in for layer in engine.layers}
+        self._by_qdq = next((dtype for dtype in ("int8", "fp8", "int4") if dtype in types), "int8")
+        narrow = ("int8", "fp8", "fp16", "bf16") if options is None else ()
+        self.allowed = next((dtype for dtype in narrow if dtype in types), None)
+        self.operators: dict[str, str] = {}
+        self.edges: dict[str, tuple[str, ...]] = {}
+        self._has_qdq = bool(model and model.has_qdq)
+        self._fed_by_dq: set[str] = set()
+        if model is not None:
+            self._read(model)
+
+    def _read(self, model: OnnxModel) -> None:
+        """The nodes' operators and activations; those nodes all of whose inputs are dequantized."""
+        activations = set(model.tensors)
+        dequantized: set[str] = set()
+        for node in model.nodes:
+            around = (*node.inputs, *node.outputs)
+            self.operators[node.name] = node.op
+            self.edges[node.name] = tuple(name for name in around if name in activations)
+            dequantized.update(node.outputs if node.op == "DequantizeLinear" else ())
+        for node in model.nodes if self._has_qdq else ():
+            inputs = activations.intersection(node.inputs)
+            if node.op not in QDQ and inputs and inputs <= dequantized:
+                self._fed_by_dq.add(node.name)
+
+    def named(self, *codes: str) -> set[str]:
         """The tensors or layers that messages of these kinds name."""
         names: set[str] = set()
         for message in self.messages:
-            if message.code in codes:
-                names.update(message.names)
-        return frozenset(names)
+            names.update(message.names if message.code in codes else ())
+        return names
+
+    def requested_alone(self, names: Iterable[str]) -> str | None:
+        """The type that was asked of one of ``names`` alone: the first counts."""
+        if self.options is None or self.options.precision_constraints not in ("prefer", "obey"):
+            return None
+        asked = self.options.layer_precisions
+        return next((asked[name] for name in (*names, "*") if asked.get(name)), None)
+
+    def requested(self, names: Iterable[str]) -> str | None:
+        """The type that was asked of a layer or node by its ``names``, or of the network."""
+        names = tuple(names)
+        by_qdq = None if self._fed_by_dq.isdisjoint(names) else self._by_qdq
+        if self.options is None:
+            return by_qdq
+        wide = "fp16" if self.options.fp16 else "fp32"
+        if alone := self.requested_alone(names):
+            return alone
+        if self._has_qdq or self.options.ranges == "qdq":
+            return by_qdq or wide
+        return "int8" if self.options.int8 else wide
 
 
 def sources_of(engine: EngineInfo) -> dict[str, str]:
@@ -77,64 +133,35 @@ def sources_of(engine: EngineInfo) -> dict[str, str]:
     return sources
 
 
-def gather(
-    engine: EngineInfo,
-    options: BuildOptions | None,
-    build: BuildReport | None,
-    model: OnnxModel | None,
-) -> Facts:
-    """What an engine, its build and its model say that a reason may rest on."""
-    operators: dict[str, str] = {}
-    edges: dict[str, tuple[str, ...]] = {}
-    if model is not None:
-        activations = set(model.tensors)
-        for node in model.nodes:
-            around = (*node.inputs, *node.outputs)
-            operators[node.name] = node.op
-            edges[node.name] = tuple(name for name in around if name in activations)
-    origin = sources_of(engine)
-    results = {binding.name for binding in engine.bindings if binding.mode == "output"}
-    outputs: dict[str, str] = {}
-    for layer in engine.layers:
-        for tensor in layer.outputs:
-            output = without_profile(tensor.name)
-            if output in results:
-                outputs[tensor.name] = outputs[origin.get(tensor.name, tensor.name)] = output
-    scales = [entry.name for entry in build.scales if entry.scale] if build else []
-    messages = build.messages if build else ()
-    return Facts(options, messages, frozenset(scales), operators, edges, outputs, origin)
+def layer_reason(layer: EngineLayer, facts: Facts) -> Reason:
+    """Why a layer runs in its type: as requested, or what kept it from the type requested."""
+    if reason := _idle(layer):
+        return reason
+    names = (*layer.onnx_nodes, layer.name)
+    requested, alone = facts.requested(names), facts.requested_alone(names) is not None
+    computed, expected = layer.computed_in, requested or facts.allowed
+    unknown = Reason("request-unknown", "what was requested is not known", "measured")
+    if expected is None or computed == expected:
+        match = Reason("as-requested", "as requested", "measured") if requested else unknown
+        return match._replace(words=match.words + _wider_output(layer, facts))
+    both = computed in _NARROW and expected in _NARROW
+    if both and _NARROW.index(computed or "") < _NARROW.index(expected):
+        if requested is None:
+            return unknown
+        if alone:
+            words = f"{requested} was asked for, TensorRT chose {computed}"
+            return Reason("wish-not-met", words, "measured")
+        words = f"runs in {computed}, narrower than what was requested"
+        return Reason("narrower", words, "measured")
+    reason = _wider(_Case(layer, expected, facts))
+    if alone and reason.evidence == "inferred":
+        constraint = facts.options.precision_constraints if facts.options else "prefer"
+        words = f"{expected} was asked for with {constraint}; {reason.words}"
+        return Reason("wish-not-met", words, "inferred")
+    return reason
 
 
-def fed_by_dq(model: OnnxModel | None) -> frozenset[str]:
-    """The nodes all of whose activations a DequantizeLinear makes: what Q/DQ asks to quantize."""
-    if model is None or not model.has_qdq:
-        return frozenset()
-    dequantized: set[str] = set()
-    for node in model.nodes:
-        if node.op == "DequantizeLinear":
-            dequantized.update(node.outputs)
-    activations, fed = set(model.tensors), set()
-    for node in model.nodes:
-        inputs = activations.intersection(node.inputs)
-        if node.op not in QDQ and inputs and inputs <= dequantized:
-            fed.add(node.name)
-    return frozenset(fed)
-
-
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(names[:3]) + more
-
-
-def _conversion(before: EngineTensor, after: EngineTensor) -> str:
-    if before.dtype is None and after.dtype is None:
-        return "the types are not shown"
-    if before.dtype != after.dtype:
-        return f"converts {show(before.dtype)} to {show(after.dtype)}"
-    return "same type" if before.format == after.format else "same type, another layout"
-
-
-def reason_for_idle(layer: EngineLayer) -> Reason | None:
+def _idle(layer: EngineLayer) -> Reason | None:
     """The reason of a layer that computes nothing; None for any other."""
     if layer.is_reformat:
         inserted = reformat_target(layer.name) is not None  # else such as a QuantizeLinear
@@ -149,12 +176,34 @@ def reason_for_idle(layer: EngineLayer) -> Reason | None:
     return None
 
 
+def _conversion(before: EngineTensor, after: EngineTensor) -> str:
+    if before.dtype is None and after.dtype is None:
+        return "the types are not shown"
+    if before.dtype != after.dtype:
+        return f"converts {show(before.dtype)} to {show(after.dtype)}"
+    return "same type" if before.format == after.format else "same type, another layout"
+
+
+def _wider_output(layer: EngineLayer, facts: Facts) -> str:
+    """What is to be said of a narrow layer that writes a wider type."""
+    if layer.computed_in not in _QUANTIZED:
+        return ""
+    for tensor in layer.outputs:
+        if tensor.dtype not in (None, layer.computed_in):
+            output = facts.outputs.get(tensor.name)
+            why = f"{output} is a network output" if output else f"{tensor.name} is not quantized"
+            return f"; writes {tensor.dtype}: {why}"
+    return ""
+
+
+# Why a layer works in a wider type than the one allowed: each says it in words, or "".
+
+
 @dataclass(frozen=True)
 class _Case:
-    """A layer that works in ``computed`` where the narrower type ``allowed`` was allowed too."""
+    """A layer that works in a wider type than ``allowed``."""
 
     layer: EngineLayer
-    computed: str | None
     allowed: str
     facts: Facts
 
@@ -173,157 +222,136 @@ class _Case:
             count.update(self.facts.edges.get(node, ()))
         return [name for name, times in count.items() if times == 1] or self.tensors
 
-    @cached_property
-    def without_scale(self) -> frozenset[str]:
-        """The tensors that the log says have no scale."""
-        return self.facts.named("missing-scale", "tensor-zero")
+    def without_scale(self, tensors: list[str]) -> str:
+        """Those of the tensors that the log says have no scale; "" where INT8 is not allowed."""
+        named = self.facts.named("missing-scale", "tensor-zero")
+        return _listed([name for name in tensors if name in named and self.allowed == "int8"])
 
 
-def _integers(case: _Case) -> Reason | None:
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
+
+
+def _integers(case: _Case) -> str:
     dtypes = {*case.layer.input_dtypes, *case.layer.output_dtypes} - {None}
-    if dtypes and dtypes <= _INTEGERS:
-        return Reason("integers", "works on integers, such as shapes and indices", "measured")
-    return None
+    is_so = dtypes and dtypes <= _INTEGERS
+    return "works on integers, such as shapes and indices" if is_so else ""
 
 
-def _plugin(case: _Case) -> Reason | None:
+def _plugin(case: _Case) -> str:
     layer = case.layer
     if not (layer.kind or "").startswith("Plugin") and '"PluginType"' not in layer.raw:
-        return None
-    words = (
+        return ""
+    return (
         "a plugin: it runs in the types that its author offers, whatever the flags allow "
         "(supportsFormatCombination, v8.6.1:include/NvInferRuntime.h)"
     )
-    return Reason("plugin", words, "documented")
 
 
-def _reads_integers(case: _Case) -> Reason | None:
+def _reads_integers(case: _Case) -> str:
     """Not INT8 codes: shapes, indices, images as bytes, and the Cast that turns them to floats."""
     read = {*case.layer.input_dtypes} - {None}
-    if read and read <= _INTEGERS and not case.layer.weight_count:
-        words = f"reads {_listed(sorted(map(str, read)))}, which INT8 quantization leaves as it is"
-        return Reason("integers", words, "measured")
-    return None
+    if not read or not read <= _INTEGERS or case.layer.weight_count:
+        return ""
+    return f"reads {_listed(sorted(map(str, read)))}, which INT8 quantization leaves as it is"
 
 
-def _unknown(case: _Case) -> Reason | None:
+def _unknown(case: _Case) -> str:
     layer = case.layer
-    if case.computed is not None:
-        return None
+    if layer.computed_in is not None:
+        return ""
     if not layer.inputs:
-        words = "no inputs are listed"
-    elif None in layer.input_dtypes:
-        words = "the type of an input is not shown"
-    elif layer.kind in ("Myelin", "kgen"):
+        return "no inputs are listed"
+    if None in layer.input_dtypes:
+        return "the type of an input is not shown"
+    if layer.kind in ("Myelin", "kgen"):
         read = sorted({dtype for dtype in layer.input_dtypes if dtype})
-        words = f"reads {_listed(read)}; the type inside is not shown"
-    else:
-        words = "its inputs differ in type and its weights are not listed"
-    return Reason("unknown", words, "inferred")
+        return f"reads {_listed(read)}; the type inside is not shown"
+    return "its inputs differ in type and its weights are not listed"
 
 
-def _quantizes(case: _Case) -> Reason | None:
-    written = case.layer.output_dtypes
-    kind = (case.layer.kind or "").lower()
-    does = kind == "kgen" or "quantize" in kind
-    if does and written and set(written) <= _QUANTIZED:
-        words = f"reads {case.computed} and writes {written[0]}: it quantizes"
-        return Reason("quantizes", words, "measured")
-    return None
+def _quantizes(case: _Case) -> str:
+    written, kind = case.layer.output_dtypes, (case.layer.kind or "").lower()
+    does = (kind == "kgen" or "quantize" in kind) and written and set(written) <= _QUANTIZED
+    return f"reads {case.layer.computed_in} and writes {written[0]}: it quantizes" if does else ""
 
 
-def _no_scale(case: _Case) -> Reason | None:
-    names = [name for name in case.tensors if name in case.without_scale]
-    if case.allowed == "int8" and names:
-        words = f"no scale for tensor {_listed(names)}: TensorRT's log says so"
-        return Reason("no-scale", words, "measured")
-    return None
+def _no_scale(case: _Case) -> str:
+    names = case.without_scale(case.tensors)
+    return f"no scale for tensor {names}: TensorRT's log says so" if names else ""
 
 
-def _no_kernel(case: _Case) -> Reason | None:
+def _no_kernel(case: _Case) -> str:
     names = {case.layer.name, plain_name(case.layer.name), *case.layer.onnx_nodes}
-    if names & case.facts.named("no-implementation", "constraint-not-met"):
-        words = f"no {case.allowed} kernel for it: TensorRT's log says so"
-        return Reason("no-kernel", words, "measured")
-    return None
+    lacks = names & case.facts.named("no-implementation", "constraint-not-met")
+    return f"no {case.allowed} kernel for it: TensorRT's log says so" if lacks else ""
 
 
-def _softmax(case: _Case) -> Reason | None:
+def _softmax(case: _Case) -> str:
     operators = {case.facts.operators.get(node) for node in case.layer.onnx_nodes}
     is_softmax = "Softmax" in operators or "softmax" in (case.layer.kind or "").lower()
-    if case.allowed == "int8" and is_softmax:
-        source = "docs.nvidia.com/…/tensorrt-860-ea/operators/docs/SoftMax.html"
-        words = f"SoftMax takes float16 and float32 only ({source})"
-        return Reason("no-int8-kernel", words, "documented")
-    return None
+    source = "docs.nvidia.com/…/tensorrt-860-ea/operators/docs/SoftMax.html"
+    words = f"SoftMax takes float16 and float32 only ({source})"
+    return words if case.allowed == "int8" and is_softmax else ""
 
 
-def _perhaps_no_scale(case: _Case) -> Reason | None:
-    if case.allowed != "int8":
-        return None
-    names = [name for name in case.outer_tensors if name in case.without_scale]
-    if names:
-        words = f"perhaps because tensor {_listed(names)} has no scale"
-        return Reason("no-scale", words, "inferred")
-    if not case.facts.scales:
-        return None
+def _perhaps_no_scale(case: _Case) -> str:
+    names = case.without_scale(case.outer_tensors)
+    return f"perhaps because tensor {names} has no scale" if names else ""
+
+
+def _no_scale_listed(case: _Case) -> str:
+    if case.allowed != "int8" or not case.facts.scales:
+        return ""
     names = [name for name in case.tensors if name not in {*case.facts.scales, *case.facts.outputs}]
     if case.facts.edges:  # names that the engine made up itself have no scale of their own
         names = [name for name in names if name in case.outer_tensors]
-    if names:
-        words = f"perhaps because tensor {_listed(names)} has no scale: the log lists none"
-        return Reason("no-scale", words, "inferred")
-    return None
+    words = f"perhaps because tensor {_listed(names)} has no scale: the log lists none"
+    return words if names else ""
 
 
-def _network_output(case: _Case) -> Reason | None:
+def _network_output(case: _Case) -> str:
     """Not for a layer with weights: kernels read INT8 and write FP32 (measured: resnet's last)."""
     layer, outputs = case.layer, case.facts.outputs
     written = [case.facts.origin.get(tensor.name, tensor.name) for tensor in layer.outputs]
     if layer.weight_count or not written or not outputs.keys() >= set(written):
-        return None
+        return ""
     if set(layer.output_dtypes) != {"fp32"}:
-        return None
-    words = (
+        return ""
+    return (
         f"it writes the network output {_listed([outputs[name] for name in written])}, "
         "fp32 unless --outputIOFormats says otherwise "
         "(v8.6.1:samples/common/sampleOptions.cpp:2059); "
         "another type would need a reformat after it"
     )
-    return Reason("network-output", words, "inferred")
 
 
-def _faster(case: _Case) -> Reason:
-    other = "" if case.facts.options else ", or the network's own types ask for it"
-    if case.computed == "fp16" and case.allowed == "int8":
-        words = f"the builder timed FP16 as faster here, or found no INT8 kernel{other}"
-    else:
-        words = (
-            f"the builder timed {case.computed} as faster here, "
-            f"or found no {case.allowed} kernel for this shape{other}"
-        )
-    return Reason(f"faster-in-{case.computed}", words, "inferred")
-
-
-_REASONS: tuple[Callable[[_Case], Reason | None], ...] = (
-    _integers,
-    _plugin,
-    _reads_integers,
-    _unknown,
-    _quantizes,
-    _no_scale,
-    _no_kernel,
-    _softmax,
-    _perhaps_no_scale,
-    _network_output,
+_WIDER: tuple[tuple[str, str, Callable[[_Case], str]], ...] = (
+    ("integers", "measured", _integers),
+    ("plugin", "documented", _plugin),
+    ("integers", "measured", _reads_integers),
+    ("unknown", "inferred", _unknown),
+    ("quantizes", "measured", _quantizes),
+    ("no-scale", "measured", _no_scale),
+    ("no-kernel", "measured", _no_kernel),
+    ("no-int8-kernel", "documented", _softmax),
+    ("no-scale", "inferred", _perhaps_no_scale),
+    ("no-scale", "inferred", _no_scale_listed),
+    ("network-output", "inferred", _network_output),
 )
-"""What may be the reason, in order: the first that answers counts."""
+"""(code, evidence, what says it), in order: the first that has words counts."""
 
 
-def reason_for_wider(
-    layer: EngineLayer, computed: str | None, allowed: str, facts: Facts
-) -> Reason:
-    """Why ``layer`` works in ``computed`` where the narrower type ``allowed`` was allowed too."""
-    case = _Case(layer, computed, allowed, facts)
-    answers: Iterable[Reason | None] = (reason(case) for reason in _REASONS)
-    return next(filter(None, answers), None) or _faster(case)
+def _wider(case: _Case) -> Reason:
+    for code, evidence, say in _WIDER:
+        if words := say(case):
+            return Reason(code, words, evidence)
+    computed, allowed = case.layer.computed_in, case.allowed
+    if (computed, allowed) == ("fp16", "int8"):
+        words = "the builder timed FP16 as faster here, or found no INT8 kernel"
+    else:
+        words = f"the builder timed {computed} as faster here, "
+        words += f"or found no {allowed} kernel for this shape"
+    words += "" if case.facts.options else ", or the network's own types ask for it"
+    return Reason(f"faster-in-{computed}", words, "inferred")

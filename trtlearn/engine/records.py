@@ -1,8 +1,7 @@
 """Frozen facts: an engine and its layers; a build's options, ranges, calibration, times, answers.
 
 Unknown is ``None`` and prints as "unknown". Nothing here knows TensorRT: a record looks the same
-live and replayed from a recording. The engine's own facts are in engine/records.py, an
-explanation's in trtexec/records.py.
+live and replayed from a recording.
 """
 
 from __future__ import annotations
@@ -27,7 +26,6 @@ __all__ = [
     "Predictions",
     "Provenance",
     "RangeReport",
-    "Record",
     "TensorRange",
     "Timing",
 ]

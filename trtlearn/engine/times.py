@@ -6,7 +6,7 @@ import math
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,7 +46,7 @@ class LayerTimes(Record):
     def rows(self) -> list[dict[str, Any]]:
         """The slowest first; layers without a time last."""
         rows = []
-        for row in sorted(self.layers, key=_slowest_first):
+        for row in sorted(self.layers, key=lambda row: math.inf if row.ms is None else -row.ms):
             share = row.ms / self.total_ms if row.ms is not None and self.total_ms else None
             rows.append(
                 {
@@ -59,31 +59,21 @@ class LayerTimes(Record):
         return rows
 
 
-def _slowest_first(row: LayerTime) -> float:
-    return math.inf if row.ms is None else -row.ms
-
-
-def _entries(text: str) -> Iterator[tuple[str, Any]]:
-    """(name, ms) of a file of ``trtexec --exportProfile``: the median, or the mean without one."""
-    data = parse(text)
+def _pairs(times: Mapping[str, float] | Timing | str | os.PathLike[str]) -> list[tuple[str, Any]]:
+    """(name, ms) of each layer; of a file of ``trtexec --exportProfile`` the median, or the mean
+    without one.
+    """
+    if isinstance(times, Timing):
+        return list(times.layers_ms.items())
+    data = times if isinstance(times, Mapping) else parse(inspector_text(times))
     if isinstance(data, Mapping):
-        yield from data.items()
-        return
+        return list(data.items())
     if not isinstance(data, list):
         raise InspectorError(
             "expected the list that trtexec --exportProfile writes", "export the profile again"
         )
-    for item in data:
-        if isinstance(item, dict) and isinstance(item.get("name"), str):
-            yield item["name"], item.get("medianMs", item.get("averageMs"))
-
-
-def _pairs(times: Mapping[str, float] | Timing | str | os.PathLike[str]) -> list[tuple[str, Any]]:
-    if isinstance(times, Timing):
-        return list(times.layers_ms.items())
-    if isinstance(times, Mapping):
-        return list(times.items())
-    return list(_entries(inspector_text(times)))
+    named = [item for item in data if isinstance(item, dict) and isinstance(item.get("name"), str)]
+    return [(item["name"], item.get("medianMs", item.get("averageMs"))) for item in named]
 
 
 def layer_times(

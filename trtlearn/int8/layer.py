@@ -149,9 +149,8 @@ def _quantized(
             f"{len(w)} input channels in {groups} groups", "the channels must divide evenly"
         )
     parts = [quantize_weights(part, 1, input_scale) for part in np.split(w, groups)]
-    return np.concatenate([codes for codes, _ in parts]), np.concatenate(
-        [steps for _, steps in parts]
-    )
+    codes, steps = zip(*parts, strict=True)
+    return np.concatenate(codes), np.concatenate(steps)
 
 
 @dataclass(frozen=True)

@@ -1,30 +1,309 @@
-"""Explicit quantization: an ONNX model with Q/DQ pairs made from our own scales.
+"""Explicit quantization: a model with Q/DQ pairs made from our own scales, so that TensorRT fuses.
 
-Where the pairs go is planned in :mod:`trtlearn.int8.placement`; here they are put in.
+Where they go is planned first; then they are put in.
+
+The rule, for each node of the ONNX graph:
+
+- Conv, ConvTranspose, Gemm, MatMul: Q/DQ on each activation input, per-channel Q/DQ on the weights.
+  A node runs in INT8 only when all of these are there.
+- Add of two activations: a branch that comes out of a Conv nobody else reads stays as it is
+  (TensorRT adds inside that convolution), the other branch (the shortcut) gets Q/DQ.
+- AveragePool and GlobalAveragePool: Q/DQ on the input.
+- MaxPool, Concat, Reshape, Transpose and the like only move values: their inputs get no Q/DQ of
+  their own; the pair in front of the next convolution serves them, and TensorRT moves it back.
+- Nothing behind the last layer: network outputs stay FP32.
+
+One pair per tensor, shared by all its readers. Source: NVIDIA TensorRT documentation 10.x, "Working
+with Quantized Types", Q/DQ layer-placement recommendations; what each placement gave is measured in
+notebook 08.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..errors import ModelError, first_line
-from ..model.fold import prepared
-from ..model.graph import Graph, node_key, read_names, without_large_constants
+from ..model.fold import named, prepared
+from ..model.graph import (
+    Graph,
+    all_graphs,
+    attributes,
+    node_key,
+    read_names,
+    without_large_constants,
+)
+from ..model.operators import AVERAGE_POOLS, ONNX_DOMAINS, PASS_VALUES, WEIGHTED
+from ..model.quantization import judge_quantization
 from ..model.read import load_proto, serialized
-from .placement import QdqReport, QdqSite, plan_sites, weight_axis
-from .quant import quantize
+from ..record import Record, plural
+from .quant import quantize, weight_scales
 
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["insert_qdq"]
+__all__ = ["PLACEMENTS", "QdqReport", "QdqSite", "insert_qdq", "plan_sites"]
 
+PLACEMENTS = ("tensorrt", "no-shortcut", "conv-outputs", "everywhere")
+"""The right placement, and three wrong ones whose cost notebook 08 measures."""
 SUFFIXES = ("_q", "_dq", "_scale", "_zero_point")
 """What the tensors of a pair are called, behind the pair's name."""
+
+
+def is_weighted(node: onnx.NodeProto) -> bool:
+    """Whether a node is one of ONNX's own operators with weights, no other domain's."""
+    return node.op_type in WEIGHTED and node.domain in ONNX_DOMAINS
+
+
+def weight_axis(node: onnx.NodeProto) -> int | None:
+    """The axis of the weights' output channels; None for a grouped ConvTranspose: one scale."""
+    options = attributes(node)
+    if node.op_type == "ConvTranspose" and options.get("group", 1) > 1:
+        return None
+    is_transposed = node.op_type == "Gemm" and options.get("transB")
+    return 0 if is_transposed else WEIGHTED[node.op_type].channel_axis
+
+
+class QdqGraph(Graph):
+    """The ONNX graph with what placement needs it: which Add fuses into what, which scale fits."""
+
+    def activations(self, node: onnx.NodeProto) -> list[str]:
+        """The node's inputs that are no constants."""
+        return [tensor for tensor in node.input if tensor and tensor not in self.constants]
+
+    def fusing_conv(self, tensor: str) -> onnx.NodeProto | None:
+        """The convolution that makes ``tensor`` for one reader only: an Add fuses into it."""
+        maker = self.producer.get(tensor)
+        if maker is None or len(self.readers[tensor]) > 1 or tensor in self.outputs:
+            return None
+        if maker.op_type == "BatchNormalization":
+            return self.fusing_conv(maker.input[0])
+        return maker if maker.op_type == "Conv" else None
+
+    def fused_branch(self, add: onnx.NodeProto) -> tuple[str, onnx.NodeProto] | None:
+        """The input of an Add whose convolution it fuses into, with that convolution."""
+        for tensor in reversed(self.activations(add)):
+            convolution = self.fusing_conv(tensor)
+            if convolution is not None:
+                return tensor, convolution
+        return None
+
+    def scale_of(self, tensor: str, scales: Mapping[str, float]) -> str | None:
+        """The tensor whose scale ``tensor`` takes: itself, or one whose values reach it unchanged.
+
+        A Concat without a scale of its own takes the largest of its inputs', which holds the values
+        of all.
+        """
+        while tensor not in scales:
+            maker = self.producer.get(tensor)
+            if maker is not None and maker.op_type == "Concat":
+                parts = [self.scale_of(name, scales) for name in self.activations(maker)]
+                known = [part for part in parts if part is not None]
+                if not known or len(known) < len(parts):
+                    return None
+                return max(known, key=lambda part: scales[part])
+            if maker is None or maker.op_type not in PASS_VALUES or not maker.input:
+                return None
+            tensor = maker.input[0]
+        return tensor
+
+
+@dataclass(frozen=True)
+class QdqSite(Record):
+    """One Q/DQ pair to insert: on which tensor, with which scale, read by which nodes."""
+
+    tensor: str
+    scale: float | None  # None for weights: one scale per output channel, see ``channel_scales``
+    readers: tuple[str, ...]
+    kind: str = "activation"  # activation, weights
+    channel_scales: tuple[float, ...] = ()
+    scale_of: str = ""  # the tensor whose scale this is, where another's is passed on (MaxPool, …)
+
+
+@dataclass(frozen=True)
+class QdqReport(Record):
+    """What was inserted, which nodes stay in floating point and why."""
+
+    sites: tuple[QdqSite, ...]
+    quantized_nodes: tuple[str, ...]
+    float_nodes: dict[str, str]  # node -> reason
+    unused_scales: tuple[str, ...]  # given, but no Q/DQ pair needs them
+    placement: str = "tensorrt"
+
+    def why_none(self, model: onnx.ModelProto) -> str:
+        """Where no node is quantized: why, in a few words."""
+        if self.float_nodes:
+            return "; ".join(f"{name}: {why}" for name, why in list(self.float_nodes.items())[:3])
+        inside = [node for graph in list(all_graphs(model))[1:] for node in graph.node]
+        inside += [node for function in model.functions for node in function.node]
+        if any(map(is_weighted, inside)):
+            return (
+                "its layers stand inside an If, a Loop or a function, "
+                "and only those of the main graph get Q/DQ"
+            )
+        return "it has no Conv, Gemm or MatMul"
+
+    def summary(self) -> str:
+        kinds = [site.kind for site in self.sites]
+        return (
+            f"{plural(kinds.count('activation'), 'activation')} and "
+            f"{plural(kinds.count('weights'), 'weight')} with Q/DQ, "
+            f"{plural(len(self.quantized_nodes), 'node')} quantized, "
+            f"{len(self.float_nodes)} left in floating point"
+        )
+
+    def rows(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "tensor": site.tensor,
+                "kind": site.kind,
+                "scale": site.scale or plural(len(site.channel_scales), "channel"),
+                "read by": site.readers,
+            }
+            for site in self.sites
+        ]
+
+
+def plan_sites(
+    model: onnx.ModelProto,
+    scales: Mapping[str, float],
+    placement: str = "tensorrt",
+    skip: Iterable[str] = (),
+) -> QdqReport:
+    """Where Q/DQ pairs go, without changing the model.
+
+    ``scales`` maps a tensor's name to its scale (amax / 127); a weighted node one of whose inputs
+    has no scale is left in floating point, and the report says which scale was missing. ``skip``
+    names nodes to leave out. Raises ModelError for an unknown placement and a model with Q/DQ.
+    """
+    if placement not in PLACEMENTS:
+        raise ModelError(f"unknown placement {placement!r}", f"one of {', '.join(PLACEMENTS)}")
+    names = [node.name for node in model.graph.node]
+    is_named = all(names) and len(set(names)) == len(names)
+    graph, skipped = QdqGraph(model if is_named else named(model)), set(skip)
+    quantization = judge_quantization(model)
+    if quantization.refused:
+        raise ModelError(*quantization.why_not_again())
+    if quantization.has_qdq:
+        raise ModelError(
+            "the model already has Q/DQ nodes", "give the model from before quantization"
+        )
+    float_nodes: dict[str, str] = {}
+    quantized: list[onnx.NodeProto] = []
+    for node in filter(is_weighted, graph.nodes):
+        name = node_key(node)
+        reason = "left out on request" if name in skipped else _why_float(graph, node, scales)
+        if reason:
+            float_nodes[name] = reason
+        else:
+            quantized.append(node)
+    in_float = skipped | set(float_nodes)
+    in_float |= _adds_in_float(graph, in_float)
+    sites = []
+    for tensor, readers in _readers_with_qdq(graph, placement).items():
+        active = tuple(reader for reader in readers if reader not in in_float)
+        source = graph.scale_of(tensor, scales)
+        if active and source is not None:
+            scale = float(np.float32(scales[source]))
+            sites.append(
+                QdqSite(tensor, scale, active, scale_of="" if source == tensor else source)
+            )
+    used = {site.scale_of or site.tensor for site in sites}
+    for node in quantized:
+        weights = [tensor for tensor in node.input[:2] if tensor in graph.constants]
+        sites += [_weights_site(graph, node, tensor) for tensor in weights]
+        used.update(weights)
+    return QdqReport(
+        sites=tuple(sites),
+        quantized_nodes=tuple(map(node_key, quantized)),
+        float_nodes=float_nodes,
+        unused_scales=tuple(name for name in scales if name not in used),
+        placement=placement,
+    )
+
+
+def _why_float(graph: QdqGraph, node: onnx.NodeProto, scales: Mapping[str, float]) -> str | None:
+    """Why a weighted node cannot run in INT8; None where it can."""
+    data = [tensor for tensor in node.input[:2] if tensor not in graph.constants]
+    if not data:
+        return "all its inputs are constants"
+    missing = [tensor for tensor in data if graph.scale_of(tensor, scales) is None]
+    if missing:
+        return f"no scale for {', '.join(missing)}"
+    for index, tensor in enumerate(node.input[:2]):
+        if tensor in graph.constants:
+            fault = _weights_fault(graph, node, tensor, index)
+            if fault:
+                return f"its weights {tensor} {fault}"
+    return None
+
+
+def _weights_fault(graph: QdqGraph, node: onnx.NodeProto, tensor: str, index: int) -> str:
+    """What keeps a constant input from INT8; empty for nothing."""
+    stored = graph.constants[tensor]
+    is_product = node.op_type in ("MatMul", "Gemm")
+    if stored.data_type != 1:
+        return "are not FP32"
+    if is_product and (len(stored.dims) != 2 or index == 0):
+        return "are no matrix on the right-hand side"
+    if 0 in stored.dims:
+        return "are empty"
+    return "" if np.isfinite(graph.array(tensor)).all() else "hold NaN or infinity"
+
+
+def _adds_in_float(graph: QdqGraph, in_float: set[str]) -> set[str]:
+    """The Adds that fuse into a convolution that stays in floating point."""
+    names = set()
+    for node in graph.nodes:
+        branch = graph.fused_branch(node) if node.op_type == "Add" else None
+        if branch is not None and node_key(branch[1]) in in_float:
+            names.add(node_key(node))
+    return names
+
+
+def _readers_with_qdq(graph: QdqGraph, placement: str) -> dict[str, list[str]]:
+    """Tensor -> the nodes that shall read it through Q/DQ, in graph order."""
+    readers: dict[str, list[str]] = {}
+    for node in graph.nodes:
+        for tensor in _inputs_with_qdq(graph, node, placement):
+            if tensor and tensor not in graph.constants:
+                readers.setdefault(tensor, []).append(node_key(node))
+        if placement == "conv-outputs" and node.op_type == "Conv":
+            result = node.output[0]
+            following = [node_key(reader) for reader in graph.readers.get(result, [])]
+            if following:
+                readers.setdefault(result, []).extend(following)
+    return readers
+
+
+def _inputs_with_qdq(graph: QdqGraph, node: onnx.NodeProto, placement: str) -> list[str]:
+    """The inputs that a node shall read through Q/DQ, by the rule at the top of this file."""
+    if placement == "everywhere":
+        return list(node.input)
+    if is_weighted(node):
+        return list(node.input[:2])
+    if node.op_type in AVERAGE_POOLS:
+        return [node.input[0]]
+    if node.op_type == "Add" and placement != "no-shortcut":
+        branches, fused = graph.activations(node), graph.fused_branch(node)
+        if fused is not None and len(branches) == 2:  # any other Add stays in floating point
+            return [next((tensor for tensor in branches if tensor != fused[0]), fused[0])]
+    return []
+
+
+def _weights_site(graph: QdqGraph, node: onnx.NodeProto, tensor: str) -> QdqSite:
+    """The pair on a node's weights: a scale for each output channel."""
+    array, axis = graph.array(tensor), weight_axis(node)
+    scales = weight_scales(array.reshape(1, -1)) if axis is None else weight_scales(array, axis)
+    scales[scales < np.finfo(np.float32).tiny] = 1  # any scale keeps a channel of zeros exactly
+    return QdqSite(tensor, None, (node_key(node),), "weights", tuple(scales.tolist()))
+
+
+# The pairs put in
 
 
 def insert_qdq(

@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from ..errors import DataError, ModelError
 from ..model.describe import describe
 from ..model.fold import folded_batch_norms
-from ..model.graph import attributes, node_key
+from ..model.graph import attributes, evaluate, node_key
 from ..model.operators import REARRANGE, WEIGHTED
 from ..model.read import load_proto
+from ..record import Record
 from .groups import (
     BOUNDING,
     PICKS_CODES,
@@ -32,14 +33,14 @@ from .groups import (
 )
 from .kernels import quantize_activations, windows
 from .layer import Int8Layer, PixelTrace, int8_layer, trace_pixel
-from .quant import dequantize
+from .quant import QuantError, cosine, dequantize, quantization_error, sqnr_db
 
 if TYPE_CHECKING:
     import onnx
 
     from ..engine.records import EngineInfo
 
-__all__ = ["Int8Run", "Int8Tensor", "run_int8", "run_like"]
+__all__ = ["Int8Run", "Int8Tensor", "TensorError", "run_int8", "run_like", "tensor_errors"]
 
 Array = NDArray[Any]
 Bounds = tuple[float, float]
@@ -222,13 +223,59 @@ def run_like(
     )
 
 
+@dataclass(frozen=True)
+class TensorError(Record):
+    """How far one tensor of the INT8 network is from FP32, and how much its own rounding costs.
+
+    ``total_sqnr_db`` compares with FP32, so all layers before count; ``own`` is what quantizing the
+    FP32 tensor alone costs (None where the engine keeps it in float).
+    """
+
+    name: str
+    scale: float | None
+    total_sqnr_db: float | None
+    cosine: float | None
+    max_error: float
+    own: QuantError | None
+
+
+def tensor_errors(run: Int8Run, reference: Mapping[str, Array]) -> tuple[TensorError, ...]:
+    """Each tensor of the run against its FP32 value: SQNR, cosine, largest error, own rounding.
+
+    ``reference``: tensor -> float32 values from the same inputs (trtlearn.model.run gives them);
+    tensors without one are left out. Raises DataError for values of another shape.
+    """
+    errors = []
+    for name, tensor in run.tensors.items():
+        if name not in reference or tensor.values.dtype != np.float32:
+            continue
+        exact = np.asarray(reference[name], np.float64)
+        if exact.shape != tensor.values.shape:
+            raise DataError(
+                f"{name!r} has shape {tensor.values.shape}, the reference {exact.shape}",
+                "use one input",
+            )
+        own = None if tensor.scale is None else quantization_error(exact, tensor.scale)
+        errors.append(
+            TensorError(
+                name=name,
+                scale=tensor.scale,
+                total_sqnr_db=sqnr_db(exact, tensor.values),
+                cosine=cosine(exact, tensor.values),
+                max_error=float(np.abs(exact - tensor.values).max(initial=0.0)),
+                own=own,
+            )
+        )
+    return tuple(errors)
+
+
 class _Network:
     """The tensors computed so far, and how the next layer is computed."""
 
     def __init__(self, proto: onnx.ModelProto, scales: dict[str, float]) -> None:
         from onnx import numpy_helper
 
-        self.opsets = proto.opset_import
+        self.model = proto
         self.readers: dict[str, set[str]] = {}
         for node in proto.graph.node:
             for name in node.input:
@@ -355,10 +402,22 @@ class _Network:
                 self.put(name, values)
 
     def compute(self, node: onnx.NodeProto, inner: Mapping[str, Array]) -> list[Array]:
-        """A node's outputs in float32; what ``inner`` lacks comes from the tensors so far."""
+        """A node's outputs in its inputs' types; what ``inner`` lacks comes from earlier layers.
+
+        By onnx's reference; pooling by numpy, for speed.
+        """
         names = [name for name in node.input if name]
         feed = {name: inner[name] if name in inner else self.value(name) for name in names}
-        return float_node(node, feed, self.opsets)
+        if node.op_type in ("MaxPool", "AveragePool", "GlobalAveragePool"):
+            pooled = _pool(node, feed[node.input[0]])
+            if pooled is not None:
+                return [pooled]
+        try:
+            return evaluate(node, feed, self.model)
+        except Exception as problem:
+            raise ModelError(
+                f"node {node.name!r} ({node.op_type}) cannot be computed here: {problem}"
+            ) from None
 
 
 # One ONNX node at a time: the INT8 layer that a product becomes, float32 results of everything else
@@ -451,32 +510,3 @@ def _pool(node: onnx.NodeProto, x: Array) -> Array | None:
         return np.asarray(total / np.float32(np.prod(kernel)), np.float32)
     counts = seen(np.ones_like(x)).sum(axis=space, dtype=np.float32)
     return np.asarray(total / counts, np.float32)
-
-
-def float_node(node: onnx.NodeProto, feed: Mapping[str, Array], opsets: Any) -> list[Array]:
-    """The node's outputs in its inputs' types, by onnx's reference; pooling by numpy, for speed.
-
-    ``feed``: its inputs by name. Raises ModelError for an operator that the reference lacks.
-    """
-    from onnx import helper
-    from onnx.reference import ReferenceEvaluator
-
-    if node.op_type in ("MaxPool", "AveragePool", "GlobalAveragePool"):
-        pooled = _pool(node, feed[node.input[0]])
-        if pooled is not None:
-            return [pooled]
-    inputs = [
-        helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(array.dtype), None)
-        for name, array in feed.items()
-    ]
-    outputs = [helper.make_tensor_value_info(name, 0, None) for name in node.output if name]
-    model = helper.make_model(
-        helper.make_graph([node], "one_node", inputs, outputs), opset_imports=opsets
-    )
-    try:
-        results = ReferenceEvaluator(model).run(None, dict(feed))
-    except Exception as problem:
-        raise ModelError(
-            f"node {node.name!r} ({node.op_type}) cannot be computed here: {problem}"
-        ) from None
-    return [np.asarray(value) for value in results]

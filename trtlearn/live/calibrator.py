@@ -20,6 +20,7 @@ from ..dtypes import NUMPY
 from ..engine.records import CalibrationTrace, CalibratorCall
 from ..errors import BuildError, CacheError, DataError
 from ..files import read_bytes, write_atomic
+from ..model.arrays import check_array, check_batch_size, feeds
 from ..record import plural
 from .cuda import Closing, DeviceBuffers
 from .trt import capabilities, trt
@@ -29,8 +30,6 @@ __all__ = [
     "Batches",
     "Calibrator",
     "batches_from",
-    "check_batch",
-    "check_finite",
     "make_calibrator",
     "random_calibrator",
     "trtexec_noise",
@@ -69,69 +68,26 @@ class Batches:
     def __iter__(self) -> Iterator[Arrays]:
         return self.start()
 
-    @staticmethod
-    def rename(batch: Arrays, names: Iterable[str]) -> Arrays:
-        """``batch`` under the network's input names; DataError where they differ."""
-        names = tuple(names)
-        listed = ", ".join(names)
-        if ONLY_INPUT in batch:
-            if len(names) != 1:
-                raise DataError(
-                    f"the network has {len(names)} inputs ({listed}), "
-                    "the data are one unnamed array",
-                    "give a dict of arrays by input name",
-                )
-            return {names[0]: batch[ONLY_INPUT]}
-        if missing := [name for name in names if name not in batch]:
-            have = ", ".join(map(repr, batch)) or "none"
-            raise DataError(
-                f"the data lack the input {missing[0]!r}; they have {have}",
-                f"name the arrays as the network does: {listed}",
-            )
-        return {name: batch[name] for name in names}
-
-
-def check_finite(array: npt.NDArray[Any], where: str) -> None:
-    """DataError that names the first NaN or infinity of ``array``."""
-    if array.dtype.kind != "f":
-        return
-    with np.errstate(all="ignore"):
-        if np.isfinite(array.sum(dtype=array.dtype if array.dtype.itemsize > 2 else np.float32)):
-            return  # a NaN or infinity would have stayed in the sum
-    bad = np.argwhere(~np.isfinite(array))
-    if len(bad):
-        place = tuple(bad[0].tolist())
-        count = f"one of {len(bad)} such values"
-        raise DataError(f"{where} holds {array[place]} at {place}, {count}", "clean the data")
-
-
-def _array(value: Any, where: str) -> npt.NDArray[Any]:
-    if not isinstance(value, np.ndarray):
-        raise DataError(
-            f"{where} is of type {type(value).__name__}, expected a numpy array", "np.asarray it"
-        )
-    if value.ndim == 0 or value.dtype.kind not in "fiub":
-        raise DataError(
-            f"{where} has dtype {value.dtype} and shape {value.shape}, "
-            "expected numbers [batch, ...]"
-        )
-    if value.dtype == np.float64:
-        raise DataError(f"{where} is float64, TensorRT takes float32", "use .astype(np.float32)")
-    return value
-
 
 def _named(value: Any, where: str) -> Arrays:
-    """One array, or a dict of them, as a dict of checked arrays."""
+    """One array, or a dict of them, as a dict of arrays that TensorRT can be given."""
     if not isinstance(value, Mapping):
-        return {ONLY_INPUT: _array(value, where)}
+        value = {ONLY_INPUT: value}
     if not value:
         raise DataError(f"{where} is an empty dict", "give an array for each input of the network")
-    return {str(name): _array(item, f"{where}, input {name!r}") for name, item in value.items()}
-
-
-def _check_all_finite(arrays: Arrays, where: str) -> None:
-    for name, array in arrays.items():
-        check_finite(array, f"{where}, input {name!r}," if name else where)
+    arrays: Arrays = {}
+    for name, item in value.items():
+        what = f"{where}, input {name!r}," if name else where
+        array = check_array(item, what)
+        if array.ndim == 0 or array.dtype.kind not in "fiub":
+            raise DataError(
+                f"{what} has dtype {array.dtype} and shape {array.shape}, "
+                "expected numbers [batch, ...]"
+            )
+        if array.dtype == np.float64:
+            raise DataError(f"{what} is float64, TensorRT takes float32", "use .astype(np.float32)")
+        arrays[str(name)] = array
+    return arrays
 
 
 def batches_from(data: Data, batch_size: int) -> Batches:
@@ -144,39 +100,21 @@ def batches_from(data: Data, batch_size: int) -> Batches:
     >>> [batch[""].shape for batch in batches_from(np.zeros((20, 3), np.float32), 8)]
     [(8, 3), (8, 3)]
     """
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-        raise DataError(f"batch_size is {batch_size!r}, expected a whole number from 1")
+    check_batch_size(batch_size)
     if isinstance(data, (np.ndarray, Mapping)):
-        return _array_batches(_named(data, "the calibration data"), batch_size)
+        arrays = _named(data, "the calibration data")
+        first = next(feeds(arrays, batch_size))
+        count, left = divmod(len(next(iter(arrays.values()))), batch_size)
+        images = plural(left, "image does", "images do")
+        note = f"the last {images} not fill a batch of {batch_size}: left out" if left else ""
+        return Batches(lambda: feeds(arrays, batch_size), batch_size, first, count, note)
     if not isinstance(data, Iterable) or isinstance(data, (str, bytes)):
         raise DataError(
             f"the calibration data are of type {type(data).__name__}",
             "give an array, a dict of arrays, or batches",
         )
-    count = len(data) if isinstance(data, Sized) else None
-    return Batches(lambda: _iterable_batches(data, batch_size), batch_size, count=count)
-
-
-def _array_batches(arrays: Arrays, size: int) -> Batches:
-    lengths = {len(array) for array in arrays.values()}
-    if len(lengths) != 1:
-        raise DataError(
-            f"the inputs' arrays have {sorted(lengths)} rows, expected the same for each"
-        )
-    _check_all_finite(arrays, "the calibration data")
-    count, left = divmod(lengths.pop(), size)
-    if not count:
-        raise DataError(
-            f"less than one batch of {size}: {plural(left, 'image')}", "use a smaller batch_size"
-        )
-
-    def start() -> Iterator[Arrays]:
-        for at in range(0, count * size, size):
-            yield {name: array[at : at + size] for name, array in arrays.items()}
-
-    images = plural(left, "image does", "images do")
-    note = f"the last {images} not fill a batch of {size}: left out" if left else ""
-    return Batches(start, size, next(start()), count, note)
+    known = len(data) if isinstance(data, Sized) else None
+    return Batches(lambda: _iterable_batches(data, batch_size), batch_size, count=known)
 
 
 def _iterable_batches(data: Iterable[Any], size: int) -> Iterator[Arrays]:
@@ -188,7 +126,6 @@ def _iterable_batches(data: Iterable[Any], size: int) -> Iterator[Arrays]:
         batch = _named(item, f"batch {index}")
         rows = {len(array) for array in batch.values()}
         if rows == {size}:
-            _check_all_finite(batch, f"batch {index}")
             yield batch
         elif len(rows) > 1 or max(rows) > size:
             raise DataError(f"batch {index} has {sorted(rows)} rows, expected {size}")
@@ -196,28 +133,33 @@ def _iterable_batches(data: Iterable[Any], size: int) -> Iterator[Arrays]:
             short = f"batch {index} has {rows.pop()} of {size}"
 
 
-def check_batch(batch: Arrays, inputs: Inputs, index: int) -> None:
-    """DataError where a batch's shapes or dtypes are not the network inputs'."""
-    for name, (shape, dtype) in inputs.items():
-        array, where = batch[name], f"batch {index}, input {name!r}"
-        fits = len(array.shape) == len(shape) and all(
-            want in (-1, have) for want, have in zip(shape, array.shape, strict=True)
+def _for_inputs(batch: Arrays, inputs: Mapping[str, tuple[Any, str]], index: int) -> Arrays:
+    """``batch`` under the network's input names; DataError where a name, shape or type differs."""
+    listed = ", ".join(inputs)
+    if ONLY_INPUT in batch:
+        if len(inputs) != 1:
+            raise DataError(
+                f"the network has {len(inputs)} inputs ({listed}), the data are one unnamed array",
+                "give a dict of arrays by input name",
+            )
+        batch = dict(zip(inputs, batch.values(), strict=True))
+    if missing := [name for name in inputs if name not in batch]:
+        have = ", ".join(map(repr, batch)) or "none"
+        raise DataError(
+            f"the data lack the input {missing[0]!r}; they have {have}",
+            f"name the arrays as the network does: {listed}",
         )
-        if not fits:
-            raise DataError(
-                f"{where} has shape {array.shape}, the network takes {shape}", "reshape the data"
-            )
-        wanted = NUMPY.get(dtype)
-        if wanted is not None and array.dtype != wanted:
-            raise DataError(
-                f"{where} has dtype {array.dtype}, the network takes {wanted}",
-                f"use .astype('{wanted}')",
-            )
+    arrays = {}
+    for name, (shape, dtype) in inputs.items():
+        where = f"batch {index}, input {name!r}"
+        arrays[name] = check_array(batch[name], where, NUMPY.get(dtype), shape)
+    return arrays
 
 
 # The calibrator
 
 
+@dataclass(eq=False, repr=False)
 class Calibrator(Closing):
     """One calibration: hands batches to TensorRT and keeps every call; TensorRT gets ``handle``.
 
@@ -226,31 +168,23 @@ class Calibrator(Closing):
     is kept, calibration ends early, and build_engine raises it when TensorRT returns.
     """
 
-    def __init__(
-        self,
-        algorithm: str,
-        batches: Batches,
-        *,
-        cache: bytes | None = None,
-        write_cache_path: str | os.PathLike[str] | None = None,
-        quantile: float = 0.999,
-        cutoff: float = 1.0,
-        progress: Callable[[int, int | None], None] | None = None,
-    ) -> None:
-        self.algorithm = algorithm
-        self.batches = batches
-        self.quantile, self.cutoff = quantile, cutoff
-        self.cache = cache
+    algorithm: str
+    batches: Batches
+    cache: bytes | None = None
+    write_cache_path: str | os.PathLike[str] | None = None
+    quantile: float = 0.999
+    cutoff: float = 1.0
+    progress: Callable[[int, int | None], None] | None = None
+
+    def __post_init__(self) -> None:
         self.written: bytes | None = None  # the cache that TensorRT handed over
         self.error: BaseException | None = None
         self.stopped: Callable[[], bool] = lambda: False  # build_engine: was Ctrl-C pressed?
-        self._write_to = write_cache_path
-        self._progress = progress
         self._source: Iterator[Arrays] | None = None
         self._inputs: Inputs | None = None
         self._buffers = DeviceBuffers()
         self._calls: list[CalibratorCall] = []
-        self._given = 0  # batches given so far
+        self.given = 0  # batches given so far
         self.handle: Any = _tensorrt_object(self)
 
     def bind(self, inputs: Inputs) -> None:
@@ -261,7 +195,7 @@ class Calibrator(Closing):
     def check(self, inputs: Inputs) -> None:
         """DataError where the data known now do not fit these inputs of a network."""
         if self.cache is None and self.batches.first is not None:
-            check_batch(self.batches.rename(self.batches.first, inputs), inputs, 0)
+            _for_inputs(self.batches.first, inputs, 0)
 
     def trace(self) -> CalibrationTrace:
         """The conversation so far."""
@@ -271,7 +205,7 @@ class Calibrator(Closing):
         return CalibrationTrace(
             algorithm=self.algorithm,
             batch_size=self.batches.size,
-            batches=self._given,
+            batches=self.given,
             calls=(*note, *self._calls),
             cache=None if text is None else text.decode("utf-8", "replace"),
             cache_was_read=self.cache is not None and "read_calibration_cache" in methods,
@@ -289,8 +223,8 @@ class Calibrator(Closing):
         """After the build: raise what was kept, else write the cache where that was asked for."""
         if self.error is not None:
             raise self.error
-        if self._write_to is not None and self.written is not None:
-            write_atomic(self._write_to, self.written)
+        if self.write_cache_path is not None and self.written is not None:
+            write_atomic(self.write_cache_path, self.written)
 
     # What TensorRT calls, through ``handle``
 
@@ -320,29 +254,20 @@ class Calibrator(Closing):
         if self._source is None:
             self._source = iter(self.batches)
         batch = next(self._source, None)
-        if batch is None and not self._given:
+        if batch is None and not self.given:
             raise DataError(
                 "the calibration data hold no full batch", "give at least one batch of images"
             )
         if batch is None:
             return None
-        arrays = self.batches.rename(batch, names)
-        if self._inputs is not None:
-            check_batch(arrays, {name: self._inputs[name] for name in names}, self._given)
-        for name in names:
-            array = np.ascontiguousarray(arrays[name])
+        known = self._inputs or {}
+        wanted = {name: known.get(name, (None, "any")) for name in names}
+        for name, array in _for_inputs(batch, wanted, self.given).items():
             self._buffers.at_least(name, array.nbytes).upload(array)
-        self._given += 1
-        if self._progress is not None:
-            self._progress(self._given, self.batches.count)
+        self.given += 1
+        if self.progress is not None:
+            self.progress(self.given, self.batches.count)
         return [int(self._buffers[name]) for name in names]
-
-    def describe_batch(self, addresses: list[int] | None) -> str:
-        return "no more" if addresses is None else f"batch {self._given - 1}"
-
-    def keep_cache(self, content: Any) -> None:
-        """Keep the cache that TensorRT hands over (written to a file only by finish)."""
-        self.written = bytes(content)
 
 
 def _tensorrt_object(calibrator: Calibrator) -> Any:
@@ -363,12 +288,11 @@ def _tensorrt_object(calibrator: Calibrator) -> Any:
 
         def get_batch(self, names: list[str]) -> Any:
             asked = list(names)
-            argument = ", ".join(asked)
             return record_call(
                 "get_batch",
-                argument,
+                ", ".join(asked),
                 lambda: calibrator.next_batch(asked),
-                calibrator.describe_batch,
+                lambda batch: "no more" if batch is None else f"batch {calibrator.given - 1}",
             )
 
         def read_calibration_cache(self) -> Any:
@@ -380,10 +304,10 @@ def _tensorrt_object(calibrator: Calibrator) -> Any:
             )
 
         def write_calibration_cache(self, cache: Any) -> None:
-            size = f"{len(cache)} bytes"
-            record_call(
-                "write_calibration_cache", size, lambda: calibrator.keep_cache(cache), lambda _: ""
-            )
+            def keep() -> None:  # a file gets it only once the build is done: see finish()
+                calibrator.written = bytes(cache)
+
+            record_call("write_calibration_cache", f"{len(cache)} bytes", keep, lambda _: "")
 
     class Legacy(Handle):
         def get_quantile(self) -> float:

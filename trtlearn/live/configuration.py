@@ -39,58 +39,32 @@ def check_options(options: BuildOptions, ranges: object, calibrator: Calibrator 
     source, constraints = options.ranges, options.precision_constraints
     asks_layers = options.layer_precisions or options.layer_output_types
     algorithm = None if calibrator is None else calibrator.algorithm
-    nothing = ranges is None and calibrator is None
-    needs_int8 = calibrator is not None or source not in ("none", "qdq")
-    faults = (
-        (
-            source not in SOURCES,
-            f"ranges={source!r} is unknown",
-            f"one of {', '.join(SOURCES)}",
-        ),
-        (
-            constraints not in ("none", "prefer", "obey"),
-            f"precision_constraints={constraints!r}",
-            "one of none, prefer, obey",
-        ),
-        (
-            asks_layers and constraints == "none",
-            "layer precisions are ignored without precision constraints",
-            "set precision_constraints to prefer or obey",
-        ),
-        (
-            source in BASES and algorithm is None,
-            f"ranges={source!r} needs a calibrator",
-            f"give make_calibrator({source!r}, images)",
-        ),
-        (
-            source in BASES and algorithm != source,
-            f"ranges={source!r}, but the calibrator given is {algorithm!r}",
-            "make them alike",
-        ),
-        (
-            source == "user" and ranges is None,
-            "ranges='user' needs ranges",
-            "give a dict of tensor name -> amax",
-        ),
-        (
-            source == "cache" and nothing,
-            "ranges='cache' needs a cache",
-            "give ranges=read_cache(FILE), or a calibrator made with cache=",
-        ),
-        (
-            needs_int8 and not options.int8,
-            f"ranges={source!r} without int8",
-            "set int8=True, or ranges='none'",
-        ),
-        (
-            ranges is not None and source not in ("user", "cache"),
-            f"ranges are given, but options.ranges is {source!r}",
-            "set it to 'user' or 'cache'",
-        ),
-    )
-    for is_wrong, problem, fix in faults:
-        if is_wrong:
-            raise BuildError(problem, fix)
+    problem = fix = ""
+    if source not in SOURCES:
+        problem, fix = f"ranges={source!r} is unknown", f"one of {', '.join(SOURCES)}"
+    elif constraints not in ("none", "prefer", "obey"):
+        problem, fix = f"precision_constraints={constraints!r}", "one of none, prefer, obey"
+    elif asks_layers and constraints == "none":
+        problem = "layer precisions are ignored without precision constraints"
+        fix = "set precision_constraints to prefer or obey"
+    elif source in BASES and algorithm is None:
+        problem = f"ranges={source!r} needs a calibrator"
+        fix = f"give make_calibrator({source!r}, images)"
+    elif source in BASES and algorithm != source:
+        problem = f"ranges={source!r}, but the calibrator given is {algorithm!r}"
+        fix = "make them alike"
+    elif source == "user" and ranges is None:
+        problem, fix = "ranges='user' needs ranges", "give a dict of tensor name -> amax"
+    elif source == "cache" and ranges is None and calibrator is None:
+        problem = "ranges='cache' needs a cache"
+        fix = "give ranges=read_cache(FILE), or a calibrator made with cache="
+    elif not options.int8 and (calibrator is not None or source not in ("none", "qdq")):
+        problem, fix = f"ranges={source!r} without int8", "set int8=True, or ranges='none'"
+    elif ranges is not None and source not in ("user", "cache"):
+        problem = f"ranges are given, but options.ranges is {source!r}"
+        fix = "set it to 'user' or 'cache'"
+    if problem:
+        raise BuildError(problem, fix)
 
 
 def configure(

@@ -98,11 +98,7 @@ def _answers(
     output_name = output if output in runner.outputs else runner.outputs[0]
     for at in range(0, len(images), batch):
         part = images[at : at + batch]
-        full = (
-            np.concatenate([part, np.repeat(part[-1:], batch - len(part), axis=0)])
-            if len(part) < batch
-            else part
-        )
+        full = np.resize(part, (batch, *part.shape[1:])) if len(part) < batch else part
         yield runner.run({name: full})[output_name].reshape(batch, -1)[: len(part)]
 
 
@@ -122,12 +118,9 @@ def mean_precision(runner: Runner, card: ModelCard, images: Array, batch: int) -
 def _time(
     runner: Runner, arrays: Mapping[str, Array], batch: int, runs: int, warmup: int
 ) -> Timing:
-    rows = {
-        name: np.ascontiguousarray(
-            np.resize(array, (batch, *array.shape[1:])) if len(array) < batch else array[:batch]
-        )
-        for name, array in arrays.items()
-    }
+    rows = {}
+    for name, array in arrays.items():
+        rows[name] = np.resize(array[:batch], (batch, *array.shape[1:]))
     timing = runner.time(rows, warmup=warmup, runs=runs)
     layers = runner.profile(rows, warmup=min(warmup, 10), runs=min(runs, 50)).layers_ms
     return dataclasses.replace(timing, layers_ms=layers)
@@ -137,30 +130,30 @@ def _built(
     path: str | os.PathLike[str],
     options: BuildOptions,
     data: Callable[[], Array | Mapping[str, Array]],
-    ranges: Mapping[str, float] | CalibrationCache | None,
     timing_cache: bytes | str | os.PathLike[str] | None,
     progress: Progress | None,
+    keep: Callable[[BuiltEngine], None] | None,
+    ranges: Mapping[str, float] | CalibrationCache | None = None,
 ) -> BuiltEngine:
-    """The engine; ``data`` gives the calibration images where a calibrator needs them."""
+    """The engine, its options saying whether the timing cache held anything; ``data`` gives the
+    calibration images where a calibrator needs them.
+    """
+    is_warm = bool(timing_cache) and (
+        isinstance(timing_cache, bytes) or Path(str(timing_cache)).exists()
+    )
+    options = dataclasses.replace(options, timing_cache="warm" if is_warm else "empty")
     with contextlib.ExitStack() as stack:
         calibrator = None
         if options.ranges in ALGORITHMS:
             calibrator = stack.enter_context(
                 make_calibrator(options.ranges, data(), options.batch, progress=progress)
             )
-        return build_engine(
+        built = build_engine(
             path, options, calibrator=calibrator, ranges=ranges, timing_cache=timing_cache
         )
-
-
-def _with_timing_cache(
-    options: BuildOptions, timing_cache: bytes | str | os.PathLike[str] | None
-) -> BuildOptions:
-    """The options, saying whether the timing cache holds anything yet."""
-    warm = bool(timing_cache) and (
-        isinstance(timing_cache, bytes) or Path(str(timing_cache)).exists()
-    )
-    return dataclasses.replace(options, timing_cache="warm" if warm else "empty")
+    if keep is not None:
+        keep(built)
+    return built
 
 
 def run_variant(
@@ -205,18 +198,17 @@ def run_variant(
     options = variant_options(variant) if isinstance(variant, str) else variant
     label = name or (variant if isinstance(variant, str) else "own")
     sources = options.tactic_sources if tactic_sources is None else tactic_sources
-    options = _with_timing_cache(dataclasses.replace(options, tactic_sources=sources), timing_cache)
+    options = dataclasses.replace(options, tactic_sources=sources)
     origin = provenance(model, sources, recorded)
     built = _built(
         onnx_file or model_path(model),
         options,
         lambda: load_images("calibration", model)[0],
-        ranges,
         timing_cache,
         progress,
+        keep,
+        ranges,
     )
-    if keep is not None:
-        keep(built)
     images, truth = load_images("test", model)
     predictions = map50 = None
     with Runner(built.plan) as runner:
@@ -253,7 +245,6 @@ def run_own(
     Raises DataError where a calibrator needs data and there are none; else as :func:`run_variant`.
     """
     live()
-    options = _with_timing_cache(options, timing_cache)
 
     def images() -> Mapping[str, Array]:
         if data is None:
@@ -263,9 +254,7 @@ def run_own(
             )
         return data
 
-    built = _built(path, options, images, None, timing_cache, progress)
-    if keep is not None:
-        keep(built)
+    built = _built(path, options, images, timing_cache, progress, keep)
     timing = predictions = None
     if data is not None:
         with Runner(built.plan) as runner:

@@ -37,15 +37,12 @@ class Parsed:
     parser: trt.OnnxParser
 
 
-def parsed_network(
-    model: str | os.PathLike[str] | bytes, *, logger: Any = None, strongly_typed: bool = False
-) -> Parsed:
+def parsed_network(model: str | os.PathLike[str] | bytes, *, logger: Any = None) -> Parsed:
     """Parse an ONNX model into an INetworkDefinition.
 
     Args:
         model: the path of an ONNX file (its external data beside it), or its bytes.
         logger: what make_logger gave; a new one by default.
-        strongly_typed: the network's own types decide every precision (10.x; always so from 11.0).
 
     Raises ModelError for a file that is missing or cannot be parsed, naming the ONNX node;
     LiveUnavailable without TensorRT.
@@ -59,7 +56,8 @@ def parsed_network(
     name = "the model" if isinstance(model, bytes) else str(model)
     log = make_logger() if logger is None else logger
     builder = _builder(log)
-    network = builder.create_network(_creation_flags(strongly_typed))
+    flag = trt.NetworkDefinitionCreationFlag.__members__.get("EXPLICIT_BATCH")  # gone in 11
+    network = builder.create_network(0 if flag is None else 1 << int(flag))
     parser = trt.OnnxParser(network, log)
     where = () if isinstance(model, bytes) else (str(Path(model).resolve()),)
     if not content or not parser.parse(content, *where):
@@ -80,16 +78,6 @@ def _builder(log: Any) -> trt.Builder:
             f"TensorRT cannot start: {said[-1] if said else 'no reason given'}",
             "run `trtlearn doctor`",
         ) from None
-
-
-def _creation_flags(strongly_typed: bool) -> int:
-    flags = trt.NetworkDefinitionCreationFlag.__members__
-    bits = 0
-    if "EXPLICIT_BATCH" in flags:  # needed by 8.x, without effect in 10.x, gone in 11
-        bits |= 1 << int(flags["EXPLICIT_BATCH"])
-    if strongly_typed and "STRONGLY_TYPED" in flags:
-        bits |= 1 << int(flags["STRONGLY_TYPED"])
-    return bits
 
 
 def _parser_problem(parser: trt.OnnxParser, name: str) -> str:

@@ -107,7 +107,12 @@ def placeholder_ranges(
     Apache-2.0); the same rule from 8.4.1 (line 384) to 10.16 (line 420).
     """
     if isinstance(network, (str, os.PathLike)):
-        return _placeholder_of_file(network, in_range, out_range)
+        facts = read_model(os.fspath(network))
+        rule = placeholder_amax(facts.nodes, in_range, out_range)
+        known = ((name, rule[name]) for name in facts.tensors if name in rule)
+        return _report(
+            [TensorRange(n, amax, float(scale_from_amax(amax)), "placeholder") for n, amax in known]
+        )
     layers = []
     notes: dict[str, str] = {}
     for layer, inputs, outputs in _edges(network):
@@ -127,20 +132,6 @@ def placeholder_ranges(
         else:
             ranges.append(_range(tensor, "user", "had a range"))
     return _report(ranges)
-
-
-def _placeholder_of_file(
-    model: str | os.PathLike[str], in_range: float, out_range: float
-) -> RangeReport:
-    facts = read_model(os.fspath(model))
-    amax = placeholder_amax(facts.nodes, in_range, out_range)
-    tensors = [name for name in facts.tensors if name in amax]
-    return _report(
-        [
-            TensorRange(name, amax[name], float(scale_from_amax(amax[name])), "placeholder")
-            for name in tensors
-        ]
-    )
 
 
 def set_ranges(

@@ -15,7 +15,7 @@ from ..dtypes import NUMPY
 from ..engine.records import Timing
 from ..errors import DataError, EngineError
 from ..files import plan_in, read_bytes, recognize
-from .calibrator import check_batch, check_finite
+from ..model.arrays import check_array
 from .cuda import Closing, DeviceBuffers, Event, Graph, Stream
 from .trt import dtype_name, live, make_logger, shape_of, trt
 
@@ -135,14 +135,13 @@ class Runner(Closing):
             raise DataError(
                 f"the engine has no input {extra[0]!r}", f"its inputs are {', '.join(self.inputs)}"
             )
-        check_batch(dict(arrays), self.inputs, 0)
-        for name, array in arrays.items():
-            check_finite(array, f"input {name!r}")
+        for name, (size, dtype) in self.inputs.items():
+            array = check_array(arrays[name], f"input {name!r}", NUMPY.get(dtype), size)
             if not context.set_input_shape(name, array.shape):
                 raise DataError(
                     f"input {name!r} of shape {array.shape} is outside the engine's profile"
                 )
-            self._buffers.at_least(name, array.nbytes).upload(np.ascontiguousarray(array))
+            self._buffers.at_least(name, array.nbytes).upload(array)
         shapes = {}
         for name in self.outputs:
             shape = shape_of(context.get_tensor_shape(name))

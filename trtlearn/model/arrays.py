@@ -43,18 +43,13 @@ def check_array(
     where: str,
     dtype: str | None = None,
     shape: Sequence[object] | None = None,
-    *,
-    advice: str = "",
-    finite: bool = True,
 ) -> Array:
     """``value``, C-contiguous, where a network can be given it; else DataError, which begins with
-    ``where``.
+    ``where``. NaN and infinity are refused too.
 
     Args:
         dtype: the type expected, in numpy's words; None: any.
         shape: the shape expected, a number for each fixed axis, anything else for a free one.
-        advice: what to do about another type, in place of "convert it".
-        finite: whether NaN and infinity are refused too.
 
     >>> check_array(np.zeros((2, 27), np.float32), "x", "float32", ("batch", 28))
     Traceback (most recent call last):
@@ -65,10 +60,12 @@ def check_array(
         kind = type(value).__name__
         raise DataError(f"{where} is a {kind}, expected a numpy array", "use numpy.asarray on it")
     if dtype is not None and value.dtype != dtype:
-        if value.dtype == np.uint8 and not advice:
-            advice = "normalise it as the network's training did"
-        advice = advice or f"convert it with .astype('{dtype}')"
-        raise DataError(f"{where} is {value.dtype}, expected {dtype}", advice)
+        is_image = value.dtype == np.uint8
+        convert = f"convert it with .astype('{dtype}')"
+        raise DataError(
+            f"{where} is {value.dtype}, expected {dtype}",
+            "normalise it as the network's training did" if is_image else convert,
+        )
     if shape is not None and not _fits(value.shape, shape):
         wanted, size = _shape_text(shape), _shape_text(value.shape)
         raise DataError(f"{where} has shape [{size}], expected [{wanted}]", "reshape or resize it")
@@ -76,8 +73,7 @@ def check_array(
         raise DataError(
             f"{where} is empty, shape [{_shape_text(value.shape)}]", "give at least one row"
         )
-    if finite:
-        check_finite(value, where)
+    check_finite(value, where)
     return np.asarray(value, order="C")
 
 

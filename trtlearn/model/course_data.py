@@ -23,14 +23,12 @@ from ..files import data_dir, read_bytes, sha256
 from ..record import Record
 
 __all__ = [
-    "IMAGE_SHAPE",
     "LABELS",
     "MODELS",
     "NETWORKS",
     "SPLITS",
     "ModelCard",
     "accuracy",
-    "batches",
     "boxes",
     "data_hashes",
     "labels",
@@ -49,8 +47,8 @@ SPLITS = ("calibration", "test")
 """The two splits that are shipped: 512 and 1,000 images; of the scenes 128 and 300."""
 LABELS = tuple("0123456789")
 """What each of the ten logits of resnet and mobile stands for."""
-IMAGE_SHAPE = (1, 28, 28)
-"""What resnet and mobile take."""
+SIDES = {"digits": 28, "photos": 32, "scenes": 128}
+"""How many pixels high and wide the images are."""
 
 COPIED = ("sha256", "size_bytes", "description", "nodes", "parameters", "tested", "opset")
 FIRST, OTHERS = "card.json", "networks.json"
@@ -106,7 +104,8 @@ class ImageSet:
 
 
 @cache
-def _card(file: str = FIRST) -> dict[str, Any]:
+def _card(file: str) -> dict[str, Any]:
+    """What a card holds, in the form of networks.json: all by the name of a network or images."""
     path = data_dir() / file
     try:
         card: Any = json.loads(read_bytes(path, DataError))
@@ -115,7 +114,10 @@ def _card(file: str = FIRST) -> dict[str, Any]:
     networks = "models" if file == FIRST else "networks"
     if not isinstance(card, dict) or not {networks, "images", "normalisation"} <= set(card):
         raise DataError(f"{path} does not describe {networks}, images and normalisation", REMEDY)
-    return card
+    if file == OTHERS:
+        return card
+    digits = {name: {"digits": card[name]} for name in ("images", "normalisation")}
+    return {"networks": card["models"], "classes": {"digits": LABELS}, **digits}
 
 
 def _checked(path: Path, expected: str) -> bytes:
@@ -135,22 +137,11 @@ def _checked(path: Path, expected: str) -> bytes:
 
 def _image_set(name: str) -> ImageSet:
     """The facts of "digits", "photos" or "scenes"."""
-    if name == "digits":
-        card = _card()
-        facts, constants = card["images"], card["normalisation"]
-        mean, std = (constants["mean"],), (constants["std"],)
-        return ImageSet(facts["file"], facts["sha256"], mean, std, IMAGE_SHAPE, LABELS)
-    card = _card(OTHERS)
+    card = _card(FIRST if name == "digits" else OTHERS)
     facts, constants = card["images"][name], card["normalisation"][name]
-    side = {"photos": 32, "scenes": 128}[name]
-    return ImageSet(
-        facts["file"],
-        facts["sha256"],
-        tuple(float(value) for value in constants["mean"]),
-        tuple(float(value) for value in constants["std"]),
-        (3, side, side),
-        tuple(card["classes"][name]),
-    )
+    mean, std = (tuple(np.atleast_1d(constants[key]).tolist()) for key in ("mean", "std"))
+    shape, labels = (len(mean), SIDES[name], SIDES[name]), tuple(card["classes"][name])
+    return ImageSet(facts["file"], facts["sha256"], mean, std, shape, labels)
 
 
 def model_card(name: str) -> ModelCard:
@@ -162,7 +153,7 @@ def model_card(name: str) -> ModelCard:
     if name not in NETWORKS:
         raise DataError(f"no network named {name!r} here", f"use one of {', '.join(NETWORKS)}")
     file = FIRST if name in MODELS else OTHERS
-    entries = _card(file)["models" if name in MODELS else "networks"]
+    entries = _card(file)["networks"]
     if name not in entries:
         raise DataError(f"data/{file} does not describe {name!r}", REMEDY)
     fields = entries[name]
@@ -217,7 +208,7 @@ def normalise(images: NDArray[np.uint8], kind: str = "digits") -> NDArray[np.flo
 
 
 @cache
-def _arrays(kind: str = "digits") -> dict[str, NDArray[Any]]:
+def _arrays(kind: str) -> dict[str, NDArray[Any]]:
     facts = _image_set(kind)
     path = data_dir() / facts.file
     content = _checked(path, facts.sha256)
@@ -291,19 +282,6 @@ def boxes(split: str = "test", network: str = "detector") -> NDArray[np.float32]
     if "boxes" not in arrays:
         raise DataError(f"the images of {network} have no boxes", "ask for those of detector")
     return arrays["boxes"].astype(np.float32)
-
-
-def batches(x: NDArray[np.float32], size: int = 8) -> list[NDArray[np.float32]]:
-    """``x`` cut along its first axis into batches of ``size``; what is left over is dropped.
-
-    >>> [part.shape[0] for part in batches(np.zeros((20, 1, 28, 28), np.float32))]
-    [8, 8]
-    """
-    if size < 1 or size > len(x):
-        raise DataError(
-            f"batch size is {size}, expected 1 to {len(x)} (all images)", "choose a smaller batch"
-        )
-    return [x[start : start + size] for start in range(0, len(x) - size + 1, size)]
 
 
 def accuracy(logits: NDArray[np.float32], truth: NDArray[np.int64]) -> float:

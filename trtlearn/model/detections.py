@@ -22,13 +22,13 @@ __all__ = [
     "hits",
     "mean_ap",
     "overlap",
-    "pack",
     "share_matched",
     "unpack",
 ]
 
 LEAST_SCORE = 0.05
 OVERLAP = 0.5  # NMS drops a box that overlaps a better one of its class by more
+MATCHED = 0.5  # from this overlap on a box hits an object, or another box
 MOST = 30  # boxes of an image
 CANDIDATES = 1000  # of an image, by score: more cells than that do not reach NMS
 SURE = 0.25  # a box with a higher score counts as detected
@@ -125,71 +125,54 @@ def average_precision(right: Array, scores: Array, count: int) -> float:
     return float(np.sum(np.diff(recall) * best))
 
 
-def mean_ap(
-    detections: Sequence[Detections], boxes: Array, classes: Array, least: float = 0.5
-) -> float:
-    """mAP: the mean over classes of the average precision; mAP50 by default.
+def mean_ap(detections: Sequence[Detections], boxes: Array, classes: Array) -> float:
+    """mAP50: the mean over classes of the average precision, where half an overlap is right.
 
     Args:
         detections: one an image.
         boxes, classes: the objects that the images show, [N,K,4] and [N,K], -1 where there is none.
-        least: the overlap from which a box is right.
     """
+    right = [hits(*image) for image in zip(detections, boxes, classes, strict=True)]
+    flags = np.concatenate([np.zeros(0, bool), *right])
+    scores = np.concatenate([np.zeros(0), *(one.scores for one in detections)])
+    kinds = np.concatenate([np.zeros(0, int), *(one.classes for one in detections)])
     precisions = []
     for kind in sorted(set(classes[classes >= 0].tolist())):
-        hits: list[bool] = []
-        scores: list[float] = []
-        for one, objects, kinds in zip(detections, boxes, classes, strict=True):
-            mine = one.classes == kind
-            if not mine.any():
-                continue
-            hits += _hits(one.boxes[mine], objects[kinds == kind], least)
-            scores += one.scores[mine].tolist()
-        count = int((classes == kind).sum())
-        precisions.append(average_precision(np.array(hits, bool), np.array(scores), count))
+        mine, count = kinds == kind, int((classes == kind).sum())
+        precisions.append(average_precision(flags[mine], scores[mine], count))
     return float(np.mean(precisions))
 
 
-def _hits(boxes: Array, objects: Array, least: float) -> list[bool]:
-    """Which of the boxes, best first, hit an object that no better one has hit."""
-    if not len(objects):
-        return [False] * len(boxes)
-    free, hits = np.ones(len(objects), bool), []
-    for row in overlap(boxes, objects):
-        best = int(np.argmax(np.where(free, row, -1))) if free.any() else -1
-        hit = best >= 0 and row[best] >= least
-        if hit:
-            free[best] = False
-        hits.append(bool(hit))
-    return hits
-
-
-def hits(one: Detections, boxes: Array, classes: Array, least: float = 0.5) -> list[bool]:
+def hits(one: Detections, boxes: Array, classes: Array) -> Array:
     """Which of an image's detections hit an object of their class that no better one has hit.
 
-    ``boxes`` [K,4], ``classes`` [K]: the objects; a class of -1 stands for none.
+    ``boxes`` [K,4], ``classes`` [K]: the objects; a class of -1 stands for none. bool [M].
     """
     right = np.zeros(len(one), bool)
     for kind in set(one.classes.tolist()):
-        mine = one.classes == kind
-        right[mine] = _hits(one.boxes[mine], boxes[classes == kind], least)
-    return [bool(hit) for hit in right]
+        mine = np.flatnonzero(one.classes == kind)
+        shares = overlap(one.boxes[mine], boxes[classes == kind])
+        for place, row in zip(mine, shares, strict=True):
+            if row.size and row.max() >= MATCHED:
+                right[place] = True
+                shares[:, row.argmax()] = -1  # the object is taken
+    return right
 
 
 def share_matched(
-    reference: Sequence[Detections], detections: Sequence[Detections], least: float = 0.5
+    reference: Sequence[Detections], detections: Sequence[Detections]
 ) -> float | None:
     """Share of the reference's boxes with a score above 0.25 that ``detections`` hold, too.
 
-    A box holds another of its class that it overlaps by ``least`` or more, whatever its score.
-    None where the reference has no such box.
+    A box holds another of its class that it overlaps by half or more, whatever its score. None
+    where the reference has no such box.
     """
     matched: list[bool] = []
     for wanted, one in zip(reference, detections, strict=True):
         sure = wanted.scores > SURE
         shares = overlap(wanted.boxes[sure], one.boxes)
         same = wanted.classes[sure][:, None] == one.classes[None]
-        matched += ((shares >= least) & same).any(axis=1).tolist()
+        matched += ((shares >= MATCHED) & same).any(axis=1).tolist()
     return float(np.mean(matched)) if matched else None
 
 
@@ -252,18 +235,8 @@ def _is_head(boxes: Array, scores: Array) -> bool:
     return bool(spread and scores.min() >= 0 and 0 < scores.max() <= 1 and scores.mean() < 0.25)
 
 
-def pack(detections: Sequence[Detections]) -> dict[str, Array]:
-    """Detections of many images as four small arrays; boxes and scores in float16."""
-    return {
-        "counts": np.array([len(one) for one in detections], np.uint8),
-        "boxes": np.concatenate([one.boxes for one in detections]).astype(np.float16),
-        "scores": np.concatenate([one.scores for one in detections]).astype(np.float16),
-        "classes": np.concatenate([one.classes for one in detections]).astype(np.uint8),
-    }
-
-
 def unpack(arrays: Mapping[str, Array]) -> list[Detections]:
-    """What ``pack`` packed."""
+    """The detections of many images in the four arrays of a recording."""
     ends = np.cumsum(arrays["counts"].astype(int))[:-1]
     parts = [np.split(arrays[name], ends) for name in ("boxes", "scores", "classes")]
     return [

@@ -19,6 +19,7 @@ from .graph import (
     all_nodes,
     attributes,
     constants,
+    evaluate,
     opset,
     read_names,
     tensor_array,
@@ -194,7 +195,7 @@ def _fold_constants(model: onnx.ModelProto) -> None:
         if wanted and constant and node.domain in ONNX_DOMAINS and not outputs & {*node.output}:
             values = _computed(model, node, {name: known[name] for name in inputs})
         for name, value in values.items():
-            known[name] = numpy_helper.from_array(np.asarray(value), name)
+            known[name] = numpy_helper.from_array(value, name)
             model.graph.initializer.append(known[name])
         if not values:
             remaining.append(node)
@@ -219,9 +220,6 @@ def _computed(
     model: onnx.ModelProto, node: onnx.NodeProto, stored: dict[str, onnx.TensorProto]
 ) -> dict[str, Array]:
     """A node's outputs by onnx's evaluator at the model's opset; {} where too large or unable."""
-    from onnx import helper
-    from onnx.reference import ReferenceEvaluator
-
     try:
         feed = {name: tensor_array(tensor) for name, tensor in stored.items()}
         size = sum(array.size for array in feed.values())
@@ -230,18 +228,8 @@ def _computed(
             size += int(np.prod(shape, dtype=np.float64))
         if size > FOLD_LIMIT:
             return {}
-        inputs = []
-        for name, array in feed.items():
-            dtype = helper.np_dtype_to_tensor_dtype(array.dtype)
-            inputs.append(helper.make_tensor_value_info(name, dtype, array.shape))
-        names = [name for name in node.output if name]
-        outputs = [helper.make_empty_tensor_value_info(name) for name in names]
-        alone = helper.make_model(
-            helper.make_graph([node], "node", inputs, outputs),
-            opset_imports=model.opset_import,
-            functions=model.functions,
-        )
-        return dict(zip(names, ReferenceEvaluator(alone).run(names, feed), strict=True))
+        outputs = [name for name in node.output if name]
+        return dict(zip(outputs, evaluate(node, feed, model), strict=True))
     except Exception:  # whatever the evaluator cannot do stays in the graph as it is
         return {}
 

@@ -6,7 +6,7 @@ inside nodes (If, Loop, Scan) too.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +23,7 @@ __all__ = [
     "all_nodes",
     "attributes",
     "constants",
+    "evaluate",
     "inner_graphs",
     "live_tensors",
     "node_key",
@@ -73,6 +74,29 @@ def tensor_array(tensor: onnx.TensorProto) -> np.ndarray[Any, Any]:
             f"tensor {tensor.name!r:.200} of type {tensor.data_type} cannot be read: {problem}",
             "pip install -U onnx",
         ) from None
+
+
+def evaluate(
+    node: onnx.NodeProto, feed: Mapping[str, np.ndarray[Any, Any]], model: onnx.ModelProto
+) -> list[np.ndarray[Any, Any]]:
+    """The node's outputs for its inputs ``feed``, by onnx's reference at the model's opset.
+
+    Raises what the reference raises where it cannot.
+    """
+    from onnx import helper
+    from onnx.reference import ReferenceEvaluator
+
+    inputs = []
+    for name, array in feed.items():
+        dtype = helper.np_dtype_to_tensor_dtype(array.dtype)
+        inputs.append(helper.make_tensor_value_info(name, dtype, array.shape))
+    outputs = [helper.make_empty_tensor_value_info(name) for name in node.output if name]
+    alone = helper.make_model(
+        helper.make_graph([node], "node", inputs, outputs),
+        opset_imports=model.opset_import,
+        functions=model.functions,
+    )
+    return list(map(np.asarray, ReferenceEvaluator(alone).run(None, dict(feed))))
 
 
 def without_large_constants(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -185,17 +209,9 @@ def all_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
 
 def all_attributes(proto: onnx.ModelProto) -> Iterator[onnx.AttributeProto]:
     """Every attribute of every node, those of inner graphs and of functions too."""
-    yield from _attributes(proto.graph.node)
-    for function in proto.functions:
-        yield from _attributes(function.node)
-
-
-def _attributes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.AttributeProto]:
-    for node in nodes:
-        for attribute in node.attribute:
-            yield attribute
-            for graph in inner_graphs(attribute):
-                yield from _attributes(graph.node)
+    for nodes in (proto.graph.node, *(function.node for function in proto.functions)):
+        for node in all_nodes(nodes):
+            yield from node.attribute
 
 
 def all_graphs(proto: onnx.ModelProto) -> Iterator[onnx.GraphProto]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .graph import all_nodes, inner_graphs, without_graph, without_large_constants
@@ -17,28 +16,20 @@ from .graph import all_nodes, inner_graphs, without_graph, without_large_constan
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["PIECE_BYTES", "Piece", "cut"]
+__all__ = ["PIECE_BYTES", "cut"]
 
 PIECE_BYTES = 1 << 26
 """A piece ends where its activations reach this size."""
 
 
-@dataclass(frozen=True)
-class Piece:
-    """One piece as a model: what it reads, and which of its tensors a later one needs."""
-
-    model: onnx.ModelProto
-    inputs: tuple[str, ...]
-    needed_later: frozenset[str]
-
-
 def cut(
     model: onnx.ModelProto, wanted: Collection[str], shapes: Mapping[str, tuple[int, ...]]
-) -> Iterator[Piece]:
+) -> Iterator[tuple[onnx.ModelProto, frozenset[str]]]:
     """The pieces of ``model``, whose outputs are ``wanted``; nothing where it is small, or has
     what cannot be cut: tensors between pieces whose type is unknown.
 
-    ``shapes``: those of the network's inputs. Each piece is made when it is asked for.
+    Each is a model, made when it is asked for, with those of its tensors that a later one needs.
+    ``shapes``: those of the network's inputs.
     """
     known = _inferred(model, shapes)
     groups = _groups(model, wanted, known)
@@ -71,7 +62,8 @@ def cut(
         for name in dict.fromkeys(name for node in group for name in node.output if name):
             if name in wanted or name in later:
                 graph.output.add(name=name)
-        yield Piece(piece, (*own, *crossing[number]), later)
+        if graph.output:  # else the end of the network, behind all that is wanted
+            yield piece, later
 
 
 def _groups(

@@ -81,27 +81,6 @@ def _line(problem: Exception) -> str:
     ]
 
 
-def _numpy_type(ort_type: str) -> str | None:
-    """numpy's name of ONNX Runtime's "tensor(float)"; None where numpy has no such type."""
-    dtype = named_dtype(ort_type.removeprefix("tensor(").removesuffix(")"))
-    return dtype.numpy if dtype else None
-
-
-def _check(feed: Mapping[str, Array], inputs: Mapping[str, Any], where: str) -> dict[str, Array]:
-    """The feed as ONNX Runtime takes it; DataError names the input, what it is and should be."""
-    if wrong := sorted(set(feed) ^ set(inputs)):
-        raise DataError(
-            f"{where} has inputs {sorted(feed)}, expected {sorted(inputs)}",
-            f"rename or add {wrong[0]!r}",
-        )
-    checked = {}
-    for name, value in feed.items():
-        wanted = inputs[name]
-        dtype = _numpy_type(wanted.type)
-        checked[name] = check_array(value, f"{where}: {name}", dtype, wanted.shape)
-    return checked
-
-
 def activations(
     model: str | os.PathLike[str] | bytes | onnx.ModelProto,
     batches: Iterable[Array | Mapping[str, Array]],
@@ -121,15 +100,13 @@ def activations(
     (['image', 'stem', 'stem_relu'], 'float32', (8, 10))
     """
     proto, live = _prepared(model)
-    if names is None:
-        return map(_joined, _run_all(proto, live, batches, ()))
-    wanted = tuple(names)
-    if unknown := [name for name in wanted if name not in live]:
+    wanted = None if names is None else tuple(names)
+    if unknown := [name for name in wanted or () if name not in live]:
         raise ModelError(
             f"the model computes no tensor {unknown[0]!r} from its inputs",
             "choose names from model.tensors",
         )
-    return _run(proto, batches, wanted)
+    return _joined(_run(proto, live if wanted is None else wanted, batches, wanted or ()), wanted)
 
 
 def activation_parts(
@@ -149,14 +126,18 @@ def activation_parts(
     ...     print(sum(len(part) for part in parts))
     23
     """
-    return _run_all(*_prepared(model), batches, tuple(also))
+    return _run(*_prepared(model), batches, tuple(also))
 
 
-def _joined(parts: Iterable[dict[str, Array]]) -> dict[str, Array]:
-    tensors: dict[str, Array] = {}
-    for part in parts:
-        tensors |= part
-    return tensors
+def _joined(
+    batches: Iterable[Iterable[dict[str, Array]]], wanted: tuple[str, ...] | None
+) -> Iterator[dict[str, Array]]:
+    """Each batch's tensors in one dict: all, or those ``wanted`` in their order."""
+    for parts in batches:
+        tensors: dict[str, Array] = {}
+        for part in parts:
+            tensors |= part
+        yield tensors if wanted is None else {name: tensors[name] for name in wanted}
 
 
 def _prepared(
@@ -220,41 +201,27 @@ def _round_weights_once(proto: onnx.ModelProto) -> None:
 def _feed(
     batch: Array | Mapping[str, Array], index: int, inputs: Mapping[str, Any]
 ) -> dict[str, Array]:
-    """The batch by input name, checked."""
+    """The batch by input name; DataError names the input that does not fit, and what it should be.
+
+    ``inputs``: ONNX Runtime's own facts of the network's inputs.
+    """
     if not isinstance(batch, Mapping) and len(inputs) != 1:
         raise DataError(
             f"batch {index} is one array, but the model has inputs {sorted(inputs)}",
             "pass a dict",
         )
-    by_name = batch if isinstance(batch, Mapping) else {next(iter(inputs)): batch}
-    return _check(by_name, inputs, f"batch {index}")
-
-
-def _failed(index: int, problem: Exception) -> ModelError:
-    return ModelError(
-        f"ONNX Runtime failed on batch {index}: {_line(problem)}", "check the input's shape"
-    )
-
-
-def _run(
-    proto: onnx.ModelProto,
-    batches: Iterable[Array | Mapping[str, Array]],
-    wanted: tuple[str, ...],
-) -> Iterator[dict[str, Array]]:
-    """The tensors asked for: no other is kept."""
-    given = {value.name for value in proto.graph.input}
-    asked = [name for name in dict.fromkeys(wanted) if name not in given]
-    for name in asked or [name for name in proto.graph.node[-1].output if name][:1]:
-        proto.graph.output.add(name=name)
-    session = _session(proto)
-    inputs = {value.name: value for value in session.get_inputs()}
-    for index, batch in enumerate(batches):
-        feed = _feed(batch, index, inputs)
-        try:
-            values = dict(zip(asked, session.run(asked, feed), strict=True)) if asked else {}
-        except Exception as problem:
-            raise _failed(index, problem) from None
-        yield {name: feed[name] if name in feed else values[name] for name in wanted}
+    feed = batch if isinstance(batch, Mapping) else {next(iter(inputs)): batch}
+    if wrong := sorted(set(feed) ^ set(inputs)):
+        raise DataError(
+            f"batch {index} has inputs {sorted(feed)}, expected {sorted(inputs)}",
+            f"rename or add {wrong[0]!r}",
+        )
+    checked = {}
+    for name, value in feed.items():
+        dtype = named_dtype(inputs[name].type.removeprefix("tensor(").removesuffix(")"))
+        where, shape = f"batch {index}: {name}", inputs[name].shape
+        checked[name] = check_array(value, where, dtype and dtype.numpy, shape)
+    return checked
 
 
 @dataclass(frozen=True)
@@ -301,13 +268,13 @@ def _view(value: Any) -> Array:
 
 def _steps(
     proto: onnx.ModelProto,
-    live: tuple[str, ...],
+    names: tuple[str, ...],
     also: tuple[str, ...],
     shapes: Mapping[str, tuple[int, ...]],
 ) -> tuple[list[_Step], dict[str, Any]]:
     """The sessions of the network's pieces, or the one of all of it; and the network's inputs."""
     given = {value.name for value in proto.graph.input}
-    made = [name for name in live if name not in given]
+    wanted = dict.fromkeys(name for name in names if name not in given)
     inputs: dict[str, Any] = {}
     steps: list[_Step] = []
 
@@ -316,34 +283,33 @@ def _steps(
         types = {value.name: value.type for value in session.get_outputs()}
         floats = tuple(name for name, kind in types.items() if kind == FLOAT and name in wanted)
         others = tuple(name for name in types if name in also and name not in floats)
-        names = tuple(value.name for value in session.get_inputs())
+        read = tuple(value.name for value in session.get_inputs())
         inputs.update((one.name, one) for one in session.get_inputs() if one.name in given)
-        steps.append(_Step(session, names, floats, others, needed_later & types.keys()))
+        steps.append(_Step(session, read, floats, others, needed_later & types.keys()))
 
-    wanted = frozenset(made)
-    for piece in cut(proto, wanted, shapes):
-        step(piece.model, piece.needed_later, True)
-    if not steps:
-        for name in made:
+    for piece, needed_later in cut(proto, wanted, shapes):
+        step(piece, needed_later, True)
+    if not steps:  # a session has at least one output
+        for name in wanted or [name for name in proto.graph.node[-1].output if name][:1]:
             proto.graph.output.add(name=name)
         step(proto, frozenset(), False)
     return steps, inputs
 
 
-def _run_all(
+def _run(
     proto: onnx.ModelProto,
-    live: tuple[str, ...],
+    names: tuple[str, ...],
     batches: Iterable[Array | Mapping[str, Array]],
     also: tuple[str, ...],
 ) -> Iterator[Iterator[dict[str, Array]]]:
+    """For each batch those of the tensors ``names`` that are float32, and those in ``also``."""
     steps: list[_Step] = []
     inputs: dict[str, Any] = {}
     for index, batch in enumerate(batches):
         if not steps:
-            steps, inputs = _steps(proto, live, also, _shapes(batch, proto))
+            steps, inputs = _steps(proto, names, also, _shapes(batch, proto))
             proto.Clear()  # the sessions have it all
-        feed = _feed(batch, index, inputs)
-        yield _parts(steps, {name: feed[name] for name in live if name in feed}, also, index)
+        yield _parts(steps, _feed(batch, index, inputs), names, also, index)
 
 
 def _shapes(
@@ -355,18 +321,26 @@ def _shapes(
 
 
 def _parts(
-    steps: list[_Step], feed: dict[str, Array], also: tuple[str, ...], index: int
+    steps: list[_Step],
+    feed: dict[str, Array],
+    names: tuple[str, ...],
+    also: tuple[str, ...],
+    index: int,
 ) -> Iterator[dict[str, Array]]:
-    """One batch's tensors, step by step."""
+    """One batch's tensors, step by step, the network's inputs first."""
     from onnxruntime import OrtValue
 
-    yield {name: array for name, array in feed.items() if array.dtype == np.float32 or name in also}
+    floats = {name for name, array in feed.items() if array.dtype == np.float32}
+    shown = [name for name in names if name in feed and (name in floats or name in also)]
+    yield {name: feed[name] for name in shown}
     values = {name: OrtValue.ortvalue_from_numpy(array) for name, array in feed.items()}
     for number, step in enumerate(steps):
         try:
             part = step.run(values)
         except Exception as problem:
-            raise _failed(index, problem) from None
+            raise ModelError(
+                f"ONNX Runtime failed on batch {index}: {_line(problem)}", "check the input's shape"
+            ) from None
         yield part
         del part
         left = {name for later in steps[number + 1 :] for name in later.inputs}

@@ -20,12 +20,12 @@ from typing import TypeVar
 
 from ..builds import Build
 from ..engine.inspector import read_engine
-from ..engine.records import EngineInfo, Provenance, Record
+from ..engine.records import EngineInfo, Provenance
 from ..errors import RecordingError
 from ..files import data_dir, read_bytes, write_atomic
 from ..model.arrays import Array, read_npz
 from ..model.course_data import NETWORKS, data_hashes
-from ..record import parse_json
+from ..record import Record, parse_json
 
 __all__ = [
     "AGAIN",

@@ -17,7 +17,7 @@ from ..builds import Build
 from ..calibration.cache import parse_cache
 from ..engine.records import Provenance
 from ..errors import RecordingError
-from ..int8.placement import PLACEMENTS
+from ..int8.qdq import PLACEMENTS
 from ..model.course_data import MODELS, NETWORKS
 from ..model.operators import WEIGHTED
 from ..record import Record, plural

@@ -11,9 +11,8 @@ from ..engine.variants import ALGORITHMS, LABELS, VARIANTS
 from ..errors import TrtlearnError
 from ..model.course_data import MODELS, model_path
 from ..record import html_link, html_table, html_text, plural, show
-from ..trtexec.explanation import explain
+from ..trtexec.explanation import Step, explain
 from ..trtexec.options import trtexec_command, variant_of
-from ..trtexec.records import Step
 from ..trtexec.sources import known_versions
 from .controls import badge, guarded, ipywidgets, say, stack
 from .theme import DTYPE_COLORS, INK, WARN

@@ -20,7 +20,7 @@ if typing.TYPE_CHECKING:
     import plotly.graph_objects as go
 
     from ..builds import Build
-    from ..int8.compare import TensorError
+    from ..int8.simulate import TensorError
     from ..recorded.layers import PlanSizes
 
 __all__ = ["pixel", "plan_sizes", "read_back", "tensor_errors", "time_by_dtype"]
@@ -100,7 +100,7 @@ def tensor_errors(
     clipping, and not rounding, makes up most of what quantizing that tensor alone costs.
 
     Args:
-        errors: label -> what ``int8.compare.tensor_errors`` gave.
+        errors: label -> what ``int8.simulate.tensor_errors`` gave.
     """
     names: list[str] = []
     for tensors in errors.values():

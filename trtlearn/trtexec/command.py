@@ -12,10 +12,8 @@ import re
 from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import Any
 
 from ..files import load_table
-from ..record import Record
 from .shell import DASHES, read_command_line
 from .sources import choices, cite, option_kinds, resolve, words
 
@@ -26,7 +24,7 @@ SOURCES = ("--onnx", "--uff", "--model")
 
 
 @dataclass(frozen=True)
-class TrtexecCommand(Record):
+class TrtexecCommand:
     """One trtexec command line after trtexec's own parser, at one version.
 
     ``error`` is what trtexec prints before it stops, ``error_key`` the place in its source (see
@@ -36,7 +34,6 @@ class TrtexecCommand(Record):
     arguments: tuple[str, ...]
     tag: str
     values: dict[str, str] = field(default_factory=dict)  # option -> value, "" where it has none
-    model: str | None = None
     helps: bool = False  # prints its help and stops
     error: str | None = None
     error_key: str | None = None
@@ -51,16 +48,6 @@ class TrtexecCommand(Record):
         if self.helps:
             return "help"
         return "refused" if self.error or self.names_no_model else "taken"
-
-    def has(self, option: str) -> bool:
-        """Whether ``option`` was given (and is known at this version)."""
-        return option in self.values
-
-    def summary(self) -> str:
-        return f"trtexec {' '.join(self.arguments)}" + (f": {self.error}" if self.error else "")
-
-    def rows(self) -> list[dict[str, Any]]:
-        return [{"option": option, "value": value or None} for option, value in self.values.items()]
 
 
 def parse_trtexec(command: str, trt: str = "8.6") -> TrtexecCommand:
@@ -96,12 +83,11 @@ def parse_trtexec(command: str, trt: str = "8.6") -> TrtexecCommand:
     unknown = tuple(name for name in dict.fromkeys(left) if name not in release.later_options)
     if error is None and unknown:
         error, key = "; ".join(f"Unknown option: {name}" for name in unknown), "unknown"
-    models = [values[name] for name in (*SOURCES, "--deploy") if name in values]
+    names_model = {*SOURCES, "--deploy", "--loadEngine", "--helpBuildRoute"} & values.keys()
     return TrtexecCommand(
         arguments,
         tag,
         values,
-        model=models[0] if models else None,
         error=error,
         error_key=key,
         unknown=unknown,
@@ -109,7 +95,7 @@ def parse_trtexec(command: str, trt: str = "8.6") -> TrtexecCommand:
             *((f"write {form}",) if form else ()),
             *_hints(arguments, (*unknown, *_strays(arguments, unknown)), tag),
         ),
-        names_no_model=not models and not {"--loadEngine", "--helpBuildRoute"} & values.keys(),
+        names_no_model=not names_model,
         notes=line.notes,
     )
 

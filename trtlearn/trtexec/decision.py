@@ -79,7 +79,7 @@ class Case:
         return sum(map(int8_count, values))
 
     def has(self, *options: str) -> bool:
-        return any(self.parsed.has(option) for option in options)
+        return any(option in self.parsed.values for option in options)
 
     def value(self, option: str) -> str:
         """The option's value; empty where it has none or is not given."""

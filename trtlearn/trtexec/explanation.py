@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -11,17 +11,119 @@ from ..calibration.cache import CacheIgnored, ignored_by_trtexec
 from ..errors import ModelError
 from ..files import load_table, read_bytes, shell_command
 from ..model.quantization import SYMMETRIC, RefusedNode
-from ..record import plural
+from ..record import Record, html_text, plural
 from .command import parse_trtexec
 from .decision import Case, sentences, takes_asymmetric
-from .records import Explanation, Step
 from .shell import read_command_line, split_command
-from .sources import cite, resolve
+from .sources import Source, cite, resolve
 
-__all__ = ["explain"]
+__all__ = ["Explanation", "Step", "explain"]
 
 DEFAULT_VERSION = "8.6"
 LOOKED_AT = 1 << 16  # bytes of a cache that are enough to tell whether TensorRT uses it
+
+
+@dataclass(frozen=True)
+class Step(Record):
+    """One thing that trtexec does on its way to the engine, its condition, and its source."""
+
+    text: str
+    condition: str
+    source: Source | None = None
+
+    def summary(self) -> str:
+        return f"{self.text}, because {self.condition}"
+
+    def __str__(self) -> str:
+        return self.summary() + (f" ({self.source.summary()})" if self.source else "")
+
+    def rows(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "does": self.text,
+                "because": self.condition,
+                "source": self.source and self.source.summary(),
+            }
+        ]
+
+
+@dataclass(frozen=True)
+class Explanation(Record):
+    """What one trtexec command line does about INT8, why, and where its source says so.
+
+    ``mode`` is one of not-int8, placeholder-ranges, random-calibration, cached-scales,
+    explicit-qdq, rejected.
+    """
+
+    command: str
+    version: str
+    tag: str
+    mode: str
+    kind: str
+    steps: tuple[Step, ...]
+    sources: tuple[Source, ...]
+    weights: str
+    activations: str
+    inputs: str
+    outputs: str
+    accuracy: str
+    advice: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    alternatives: tuple[str, ...] = ()
+    int8: bool = False  # BuilderFlag INT8 is set
+    fp16: bool = False
+    has_qdq: bool | None = None
+    cache: str | None = None  # the file that --calib names
+    cache_exists: bool | None = None
+    cache_set_aside: str | None = None  # why TensorRT ignores the file; None: it does not
+    options: dict[str, str] = field(default_factory=dict)  # as trtexec's parser holds them
+
+    def summary(self) -> str:
+        return f"{self.mode} (trtexec {self.version}): {self.kind}"
+
+    def rows(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "step": number,
+                "trtexec does": step.text,
+                "because": step.condition,
+                "source": step.source,
+            }
+            for number, step in enumerate(self.steps, 1)
+        ]
+
+    def details(self) -> list[tuple[str, str]]:
+        """What happens to the data, and what to know: (heading, sentence) in reading order."""
+        names = ("weights", "activations", "inputs", "outputs", "accuracy")
+        facts = [(name, getattr(self, name)) for name in names]
+        facts += [("warning", text) for text in self.warnings]
+        facts += [("otherwise", text) for text in self.alternatives]
+        return facts + [("what to do", text) for text in self.advice]
+
+    def __str__(self) -> str:
+        lines = [self.summary(), ""]
+        for number, step in enumerate(self.steps, 1):
+            lines += [f"{number}. {step.text}", f"   because {step.condition}"]
+            lines += [f"   {step.source.summary()}"] if step.source else []
+        width = max(len(heading) for heading, _ in self.details())
+        return "\n".join(
+            [*lines, "", *(f"{heading:<{width}}  {text}" for heading, text in self.details())]
+        )
+
+    def _repr_html_(self) -> str:
+        cell, left = html_text, 'style="text-align:left;vertical-align:top"'
+        steps = "".join(
+            f"<li>{cell(step.text)}<br><i>because {cell(step.condition)}</i>"
+            + (f"<br><small>{step.source._repr_html_()}</small>" if step.source else "")
+            + "</li>"
+            for step in self.steps
+        )
+        facts = "".join(
+            f"<tr><th {left}>{cell(name)}</th><td {left}>{cell(text)}</td></tr>"
+            for name, text in self.details()
+        )
+        head = f"<p><b>{cell(self.summary())}</b></p>"
+        return f"{head}<ol>{steps}</ol><table><tbody>{facts}</tbody></table>"
 
 
 def explain(

@@ -11,7 +11,7 @@ from ..engine.records import BuildOptions
 from ..engine.variants import ALGORITHMS, TRTEXEC_AVG_TIMING, variant_options
 from ..errors import CommandError
 from ..files import shell_command
-from .records import Explanation
+from .explanation import Explanation
 
 __all__ = ["options_from", "trtexec_command", "variant_of"]
 

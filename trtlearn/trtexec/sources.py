@@ -14,8 +14,7 @@ from typing import Any
 
 from ..errors import CommandError
 from ..files import load_table
-from ..record import Record
-from .records import Source
+from ..record import Record, html_link
 from .versions import read_spelling
 
 __all__ = [
@@ -23,6 +22,7 @@ __all__ = [
     "Release",
     "Sample",
     "SampleTable",
+    "Source",
     "best_skips_sm103",
     "choices",
     "cite",
@@ -40,6 +40,26 @@ def _at(tag: str) -> dict[str, Any]:
     """What tables/trtexec.json holds for one tag."""
     facts: dict[str, Any] = load_table("trtexec")["tags"][tag]
     return facts
+
+
+@dataclass(frozen=True)
+class Source(Record):
+    """A place in trtexec's source code at one release tag."""
+
+    file: str
+    function: str
+    lines: str  # "1009-1014", or "385"
+    tag: str
+    url: str = ""
+
+    def summary(self) -> str:
+        return f"{self.tag}:{self.file}:{self.lines} ({self.function})"
+
+    def rows(self) -> list[dict[str, Any]]:
+        return []
+
+    def _repr_html_(self) -> str:
+        return html_link(self.url, self.summary())
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from ..exercise import register_chapter
 from ..verdict import Verdict, judge_choice, kind_of
 
 if TYPE_CHECKING:
-    from ...trtexec.records import Explanation
+    from ...trtexec.explanation import Explanation
 
 __all__: list[str] = []
 

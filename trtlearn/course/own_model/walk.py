@@ -22,8 +22,7 @@ from ...calibration.network import NetworkObserver, check_observed, watched, wit
 from ...calibration.observers import Threshold
 from ...errors import DataError, ModelError
 from ...int8.placeholder import placeholder_amax
-from ...int8.placement import QdqReport
-from ...int8.qdq import insert_qdq
+from ...int8.qdq import QdqReport, insert_qdq
 from ...model.data import Data
 from ...model.run import activation_parts
 from ..doctor import DoctorReport, examine
