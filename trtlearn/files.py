@@ -172,8 +172,8 @@ class KnownFile(NamedTuple):
 
 @cache
 def _known_files() -> list[tuple[re.Pattern[bytes], KnownFile]]:
-    """How files of each kind begin, as known_files.json says; the first that fits counts."""
-    rows = json.loads(read_bytes(_PACKAGE / "known_files.json"))
+    """How files of each kind begin, as tables/known_files.json says; the first that fits counts."""
+    rows = map(dict, load_table("known_files"))
     return [(re.compile(row.pop("begins").encode()), KnownFile(**row)) for row in rows]
 
 

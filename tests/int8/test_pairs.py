@@ -15,10 +15,10 @@ from recording.pairs import (
 )
 from trtlearn.calibration.cache import read_cache
 from trtlearn.errors import ModelError, TrtlearnError
-from trtlearn.recorded.computed import PairTable
 from trtlearn.int8.qdq import insert_qdq
 from trtlearn.model.course_data import load_images, model_path
 from trtlearn.model.read import load_proto
+from trtlearn.recorded.computed import PairTable
 from trtlearn.recorded.files import folder_with
 
 SCALES = {

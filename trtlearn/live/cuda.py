@@ -11,7 +11,6 @@ import re
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -124,12 +123,7 @@ class Closing:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
@@ -141,7 +135,6 @@ class _Handle(Closing):
         self._release = release
 
     def close(self) -> None:
-        """Give it back; further calls do nothing."""
         value, self.value = self.value, None
         if value is not None:
             self._release(value)
@@ -151,10 +144,8 @@ class Stream(_Handle):
     """A CUDA stream; ``int(stream)`` is its handle."""
 
     def __init__(self) -> None:
-        cudart = runtime()
-        super().__init__(
-            check(cudart.cudaStreamCreate(), "making a stream"), cudart.cudaStreamDestroy
-        )
+        stream = check(runtime().cudaStreamCreate(), "making a stream")
+        super().__init__(stream, runtime().cudaStreamDestroy)
 
     def __int__(self) -> int:
         return int(self.value)
@@ -168,10 +159,8 @@ class Event(_Handle):
     """A point in a stream's time."""
 
     def __init__(self) -> None:
-        cudart = runtime()
-        super().__init__(
-            check(cudart.cudaEventCreate(), "making an event"), cudart.cudaEventDestroy
-        )
+        event = check(runtime().cudaEventCreate(), "making an event")
+        super().__init__(event, runtime().cudaEventDestroy)
 
     def record(self, stream: Stream) -> None:
         """Put this event into the stream."""
@@ -188,11 +177,8 @@ class DeviceBuffer(_Handle):
     def __init__(self, size_bytes: int) -> None:
         cudart = runtime()
         self.size_bytes = max(int(size_bytes), 1)
-        super().__init__(
-            check(cudart.cudaMalloc(self.size_bytes), f"{self.size_bytes:,} bytes"), cudart.cudaFree
-        )
-        self._up = cudart.cudaMemcpyKind.cudaMemcpyHostToDevice
-        self._down = cudart.cudaMemcpyKind.cudaMemcpyDeviceToHost
+        memory = check(cudart.cudaMalloc(self.size_bytes), f"{self.size_bytes:,} bytes")
+        super().__init__(memory, cudart.cudaFree)
 
     def __int__(self) -> int:
         return int(self.value)
@@ -203,18 +189,17 @@ class DeviceBuffer(_Handle):
             raise EngineError(
                 f"{array.nbytes:,} bytes do not fit into a buffer of {self.size_bytes:,}"
             )
-        check(
-            runtime().cudaMemcpy(self.value, array.ctypes.data, array.nbytes, self._up),
-            "copying to the GPU",
-        )
+        cudart = runtime()
+        up = cudart.cudaMemcpyKind.cudaMemcpyHostToDevice
+        copied = cudart.cudaMemcpy(self.value, array.ctypes.data, array.nbytes, up)
+        check(copied, "copying to the GPU")
 
     def download(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
         """A new array of ``shape`` and ``dtype`` with the buffer's first bytes."""
-        array = np.empty(shape, dtype)
-        check(
-            runtime().cudaMemcpy(array.ctypes.data, self.value, array.nbytes, self._down),
-            "copying from the GPU",
-        )
+        cudart, array = runtime(), np.empty(shape, dtype)
+        down = cudart.cudaMemcpyKind.cudaMemcpyDeviceToHost
+        copied = cudart.cudaMemcpy(array.ctypes.data, self.value, array.nbytes, down)
+        check(copied, "copying from the GPU")
         return array
 
 

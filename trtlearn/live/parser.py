@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -139,20 +140,19 @@ def mark_outputs(network: trt.INetworkDefinition, names: tuple[str, ...]) -> Non
             network.mark_output(tensors[name])
 
 
-def _some(names: Mapping[str, Any] | set[str]) -> str:
+def _some(names: Mapping[str, Any]) -> str:
     listed = [name for name in names if name]
     return ", ".join(listed[:12]) + (f", … ({len(listed)} in all)" if len(listed) > 12 else "")
 
 
-def _layers_by_node(network: trt.INetworkDefinition) -> dict[str, list[trt.ILayer]]:
-    """Layers by name, and by the ONNX node of their metadata ("[ONNX Layer: conv1]")."""
-    found: dict[str, list[trt.ILayer]] = {}
+def _layers(network: trt.INetworkDefinition) -> list[tuple[trt.ILayer, list[str]]]:
+    """Each layer with its names: its own, and the ONNX nodes of its metadata."""
+    layers: list[tuple[trt.ILayer, list[str]]] = []
     for index in range(network.num_layers):
         layer = network.get_layer(index)
         nodes = re.findall(r"\[ONNX Layer: ([^\]]*)\]", getattr(layer, "metadata", "") or "")
-        for name in dict.fromkeys([layer.name, *nodes]):
-            found.setdefault(name, []).append(layer)
-    return found
+        layers.append((layer, [layer.name, *nodes]))
+    return layers
 
 
 def _is_float(layer: trt.ILayer) -> bool:
@@ -191,23 +191,19 @@ def set_precisions(
             "this TensorRT has no layer precisions: 11.0 removed them",
             "put Q/DQ or Cast into the model",
         )
-    layers = _layers_by_node(network)
+    layers = _layers(network)
+    known = dict.fromkeys(chain.from_iterable(names for _, names in layers))
     for wanted, apply in ((precisions, _set_precision), (output_types, _set_outputs)):
         types = {name: _dtype(name, dtype) for name, dtype in wanted.items()}
         for name in wanted:
-            if name != "*" and name not in layers:
+            if name != "*" and name not in known:
                 raise BuildError(
-                    f"no layer or ONNX node {name!r} in the network", f"one of {_some(layers)}"
+                    f"no layer or ONNX node {name!r} in the network", f"one of {_some(known)}"
                 )
-        named = {id(layer) for name in wanted if name != "*" for layer in layers[name]}
-        for name, dtype in types.items():
-            for layer in layers.get(name, ()):
-                apply(layer, dtype)
-        if "*" in types:
-            everything = {id(layer): layer for group in layers.values() for layer in group}
-            for key, layer in everything.items():
-                if key not in named and _is_float(layer):
-                    apply(layer, types["*"])
+        for layer, names in layers:
+            asked = [dtype for name, dtype in types.items() if name in names]
+            if asked or ("*" in types and _is_float(layer)):
+                apply(layer, asked[-1] if asked else types["*"])
 
 
 def _dtype(name: str, dtype: str) -> Any:
