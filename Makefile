@@ -15,7 +15,7 @@ PY     := $(VENV)/bin/python
 PIP    := $(PY) -m pip install -qq --disable-pip-version-check
 export PYTHON
 
-.PHONY: lab test fuzz site read record live live-kinds bench dist clean
+.PHONY: lab test fuzz site read record live live-kinds bench compat dist clean
 .DEFAULT_GOAL := lab
 
 lab: $(VENV)/.lab
@@ -50,7 +50,8 @@ live-kinds: $(VENV)/.test
 bench: $(VENV)/.test
 	@$(PY) -m tools.bench $(ARGS)
 
-compat: $(VENV)/.python
+compat: $(VENV)/.lab
+	@$(PIP) uv
 	@$(PY) -m tools.compat $(ARGS)
 
 dist: $(VENV)/.test

@@ -155,6 +155,14 @@ def nvidia_search(module: str, counts: np.ndarray, width: float) -> Work | None:
     return lambda: search(counts, edges, 8, False, 1, 128)
 
 
+HOW_TO_GET = {
+    "onnxruntime": "pip install onnxruntime",
+    "modelopt": "pip install 'nvidia-modelopt[onnx]' requests huggingface-hub (6 GB)",
+    "pytorch-quantization": "PyPI holds a placeholder only; build it from NVIDIA's sources",
+}
+"""The other tools whose search is measured where they are installed."""
+
+
 def bench_search(repeats: int) -> dict[str, Any]:
     """The entropy search, ours and others', on the histogram of a ReLU's output."""
     values = np.maximum(np.random.default_rng(0).standard_normal(200_000), 0).astype(np.float32)
@@ -242,9 +250,9 @@ def show(found: dict[str, Any]) -> None:
     search = found["search"]
     print(f"Entropy search of one tensor, {search['bins']} bins")
     print(line("trtlearn", search["trtlearn"]))
-    for name in ("onnxruntime", "modelopt", "pytorch-quantization"):
+    for name, how in HOW_TO_GET.items():
         if search[name] is None:
-            print(f"{name:>22}: not installed")
+            print(f"{name:>22}: does not import: {how}")
         else:
             print(line(name, search[name]), f" {search[name]['times_slower']:.0f} times as long")
     for collect in found["collect"]:

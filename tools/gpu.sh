@@ -42,3 +42,6 @@ fi
 "$venv/bin/python" -m pip install -qq --disable-pip-version-check "$@" >"$log" 2>&1 && exit 0
 echo "It could not be installed (see $log): the course goes on with what was recorded." \
     "Try later: $venv/bin/pip install $*"
+"$venv/bin/python" -c 'import sys; sys.exit(sys.version_info < (3, 14))' >/dev/null 2>&1 &&
+    echo "pip has TensorRT below 11 for Python 3.13 and older: rm -rf $venv, then make lab PYTHON=python3.13"
+exit 0

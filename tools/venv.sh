@@ -1,12 +1,12 @@
 #!/bin/sh
-# Make the virtual environment $1 (default .venv) with a Python from 3.10 to 3.13; one clear line where that cannot be.
+# Make the virtual environment $1 (default .venv) with a Python from 3.10 to 3.14; one clear line where that cannot be.
 # Where the system's Python has TensorRT (a Jetson, NVIDIA's containers), the environment sees it and keeps its numpy's ABI.
 # PYTHON=/path/to/python chooses one. TRTLEARN_ROOT is the root of a made-up machine, for tests.
 set -u
 venv=${1:-.venv}
 tegra=${TRTLEARN_ROOT:-}/etc/nv_tegra_release
 
-fits() { "$1" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' >/dev/null 2>&1; }
+fits() { "$1" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 14))' >/dev/null 2>&1; }
 version() { "$1" -c 'import platform; print(platform.python_version())' 2>/dev/null; }
 
 # Whether Python $1 has a TensorRT of the system's, not the user's.
@@ -20,7 +20,8 @@ has_tensorrt() {
 # Whether the environment that is there sees the system's packages, as it must.
 sees_system() { grep -qs 'include-system-site-packages = true' "$venv/pyvenv.cfg"; }
 
-candidates=${PYTHON:-python3.13 python3.12 python3.11 python3.10 python3 python}
+# 3.14 comes last: TensorRT below 11 has no wheel for it
+candidates=${PYTHON:-python3.13 python3.12 python3.11 python3.10 python3.14 python3 python}
 system=""
 for python in $candidates; do
     command -v "$python" >/dev/null 2>&1 && fits "$python" && has_tensorrt "$python" && system=$python && break
@@ -70,7 +71,7 @@ if [ -n "$no_ensurepip" ]; then
     echo "error: Python $short is here, its venv module is not. Try: sudo apt install python$short-venv" >&2
 else
     found=$(version "${PYTHON:-python3}")
-    echo "error: trtlearn needs Python 3.10 to 3.13, found ${found:-none}." \
+    echo "error: trtlearn needs Python 3.10 to 3.14, found ${found:-none}." \
         "Try: sudo apt install python3 python3-venv, or make PYTHON=/path/to/python3.12" >&2
 fi
 exit 1

@@ -78,7 +78,7 @@ def test_jetpack_5_gets_a_word(tmp_path: Path) -> None:
     stub(tmp_path / "root/bin/python3", probe)
     answer = call("venv.sh", tmp_path / "v", env=env | {"PATH": f"{tmp_path}/root/bin"})
     assert "JetPack 4 and 5 have TensorRT for Python 3.6 and 3.8 only" in answer.stdout
-    assert "needs Python 3.10 to 3.13, found 3.8.10" in answer.stderr
+    assert "needs Python 3.10 to 3.14, found 3.8.10" in answer.stderr
 
 
 def stub(path: Path, text: str) -> None:

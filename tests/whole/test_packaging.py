@@ -206,7 +206,7 @@ def python_stub(folder: Path, name: str, version: str, *, has_venv: bool) -> Non
     stub = folder / name
     stub.write_text(f"""#!/bin/sh
 case "$2" in
-  *version_info*'<='*) [ {major} -eq 3 ] && [ {minor} -ge 10 ] && [ {minor} -le 13 ] ;;
+  *version_info*'<='*) [ {major} -eq 3 ] && [ {minor} -ge 10 ] && [ {minor} -le 14 ] ;;
   *ensurepip*) {"true" if has_venv else "false"} ;;
   *platform*) echo {version} ;;
   *) echo {major}.{minor} ;;
@@ -218,8 +218,8 @@ esac
 @pytest.mark.parametrize(
     ("version", "has_venv", "expected"),
     [
-        ("3.9.2", True, "needs Python 3.10 to 3.13, found 3.9.2. Try: sudo apt install python3"),
-        ("3.14.0", True, "needs Python 3.10 to 3.13, found 3.14.0."),
+        ("3.9.2", True, "needs Python 3.10 to 3.14, found 3.9.2. Try: sudo apt install python3"),
+        ("3.15.0", True, "needs Python 3.10 to 3.14, found 3.15.0."),
         ("3.11.2", False, "its venv module is not. Try: sudo apt install python3.11-venv"),
         (None, False, "found none."),
     ],

@@ -193,8 +193,7 @@ class RangeMeter:
         inverse = 1 / self.scale if self.scale else math.inf
         if inverse < 1e30 and largest * inverse < 1e15:
             return values * np.float32(inverse)
-        steps: NDArray[Any] = values * np.float64(min(inverse, 1e60))
-        return steps
+        return values.astype(np.float64) * min(inverse, 1e60)
 
     def result(self, name: str, note: str = "") -> TensorFit:
         """What the batches so far show."""

@@ -149,7 +149,7 @@ class Histogram:
             part = values[start : start + CHUNK]
             places, found_bins = scaled[: part.size], bins[: part.size]
             if is_tiny:
-                np.divide(part, np.float64(width), out=places)
+                np.divide(part, width, out=places, dtype=np.float64)
             else:
                 np.multiply(part, np.float32(1.0 / width), out=places)
             if has_signs:

@@ -201,7 +201,8 @@ def fit_line(counts: ArrayLike, cutoff: float) -> Line | None:
     """
     y = np.log(np.asarray(counts, np.float64)[1:] + 1).astype(np.float32) - LEVEL
     peak = int(np.argmax(y))
-    used = np.flatnonzero((y[peak:] > 0) & (y[peak:] >= cutoff * np.float64(y[peak]))) + peak
+    falling = y[peak:].astype(np.float64)
+    used = np.flatnonzero((falling > 0) & (falling >= cutoff * falling[0])) + peak
     if len(used) < 2:
         return None
     x, height = used + 1.5, y[used].astype(np.float64)  # y begins with bin 1, whose middle is 1.5
