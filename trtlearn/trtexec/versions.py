@@ -1,13 +1,14 @@
 """How people write a TensorRT version: every spelling becomes (major, minor, patch).
 
 TensorRT's own macros ("8601", "v101303"), NVIDIA's Debian, RPM, tar and pip packages, git tags and
-branches, containers ("24.05-py3"), and JetPack or Jetson Linux, each by
+branches, containers ("24.05-py3"), and JetPack, Jetson Linux or DeepStream, each by
 tables/versions.json, where a "?" marks what no page of NVIDIA and no log at hand confirms.
 """
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from typing import NamedTuple
 
 from ..files import load_table
@@ -27,10 +28,14 @@ DOTTED = r"(\d{1,3})(?:\.(\d{1,3}|[xX*])(?:\.(\d{1,3}|[xX*])(?:\.(?:\d{1,4}|[xX*
 SUFFIX = (
     r"(?:\.?(?:post|dev|rc|a|b)\d+)?(?:[-+~_ ]*\(?(?:\d+[-+.]|ga|ea|dp|oss|rel|cuda|jetson).*)?"
 )
-NAMED = r"tensor\s?rt|\btrt|nvinfer|trtexec|release|\brel\b|\btags?\b|\bversion\b|\bbranch\b"
+NAMED = (
+    r"tensor\s?rt|\btrt|nvinfer|trtexec|release|\brel\b|\btags?\b|\bversion\b|\bbranch\b|inferlib"
+)
 NOISE = (  # numbers beside the version: CUDA's, Python's, a system's, a library's name
     r"(?:cuda|cudnn|cublas|python|py|cp|cu|ubuntu|debian|rhel|win|vc|sm)[-_ ]?v?\d[\d.]*"
     r"|(?:nvinfer|onnxparser)(?:[-_]plugin)?\d+(?=[\s=:_/]+v?\d)|x86_64|aarch64|arm64|amd64"
+    r"|(?:tensorrt[-_ ]?(?:llm|rtx)|torch[-_ ]tensorrt|\bonnxruntime(?:[-_]gpu)?|\bort|\bp?y?torch"
+    r"|\bonnx|\bdriver|\bdrive ?os|polygraphy)[-_ =<>~:]*v?\d[\d.]*"
 )
 
 
@@ -44,12 +49,15 @@ def read_spelling(text: str) -> Spelling | None:
     >>> read_spelling("jetpack 6.2")
     Spelling(numbers=(10, 3, 0), note='JetPack 6.2 has TensorRT 10.3.0', below=False)
     """
+    text = unicodedata.normalize("NFKC", text).encode("ascii", "replace").decode()
     text = " ".join(text.split()).strip("'\"[](),;`")
-    if not text.isascii():
-        return None
     month = r"(?<![\d.])(2\d\.(?:0[1-9]|1[0-2]))"
     for kind, pattern, label in (
-        ("jetpack", r"(?:jetpack|\bjp)(?:[-_ =:]*(?:sdk|v))?[-_ =:]*(\d[\d.]*)", "JetPack"),
+        (
+            "jetpack",
+            r"(?:jetpack|\bjp)(?:[-_ =:]*(?:sdk|v|version)|/\w+)?[-_ =:(]*(\d[\d.]*)",
+            "JetPack",
+        ),
         (
             "l4t",
             r"(?:l4t|jetson linux|tegra)\D{0,12}?([34]\d\.[\d.]+)|^#? ?r([34]\d\.[\d.]+)",
@@ -57,6 +65,11 @@ def read_spelling(text: str) -> Spelling | None:
         ),
         ("l4t", r"^#? ?r([34]\d) .*revision: ([\d.]+)", "L4T"),
         ("trtllm", month + r"-trtllm(?:-\w+)*$", "Triton's container with TensorRT-LLM"),
+        (
+            "deepstream",
+            r"(?:deepstream|\bds)(?:[-_ ]*(?:sdk|v|version))?[-_ :]*(\d\.\d[\d.]*)",
+            "DeepStream",
+        ),
         ("container", month + r"(?:-\w+)*$", "container"),
     ):
         if match := re.search(pattern, text, re.I):
@@ -72,12 +85,15 @@ def _shipped(kind: str, label: str, version: str) -> Spelling | None:
 
     The longest row that fits, a major version's last, or the nearest row before it.
     """
+    if kind == "jetpack" and version.isdigit():  # "jp62"
+        version = ".".join(version)
     table, parts = load_table("versions")[kind], version.strip(".").split(".")
     fitting = [".".join(parts[:length]) for length in range(len(parts), 0, -1)]
     row = next((row for row in fitting if row in table), None)
     unchecked = row is None
     if row is None:
         series = [row for row in table if len(parts) == 1 and row.split(".")[0] == parts[0]]
+        series = [row for row in series if " " not in table[row]]
         older = [row for row in table if _order(row) <= _order(version.strip("."))]
         row = max(series or older, key=_order, default=None)
         unchecked = not series
@@ -96,6 +112,9 @@ def _order(version: str) -> tuple[int, ...]:
 
 def _own(text: str) -> Spelling | None:
     """A version of TensorRT itself, alone or beside its name."""
+    macros = dict(re.findall(r"\b\w*(MAJOR|MINOR|PATCH)\w*\W+(\d+)", text))
+    if "MAJOR" in macros:
+        return Spelling(_triple(*(macros.get(part, "") for part in ("MAJOR", "MINOR", "PATCH"))))
     packed = re.search(r"(?<![\d.])(?:v|trt[-_ ]?)?([5-9]\d{3}|[1-9]\d{5})(?![\d.])", text, re.I)
     if packed and (re.fullmatch(r"v?\d+", text, re.I) or re.search(NAMED, text, re.I)):
         number = int(packed[1])
@@ -104,9 +123,8 @@ def _own(text: str) -> Spelling | None:
     alone = re.fullmatch(rf"([<>=~!^ ]*)v?{DOTTED}{SUFFIX}", text, re.I)
     if alone is None and re.search(NAMED, text, re.I):
         bare = re.sub(NOISE, " ", text, flags=re.I)
-        found = list(
-            re.finditer(rf"([<>=~!^]*) ?(?<!\d)(?<!\d\.)v?{DOTTED}(?![\d]|\.\d)", bare, re.I)
-        )
+        spelled = rf"([<>=~!^]*) ?(?<!\d)(?<!\d\.)v?{DOTTED}(?![\d]|\.\d)"
+        found = [match for match in re.finditer(spelled, bare, re.I) if "!" not in match[1]]
         dotted = [match for match in found if match[3]]
         bounds = [match for match in found if "<" in match[1]]
         alone = next(iter(bounds or dotted or found), None)
