@@ -58,6 +58,27 @@ INT8 = ("--onnx=m.onnx", "--int8")
         ("M=m\ntrtexec --onnx=${M}.onnx --int8", INT8),
         ("trtexec --onnx=${M:-m.onnx} --int8", INT8),
         ("O='--int8 --fp16'; trtexec --onnx=m.onnx $O", (*INT8, "--fp16")),
+        ("\t@trtexec --onnx=m.onnx --int8", INT8),
+        ("command -v trtexec > /dev/null || exit 1\ntrtexec --onnx=m.onnx --int8", INT8),
+        ("$x = Get-Command trtexec -ErrorAction Stop\n& trtexec --onnx=m.onnx --int8", INT8),
+        ("REM trtexec builds the engine\ntrtexec.exe --onnx=m.onnx --int8", INT8),
+        ("!trtexec --version\n!trtexec --onnx=m.onnx --int8", INT8),
+        ("if FP16:\n    !trtexec --onnx=m.onnx --int8", INT8),
+        ("# export\n# !trtexec --onnx=m.onnx --int8", INT8),
+        ("out = !trtexec --onnx=m.onnx --int8", INT8),
+        ("OUT=$(trtexec --onnx=m.onnx --int8 2>&1)", INT8),
+        ("❯ trtexec --onnx=m.onnx --int8", INT8),
+        ("cd /w &amp;&amp; trtexec --onnx=m.onnx --int8", INT8),
+        ("docker run --entrypoint trtexec --gpus all image:1 --onnx=m.onnx --int8", INT8),
+        ('A=(\n  --onnx=m.onnx\n)\nA+=(--int8)\ntrtexec "${A[@]}"', INT8),
+        ('CMD ["trtexec", "--onnx=m.onnx", "--int8"]', INT8),
+        ('command: ["trtexec"]\nargs: ["--onnx=m.onnx", "--int8"]', INT8),
+        ("command:\n  - trtexec\n  - --onnx=m.onnx\n  - --int8\n", INT8),
+        ('"program": "/x/trtexec", "args": ["--onnx=m.onnx", "--int8"]', INT8),
+        ('spawn("trtexec", ["--onnx=m.onnx", "--int8"])', INT8),
+        ('run(\n  "trtexec --onnx=m.onnx "\n  "--int8",\n  shell=True)', INT8),
+        ('c = ["trtexec",\n  "--onnx=m.onnx",  # "--fp16",\n  "--int8"]\nrun(c, x=[', INT8),
+        ('if [ ! -x "$T" ]; then echo "no trtexec at $T"; fi; "$T" --onnx=m.onnx --int8', INT8),
         ("trtexec --onnx='$HOME/m.onnx'", ("--onnx=$HOME/m.onnx",)),
         (r"trtexec --onnx=my\ model.onnx", ("--onnx=my model.onnx",)),
         ("trtexec --onnx=model(1).onnx", ("--onnx=model(1).onnx",)),
@@ -79,6 +100,22 @@ def test_the_command_inside_a_pasted_text(command: str, arguments: tuple[str, ..
         ("!trtexec --onnx={path} --int8", "{path}", "placeholder-ranges"),
         ("trtexec --onnx=$(pwd)/m.onnx --int8", "$(pwd)", "placeholder-ranges"),
         ("trtexec --onnx=m.onnx --int8 --iterations=$N", "$N", "placeholder-ranges"),
+        ("cmd = f'trtexec --onnx={path} --int8'", "{path}", "placeholder-ranges"),
+        ("system('trtexec --onnx={} --int8'.format(p))", "{}", "placeholder-ranges"),
+        ("os.system('trtexec --onnx=%s --int8' % p)", "%s", "placeholder-ranges"),
+        ("[TRTEXEC, f'--onnx={c[\"m\"][0]}', '--int8']", "{c['m'][0]}", "placeholder-ranges"),
+        ("['trtexec', '--int8', '--onnx', path]", "{path}", "placeholder-ranges"),
+        ('string c = "trtexec --onnx=" + p + " --int8";', "{p}", "placeholder-ranges"),
+        ("e: m\n\t$(TRTEXEC) --onnx=$< --int8", "$<", "placeholder-ranges"),
+        ("for %%f in (*.onnx) do trtexec --onnx=%%f --int8", "%%f", "placeholder-ranges"),
+        (
+            "trtexec --onnx=m.onnx --int8 --calib=<c.cache> --fp16",
+            "<c.cache>",
+            "random-calibration",
+        ),
+        ("trtexec --onnx=m.onnx --int8 --calib=...", "...", "random-calibration"),
+        ('A="--int8 --onnx=$M"; trtexec $A', "$M", "placeholder-ranges"),
+        ("if x; then A=--int8; fi; trtexec --onnx=m.onnx $A", "$A", "not-int8"),
     ],
 )
 def test_the_value_of_a_variable_is_unknown(command: str, variable: str, mode: str) -> None:
@@ -96,6 +133,27 @@ def test_two_commands_are_both_named(separator: str) -> None:
     assert "`trtexec --loadEngine=e`" in note
 
 
+@pytest.mark.parametrize("join", ["\n", " \\ \n", " \\\n# --fp16 \\\n"])
+def test_a_line_that_the_shell_does_not_join_is_named(join: str) -> None:
+    answer = explain(f"trtexec --onnx=m.onnx{join}--int8")
+    assert not answer.int8
+    assert any("does not give `--int8` to trtexec" in text for text in answer.warnings)
+
+
+@pytest.mark.parametrize(
+    ("image", "version"),
+    [
+        ("nvcr.io/nvidia/tensorrt:24.08-py3", "10.3.0"),
+        ("nvcr.io/nvidia/l4t-tensorrt:r8.6.2-devel", "8.6.2"),
+        ("nvcr.io/nvidia/l4t-jetpack:r35.4.1", "8.5.2"),
+        ("nvcr.io/nvidia/deepstream:7.1-triton-multiarch", "10.3.0"),
+        ("nvcr.io/nvidia/cuda:12.2.0-devel", "8.6"),
+    ],
+)
+def test_an_image_names_its_version(image: str, version: str) -> None:
+    assert explain(f"docker run {image} trtexec --onnx=m.onnx --int8").version == version
+
+
 def test_a_log_names_its_own_version() -> None:
     log = (
         "&&&& RUNNING TensorRT.trtexec [TensorRT v{}]{} # /usr/src/tensorrt/bin/trtexec {}\n"
@@ -107,6 +165,10 @@ def test_a_log_names_its_own_version() -> None:
     assert explain(log.format("8601", " [b6]", "--onnx=m --int8")).version == "8.6.1"
     assert explain(log.format("110000", "", "--onnx=m --int8")).mode == "rejected"
     assert explain(log.format("8601", "", "--onnx=m --int8"), trt="10.3").version == "10.3"
+    spaces = log.format("8601", "", "--onnx=m --int8").replace("/usr/src", "C:\\Program Files")
+    assert explain(spaces).mode == "placeholder-ranges"
+    older = explain("&&&& RUNNING TensorRT.trtexec # ./trtexec --onnx=m --int8")
+    assert any("7.x or before" in text for text in older.warnings)
 
 
 @pytest.mark.parametrize("dash", ["–", "—", "−", "‑‑", "–-", "-"])
@@ -136,6 +198,10 @@ def test_quotes_of_a_web_page(value: str) -> None:
         ("--onnx= m.onnx --int8", "--onnx=m.onnx"),
         ("--onnx=m.onnx --int8 --calib my.table", "--calib=my.table"),
         ("--onnx=m.onnx --workspace 64", "--workspace=64"),
+        ("onnx=m.onnx int8", "onnx=m.onnx is written --onnx=m.onnx"),
+        ("--onnx:m.onnx --int8", "--onnx:m.onnx is written --onnx=m.onnx"),
+        ("--version", "names the version"),
+        ("--onnx=m.onnx --precision=int8", "each type has a flag of its own"),
     ],
 )
 def test_a_word_behind_an_option(options: str, hint: str) -> None:

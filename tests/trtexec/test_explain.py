@@ -166,7 +166,19 @@ def test_spellings_of_a_version(asked: str, tag: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "asked", ["7.2", "8.7", "", "eleven", "8.6.1.2.3", "10.99", "-8.6", "8,6", "٨.٦"]
+    "asked",
+    [
+        "7.2",
+        "8.7",
+        "",
+        "eleven",
+        "8.6.1.2.3",
+        "10.99",
+        "-8.6",
+        "8,6",
+        "٨.٦",
+        "tensorrt_llm==0.17.0",
+    ],
 )
 def test_unknown_version_lists_the_known(asked: str) -> None:
     with pytest.raises(CommandError, match=r"8\.4, 8\.5, 8\.6"):
@@ -213,6 +225,21 @@ def test_a_newer_version_is_answered_as_the_newest_with_a_word() -> None:
         ("nvidia-jetpack 5.1.2-b104", (8, 5, 2)),
         ("# R36 (release), REVISION: 4.3, GCID: 1", (10, 3, 0)),
         ("L4T r35.4.1", (8, 5, 2)),
+        ("jp62", (10, 3, 0)),
+        ("JP512", (8, 5, 2)),
+        ("jetpack 7", (10, 16, 2)),
+        ("nvidia-jetpack (6.1+b123)", (10, 3, 0)),
+        ("Package: nvidia-jetpack Version: 5.1.2-b104", (8, 5, 2)),
+        ("nvcr.io/nvidia/deepstream:7.1-triton-multiarch", (10, 3, 0)),
+        ("DS 6.3", (8, 5, 3)),
+        ("tensorrt!=10.3.0,>=10.0", (10, 0, None)),
+        ("NV_TENSORRT_MAJOR 10 NV_TENSORRT_MINOR 3 NV_TENSORRT_PATCH 0", (10, 3, 0)),
+        ("getInferLibVersion() 8601", (8, 6, 1)),
+        ("8.6.1（GA）", (8, 6, 1)),
+        ("TensorRT 版本 ８.6", (8, 6, None)),
+        ("NVIDIA DRIVE OS 6.0.9 TensorRT 8.6.13", (8, 6, 13)),
+        ("onnxruntime-gpu==1.18.0 TensorRT 10.0.1", (10, 0, 1)),
+        ("tensorrt_llm==0.17.0 tensorrt==10.8.0", (10, 8, 0)),
     ],
 )
 def test_every_way_to_spell_a_version(
@@ -414,6 +441,20 @@ def test_no_trtexec_is_one_clear_error(command: str) -> None:
         explain(command)
     assert caught.value.fix
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("polygraphy run m.onnx --trt --int8", "on random numbers"),
+        ("tao-converter -c cal.bin -t int8 m.etlt", "cache show"),
+        ("yolo export format=engine int8=True", "min-max"),
+        ("tensorrt_rtx --onnx=m.onnx", "--trt 11.1"),
+    ],
+)
+def test_another_program_is_named_with_what_it_does(command: str, words: str) -> None:
+    with pytest.raises(CommandError, match=words):
+        explain(command)
 
 
 def test_hints() -> None:

@@ -338,6 +338,8 @@ def _hint(name: str, argument: str, before: str, tag: str) -> str | None:
     """What one unknown option was meant to be; ``before`` is the argument in front of it."""
     known = option_kinds(tag)
     if not name.startswith(tuple(DASHES)):
+        if f"--{name}" in known:
+            return f"{argument} is written --{argument}"
         option, equals, value = before.partition("=")
         file = next((o for pattern, o in BY_ENDING if re.search(pattern, name, re.I)), None)
         if option in known and not value and known[option] != "flag":
@@ -366,6 +368,9 @@ def _hint(name: str, argument: str, before: str, tag: str) -> str | None:
             "" if name.startswith("-") and name.isascii() else " (those are a web page's dashes)"
         )
         return f"{name} is not an option of this version{dashes}; {plain} is"
+    option, colon, value = name.partition(":")
+    if colon and option in known:
+        return f"{name} is written {option}={value}"
     close = [option for option in known if option.lower() == plain.lower()]
     close = close or get_close_matches(plain, known, 1, 0.8)
     return f"{name} is not an option of this version; {close[0]} is" if close else None

@@ -37,6 +37,7 @@ class Case:
     quantization_notes: tuple[str, ...] = ()
     cache_exists: bool | None = None
     cache_problem: CacheIgnored | None = None  # why TensorRT ignores the cache
+    cache_doubt: CacheIgnored | None = None  # why it may ignore the cache
 
     @property
     def before_11(self) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 from typing import Any
 
-from ..calibration.cache import CacheIgnored, ignored_by_trtexec
+from ..calibration.cache import CacheIgnored, ignored_by_trtexec, old_header
 from ..errors import ModelError
 from ..files import load_table, read_bytes, shell_command
 from ..model.quantization import SYMMETRIC, RefusedNode
@@ -194,12 +194,14 @@ def explain(
             "advice",
             *(node.fix for node in case.refused),
             *case.parsed.hints,
+            *([case.cache_doubt.fix] if case.cache_doubt else []),
             *_replacements(case.removed, command),
         ),
         warnings=texts(
             "warning",
             *_will_not_build(case),
             *case.quantization_notes,
+            *([case.cache_doubt.why] if case.cache_doubt else []),
             *case.parsed.notes,
             *([release.note] if release.note else []),
         ),
@@ -260,16 +262,18 @@ def _look_at_cache(case: Case, exists: bool | None) -> Case:
         return case
     readable = os.path.exists(case.cache) and os.access(case.cache, os.R_OK)
     exists = readable if exists is None else exists
-    problem = None
-    before_10 = case.release.number < (10, 0)
+    problem = doubt = None
+    version = ".".join(map(str, case.release.number))
     if exists and readable and not os.path.isfile(case.cache):
         what = "a folder" if os.path.isdir(case.cache) else "no file, but a device or a pipe"
         why = f"it is {what}: the stream opens and gives no byte"
         fix = "name the cache file itself: --calib=FILE"
         problem = CacheIgnored(why, fix)
     elif exists and readable:
-        problem = ignored_by_trtexec(read_bytes(case.cache, count=LOOKED_AT), case.cache, before_10)
-    return replace(case, cache_exists=exists, cache_problem=problem)
+        content = read_bytes(case.cache, count=LOOKED_AT)
+        problem = ignored_by_trtexec(content, case.cache, version)
+        doubt = None if problem else old_header(content, case.cache, version)
+    return replace(case, cache_exists=exists, cache_problem=problem, cache_doubt=doubt)
 
 
 def _replacements(removed: tuple[str, ...], command: str) -> list[str]:

@@ -7,13 +7,19 @@ note says that their value is unknown.
 
 from __future__ import annotations
 
+import ast
+import contextlib
+import html
 import re
 import shlex
+import textwrap
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ..errors import CommandError
+from .versions import read_spelling
 
 __all__ = ["CommandLine", "read_command_line", "split_command"]
 
@@ -22,23 +28,59 @@ DEEPEST = 4  # bash -c inside ssh inside docker inside make
 DASHES = "-‐‑‒–—―−－"
 PROGRAM = re.compile(r"(?:^|[/\\])trtexec(?:\.exe)?$", re.I)
 IMAGE = re.compile(
-    r"\bnvcr\.io/nvidia/(?:tensorrt|pytorch|tensorflow|tritonserver):(\d\d\.\d\d\S*)"
+    r"\b(?:nvcr\.io/nvidia/(?:tensorrt|pytorch|tensorflow|tritonserver|deepstream|l4t-\w+)"
+    r"|dustynv/tensorrt):[\w.-]+"
 )
-BANNER = re.compile(r"\[TensorRT v(\d+)\](?: \[b\d+\])?[ \t]*#[ \t]*(\S.*)")
-PROMPT = re.compile(r"^[ \t]*(?:(?:PS )?[A-Za-z]:\\[^>\n]*>|PS>|>>>|>(?= ))[ \t]*", re.M)
-FENCE = re.compile(r"^[ \t]*(?:```.*|%%\w+.*)$", re.M)
+BANNER = re.compile(
+    r"TensorRT\.trtexec(?: \[TensorRT v(\d+)\])?(?: \[[^\]\n]*\])*[ \t]*#[ \t]*(\S.*)"
+)
+PROMPT = re.compile(
+    r"^[ \t]*(?:(?:PS )?[A-Za-z]:\\[^>\n]*>|PS>|>>>|>(?= )|[❯➜](?: +~\S*)?)[ \t]*", re.M
+)
+FENCE = re.compile(r"^[ \t]*(?:```.*|%%\w+.*|(?:@?rem\b|::).*)$", re.M | re.I)
+STARTS = re.compile(
+    r"^([ \t]*)(?:[@-]+(?=trtexec|\"?\$)|(?:\w+ = )?!+|%s(?:ystem|[xc])\b|RUN\b)[ \t]*", re.M
+)
+"""What stands before a command in a recipe of make, a notebook and a Dockerfile."""
+YAML_LIST = re.compile(r"^([ \t]*)- +(\S*trtexec)[ \t]*\n((?:\1- .*\n?)+)", re.M)
+ARRAY = re.compile(r"^([ \t]*\w+\+?)=\(((?:[^()'\"]|\"[^\"]*\"|'[^']*')*)\)", re.M)
+ENTITY = re.compile(r"&(?:amp|lt|gt|quot|#39);")
 WINDOWS = re.compile(
     r"[\^`][ \t]*\r?\n|(?:^|[\s=\"'&(:,])(?:[A-Za-z]:\\|\.{1,2}\\|\\\\\w)|\w\\trtexec|%\w+%|\$env:"
-    r"|trtexec\.exe",
+    r"|%%~?\w|trtexec\.exe",
     re.I,
 )
-PYTHON_LIST = re.compile(r"\[\s*[fr]?([\"'])[^\"']*trtexec(?:\.exe)?\1\s*,.*?\]", re.S)
-PYTHON_CALL = re.compile(r"[\w.]+\(\s*[fr]?([\"'])((?:(?!\1).)*trtexec\s(?:(?!\1).)*)\1", re.S)
+IN_PROGRAM = re.compile(r"trtexec|--(?:onnx|loadEngine)\b", re.I)
+SOURCES = re.compile(r"(?:onnx|loadEngine|uff|model|deploy)\b")
+IN_TEXT = re.compile(r"trtexec(?:\.exe)?[\"']?\s+[-{%$]", re.I)
+"""A command inside a string of a program."""
+DECLARED = re.compile(r"^[ \t]*(?:(?:const|auto|let|var|std::string|String|string)\s+)+", re.M)
+PLACEHOLDER = r"(?<=[=:])<[^<>|&;\n]+>|(?<==)(?:\.\.\.|…)(?=\s|$)|\{[\w.\[\]'\"()]*\}|%[sd]\b"
+"""What a page or a program leaves to be filled in: <file>, ..., {name}, %s."""
 VARIABLE = re.compile(
-    r"\$env:\w+|\$\(\(?[^()]*\)\)?|\$\{(\w+)(?::?[-=]([^}]*))?[^}]*\}|\$(\w+|[@*#?])|`[^`\n]*`"
+    r"\$env:\w+|\$\(\(?[^()]*\)\)?|\$\{(\w+)(?::?[-=]([^}]*))?[^}]*\}|\$(\w+|[@*#?<^])|`[^`\n]*`|"
+    + PLACEHOLDER
 )
-WINDOWS_VARIABLE = re.compile(r"\$env:\w+|\$\{(\w+)()\}|\$(\w+)|%(\w+)%|!(\w+)!")
-PYTHON_VARIABLE = re.compile(r"\{[\w.\[\]'\"]+\}")
+WINDOWS_VARIABLE = re.compile(
+    r"\$env:\w+|\$\{(\w+)()\}|\$(\w+)|%%~?\w+|%(\w+)%|!(\w+)!|" + PLACEHOLDER
+)
+
+
+OTHERS = {
+    "polygraphy": "polygraphy calibrates by itself: with the scales of --calibration-cache where "
+    "that file is there, else on --data-loader-script's data, else on random numbers; "
+    "`trtlearn log FILE` reads its log, `trtlearn cache show FILE` its cache",
+    "tao(?:-converter|[ -]deploy)?": "TAO takes the scales of the cache that -c or cal_cache_file "
+    "names: `trtlearn cache show FILE` reads it",
+    "yolo": "Ultralytics calibrates by itself, min-max on the images of data=: `trtlearn log FILE` "
+    "reads its log",
+    "tensorrt_rtx": "tensorrt_rtx has trtexec's options of 11.x: write trtexec in its place, and "
+    "ask with --trt 11.1",
+}
+"""Other programs that build engines -> what to do (no trtexec command is in the text)."""
+STARTERS = ("then", "do", "else")
+ENDS = ("fi", "esac", "done")
+NO_VERSION = "the log names no version, so it is of TensorRT 7.x or before (8.0.1:logging.h:314)"
 
 
 class CommandLine(NamedTuple):
@@ -93,22 +135,41 @@ def read_command_line(command: str | Sequence[str]) -> CommandLine:
         )
     if banner := BANNER.search(command):
         words = banner[2].split()  # the log prints the words without their quotes
-        return CommandLine(tuple(words[1:]), banner[1])
+        at = next((at for at, word in enumerate(words) if PROGRAM.search(word)), 0)
+        return CommandLine(tuple(words[at + 1 :]), banner[1], () if banner[1] else (NO_VERSION,))
     commands = _commands(command, DEEPEST)
     if not commands:
+        other = next((name for name in OTHERS if re.search(rf"\b{name}\b", command)), None)
         raise CommandError(
             f"no trtexec in {command.strip()[:80]!r}",
-            'write it as "trtexec --onnx=model.onnx --int8"',
+            OTHERS.get(other or "", 'write it as "trtexec --onnx=model.onnx --int8"'),
         )
-    with_options = [words for words in commands if words] or commands
+    best = max(map(_rank, commands))
     image = IMAGE.search(command)
-    return _command_line(with_options, image and image[1])
+    named = image[0] if image and read_spelling(image[0]) else None
+    return _command_line([words for words in commands if _rank(words) == best], named)
+
+
+def _rank(words: list[_Word]) -> int:
+    """How much of a command this is: 2 with a model, 1 with an option, 0 as `which trtexec`."""
+    options = [word.text.lstrip(DASHES) for word in words if _is_option(word)]
+    return 2 if any(map(SOURCES.match, options)) else 1 if options else 0
+
+
+def _is_option(word: _Word) -> bool:
+    return not word.operator and word.text[:1] in DASHES and word.text[1:2] != ""
 
 
 def _command_line(commands: list[list[_Word]], version: str | None) -> CommandLine:
     first, *others = commands
     notes, arguments, unknown = [], [], set()
     for word in first:
+        if word.operator:
+            notes.append(
+                f"the shell does not give `{word.text}` to trtexec: it is on a line of its own. "
+                "The line before must end with a backslash, no space behind it, and be no comment"
+            )
+            continue
         names = ", ".join(dict.fromkeys(word.variables))
         _, equals, value = word.text.partition("=")
         if names and not (equals and any(name in value for name in word.variables)):
@@ -130,49 +191,140 @@ def _command_line(commands: list[list[_Word]], version: str | None) -> CommandLi
 
 def _commands(text: str, depth: int) -> list[list[_Word]]:
     """The words after the program, for each trtexec command in ``text``."""
-    if match := PYTHON_LIST.search(text):
-        quoted = re.findall(r"[fr]?([\"'])(.*?)\1", match[0], re.S)
-        return [[_Word(string, False, PYTHON_VARIABLE.findall(string)) for _, string in quoted[1:]]]
-    if match := PYTHON_CALL.search(text):
-        return _commands(match[2], depth - 1) if depth else []
+    if found := _in_program(text, depth):
+        return found
     plain = PROMPT.sub("", FENCE.sub("", text.replace("\r\n", "\n")))
+    if ENTITY.search(plain):
+        plain = html.unescape(plain)
     if plain.strip().startswith("`") and plain.strip().endswith("`"):
         plain = plain.strip().strip("`")
-    notebook = bool(re.match(r"\s*!", plain))
-    plain = re.sub(r"^([ \t]*)(?:!+|%s[xc]\b|RUN\b)[ \t]*", r"\1", plain, flags=re.M)
-    found = _search(plain, depth, notebook)
-    if not found and re.match(r"\s*#+\s*\S", plain):  # a root prompt, or a line commented out
-        found = _search(re.sub(r"^\s*#+", "", plain), depth, notebook)
+    plain = YAML_LIST.sub(lambda m: f"{m[2]} " + re.sub(r"(?m)^\s*- +|\n", " ", m[3]), plain)
+    plain = ARRAY.sub(lambda m: f'{m[1]}="{" ".join(re.sub(chr(34), "", m[2]).split())}"', plain)
+    found = _search(STARTS.sub(r"\1", plain), depth)
+    if not found and depth and re.search(r"^\s*#", plain, re.M):  # a root prompt, or a comment
+        found = _commands(re.sub(r"^\s*#+", "", plain, flags=re.M), depth - 1)
     return found
 
 
-def _search(text: str, depth: int, notebook: bool) -> list[list[_Word]]:
-    words = list(_expand(_words(text, bool(WINDOWS.search(text)), notebook)))
+def _search(text: str, depth: int) -> list[list[_Word]]:
+    words = list(_expand(_words(text, bool(WINDOWS.search(text)))))
     simple = list(_simple_commands(words))
-    found = [words[at + 1 :] for words in simple if (at := _program(words)) is not None]
-    if found:
+    direct: list[list[_Word]] = []
+    for command in simple:
+        at = _program(command)
+        if at is not None:
+            direct.append(command[at + 1 :])
+        elif direct and command[0].text.startswith("--"):
+            stray = direct[-1].pop().text + " " if direct[-1] and direct[-1][-1].operator else ""
+            stray += " ".join(word.text for word in command)
+            direct[-1].append(_Word(stray, operator=True))
+    if any(map(_rank, direct)):
+        return direct
+    found = _in_fragments(text, depth)
+    for command in simple if depth and not found else ():
+        for word in command:
+            inner = next((name for name in word.variables if IN_TEXT.search(name)), word.text)
+            if inner != text and (IN_TEXT.search(inner) or re.search(r"\strtexec", inner, re.I)):
+                found += _commands(inner.strip("$()`"), depth - 1)
+    if any(map(_rank, found)):
         return found
-    for words in simple if depth else ():
-        for word in words:
-            if re.search(r"\strtexec|trtexec(?:\.exe)?[\"']?\s", word.text, re.I):
-                found += _commands(word.text, depth - 1)
-    if found:
-        return found
-    for words in simple:  # a variable that holds the program
-        at = next((i for i, word in enumerate(words) if word.variables), None)
-        if at is not None and not words[at].text.startswith(tuple(DASHES)):
-            named = "trtexec" in words[at].text.lower()
-            if named or (at == 0 and any(word.text.startswith("--") for word in words[1:])):
-                found.append(words[at + 1 :])
-    if not found and len(simple) == 1 and all(w.text.startswith(tuple(DASHES)) for w in simple[0]):
+    for command in simple:  # a variable that holds the program
+        at = next((i for i, word in enumerate(command) if word.variables), None)
+        if at is not None and not command[at].text.startswith(tuple(DASHES)):
+            named = "trtexec" in command[at].text.lower()
+            if named or (at == 0 and any(word.text.startswith("--") for word in command[1:])):
+                found.append(command[at + 1 :])
+    if (
+        not found
+        and not direct
+        and len(simple) == 1
+        and all(w.text.startswith(tuple(DASHES)) for w in simple[0])
+    ):
         found = simple
-    return found
+    return found or direct
+
+
+def _in_fragments(text: str, depth: int) -> list[list[_Word]]:
+    """The commands of the first lines of ``text`` that are a program by themselves."""
+    lines = DECLARED.sub("", text).split("\n")
+    for start, line in enumerate(lines if depth else ()):
+        near = "\n".join(lines[start : start + 4])
+        if re.search(r"[\[(=]", line) and re.search(r"['\"]", near) and IN_PROGRAM.search(near):
+            for end in range(start + 1, min(start + 60, len(lines)) + 1):
+                if found := _in_program("\n".join(lines[start:end]), depth):
+                    return found
+    return []
+
+
+def _in_program(text: str, depth: int) -> list[list[_Word]]:
+    """The commands in ``text`` where it is Python, or reads like it (JSON, a call in C, YAML)."""
+    if not depth or not re.search(r"['\"]", text) or not IN_PROGRAM.search(text):
+        return []
+    code = textwrap.dedent(text).strip()
+    for part in (code, f"{{{code}}}"):  # a piece of JSON without its braces
+        with contextlib.suppress(SyntaxError, ValueError, RecursionError, MemoryError):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of "\T" in a path
+                tree = ast.parse(part)
+            return list(_of_nodes(tree, depth, "trtexec" in text.lower()))
+    return []
+
+
+def _of_nodes(node: ast.AST, depth: int, named: bool) -> Iterator[list[_Word]]:
+    """The commands in a syntax tree: lists of words, and strings."""
+    if isinstance(node, (ast.List, ast.Tuple)):
+        words = [_string(item) for item in node.elts]
+        program = bool(words) and (PROGRAM.search(words[0].text) or words[0].variables)
+        if program and (PROGRAM.search(words[0].text) or _rank(words[1:]) == 2):
+            yield words[1:]
+            return
+        if named and _rank(words) == 2 and _is_option(words[0]):  # the program stands elsewhere
+            yield words
+            return
+    elif isinstance(node, (ast.Constant, ast.JoinedStr, ast.BinOp, ast.Call)):
+        text = _string(node).text
+        if IN_TEXT.search(text):
+            yield from _commands(text, depth - 1)
+            return
+    for child in ast.iter_child_nodes(node):
+        yield from _of_nodes(child, depth, named)
+
+
+def _string(node: ast.AST) -> _Word:
+    """A string of a program; what it computes becomes a variable in braces."""
+    match node:
+        case ast.Constant(value=str(text)):
+            return _Word(text)
+        case ast.JoinedStr(values=parts):
+            return _joined(*parts)
+        case ast.BinOp(left=left, op=ast.Add(), right=right):
+            return _joined(left, right)
+        case ast.BinOp(left=left, op=ast.Mod()):
+            return _string(left)
+        case ast.Call(func=ast.Attribute(value=text, attr="format")):
+            return _string(text)
+        case ast.FormattedValue(value=value):
+            return _string(value)
+    name = "{" + ast.unparse(node) + "}"
+    name = name if re.fullmatch(PLACEHOLDER, name) else "{...}"
+    return _Word(name, variables=[name])
+
+
+def _joined(*nodes: ast.AST) -> _Word:
+    words = [_string(node) for node in nodes]
+    names = [name for word in words for name in word.variables]
+    return _Word("".join(word.text for word in words), variables=names)
 
 
 def _program(words: list[_Word]) -> int | None:
-    """The place of trtexec among the words of one command."""
-    for at, word in enumerate(words):
-        if PROGRAM.search(word.text) and not word.text.startswith(tuple(DASHES)):
+    """The place of trtexec among the words of one command; of the image where docker starts it."""
+    for at in reversed(range(len(words))):
+        text = words[at].text
+        if not PROGRAM.search(text):
+            continue
+        if text.startswith("--entrypoint=") or (at and words[at - 1].text == "--entrypoint"):
+            return max(i for i, word in enumerate(words) if not word.text.startswith("-"))
+        if not text.startswith(tuple(DASHES)):
             return at
     return None
 
@@ -197,29 +349,41 @@ def _simple_commands(words: list[_Word]) -> Iterator[list[_Word]]:
 
 
 def _expand(words: list[_Word]) -> Iterator[_Word]:
-    """``words`` with the variables that earlier commands of the text set."""
-    values: dict[str, str] = {}
+    """``words`` with the variables that earlier commands of the text set, but for those that it
+    sets under a condition.
+    """
+    values: dict[str, _Word] = {}
     assigns = True  # no command word yet
+    nesting = 0
     for word in words:
         if word.operator:
             assigns = True
             yield word
             continue
-        known = [name for name in word.variables if name.strip("${}%") in values]
-        text = word.text
+        nesting += assigns * ((word.text in ("if", "case", "for", "while")) - (word.text in ENDS))
+        known = [name for name in word.variables if _key(name) in values]
+        text, left = word.text, [name for name in word.variables if name not in known]
         for name in known:
-            text = text.replace(name, values[name.strip("${}%")])
-        left = [name for name in word.variables if name not in known]
+            text = text.replace(name, values[_key(name)].text)
+            left += values[_key(name)].variables
         pieces = text.split() if known and "=" not in word.text else [text]
-        match = re.fullmatch(r"([A-Za-z_]\w*)=(.*)", text, re.S)
-        if assigns and match and not left:
-            values[match[1]] = match[2]
-        assigns = assigns and bool(match or text in ("export", "set", "local", "env"))
+        match = re.fullmatch(r"([A-Za-z_]\w*)(\+?)=(.*)", text, re.S)
+        if assigns and match:
+            old = values.pop(match[1], _Word("")) if match[2] else _Word("")
+            values[match[1]] = _Word(f"{old.text} {match[3]}".strip(), False, old.variables + left)
+            if nesting > 0:
+                del values[match[1]]
+        assigns = assigns and bool(match or text in ("export", "set", "local", "env", *STARTERS))
         for piece in pieces:
-            yield _Word(piece, False, left)
+            yield _Word(piece, False, [name for name in left if name in piece])
 
 
-def _words(text: str, windows: bool, notebook: bool) -> list[_Word]:
+def _key(name: str) -> str:
+    """The name of a variable without its marks: TRT of $TRT, ${TRT} and %TRT%."""
+    return re.sub(r"\[[@*]\]$", "", name.strip("${}%!"))
+
+
+def _words(text: str, windows: bool) -> list[_Word]:
     """The words and operators of a shell line; CommandError where a quote is not closed."""
     words: list[_Word] = []
     word: _Word | None = None
@@ -256,7 +420,7 @@ def _words(text: str, windows: bool, notebook: bool) -> list[_Word]:
                 )
             at += 1
             continue
-        if match := variable.match(text, at) or (notebook and PYTHON_VARIABLE.match(text, at)):
+        if match := variable.match(text, at):
             word = word or _Word("")
             at = _take(word, match, at)
             continue
