@@ -126,6 +126,7 @@ BROKEN = {
     GOOD + "bad: -1\n": "line 7.*hex",
     GOOD + "bad: bf800000\n": "line 7.*negative",
     GOOD + "stem: 3f800000\n": "line 7.*already given in line 3",
+    GOOD + GOOD: "line 7.*header again.*two caches",
     GOOD[:-4]: "line 6.*ends inside",
     GOOD[:-12]: "line 6",
 }
@@ -302,6 +303,49 @@ def test_a_cache_answers_for_itself(tmp_path):
         assert ignored_by_trtexec(path.read_bytes()) is None
         assert c.read_cache(path).scales == cache.scales
     assert c.read_cache(path).header == "TRT-8600-EntropyCalibration2"
+    path = cache.save(tmp_path / "c.cache", for_trtexec="10.3")
+    assert c.read_cache(path).header == "TRT-100300-EntropyCalibration2"
+
+
+UTF_16 = GOOD.encode("utf-16")
+# a file that is no cache, and what is said of it: no edit of its header would help
+NO_CACHES = {
+    b"\xff\xd8\xff\xe0": "no calibration cache",
+    b"/data/a.jpg\n/data/b.jpg\n": "no calibration cache",
+    UTF_16: "no calibration cache",
+    b'{"x": {"scale": 0.5}}': "JSON text",
+    b"\x89HDF\r\n\x1a\n": "HDF5",
+    b"version https://git-lfs.github.com/spec/v1\n": "Git LFS",
+}
+
+
+@pytest.mark.parametrize("content", NO_CACHES)
+def test_no_header_is_advised_for_a_file_that_is_no_cache(content):
+    from trtlearn.calibration.cache import ignored_by_trtexec
+
+    ignored = ignored_by_trtexec(content)
+    assert ignored is not None
+    assert NO_CACHES[content] in ignored.why
+    assert "cache edit" not in ignored.fix
+
+
+def test_the_headers_of_tensorrt_10():
+    from trtlearn.calibration.cache import ignored_by_trtexec, old_header
+
+    old = b"TRT-8600-EntropyCalibration2\nx: 3f000000\n"
+    assert old_header(old, "a.cache", "8.6.1") is None
+    doubt = old_header(old, "a.cache", "10.3.0")
+    assert doubt is not None
+    assert "--header TRT-100300-EntropyCalibration2" in doubt.fix
+    assert old_header(old.replace(b"8600", b"101400"), "a.cache", "10.3.0") is None
+    ignored = ignored_by_trtexec(b"x: 3f000000\n", "a.cache", "10.3.0")
+    assert ignored is not None
+    assert "--header TRT-100300-EntropyCalibration2" in ignored.fix
+
+
+def test_utf_16_says_so():
+    with pytest.raises(CacheError, match="save it as UTF-8"):
+        c.read_cache(UTF_16)
 
 
 def test_a_long_cache_takes_linear_time():

@@ -41,10 +41,12 @@ __all__ = [
     "make_header",
     "names_behind",
     "new_cache",
+    "old_header",
     "parse_cache",
     "read_cache",
     "stale_and_internal",
     "version_text",
+    "with_first_line",
 ]
 
 ALGORITHMS = {
@@ -212,17 +214,18 @@ class CalibrationCache(Record, Mapping[str, float]):
         lines = {item.name: item for item in self.scales} | {name: entry(name, scale)}
         return replace(self, scales=tuple(lines.values()))
 
-    def save(self, path: str | os.PathLike[str], for_trtexec: bool = False) -> Path:
+    def save(self, path: str | os.PathLike[str], for_trtexec: bool | str = False) -> Path:
         """Write the file, whole or not at all.
 
         ``for_trtexec``: with the header that trtexec's calibrator takes, and the same scales; it
-        ignores caches of the other calibrators (:func:`ignored_by_trtexec`).
+        ignores caches of the other calibrators (:func:`ignored_by_trtexec`). For TensorRT 10 give
+        its version, ``for_trtexec="10.3"`` (:func:`old_header`).
         """
         if for_trtexec:
             version = self.tensorrt_version or "8.6.0"
-            is_old = len(version.split(".")[0]) == 1  # TensorRT 8.6.0 ignores headers of 10.x
-            header = make_header("entropy2", version if is_old else "8.6.0")
-            return replace(self, header=header).save(path)
+            is_old = _major(version) < 10  # TensorRT 8.6.0 ignores headers of 10.x
+            own = for_trtexec if isinstance(for_trtexec, str) else version if is_old else "8.6.0"
+            return replace(self, header=make_header("entropy2", own)).save(path)
         return write_atomic(path, format_cache(self))
 
     def summary(self) -> str:
@@ -508,7 +511,9 @@ def _decoded(content: bytes, where: str) -> str:
         byte = f"0x{content[problem.start]:02x}"
         raise CacheError(
             f"{where}line {line} holds the byte {byte}, which is not UTF-8 text",
-            "check that this is a calibration cache and not an engine or a model",
+            "save it as UTF-8: this is UTF-16, as PowerShell's > writes it"
+            if content.startswith((b"\xff\xfe", b"\xfe\xff"))
+            else "check that this is a calibration cache and not an engine or a model",
         ) from None
 
 
@@ -574,6 +579,9 @@ def _line_problem(
     line: str, name: str, digits: str, first_at: Mapping[str, int], is_last: bool
 ) -> tuple[str, str] | None:
     """What is wrong with a line, and what to do; ``is_last``: no line break follows it."""
+    if _HEADER.fullmatch(line):
+        problem = f"{line!r:.80} is a header again: the file holds two caches"
+        return problem, "split it there, and `trtlearn cache merge` the two"
     if ":" not in line:
         problem = f"{line!r:.80} has no colon, expected 'name: HEX'"
         return problem, "the file may have been cut short"
@@ -617,6 +625,17 @@ def read_cache(source: str | os.PathLike[str] | bytes) -> CalibrationCache:
     return parse_cache(read_bytes(source, CacheError), str(source))
 
 
+def with_first_line(content: bytes, header: str) -> bytes:
+    """A cache file's content under ``header``, also where its own first line cannot be read.
+
+    >>> with_first_line(b"TRT-8XXX-EntropyCalibration2\\nx: 3f000000\\n", make_header())
+    b'TRT-8600-EntropyCalibration2\\nx: 3f000000\\n'
+    """
+    first, _, rest = content.removeprefix(b"\xef\xbb\xbf").partition(b"\n")
+    is_scale = re.fullmatch(rb".+: [0-9a-fA-F]{1,8}\r?", first)  # there is no header at all
+    return header.encode() + b"\n" + (first + b"\n" if is_scale else b"") + rest
+
+
 def format_cache(cache: CalibrationCache) -> str:
     """The text of the file: what TensorRT wrote, where ``cache`` was read from one of its files."""
     text = _text(cache.header, cache.scales)
@@ -635,23 +654,21 @@ class CacheIgnored(NamedTuple):
 
 
 def ignored_by_trtexec(
-    content: bytes, name: str = "FILE", before_10: bool = True
+    content: bytes, name: str = "FILE", tensorrt: str = "8.6.0"
 ) -> CacheIgnored | None:
     r"""Why TensorRT does not take this cache, called ``name``, from trtexec's calibrator; None
     where it does.
 
     trtexec's is an IInt8EntropyCalibrator2 (v8.6.1:samples/common/sampleEngines.cpp:362, the same
-    to 10.16). Source: measured, data/recordings/*/calibration/odd-caches.json. ``before_10``:
-    TensorRT 8.6.0 took headers of 7.6.0, 8.6.0 and 8.6.1, and set that of 10.16.0 aside.
+    to 10.16). Source: measured, data/recordings/*/calibration/odd-caches.json: TensorRT 8.6.0 took
+    headers of 7.6.0, 8.6.0 and 8.6.1, and set that of 10.16.0 aside.
 
     >>> ignored_by_trtexec(b"TRT-8600-EntropyCalibration2\nx: 3f000000\n")
     >>> ignored_by_trtexec(b"TRT-8600-MinMaxCalibration\nx: 3f000000\n").why
     "its header names MinMaxCalibration, and trtexec's calibrator is an EntropyCalibration2"
     """
     again = "calibrate again and pass the cache that comes out"
-    words = ("--header", make_header())
-    line = shell_command("trtlearn", "cache", "edit", Path(name), "-o", "NEW", *words)
-    edit = f"`{line}` keeps the scales and writes the header that trtexec's calibrator takes"
+    edit = _new_header(name, tensorrt)
     first, _, rest = content.partition(b"\n")
     header = _HEADER.fullmatch(first.rstrip(b"\r").decode(errors="replace"))
     if not content:
@@ -661,14 +678,56 @@ def ignored_by_trtexec(
         line = shell_command("trtlearn", "cache", "convert", Path(name), "-o", "NEW", *kinds)
         fix = f"`{line}` writes a cache of TensorRT's"
         return CacheIgnored("it is ONNX Runtime's calibration table", fix)
+    if header is None and not _reads_under(content, make_header()):
+        other = recognize(content)
+        what = other.words if other and other.kind != "cache" else "no calibration cache"
+        return CacheIgnored(f"it is {what}", f"give a calibration cache, or {again}")
     if header is None:
-        why = f"its first line is not the header of an EntropyCalibration2, such as {make_header()}"
+        wanted = make_header(tensorrt=tensorrt)
+        why = f"its first line is not the header of an EntropyCalibration2, such as {wanted}"
         return CacheIgnored(why, edit)
     if header[2] != "EntropyCalibration2":
         why = f"its header names {header[2]}, and trtexec's calibrator is an EntropyCalibration2"
         return CacheIgnored(why, edit)
-    if before_10 and len(header[1]) > 4:
+    if _major(tensorrt) < 10 and len(header[1]) > 4:
         version = f"TensorRT {version_text(int(header[1]))}"
         why = f"its header names {version}, a number with too many digits for this version"
         return CacheIgnored(why, edit)
     return None if rest.strip() else CacheIgnored("it holds a header and no scale", again)
+
+
+def _reads_under(content: bytes, header: str) -> bool:
+    """Whether the file holds scales once ``header`` stands in place of its first line."""
+    try:
+        return bool(parse_cache(with_first_line(content, header)).scales)
+    except CacheError:
+        return False
+
+
+def _major(tensorrt: str) -> int:
+    return int(tensorrt.partition(".")[0])
+
+
+def _new_header(name: str, tensorrt: str) -> str:
+    """The advice to write the header that trtexec's calibrator takes."""
+    words = ("--header", make_header(tensorrt=tensorrt))
+    line = shell_command("trtlearn", "cache", "edit", Path(name), "-o", "NEW", *words)
+    return f"`{line}` keeps the scales and writes the header that trtexec's calibrator takes"
+
+
+def old_header(content: bytes, name: str, tensorrt: str) -> CacheIgnored | None:
+    """What to know of a cache whose header is of TensorRT 9 or before, under TensorRT 10.
+
+    Source: NVIDIA/Deep-Learning-Accelerator-SW#26: 10.3.0 asked trtexec's calibrator for a batch,
+    though the cache was an EntropyCalibration2's, with the header TRT-8600.
+    """
+    first = content.partition(b"\n")[0].rstrip(b"\r").decode(errors="replace")
+    header = _HEADER.fullmatch(first)
+    if header is None or len(header[1]) > 4 or _major(tensorrt) < 10:
+        return None
+    why = (
+        f"the header of {name} is of TensorRT {version_text(int(header[1]))}: 10.3.0 was reported "
+        "to ignore such a cache, and to end on null pointers "
+        "(NVIDIA/Deep-Learning-Accelerator-SW#26)"
+    )
+    return CacheIgnored(why, _new_header(name, tensorrt))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import math
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -30,7 +29,6 @@ __all__ = [
     "to_ort_table",
     "to_qdq_scales",
     "to_ranges_json",
-    "with_first_line",
     "with_header",
 ]
 
@@ -190,17 +188,6 @@ def from_ort_flatbuffers(content: bytes) -> CalibrationCache:
         what = f"no calibration table: {first_line(problem)}"
         raise CacheError(what, "give calibration.flatbuffers") from None
     return from_ort_table("\n".join(lines))
-
-
-def with_first_line(content: bytes, header: str) -> bytes:
-    """A cache file's content under ``header``, also where its own first line cannot be read.
-
-    >>> with_first_line(b"TRT-8XXX-EntropyCalibration2\\nx: 3f000000\\n", make_header())
-    b'TRT-8600-EntropyCalibration2\\nx: 3f000000\\n'
-    """
-    first, _, rest = content.removeprefix(b"\xef\xbb\xbf").partition(b"\n")
-    is_scale = re.fullmatch(rb".+: [0-9a-fA-F]{1,8}\r?", first)  # there is no header at all
-    return header.encode() + b"\n" + (first + b"\n" if is_scale else b"") + rest
 
 
 def to_ort_flatbuffers(cache: CalibrationCache) -> bytes:

@@ -96,8 +96,7 @@ def edit(
 
 def _read_under(file: Path, header: str | None) -> CalibrationCache:
     """The cache; where its first line cannot be read, under ``header``."""
-    from ..calibration.cache import is_ort_table, parse_cache, read_cache
-    from ..calibration.edit import with_first_line
+    from ..calibration.cache import is_ort_table, parse_cache, read_cache, with_first_line
 
     try:
         return read_cache(file)
