@@ -336,6 +336,7 @@ def test_a_version_older_than_all_says_so(run: Run, asked: str) -> None:
     assert "--trt 8.0" in err
 
 
+SHAPES = "--minShapes=x:1x3 --optShapes=x:1x3 --maxShapes=x:"
 # (options, TensorRT, what the answer says, what it does not say)
 ANSWERS = [
     ("--fp8", "10.13", "#4590", ""),
@@ -358,18 +359,8 @@ ANSWERS = [
     ("--useDLACore=0", "10.3", "sets FP16", "11.4.1"),
     ("--useDLACore=0 --int8", "10.3", "#3531", ""),
     ("--useDLACore=-1 --int8", "10.3", "no DLA core", "#3531"),
-    (
-        "--useDLACore=0 --minShapes=x:1x3x8x8 --optShapes=x:1x3x8x8 --maxShapes=x:4x3x8x8",
-        "8.6",
-        "takes no dynamic shapes",
-        "",
-    ),
-    (
-        "--useDLACore=0 --minShapes=x:1x3x8x8 --optShapes=x:1x3x8x8 --maxShapes=x:1x3x8x8",
-        "8.6",
-        "sets FP16",
-        "dynamic shapes",
-    ),
+    (f"--useDLACore=0 {SHAPES}4x3", "8.6", "takes no dynamic shapes", ""),
+    (f"--useDLACore=0 {SHAPES}1x3", "8.6", "sets FP16", "dynamic shapes"),
     ("", "11.0", "by a CUDA graph", "only warn"),
     ("--useCudaGraph --noDataTransfers", "11.1", "only warn from 11.0 on", ""),
     ("--loadEngine=m.plan --useSpinWait", "11.1", "only warn from 11.0 on", ""),
@@ -460,6 +451,22 @@ WARNINGS = [
     "Jun 01 10:00:00 orin trtexec[123]: [06/01/2025-10:00:00] [W] [TRT] ",
     "TensorRT: WARNING ⚠️ ",
     "W TRT: ",
+    "[component_container-1] 2022-03-02 05:05:00.037 WARN  "
+    "gxf/tensor_rt/tensor_rt_inference.cpp@151: TRT WARNING: ",  # Isaac ROS
+    "2018-10-02 17:56:40.780078: W tensorflow/compiler/tf2tensorrt/utils/trt_logger.cc:34] "
+    "DefaultLogger ",
+    "[16:33:00] /workspace/src/runtime/contrib/tensorrt/tensorrt_logger.h:62: WARNING: ",  # TVM
+    "2024-07-26 15:04:00.553 | WARNING  | module.build:func:123 - [TRT] ",  # loguru
+    "[2023-08-26 10:00:00] frigate.detectors.plugins.tensorrt WARNING : ",
+    "2025-06-01T10:00:00.123456+02:00 orin trtexec[123]: [06/01/2025-10:00:00] [W] [TRT] ",
+    "[pod/trt-0/trt] [06/01/2025-10:00:00] [W] [TRT] ",  # kubectl logs --prefix
+    "#12 3.456 [05/01/2024-10:00:00] [W] [TRT] ",  # docker build
+    "[2023-02-10 15:25:35][warn][trt_builder.cpp:30]:NVInfer WARNING: ",
+    "2023-11-06 11:57:39,123 [TAO Toolkit] [WARNING] root: ",
+    "[ WARN] [1654123456.123456789]: [TRT] ",  # ROS 1
+    "[38;5;11m[W] ",  # colours without their escape
+    "12:[05/01/2024-10:00:00] [W] [TRT] ",  # grep -n
+    "[10:00:00] [W] [TRT] ",
 ]
 ERRORS = [
     "\x1b[1;31m2025-03-01 10:00:00.123 [E:onnxruntime:Default, tensorrt_execution_provider.h:88 log] "

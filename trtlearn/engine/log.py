@@ -38,7 +38,10 @@ _LEVEL = (
     r"(?P<level>FATAL|CRITICAL|INTERNAL_ERROR|ERROR|ERR|WARNING|WARN|INFO|DEBUG|VERBOSE|TRACE"
     r"|F|E|W|I|V)"
 )
-_TIME = r"\d{2,4}[-/]\d{1,2}[-/]\d{1,4}[ T-]\d{1,2}:\d\d:\d\d(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d)?"
+_TIME = (
+    r"(?:\d{2,4}[-/]\d{1,2}[-/]\d{1,4}[ T-]\d{1,2}|\d\d):\d\d:\d\d(?:[.,]\d+)?"
+    r"(?:Z|[+-]\d\d:?\d\d)?"
+)
 _SPELLINGS = (  # of Polygraphy and Ultralytics
     (re.compile(r"(?:TensorRT|trt): (?=\S)"), ""),
     (re.compile(r"\[!\] |(?:ERROR )?❌\ufe0f? ?"), "[E] "),
@@ -47,10 +50,10 @@ _SPELLINGS = (  # of Polygraphy and Ultralytics
 )
 _JOINED = re.compile(r"(?<=\S) (?=\[\d\d/\d\d/\d{4}-\d\d:\d\d:\d\d\] \[)")
 """Where a line of trtexec's form begins inside another, as web pages paste them."""
-_COLOR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+_COLOR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]|^\[[0-9;]+m")
 _LOOKS_LIKE_ERROR = re.compile(
     r"^(?:E +)?(?:[A-Za-z_][\w.]*\.)?[A-Z]\w*(?:Error|Exception): "  # of Python
-    r"|^\S+:\d+:(?:\d+:)? (?:fatal )?error: "  # of a compiler
+    r"|^\S+:\d+:(?:\d+:)? (?:fatal )?error: |\berror C\d{4}: |\bAssertion failed: "  # of compilers
     r"|\bError Code:? \d+|\bError\[\d+\]: "
 )
 _SCALE = re.compile(
