@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from .errors import HIDDEN, TrtlearnError, first_line, printable
 
 __all__ = [
-    "PLAN_STARTS",
+    "HEAD_BYTES",
     "KnownFile",
     "check_writable",
     "data_dir",
@@ -44,10 +44,13 @@ STALE_SECONDS = 600
 MOST_BYTES = 2**31 - 1
 """The largest file read whole: protobuf's own limit for one message."""
 HASHED_BYTES = 1 << 20  # of a file, at a time
+HEAD_BYTES = 1 << 16  # of a file, by which it is recognized
 _SCRATCH = re.compile(r"\.trtlearn-[0-9a-f]{16}\.part")
 _NONBLOCK, _BINARY = getattr(os, "O_NONBLOCK", 0), getattr(os, "O_BINARY", 0)
 PLAN_STARTS = (b"ptrt", b"ftrt")
 """How an engine plan begins."""
+TEXT_KINDS = ("git-lfs", "web-page", "cache", "openvino", "json")
+"""Of the kinds in known_files.json those whose files another kind may replace."""
 
 
 @cache
@@ -183,7 +186,7 @@ def recognize(content: bytes) -> KnownFile | None:
     >>> recognize(b"version https://git-lfs.github.com/spec/v1").kind
     'git-lfs'
     """
-    head = content[:65536]
+    head = content[:HEAD_BYTES]
     return next((known for pattern, known in _known_files() if pattern.match(head)), None)
 
 
@@ -210,9 +213,10 @@ def write_all(contents: Mapping[Path, bytes | str]) -> None:
     it; where a rename fails, the files before it come back.
 
     Written are new files and regular ones, through links; a file keeps its mode and owner. Folders
-    are made as needed. TrtlearnError for a folder, a device, a pipe, or a file that may not be
-    changed. A program that is killed in between leaves a file ".trtlearn-????????????????.part";
-    the next one that writes into that folder removes it after ten minutes.
+    are made as needed. TrtlearnError for a folder, a device, a pipe, a file that may not be
+    changed, and a model, an array, an engine that another kind of file would replace. A program
+    that is killed in between leaves a file ".trtlearn-????????????????.part"; the next one that
+    writes into that folder removes it after ten minutes.
     """
     scratches: dict[Path, Path] = {}
     saved: dict[Path, Path] = {}
@@ -223,7 +227,7 @@ def write_all(contents: Mapping[Path, bytes | str]) -> None:
         for target, content in contents.items():
             folders += _missing_folders(target.parent)
             target.parent.mkdir(parents=True, exist_ok=True)
-            place, before = _place(target)
+            place, before = _place(target, content)
             if place in scratches:
                 raise TrtlearnError(
                     f"{target} is written twice: another name leads to the same file",
@@ -263,11 +267,11 @@ def _missing_folders(folder: Path) -> list[Path]:
     return [one for one in (folder, *folder.parents) if not os.path.lexists(one)]
 
 
-def check_writable(path: str | os.PathLike[str]) -> None:
-    """TrtlearnError where ``path`` cannot be written: to say so before minutes of work."""
+def check_writable(path: str | os.PathLike[str], content: str | None = None) -> None:
+    """TrtlearnError where ``path``, or text there, cannot be written: said before long work."""
     folder = Path(path).absolute().parent
     try:
-        _place(Path(path))
+        _place(Path(path), content)
         while not os.path.lexists(folder):
             folder = folder.parent
         is_open = folder.is_dir() and os.access(folder, os.W_OK)
@@ -278,8 +282,12 @@ def check_writable(path: str | os.PathLike[str]) -> None:
         raise TrtlearnError(f"cannot write {path}", fix)
 
 
-def _place(target: Path) -> tuple[Path, os.stat_result | None]:
-    """Where ``target`` leads through links, and the regular file there now, if there is one."""
+def _place(target: Path, content: bytes | str | None) -> tuple[Path, os.stat_result | None]:
+    """Where ``target`` leads through links, and the regular file there now, if there is one.
+
+    A slip in a file's name must not cost a model or data: TrtlearnError where a binary file stands
+    there and ``content`` is of another kind.
+    """
     try:
         before = os.stat(target)
     except FileNotFoundError:
@@ -291,6 +299,12 @@ def _place(target: Path) -> tuple[Path, os.stat_result | None]:
         )
     if not os.access(target, os.W_OK):
         raise PermissionError(errno.EACCES, "the file is read-only")
+    head = b"" if content is None else read_bytes(target, count=HEAD_BYTES)
+    old = recognize(head)
+    is_binary = old.kind not in TEXT_KINDS if old else "\0" in decode_text(head, "replace")
+    if is_binary and (not isinstance(content, bytes) or old != recognize(content)):
+        what = old.words if old else "a binary file"
+        raise TrtlearnError(f"{target} is {what}, which stays as it is", "name another file")
     return Path(os.path.realpath(target)), before
 
 

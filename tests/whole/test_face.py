@@ -151,6 +151,12 @@ REFUSED = {
     'tl.read_engine("layers.json")["pool"]': "one of conv",
     'tl.precision("my.onnx")': "layers.json",
     "tl.show.engine(7)": "name a file",
+    'tl.read_cache("my.onnx")': "the order of the files",
+    'tl.read_engine("my.onnx")': "layers.json",
+    'tl.read_engine("my.cache")': "the order of the files",
+    'tl.fit("my.cache", "my.onnx", "my.cache")': "the order of the files",
+    'tl.read_cache("my.cache").save("my.onnx")': "name another file",
+    'tl.read_cache("my.cache").save("images.npy")': "name another file",
     "tl.show.builds([1, 2])": 'tl.network("resnet")',
 }
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
+from ..files import check_writable
 from .base import Argument, Json, Option, Output, print_record, say, typer
 from .cache import cache_facts
 
@@ -35,6 +36,7 @@ def calibrate(
     """Write the calibration cache that TensorRT would write, without a GPU."""
     from ..calibration.network import calibrate as calibrate_network
 
+    check_writable(output, "")
     cache = calibrate_network(model, data, algorithm, batch)
     cache.save(output, for_trtexec=for_trtexec)
     print_record(cache, as_json, cache_facts(cache))

@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..errors import InspectorError
-from ..files import PLAN_STARTS, decode_text, plan_in, read_bytes, recognize
+from ..files import decode_text, plan_in, read_bytes, recognize
 from ..record import parse_json
 from .formats import dtype_bits, parse_dtype, parse_format
 from .log_layers import layers_in_text
@@ -39,21 +39,10 @@ _START = re.compile(r'\{\s*"(?:Layers|Name)"\s*:')
 def _decode(content: bytes) -> str:
     """The text of a file, or an InspectorError that says what the file is instead."""
     content = plan_in(content)
-    head = content[:64]
-    if head[:4] in PLAN_STARTS:
-        raise InspectorError("this is an engine plan, expected the inspector's JSON", EXPORT)
-    if head[:2] in (b"\x1f\x8b", b"PK"):
-        raise InspectorError(
-            "this file is compressed, expected the inspector's JSON", "unpack it first"
-        )
-    other = recognize(content)
-    if other and other.kind in ("git-lfs", "web-page"):
-        raise InspectorError(f"this is {other.words}, expected the inspector's JSON", other.fix)
-    start = content[:4096].lower()
-    if head[:1] == b"\x08" and (b"onnx" in start or b"pytorch" in start):
-        raise InspectorError(
-            "this is an ONNX model, expected the inspector's JSON of an engine", EXPORT
-        )
+    head, other = content[:64], recognize(content)
+    if other and other.kind != "json":
+        fix = EXPORT if other.kind in ("plan", "onnx") else other.fix
+        raise InspectorError(f"this is {other.words}, expected the inspector's JSON", fix)
     if b"\0" in head and "\0" in decode_text(head, "replace"):
         raise InspectorError(
             "this is a binary file (an engine plan?), expected the inspector's JSON", EXPORT

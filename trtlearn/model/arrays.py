@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError, first_line
-from ..files import read_bytes
+from ..files import HEAD_BYTES, read_bytes, recognize
 from ..record import plural
 
 __all__ = [
@@ -153,7 +153,9 @@ def load_arrays(path: str | os.PathLike[str], input_names: Iterable[str]) -> dic
     is unpickled. DataError where the file is neither, or holds other names.
     """
     names = tuple(input_names)
-    read_bytes(path, DataError, 1)  # whether it can be read at all
+    other = recognize(read_bytes(path, DataError, HEAD_BYTES))
+    if other and other.kind not in ("numpy", "archive"):
+        raise DataError(f"{path} is {other.words}, expected a .npy or .npz file", other.fix)
     try:
         if not zipfile.is_zipfile(path):
             held, arrays = [names[0]], {names[0]: _from_npy(path)}

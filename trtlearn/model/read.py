@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING
 
 from ..errors import ModelError, first_line
-from ..files import read_bytes, recognize
+from ..files import HEAD_BYTES, read_bytes, recognize
 from .check import NOT_ONNX, check_graph, check_nodes, check_tensor, stored_tensors
 from .course_data import NETWORKS
 from .graph import all_nodes
@@ -30,7 +30,6 @@ MAX_BYTES = 2**31 - 1
 MOST_NODES = 1_000_000
 """Functions that call functions multiply: a model that grows beyond this many nodes is refused."""
 SMALLER = "take a smaller variant of it, or a part cut out with onnx.utils.extract_model"
-HEAD_BYTES = 1 << 16  # of a file, by which it is recognized
 
 
 def load_proto(model: str | os.PathLike[str] | bytes, *, weights: bool = True) -> onnx.ModelProto:
@@ -69,7 +68,7 @@ def load_proto(model: str | os.PathLike[str] | bytes, *, weights: bool = True) -
         content = read_bytes(model, ModelError) if weights else _mapped(path)
     if not content:
         raise ModelError(f"{where} is empty, expected an ONNX model", "export or copy it again")
-    if known := recognize(content[:HEAD_BYTES]):
+    if (known := recognize(content[:HEAD_BYTES])) and known.kind != "onnx":
         raise ModelError(f"{where} is no ONNX model: it is {known.words}", known.fix)
     try:
         proto = onnx.ModelProto.FromString(content if weights else without_weights(content))

@@ -12,7 +12,7 @@ from ..engine.inspector import read_engine as read_inspector
 from ..engine.precision import PrecisionReport, precision_report
 from ..engine.records import BuildOptions, BuildReport, EngineInfo
 from ..errors import EngineError, InspectorError, LiveUnavailable
-from ..files import PLAN_STARTS, decode_text, plan_in, read_bytes, recognize
+from ..files import decode_text, plan_in, read_bytes, recognize
 from ..record import parse_json
 from .files import load_build
 
@@ -24,7 +24,6 @@ __all__ = ["EngineFile", "open_engine", "precision", "read_engine"]
 Engine = Build | EngineInfo | str | bytes | os.PathLike[str]
 """A build, an engine's layers, a file as :func:`open_engine` takes it, or the inspector's JSON."""
 _GZIP = b"\x1f\x8b"
-_ONNX = b"\x08"  # its first field, ir_version
 
 
 @dataclass(frozen=True)
@@ -84,12 +83,8 @@ def open_engine(path: str | os.PathLike[str]) -> EngineFile:
     if content.startswith(_GZIP):
         build = load_build(path)
         return EngineFile(build.engine, build, build.build)
-    head = content[:64]
     other = recognize(content)
-    if other and other.kind in ("git-lfs", "web-page", "torch", "hdf5", "tflite", "safetensors"):
-        raise InspectorError(f"{path} is {other.words}, expected an engine's layers", other.fix)
-    is_text = "\0" not in decode_text(head, "replace")
-    if head[:4] in PLAN_STARTS or not (is_text or head[:1] == _ONNX):
+    if other.kind == "plan" if other else "\0" in decode_text(content[:64], "replace"):
         return EngineFile(_from_plan(content, path))
     try:
         return _from_report(content, path) or EngineFile(read_inspector(content))
