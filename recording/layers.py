@@ -32,11 +32,11 @@ from onnx import numpy_helper
 from recording.plan_contents import plan_contents
 from trtlearn.builds import Build, engine_info, failed_build
 from trtlearn.calibration.cache import CalibrationCache, read_cache
+from trtlearn.calibration.qdq import insert_qdq
 from trtlearn.engine.records import BuildOptions
 from trtlearn.engine.variants import VARIANTS
 from trtlearn.errors import BuildError
 from trtlearn.files import data_dir, write_atomic
-from trtlearn.int8.qdq import insert_qdq
 from trtlearn.live.build import build_engine
 from trtlearn.live.calibrator import make_calibrator
 from trtlearn.live.experiment import provenance, run_variant

@@ -23,9 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trtlearn.calibration.cache import read_cache
+from trtlearn.calibration.qdq import insert_qdq
 from trtlearn.engine.records import Provenance
 from trtlearn.errors import DataError
-from trtlearn.int8.qdq import insert_qdq
 from trtlearn.int8.quant import sqnr_db
 from trtlearn.model.course_data import accuracy, data_hashes, load_images, model_path
 from trtlearn.model.describe import describe

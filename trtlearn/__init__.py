@@ -54,7 +54,7 @@ _FACE = {
     "precision": "recorded.open",
     "explain": "trtexec.explanation",
     "migrate": "trtexec.migration",
-    "insert_qdq": "int8.qdq",
+    "insert_qdq": "calibration.qdq",
     "try_int8": "course.own_model.walk",
 }
 """Name -> the module that holds it; "" for a room."""
@@ -71,8 +71,8 @@ if TYPE_CHECKING:  # for editors and type checkers: the same names
     from .calibration.cache import read_cache as read_cache
     from .calibration.fitting import fit as fit
     from .calibration.network import calibrate as calibrate
+    from .calibration.qdq import insert_qdq as insert_qdq
     from .course.own_model.walk import try_int8 as try_int8
-    from .int8.qdq import insert_qdq as insert_qdq
     from .int8.quant import dequantize as dequantize
     from .int8.quant import quantization_error as quantization_error
     from .int8.quant import quantize as quantize

@@ -282,11 +282,14 @@ class Network:
 
             tl.network("resnet").build("int8-placeholder").accuracy
         """
-        if variant not in self._names and f"int8-{variant}" in self._names:
-            variant = f"int8-{variant}"
-        if variant not in self._names:
-            names = ", ".join(self._names)
-            raise RecordingError(f"no variant {variant!r} of {self.name}", f"one of {names}")
+        from .calibration.cache import calibrator_word
+
+        word = calibrator_word(variant.removeprefix("int8-"))
+        spellings = (variant, f"int8-{variant}", f"int8-{word}")
+        if not (names := [name for name in spellings if name in self._names]):
+            known = ", ".join(self._names)
+            raise RecordingError(f"no variant {variant!r} of {self.name}", f"one of {known}")
+        variant = names[0]
         live = self.folder is None
         if live and not self._own and stand_in is not None:
             shown = stand_in(self, variant)

@@ -12,11 +12,11 @@ import onnx
 
 from trtlearn.builds import Build, BuiltEngine, LayerCounts
 from trtlearn.calibration.cache import read_cache
+from trtlearn.calibration.qdq import insert_qdq
 from trtlearn.engine.records import BuildOptions, BuildReport, EngineInfo, Predictions, Timing
 from trtlearn.engine.variants import ALGORITHMS
 from trtlearn.errors import TrtlearnError
 from trtlearn.files import sha256
-from trtlearn.int8.qdq import insert_qdq
 from trtlearn.live.build import build_engine
 from trtlearn.live.calibrator import make_calibrator
 from trtlearn.live.experiment import provenance

@@ -22,9 +22,9 @@ import onnx
 from onnx import helper, numpy_helper
 
 from trtlearn.calibration.cache import read_cache
+from trtlearn.calibration.qdq import insert_qdq
 from trtlearn.engine.records import Provenance
 from trtlearn.files import sha256
-from trtlearn.int8.qdq import insert_qdq
 
 from .card import run
 from .jobs import jobs

@@ -39,7 +39,7 @@ def test_calibrate_then_fit(files, capsys):
     assert files["cache"].read_text() == format_cache(ours)
     assert run("fit", files["cache"], files["model"], files["data"]) == 0
     assert "all fit" in capsys.readouterr().out
-    assert run(*command, "--for-trtexec", "--algorithm", "minmax", "--batch", 16) == 0
+    assert run(*command, "--for-trtexec", "--calibrator", "min-max", "--batch", 16) == 0
     assert read_cache(files["cache"]).kind == "entropy2"
     capsys.readouterr()
     assert run(*command) == 0

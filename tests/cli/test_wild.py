@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from trtlearn.calibration.cache import read_cache
+from trtlearn.calibration.qdq import insert_qdq
 from trtlearn.engine.inspector import read_engine
 from trtlearn.errors import CacheError, InspectorError, ModelError
 from trtlearn.files import plan_in, recognize
-from trtlearn.int8.qdq import insert_qdq
 from trtlearn.model.read import load_proto
 
 DATA = Path(__file__).parent.parent / "data"

@@ -10,7 +10,7 @@ import pytest
 import trtlearn as tl
 from recording.pairs import compare_pairs, ort_quantized, read_pairs
 from trtlearn.calibration.cache import parse_cache
-from trtlearn.int8.qdq import PLACEMENTS, QdqReport
+from trtlearn.calibration.qdq import PLACEMENTS, QdqReport
 from trtlearn.model.course_data import accuracy
 from trtlearn.recorded.computed import PairTable
 from trtlearn.show.blocks import PAIRS_ON

@@ -14,8 +14,8 @@ from recording.pairs import (
     read_pairs,
 )
 from trtlearn.calibration.cache import read_cache
+from trtlearn.calibration.qdq import insert_qdq
 from trtlearn.errors import ModelError, TrtlearnError
-from trtlearn.int8.qdq import insert_qdq
 from trtlearn.model.course_data import load_images, model_path
 from trtlearn.model.read import load_proto
 from trtlearn.recorded.computed import PairTable

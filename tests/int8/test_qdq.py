@@ -9,8 +9,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from trtlearn.calibration.qdq import insert_qdq, plan_sites
 from trtlearn.errors import ModelError
-from trtlearn.int8.qdq import insert_qdq, plan_sites
 
 rng = np.random.default_rng(0)
 

@@ -12,10 +12,10 @@ from onnx import TensorProto, helper, numpy_helper
 from recording.pairs import read_pairs
 from trtlearn.calibration.agreement import agree
 from trtlearn.calibration.cache import format_cache, new_cache, read_cache
+from trtlearn.calibration.qdq import plan_sites
 from trtlearn.course.own_model.records import Walk
 from trtlearn.course.own_model.walk import try_int8
 from trtlearn.errors import DataError, ModelError, TrtlearnError
-from trtlearn.int8.qdq import plan_sites
 from trtlearn.model.arrays import feeds
 from trtlearn.model.describe import describe, whole_inputs
 from trtlearn.model.fold import at_least_opset_13, prepared

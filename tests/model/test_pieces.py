@@ -86,7 +86,7 @@ def test_weights_with_q_dq_are_rounded_once_and_the_same():
     """What the nodes make of weights is computed before the first batch, by ONNX Runtime."""
     import onnxruntime
 
-    from trtlearn.int8.qdq import insert_qdq
+    from trtlearn.calibration.qdq import insert_qdq
     from trtlearn.model.run import _prepared
 
     images = load_images("calibration")[0][:8]

@@ -27,7 +27,7 @@ from .cache import (
     read_cache,
 )
 from .network import NetworkObserver, Progress, watched
-from .observers import Threshold, threshold_of
+from .observers import Threshold, check_algorithm, threshold_of
 from .tensors import (
     UNTIED,
     Candidate,
@@ -401,7 +401,7 @@ def agree(
         tl.agree("my.onnx", "images.npy", "tensorrt.cache", batch=8).summary()
     """
     known = cache if isinstance(cache, CalibrationCache) else read_cache(cache)
-    kind = algorithm or known.kind
+    kind = check_algorithm(algorithm) if algorithm else known.kind
     if kind is None:
         raise CacheError(
             f"the header {known.header!r} names no known calibrator", "say which with algorithm="

@@ -32,6 +32,7 @@ __all__ = [
     "CalibrationCache",
     "DiffRow",
     "NameCheck",
+    "calibrator_word",
     "entry",
     "format_cache",
     "ignored_by_trtexec",
@@ -382,6 +383,15 @@ def version_text(number: int) -> str:
     """
     unit = 10000 if number >= 10000 else 1000
     return f"{number // unit}.{number % unit // 100}.{number % 100}"
+
+
+def calibrator_word(word: object) -> str:
+    """trtlearn's word for a calibrator, however it is written.
+
+    >>> [calibrator_word(word) for word in ("min-max", "MinMax", "IInt8EntropyCalibrator2")]
+    ['minmax', 'minmax', 'entropy2']
+    """
+    return re.sub(r"[^a-z0-9]|^iint8|calibrat(?:ion|or)", "", str(word).lower())
 
 
 def make_header(

@@ -146,6 +146,7 @@ def calibrate(
 
     Source: measured, data/recordings/*/calibration (agree() compares our scales with TensorRT's).
     """
+    algorithm = check_algorithm(algorithm)
     proto, facts = load_model(model)
     observer = observe_network(
         proto, input_batches(facts, data_for(model, data), batch), algorithm, progress, **settings

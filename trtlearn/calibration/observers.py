@@ -7,6 +7,7 @@ number of batches.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -17,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..errors import DataError
 from ..int8.quant import scale_from_amax
 from ..record import Record
+from .cache import calibrator_word
 from .entropy import EntropySearch, entropy_search
 from .histogram import Histogram, HistogramStep, values_and_ends
 
@@ -369,16 +371,23 @@ OBSERVERS: dict[str, Callable[..., Observer]] = {
 """trtlearn's word for an algorithm -> its observer."""
 
 
-def check_algorithm(algorithm: str) -> str:
-    """``algorithm``, one of :data:`OBSERVERS`; DataError otherwise."""
-    if algorithm not in OBSERVERS:
-        raise DataError(f"no calibrator {algorithm!r}", f"one of {', '.join(OBSERVERS)}")
-    return algorithm
+def check_algorithm(algorithm: str, *more: str) -> str:
+    """trtlearn's word for ``algorithm``: one of :data:`OBSERVERS`, or ``more``; else DataError."""
+    word, known = calibrator_word(algorithm), (*more, *OBSERVERS)
+    if word not in known:
+        raise DataError(f"no calibrator {algorithm!r}", f"one of {', '.join(known)}")
+    return word
 
 
 def make_observer(algorithm: str, **settings: Any) -> Observer:
-    """A new observer by its algorithm's name; settings as its class takes them."""
-    return OBSERVERS[check_algorithm(algorithm)](**settings)
+    """A new observer by its algorithm's name; settings as its class takes them, else DataError."""
+    word = check_algorithm(algorithm)
+    known = inspect.signature(OBSERVERS[word]).parameters
+    if wrong := [name for name in settings if name not in known]:
+        others = ", ".join(name for name in known if name != "keep_steps")
+        fix = f"it has {others}" if others else 'another calibrator is algorithm="minmax", say'
+        raise DataError(f"the calibrator {word} has no setting {wrong[0]!r}", fix)
+    return OBSERVERS[word](**settings)
 
 
 def threshold_of(algorithm: str, *batches: ArrayLike, **settings: Any) -> Threshold:

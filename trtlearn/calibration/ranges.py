@@ -7,10 +7,12 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 from ..engine.records import BuildReport, RangeReport, TensorRange
-from ..errors import DataError
+from ..errors import DataError, first_line
 from .cache import CalibrationCache, read_cache
 
-__all__ = ["Ranges", "amax_by_tensor"]
+__all__ = ["Ranges", "Scales", "amax_by_tensor", "scales_by_tensor"]
+
+EXPECTED = "give a cache or its file, a build, what set_ranges reports, or {tensor: number}"
 
 
 class HasRanges(Protocol):
@@ -28,6 +30,8 @@ Ranges = (
     | os.PathLike[str]
 )  # fmt: skip
 """A cache or its file, the report of set_ranges or placeholder_ranges, a Build, {tensor: amax}."""
+Scales = Ranges
+"""The same, but {tensor: scale}."""
 
 
 def amax_by_tensor(ranges: Ranges) -> dict[str, float]:
@@ -43,10 +47,36 @@ def amax_by_tensor(ranges: Ranges) -> dict[str, float]:
     if isinstance(source, CalibrationCache):
         return {name: source.entry(name).amax for name in source}
     if isinstance(source, Mapping):
-        return {str(name): float(amax) for name, amax in source.items()}
+        return _floats(source)
+    return {tensor.name: tensor.amax for tensor in _tensors(source) if tensor.amax is not None}
+
+
+def scales_by_tensor(scales: Scales) -> dict[str, float]:
+    """Tensor -> INT8 scale, amax / 127. Tensors without one are left out.
+
+    >>> scales_by_tensor({"x": 0.5}), scales_by_tensor([TensorRange("x", 63.5, 0.5, "user")])
+    ({'x': 0.5}, {'x': 0.5})
+    """
+    source: Any = read_cache(scales) if isinstance(scales, (str, os.PathLike)) else scales
+    if isinstance(source, Mapping):
+        return _floats(source)
+    return {tensor.name: tensor.scale for tensor in _tensors(source) if tensor.scale is not None}
+
+
+def _floats(numbers: Mapping[Any, Any]) -> dict[str, float]:
+    try:
+        return {str(name): float(number) for name, number in numbers.items()}
+    except (TypeError, ValueError) as problem:
+        raise DataError(f"the ranges hold no number: {first_line(problem)}", EXPECTED) from None
+
+
+def _tensors(source: Any) -> tuple[TensorRange, ...]:
+    """The tensors of a report or a build."""
     if hasattr(source, "ranges"):
         source = source.ranges or source.build.scales
         if not source:
             raise DataError("this build was given no ranges", "take one that runs in INT8")
-    tensors = source.tensors if isinstance(source, RangeReport) else source
-    return {tensor.name: tensor.amax for tensor in tensors if tensor.amax is not None}
+    tensors = tuple(source) if isinstance(source, Iterable) else (source,)
+    if wrong := [one for one in tensors if not isinstance(one, TensorRange)]:
+        raise DataError(f"the ranges hold a {type(wrong[0]).__name__}", EXPECTED)
+    return tensors

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ..record import Record
 
 __all__ = [
+    "CALIBRATOR",
     "Argument",
     "File",
     "Json",
@@ -33,6 +34,8 @@ __all__ = [
 ]
 
 Argument, Option = typer.Argument, typer.Option
+CALIBRATOR = ("--algorithm", "--calibrator")
+"""Two words for one option."""
 Json = Annotated[bool, Option("--json", help="Print JSON with stable keys.")]
 File = Annotated[Path, Argument(show_default=False)]
 Output = Annotated[Path, Option("-o", "--output", help="The file to write.", show_default=False)]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from ..errors import BuildError, CacheError
 from ..files import check_writable, read_bytes, user_dir, write_all, write_atomic
-from .base import Argument, Json, Option, pair, print_record, say
+from .base import CALIBRATOR, Argument, Json, Option, pair, print_record, say
 
 if TYPE_CHECKING:
     from ..calibration.cache import CalibrationCache
@@ -47,7 +47,8 @@ def build(
         Path | None, Option(help="Ranges: calibrate with this .npy or .npz file.")
     ] = None,
     calibrator: Annotated[
-        str, Option(help="With --calib-data: entropy2, entropy, minmax, legacy.")
+        str,
+        Option(*CALIBRATOR, help="With --calib-data: entropy2, entropy, minmax, legacy."),
     ] = "entropy2",
     cache: Annotated[
         Path | None,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 from ..files import check_writable
-from .base import Argument, Json, Option, Output, print_record, say, typer
+from .base import CALIBRATOR, Argument, Json, Option, Output, print_record, say, typer
 from .cache import cache_facts
 
 __all__ = ["calibrate", "fit", "walk"]
@@ -25,7 +25,7 @@ def calibrate(
     data: DataFile,
     output: Output,
     algorithm: Annotated[
-        str, Option(help="entropy2, entropy, minmax, legacy; or percentile, mse.")
+        str, Option(*CALIBRATOR, help="entropy2, entropy, minmax, legacy; or percentile, mse.")
     ] = "entropy2",
     batch: Batch = 8,
     for_trtexec: Annotated[
@@ -72,7 +72,7 @@ def walk(
         Option(help="Classes [rows], .npy; of a detector boxes and classes, .npz."),
     ] = None,
     algorithm: Annotated[
-        str, Option(help="best, entropy2, entropy, minmax, legacy, percentile, mse.")
+        str, Option(*CALIBRATOR, help="best, entropy2, entropy, minmax, legacy, percentile, mse.")
     ] = "best",
     batch: Batch = 8,
     live: Annotated[

@@ -21,7 +21,7 @@ from .. import __version__
 from ..errors import TrtlearnError
 from ..files import decode_text, read_bytes
 from ..record import plural
-from .base import Argument, File, Json, Option, Output, app, print_record, say, typer
+from .base import CALIBRATOR, Argument, File, Json, Option, Output, app, print_record, say, typer
 from .build import build
 from .cache import cache_app
 from .calibration import calibrate, fit, walk
@@ -172,7 +172,10 @@ def agree(
     ] = 1e-6,
     algorithm: Annotated[
         str | None,
-        Option(help="entropy2, entropy, minmax or legacy, where the cache's header does not say."),
+        Option(
+            *CALIBRATOR,
+            help="entropy2, entropy, minmax or legacy, where the cache's header does not say.",
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:

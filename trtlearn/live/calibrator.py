@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..calibration.cache import calibrator_word
 from ..dtypes import NUMPY
 from ..engine.records import CalibrationTrace, CalibratorCall
 from ..errors import BuildError, CacheError, DataError
@@ -369,6 +370,7 @@ def make_calibrator(
     Source: IInt8Calibrator, v8.6.1:include/NvInfer.h; what is called when was measured:
     data/recordings.
     """
+    algorithm = calibrator_word(algorithm)
     if algorithm not in BASES:
         raise DataError(f"no calibrator {algorithm!r}", f"one of {', '.join(BASES)}")
     for name, value in (("quantile", quantile), ("cutoff", cutoff)):

@@ -15,9 +15,9 @@ from typing import Any
 
 from ..builds import Build
 from ..calibration.cache import parse_cache
+from ..calibration.qdq import PLACEMENTS
 from ..engine.records import Provenance
 from ..errors import RecordingError
-from ..int8.qdq import PLACEMENTS
 from ..model.course_data import MODELS, NETWORKS
 from ..model.operators import WEIGHTED
 from ..record import Record, plural

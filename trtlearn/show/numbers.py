@@ -82,6 +82,7 @@ def number_line(
     draw.points(
         fig, places, np.zeros(codes.size), "what a code says", hover=says, customdata=codes, **tick
     )
+    quant.finite_array(values, "values")
     x = np.asarray(values, np.float64).ravel()
     q = np.clip(np.rint(x / scale), qmin, qmax)
     clipped = np.rint(x / scale) != q

@@ -6,13 +6,12 @@ import typing
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from ..builds import Build
 from ..calibration.cache import CalibrationCache
 from ..calibration.fitting import FitReport, TensorFit, fit_tensors
 from ..calibration.ranges import Ranges, amax_by_tensor
 from ..errors import DataError
+from ..int8.quant import finite_array
 from ..record import plural
 from . import draw
 from .draw import Source, Style
@@ -96,7 +95,12 @@ def ranges(
     """
     if activations is None:
         return scales(holder, title="Which range does each tensor have?", source=source)
-    arrays = {name: np.asarray(values, np.float32) for name, values in activations.items()}
+    if not isinstance(activations, Mapping):
+        raise DataError(
+            f"the activations are a {type(activations).__name__}, expected {{tensor: values}}",
+            "a model and its data: tl.show.fit(tl.fit(cache, model, data))",
+        )
+    arrays = {name: finite_array(values, name) for name, values in activations.items()}
     return fit(fit_tensors(holder, arrays), title=title, source=source)
 
 

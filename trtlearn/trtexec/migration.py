@@ -4,7 +4,7 @@ TensorRT 11.0 took calibrators, dynamic ranges and BuilderFlag.INT8 away. What a
 says survives the move: each scale becomes the scale of a QuantizeLinear/DequantizeLinear pair, bit
 for bit, and the weights get the per-channel scales (amax / 127) that implicit quantization gave
 them. Source: docs.nvidia.com/deeplearning/tensorrt/latest/api/migration/ (10.x to 11.x); placement:
-trtlearn.int8.qdq.
+trtlearn.calibration.qdq.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..calibration.cache import CalibrationCache, read_cache, stale_and_internal
+from ..calibration.qdq import QdqReport, insert_qdq
 from ..errors import CommandError, ModelError
 from ..files import is_same_file, load_table, shell_command, write_atomic
-from ..int8.qdq import QdqReport, insert_qdq
 from ..model.describe import describe
 from ..model.quantization import judge_quantization
 from ..model.read import load_proto, serialized

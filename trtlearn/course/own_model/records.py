@@ -8,7 +8,7 @@ from typing import Any
 
 from ...builds import Build
 from ...calibration.mixed import MixedRange
-from ...int8.qdq import QdqReport
+from ...calibration.qdq import QdqReport
 from ...model.data import DataFacts
 from ...model.describe import OnnxModel
 from ...record import Record, plural

@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...calibration.network import data_for, load_model
-from ...calibration.observers import check_algorithm
 from ...errors import DataError, ModelError
 from ...int8.quant import sqnr_db
 from ...model.arrays import load_arrays
@@ -108,7 +107,6 @@ def load_task(
     batch: int,
 ) -> Task:
     """Everything read and checked; one line of ModelError or DataError for what does not fit."""
-    check_algorithm(algorithm)
     proto, facts = load_model(model)
     path = Path(getattr(model, "path", model))
     quantization = judge_quantization(proto)

@@ -19,10 +19,10 @@ import numpy as np
 from ...calibration.cache import ALGORITHMS, CalibrationCache, format_cache, new_cache
 from ...calibration.mixed import MixedMeter, MixedRange
 from ...calibration.network import NetworkObserver, check_observed, watched, with_shared_scales
-from ...calibration.observers import Threshold
+from ...calibration.observers import Threshold, check_algorithm
+from ...calibration.qdq import QdqReport, insert_qdq
 from ...errors import DataError, ModelError
 from ...int8.placeholder import placeholder_amax
-from ...int8.qdq import QdqReport, insert_qdq
 from ...model.data import Data
 from ...model.run import activation_parts
 from ..doctor import DoctorReport, examine
@@ -78,7 +78,8 @@ def try_int8(
     begin = progress or (lambda step: None)
     begin("look")
     doctor = examine()
-    algorithms = BEST_OF if algorithm == "best" else (algorithm,)
+    word = check_algorithm(algorithm, "best")
+    algorithms = BEST_OF if word == "best" else (word,)
     task = load_task(model, data, labels, algorithms[0], batch)
 
     begin("calibrate")

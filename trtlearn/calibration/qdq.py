@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import ModelError, first_line
+from ..int8.quant import quantize, weight_scales
 from ..model.fold import named, prepared
 from ..model.graph import (
     Graph,
@@ -41,7 +42,7 @@ from ..model.operators import AVERAGE_POOLS, ONNX_DOMAINS, PASS_VALUES, WEIGHTED
 from ..model.quantization import judge_quantization
 from ..model.read import load_proto, serialized
 from ..record import Record, plural
-from .quant import quantize, weight_scales
+from .ranges import Scales, scales_by_tensor
 
 if TYPE_CHECKING:
     import onnx
@@ -308,7 +309,7 @@ def _weights_site(graph: QdqGraph, node: onnx.NodeProto, tensor: str) -> QdqSite
 
 def insert_qdq(
     model: str | os.PathLike[str] | bytes | onnx.ModelProto,
-    scales: Mapping[str, float],
+    scales: Scales,
     placement: str = "tensorrt",
     skip: Iterable[str] = (),
     int8_weights: bool = False,
@@ -318,8 +319,8 @@ def insert_qdq(
 
     Args:
         model: an ONNX file, its bytes, or a loaded model (which stays as it is).
-        scales: tensor -> scale (amax / 127, above 0), for example a calibration cache; weights need
-            none: theirs are computed, one per output channel.
+        scales: a calibration cache or its file, {tensor: scale} (amax / 127, above 0), a Build or
+            what set_ranges reports; weights need none: theirs are computed, one per output channel.
         placement: "tensorrt", or one of PLACEMENTS to see what another costs.
         skip: the names of nodes to leave in floating point.
         int8_weights: store weights as INT8 in front of a DequantizeLinear alone, a quarter of the
@@ -345,7 +346,7 @@ def insert_qdq(
     original = load_proto(model) if isinstance(model, (str, os.PathLike, bytes)) else model
     before = without_large_constants(original)
     result = prepared(original, copy and not is_ours)
-    report = plan_sites(result, scales, placement, skip)
+    report = plan_sites(result, scales_by_tensor(scales), placement, skip)
     graph = Graph(result)
     taken = {*graph.producer, *graph.constants, *read_names(result)}
     taken |= {value.name for value in result.graph.input}
