@@ -36,7 +36,7 @@ def fit(
     below. The text at the right says what share the range clips, or how many of the 127 steps no
     value reaches.
 
-    >>> fit(fit_tensors({"x": 4.0}, {"x": np.array([1.0, 9.0])})).data[0].name
+    >>> fit(fit_tensors({"x": 4.0}, {"x": [1.0, 9.0]})).data[0].name
     'range given'
     """
     if not isinstance(report, FitReport):
