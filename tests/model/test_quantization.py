@@ -56,7 +56,40 @@ def with_codes(op: str, inputs: list[str], domain: str = "") -> onnx.ModelProto:
     return model_of(nodes, s=np.float32(0.1), z=np.int8(0), b=np.ones((4, 4), np.int8))
 
 
+def codes_of(kind: int) -> onnx.ModelProto:
+    """A pair of the type, as its zero point says."""
+    proto = model_of([*pair(0.1, np.int8(0)).graph.node], s=np.float32(0.1))
+    proto.graph.initializer.append(helper.make_tensor("z", kind, [], [0]))
+    return proto
+
+
+def behind_identity(zero: int) -> onnx.ModelProto:
+    nodes = [helper.make_node("Identity", ["z0"], ["z"]), *pair(0.1, np.int8(0)).graph.node]
+    return model_of(nodes, s=np.float32(0.1), z0=np.int8(zero))
+
+
+def in_a_function(zero: int) -> onnx.ModelProto:
+    constants = [
+        helper.make_node("Constant", [], [name], value=numpy_helper.from_array(np.asarray(value)))
+        for name, value in (("s", np.float32(0.1)), ("z", np.int8(zero)))
+    ]
+    nodes = [*constants, *pair(0.1, np.int8(0)).graph.node]
+    opset = [helper.make_opsetid("", 21)]
+    function = helper.make_function("local", "FakeQ", ["x"], ["y"], nodes, opset)
+    proto = model_of([helper.make_node("FakeQ", ["x"], ["y"], "f", domain="local")])
+    proto.functions.append(function)
+    return proto
+
+
+def input_codes(kind: int, zero: Any) -> onnx.ModelProto:
+    node = helper.make_node("DequantizeLinear", ["x", "s", "z"], ["y"], "dq")
+    proto = model_of([node], s=np.float32(0.1), z=zero)
+    proto.graph.input[0].type.tensor_type.elem_type = kind
+    return proto
+
+
 INT8, UINT8, INT32 = np.int8, np.uint8, np.int32
+TYPES = onnx.TensorProto
 CASES: dict[str, tuple[onnx.ModelProto, bool]] = {
     "int8": (pair(0.1, INT8(0)), True),
     "int8, zero point 3": (pair(0.1, INT8(3)), False),
@@ -76,6 +109,24 @@ CASES: dict[str, tuple[onnx.ModelProto, bool]] = {
     "INT32 bias": (weights(np.ones(4, INT32)), False),
     "INT32 bias and zero point": (weights(np.ones(4, INT32), INT32(0)), False),
     "UINT8 weights": (weights(np.ones(4, UINT8), UINT8(0)), False),
+    "FP8": (codes_of(TYPES.FLOAT8E4M3FN), True),
+    "FP8 of the other kind": (codes_of(TYPES.FLOAT8E5M2), False),
+    "INT4": (codes_of(TYPES.INT4), True),
+    "UINT4": (codes_of(TYPES.UINT4), False),
+    "zero point 0 through Identity": (behind_identity(0), True),
+    "zero point 7 through Identity": (behind_identity(7), False),
+    "in a function": (in_a_function(0), True),
+    "in a function, zero point 9": (in_a_function(9), False),
+    "INT8 input": (input_codes(TYPES.INT8, INT8(0)), True),
+    "UINT8 input": (input_codes(TYPES.UINT8, UINT8(0)), False),
+    "channels of an axis counted from behind": (pair([0.1, 0.2], INT8([0, 0]), axis=-3), True),
+    "more scales than channels": (pair([0.1] * 3, INT8([0] * 3), axis=1), False),
+    "no such axis": (pair([0.1, 0.2], INT8([0, 0]), axis=7), False),
+    "MatMulFpQ4": (with_codes("MatMulFpQ4", ["q", "b", "b"], "com.microsoft"), False),
+    "QOrderedMatMul": (with_codes("QOrderedMatMul", [*"qszbszsz"], "com.microsoft"), False),
+    "FloatQuant": (with_codes("FloatQuant", ["x", "s", "z"], "qonnx.custom_op.general"), False),
+    "FixedPerTensorAffine": (with_codes("FixedPerTensorAffine", ["x", "s", "z"]), False),
+    "TRT_FP4QDQ": (with_codes("TRT_FP4QDQ", ["x"], "trt"), False),
     "QLinearMatMul": (with_codes("QLinearMatMul", [*"qszbszsz"]), False),
     "QLinearAdd": (with_codes("QLinearAdd", [*"qszqszsz"], "com.microsoft"), False),
 }
@@ -99,6 +150,16 @@ def test_the_parser_says_the_same(case: str) -> None:
     parser = trt.OnnxParser(network, logger)
     proto, is_taken = CASES[case]
     assert parser.parse(proto.SerializeToString()) == is_taken
+
+
+def test_what_the_notes_say() -> None:
+    (note,) = judge_quantization(pair(0.1, UINT8(0))).notes[:1]
+    assert note.startswith("q has UINT8 codes with zero point 0: TensorRT 8.5 to 10.1 refuses")
+    bare = pair(0.1, INT8(0))
+    for node in bare.graph.node:
+        node.input.pop()
+    (note,) = judge_quantization(bare).notes
+    assert note.startswith("q has no zero point")
 
 
 def test_operators_on_codes_and_tensorrts_own() -> None:

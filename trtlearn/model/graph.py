@@ -23,6 +23,7 @@ __all__ = [
     "all_nodes",
     "attributes",
     "constants",
+    "constants_of",
     "evaluate",
     "inner_graphs",
     "live_tensors",
@@ -150,10 +151,16 @@ def opset(proto: onnx.ModelProto) -> int:
 
 def constants(proto: onnx.ModelProto) -> dict[str, onnx.TensorProto]:
     """The constants by name: initializers and Constant nodes, no sparse tensors or strings."""
+    stored = {tensor.name: tensor for tensor in proto.graph.initializer}
+    return stored | constants_of(proto.graph.node)
+
+
+def constants_of(nodes: Iterable[onnx.NodeProto]) -> dict[str, onnx.TensorProto]:
+    """What the Constant nodes among ``nodes`` hold, by name."""
     from onnx import helper
 
-    stored = {tensor.name: tensor for tensor in proto.graph.initializer}
-    for node in proto.graph.node:
+    stored = {}
+    for node in nodes:
         if node.op_type != "Constant":
             continue
         name = node.output[0]
