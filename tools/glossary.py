@@ -30,6 +30,7 @@ WORDS = {
     "calibration-cache": r"calibration caches?",
     "calibrator": r"calibrators?",
     "clipping": r"clip(?:ping|ped|s)?",
+    "codes": r"codes",
     "cuda-graph": r"CUDA graph|graph replay",
     "dynamic-range": r"(?:dynamic )?ranges?",
     "engine": r"engines?(?! inspector)",

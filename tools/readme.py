@@ -42,25 +42,28 @@ def table() -> str:
 
 def machines() -> str:
     """Which TensorRT each JetPack has, and whether it knows --int8: tables/versions.json."""
-    newest: dict[str, str] = {}
-    for name, row in load_table("versions")["jetpack"].items():
-        can = " " in row  # a TensorRT that can be had beside the JetPack's own
-        newest[f"{name} and later" if can else ".".join(name.split(".")[:2])] = row
-    states: dict[str, tuple[list[str], list[str]]] = {}
-    for name, row in newest.items():
+    table = load_table("versions")["jetpack"]
+    states: dict[str, dict[str, list[str]]] = {}  # what --int8 does -> TensorRT -> JetPacks
+    for name, row in table.items():
         number = tuple(int(part) for part in row.split(" ")[0].split(".")[:2])
         if number < (8, 0):
             continue  # older than what trtlearn knows
         state = "yes" if number < (10, 1) else "yes; deprecated from 10.1 on"
         state = state if number < (11, 0) else "no: Q/DQ"
-        names, versions = states.setdefault(state, ([], []))
-        names.append(name)
-        there = f"{number[0]}.{number[1]}" + " can be had" * (" " in row)
-        versions += [there] if there not in versions else []
+        can = " " in row  # a TensorRT that can be had beside the JetPack's own
+        version = f"{number[0]}.{number[1]}" + " can be had" * can
+        names = states.setdefault(state, {}).setdefault(version, [])
+        short = ".".join(name.split(".")[:2])
+        if can:
+            names.append(f"{name} and later")
+        elif f"{short}.0" in table:
+            names.append(name if name != short else f"{short}.1 on")
+        elif short not in names:
+            names.append(short)
     lines = ["| you have | TensorRT | `--int8` |", "|---|---|---|"]
     lines += [
-        f"| JetPack {', '.join(names)} | {', '.join(versions)} | {state} |"
-        for state, (names, versions) in states.items()
+        f"| JetPack {', '.join(map(' and '.join, found.values()))} | {', '.join(found)} | {state} |"
+        for state, found in states.items()
     ]
     return "\n".join([*lines, PIP])
 

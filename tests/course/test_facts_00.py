@@ -122,12 +122,33 @@ def test_entropy_2_calibrated_on_images_is_worse_than_noise(network: tl.networks
     assert percent(network, "int8-entropy2") < percent(network, "int8-random")
 
 
-def test_a_batch_takes_0_05_to_0_12_ms() -> None:
-    names = ("fp32", "fp16", "int8-placeholder", "int8-random", "int8-entropy2", "int8-minmax")
-    times = []
-    for network in (RESNET, MOBILE):
-        times += [network.build(name).latency_ms for name in (*names, "int8-legacy")]
-    assert 0.045 < min(times) < max(times) < 0.125
+@pytest.mark.parametrize("network", BOTH)
+def test_by_graph_replay_a_batch_takes_less_than_0_08_ms_and_ranges_cost_no_time(
+    network: tl.networks.Network,
+) -> None:
+    points = tl.recorded.tradeoff(f"points-{network}")
+    ranges = ("placeholder", "random", "entropy2", "minmax", "legacy")
+    ways = [points.point(str(network), f"int8-{name}") for name in ranges]
+    times = [way.graph_timing.median_ms for way in ways if way.graph_timing]
+    assert len(times) == 5
+    assert max(times) < 1.02 * min(times)
+    shown = [points.point(str(network), name) for name in ("fp32", "fp16")]
+    assert all(way.graph_timing and way.graph_timing.median_ms < 0.08 for way in (*shown, *ways))
+
+
+@pytest.mark.parametrize("network", BOTH)
+def test_the_figures_engines_answer_as_the_networks_own_builds(
+    network: tl.networks.Network,
+) -> None:
+    points = tl.recorded.tradeoff(f"points-{network}")
+    for name in ("fp32", "fp16", "int8-placeholder", "int8-random", "int8-minmax", "int8-legacy"):
+        assert points.point(str(network), name).accuracy == network.build(name).accuracy
+
+
+def test_without_a_cache_the_invented_ranges_are_compared() -> None:
+    report = tl.fit(tl.placeholder_ranges(MOBILE.path), MOBILE.path, DATA)
+    assert len(report.tensors) == 34
+    assert {tensor.verdict for tensor in report.poor} == {"too small"}
 
 
 # --- Modes.
