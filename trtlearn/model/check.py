@@ -136,23 +136,29 @@ def check_nodes(proto: onnx.ModelProto, where: str) -> None:
     from onnx import defs
 
     versions = {item.domain: item.version for item in proto.opset_import}
-    own = max((versions[domain] for domain in ONNX_DOMAINS if domain in versions), default=0)
-    schemas: dict[tuple[str, str], Any] = {}
+    before = 1 if proto.ir_version < 3 else 0  # files of that time name no opset
+    own = max((versions[domain] for domain in ONNX_DOMAINS if domain in versions), default=before)
+    schemas: dict[tuple[str, str], tuple[Any, bool]] = {}
 
-    def schema(node: onnx.NodeProto) -> Any:
-        key = (node.op_type, "" if node.domain in ONNX_DOMAINS else node.domain)
-        if key not in schemas:
-            version = own if not key[1] else versions.get(key[1], 0)
-            has = version > 0 and defs.has(key[0], version, key[1])
-            schemas[key] = defs.get_schema(key[0], version, key[1]) if has else None
-        return schemas[key]
+    def schema(node: onnx.NodeProto) -> tuple[Any, bool]:
+        """The operator's schema, and whether the model's opset has it: a plugin or a damaged file
+        may use the name of a later operator, whose newest schema stands for it then.
+        """
+        name, domain = node.op_type, "" if node.domain in ONNX_DOMAINS else node.domain
+        if (name, domain) not in schemas:
+            version = versions.get(domain, 0) if domain else own
+            in_opset = version > 0 and defs.has(name, version, domain)
+            place = (name, version, domain) if in_opset else (name, domain)
+            found = defs.get_schema(*place) if defs.has(*place) else None
+            schemas[name, domain] = found, in_opset
+        return schemas[name, domain]
 
     ranks = {tensor.name: len(tensor.dims) for tensor in proto.graph.initializer}
     for node in all_nodes(proto.graph.node):
         if not _are_texts(node.name, node.op_type, node.domain, *node.input, *node.output):
             problem: str | None = "has a name that is no UTF-8"
         else:
-            problem = _node_problem(node) or _schema_problem(node, schema(node))
+            problem = _node_problem(node) or _schema_problem(node, *schema(node))
             rank = ranks.get(node.input[1]) if node.op_type in RANKS and not problem else None
             if rank is not None and rank not in RANKS[node.op_type]:
                 problem = f"has weights of {rank} axes"
@@ -191,8 +197,10 @@ def _node_problem(node: onnx.NodeProto) -> str | None:
     return None
 
 
-def _schema_problem(node: onnx.NodeProto, schema: Any) -> str | None:
-    """What the node lacks that its operator's ``schema`` requires."""
+def _schema_problem(node: onnx.NodeProto, schema: Any, in_opset: bool) -> str | None:
+    """What the node lacks that its operator's ``schema`` requires: inputs, and attributes where
+    the model's opset has the operator.
+    """
     if schema is None:
         return None
     required = [item.name for item in schema.inputs if item.option.value == 0]
@@ -201,7 +209,7 @@ def _schema_problem(node: onnx.NodeProto, schema: Any) -> str | None:
         count = len([name for name in node.input if name])
         return f"has {count} inputs, expected at least {least}: {', '.join(required)}"
     present = {attribute.name: int(attribute.type) for attribute in node.attribute}
-    for name, attribute in schema.attributes.items():
+    for name, attribute in schema.attributes.items() if in_opset else ():
         if name not in present and attribute.required:
             return f"lacks its attribute {name!r}"
         if name in present and present[name] != attribute.type.value:
