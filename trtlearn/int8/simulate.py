@@ -13,9 +13,9 @@ from graphlib import CycleError, TopologicalSorter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..errors import DataError, ModelError
+from ..model.arrays import Array
 from ..model.describe import describe
 from ..model.fold import folded_batch_norms
 from ..model.graph import attributes, evaluate, node_key
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Int8Run", "Int8Tensor", "TensorError", "run_int8", "run_like", "tensor_errors"]
 
-Array = NDArray[Any]
 Bounds = tuple[float, float]
 UNBOUNDED: Bounds = (-np.inf, np.inf)
 
@@ -149,9 +148,8 @@ def run_int8(
     nodes = {node_key(node): node for node in proto.graph.node}
     layers = fused_groups(facts) if groups is None else _without_folded(groups, original, nodes)
     if wrong := check_groups(facts, layers):
-        raise DataError(
-            f"the groups do not hold each node once: {', '.join(wrong[:5])}", "use engine_groups(…)"
-        )
+        some = ", ".join(wrong[:5])
+        raise DataError(f"the groups do not hold each node once: {some}", "use engine_groups(…)")
     kept_float = {value.name for value in facts.outputs} if floats is None else set(floats)
     network = _Network(proto, {n: s for n, s in _checked(scales).items() if n not in kept_float})
     for value in facts.inputs:
@@ -451,9 +449,8 @@ def product_layer(
     bias = np.asarray(values[node.input[2]], np.float32) if has_bias else None
     options = attributes(node)
     if node.op_type == "Gemm":
-        weight = (weight.T if options.get("transB") else weight) * np.float32(
-            options.get("alpha", 1.0)
-        )
+        weight = weight.T if options.get("transB") else weight
+        weight = weight * np.float32(options.get("alpha", 1.0))
         if bias is not None:
             scaled = bias * np.float32(options.get("beta", 1.0))
             bias = np.broadcast_to(scaled, (1, weight.shape[1]))[0]

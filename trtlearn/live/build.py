@@ -46,7 +46,7 @@ from .ranges import calibrated_ranges, placeholder_ranges, set_ranges
 from .runner import Runner
 from .trt import available, capabilities, live, make_logger, module, trt
 
-__all__ = ["Shapes", "build_engine"]
+__all__ = ["build_engine"]
 
 
 def build_engine(

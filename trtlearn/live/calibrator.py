@@ -21,7 +21,7 @@ from ..dtypes import NUMPY
 from ..engine.records import CalibrationTrace, CalibratorCall
 from ..errors import BuildError, CacheError, DataError
 from ..files import read_bytes, write_atomic
-from ..model.arrays import check_array, check_batch_size, feeds
+from ..model.arrays import Array, check_array, check_batch_size, feeds
 from ..record import plural
 from .cuda import Closing, DeviceBuffers
 from .trt import capabilities, trt
@@ -37,8 +37,8 @@ __all__ = [
 ]
 
 
-Arrays = dict[str, npt.NDArray[Any]]
-Data = npt.NDArray[Any] | Mapping[str, npt.NDArray[Any]] | Iterable[Any]
+Arrays = dict[str, Array]
+Data = Array | Mapping[str, Array] | Iterable[Any]
 Inputs = Mapping[str, tuple[tuple[int, ...], str]]
 """A network's inputs: name -> (shape, -1 where any size will do; trtlearn's name of the dtype)."""
 ONLY_INPUT = ""

@@ -12,7 +12,7 @@ import platform
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,7 @@ from ..engine.variants import ALGORITHMS, variant_options
 from ..errors import DataError
 from ..files import shell_command
 from ..model import course_data
+from ..model.arrays import Array
 from ..model.course_data import ModelCard, data_hashes, load_images, model_card, model_path
 from ..model.detections import decode, mean_ap
 from . import cuda
@@ -35,7 +36,6 @@ from .trt import available, live
 if TYPE_CHECKING:
     from ..calibration.cache import CalibrationCache
 
-Array = npt.NDArray[Any]
 Progress = Callable[[int, int | None], None]
 
 __all__ = ["predict", "provenance", "run_own", "run_variant"]

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import os
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from ..dtypes import NUMPY
 from ..engine.records import Timing
 from ..errors import DataError, EngineError
 from ..files import plan_in, read_bytes, recognize
-from ..model.arrays import check_array
+from ..model.arrays import Array, check_array
 from .cuda import Closing, DeviceBuffers, Event, Graph, Stream
 from .trt import dtype_name, live, make_logger, shape_of, trt
 
 __all__ = ["Runner", "summarize"]
 
-Arrays = Mapping[str, npt.NDArray[Any]]
+Arrays = Mapping[str, Array]
 
 
 def summarize(
@@ -79,23 +78,21 @@ class Runner(Closing):
                 "the engine does not start: no GPU memory for it", "close other programs on the GPU"
             )
         self._stream: Stream = self._stack.enter_context(Stream())
-        names = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
-        inputs = trt.TensorIOMode.INPUT
-        self._dtypes = {
-            name: dtype_name(self._engine.get_tensor_dtype(name)) or "unknown" for name in names
-        }
-        self.inputs: dict[str, tuple[tuple[int, ...], str]] = {
-            name: (shape_of(self._engine.get_tensor_shape(name)), self._dtypes[name])
-            for name in names
-            if self._engine.get_tensor_mode(name) == inputs
-        }
-        self.outputs: tuple[str, ...] = tuple(name for name in names if name not in self.inputs)
-        for name in names:
+        self.inputs: dict[str, tuple[tuple[int, ...], str]] = {}
+        self._outputs: dict[str, str] = {}  # name -> dtype
+        for index in range(self._engine.num_io_tensors):
+            name = self._engine.get_tensor_name(index)
+            dtype = dtype_name(self._engine.get_tensor_dtype(name)) or "unknown"
+            if self._engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT:
+                self.inputs[name] = (shape_of(self._engine.get_tensor_shape(name)), dtype)
+            else:
+                self._outputs[name] = dtype
             if self._engine.get_tensor_format(name) != trt.TensorFormat.LINEAR:
                 raise EngineError(
                     f"tensor {name!r} has a packed format, unknown to numpy",
                     "build with linear I/O",
                 )
+        self.outputs = tuple(self._outputs)
 
     @property
     def device_memory_bytes(self) -> int:
@@ -143,21 +140,18 @@ class Runner(Closing):
                 )
             self._buffers.at_least(name, array.nbytes).upload(array)
         shapes = {}
-        for name in self.outputs:
+        for name, dtype in self._outputs.items():
             shape = shape_of(context.get_tensor_shape(name))
             if -1 in shape:
                 raise EngineError(
                     f"the shape of output {name!r} depends on the data: {shape}",
                     "not supported here",
                 )
-            if self._dtypes[name] not in NUMPY:
+            if dtype not in NUMPY:
                 raise EngineError(
-                    f"output {name!r} is {self._dtypes[name]}, unknown to numpy",
-                    "cast it in the model",
+                    f"output {name!r} is {dtype}, unknown to numpy", "cast it in the model"
                 )
-            self._buffers.at_least(
-                name, int(np.prod(shape)) * np.dtype(NUMPY[self._dtypes[name]]).itemsize
-            )
+            self._buffers.at_least(name, math.prod(shape) * np.dtype(NUMPY[dtype]).itemsize)
             shapes[name] = shape
         for name, buffer in self._buffers.items():
             if not context.set_tensor_address(name, int(buffer)):
@@ -171,7 +165,7 @@ class Runner(Closing):
                 "build it again here",
             )
 
-    def run(self, arrays: Arrays) -> dict[str, npt.NDArray[Any]]:
+    def run(self, arrays: Arrays) -> dict[str, Array]:
         """Run once: numpy arrays by input name in, new arrays by output name out.
 
         Raises DataError for an input that is missing, unknown, of another shape or dtype, or holds
@@ -181,7 +175,7 @@ class Runner(Closing):
         self._enqueue()
         self._stream.synchronize()
         return {
-            name: self._buffers[name].download(shape, NUMPY[self._dtypes[name]])
+            name: self._buffers[name].download(shape, NUMPY[self._outputs[name]])
             for name, shape in shapes.items()
         }
 
@@ -212,15 +206,14 @@ class Runner(Closing):
             for _ in range(warmup):
                 once()
             self._stream.synchronize()
-            pairs = [
-                (stack.enter_context(Event()), stack.enter_context(Event())) for _ in range(runs)
-            ]
-            for start, end in pairs:
+            starts = [stack.enter_context(Event()) for _ in range(runs)]
+            ends = [stack.enter_context(Event()) for _ in range(runs)]
+            for start, end in zip(starts, ends, strict=True):
                 start.record(self._stream)
                 once()
                 end.record(self._stream)
             self._stream.synchronize()
-            times = [end.milliseconds_since(start) for start, end in pairs]
+            times = [end.milliseconds_since(start) for start, end in zip(starts, ends, strict=True)]
         method = "CUDA events around a CUDA graph's replay" if graph else "CUDA events"
         return summarize(times, warmup, self._rows(arrays), method)
 
@@ -264,6 +257,5 @@ class Runner(Closing):
         layers = {}
         for name in seen[0]:
             layers[name] = float(np.median([times.get(name, 0.0) for times in seen]))
-        return summarize(
-            totals, warmup, self._rows(arrays), "TensorRT's profiler, layer by layer", layers
-        )
+        method = "TensorRT's profiler, layer by layer"
+        return summarize(totals, warmup, self._rows(arrays), method, layers)

@@ -131,10 +131,6 @@ def _value(value: onnx.ValueInfoProto) -> OnnxValue:
     return OnnxValue(value.name, shape, ONNX.get(kind.elem_type))
 
 
-def _node(node: onnx.NodeProto) -> OnnxNode:
-    return OnnxNode(node.name, node.op_type, tuple(node.input), tuple(node.output))
-
-
 def describe(proto: onnx.ModelProto, path: str | None = None) -> OnnxModel:
     """The record of a model in memory, with or without its weights; it has no hash and no size."""
     graph = proto.graph
@@ -147,7 +143,10 @@ def describe(proto: onnx.ModelProto, path: str | None = None) -> OnnxModel:
         producer=f"{proto.producer_name} {proto.producer_version}".strip(),
         ir_version=int(proto.ir_version),
         opset=opset(proto),
-        nodes=tuple(map(_node, graph.node)),
+        nodes=tuple(
+            OnnxNode(node.name, node.op_type, tuple(node.input), tuple(node.output))
+            for node in graph.node
+        ),
         inputs=tuple(_value(value) for value in graph.input if value.name not in stored),
         outputs=tuple(map(_value, graph.output)),
         tensors=live_tensors(proto),
@@ -196,9 +195,6 @@ def read_model(model: str | os.PathLike[str] | bytes) -> OnnxModel:
     (('batch', 1, 28, 28), False, ('image', 'stem', 'stem_relu'))
     """
     proto = load_proto(model, weights=False)
-    path, size = (
-        (None, len(model))
-        if isinstance(model, bytes)
-        else (os.fspath(model), os.path.getsize(model))
-    )
+    path = None if isinstance(model, bytes) else os.fspath(model)
+    size = len(model) if isinstance(model, bytes) else os.path.getsize(model)
     return replace(describe(proto, path), sha256=sha256(model), size_bytes=size)

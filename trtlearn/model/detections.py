@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+
+from .arrays import Array
 
 __all__ = [
     "Detections",
@@ -33,8 +33,6 @@ MOST = 30  # boxes of an image
 CANDIDATES = 1000  # of an image, by score: more cells than that do not reach NMS
 SURE = 0.25  # a box with a higher score counts as detected
 BOX = 4  # values of a box
-
-Array = NDArray[Any]
 
 
 @dataclass(frozen=True, eq=False)

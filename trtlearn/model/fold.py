@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import ModelError, first_line
+from .arrays import Array
 from .graph import (
     all_graphs,
     all_nodes,
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
     import onnx
 
 __all__ = ["at_least_opset_13", "folded_batch_norms", "named", "prepared"]
-
-Array = np.ndarray[Any, Any]
 
 NOT_FOLDED = ("Bernoulli", "Dropout", "Multinomial", "RandomNormalLike", "RandomUniformLike")
 """In front of weights every operator but these is computed here, where its inputs are constants."""

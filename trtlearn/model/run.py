@@ -13,11 +13,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..dtypes import named_dtype
 from ..errors import DataError, ModelError, first_line
-from .arrays import check_array
+from .arrays import Array, check_array
 from .fold import named
 from .graph import live_tensors, opset, read_names
 from .operators import QDQ
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = ["activation_parts", "activations"]
 
-Array = NDArray[Any]
 FLOAT = "tensor(float)"
 FIRST_OPSET = 7  # ONNX Runtime runs models from this on
 
@@ -53,16 +51,11 @@ def _session(proto: onnx.ModelProto, is_piece: bool = False) -> onnxruntime.Infe
         return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as problem:  # onnxruntime's exceptions have no common base but Exception
         version, said = opset(proto), _line(problem)
-        fix = (
-            "check it with onnx.checker"
-            if version >= FIRST_OPSET
-            else "export it at opset 13 or later"
-        )
+        old = version < FIRST_OPSET
+        fix = "export it at opset 13 or later" if old else "check it with onnx.checker"
         if "IR version" in said or "under development" in said:
-            fix = (
-                "the model is newer than this ONNX Runtime: pip install -U onnxruntime, "
-                "or export it for an older one"
-            )
+            fix = "the model is newer than this ONNX Runtime: pip install -U onnxruntime, "
+            fix += "or export it for an older one"
         raise ModelError(
             f"ONNX Runtime cannot load this model (opset {version}): {said}", fix
         ) from None
@@ -76,9 +69,8 @@ def _line(problem: Exception) -> str:
     'Too new'
     """
     text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : ", "", first_line(problem))
-    return (re.sub(r"^.{0,300}?\.(?:cc|h|cpp):\d+ .*onnxruntime::.*\) (?=\S)", "", text) or text)[
-        :200
-    ]
+    words = re.sub(r"^.{0,300}?\.(?:cc|h|cpp):\d+ .*onnxruntime::.*\) (?=\S)", "", text)
+    return (words or text)[:200]
 
 
 def activations(
