@@ -219,7 +219,10 @@ def test_the_datas_error_wins_over_the_builds(fake: dict[str, Any]) -> None:
     [
         (np.ones((8, 3, 28, 28), np.float32), "has shape"),
         (np.ones((8, 1, 28, 28), np.int32), "is int32, expected float32"),
-        ({"picture": np.ones((8, 1, 28, 28), np.float32)}, "lack the input 'image'"),
+        (
+            {"picture": np.ones((8, 1, 28, 28), np.float32)},
+            r"has inputs \['picture'\], expected \['image'\]",
+        ),
     ],
 )
 def test_data_that_do_not_fit_the_model_are_refused_before_tensorrt_reads_it(

@@ -54,8 +54,8 @@ def test_profile_gives_each_layers_median(fake: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("arrays", "words"),
     [
-        ({}, "input 'image' is missing"),
-        ({"image": X, "x": X}, "no input 'x'"),
+        ({}, r"has inputs \[\], expected \['image'\]"),
+        ({"image": X, "x": X}, r"has inputs \['image', 'x'\], expected \['image'\]"),
         ({"image": X[:7]}, r"shape \[7,1,2,2\], expected \[8,1,2,2\]"),
         ({"image": X.astype(np.float64)}, "is float64, expected float32"),
         ({"image": np.full_like(X, np.nan)}, r"holds NaN or infinity.*\(nan\)"),

@@ -21,7 +21,7 @@ from ..dtypes import NUMPY
 from ..engine.records import CalibrationTrace, CalibratorCall
 from ..errors import BuildError, CacheError, DataError
 from ..files import read_bytes, write_atomic
-from ..model.arrays import Array, check_array, check_batch_size, feeds
+from ..model.arrays import Array, check_array, check_batch_size, check_feed, feeds
 from ..record import plural
 from .cuda import Closing, DeviceBuffers
 from .trt import capabilities, trt
@@ -136,25 +136,10 @@ def _iterable_batches(data: Iterable[Any], size: int) -> Iterator[Arrays]:
 
 def _for_inputs(batch: Arrays, inputs: Mapping[str, tuple[Any, str]], index: int) -> Arrays:
     """``batch`` under the network's input names; DataError where a name, shape or type differs."""
-    listed = ", ".join(inputs)
-    if ONLY_INPUT in batch:
-        if len(inputs) != 1:
-            raise DataError(
-                f"the network has {len(inputs)} inputs ({listed}), the data are one unnamed array",
-                "give a dict of arrays by input name",
-            )
-        batch = dict(zip(inputs, batch.values(), strict=True))
-    if missing := [name for name in inputs if name not in batch]:
-        have = ", ".join(map(repr, batch)) or "none"
-        raise DataError(
-            f"the data lack the input {missing[0]!r}; they have {have}",
-            f"name the arrays as the network does: {listed}",
-        )
-    arrays = {}
-    for name, (shape, dtype) in inputs.items():
-        where = f"batch {index}, input {name!r}"
-        arrays[name] = check_array(batch[name], where, NUMPY.get(dtype), shape)
-    return arrays
+    known = {name: (shape, NUMPY.get(dtype)) for name, (shape, dtype) in inputs.items()}
+    if inputs.keys() <= batch.keys():
+        batch = {name: batch[name] for name in inputs}  # TensorRT may ask for some of them
+    return check_feed(batch.get(ONLY_INPUT, batch), known, f"batch {index}")
 
 
 # The calibrator

@@ -14,7 +14,7 @@ from ..dtypes import NUMPY
 from ..engine.records import Timing
 from ..errors import DataError, EngineError
 from ..files import plan_in, read_bytes, recognize
-from ..model.arrays import Array, check_array
+from ..model.arrays import Array, check_feed
 from .cuda import Closing, DeviceBuffers, Event, Graph, Stream
 from .trt import dtype_name, live, make_logger, shape_of, trt
 
@@ -123,17 +123,8 @@ class Runner(Closing):
     def _load(self, arrays: Arrays) -> dict[str, tuple[int, ...]]:
         """Check and upload the inputs, and bind every buffer; the outputs' shapes."""
         _engine, context = self._open()
-        if missing := [name for name in self.inputs if name not in arrays]:
-            raise DataError(
-                f"input {missing[0]!r} is missing",
-                f"the engine's inputs are {', '.join(self.inputs)}",
-            )
-        if extra := [name for name in arrays if name not in self.inputs]:
-            raise DataError(
-                f"the engine has no input {extra[0]!r}", f"its inputs are {', '.join(self.inputs)}"
-            )
-        for name, (size, dtype) in self.inputs.items():
-            array = check_array(arrays[name], f"input {name!r}", NUMPY.get(dtype), size)
+        inputs = {name: (size, NUMPY.get(dtype)) for name, (size, dtype) in self.inputs.items()}
+        for name, array in check_feed(arrays, inputs, "the batch").items():
             if not context.set_input_shape(name, array.shape):
                 raise DataError(
                     f"input {name!r} of shape {array.shape} is outside the engine's profile"

@@ -21,6 +21,7 @@ from ..record import plural
 __all__ = [
     "check_array",
     "check_batch_size",
+    "check_feed",
     "check_finite",
     "feeds",
     "for_each",
@@ -75,6 +76,32 @@ def check_array(
         )
     check_finite(value, where)
     return np.asarray(value, order="C")
+
+
+def check_feed(
+    batch: object, inputs: Mapping[str, tuple[Sequence[object] | None, str | None]], where: str
+) -> dict[str, Array]:
+    """A batch as arrays by input name; DataError where a name, a shape or a type does not fit.
+
+    Args:
+        batch: arrays by input name, or one array for a network with one input.
+        inputs: input -> (shape, type), each as :func:`check_array` takes it.
+    """
+    if not isinstance(batch, Mapping):
+        if len(inputs) != 1:
+            raise DataError(
+                f"{where} is one array, but the network has inputs {sorted(inputs)}", "pass a dict"
+            )
+        batch = dict.fromkeys(inputs, batch)
+    if wrong := sorted(set(batch) ^ set(inputs)):
+        raise DataError(
+            f"{where} has inputs {sorted(batch)}, expected {sorted(inputs)}",
+            f"rename or add {wrong[0]!r}",
+        )
+    feed = {}
+    for name, (shape, dtype) in inputs.items():
+        feed[name] = check_array(batch[name], f"{where}: {name}", dtype, shape)
+    return feed
 
 
 def for_each(work: Callable[[str, T], R], items: Mapping[str, T]) -> dict[str, R]:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..dtypes import named_dtype
-from ..errors import DataError, ModelError, first_line
-from .arrays import Array, check_array
+from ..errors import ModelError, first_line
+from .arrays import Array, check_feed
 from .fold import named
 from .graph import live_tensors, opset, read_names
 from .operators import QDQ
@@ -190,32 +190,6 @@ def _round_weights_once(proto: onnx.ModelProto) -> None:
     graph.initializer.extend(stored)
 
 
-def _feed(
-    batch: Array | Mapping[str, Array], index: int, inputs: Mapping[str, Any]
-) -> dict[str, Array]:
-    """The batch by input name; DataError names the input that does not fit, and what it should be.
-
-    ``inputs``: ONNX Runtime's own facts of the network's inputs.
-    """
-    if not isinstance(batch, Mapping) and len(inputs) != 1:
-        raise DataError(
-            f"batch {index} is one array, but the model has inputs {sorted(inputs)}",
-            "pass a dict",
-        )
-    feed = batch if isinstance(batch, Mapping) else {next(iter(inputs)): batch}
-    if wrong := sorted(set(feed) ^ set(inputs)):
-        raise DataError(
-            f"batch {index} has inputs {sorted(feed)}, expected {sorted(inputs)}",
-            f"rename or add {wrong[0]!r}",
-        )
-    checked = {}
-    for name, value in feed.items():
-        dtype = named_dtype(inputs[name].type.removeprefix("tensor(").removesuffix(")"))
-        where, shape = f"batch {index}: {name}", inputs[name].shape
-        checked[name] = check_array(value, where, dtype and dtype.numpy, shape)
-    return checked
-
-
 @dataclass(frozen=True)
 class _Step:
     """A session for one piece of the network, or for all of it."""
@@ -276,7 +250,10 @@ def _steps(
         floats = tuple(name for name, kind in types.items() if kind == FLOAT and name in wanted)
         others = tuple(name for name in types if name in also and name not in floats)
         read = tuple(value.name for value in session.get_inputs())
-        inputs.update((one.name, one) for one in session.get_inputs() if one.name in given)
+        for one in session.get_inputs():
+            if one.name in given:
+                dtype = named_dtype(one.type.removeprefix("tensor(").removesuffix(")"))
+                inputs[one.name] = (one.shape, dtype and dtype.numpy)
         steps.append(_Step(session, read, floats, others, needed_later & types.keys()))
 
     for piece, needed_later in cut(proto, wanted, shapes):
@@ -301,7 +278,8 @@ def _run(
         if not steps:
             steps, inputs = _steps(proto, names, also, _shapes(batch, proto))
             proto.Clear()  # the sessions have it all
-        yield _parts(steps, _feed(batch, index, inputs), names, also, index)
+        feed = check_feed(batch, inputs, f"batch {index}")
+        yield _parts(steps, feed, names, also, index)
 
 
 def _shapes(
