@@ -13,8 +13,9 @@ from ...engine.records import BuildOptions, Provenance
 from ...engine.variants import TRTEXEC_AVG_TIMING
 from ...errors import BuildError, TrtlearnError
 from ...files import sha256
-from ...live.build import Shapes, build_engine
+from ...live.build import build_engine
 from ...live.calibrator import BASES, make_calibrator
+from ...live.configuration import Shapes
 from ...live.experiment import provenance
 from ...live.runner import Runner
 from ...live.trt import capabilities
