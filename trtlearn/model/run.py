@@ -81,9 +81,10 @@ def activations(
     """For each batch, ``{tensor: array}`` of the network's inputs and of every activation.
 
     ``batches`` yields dicts of arrays by input name, or plain arrays where the network has one
-    input. ``names`` picks tensors (inputs too); None means all of float32, which is what TensorRT
-    calibrates. Only one batch is held at a time. DataError names the batch and the input that
-    does not fit; ModelError a name that the model lacks, or a model that ONNX Runtime cannot run.
+    input. ``names`` picks tensors (inputs too) of any type, but no sequences; None means all of
+    float32, which is what TensorRT calibrates. Only one batch is held at a time. DataError names
+    the batch and the input that does not fit; ModelError a name that the model lacks, or a model
+    that ONNX Runtime cannot run.
 
     >>> from trtlearn.model.course_data import load_images, model_path
     >>> images, _ = load_images("calibration")
@@ -124,12 +125,13 @@ def activation_parts(
 def _joined(
     batches: Iterable[Iterable[dict[str, Array]]], wanted: tuple[str, ...] | None
 ) -> Iterator[dict[str, Array]]:
-    """Each batch's tensors in one dict: all, or those ``wanted`` in their order."""
+    """Each batch's tensors in one dict: all, or those ``wanted`` in their order; no sequences."""
     for parts in batches:
         tensors: dict[str, Array] = {}
         for part in parts:
             tensors |= part
-        yield tensors if wanted is None else {name: tensors[name] for name in wanted}
+        names = tensors if wanted is None else [name for name in wanted if name in tensors]
+        yield {name: tensors[name] for name in names}
 
 
 def _prepared(
