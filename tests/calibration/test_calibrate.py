@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tracemalloc
 
 import numpy as np
@@ -142,6 +143,7 @@ def test_bad_input_is_one_clear_error(tmp_path):
 
 
 def test_progress_is_a_line_on_a_terminal_only(capsys, monkeypatch):
+    monkeypatch.delitem(sys.modules, "ipykernel", raising=False)  # other tests may have loaded it
     calibrate(model_path("resnet"), IMAGES[:16])
     assert capsys.readouterr().err == ""
     monkeypatch.setattr("trtlearn.calibration.network.PATIENCE_SECONDS", -1.0)

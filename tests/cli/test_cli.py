@@ -553,3 +553,19 @@ def test_a_reader_that_stops_early_is_no_error(tmp_path: Path) -> None:
     )
     assert (answer.returncode, answer.stderr) == (0, "")
     assert "20,000 tensors" in answer.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "advice"),
+    [
+        (("explain", "trtexec", "--onnx=m.onnx", "--int8"), "put the trtexec command in quotes"),
+        (("fit",), "Missing argument 'cache'. Try: trtlearn fit --help"),
+        (("precison",), "Did you mean 'precision'. Try: trtlearn --help"),
+    ],
+)
+def test_a_wrong_argument_names_the_help_of_its_verb(
+    run: Run, words: tuple[str, ...], advice: str
+) -> None:
+    status, _, err = run(*words)
+    assert status == 2
+    assert advice in err

@@ -18,6 +18,7 @@ from trtlearn.calibration.cache import format_cache, make_header, new_cache
 from trtlearn.engine.variants import VARIANTS
 from trtlearn.errors import CommandError, ModelError
 from trtlearn.files import load_table
+from trtlearn.model.course_data import model_path
 from trtlearn.recorded.caches import odd_caches
 from trtlearn.trtexec import decision
 from trtlearn.trtexec.command import parse_trtexec
@@ -240,6 +241,7 @@ def test_a_newer_version_is_answered_as_the_newest_with_a_word() -> None:
         ("NVIDIA DRIVE OS 6.0.9 TensorRT 8.6.13", (8, 6, 13)),
         ("onnxruntime-gpu==1.18.0 TensorRT 10.0.1", (10, 0, 1)),
         ("tensorrt_llm==0.17.0 tensorrt==10.8.0", (10, 8, 0)),
+        ("L4T 36", (10, 3, 0)),
     ],
 )
 def test_every_way_to_spell_a_version(
@@ -253,9 +255,28 @@ def test_every_way_to_spell_a_version(
 
 def test_what_ships_tensorrt_is_named() -> None:
     assert "JetPack 6.2 has TensorRT 10.3.0" in explain(BARE, trt="jetpack 6.2").warnings
+    assert "JetPack 6.0: 8.6.2, JetPack 6.1: 10.3.0" in resolve("JetPack 6").note
     assert resolve("tensorrt<11").tag == "v10.16"
     assert resolve("8.2").tag == "8.2.1"
     assert resolve("8.0").tag == "8.0.1"
+
+
+def test_a_cache_that_is_here_is_looked_into(tmp_path: Path) -> None:
+    cache = tmp_path / "m.cache"
+    command = f"trtexec --onnx={model_path('resnet')} --int8 --calib={cache}"
+    new_cache({"image": 0.5, "gone": 1.0, "lost": 1.0}).save(cache)
+    notes = " ".join(explain(command, trt="jetpack 6.2").warnings)
+    assert "2 names of 3 in the cache are no tensors of this model, 'gone' first" in notes
+    assert "checkLinks (NVIDIA/TensorRT#4797" in notes
+    notes = " ".join(explain(command, trt="8.6").warnings)
+    assert "4797" not in notes
+    cache.write_text("TRT-8600-EntropyCalibration2\nimage:3f000000\n", encoding="utf-8")
+    assert "no space after the colon of 'image'" in " ".join(explain(command).warnings)
+
+
+def test_the_answer_comes_before_its_steps() -> None:
+    text = str(explain(f"{BARE} --int8"))
+    assert text.index("accuracy ") < text.index("what to do") < text.index("1. splits")
 
 
 def test_every_step_has_a_place_and_sources_follow_the_steps() -> None:

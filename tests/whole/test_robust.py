@@ -100,8 +100,9 @@ def test_external_data_outside_the_model_s_folder_is_refused(tmp_path: Path, loc
 
 
 WRITER = """
-import os, sys, time
+import os, signal, sys, time
 from trtlearn import files
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job may ignore it
 real = os.{stop}
 def stop(*args, **named):
     print("now", flush=True)

@@ -317,11 +317,19 @@ def run(arguments: list[str] | None = None) -> int:
         return _fail(f"{where}{problem.strerror or problem}")
     except Exception as problem:
         if hasattr(problem, "format_message"):  # typer's own: an option or argument that is wrong
-            return _fail(f"{problem.format_message().rstrip('.')}. Try: trtlearn --help")
+            return _fail(f"{problem.format_message().rstrip('.?')}. Try: {_help_for(problem)}")
         if os.environ.get("TRTLEARN_DEBUG"):
             raise
         kind = type(problem).__name__
         return _fail(f"{kind}: {problem}. This is a defect: TRTLEARN_DEBUG=1 shows where")
+
+
+def _help_for(problem: Any) -> str:
+    """What to try after wrong arguments: the help of the verb that got them."""
+    verb = problem.ctx.command_path if getattr(problem, "ctx", None) else "trtlearn"
+    if verb in ("trtlearn explain", "trtlearn migrate"):  # "--onnx" was taken for our own option
+        return f'put the trtexec command in quotes ({verb} "trtexec --int8 ..."), or {verb} --help'
+    return f"{verb} --help"
 
 
 @cache

@@ -16,6 +16,7 @@ from functools import cached_property
 
 from ..calibration.cache import CacheIgnored
 from ..files import load_table
+from ..model.describe import OnnxModel
 from ..model.quantization import RefusedNode
 from ..record import plural
 from .command import TrtexecCommand, int8_count
@@ -35,6 +36,7 @@ class Case:
     model_problem: str | None = None  # why the model could not be read
     refused: tuple[RefusedNode, ...] = ()  # quantized nodes that TensorRT's parser refuses
     quantization_notes: tuple[str, ...] = ()
+    onnx: OnnxModel | None = None  # the model's nodes and tensors, where its file is here
     cache_exists: bool | None = None
     cache_problem: CacheIgnored | None = None  # why TensorRT ignores the cache
     cache_doubt: CacheIgnored | None = None  # why it may ignore the cache
@@ -190,7 +192,11 @@ class Case:
         wants += ["an input or output is INT8"] if self.int8_ends else []
         kernels = "FP32" if self.has("--noTF32") else "FP32 (TF32 kernels allowed)"
         known = option_kinds(self.release.tag)
-        seen = {None: "unknown, assumed to be none", True: "there", False: "not there"}
+        seen = {
+            None: "no Q/DQ nodes, as far as is known",
+            True: "Q/DQ nodes",
+            False: "no Q/DQ nodes",
+        }
         return {
             "arguments": len(self.parsed.arguments),
             "cache": self.cache,
@@ -265,6 +271,11 @@ def safe_is_typed(case: Case) -> bool:
 
 def has_no_dla(case: Case) -> bool:
     return on_dla(case) and (11, 0) <= case.release.number < (11, 4)
+
+
+def may_hit_check_links(case: Case) -> bool:
+    calibrates = case.branch in ("noise", "cache", "ignored-cache")
+    return calibrates and case.release.number == (10, 3) and "JetPack" in case.release.note
 
 
 def is_timed(case: Case) -> bool:
@@ -348,6 +359,7 @@ AFTERWARDS: Table = (
     ("qdq_without_int8", lambda c: c.branch == "float-qdq" and not c.strongly_typed),
     ("for_answers", on("placeholder", "placeholder-io", "noise")),
     ("look_into_cache", on("cache")),
+    ("check_links", may_hit_check_links),
     ("deprecated", is_deprecated),
 )
 TIMING: Table = (

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 from typing import Any
 
-from ..calibration.cache import CacheIgnored, ignored_by_trtexec, old_header
-from ..errors import ModelError
+from ..calibration.cache import CacheIgnored, ignored_by_trtexec, old_header, read_cache
+from ..errors import CacheError, ModelError
 from ..files import load_table, read_bytes, shell_command
 from ..model.quantization import SYMMETRIC, RefusedNode
 from ..record import Record, html_text, plural
@@ -93,22 +93,22 @@ class Explanation(Record):
         ]
 
     def details(self) -> list[tuple[str, str]]:
-        """What happens to the data, and what to know: (heading, sentence) in reading order."""
-        names = ("weights", "activations", "inputs", "outputs", "accuracy")
-        facts = [(name, getattr(self, name)) for name in names]
+        """What to know and to do, and what happens to the data: (heading, sentence) pairs."""
+        facts = [("accuracy", self.accuracy)]
         facts += [("warning", text) for text in self.warnings]
+        facts += [("what to do", text) for text in self.advice]
         facts += [("otherwise", text) for text in self.alternatives]
-        return facts + [("what to do", text) for text in self.advice]
+        names = ("weights", "activations", "inputs", "outputs")
+        return facts + [(name, getattr(self, name)) for name in names]
 
     def __str__(self) -> str:
-        lines = [self.summary(), ""]
+        width = max(len(heading) for heading, _ in self.details())
+        facts = [f"{heading:<{width}}  {text}" for heading, text in self.details()]
+        lines = [self.summary(), "", *facts, ""]
         for number, step in enumerate(self.steps, 1):
             lines += [f"{number}. {step.text}", f"   because {step.condition}"]
             lines += [f"   {step.source.summary()}"] if step.source else []
-        width = max(len(heading) for heading, _ in self.details())
-        return "\n".join(
-            [*lines, "", *(f"{heading:<{width}}  {text}" for heading, text in self.details())]
-        )
+        return "\n".join(lines)
 
     def _repr_html_(self) -> str:
         cell, left = html_text, 'style="text-align:left;vertical-align:top"'
@@ -123,7 +123,7 @@ class Explanation(Record):
             for name, text in self.details()
         )
         head = f"<p><b>{cell(self.summary())}</b></p>"
-        return f"{head}<ol>{steps}</ol><table><tbody>{facts}</tbody></table>"
+        return f"{head}<table><tbody>{facts}</tbody></table><ol>{steps}</ol>"
 
 
 def explain(
@@ -202,6 +202,7 @@ def explain(
             *_will_not_build(case),
             *case.quantization_notes,
             *([case.cache_doubt.why] if case.cache_doubt else []),
+            *_cache_notes(case),
             *case.parsed.notes,
             *([release.note] if release.note else []),
         ),
@@ -223,19 +224,19 @@ def _look_at_model(case: Case, model: Any, has_qdq: bool | None) -> Case:
     has_path = isinstance(model, (str, os.PathLike))
     path = model if has_path else case.value("--onnx")
     problem = None
-    refused: tuple[RefusedNode, ...] = getattr(model, "refused", ())
-    notes: tuple[str, ...] = getattr(model, "quantization_notes", ())
+    facts = None if has_path else model
     if has_qdq is None and path and (has_path or os.path.isfile(path)):
-        from ..model.quantization import judge_quantization
+        from ..model.describe import describe
         from ..model.read import load_proto
 
         try:
-            facts = judge_quantization(load_proto(path, weights=False))
-            has_qdq, refused, notes = facts.has_qdq, facts.refused, facts.notes
+            facts = describe(load_proto(path, weights=False))
+            has_qdq = facts.has_qdq
         except (ModelError, ImportError) as error:
             if has_path:
                 raise
             problem = str(error)
+    refused: tuple[RefusedNode, ...] = getattr(facts, "refused", ())
     if takes_asymmetric(case):
         refused = tuple(node for node in refused if node.fix != SYMMETRIC)
     return replace(
@@ -244,7 +245,8 @@ def _look_at_model(case: Case, model: Any, has_qdq: bool | None) -> Case:
         has_qdq=has_qdq,
         model_problem=problem,
         refused=refused,
-        quantization_notes=notes,
+        quantization_notes=getattr(facts, "quantization_notes", ()),
+        onnx=facts,
     )
 
 
@@ -274,6 +276,23 @@ def _look_at_cache(case: Case, exists: bool | None) -> Case:
         problem = ignored_by_trtexec(content, case.cache, version)
         doubt = None if problem else old_header(content, case.cache, version)
     return replace(case, cache_exists=exists, cache_problem=problem, cache_doubt=doubt)
+
+
+def _cache_notes(case: Case) -> list[str]:
+    """What is wrong inside a cache that TensorRT takes: its lines, and names of another model."""
+    if case.branch != "cache" or not os.path.isfile(case.cache or ""):
+        return []
+    try:
+        cache = read_cache(case.cache or "")
+    except CacheError as problem:
+        return [f"TensorRT may read other scales than you think: {problem}"]
+    stale = cache.check(case.onnx).stale if case.onnx else ()
+    if not stale:
+        return []
+    return [
+        f"{plural(len(stale), 'name')} of {len(cache.scales)} in the cache are no tensors of this "
+        f"model, {stale[0]!r:.80} first: TensorRT ignores them without a message"
+    ]
 
 
 def _replacements(removed: tuple[str, ...], command: str) -> list[str]:

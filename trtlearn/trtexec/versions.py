@@ -60,7 +60,7 @@ def read_spelling(text: str) -> Spelling | None:
         ),
         (
             "l4t",
-            r"(?:l4t|jetson linux|tegra)\D{0,12}?([34]\d\.[\d.]+)|^#? ?r([34]\d\.[\d.]+)",
+            r"(?:l4t|jetson linux|tegra)\D{0,12}?([34]\d(?:\.[\d.]+)?)\b|^#? ?r([34]\d\.[\d.]+)",
             "L4T",
         ),
         ("l4t", r"^#? ?r([34]\d) .*revision: ([\d.]+)", "L4T"),
@@ -83,7 +83,7 @@ UNCHECKED = "; that could not be checked: the first line of trtexec's log names 
 def _shipped(kind: str, label: str, version: str) -> Spelling | None:
     """TensorRT's version in a JetPack, a Jetson Linux or a container.
 
-    The longest row that fits, a major version's last, or the nearest row before it.
+    The longest row that fits, a major version's last that ships one, or the nearest row before it.
     """
     if kind == "jetpack" and version.isdigit():  # "jp62"
         version = ".".join(version)
@@ -92,11 +92,10 @@ def _shipped(kind: str, label: str, version: str) -> Spelling | None:
     row = next((row for row in fitting if row in table), None)
     unchecked = row is None
     if row is None:
-        series = [row for row in table if len(parts) == 1 and row.split(".")[0] == parts[0]]
-        series = [row for row in series if " " not in table[row]]
+        if len(parts) == 1 and (series := _series(kind, label, parts[0])):
+            return series
         older = [row for row in table if _order(row) <= _order(version.strip("."))]
-        row = max(series or older, key=_order, default=None)
-        unchecked = not series
+        row = max(older, key=_order, default=None)
     if row is None:
         return None
     number, _, words = table[row].partition(" ")
@@ -104,6 +103,22 @@ def _shipped(kind: str, label: str, version: str) -> Spelling | None:
     note = f"{label} {version} {verb} TensorRT {number.rstrip('?')}"
     note += UNCHECKED if unchecked or number.endswith("?") else ""
     return Spelling(_triple(*number.rstrip("?").split(".")), note)
+
+
+def _series(kind: str, label: str, major: str) -> Spelling | None:
+    """A major version alone: the last of its rows that ships a TensorRT; the note has them all."""
+    rows = {
+        row: words
+        for row, words in load_table("versions")[kind].items()
+        if row.split(".")[0] == major
+    }
+    shipped = [row for row in rows if " " not in rows[row]]
+    if not shipped:
+        return None
+    last = max(shipped, key=_order)
+    versions = ", ".join(f"{label} {row}: {words}" for row, words in rows.items())
+    note = f"{label} {major} is taken as {last}; name yours, its TensorRT differs ({versions})"
+    return Spelling(_triple(*rows[last].split(".")), note)
 
 
 def _order(version: str) -> tuple[int, ...]:
