@@ -111,10 +111,12 @@ def test_show_draws_even_what_is_wrong_and_reports_what_raises():
 
 
 def test_hints_and_solutions():
-    assert "add it" in str(exercise.hint("99-double"))
-    assert "<details>" in exercise.solution("99-double")._repr_html_()
-    with pytest.raises(TrtlearnError, match="1 hint, not 2"):
-        exercise.hint("99-double", 2)
+    open_ = exercise.check("99-double", None)
+    assert open_.folds == (
+        ("Hint 1 of 1", "add it to itself"),
+        ("One solution (open it after your own try)", "def double(x):\n    return 2 * x"),
+    )
+    assert open_._repr_html_().count("<details>") == 2
 
 
 @pytest.mark.parametrize("bad", ["99-nothing", "nonsense", "98-x"])

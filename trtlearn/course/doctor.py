@@ -20,6 +20,7 @@ from ..live import cuda, trt
 from ..record import Record, plural, show
 from ..recorded.files import load_provenance
 from ..trtexec.versions import read_spelling
+from .notebook import installed
 
 __all__ = ["DoctorReport", "Extra", "Finding", "RecordingFolder", "examine"]
 
@@ -95,7 +96,7 @@ def examine() -> DoctorReport:
     mode, why, fix = _mode(gpus)
     driver, newest_cuda, tensorrt = cuda.driver_version(), cuda.cuda_version(), trt.available()
     capabilities = _capabilities()
-    cuda_python = _installed("cuda-python") or _installed("cuda-bindings")
+    cuda_python = installed("cuda-python") or installed("cuda-bindings")
     extras, recordings = _extras(), _recordings()
 
     jetson = _jetson()
@@ -237,13 +238,6 @@ def _capabilities() -> dict[str, bool]:
 # --- Python packages
 
 
-def _installed(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
-
-
 def _extras() -> tuple[Extra, ...]:
     try:
         requirements = metadata.requires("trtlearn") or []
@@ -261,7 +255,7 @@ def _extra(name: str, requirements: Iterable[str]) -> tuple[str, ...]:
             continue
         if nested := re.match(r"trtlearn\[(\w+)\]", requirement):
             missing += _extra(nested[1], requirements)
-        elif _installed(package := re.split(r"[^\w.-]", requirement.strip())[0]) is None:
+        elif installed(package := re.split(r"[^\w.-]", requirement.strip())[0]) is None:
             missing.append(package)
     return tuple(missing)
 

@@ -1,7 +1,8 @@
 """Exercises: predict before you run, get a hint, check what you wrote; no wrong answer raises.
 
-A notebook's questions, hints and solutions stand in ``chapters/chNN.json`` (NN = the notebook's
-number; code line by line), their judges in ``chapters/chNN.py``. An id begins with that number.
+A notebook's questions, hints, solutions and common mistakes stand in ``chapters/chNN.json`` (NN =
+the notebook's number; code line by line), their judges in ``chapters/chNN.py``. An id begins with
+that number.
 """
 
 from __future__ import annotations
@@ -11,23 +12,24 @@ import importlib
 import json
 import pkgutil
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from .. import __version__
 from ..errors import TrtlearnError
-from ..record import Record, html_text, plural
-from . import progress
-from .verdict import Verdict, raised
+from ..record import html_text
+from . import chapters, progress
+from .verdict import Verdict, judge_choice, raised
 
 __all__ = [
     "Exercise",
     "Prediction",
     "check",
     "get",
-    "hint",
     "ids",
     "outcome",
     "predict",
@@ -35,7 +37,6 @@ __all__ = [
     "register_chapter",
     "report",
     "show",
-    "solution",
 ]
 
 
@@ -72,36 +73,6 @@ class Exercise:
     draw: Callable[[Any], Any] | None = None
 
 
-@dataclass(frozen=True)
-class Hint(Record):
-    """One hint, and how many more there are."""
-
-    text: str
-    number: int
-    of: int
-
-    def __str__(self) -> str:
-        more = f' (hint("…", {self.number + 1}) says more)' if self.number < self.of else ""
-        return f"Hint {self.number} of {self.of}: {self.text}{more}"
-
-    def _repr_html_(self) -> str:
-        return f"<p>💡 {html_text(str(self))}</p>"
-
-
-@dataclass(frozen=True)
-class Solution(Record):
-    """One way to solve it, folded until it is opened."""
-
-    source: str
-
-    def __str__(self) -> str:
-        return self.source
-
-    def _repr_html_(self) -> str:
-        head = "<details><summary>One solution (open it after your own try)</summary>"
-        return f"{head}<pre>{html_text(self.source)}</pre></details>"
-
-
 _REGISTRY: dict[str, Exercise | Prediction] = {}
 
 
@@ -118,35 +89,45 @@ def register(*entries: Exercise | Prediction) -> None:
 
 def register_chapter(
     number: str,
-    judges: Mapping[str, Callable[[Any], Verdict]],
+    judges: Mapping[str, Callable[..., Verdict]],
     draw: Mapping[str, Callable[[Any], Any]] | None = None,
 ) -> None:
-    """Register what chapters/chNN.json holds, each exercise with its judge."""
-    from . import chapters
+    """Register what chapters/chNN.json holds, each exercise with its judge.
 
+    ``choice`` there is one word to choose, as :func:`judge_choice` takes it. ``mistakes`` maps a
+    sentence to the expression of a common mistake, which may use the names of the chapter's module
+    and the arguments of the solution's function; ``passed`` is said of a right function.
+    """
+    names = vars(sys.modules[f"{chapters.__name__}.ch{number}"])
     path = Path(chapters.__path__[0]) / f"ch{number}.json"
     for row in json.loads(path.read_text(encoding="utf-8")):
         if "question" in row:
             register(Prediction(row["id"], row["question"], tuple(row["options"])))
             continue
-        entry = Exercise(
-            row["id"],
-            row["title"],
-            judges[row["id"]],
-            solution="\n".join(row["solution"]),
-            wrong=tuple("\n".join(lines) for lines in row["wrong"]),
-            hints=tuple(row["hints"]),
-            difficulty=row["difficulty"],
-            minutes=row["minutes"],
-            draw=(draw or {}).get(row["id"]),
+        source = "\n".join(row["solution"])
+        judge = partial(judge_choice, **row["choice"]) if "choice" in row else judges[row["id"]]
+        if "mistakes" in row:
+            function = re.search(r"^def \w+\((.*)\):", source, re.MULTILINE)
+            head = f"lambda {function[1] if function else ''}: "
+            mistakes = {why: eval(head + code, names) for why, code in row["mistakes"].items()}
+            judge = partial(judge, common_mistakes=mistakes)
+        register(
+            Exercise(
+                row["id"],
+                row["title"],
+                partial(judge, right=row["passed"]) if "passed" in row else judge,
+                solution=source,
+                wrong=tuple("\n".join(lines) for lines in row["wrong"]),
+                hints=tuple(row["hints"]),
+                difficulty=row["difficulty"],
+                minutes=row["minutes"],
+                draw=(draw or {}).get(row["id"]),
+            )
         )
-        register(entry)
 
 
 def ids() -> list[str]:
     """Every exercise and prediction of the course, in order."""
-    from . import chapters
-
     for module in pkgutil.iter_modules(chapters.__path__):
         importlib.import_module(f"{chapters.__name__}.{module.name}")
     return sorted(_REGISTRY)
@@ -205,15 +186,29 @@ def predict(prediction_id: str, *, answer: str | None = None) -> Any:
         raise TrtlearnError(
             f"{answer!r} is not among the options", f"choose one of {list(entry.options)}"
         )
-    from .prediction import prediction_widget
+    from ..show.controls import alert, guarded, ipywidgets, say, stack  # needs ipywidgets
 
     before = progress.load().steps.get(prediction_id)
     choice = answer or (before.answer if before else None)
+    buttons = ipywidgets.RadioButtons(
+        options=entry.options,
+        value=choice if choice in entry.options else None,
+        layout={"width": "max-content"},
+    )
+    note = say("")
 
-    def save(option: str) -> str:
-        return progress.note(prediction_id, answer=option)
+    def save() -> None:
+        if buttons.value is None:
+            note.value = "Choose one before you go on; the measurement below answers."
+            return
+        problem = progress.note(prediction_id, answer=buttons.value)
+        words = alert(problem) if problem else "Saved. Go on: the measurement below answers."
+        note.value = f'<span role="status">{words}</span>'
 
-    return prediction_widget(entry.question, entry.options, choice, save)
+    on_choice = guarded(save, note, clear=False)
+    buttons.observe(on_choice, "value")
+    on_choice()
+    return stack(say(f"<b>Predict: {html_text(entry.question)}</b>"), buttons, note)
 
 
 def outcome(prediction_id: str, measured: str) -> Verdict:
@@ -229,21 +224,6 @@ def outcome(prediction_id: str, measured: str) -> Verdict:
     right = step.answer == measured
     words = "as you predicted" if right else f'you predicted "{step.answer}"'
     return Verdict(prediction_id, right, f"Measured: {measured}; {words}.", surprise=not right)
-
-
-def hint(exercise_id: str, number: int = 1) -> Hint:
-    """The first hint, or the ``number``-th."""
-    hints = _exercise(exercise_id).hints
-    if not 1 <= number <= len(hints):
-        raise TrtlearnError(
-            f"{exercise_id} has {plural(len(hints), 'hint')}, not {number}", "count from 1"
-        )
-    return Hint(hints[number - 1], number, len(hints))
-
-
-def solution(exercise_id: str) -> Solution:
-    """One solution, folded."""
-    return Solution(_exercise(exercise_id).solution)
 
 
 def show(exercise_id: str, answer: Any) -> Any:

@@ -75,8 +75,8 @@ def setup(network: Network | None = None) -> Setup:
     versions = {
         "trtlearn": __version__,
         "Python": platform.python_version(),
-        "numpy": _version("numpy"),
-        "plotly": _version("plotly"),
+        "numpy": installed("numpy"),
+        "plotly": installed("plotly"),
     }
     if network is None:
         return Setup("live", "computed here, on this machine's CPU", "", versions)
@@ -109,7 +109,8 @@ def why_recorded() -> str:
     return "as TRTLEARN_MODE asks" if os.environ.get("TRTLEARN_MODE") == "recorded" else ""
 
 
-def _version(package: str) -> str | None:
+def installed(package: str) -> str | None:
+    """The version of a package; None where it is not installed."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

@@ -14,59 +14,33 @@ import typing
 from ..errors import TrtlearnError
 
 PLACES = {
-    "digits": ("digits_grid",),
-    "numbers": ("clip_or_round", "float_bits", "histogram", "number_line", "weight_error"),
-    "tensor_ranges": ("fit", "ranges", "scales"),
-    "calibration": (
-        "agreement",
-        "filling",
-        "images_needed",
-        "kl",
-        "legacy_line",
-        "orders",
-        "shared_scales",
-        "thresholds",
-    ),
-    "cuts": ("spike", "toy_cut"),
-    "blocks": ("residual_block",),
-    "engines": ("engine", "engine_diff", "fusion", "layer_times", "precision"),
-    "layers": ("pixel", "plan_sizes", "read_back", "tensor_errors", "time_by_dtype"),
-    "tradeoffs": (
-        "against_trtexec",
-        "batch_sizes",
-        "builds",
-        "confusion",
-        "launches",
-        "mixed_search",
-        "sensitivity",
-        "tradeoff",
-    ),
-    "widgets": (
-        "amax_slider",
-        "factor_slider",
-        "filling_player",
-        "follow_pixel",
-        "kl_slider",
-        "range_browser",
-        "spike_slider",
-        "tradeoff_explorer",
-    ),
-    "repairing": ("repair_switches",),
-    "placing": ("place_pairs",),
-    "pictures": ("boxes", "operators", "photographs"),
-    "caches": ("cache_editor",),
-    "commands": ("explainer",),
+    "digits": "digits_grid",
+    "numbers": "clip_or_round float_bits histogram number_line weight_error",
+    "tensor_ranges": "fit ranges scales",
+    "calibration": "agreement filling images_needed kl legacy_line orders shared_scales thresholds",
+    "cuts": "spike toy_cut",
+    "blocks": "residual_block",
+    "engines": "engine engine_diff fusion layer_times precision",
+    "layers": "pixel plan_sizes read_back tensor_errors time_by_dtype",
+    "tradeoffs": "against_trtexec batch_sizes builds confusion launches mixed_search sensitivity "
+    "tradeoff",
+    "widgets": "amax_slider factor_slider filling_player follow_pixel kl_slider range_browser "
+    "spike_slider tradeoff_explorer",
+    "repairing": "repair_switches",
+    "placing": "place_pairs",
+    "pictures": "boxes operators photographs",
+    "caches": "cache_editor",
+    "commands": "explainer",
 }
 """Module of this room -> the pictures or controls that it offers."""
 
-MODULES = {name: module for module in PLACES for name in PLACES[module]}
-NEEDED = {
-    "widgets": ("plotly", "ipywidgets", "anywidget"),
-    "repairing": ("plotly", "ipywidgets", "anywidget"),
-    "placing": ("plotly", "ipywidgets", "anywidget"),
-    "caches": ("ipywidgets",),
-    "commands": ("ipywidgets",),
-}
+MODULES: dict[str, str] = {}
+for _module, _names in PLACES.items():
+    MODULES |= dict.fromkeys(_names.split(), _module)
+MOVING = ("plotly", "ipywidgets", "anywidget")
+NEEDED = dict.fromkeys(("widgets", "repairing", "placing"), MOVING) | dict.fromkeys(
+    ("caches", "commands"), ("ipywidgets",)
+)
 
 __all__ = sorted(MODULES)  # noqa: PLE0605
 

@@ -20,6 +20,8 @@ __all__ = [
     "RIGHT",
     "draw_block",
     "fault",
+    "layers_time",
+    "mark",
     "placed_block",
     "residual_block",
 ]
@@ -86,8 +88,13 @@ def placed_block(
 
 
 def _cost(build: Build) -> str:
+    return f"{build.layers} layers, {layers_time(build)}"
+
+
+def layers_time(build: Build) -> str:
+    """The time of all layers: "0.123 ms"."""
     time = build.layer_time_ms
-    return f"{build.layers} layers, " + ("time unknown" if time is None else f"{time:.3f} ms")
+    return "time unknown" if time is None else f"{time:.3f} ms"
 
 
 def _blocks(rows: Sequence[tuple[str, Collection[str]]], title: str, source: Source) -> go.Figure:
@@ -124,18 +131,22 @@ def draw_block(fig: go.Figure, y: float) -> None:
 def _draw_pairs(fig: go.Figure, y: float, present: Collection[str]) -> None:
     """A diamond on each edge with a pair, a cross where the right one is missing."""
     edges = [edge for edge in EDGES if edge in present or edge in RIGHT]
+    symbols, colors = zip(*(mark(edge, edge in present) for edge in edges), strict=True)
     fig.add_scatter(
         x=[EDGES[edge][0] for edge in edges],
         y=[y + EDGES[edge][1] for edge in edges],
         mode="markers",
-        marker={
-            "size": 15,
-            "symbol": ["diamond" if edge in present else "x" for edge in edges],
-            "color": [GOOD if edge in present and edge in RIGHT else WARN for edge in edges],
-        },
+        marker={"size": 15, "symbol": symbols, "color": colors},
         text=[f"{edge}: {fault(edge, edge in present)}" for edge in edges],
         hovertemplate="%{text}<extra></extra>",
     )
+
+
+def mark(edge: str, present: bool) -> tuple[str, str]:
+    """Symbol and colour: a diamond is a pair, a cross one that is missing; orange is wrong."""
+    if present:
+        return "diamond", GOOD if edge in RIGHT else WARN
+    return ("x", WARN) if edge in RIGHT else ("circle-open", INK)
 
 
 def fault(edge: str, present: bool) -> str:

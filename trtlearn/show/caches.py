@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from functools import partial
+from typing import Any
 
 from ..calibration.cache import CalibrationCache, NameCheck, parse_cache
-from ..calibration.cache_lines import ODDITIES, CacheLine, CacheReading, as_tensorrt_reads
+from ..calibration.cache_lines import ODDITIES, CacheReading, as_tensorrt_reads
 from ..errors import CacheError
 from ..model.describe import OnnxModel, read_model
 from ..record import html_table, html_text, plural, show
-from .controls import badge, guarded, ipywidgets, say, stack
+from ..recorded.caches import CacheCase, CacheCases
+from .controls import badge, beside, button, guarded, ipywidgets, say, stack
 from .draw import short
 from .theme import BAD, GOOD, INK, WARN
 
@@ -37,37 +37,12 @@ BUTTONS = {
 }
 """Recorded case -> what its button says."""
 
-WRAPPED = {"flex_flow": "row wrap", "width": "98%"}
 HALF = {"flex": "1 1 22em", "min_width": "22em", "margin": "0 1em 0 0"}
 CELL = "text-align:left;vertical-align:top;padding:1px 8px 1px 0"
 MOST = 8  # odd lines that are listed
 
 
-class Case(Protocol):
-    """What is asked of a recorded case: recorded.caches.CacheCase has it."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def change(self) -> str: ...
-    @property
-    def content(self) -> bytes | None: ...
-    @property
-    def batches_asked(self) -> int | None: ...
-    @property
-    def warned(self) -> str: ...
-    @property
-    def source(self) -> str: ...
-
-
-class Cases(Protocol):
-    """Several of them: recorded.caches.CacheCases."""
-
-    @property
-    def caches(self) -> Sequence[Case]: ...
-
-
-def cache_editor(cases: Cases, model: str | os.PathLike[str] | Any) -> ipywidgets.Widget:
+def cache_editor(cases: CacheCases, model: str | os.PathLike[str] | Any) -> ipywidgets.Widget:
     """Change a cache by hand or by a button; beside it stands what TensorRT 8.6.0 does with it.
 
     ``cases``: ``tl.recorded.broken_caches(text)``; ``model``: the network of the cache (an ONNX
@@ -76,60 +51,48 @@ def cache_editor(cases: Cases, model: str | os.PathLike[str] | Any) -> ipywidget
     """
     files = {case.name: case for case in cases.caches if case.content is not None}
     text = (files["whole"].content or b"").decode()
-    page = _Page(files, parse_cache(text), read_model(getattr(model, "path", model)))
+    good, network = parse_cache(text), read_model(getattr(model, "path", model))
     area = ipywidgets.Textarea(text, rows=text.count("\n") + 1, layout={"width": "98%"})
     area.add_class("trtlearn-cache")
     answer, problem = say(""), say("")
 
     def judge() -> None:
-        answer.value = page.answer(area.value.encode(errors="replace"))
+        answer.value = _answer(area.value.encode(errors="replace"), files, good, network)
 
-    def give(case: Case) -> None:
+    def give(case: CacheCase) -> None:
         area.value = (case.content or b"").decode()
 
     run = guarded(judge, problem)
     area.observe(run, "value")
-    buttons = []
-    for name in [name for name in BUTTONS if name in files]:
-        button = ipywidgets.Button(description=BUTTONS[name], layout={"width": "max-content"})
-        button.on_click(lambda _, case=files[name]: give(case))
-        buttons.append(button)
     run()
+    row = [button(BUTTONS[name], partial(give, files[name])) for name in BUTTONS if name in files]
     sides = [ipywidgets.VBox([one], layout=HALF) for one in (area, answer)]
-    both = [ipywidgets.Box(row, layout=WRAPPED) for row in (buttons, sides)]
-    return stack(both[0], problem, both[1])
+    return stack(beside(*row), problem, beside(*sides))
 
 
-@dataclass(frozen=True)
-class _Page:
-    """The right-hand side: what it says of a text, as HTML."""
-
-    cases: dict[str, Case]
-    good: CalibrationCache
-    model: OnnxModel
-
-    def answer(self, content: bytes) -> str:
-        reading = as_tensorrt_reads(content)
-        recorded = next((case for case in self.cases.values() if case.content == content), None)
-        parts = [
-            _verdict(reading),
-            "" if reading.ignored else _odd_lines(reading, self.good),
-            _tensors(reading, self.good),
-            f"<p><b>trtlearn's reader:</b> {_own_reader(content, self.model)}</p>",
-            f'<p style="color:{INK}">{self.how_known(reading, recorded)}</p>',
-        ]
-        return f'<div role="status" style="line-height:1.35">{"".join(parts)}</div>'
-
-    def how_known(self, reading: CacheReading, recorded: Case | None) -> str:
-        """Recorded, or by the rule, with what is recorded of the like."""
-        if recorded is not None and recorded.batches_asked is not None:
-            where = f"this change to the cache of this network at batch 8, {recorded.source}"
-            log = html_text(recorded.warned)
-            return f"✔ <b>Recorded</b>: {html_text(where)}. Warnings in the log: {log}."
+def _answer(
+    content: bytes, cases: dict[str, CacheCase], good: CalibrationCache, model: OnnxModel
+) -> str:
+    """The right-hand side: all that is said of a text, as HTML."""
+    reading = as_tensorrt_reads(content)
+    recorded = next((case for case in cases.values() if case.content == content), None)
+    if recorded is not None and recorded.batches_asked is not None:
+        where = f"this change to the cache of this network at batch 8, {recorded.source}"
+        log = html_text(recorded.warned)
+        known = f"✔ <b>Recorded</b>: {html_text(where)}. Warnings in the log: {log}."
+    else:
         like = [ODDITIES[word].case for line in reading.odd for word in line.oddities]
-        known = dict.fromkeys(self.cases[case].change for case in like if case)
-        near = f" Recorded of the like: {html_text('; '.join(known))}." if known else ""
-        return f"<b>Not recorded</b>: answered by the rule that fits all recorded files.{near}"
+        changes = "; ".join(dict.fromkeys(cases[case].change for case in like if case))
+        near = f" Recorded of the like: {html_text(changes)}." if changes else ""
+        known = f"<b>Not recorded</b>: answered by the rule that fits all recorded files.{near}"
+    parts = [
+        _verdict(reading),
+        "" if reading.ignored else _odd_lines(reading, good),
+        _tensors(reading, good),
+        f"<p><b>trtlearn's reader:</b> {_own_reader(content, model)}</p>",
+        f'<p style="color:{INK}">{known}</p>',
+    ]
+    return f'<div role="status" style="line-height:1.35">{"".join(parts)}</div>'
 
 
 def _verdict(reading: CacheReading) -> str:
@@ -143,45 +106,35 @@ def _verdict(reading: CacheReading) -> str:
 
 def _odd_lines(reading: CacheReading, good: CalibrationCache) -> str:
     """The lines that TensorRT does not read as their writer meant them."""
-    marked = [(line, _oddities(line, good)) for line in reading.lines]
-    odd = [(line, words) for line, words in marked if words]
-    if not odd:
-        return ""
-    rows = [
-        {
-            "line": line.number,
-            "text": line.text,
-            "TensorRT": "; ".join(ODDITIES[w].what for w in words),
-        }
-        for line, words in odd[:MOST]
-    ]
-    more = f"<p>… and {plural(len(odd) - MOST, 'more line')}</p>" if len(odd) > MOST else ""
-    return html_table(rows, style=CELL) + more
-
-
-def _oddities(line: CacheLine, good: CalibrationCache) -> tuple[str, ...]:
-    stray = line.name is not None and line.name not in good
-    return (*line.oddities, *(["other name"] if stray else []))
+    rows = []
+    for line in reading.lines:
+        stray = ["other name"] if line.name is not None and line.name not in good else []
+        if words := [*line.oddities, *stray]:
+            what = "; ".join(ODDITIES[word].what for word in words)
+            rows.append({"line": line.number, "text": line.text, "TensorRT": what})
+    left = len(rows) - MOST
+    more = f"<p>… and {plural(left, 'more line')}</p>" if left > 0 else ""
+    return html_table(rows[:MOST], style=CELL) + more
 
 
 def _tensors(reading: CacheReading, good: CalibrationCache) -> str:
     """Every tensor of the whole file: it keeps its range, has another one, or loses it."""
     if reading.ignored:
         return f"<p>None of the {len(good)} ranges is taken from the file.</p>"
-    scales, chips = reading.scales, []
+    scales = reading.scales
+    chips: dict[str, list[str]] = {state: [] for state in WORDS}
     for name, scale in good.items():
         if name not in scales:
-            chips.append(("lost", _chip(f"✘ {name}", BAD)))
+            chips["lost"].append(_chip(f"✘ {name}", BAD))
         elif scales[name] == scale:
-            chips.append(("kept", _chip(f"✔ {name}", GOOD)))
+            chips["kept"].append(_chip(f"✔ {name}", GOOD))
         else:
             ends = [show(None if one is None else 127 * one) for one in (scale, scales[name])]
-            chips.append(("changed", _chip(f"≠ {name}: ±{ends[0]} → ±{ends[1]}", WARN)))
-    groups = {state: [chip for key, chip in chips if key == state] for state in WORDS}
+            chips["changed"].append(_chip(f"≠ {name}: ±{ends[0]} → ±{ends[1]}", WARN))
     return "".join(
-        f"<p><b>{plural(len(chips), 'tensor')} {WORDS[state]}</b><br>{' '.join(chips)}</p>"
-        for state, chips in groups.items()
-        if chips
+        f"<p><b>{plural(len(group), 'tensor')} {WORDS[state]}</b><br>{' '.join(group)}</p>"
+        for state, group in chips.items()
+        if group
     )
 
 

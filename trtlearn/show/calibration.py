@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import typing
@@ -114,32 +115,24 @@ def kl(
         ("Q: the same in 128 steps", middles[:bins], on_log_axis(q), BAD, "dot", 2),
     ):
         draw.line(fig, x, y, label, color=color, dash=dash, width=thick, shape="hvh", panel=left)
-    last: Style = {"symbol": "triangle-down", "size": 12, "color": GOOD}
-    draw.points(
-        fig, [middles[bins - 1]], [p[-1]], "last bin: all beyond it, added", **last, panel=left
-    )
+    last: Style = {"symbol": "triangle-down", "size": 12, "color": GOOD, "panel": left}
+    draw.points(fig, [middles[bins - 1]], [p[-1]], "last bin: all beyond it, added", **last)
     values = np.asarray(search.kl)
     finite = np.isfinite(values)
     height = np.where(finite, np.maximum(values, LEAST_KL), np.nan)
     amax = (search.first + np.arange(len(values)) + 0.5) * width
     unnamed: Style = {"showlegend": False, "panel": right}
     size = 4 if finite.mean() > 0.5 else 7
-    curve: Style = {"color": SERIES[2], "size": size}
-    draw.points(fig, amax[finite], height[finite], "KL(P‖Q)", **curve, **unnamed)
-    for label, shown, symbol, color in (
-        ("least KL: the choice", search.chosen, "star", WARN),
-        ("here", bins, "diamond-open", INK),
-    ):
-        index = shown - search.first
-        level = [height[index] if finite[index] else None]
-        draw.points(
-            fig, [amax[index]], level, label, symbol=symbol, color=color, size=14, **unnamed
-        )
-    best = search.chosen - search.first
+    draw.points(fig, amax[finite], height[finite], "KL(P‖Q)", color=SERIES[2], size=size, **unnamed)
+    levels = [level if is_finite else None for level, is_finite in zip(height, finite, strict=True)]
+    best, here = search.chosen - search.first, bins - search.first
+    star: Style = {"symbol": "star", "color": WARN, "size": 14, **unnamed}
+    draw.points(fig, [amax[best]], [levels[best]], "least KL: the choice", **star)
+    open_: Style = {"symbol": "diamond-open", "size": 14, **unnamed}
+    draw.points(fig, [amax[here]], [levels[here]], "here", **open_)
     if tensorrt is not None:
-        level = [height[best] if finite[best] else None]
-        ring: Style = {"symbol": "circle-open", "size": 22, "color": BAD}
-        draw.points(fig, [tensorrt], level, "TensorRT's amax (ring)", panel=right, **ring)
+        ring: Style = {"symbol": "circle-open", "size": 22, "color": BAD, "panel": right}
+        draw.points(fig, [tensorrt], [levels[best]], "TensorRT's amax (ring)", **ring)
     if finite[best]:
         at: Style = {"row": 1, "col": 2, "xanchor": "center", "yanchor": "top", "yshift": -9}
         draw.note(fig, "least KL: the choice", amax[best], np.log10(height[best]), **at)
@@ -210,20 +203,10 @@ def thresholds(
     draw.line(fig, x, values, "values", **look, panel=above)
     for index, (label, way) in enumerate(ways.items()):
         color, symbol, dash = series(index)
-        text: Style = {
-            "mode": "markers+text",
-            "text": [f"{way.amax:.4g}"],
-            "textposition": "middle right",
-        }
-        mark: Style = {
-            "color": color,
-            "symbol": symbol,
-            "size": 12,
-            "hover": "%{customdata}: ±%{x:.6g}",
-        }
-        draw.points(
-            fig, [way.amax], [index], label, customdata=[label], **mark, **text, panel=below
-        )
+        mark: Style = {"color": color, "symbol": symbol, "size": 12, "mode": "markers+text"}
+        mark |= {"text": [f"{way.amax:.4g}"], "textposition": "middle right"}
+        mark |= {"customdata": [label], "hover": "%{customdata}: ±%{x:.6g}", "panel": below}
+        draw.points(fig, [way.amax], [index], label, **mark)
         fig.add_vline(x=way.amax, line={"color": color, "dash": dash, "width": 1.5}, row=1, col=1)
     top = max(counted.seen_amax, *(way.amax for way in ways.values()))
     fig.update_xaxes(range=[0, 1.2 * top])
@@ -312,14 +295,9 @@ def orders(
             y += [tensors.index(name) + beside] * len(values)
             names += [name] * len(values)
         symbol = MARKS[index % len(MARKS)] + ("-open" if index == 0 else "")
-        look: Style = {
-            "color": series(index).color,
-            "symbol": symbol,
-            "size": 11,
-            "customdata": names,
-        }
+        look: Style = {"color": series(index).color, "symbol": symbol, "size": 11}
         hover = "%{customdata}: amax is %{x:.3g} % of max|x|<extra>" + way + "</extra>"
-        draw.points(fig, x, y, way, hover=hover, **look)
+        draw.points(fig, x, y, way, hover=hover, customdata=names, **look)
     fig.update_xaxes(title="amax chosen, % of max|x|", rangemode="tozero")
     draw.name_rows(fig, tensors)
     for edge in range(1, len(tensors)):
@@ -370,7 +348,7 @@ def images_needed(
 
 
 def _as_engine(model: OnnxModel) -> EngineInfo:
-    """The ONNX nodes as layers, so that they are placed as an engine's are."""
+    """The ONNX nodes as layers, to be placed as an engine's are."""
 
     def tensors(names: tuple[str, ...]) -> tuple[EngineTensor, ...]:
         return tuple(EngineTensor(name, None, None) for name in names if name in model.tensors)
@@ -437,47 +415,46 @@ def agreement(table: AgreementTable, *, source: Source = None) -> go.Figure:
     title = "Which scales of TensorRT does numpy reproduce? One dot a scale"
     widths: Style = {"shared_yaxes": True, "column_widths": [0.6, 0.4], "horizontal_spacing": 0.03}
     fig = draw.panels(title, ["equal within 1e-6", "not equal"], height=560, **widths)
+    dots: dict[str, list[str]] = {network: [] for network in networks}
+    for row in table.networks:
+        unlike = {other.tensor for other in row.others}
+        dots[row.network] += [
+            f"{name}<br>{row.network}, {row.algorithm}: {scale:.6g}"
+            for name, scale in row.cache.items()
+            if name not in unlike
+        ]
     x: list[int] = []
     y: list[float] = []
-    texts: list[str] = []
-    for place, network in enumerate(networks):
-        count = 0
-        for row in table.networks:
-            if row.network != network:
-                continue
-            unlike = {other.tensor for other in row.others}
-            for name, scale in row.cache.items():
-                if name not in unlike:
-                    x.append(count // DOTS_HIGH)
-                    y.append(place + 0.12 * (count % DOTS_HIGH) - 0.3)
-                    texts.append(f"{name}<br>{network}, {row.algorithm}: {scale:.6g}")
-                    count += 1
+    for place, equal in enumerate(dots.values()):
+        x += [count // DOTS_HIGH for count in range(len(equal))]
+        y += [place + 0.12 * (count % DOTS_HIGH) - 0.3 for count in range(len(equal))]
+    texts = list(itertools.chain(*dots.values()))
     draw.points(fig, x, y, "equal", color=GOOD, size=4, hover=texts, panel=(1, 1))
-    named: list[tuple[float, int, str]] = []
+    gaps: list[float] = []
+    heights: list[int] = []
+    names: list[str] = []
     for index, cause in enumerate(CAUSES, 1):
         color, symbol, _ = series(index)
-        dots = [
-            (other, row) for row in table.networks for other in row.others if other.cause == cause
-        ]
-        hover = [
-            f"{other.tensor}<br>{row.network}, {row.algorithm}: ours {show(other.ours)}, "
-            f"TensorRT {other.tensorrt:.6g}<br>{draw.folded(other.explanation, 70)}"
-            for other, row in dots
-        ]
-        apart = [other.relative_difference or 0.0 for other, _ in dots]
-        rows = [networks.index(row.network) for _, row in dots]
+        apart: list[float] = []
+        rows: list[int] = []
+        hover: list[str] = []
+        for row in table.networks:
+            for other in [other for other in row.others if other.cause == cause]:
+                apart.append(other.relative_difference or 0.0)
+                rows.append(networks.index(row.network))
+                hover.append(
+                    f"{other.tensor}<br>{row.network}, {row.algorithm}: ours {show(other.ours)}, "
+                    f"TensorRT {other.tensorrt:.6g}<br>{draw.folded(other.explanation, 70)}"
+                )
         look: Style = {"color": color, "symbol": symbol, "hover": hover, "panel": (1, 2)}
-        draw.points(fig, apart, rows, f"{cause} ({len(dots)})", **look)
+        draw.points(fig, apart, rows, f"{cause} ({len(rows)})", **look)
         if cause != "last bits":
-            named += [
-                (gap, row, other.tensor)
-                for gap, row, (other, _) in zip(apart, rows, dots, strict=True)
-            ]
+            gaps += map(math.log10, apart)
+            heights += rows
+            names += [text.partition("<br>")[0] for text in hover]
     fig.update_xaxes(visible=False, row=1, col=1)
     draw.log_axis(fig, "x", "relative difference", [1e-6, 0.3], room=0.03, panel=(1, 2))
     draw.name_rows(fig, networks, panel=(1, 1))
     ends = tuple(fig.layout.xaxis2.range), tuple(fig.layout.yaxis.range)
-    gaps = [math.log10(gap) for gap, _, _ in named]
-    rows, names = [row for _, row, _ in named], [name for _, _, name in named]
-    draw.label_points(fig, gaps, rows, names, ranges=ends, size=(310, 400), column=2)
+    draw.label_points(fig, gaps, heights, names, ranges=ends, size=(310, 400), column=2)
     return draw.finish(fig, source)

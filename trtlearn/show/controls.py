@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from ..errors import TrtlearnError
@@ -17,62 +19,32 @@ except ModuleNotFoundError as missing:
         "widgets need ipywidgets. Try: pip install 'trtlearn[lab]'", name=missing.name
     ) from None
 
-__all__ = ["alert", "badge", "guarded", "ipywidgets", "move_ends", "say", "stack", "wired"]
+__all__ = [
+    "FITTED",
+    "alert",
+    "badge",
+    "beside",
+    "button",
+    "guarded",
+    "ipywidgets",
+    "move_ends",
+    "moving",
+    "say",
+    "stack",
+    "switch",
+    "wired",
+]
 
-KEYS = """
-function render({ el }) {
-  el.style.display = "none";
-  if (!document.getElementById("trtlearn-style")) {
-    const style = document.createElement("style");
-    Object.assign(style, { id: "trtlearn-style", textContent: STYLE });
-    document.head.append(style);
-  }
-  const mark = () => {
-    const box = el.closest(".widget-vbox");
-    if (!box) { requestAnimationFrame(mark); return; }
-    box.addEventListener("focusin", (event) => {
-      event.target.setAttribute("data-lm-suppress-shortcuts", "true");
-      if (event.target.matches(".widget-readout")) event.target.contentEditable = "false";
-    });
-    for (const text of box.querySelectorAll(".widget-html")) {
-      text.setAttribute("aria-live", "polite");
-    }
-    if (box.querySelector(".js-plotly-plot")) widen();
-  };
-  const widen = () => window.dispatchEvent(new Event("resize"));
-  const drawn = ({ detail }) => {
-    if (el.closest(".widget-vbox")?.contains(detail.element)) widen();
-  };
-  document.addEventListener("plotlywidget-after-render", drawn);
-  mark();
-  return () => document.removeEventListener("plotlywidget-after-render", drawn);
-}
-export default { render };
-"""
-"""In the browser: keys stay in their control, changed text is read aloud, figures fill the page.
+FITTED = {"width": "max-content", "max_width": "98%"}
+"""The layout of what is as wide as its text."""
 
-Without the mark JupyterLab takes the arrow keys from lists and radio buttons and moves to another
-cell. It looks for the mark from the focused element upwards and stops at the first match of its
-own, so each control needs it (@lumino/commands; measured in JupyterLab 4.6 by
-tests/course/test_browser.py). A FigureWidget is drawn before it has a place on the page, 700 pixels
-wide, and looks at its place again only when the window is resized (plotly 6).
-"""
 
-STYLE = """
-.jp-OutputArea-output.jp-RenderedText pre { word-break: normal; overflow-wrap: break-word; }
-body[data-jp-theme-light="false"] .widget-dropdown > select {
-  background-image: url("data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' \
-viewBox='0 0 18 18'%3E%3Cpath fill='%23ddd' d='M5 7l4 4 4-4z'/%3E%3C/svg%3E");
-}
-.widget-readout { pointer-events: none; }
-.trtlearn-cache textarea {
-  font-family: var(--jp-code-font-family, monospace); white-space: pre;
-  overflow-x: auto; line-height: 1.25;
-}
-"""
-"""For the page: printed lines break between words, a list's arrow is light where the page is dark,
-a slider's number is no field (it would clamp or drop what is typed), a cache has the font of code.
-"""
+def _file(name: str) -> str:
+    return Path(__file__).with_name(name).read_text(encoding="utf-8")
+
+
+PAGE = f"const STYLE = {json.dumps(_file('controls.css'))};\n{_file('controls.js')}"
+"""Runs in the browser beside every stack."""
 
 
 def stack(*children: ipywidgets.Widget) -> ipywidgets.VBox:
@@ -81,9 +53,7 @@ def stack(*children: ipywidgets.Widget) -> ipywidgets.VBox:
         import anywidget
     except ImportError:
         return ipywidgets.VBox(list(children))
-    return ipywidgets.VBox(
-        [*children, anywidget.AnyWidget(_esm=f"const STYLE = {json.dumps(STYLE)};\n{KEYS}")]
-    )
+    return ipywidgets.VBox([*children, anywidget.AnyWidget(_esm=PAGE)])
 
 
 def say(text: str) -> ipywidgets.HTML:
@@ -125,15 +95,60 @@ def guarded(
 
 
 def wired(
-    action: Callable[[], None], *controls: ipywidgets.Widget, shown: Sequence[ipywidgets.Widget]
+    action: Callable[[], None],
+    *controls: ipywidgets.Widget,
+    shown: Sequence[ipywidgets.Widget],
+    row: bool = False,
 ) -> ipywidgets.VBox:
-    """The controls, a place for an error, and what they show; each control calls ``action``."""
+    """The controls, in a ``row`` or below each other, a place for an error, and what they show;
+    each control calls ``action``.
+    """
     problem = say("")
     run = guarded(action, problem)
     for control in controls:
         control.observe(run, "value")
     run()
-    return stack(*controls, problem, *shown)
+    return stack(*([beside(*controls)] if row else controls), problem, *shown)
+
+
+def moving(
+    action: Callable[[], str],
+    *controls: ipywidgets.Widget,
+    shown: Sequence[ipywidgets.Widget],
+    row: bool = False,
+) -> ipywidgets.VBox:
+    """Controls above the moving figures in ``shown``: ``action`` changes these, which the page gets
+    as one change, and returns the words that stand above them.
+    """
+    figures = [widget for widget in shown if hasattr(widget, "batch_update")]
+    text = say("")
+
+    def run() -> None:
+        with contextlib.ExitStack() as change:
+            for fig in figures:
+                change.enter_context(fig.batch_update())
+            words = action()
+        text.value = words
+
+    above = [widget for widget in shown if not hasattr(widget, "batch_update")]
+    return wired(run, *controls, shown=(*above, text, *figures), row=row)
+
+
+def button(text: str, press: Callable[[], None]) -> ipywidgets.Button:
+    """A button as wide as its text."""
+    one = ipywidgets.Button(description=text, layout=FITTED)
+    one.on_click(lambda _: press())
+    return one
+
+
+def switch(text: str, width: str = "9em") -> ipywidgets.Checkbox:
+    """A switch that is off."""
+    return ipywidgets.Checkbox(False, description=text, indent=False, layout={"width": width})
+
+
+def beside(*children: ipywidgets.Widget) -> ipywidgets.Box:
+    """Controls in a row that wraps."""
+    return ipywidgets.Box(children, layout={"flex_flow": "row wrap", "width": "98%"})
 
 
 def move_ends(fig: Any, *places: float) -> None:

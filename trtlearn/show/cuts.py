@@ -8,10 +8,10 @@ import numpy as np
 
 from ..calibration.entropy import divergence, reference_and_candidate
 from ..errors import DataError
-from ..int8.quant import dequantize, quantize
 from . import draw
+from .digits import as_seen
 from .draw import Source, Style
-from .theme import BAD, GOOD, INK
+from .theme import BAD, GOOD, GRAYS, INK
 
 if typing.TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -20,7 +20,6 @@ if typing.TYPE_CHECKING:
 __all__ = ["background", "cut_digit", "spike", "toy_cut"]
 
 BARS = 64
-GRAYS = [[0, "#000000"], [1, "#ffffff"]]
 
 
 def background(images: ArrayLike) -> tuple[float, float]:
@@ -43,9 +42,7 @@ def cut_digit(image: ArrayLike, amax: float) -> NDArray[np.float32]:
     [[0.0, 4.0]]
     """
     pixels = np.asarray(image, np.float32)
-    scale = amax / 127
-    seen = np.asarray(dequantize(quantize(pixels, scale), scale), np.float32)
-    return seen.reshape(pixels.shape[-2:])
+    return as_seen(pixels, amax).reshape(pixels.shape[-2:])
 
 
 def spike(

@@ -12,7 +12,7 @@ from ..errors import DataError
 from ..int8.quant import dequantize, quantize
 from . import draw
 from .draw import Source, Style
-from .theme import BAD, INK
+from .theme import BAD, GRAYS, INK
 
 if typing.TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -34,11 +34,7 @@ HEADS = {
 }
 """A build's variant -> the head of its column."""
 
-GRAYS = [[0, "#000000"], [1, "#ffffff"]]
-BESIDE, BELOW = (
-    6,
-    9,
-)  # pixels of an image that are left free at its right, and under it for the answer
+BESIDE, BELOW = 6, 9  # free pixels at an image's right, and under it for the answer
 
 
 def digits_grid(
@@ -67,23 +63,25 @@ def digits_grid(
     pixels, right = np.asarray(images, np.float32), np.asarray(labels)
     if not columns or not len(rows):
         raise DataError("no build or no image to show", "pass at least one of each")
-    for build in columns:
-        if build.answers is None or len(build.answers) != len(right):
-            raise DataError(
-                f"{build.variant} did not answer these {len(right)} images",
-                'pass the test images: network.images("test") and network.labels()',
-            )
     chosen = list(rows)
     shown = []
     for build in columns:
-        amax = input_amax(build)
         name = HEADS.get(build.variant, build.variant)
-        assert build.answers is not None
-        answers = build.answers[chosen].tolist()
-        shown.append(Column(name, amax, as_seen(pixels[chosen], amax), answers))
+        answers = answers_of(build, len(right), "images")[chosen].tolist()
+        shown.append(Column(name, input_amax(build), answers))
     return digit_columns(
         shown, pixels[chosen], right[chosen], title=title, source=source or columns[0].provenance
     )
+
+
+def answers_of(build: Build, count: int, what: str) -> NDArray[np.int64]:
+    """The build's answers to the test images; DataError where it did not answer so many."""
+    if build.answers is None or len(build.answers) != count:
+        raise DataError(
+            f"{build.variant} did not answer these {count} {what}",
+            f'pass the test {what}: network.{what}("test") and network.labels()',
+        )
+    return build.answers
 
 
 class Column(typing.NamedTuple):
@@ -91,8 +89,8 @@ class Column(typing.NamedTuple):
 
     head: str
     amax: float | None  # the end of the input's range; None: exact
-    images: NDArray[np.float32]  # [rows, ..., H, W]
     answers: Sequence[int] = ()  # none: no answer is shown
+    images: NDArray[np.float32] | None = None  # [rows, ..., H, W]; None: the originals in ±amax
 
 
 def digit_columns(
@@ -107,7 +105,11 @@ def digit_columns(
 
     The grays run from the least to the largest value of ``originals`` float32 [rows, ..., H, W].
     """
-    fig = board(title, np.stack([column.images for column in columns], axis=1), originals)
+    cells = [
+        as_seen(originals, column.amax) if column.images is None else column.images
+        for column in columns
+    ]
+    fig = board(title, np.stack(cells, axis=1), originals)
     fig.update_layout(height=min(draw.TALLEST, 150 + 110 * len(originals)))
     for place, column in enumerate(columns):
         middle = place_of(0, place, originals.shape)[0]
@@ -125,15 +127,10 @@ def board(title: str, cells: NDArray[np.float32], originals: NDArray[np.float32]
     The grays run from the least to the largest value of ``originals``.
     """
     fig = draw.figure(title, showlegend=False)
-    fig.add_heatmap(
-        z=mosaic(cells),
-        colorscale=GRAYS,
-        zmin=float(originals.min()),
-        zmax=float(originals.max()),
-        showscale=False,
-        hoverongaps=False,
-        hovertemplate="this engine reads %{z:.3g}<extra></extra>",
-    )
+    ends = {"zmin": float(originals.min()), "zmax": float(originals.max())}
+    look: Style = {"colorscale": GRAYS, "showscale": False, "hoverongaps": False}
+    look["hovertemplate"] = "this engine reads %{z:.3g}<extra></extra>"
+    fig.add_heatmap(z=mosaic(cells), **ends, **look)
     high, wide = fig.data[0].z.shape
     still: Style = {"visible": False, "constrain": "domain"}
     fig.update_xaxes(**still, range=[-1, wide], constraintoward="left")

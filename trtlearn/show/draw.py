@@ -303,6 +303,7 @@ def label_points(
     places = [((a - left) * across, (b - low) * up) for a, b in zip(x, y, strict=True)]
     boxes = [(px - 6, py - 6, px + 6, py + 6) for px, py in places]
     labels = []
+    panel = column if column > 1 else ""
     for index in sorted(range(len(places)), key=lambda at: -places[at][1]):
         px, py = places[index]
         width = 6.2 * len(texts[index]) + 6
@@ -313,24 +314,10 @@ def label_points(
             inside = box[0] > 0 and box[2] < size[0] and box[1] > 0 and box[3] < size[1]
             if inside and not any(overlap(box, other) for other in boxes):
                 boxes.append(box)
-                labels.append(
-                    {
-                        "x": x[index],
-                        "y": y[index],
-                        "xref": f"x{column if column > 1 else ''}",
-                        "yref": f"y{column if column > 1 else ''}",
-                        "text": texts[index],
-                        "font": {"size": 11, "color": INK},
-                        "ax": dx,
-                        "ay": -dy,
-                        "xanchor": "left" if dx > 0 else "right" if dx < 0 else "center",
-                        "showarrow": True,
-                        "arrowhead": 0,
-                        "arrowwidth": 0.7,
-                        "arrowcolor": INK,
-                        "standoff": 6,
-                    }
-                )
+                side = "left" if dx > 0 else "right" if dx < 0 else "center"
+                place = {"x": x[index], "y": y[index], "xref": f"x{panel}", "yref": f"y{panel}"}
+                shift_to = {"ax": dx, "ay": -dy, "xanchor": side}
+                labels.append({"text": texts[index], **place, **shift_to, **_LABEL})
                 break
     fig.update_layout(annotations=[*fig.layout.annotations, *labels])
 
@@ -338,6 +325,16 @@ def label_points(
 def overlap(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
     """Whether two boxes (left, top, right, bottom) share more than an edge."""
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+
+_LABEL: Style = {
+    "font": {"size": 11, "color": INK},
+    "showarrow": True,
+    "arrowhead": 0,
+    "arrowwidth": 0.7,
+    "arrowcolor": INK,
+    "standoff": 6,
+}
 
 
 def _offsets() -> list[tuple[float, float]]:
@@ -452,19 +449,9 @@ def footer(fig: go.Figure, text: str) -> go.Figure:
     'recorded on NVIDIA H200'
     """
     _neutral(fig)
-    fig.add_annotation(
-        text=_as_text(text, FOREIGN),
-        xref="paper",
-        yref="paper",
-        x=0,
-        y=0,
-        yshift=-70,
-        xanchor="left",
-        yanchor="bottom",
-        showarrow=False,
-        font={"size": 11, "color": INK},
-        name="footer",
-    )
+    below: Style = {"xref": "paper", "yref": "paper", "yshift": -70}
+    below |= {"xanchor": "left", "yanchor": "bottom", "font": {"size": 11, "color": INK}}
+    note(fig, _as_text(text, FOREIGN), 0, 0, name="footer", **below)
     return fig
 
 

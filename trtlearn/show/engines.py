@@ -42,6 +42,7 @@ SYMBOLS = {
     "input": "triangle-down",
     "output": "triangle-up",
 }
+NO_FILL, FRAME = "rgba(0,0,0,0)", {"line": {"color": INK, "width": 1}}
 PATTERNS = {"compute": "", "reformat": "/", "no-op": "x"}
 
 
@@ -127,36 +128,25 @@ def precision(
     """
     info, source = _info(engine, source)
     layers = info.layers
-    fig = draw.figure(
-        title, height=draw.tall(len(layers)), showlegend=False, barmode="stack", bargap=0.2
-    )
+    height = draw.tall(len(layers))
+    fig = draw.figure(title, height=height, showlegend=False, barmode="stack", bargap=0.2)
+    rows, whole = list(range(len(layers))), [1] * len(layers)
     sides = {
         "input": [(layer.input_dtypes or (None,))[0] for layer in layers],
         "weights": [layer.weights_listed for layer in layers],
         "output": [(layer.output_dtypes or (None,))[0] for layer in layers],
     }
     for side, dtypes in sides.items():
-        empty = [dtype == "none listed" for dtype in dtypes]
-        fill = [
-            "rgba(0,0,0,0)" if no else dtype_color(d) for no, d in zip(empty, dtypes, strict=True)
+        listed = [dtype != "none listed" for dtype in dtypes]
+        look: Style = {"textposition": "inside", "insidetextanchor": "middle", "textangle": 0}
+        look["textfont"] = {"color": ["white" if there else INK for there in listed]}
+        look["text"] = [show(dtype) for dtype in dtypes]
+        look["color"] = [dtype_color(one) if one != "none listed" else NO_FILL for one in dtypes]
+        hover = [
+            f"{layer.name}<br>{side}: {show(dtype)}"
+            for layer, dtype in zip(layers, dtypes, strict=True)
         ]
-        draw.bars(
-            fig,
-            list(range(len(layers))),
-            [1] * len(layers),
-            side,
-            color=fill,
-            marker={"line": {"color": INK, "width": 1}},
-            hover=[
-                f"{layer.name}<br>{side}: {show(d)}"
-                for layer, d in zip(layers, dtypes, strict=True)
-            ],
-            text=[show(dtype) for dtype in dtypes],
-            textposition="inside",
-            insidetextanchor="middle",
-            textangle=0,
-            textfont={"color": [INK if no else "white" for no in empty]},
-        )
+        draw.bars(fig, rows, whole, side, hover=hover, marker=FRAME, **look)
     draw.name_rows(fig, [layer.name for layer in layers])
     middle: Style = {"tickvals": [0.5, 1.5, 2.5], "ticktext": list(sides), "range": [0, 3]}
     fig.update_xaxes(side="top", showgrid=False, **middle)
@@ -196,29 +186,19 @@ def layer_times(
     for row, (_, layer) in enumerate(slowest):
         groups.setdefault((show(layer.shown_dtype), layer.role), []).append(row)
     for (dtype, role), rows in sorted(groups.items()):
-        draw.bars(
-            fig,
-            rows,
-            [slowest[row][0] for row in rows],
-            f"{dtype}, {role}",
-            color=dtype_color(dtype),
-            pattern=PATTERNS[role],
-            texts=[
-                f"{slowest[row][0]:.4f} ms, {100 * slowest[row][0] / joined.total_ms:.1f} %"
-                for row in rows
-            ],
-            hover=[layer_facts(slowest[row][1], slowest[row][0]) for row in rows],
-            width=0.8,
-        )
+        ms = [slowest[row][0] for row in rows]
+        look: Style = {"color": dtype_color(dtype), "pattern": PATTERNS[role], "width": 0.8}
+        look["texts"] = [f"{one:.4f} ms, {100 * one / joined.total_ms:.1f} %" for one in ms]
+        look["hover"] = [layer_facts(layer, one) for one, layer in (slowest[row] for row in rows)]
+        draw.bars(fig, rows, ms, f"{dtype}, {role}", **look)
     names = [layer.name for _, layer in slowest]
     if rest:
-        together = sum(ms for ms, _ in rest)
-        frame = {"line": {"color": INK, "width": 1}}
-        look: Style = {"color": "rgba(0,0,0,0)", "marker": frame, "texts": [f"{together:.4f} ms"]}
+        together = sum(one for one, _ in rest)
+        look = {"color": NO_FILL, "marker": FRAME, "texts": [f"{together:.4f} ms"]}
         draw.bars(fig, [len(slowest)], [together], "the rest", width=0.8, **look)
         names.append(plural(len(rest), "more layer"))
     draw.name_rows(fig, names)
-    longest = max(slowest[0][0], sum(ms for ms, _ in rest))
+    longest = max(slowest[0][0], sum(one for one, _ in rest))
     fig.update_xaxes(title="ms, median of the profiled runs", range=[0, 1.35 * longest])
     untimed, strangers = len(joined.without_time), len(joined.without_layer)
     missing = f"; {plural(untimed, 'layer has', 'layers have')} no time" if untimed else ""
@@ -268,29 +248,12 @@ def _two_sides(
             f"{draw.label(row.text, 32)} ({show(row.dtype)})" if at % apart == 0 else ""
             for at, row in enumerate(rows)
         ]
-        box: Style = {"symbol": "square", "size": 12 if len(rows) < 30 else 9}
-        box["color"] = [dtype_color(row.dtype) for row in rows]
-        font = {"size": 12 if len(rows) < 30 else 10}
-        label: Style = {
-            "mode": "markers+text",
-            "text": texts,
-            "textposition": align,
-            "textfont": font,
-        }
-        facts = [row.facts for row in rows]
-        y = [row.y for row in rows]
-        name = titles[x]
-        draw.points(
-            fig,
-            [x] * len(rows),
-            y,
-            name,
-            hover=facts,
-            showlegend=False,
-            cliponaxis=False,
-            **box,
-            **label,
-        )
+        size, letters = (12, 12) if len(rows) < 30 else (9, 10)
+        look: Style = {"symbol": "square", "size": size, "showlegend": False, "cliponaxis": False}
+        look["color"] = [dtype_color(row.dtype) for row in rows]
+        look |= {"mode": "markers+text", "text": texts, "textposition": align}
+        look |= {"textfont": {"size": letters}, "hover": [row.facts for row in rows]}
+        draw.points(fig, [x] * len(rows), [row.y for row in rows], titles[x], **look)
     ends: Style = {"range": [-1.7, 2.7], "tickvals": [0, 1], "ticktext": list(titles)}
     fig.update_xaxes(side="top", showgrid=False, zeroline=False, **ends)
     fig.update_yaxes(visible=False, autorange="reversed")

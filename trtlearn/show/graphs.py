@@ -119,24 +119,13 @@ def draw_graph(
             labels = [draw.short(mark.label, 30) for mark in group_marks]
             label = {"mode": "markers+text", "text": labels, "textposition": sides}
             label["textfont"] = {"size": 11}
-        fig.add_trace(
-            scatter(
-                x=[places[index][0] for index in members],
-                y=[places[index][1] for index in members],
-                name=group,
-                showlegend=first.in_legend,
-                marker={
-                    "color": first.color,
-                    "symbol": first.symbol,
-                    "size": [mark.size if named else mark.size * 0.55 for mark in group_marks],
-                    "opacity": 1,
-                    "line": {"color": first.color if bare else INK, "width": 2 if bare else 1},
-                },
-                hovertext=[mark.hover for mark in group_marks],
-                hoverinfo="text",
-                **label,
-            )
-        )
+        look: Style = {"color": first.color, "symbol": first.symbol, "opacity": 1}
+        look["line"] = {"color": first.color if bare else INK, "width": 2 if bare else 1}
+        look["size"] = [mark.size if named else mark.size * 0.55 for mark in group_marks]
+        label |= {"hovertext": [mark.hover for mark in group_marks], "hoverinfo": "text"}
+        across, down = ([places[index][axis] for index in members] for axis in (0, 1))
+        legend: Style = {"name": group, "showlegend": first.in_legend}
+        fig.add_trace(scatter(x=across, y=down, marker=look, **legend, **label))
     low, high = min((x for x, _ in places), default=0), max((x for x, _ in places), default=0)
     room = max(1.5, 0.5 * (high - low) if ranks <= COLUMN and high - low < 3 else 1.5)
     fig.update_xaxes(visible=False, range=[low - room, high + room + (1 if named else 0)])

@@ -142,21 +142,16 @@ def plan_sizes(
 ) -> go.Figure:
     """The plan of each build, and in how many layers its kernel is not the first build's."""
     first = sizes.builds[0].kernels
-    names: list[str] = []
-    texts: list[str] = []
-    for index, build in enumerate(sizes.builds):
-        other = sum(first.get(name) != kernel for name, kernel in build.kernels.items())
-        names.append(f"build {index + 1}" if index == 0 else str(index + 1))
-        change = f"<br>{other} other" if index else ""
-        texts.append(f"{build.plan_bytes / 1000:.0f} kB{change}")
-    fig = draw.figure(title, height=380, showlegend=False)
     kilobytes = [build.plan_bytes / 1000 for build in sizes.builds]
-    outside: Style = {
-        "text": texts,
-        "textposition": "outside",
-        "textfont": {"color": INK, "size": 11},
-    }
-    draw.columns(fig, names, kilobytes, color=dtype_color("int8"), cliponaxis=False, **outside)
+    names, texts = ["build 1"], [f"{kilobytes[0]:.0f} kB"]
+    for number, build in enumerate(sizes.builds[1:], 2):
+        other = sum(first.get(name) != kernel for name, kernel in build.kernels.items())
+        names.append(str(number))
+        texts.append(f"{build.plan_bytes / 1000:.0f} kB<br>{other} other")
+    fig = draw.figure(title, height=380, showlegend=False)
+    look: Style = {"color": dtype_color("int8"), "cliponaxis": False, "text": texts}
+    look |= {"textposition": "outside", "textfont": {"color": INK, "size": 11}}
+    draw.columns(fig, names, kilobytes, **look)
     fig.update_xaxes(title="other: layers with another kernel than in build 1", type="category")
     fig.update_yaxes(title="plan, kB", range=[0, 1.25 * max(kilobytes)])
     chosen = sizes.options.optimization_level
@@ -181,37 +176,29 @@ def time_by_dtype(
     if len(timings) < len(builds):
         label = next(label for label, build in builds.items() if build.timing is None)
         raise DataError(f"{label!r} was not timed", "give builds with a timing")
-    worked: dict[str | None, list[float]] = {}  # by the type that a layer computes in
-    other: dict[str, list[float]] = {}  # by role: what computes nothing
+    # whether it computes nothing, its role and its type, "" where it computes nothing -> ms
+    groups: dict[tuple[bool, str, str], list[float]] = {}
     missing = 0
     for place, (build, timing) in enumerate(zip(builds.values(), timings, strict=True)):
         joined = layer_times(build.engine, timing)
         missing += len(joined.without_time)
         for row, layer in zip(joined.layers, build.engine.layers, strict=True):
-            if layer.role == "compute":
-                times = worked.setdefault(layer.computed_in, [0.0] * len(builds))
-            else:
-                times = other.setdefault(layer.role, [0.0] * len(builds))
+            dtype = show(layer.computed_in) if layer.role == "compute" else ""
+            group = (not dtype, layer.role, dtype)
+            times = groups.setdefault(group, [0.0] * len(builds))
             times[place] += row.ms or 0.0
     rows = list(range(len(builds)))
     fig = draw.figure(title, height=draw.tall(len(builds)) + 60, barmode="stack", bargap=0.35)
-    for dtype in sorted((dtype for dtype, times in worked.items() if any(times)), key=show):
-        name = f"works in {show(dtype)}"
-        look: Style = {"color": dtype_color(dtype), "hover": name + ": %{x:.4f} ms"}
-        draw.bars(fig, rows, worked[dtype], name, **look)
-    for role in sorted(role for role, times in other.items() if any(times)):
-        draw.bars(
-            fig, rows, other[role], role, color=INK, pattern="/", hover=role + ": %{x:.4f} ms"
-        )
-    draw.points(
-        fig,
-        [timing.median_ms for timing in timings],
-        [row + 0.44 for row in rows],
-        "whole run, 5 to 95 %",
-        symbol="diamond",
-        hover=[timing.summary() for timing in timings],
-        error_x=draw.spread(timings),
-    )
+    for (_, role, dtype), times in sorted(groups.items()):
+        if any(times):
+            name = f"works in {dtype}" if dtype else role
+            look: Style = {"color": dtype_color(dtype) if dtype else INK}
+            look |= {"pattern": "" if dtype else "/", "hover": name + ": %{x:.4f} ms"}
+            draw.bars(fig, rows, times, name, **look)
+    whole: Style = {"symbol": "diamond", "error_x": draw.spread(timings)}
+    whole["hover"] = [timing.summary() for timing in timings]
+    medians, heights = [timing.median_ms for timing in timings], [row + 0.44 for row in rows]
+    draw.points(fig, medians, heights, "whole run, 5 to 95 %", **whole)
     draw.name_rows(fig, list(builds))
     fig.update_xaxes(title="ms", rangemode="tozero")
     rest = f"; {plural(missing, 'layer has', 'layers have')} no time" if missing else ""

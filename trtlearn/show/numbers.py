@@ -130,12 +130,10 @@ def histogram(
     cuts = [end for end in (-amax, amax) if low < end < high]  # no bar straddles the range's end
     edges = np.unique(np.concatenate([np.linspace(low, high, bins + 1), cuts]))
     counts, edges = np.histogram(x, edges)
-    inside = np.abs((edges[:-1] + edges[1:]) / 2) <= amax
     clipped = 100 * float((np.abs(x) > amax).mean())
     fig = draw.figure(f"What does ±{amax:.4g} keep of {name}?", bargap=0)
-    _kept_and_clipped(
-        fig, edges, counts, inside, (f"kept: {100 - clipped:.3g} %", f"clipped: {clipped:.3g} %")
-    )
+    shares = f"kept: {100 - clipped:.3g} %", f"clipped: {clipped:.3g} %"
+    _kept_and_clipped(fig, edges, counts, amax, shares)
     draw.ends(fig, *{-amax if low < 0 else amax, amax})
     if reach < 0.9 * amax:
         fig.add_vrect(x0=reach, x1=amax, fillcolor=WARN, opacity=0.15, line={"width": 0})
@@ -151,12 +149,13 @@ def _kept_and_clipped(
     fig: go.Figure,
     edges: NDArray[np.float64],
     counts: NDArray[np.int64],
-    inside: NDArray[np.bool_],
+    amax: float,
     names: tuple[str, str] = ("kept", "clipped"),
     **more: typing.Any,
 ) -> None:
     """Bars of the values inside the range, and hatched ones of those outside."""
     centres, widths = (edges[:-1] + edges[1:]) / 2, np.diff(edges)
+    inside = np.abs(centres) <= amax
     hover = "values at %{x:.4g}: %{y}"
     for name, which, color in zip(names, (inside, ~inside), (GOOD, BAD), strict=True):
         bad = color == BAD
@@ -215,9 +214,8 @@ def clip_or_round(values: ArrayLike, *, count: int = 60, source: Source = None) 
     best = int(total.argmin())
     fig = draw.figure("Where should the range end?")
     _error_lines(fig, curves)
-    draw.points(
-        fig, [grid[best]], [total[best]], f"least: ±{grid[best]:.4g}", symbol="star", size=14
-    )
+    star: Style = {"symbol": "star", "size": 14}
+    draw.points(fig, [grid[best]], [total[best]], f"least: ±{grid[best]:.4g}", **star)
     fig.update_xaxes(title="amax, the end of the range (log scale)")
     return draw.finish(fig, source)
 
@@ -278,13 +276,9 @@ class ValueBars:
         self.counts, self.edges = np.histogram(x, edges)
         self.centres, self.widths = (self.edges[:-1] + self.edges[1:]) / 2, np.diff(self.edges)
 
-    def inside(self, amax: float) -> NDArray[np.bool_]:
-        """Which bars' middles lie inside ±amax."""
-        return np.asarray(np.abs(self.centres) <= amax)
-
     def split(self, amax: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Counts of the bars whose middle lies inside ±amax, and of the others."""
-        inside = self.inside(amax)
+        inside = np.abs(self.centres) <= amax
         return np.where(inside, self.counts, 0), np.where(inside, 0, self.counts)
 
 
@@ -298,7 +292,7 @@ def slider_figure(
     fig = draw.panels(title, ["", ""] if curves else [""], height=400)
     fig.update_layout(bargap=0, barmode="overlay")
     panel = (1, 1)
-    _kept_and_clipped(fig, bars.edges, bars.counts, bars.inside(amax), panel=panel)
+    _kept_and_clipped(fig, bars.edges, bars.counts, amax, panel=panel)
     draw.log_axis(fig, "y", "number of values", [0.8, 2 * bars.counts.max()], panel=panel)
     dashed = f"value of {name} (dashed: ±amax)"
     fig.update_xaxes(title=dashed, range=bars.span, row=1, col=1)

@@ -5,6 +5,7 @@ an engine computes a network's operators in.
 from __future__ import annotations
 
 import base64
+import itertools
 import struct
 import typing
 import zlib
@@ -18,8 +19,8 @@ from ..engine.precision import PrecisionReport
 from ..errors import DataError
 from ..model.detections import SURE, Detections, hits
 from . import draw
-from .digits import HEADS
-from .draw import Source
+from .digits import HEADS, answers_of
+from .draw import Source, Style
 from .theme import BAD, GOOD, INK, dtype_color
 
 if typing.TYPE_CHECKING:
@@ -63,7 +64,7 @@ def _album(
         place = {"x": column * (wide + GAP), "y": row * (high + GAP + under)}
         size = {"sizex": wide, "sizey": high, "sizing": "stretch", "layer": "below"}
         fig.add_layout_image(source=png(picture), xref="x", yref="y", **place, **size)
-    still: draw.Style = {"showgrid": False, "zeroline": False, "constrain": "domain"}
+    still: Style = {"showgrid": False, "zeroline": False, "constrain": "domain"}
     still |= {"ticks": "", "showticklabels": False}
     fig.update_xaxes(**still, range=[-1, columns * (wide + GAP)], constraintoward="left")
     whole = rows * (high + GAP + under)
@@ -103,13 +104,9 @@ def photographs(
     fig = _album(title, list(shown[chosen]), len(chosen), line * (len(engines) + 1))
     heights = [shown.shape[1] + line * (place + 0.8) for place in range(len(engines))]
     for engine, y in zip(engines, heights, strict=True):
-        if engine.answers is None or len(engine.answers) != len(right):
-            raise DataError(
-                f"{engine.variant} did not answer these {len(right)} pictures",
-                'pass the test pictures: network.pictures("test") and network.labels()',
-            )
+        answers = answers_of(engine, len(right), "pictures")
         for column, row in enumerate(chosen):
-            answer = int(engine.answers[row])
+            answer = int(answers[row])
             good = answer == right[row]
             text = names[answer] if good else f"<b>✘ {names[answer]}</b>"
             font = {"size": 11, "color": INK if good else BAD}
@@ -180,19 +177,15 @@ def _draw_box(
     left, top = at[0] + x - wide / 2, at[1] + y - high / 2
     corners = np.array([[0, 0], [1, 0], [1, 1], [0, 1], [0, 0]]) * [wide, high] + [left, top]
     text = f"{one.classes[index]}, score {one.scores[index]:.2f}: {'right' if good else 'wrong'}"
+    look: Style = {"mode": "lines", "hovertext": text, "hoverinfo": "text"}
     for color, thick in (("#ffffff", 4), (GOOD if good else BAD, 2)):
-        fig.add_scatter(
-            x=corners[:, 0],
-            y=corners[:, 1],
-            mode="lines",
-            line={"color": color, "width": thick, "dash": "solid" if good else "dot"},
-            hovertext=text,
-            hoverinfo="text",
-        )
+        stroke = {"color": color, "width": thick, "dash": "solid" if good else "dot"}
+        fig.add_scatter(x=corners[:, 0], y=corners[:, 1], line=stroke, **look)
     label = f"{'' if good else '✘ '}{one.classes[index]}"
     right, bottom = left + wide, top + high
     room = (LETTER * len(label) + 4, ROW)  # in pixels of the scene, in the narrowest page
     look = {"bgcolor": GOOD if good else BAD, "borderpad": 1}
+    look["font"] = {"size": 10, "color": "#ffffff"}
     for x, y, xanchor, yanchor in (
         (left, top, "left", "bottom"),
         (left, bottom, "left", "top"),
@@ -205,8 +198,7 @@ def _draw_box(
         place = (start, above, start + room[0], above + room[1])
         if not any(draw.overlap(place, other) for other in taken):
             taken.append(place)
-            font = {"size": 10, "color": "#ffffff"}
-            draw.note(fig, label, x, y, xanchor=xanchor, yanchor=yanchor, font=font, **look)
+            draw.note(fig, label, x, y, xanchor=xanchor, yanchor=yanchor, **look)
             break
 
 
@@ -231,12 +223,9 @@ def operators(
         name: Counter((row.op or "unknown", row.computed_in) for row in report.nodes)
         for name, report in reports.items()
     }
-    sizes: Counter[str] = Counter()
-    for one in counts.values():
-        for (op, _), count in one.items():
-            sizes[op] += count
-    ops = [op for op, _ in sizes.most_common()]
-    kinds = sorted({kind for one in counts.values() for _, kind in one}, key=_int8_first)
+    nodes = itertools.chain(*(report.nodes for report in reports.values()))
+    ops = [op for op, _ in Counter(row.op or "unknown" for row in nodes).most_common()]
+    kinds = sorted({kind for _, kind in itertools.chain(*counts.values())}, key=_int8_first)
     heads = [f"{name}: {len(report.layers)} layers" for name, report in reports.items()]
     height = draw.tall(len(ops))
     fig = draw.panels(title, heads, height=height, shared_yaxes=True, horizontal_spacing=0.04)
@@ -244,17 +233,10 @@ def operators(
     for column, one in enumerate(counts.values(), 1):
         for kind in kinds:
             values = [one.get((op, kind), 0) for op in ops]
-            draw.bars(
-                fig,
-                ops,
-                values,
-                kind or "no layer names it",
-                color=dtype_color(kind),
-                pattern="/" if kind == "int8" else "",
-                hover=[f"{count} {op}" for op, count in zip(ops, values, strict=True)],
-                panel=(1, column),
-                showlegend=column == 1,
-            )
+            look: Style = {"color": dtype_color(kind), "pattern": "/" if kind == "int8" else ""}
+            look["hover"] = [f"{count} {op}" for op, count in zip(ops, values, strict=True)]
+            look |= {"panel": (1, column), "showlegend": column == 1}
+            draw.bars(fig, ops, values, kind or "no layer names it", **look)
     fig.update_yaxes(autorange="reversed", type="category")
     fig.update_xaxes(title="nodes")
     return draw.finish(fig, source)

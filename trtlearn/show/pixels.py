@@ -11,8 +11,8 @@ from ..errors import DataError
 from ..int8.layer import PixelTrace
 from ..int8.simulate import Int8Run
 from . import draw
-from .draw import Source
-from .theme import BAD, GOOD
+from .draw import Source, Style
+from .theme import BAD, GOOD, GRAYS
 
 if typing.TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -20,7 +20,6 @@ if typing.TYPE_CHECKING:
 
 __all__ = ["PixelScene", "WindowPixel", "describe_pixel", "scene_figure"]
 
-GRAYS = [[0, "#000000"], [1, "#ffffff"]]
 SIGNS = [[0, BAD], [0.5, "#444444"], [1, GOOD]]  # below, at and above 0, under white text
 
 
@@ -114,24 +113,13 @@ def scene_figure(scene: PixelScene, pixel: WindowPixel, source: Source = None) -
     plain = {"colorscale": GRAYS, "showscale": False, "hovertemplate": hover}
     ends = {"zmin": int(scene.inputs.min()), "zmax": int(scene.inputs.max())}
     fig.add_heatmap(z=scene.inputs[pixel.source], **plain, **ends, row=1, col=1)
-    fig.add_heatmap(
-        z=pixel.products,
-        text=pixel.words,
-        texttemplate="%{text}",
-        textfont={"color": "white", "size": 12},
-        colorscale=SIGNS,
-        zmid=0,
-        showscale=False,
-        hoverinfo="skip",
-        xgap=2,
-        ygap=2,
-        row=1,
-        col=2,
-    )
+    products: Style = {"colorscale": SIGNS, "zmid": 0, "showscale": False, "xgap": 2, "ygap": 2}
+    products |= {"texttemplate": "%{text}", "textfont": {"color": "white", "size": 12}}
+    fig.add_heatmap(z=pixel.products, text=pixel.words, **products, hoverinfo="skip", row=1, col=2)
     ends = {"zmin": int(scene.output.min()), "zmax": int(scene.output.max())}
     fig.add_heatmap(z=scene.output[pixel.trace.position[1]], **plain, **ends, row=1, col=3)
     row, column = pixel.trace.position[2:]
-    look: draw.Style = {"symbol": "square-open", "size": 12, "color": BAD, "panel": (1, 3)}
+    look: Style = {"symbol": "square-open", "size": 12, "color": BAD, "panel": (1, 3)}
     draw.points(fig, [column], [row], "this pixel", **look, marker={"line": {"width": 3}})
     x0, y0, x1, y1 = pixel.frame
     fig.add_shape(

@@ -5,13 +5,14 @@ from __future__ import annotations
 import html
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..builds import Build
 from ..errors import DataError
 from ..record import plural
-from .blocks import EDGES, NODES, PAIRS_ON, RIGHT, draw_block, fault
-from .controls import badge, guarded, ipywidgets, say, stack
+from .blocks import EDGES, NODES, PAIRS_ON, RIGHT, draw_block, fault, layers_time, mark
+from .controls import badge, beside, button, guarded, ipywidgets, say, stack, switch
 from .draw import Source, bars, finish, name_rows, panels
 from .live_figure import figure_widget
 from .theme import BAD, DTYPE_COLORS, GOOD, INK, WARN
@@ -37,8 +38,6 @@ WHERE = {
 STEPS = {"input": "pool_quantize", "relu2": "b0_relu2_quantize"}
 """Edge -> the layer that only quantizes there, where an engine has one."""
 TITLE = "Where do the pairs of a residual block go?"
-WRAPPED = {"flex_flow": "row wrap", "width": "98%"}
-NARROW = {"width": "8em"}
 
 
 def nearest(pairs: Iterable[str], recorded: Iterable[str] = PAIRS_ON) -> dict[str, set[str]]:
@@ -127,16 +126,11 @@ def _picture(builds: Mapping[str, Build], source: Source) -> go.Figure:
 
 
 def _cost(build: Build, with_int8: bool = False) -> str:
-    """What an engine costs: "13 layers, 9 with INT8 weights, 1 reformat"."""
+    """What an engine costs: "0.123 ms, 13 layers, 9 with INT8 weights, 1 reformat"."""
     int8 = [f"{build.int8_layers} with INT8 weights"] if with_int8 else []
     reformats = build.reformats
     last = "reformats unknown" if reformats is None else plural(reformats, "reformat")
-    return ", ".join([_time(build), f"{build.layers} layers", *int8, last])
-
-
-def _time(build: Build) -> str:
-    time = build.layer_time_ms
-    return "time unknown" if time is None else f"{time:.3f} ms"
+    return ", ".join([layers_time(build), f"{build.layers} layers", *int8, last])
 
 
 def place_pairs(
@@ -156,19 +150,16 @@ def place_pairs(
     notes = [note for note in fig.layout.annotations if note.yanchor == "top" and not note.name]
     frames = {name: _frames(build) for name, build in builds.items()}
     steps = {name: _steps(build) for name, build in builds.items()}
-    switches = {
-        edge: ipywidgets.Checkbox(False, description=place, indent=False, layout=NARROW)
-        for edge, place in WHERE.items()
-    }
+    switches = {edge: switch(place, "8em") for edge, place in WHERE.items()}
     text, problem = say(""), say("")
 
     def move() -> None:
-        pairs = [edge for edge, switch in switches.items() if switch.value]
+        pairs = [edge for edge, one in switches.items() if one.value]
         name = next((one for one in builds if set(PAIRS_ON[one]) == set(pairs)), "")
         near = nearest(pairs, builds)
         with fig.batch_update():
-            marks.marker.symbol = [_symbol(edge, pairs) for edge in EDGES]
-            marks.marker.color = [_color(edge, pairs) for edge in EDGES]
+            looks = [mark(edge, edge in pairs) for edge in EDGES]
+            marks.marker.symbol, marks.marker.color = zip(*looks, strict=True)
             marks.text = [f"{WHERE[edge]}: {fault(edge, edge in pairs)}" for edge in EDGES]
             costs.marker.color = [_bar_color(one, name, near) for one in builds]
             _show_layers(layers, notes, frames.get(name, []), steps.get(name, {}))
@@ -177,38 +168,21 @@ def place_pairs(
     run = guarded(move, problem)
 
     def put(pairs: Iterable[str]) -> None:
-        for edge, switch in switches.items():
-            switch.unobserve(run, "value")
-            switch.value = edge in pairs
-            switch.observe(run, "value")
+        for edge, one in switches.items():
+            one.unobserve(run, "value")
+            one.value = edge in pairs
+            one.observe(run, "value")
         run()
 
     def flip(_trace: object, points: object, _state: object) -> None:
         for index in getattr(points, "point_inds", ()):
-            switch = list(map(switches.get, EDGES))[index]
-            switch.value = not switch.value
+            one = switches[list(EDGES)[index]]
+            one.value = not one.value
 
     marks.on_click(flip)
-    buttons = []
-    for name in builds:
-        button = ipywidgets.Button(description=BUTTONS[name], layout={"width": "max-content"})
-        button.on_click(lambda _, name=name: put(PAIRS_ON[name]))
-        buttons.append(button)
+    buttons = [button(BUTTONS[name], partial(put, PAIRS_ON[name])) for name in builds]
     put(PAIRS_ON["everywhere"])
-    rows = [ipywidgets.Box(list(row), layout=WRAPPED) for row in (buttons, switches.values())]
-    return stack(*rows, problem, text, fig)
-
-
-def _symbol(edge: str, pairs: Iterable[str]) -> str:
-    if edge in pairs:
-        return "diamond"
-    return "x" if edge in RIGHT else "circle-open"
-
-
-def _color(edge: str, pairs: Iterable[str]) -> str:
-    return (
-        INK if edge not in (*pairs, *RIGHT) else GOOD if edge in pairs and edge in RIGHT else WARN
-    )
+    return stack(beside(*buttons), beside(*switches.values()), problem, text, fig)
 
 
 def _bar_color(one: str, name: str, near: Iterable[str]) -> str:

@@ -7,7 +7,7 @@ import typing
 from ..record import plural
 from ..recorded.computed import Repairs
 from . import draw
-from .controls import guarded, ipywidgets, say, stack
+from .controls import ipywidgets, move_ends, moving, switch
 from .draw import Source
 from .live_figure import figure_widget
 from .theme import GOOD, INK, WARN
@@ -20,8 +20,6 @@ if typing.TYPE_CHECKING:
 __all__ = ["repair_preview", "repair_switches"]
 
 TITLE = "What would one more switch do?"
-WRAPPED = {"flex_flow": "row wrap", "width": "98%"}
-NARROW = {"width": "9em"}
 
 
 def one_switch_away(repairs: Repairs, repaired: Collection[str]) -> list[float]:
@@ -73,28 +71,19 @@ def repair_switches(repairs: Repairs, *, source: Source = None) -> ipywidgets.Wi
     ``repairs`` is what ``tl.recorded.repairs()`` gives: every choice was computed before.
     """
     fig = figure_widget(repair_preview(repairs, source=source))
-    switches = {
-        name: ipywidgets.Checkbox(value=False, description=name, indent=False, layout=NARROW)
-        for name in repairs.tensors
-    }
-    text, problem = say(""), say("")
+    switches = {name: switch(name) for name in repairs.tensors}
 
-    def move() -> None:
-        repaired = [name for name, switch in switches.items() if switch.value]
+    def move() -> str:
+        repaired = [name for name, one in switches.items() if one.value]
         share = repairs.accuracy(repaired)
-        with fig.batch_update():
-            bars = fig.data[0]
-            bars.x, bars.text = one_switch_away(repairs, repaired), _texts(repairs, repaired)
-            bars.marker.color = _colors(repairs, repaired)
-            fig.layout.shapes[0].x0 = fig.layout.shapes[0].x1 = share
+        bars = fig.data[0]
+        bars.x, bars.text = one_switch_away(repairs, repaired), _texts(repairs, repaired)
+        bars.marker.color = _colors(repairs, repaired)
+        move_ends(fig, share)
         right = plural(round(share * repairs.count), "right answer")
-        text.value = (
+        return (
             f"min-max's range for {', '.join(repaired) or 'no tensor'}, entropy 2's for the rest: "
             f"<b>{share:.1%}</b> ({right} of {repairs.count})"
         )
 
-    run = guarded(move, problem)
-    for switch in switches.values():
-        switch.observe(run, "value")
-    run()
-    return stack(ipywidgets.Box(list(switches.values()), layout=WRAPPED), problem, text, fig)
+    return moving(move, *switches.values(), shown=(fig,), row=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import typing
 from collections.abc import Mapping
 from typing import Any
@@ -120,22 +121,18 @@ def scales(
     """
     holders = _by_label(ways)
     amax = {way: amax_by_tensor(holder) for way, holder in holders.items()}
-    names: list[str] = []
-    for tensors in amax.values():
-        names += [name for name in tensors if name not in names]
+    names = list(dict.fromkeys(itertools.chain(*amax.values())))
     fig = draw.figure(title, height=draw.tall(len(names)))
     for index, (way, tensors) in enumerate(amax.items()):
         look = series(index)
         rows = [names.index(name) for name in tensors]
         facts = [f"{name}: ±{end:.5g}, scale {end / 127:.5g}" for name, end in tensors.items()]
-        ends = list(tensors.values())
-        draw.points(
-            fig, ends, rows, way, color=look.color, symbol=look.symbol, size=10, hover=facts
-        )
+        mark: Style = {"color": look.color, "symbol": look.symbol, "size": 10}
+        draw.points(fig, list(tensors.values()), rows, way, hover=facts, **mark)
     draw.name_rows(fig, names)
     fig.update_yaxes(showgrid=True)
-    largest = [end for tensors in amax.values() for end in tensors.values()]
-    draw.log_axis(fig, "x", "amax: the range is ±amax", largest)
+    every = itertools.chain(*(tensors.values() for tensors in amax.values()))
+    draw.log_axis(fig, "x", "amax: the range is ±amax", list(every))
     if source is None:
         builds = [holder for holder in holders.values() if isinstance(holder, Build)]
         source = builds[0].provenance if builds else "ranges as given"

@@ -9,13 +9,11 @@ from typing import NamedTuple
 
 from ..dtypes import DTYPES
 
-if typing.TYPE_CHECKING:
-    pass
-
 __all__ = [
     "BAD",
     "DTYPE_COLORS",
     "GOOD",
+    "GRAYS",
     "INK",
     "LAYOUT",
     "MARKS",
@@ -56,6 +54,9 @@ GOOD, WARN, BAD = "#2f7fc1", "#b3791b", "#d9601a"
 SERIES = ("#2f7fc1", "#d9601a", "#a33bee", "#4c9a3f", "#b3791b", "#d1559b", "#159c87", "#c9475a")
 """Colours of series that are no data types, in order; ``MARKS`` are the symbols that go with them.
 """
+
+GRAYS = [[0, "#000000"], [1, "#ffffff"]]
+"""The colour scale of images."""
 
 MARKS = ("circle", "diamond", "square", "triangle-up", "cross", "x", "triangle-down", "star")
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")

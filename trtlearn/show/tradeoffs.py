@@ -4,9 +4,10 @@ precision.
 
 from __future__ import annotations
 
+import itertools
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from ..builds import Build
 from ..engine.records import Predictions, Timing
 from ..engine.variants import LABELS, VARIANTS
 from ..errors import DataError
+from ..networks import Network
 from ..record import show
 from ..recorded.tradeoffs import MixedSearch, Sensitivity, Tradeoff, pareto
 from . import draw
@@ -51,12 +53,12 @@ class Cost(NamedTuple):
     timing: Callable[[Build], Timing | None] = lambda point: None
 
 
-def _median(timing: Timing | None) -> float | None:
-    return None if timing is None else timing.median_ms
-
-
 def _divided(count: int | None, divisor: float = 1000) -> float | None:
     return None if count is None else count / divisor
+
+
+def _median(timing: Timing | None) -> float | None:
+    return None if timing is None else timing.median_ms
 
 
 COSTS: dict[str, Cost] = {
@@ -80,14 +82,7 @@ COSTS: dict[str, Cost] = {
 """A word -> what it costs."""
 
 
-@runtime_checkable
-class HasBuilds(Protocol):
-    """A Network."""
-
-    def builds(self) -> Mapping[str, Build]: ...
-
-
-Builds = Build | Tradeoff | HasBuilds | Mapping[str, Build] | Iterable[Build]
+Builds = Build | Tradeoff | Network | Mapping[str, Build] | Iterable[Build]
 BUILDS = 'give tl.network("resnet"), some of its builds, or a recorded Tradeoff'
 GAINS = ("throughput",)  # where more is better
 
@@ -139,7 +134,7 @@ def _builds(engines: Builds) -> tuple[Build, ...]:
         return (engines,)
     if isinstance(engines, Tradeoff):
         return engines.points
-    if isinstance(engines, HasBuilds):
+    if isinstance(engines, Network):
         engines = engines.builds()
     chosen = tuple(engines.values() if isinstance(engines, Mapping) else engines)
     for build in chosen:
@@ -285,33 +280,31 @@ def builds(
     chosen = _builds(engines)
     if not chosen:
         raise DataError("no engine to draw", "pass builds, or Tradeoff.select(model, batch)")
-    names = [(labels or LABELS).get(build.variant, build.variant) for build in chosen]
+    words = labels or LABELS
+    rows = [draw.folded(words.get(build.variant, build.variant), 30) for build in chosen]
     cost = "latency" if any(build.graph_timing for build in chosen) else "launches"
     large = max(build.plan_bytes or 0 for build in chosen) > 10_000_000
     unit, divisor, number = ("MB", 1e6, "{:.1f} MB") if large else ("kB", 1e3, "{:,.0f} kB")
-    facts: list[tuple[str, str, list[float | None]]] = [
-        (
-            _quality_axis(chosen, "images right"),
-            "{:.1f} %",
-            [_percent(build) for build in chosen],
-        ),
-        ("ms a batch", "{:.3g} ms", [COSTS[cost].read(build) for build in chosen]),
-        (f"plan, {unit}", number, [_divided(build.plan_bytes, divisor) for build in chosen]),
-        (
-            f"activations, {unit}",
-            number,
-            [_divided(build.device_memory_bytes, divisor) for build in chosen],
-        ),
-    ]
-    optional = ("images", "mAP50", "activations")
-    shown = [fact for fact in facts if not fact[0].startswith(optional) or set(fact[2]) != {None}]
-    blank = [""] * len(shown)
-    height = draw.tall(2 * len(chosen))
-    fig = draw.panels(title, blank, height=height, shared_yaxes=True, horizontal_spacing=0.03)
-    rows = [draw.folded(name, 30) for name in names]
+    quality = _quality_axis(chosen, "images right")
+    facts: dict[tuple[str, str], list[float | None]] = {
+        (quality, "{:.1f} %"): [_percent(build) for build in chosen],
+        ("ms a batch", "{:.3g} ms"): [COSTS[cost].read(build) for build in chosen],
+        (f"plan, {unit}", number): [_divided(build.plan_bytes, divisor) for build in chosen],
+        (f"activations, {unit}", number): [
+            _divided(build.device_memory_bytes, divisor) for build in chosen
+        ],
+    }
+    optional = (quality, f"activations, {unit}")
+    shown = {
+        fact: values
+        for fact, values in facts.items()
+        if fact[0] not in optional or set(values) != {None}
+    }
+    side: Style = {"shared_yaxes": True, "horizontal_spacing": 0.03}
+    fig = draw.panels(title, [""] * len(shown), height=draw.tall(2 * len(chosen)), **side)
     look: Style = {"color": [dtype_color(_allowed(build)) for build in chosen]}
     look["hover"] = [_facts(build) for build in chosen]
-    for place, (what, form, values) in enumerate(shown, 1):
+    for place, ((what, form), values) in enumerate(shown.items(), 1):
         texts = [show(None) if value is None else form.format(value) for value in values]
         draw.bars(fig, rows, values, texts=texts, **look, panel=(1, place))
         longest = max(value or 0 for value in values) or 1
@@ -426,12 +419,11 @@ def launches(
     ``groups``: a panel's title -> its engines, all of one batch size. Engines not timed in both
     ways are left out.
     """
-    timed: dict[str, list[Build]] = {}
-    everything: list[Build] = []
-    for group, engines in groups.items():
-        timed[group] = [point for point in engines if point.timing and point.graph_timing]
-        everything += timed[group]
-    names = ways(everything)
+    timed = {
+        group: [point for point in engines if point.timing and point.graph_timing]
+        for group, engines in groups.items()
+    }
+    names = ways(itertools.chain(*timed.values()))
     if not names:
         raise DataError(
             "no engine was timed in both ways", "pass Tradeoff.select(model, batch) of a recording"
@@ -448,19 +440,10 @@ def launches(
             times = [timing for point in engines if (timing := read(point)[0])]
             color, symbol, _ = series(index)
             look: Style = {"color": color, "symbol": symbol, "size": 10, "panel": panel}
-            legend: Style = {"legendgroup": how, "showlegend": column == 1}
-            medians = [timing.median_ms for timing in times]
+            look |= {"legendgroup": how, "showlegend": column == 1}
+            look["error_x"] = draw.spread(times, color)
             hover = "%{y}: %{x:.4f} ms<extra>" + how + "</extra>"
-            draw.points(
-                fig,
-                medians,
-                rows,
-                how,
-                hover=hover,
-                error_x=draw.spread(times, color),
-                **look,
-                **legend,
-            )
+            draw.points(fig, [time.median_ms for time in times], rows, how, hover=hover, **look)
     fig.update_xaxes(rangemode="tozero")
     fig.update_xaxes(title="ms, median and 5 to 95 %", row=1, col=(len(timed) + 1) // 2)
     order: Style = {"categoryorder": "array", "categoryarray": names}
@@ -499,11 +482,9 @@ def against_trtexec(
                 drawn += x
                 hover = "%{customdata}: %{x:.4f} ms, trtexec %{y:+.1f} " + unit
                 look: Style = {"color": color, "symbol": symbol, "size": 10, "panel": (row, column)}
-                legend: Style = {"legendgroup": group, "showlegend": row == 2 and column == 1}
+                look |= {"legendgroup": group, "showlegend": row == 2 and column == 1}
                 look["customdata"] = [mark[2] for mark in marks]
-                draw.points(
-                    fig, x, y, group, hover=f"{hover}<extra>{how}</extra>", **look, **legend
-                )
+                draw.points(fig, x, y, group, hover=f"{hover}<extra>{how}</extra>", **look)
     if not drawn:
         raise DataError(
             "no engine was timed by trtexec", "record the trade-off with --trtexec PATH"
@@ -567,15 +548,10 @@ def mixed_search(
         right = [100 * trial.accuracy for trial in search.trials]
         taken = ["nothing taken out", *(f"{unit} taken out" for unit in search.order)]
         texts = [f"{what}: {value:.1f} %" for what, value in zip(taken, right, strict=False)]
-        mark = {"symbol": symbol, "size": 9}
+        look: Style = {"color": color, "marker": {"symbol": symbol, "size": 9}}
+        look |= {"legendgroup": name, "showlegend": name not in names}
         steps = list(range(len(right)))
-        look: Style = {
-            "color": color,
-            "dash": dash,
-            "marker": mark,
-            "showlegend": name not in names,
-        }
-        draw.line(fig, steps, right, name, hover=texts, legendgroup=name, **look)
+        draw.line(fig, steps, right, name, hover=texts, dash=dash, **look)
         names.add(name)
     target: Style = {"annotation_text": "FP32 less 0.5 point", "annotation_position": "top left"}
     fig.add_hline(y=100 * study.target, line={"color": INK, "dash": "dash"}, **target)

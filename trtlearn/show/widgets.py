@@ -22,7 +22,7 @@ from ..recorded.computed import FactorTrial, RangeFactors
 from ..recorded.tradeoffs import Tradeoff, tradeoff_of
 from . import draw
 from .calibration import centres, filling, kl, on_log_axis, p_and_q
-from .controls import ipywidgets, move_ends, say, wired
+from .controls import FITTED, button, ipywidgets, move_ends, moving, wired
 from .cuts import background, cut_digit, spike
 from .digits import answer_look, as_seen, board, mosaic, place_of
 from .draw import Source, Style
@@ -47,7 +47,6 @@ __all__ = [
 
 SAMPLE = 20_000  # values a slider works on: enough for the picture, few enough for 150 ms
 WIDE = {"width": "98%"}
-FITTED = {"width": "max-content", "max_width": "98%"}
 ALMOST_ALL = 0.9  # the share of right answers below which an engine may be hidden
 
 
@@ -105,18 +104,16 @@ def amax_slider(
         readout_format=".4g",
         layout=WIDE,
     )
-    text = say("")
 
-    def move() -> None:
+    def move() -> str:
         end = slider.value
         error = quant.quantization_error(x, end / 127)
-        with fig.batch_update():
-            fig.data[0].y, fig.data[1].y = bars.split(end)
-            fig.data[-1].x, fig.data[-1].y = [end], [error.mean_squared_error]
-            move_ends(fig, -end, end)
-        text.value = describe_error(error)
+        fig.data[0].y, fig.data[1].y = bars.split(end)
+        fig.data[-1].x, fig.data[-1].y = [end], [error.mean_squared_error]
+        move_ends(fig, -end, end)
+        return describe_error(error)
 
-    return wired(move, slider, shown=(text, fig))
+    return moving(move, slider, shown=(fig,))
 
 
 def range_browser(
@@ -136,13 +133,12 @@ def range_browser(
     names: Style = {"options": list(activations), "description": "tensor"}
     tensor = ipywidgets.Dropdown(**names, layout=FITTED, style=style)
     way = ipywidgets.ToggleButtons(options=list(ways), description="range", style=style)
-    text = say("")
     first = sample(activations[tensor.value], tensor.value)
     largest = max(amax[way.value].get(tensor.value, 0.0), float(np.abs(first).max()), 1e-30)
     bars = ValueBars(first, largest)
     fig = figure_widget(slider_figure(bars, None, tensor.value, largest, source))
 
-    def choose() -> None:
+    def choose() -> str:
         name = tensor.value
         x = sample(activations[name], name)
         end = amax[way.value].get(name)
@@ -152,20 +148,19 @@ def range_browser(
             )
         reach = float(np.abs(x).max())
         bars = ValueBars(x, max(end, reach))
-        with fig.batch_update():
-            for trace, counts in zip(fig.data[:2], bars.split(end), strict=True):
-                trace.x, trace.width, trace.y = bars.centres, bars.widths, counts
-            move_ends(fig, -end, end)
-            fig.layout.title.text = f"What does ±{end:.4g} keep of {name}?"
-            fig.layout.xaxis.range = bars.span
-            fig.layout.xaxis.title.text = f"value of {name} (dashed: ±{end:.4g}, {way.value})"
+        for trace, counts in zip(fig.data[:2], bars.split(end), strict=True):
+            trace.x, trace.width, trace.y = bars.centres, bars.widths, counts
+        move_ends(fig, -end, end)
+        fig.layout.title.text = f"What does ±{end:.4g} keep of {name}?"
+        fig.layout.xaxis.range = bars.span
+        fig.layout.xaxis.title.text = f"value of {name} (dashed: ±{end:.4g}, {way.value})"
         unused = max(0, round(127 * (1 - reach / end)))
-        text.value = (
+        return (
             f"largest |x| {reach:.4g}; steps of 127 that no value reaches: {unused}; "
             f"{describe_error(quant.quantization_error(x, end / 127))}"
         )
 
-    return wired(choose, tensor, way, shown=(text, fig))
+    return moving(choose, tensor, way, shown=(fig,))
 
 
 def describe_cut(threshold: Threshold, bins: int) -> str:
@@ -211,35 +206,30 @@ def kl_slider(
         layout=WIDE,
         style={"description_width": "6em"},
     )
-    text = say("")
     middles = centres(len(threshold.counts), width)
     values = np.asarray(search.kl if search else ())
 
-    def move() -> None:
+    def move() -> str:
         bins = slider.value
         p, q = p_and_q(threshold, bins)
         here = values[bins - first]
         end = (bins + 0.5) * width
-        with fig.batch_update():
-            fig.data[1].x = fig.data[2].x = middles[:bins]
-            fig.data[1].y, fig.data[2].y = on_log_axis(p), on_log_axis(q)
-            fig.data[3].x, fig.data[3].y = [middles[bins - 1]], [p[-1] or None]
-            fig.data[6].x = [end]
-            fig.data[6].y = [max(here, 1e-9) if np.isfinite(here) else None]
-            move_ends(fig, end, end)
-        text.value = describe_cut(threshold, bins)
+        fig.data[1].x = fig.data[2].x = middles[:bins]
+        fig.data[1].y, fig.data[2].y = on_log_axis(p), on_log_axis(q)
+        fig.data[3].x, fig.data[3].y = [middles[bins - 1]], [p[-1] or None]
+        fig.data[6].x = [end]
+        fig.data[6].y = [max(here, 1e-9) if np.isfinite(here) else None]
+        move_ends(fig, end, end)
+        return describe_cut(threshold, bins)
 
-    if tensorrt is None or not width:
-        return wired(move, slider, shown=(text, fig))
-    button = go_to(slider, "TensorRT's choice", round(tensorrt / width - 0.5))
-    return wired(move, slider, shown=(button, text, fig))
+    shown = [fig]
+    if tensorrt is not None and width:
+        shown = [_tensorrts_choice(slider, round(tensorrt / width - 0.5)), fig]
+    return moving(move, slider, shown=shown)
 
 
-def go_to(slider: Any, text: str, value: float) -> Any:
-    """A button that puts the slider at ``value``."""
-    button = ipywidgets.Button(description=text, layout=FITTED)
-    button.on_click(lambda _: setattr(slider, "value", value))
-    return button
+def _tensorrts_choice(slider: Any, value: float) -> ipywidgets.Button:
+    return button("TensorRT's choice", lambda: setattr(slider, "value", value))
 
 
 def spike_slider(
@@ -255,22 +245,20 @@ def spike_slider(
     slider = ipywidgets.FloatSlider(
         value=reach, min=0.05, max=reach, step=0.005, description="amax", layout=WIDE
     )
-    text, size = say(""), np.sort(np.abs(pixels).ravel())
+    size = np.sort(np.abs(pixels).ravel())
     strokes = int((pixels > background(pixels)[0]).sum())
 
-    def move() -> None:
+    def move() -> str:
         amax = slider.value
         clipped = len(size) - int(np.searchsorted(size, amax, side="right"))
-        with fig.batch_update():
-            fig.data[2].z = cut_digit(pixels[index], amax)
-            move_ends(fig, -amax, amax)
-        text.value = (
+        fig.data[2].z = cut_digit(pixels[index], amax)
+        move_ends(fig, -amax, amax)
+        return (
             f"±{amax:.4g} clips {100 * clipped / len(size):.3g} % of all pixels; "
             f"{100 * strokes / len(size):.3g} % are not background"
         )
 
-    button = go_to(slider, "TensorRT's choice", choice)
-    return wired(move, slider, shown=(button, text, fig))
+    return moving(move, slider, shown=(_tensorrts_choice(slider, choice), fig))
 
 
 def filling_player(
@@ -291,24 +279,22 @@ def filling_player(
         layout=WIDE,
         style={"description_width": "6em"},
     )
-    text = say("")
 
-    def move() -> None:
+    def move() -> str:
         step = steps[slider.value]
         counts = np.asarray(step.counts)
         end = len(counts) * step.width
-        with fig.batch_update():
-            fig.data[0].x, fig.data[0].y = centres(len(counts), step.width), on_log_axis(counts)
-            move_ends(fig, end)
+        fig.data[0].x, fig.data[0].y = centres(len(counts), step.width), on_log_axis(counts)
+        move_ends(fig, end)
         doubled = round(np.log2(step.width / steps[0].width)) if steps[0].width else 0
         state = f"doubled {plural(doubled, 'time')}" if doubled else "as the first batch set it"
-        text.value = (
+        return (
             f"after batch {step.batch + 1}: {int(counts.sum()):,} values other than 0 counted; "
             f"this batch's max|x| {step.batch_amax:.5g}; bin width {step.width:.6g} ({state}); "
             f"the bins reach to {end:.5g}"
         )
 
-    return wired(move, slider, shown=(text, fig))
+    return moving(move, slider, shown=(fig,))
 
 
 def follow_pixel(
@@ -332,26 +318,24 @@ def follow_pixel(
         sliders.append(ipywidgets.IntSlider(value=value, min=0, max=count - 1, **how))
     down, across, depth = sliders
     fig = figure_widget(scene_figure(scene, scene.at(channel, row, column), source))
-    text = say("")
     shown = (scene.at(channel, row, column).source, channel)
 
-    def move() -> None:
+    def move() -> str:
         nonlocal shown
         pixel = scene.at(depth.value, down.value, across.value)
         now = (pixel.source, depth.value)
-        with fig.batch_update():
-            if now != shown:
-                fig.data[0].z, fig.data[2].z = scene.inputs[pixel.source], scene.output[depth.value]
-                for note, words in zip(fig.layout.annotations, pixel.titles, strict=False):
-                    note.text = words
-                shown = now
-            fig.data[1].z, fig.data[1].text = pixel.products, pixel.words
-            fig.data[3].x, fig.data[3].y = [across.value], [down.value]
-            frame = fig.layout.shapes[0]
-            frame.x0, frame.y0, frame.x1, frame.y1 = pixel.frame
-        text.value = describe_pixel(pixel)
+        if now != shown:
+            fig.data[0].z, fig.data[2].z = scene.inputs[pixel.source], scene.output[depth.value]
+            for note, words in zip(fig.layout.annotations, pixel.titles, strict=False):
+                note.text = words
+            shown = now
+        fig.data[1].z, fig.data[1].text = pixel.products, pixel.words
+        fig.data[3].x, fig.data[3].y = [across.value], [down.value]
+        frame = fig.layout.shapes[0]
+        frame.x0, frame.y0, frame.x1, frame.y1 = pixel.frame
+        return describe_pixel(pixel)
 
-    return wired(move, *sliders, shown=(text, fig))
+    return moving(move, *sliders, shown=(fig,))
 
 
 def tradeoff_explorer(
@@ -411,21 +395,18 @@ def factor_slider(
     slider = ipywidgets.SelectionSlider(
         options=options, value=factors.trials.index(start), description="ranges", layout=WIDE
     )
-    text = say("")
 
-    def move() -> None:
+    def move() -> str:
         trial = factors.trials[slider.value]
         seen = as_seen(pixels[chosen], INPUT_AMAX * trial.factor)
-        with digits.batch_update():
-            digits.data[0].z = mosaic(seen[np.newaxis])
-            looks = [answer_look(int(trial.classes[i]), int(right[i])) for i in chosen]
-            digits.data[1].text = [look["text"] for look in looks]
-            digits.data[1].textfont.color = [look["font"]["color"] for look in looks]
-        with curves.batch_update():
-            move_ends(curves, *[trial.factor] * 3)
-        text.value = describe_factor(trial, accuracies[slider.value], factors.count)
+        digits.data[0].z = mosaic(seen[np.newaxis])
+        looks = [answer_look(int(trial.classes[i]), int(right[i])) for i in chosen]
+        digits.data[1].text = [look["text"] for look in looks]
+        digits.data[1].textfont.color = [look["font"]["color"] for look in looks]
+        move_ends(curves, *[trial.factor] * 3)
+        return describe_factor(trial, accuracies[slider.value], factors.count)
 
-    return wired(move, slider, shown=(text, digits, curves))
+    return moving(move, slider, shown=(digits, curves))
 
 
 INPUT_AMAX = 2.0  # what bare --int8 gives a network's input

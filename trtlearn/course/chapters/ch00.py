@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from ...errors import DataError
 from ...networks import network
 from ..exercise import register_chapter
-from ..verdict import Verdict, judge_choice, kind_of
+from ..verdict import Verdict, kind_of
 
 if TYPE_CHECKING:
     from ...trtexec.explanation import Explanation
@@ -84,24 +83,4 @@ def draw_command(answer: Any) -> Any:
     return digits_grid(builds, mobile.images("test"), mobile.labels(), ROWS, title=title)
 
 
-register_chapter(
-    "00",
-    judges={
-        "00-mode": partial(
-            judge_choice,
-            right="placeholder-ranges",
-            because="--best sets int8 and fp16, and there is no --calib "
-            "(v8.6.1 sampleOptions.cpp:932-938)",
-            objections={
-                "not-int8": "--best sets int8 too",
-                "cached-scales": "no --calib is given",
-                "random-calibration": "that needs --calib with a file that is missing",
-                "explicit-qdq": "the model has no Q/DQ",
-                "rejected": "8.6 knows --best",
-            },
-            otherwise="the table above has six modes, such as not-int8",
-        ),
-        "00-command": judge_command,
-    },
-    draw={"00-command": draw_command},
-)
+register_chapter("00", {"00-command": judge_command}, {"00-command": draw_command})

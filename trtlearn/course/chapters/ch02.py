@@ -52,27 +52,12 @@ def clipped(nodes: Network, largest: Largest) -> set[str]:
     return {name for name, amax in placeholder_amax(nodes).items() if largest[name] > amax}
 
 
-def _equal_counts_too(nodes: Network, largest: Largest) -> set[str]:
-    return {name for name, amax in placeholder_amax(nodes).items() if largest[name] >= amax}
-
-
-def _last_wins(nodes: Network, largest: Largest) -> set[str]:
+def last_ranges(nodes: Network) -> dict[str, float]:
+    """The ranges where the last layer that meets a tensor decided, not the first."""
     ranges: dict[str, float] = {}
     for node in nodes:
         ranges |= placeholder_amax([node])
-    return {name for name, amax in ranges.items() if largest[name] > amax}
-
-
-CLIPPED_MISTAKES = {
-    "±2 and ±4 both occur: apply the rule to each tensor": lambda nodes, largest: {
-        name for name, value in largest.items() if value > 4
-    },
-    "most tensors are a layer's output first, and get ±4": lambda nodes, largest: {
-        name for name, value in largest.items() if value > 2
-    },
-    "a value equal to amax still has a code: only larger ones are clipped": _equal_counts_too,
-    "a tensor that has a range keeps it: the FIRST layer that meets it decides": _last_wins,
-}
+    return ranges
 
 
 def nodes_with(arguments: tuple[Any, ...], difference: Difference | None) -> str:
@@ -173,7 +158,7 @@ def judge_ranges(answer: Any) -> Verdict:
 def draw_ranges(answer: Any) -> Any:
     """Digits as FP32 and as the engine with the reader's ranges reads them."""
     from ...networks import network
-    from ...show.digits import Column, as_seen, digit_columns
+    from ...show.digits import Column, digit_columns
 
     mobile = network("mobile", mode="recorded")
     ranges = {} if answer is None else ranges_of(answer)
@@ -184,8 +169,8 @@ def draw_ranges(answer: Any) -> Any:
     answers = answers_with(tuple(ranges.items()))[ROWS].tolist()
     head = "your ranges" if ranges else "bare --int8"
     columns = [
-        Column("FP32", None, images, exact[ROWS].tolist()),
-        Column(head, amax, as_seen(images, amax), answers),
+        Column("FP32", None, exact[ROWS].tolist()),
+        Column(head, amax, answers),
     ]
     title = "What does the engine with your ranges see, and what does it answer?"
     source = "computed here, in numpy, from the engine " + mobile.label
@@ -194,24 +179,14 @@ def draw_ranges(answer: Any) -> Any:
 
 register_chapter(
     "02",
-    draw={"02-ranges": draw_ranges},
-    judges={
+    {
         "02-ranges": judge_ranges,
         "02-rule": partial(
             judge_function,
             cases=random_cases(clipped, random_network),
-            common_mistakes=CLIPPED_MISTAKES,
             show_input=_nodes_and_value,
-            right="Right on {count} random networks.",
         ),
-        "02-clipped": partial(
-            judge_number,
-            reference=percent_clipped,
-            unit="%",
-            common_mistakes={
-                "that is a share between 0 and 1; give percent": lambda: percent_clipped() / 100,
-                "count what lies outside ±2, not inside": lambda: 100 - percent_clipped(),
-            },
-        ),
+        "02-clipped": partial(judge_number, reference=percent_clipped, unit="%"),
     },
+    {"02-ranges": draw_ranges},
 )

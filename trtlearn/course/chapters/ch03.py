@@ -55,37 +55,31 @@ def random_batches(rng: np.random.Generator) -> Batches:
     return batches
 
 
-def observer_cases(algorithm: str, count: int) -> Callable[[], Iterator[Case]]:
-    """Random batches beside our observer, then real tensors beside TensorRT's cache."""
+def judge_observer(algorithm: str, count: int) -> Callable[[Any], Verdict]:
+    """A judge of ``answer(batches) -> amax``, by our observer on ``count`` random inputs, then by
+    TensorRT's cache on real tensors.
+    """
 
-    def draw() -> Iterator[Case]:
+    def cases() -> Iterator[Case]:
         for index in range(count):
             batches = random_batches(np.random.default_rng(0 if index == 0 else None))
             amax = threshold_of(algorithm, *batches).amax
             yield Case((batches,), amax, f"random batches {index + 1}")
         yield from _tensorrt_cases(algorithm)
 
-    return draw
-
-
-def judge_observer(
-    algorithm: str, count: int, mistakes: dict[str, Callable[[Batches], Any]]
-) -> Callable[[Any], Any]:
-    """A judge of ``answer(batches) -> amax``."""
     return partial(
         judge_function,
-        cases=observer_cases(algorithm, count),
-        common_mistakes=mistakes,
+        cases=cases,
         right=f"Right on {count} random inputs, and equal to TensorRT's cache on "
         f"{', '.join(REAL[algorithm])}.",
     )
 
 
-def _flat(batches: Batches) -> NDArray[np.float32]:
+def flat(batches: Batches) -> NDArray[np.float32]:
     return np.concatenate([batch.ravel() for batch in batches])
 
 
-def _with_zeros(batches: Batches) -> float:
+def with_zeros(batches: Batches) -> float:
     """The entropy rule with zeros counted and bin 0 kept as it is."""
     from ...calibration.entropy import divergence, reference_and_candidate
     from ...calibration.histogram import Histogram
@@ -97,23 +91,6 @@ def _with_zeros(batches: Batches) -> float:
     counts[0] += h.zeros
     losses = [divergence(*reference_and_candidate(counts, kept)) for kept in range(128, 2049)]
     return (128 + int(np.argmin(losses)) + 0.5) * (h.width or 0.0)
-
-
-MINMAX_MISTAKES = {
-    "take the absolute value: the largest magnitude may be negative": lambda b: _flat(b).max(),
-    "that looks at the first batch only": lambda b: np.abs(b[0]).max(),
-    "that looks at the last batch only": lambda b: np.abs(b[-1]).max(),
-    "that is the mean of the batches' maxima": lambda b: np.mean([np.abs(x).max() for x in b]),
-    "that is the scale; return amax": lambda b: np.abs(_flat(b)).max() / 127,
-}
-
-ENTROPY_MISTAKES = {
-    "that is min-max": lambda b: np.abs(_flat(b)).max(),
-    "zeros are left out of the histogram, and bin 0 takes bin 1's count": _with_zeros,
-    "all batches at once: the FIRST batch alone sets the bin width": lambda b: (
-        threshold_of("entropy2", _flat(b)).amax
-    ),
-}
 
 
 # --- 03-spike: what the entropy calibrator makes of the pixels that the reader keeps.
@@ -180,10 +157,10 @@ def draw_spike(answer: Any) -> Any:
 
 register_chapter(
     "03",
-    draw={"03-spike": draw_spike},
-    judges={
+    {
         "03-spike": judge_spike,
-        "03-minmax": judge_observer("minmax", 4, MINMAX_MISTAKES),
-        "03-entropy": judge_observer("entropy2", 2, ENTROPY_MISTAKES),
+        "03-minmax": judge_observer("minmax", 4),
+        "03-entropy": judge_observer("entropy2", 2),
     },
+    {"03-spike": draw_spike},
 )

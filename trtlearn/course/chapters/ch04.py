@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Callable
 from functools import cache, partial
 from typing import Any
 
@@ -16,7 +15,7 @@ from ...model.course_data import load_images
 from ...networks import network
 from ...record import plural
 from ..exercise import register_chapter
-from ..verdict import Difference, Verdict, compare, cut, judge_function, kind_of, random_cases
+from ..verdict import Verdict, compare, cut, judge_function, kind_of, random_cases
 
 __all__: list[str] = []
 
@@ -48,24 +47,13 @@ def read_ranges(content: str) -> dict[str, float]:
     return {name: 127 * scale for name, scale in parse_cache(content).items()}
 
 
-def _wrong_reader(order: str = ">", factor: float = 127) -> Callable[[str], dict[str, float]]:
-    """A reader of caches with a wrong byte order or a wrong factor."""
-
-    def read(content: str) -> dict[str, float]:
-        ranges = {}
-        for line in content.splitlines()[1:]:
-            name, _, digits = line.rpartition(": ")
-            ranges[name] = factor * scale_of(digits, order)
-        return ranges
-
-    return read
-
-
-READ_MISTAKES = {
-    "that is the scale; amax is 127 times as much": _wrong_reader(factor=1),
-    "amax = 127 * scale, not 128": _wrong_reader(factor=128),
-    "the bytes are big-endian: the first digits are sign and exponent": _wrong_reader(order="<"),
-}
+def read_wrongly(content: str, order: str = ">", factor: float = 127) -> dict[str, float]:
+    """The ranges of a cache by a wrong byte order or a wrong factor."""
+    ranges = {}
+    for line in content.splitlines()[1:]:
+        name, _, digits = line.rpartition(": ")
+        ranges[name] = factor * scale_of(digits, order)
+    return ranges
 
 
 @cache
@@ -127,32 +115,25 @@ def judge_line(answer: Any) -> Verdict:
 
 def draw_line(answer: Any) -> Any:
     """The digit, and what the range in the reader's text keeps of it."""
-    from ...show.digits import Column, as_seen, digit_columns
+    from ...show.digits import Column, digit_columns
 
     lines = broken_text().splitlines() if answer is None else lines_of(answer)
     amax = 127 * scale_of(digits_of(lines))
-    digit = load_images("calibration")[0][:1]
-    seen = Column("your cache", amax, as_seen(digit, amax))
+    columns = [Column("the digit", None), Column("your cache", amax)]
     title = "What does the range in your cache keep of the digit?"
-    return digit_columns([Column("the digit", None, digit), seen], digit, title=title)
-
-
-def _show_cache(arguments: tuple[Any, ...], difference: Difference | None) -> str:
-    return repr(arguments[0])
+    return digit_columns(columns, load_images("calibration")[0][:1], title=title)
 
 
 register_chapter(
     "04",
-    draw={"04-line": draw_line},
-    judges={
+    {
         "04-line": judge_line,
         "04-read": partial(
             judge_function,
             cases=random_cases(read_ranges, random_cache),
-            common_mistakes=READ_MISTAKES,
             compare=partial(compare, rtol=1e-5),
-            show_input=_show_cache,
-            right="Right on {count} random caches, names with colons and a scale of 0 among them.",
+            show_input=lambda arguments, difference: repr(arguments[0]),
         ),
     },
+    {"04-line": draw_line},
 )

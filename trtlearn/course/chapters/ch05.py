@@ -19,38 +19,19 @@ RECORDED = "conv1x1"
 """The recorded one-layer engine that the reader's convolution is held against."""
 
 
-def convolve(x: Any, w: Any, bias: Any, s_x: float, s_y: float) -> Any:
+def convolve(
+    x: Any, w: Any, bias: Any, s_x: float, s_y: float, *, s_w: Any = None, clip: float = 127
+) -> Any:
     """The reference: a 1x1 INT8 convolution.
 
-    x int8 [N,C,H,W], w float32 [O,C], bias float32 [O], scales of x and of the output give int8
-    [N,O,H,W].
+    x int8 [N,C,H,W], w float32 [O,C], bias float32 [O], scales of x and of the output give the
+    codes [N,O,H,W]. ``s_w`` [O], by default amax / 127 of each output channel, scales the weights.
     """
-    s_w = np.abs(w).max(axis=1) / 127
-    return _convolve(x, w, s_w, bias, s_x, s_y)
-
-
-def _convolve(x: Any, w: Any, s_w: Any, bias: Any, s_x: float, s_y: float) -> Any:
-    return np.clip(_steps(x, w, s_w, bias, s_x, s_y), -128, 127).astype(np.int8)
-
-
-def _steps(x: Any, w: Any, s_w: Any, bias: Any, s_x: float, s_y: float) -> Any:
+    s_w = np.abs(w).max(axis=1) / 127 if s_w is None else s_w
     codes = np.clip(np.round(w / s_w[:, None]), -127, 127)
     sums = np.einsum("nchw,oc->nohw", x.astype(np.int64), codes.astype(np.int64))
-    return np.rint(sums * (s_x * s_w / s_y)[:, None, None] + (bias / s_y)[:, None, None])
-
-
-MISTAKES = {
-    "the codes of the output end at -128 and 127: clip": lambda x, w, bias, s_x, s_y: _steps(
-        x, w, np.abs(w).max(axis=1) / 127, bias, s_x, s_y
-    ),
-    "the bias is missing": lambda x, w, bias, s_x, s_y: convolve(x, w, 0 * bias, s_x, s_y),
-    "one scale for all weights: each output channel has its own": lambda x, w, bias, s_x, s_y: (
-        _convolve(x, w, np.full(len(w), np.abs(w).max() / 127), bias, s_x, s_y)
-    ),
-    "the bias is in the output's units: divide it by the output's scale": (
-        lambda x, w, bias, s_x, s_y: convolve(x, w, bias * s_y, s_x, s_y)
-    ),
-}
+    steps = np.rint(sums * (s_x * s_w / s_y)[:, None, None] + (bias / s_y)[:, None, None])
+    return np.clip(steps, -clip - 1, clip)
 
 
 def engine_case() -> Iterator[Case]:
@@ -86,10 +67,6 @@ def compare_codes(yours: Any, reference: Any) -> Difference | None:
         f"most at {pixel}: by {gap[at]:g}"
     )
     return Difference(words, str(codes[at]), str(reference[at]), pixel)
-
-
-def _show_pixel(arguments: tuple[Any, ...], difference: Difference | None) -> str:
-    return (difference and difference.entry) or "the recorded inputs and weights"
 
 
 # --- 05-light: one lit pixel of an image makes the output show the kernel.
@@ -168,16 +145,16 @@ def draw_light(answer: Any) -> Any:
 
 register_chapter(
     "05",
-    draw={"05-light": draw_light},
-    judges={
+    {
         "05-light": judge_light,
         "05-conv": partial(
             judge_function,
             cases=engine_case,
-            common_mistakes=MISTAKES,
             compare=compare_codes,
-            show_input=_show_pixel,
-            right="At least 99 % of the codes equal the engine's, and none is far off.",
+            show_input=lambda arguments, difference: (
+                (difference and difference.entry) or "the recorded inputs and weights"
+            ),
         ),
     },
+    {"05-light": draw_light},
 )

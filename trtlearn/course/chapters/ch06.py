@@ -12,14 +12,7 @@ from ...errors import TrtlearnError
 from ...record import plural
 from ...recorded.computed import repairs
 from ..exercise import register_chapter
-from ..verdict import (
-    Difference,
-    Verdict,
-    judge_choice,
-    judge_function,
-    kind_of,
-    random_cases,
-)
+from ..verdict import Difference, Verdict, judge_function, kind_of, random_cases
 
 __all__: list[str] = []
 
@@ -65,30 +58,10 @@ def int8_share(layers: Layers) -> float:
     return float(100 * types.count("Int8") / len(types))
 
 
-def _first_input(layers: Layers) -> float:
-    int8 = ["Int8" in layer["Inputs"][0]["Format/Datatype"] for layer in layers]
-    return 100 * sum(int8) / len(int8)
-
-
-def _weights(layers: Layers, *types: str) -> int:
+def weights(layers: Layers, dtype: str) -> int:
+    """How many weights have this type."""
     held = [layer["Weights"] for layer in layers if "Weights" in layer]
-    return sum(weights["Count"] for weights in held if weights["Type"] in types)
-
-
-SHARE_MISTAKES = {
-    "a layer's first input says how it is stored, not how the layer computes": _first_input,
-    "count only layers that have weights": lambda layers: (
-        100 * weight_types(layers).count("Int8") / len(layers)
-    ),
-    "that is a share between 0 and 1; give percent": lambda layers: int8_share(layers) / 100,
-    "that is the share that is not INT8": lambda layers: 100 - int8_share(layers),
-    "count layers, not the weights in them": lambda layers: (
-        100 * _weights(layers, "Int8") / _weights(layers, "Int8", "Float")
-    ),
-    "that is the number of layers; give percent of all with weights": lambda layers: weight_types(
-        layers
-    ).count("Int8"),
-}
+    return sum(one["Count"] for one in held if one["Type"] == dtype)
 
 
 def _describe(arguments: tuple[Any, ...], difference: Difference | None) -> str:
@@ -137,30 +110,11 @@ def draw_repair(answer: Any) -> Any:
 
 register_chapter(
     "06",
-    draw={"06-repair": draw_repair},
-    judges={
+    {
         "06-repair": judge_repair,
-        "06-fell": partial(
-            judge_choice,
-            right="b1_conv2",
-            because="its weights are FP32. Its input b1_relu1 has no range, "
-            "so it has no scale to be quantized with",
-            objections={
-                "b1_conv1": "its weights are INT8; only its output is FP32, "
-                "because nothing can quantize it",
-                "b1_relu1": "that is the tensor without a range; which layer reads it",
-                "b1_proj": "its weights are INT8: the reformat in front serves its second input",
-                "logits": "its weights are INT8; its output is FP32 because it leaves the network",
-                "gap": "it has no weights, and works on INT8",
-            },
-            otherwise="no layer has that name. Take one from layers",
-        ),
         "06-share": partial(
-            judge_function,
-            cases=random_cases(int8_share, random_engine),
-            common_mistakes=SHARE_MISTAKES,
-            show_input=_describe,
-            right="Right on {count} random engines.",
+            judge_function, cases=random_cases(int8_share, random_engine), show_input=_describe
         ),
     },
+    {"06-repair": draw_repair},
 )

@@ -31,29 +31,6 @@ def random_points(rng: np.random.Generator) -> tuple[Array, Array]:
     return rng.integers(1, 12, count).astype(float), rng.integers(80, 100, count).astype(float)
 
 
-def _equal_points_beat_each_other(cost: Array, value: Array) -> Any:
-    cheaper = cost[None, :] <= cost[:, None]
-    better = value[None, :] >= value[:, None]
-    return ~(cheaper & better).any(axis=1)
-
-
-FRONT_MISTAKES = {
-    "a point is not beaten by one that is only cheaper, or only better": lambda cost, value: (
-        (cost == cost.min()) | (value == value.max())
-    ),
-    "that is what is beaten; return what is not": lambda cost, value: ~pareto_front(cost, value),
-    "that is only the cheapest": lambda cost, value: cost == cost.min(),
-    "that is only the best": lambda cost, value: value == value.max(),
-    "a lower cost is better, a higher value too": lambda cost, value: pareto_front(-cost, value),
-    "return a True or False for each point, not the indices": lambda cost, value: np.flatnonzero(
-        pareto_front(cost, value)
-    ),
-    "of two equal points neither beats the other: one must be strictly better": (
-        _equal_points_beat_each_other
-    ),
-}
-
-
 def draw_front(answer: Any) -> Any:
     """The recorded engines of mobile at batch 8, with the reader's front drawn through them."""
     from ...recorded.tradeoffs import tradeoff
@@ -83,27 +60,15 @@ def draw_front(answer: Any) -> Any:
 
 register_chapter(
     "07",
-    draw={"07-front": draw_front},
-    judges={
-        "07-front": partial(
-            judge_function,
-            cases=random_cases(pareto_front, random_points),
-            common_mistakes=FRONT_MISTAKES,
-        ),
+    {
+        "07-front": partial(judge_function, cases=random_cases(pareto_front, random_points)),
         "07-throughput": partial(
             judge_function,
             cases=random_cases(
                 lambda batch, milliseconds: 1000 * batch / milliseconds,
                 lambda rng: (int(rng.integers(1, 65)), float(rng.uniform(0.02, 2))),
             ),
-            common_mistakes={
-                "a batch holds several images": lambda batch, milliseconds: 1000 / milliseconds,
-                "a second has 1000 milliseconds": lambda batch, milliseconds: batch / milliseconds,
-                "that is the time of one image": lambda batch, milliseconds: milliseconds / batch,
-                "divide by the time: slower means fewer images": lambda batch, milliseconds: (
-                    batch * milliseconds / 1000
-                ),
-            },
         ),
     },
+    {"07-front": draw_front},
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections import Counter
 from functools import partial
 from itertools import chain
@@ -14,6 +13,7 @@ from ...model.describe import OnnxNode
 from ..exercise import register_chapter
 from ..verdict import compare, judge_function, random_cases
 from .ch02 import Network, nodes_with
+from .ch04 import scale_of
 
 __all__: list[str] = []
 
@@ -60,39 +60,10 @@ def random_network(rng: np.random.Generator) -> tuple[Network]:
     return (tuple(nodes),)
 
 
-def scale_of(digits: str, order: str = ">") -> np.float32:
-    """The float32 whose bits are the hexadecimal ``digits``."""
-    return np.float32(struct.unpack(f"{order}f", bytes.fromhex(digits.zfill(8)))[0])
-
-
 def random_digits(rng: np.random.Generator) -> tuple[str]:
     """The hexadecimal part of a cache's line, now and then of the scale 0."""
     value = np.float32(rng.uniform(1e-4, 2) if rng.random() < 0.8 else 0.0)
     return (f"{int(value.view(np.uint32)):x}",)
-
-
-SCALE_MISTAKES = {
-    "the bytes are big-endian: the sign comes first": lambda digits: scale_of(digits, "<"),
-    "that is the number as an integer; read its bits as a float32": lambda digits: float(
-        int(digits, 16)
-    ),
-    "that is amax; the pair takes the scale": lambda digits: 127 * float(scale_of(digits)),
-}
-
-SITES_MISTAKES = {
-    "an Add adds two tensors: the one that it does not fuse with needs a pair too": lambda nodes: {
-        node.inputs[0] for node in nodes if node.op in ("Conv", "Gemm")
-    },
-    "a Relu fuses into the convolution before it: nothing in front of it": lambda nodes: {
-        node.inputs[0] for node in nodes if node.op in ("Conv", "Gemm", "Relu")
-    },
-    "every output has a pair now: a convolution, its Add and its Relu fuse only without": (
-        lambda nodes: set(chain.from_iterable(node.outputs for node in nodes))
-    ),
-    "a pair on the input that an Add fuses with keeps the two apart": lambda nodes: set(
-        chain.from_iterable(node.inputs for node in nodes if node.op != "Relu")
-    ),
-}
 
 
 BLOCK = (
@@ -118,20 +89,17 @@ def draw_sites(answer: Any) -> Any:
 
 register_chapter(
     "08",
-    draw={"08-sites": draw_sites},
-    judges={
+    {
         "08-scale": partial(
             judge_function,
             cases=random_cases(scale_of, random_digits),
-            common_mistakes=SCALE_MISTAKES,
             compare=partial(compare, rtol=0),
         ),
         "08-sites": partial(
             judge_function,
             cases=random_cases(tensors_with_pair, random_network, 8),
-            common_mistakes=SITES_MISTAKES,
             show_input=nodes_with,
-            right="Right on {count} random networks.",
         ),
     },
+    {"08-sites": draw_sites},
 )

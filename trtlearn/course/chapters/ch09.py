@@ -34,34 +34,6 @@ def random_outputs(rng: np.random.Generator) -> tuple[Array, Array]:
     return table, table + rng.normal(size=table.shape) * rng.uniform(0.1, 1)
 
 
-AGREEMENT_MISTAKES = {
-    "that compares the numbers; compare which class is largest": lambda fp32, int8: (
-        fp32 == int8
-    ).mean(),
-    "axis=0 looks for the row; the classes are along axis 1": lambda fp32, int8: (
-        fp32.argmax(axis=0) == int8.argmax(axis=0)
-    ).mean(),
-    "that is the share of different answers": lambda fp32, int8: 1 - agreement(fp32, int8),
-    "that is a count: divide by the rows": lambda fp32, int8: len(fp32) * agreement(fp32, int8),
-}
-
-SQNR_MISTAKES = {
-    "power is a sum of squares": lambda fp32, int8: (
-        10 * np.log10(np.abs(fp32).sum() / np.abs(fp32 - int8).sum())
-    ),
-    "20 log10 is for amplitudes; of powers take 10 log10": lambda fp32, int8: (
-        2 * sqnr_db(fp32, int8)
-    ),
-    "that is the natural logarithm; decibels take base 10": lambda fp32, int8: (
-        sqnr_db(fp32, int8) * np.log(10)
-    ),
-    "that is the ratio; decibels are 10 log10 of it": lambda fp32, int8: (
-        (fp32**2).sum() / ((fp32 - int8) ** 2).sum()
-    ),
-    "that is noise over signal: the sign is turned": lambda fp32, int8: -sqnr_db(fp32, int8),
-}
-
-
 # --- 09-load: from a file's pixels to what mobile takes.
 
 MEAN, DEVIATION = 0.1307, 0.3081  # data/CARD.md
@@ -80,28 +52,6 @@ def pixel_cases() -> Iterator[Case]:
         yield Case((pixels,), load(pixels), "")
 
 
-LOAD_MISTAKES = {
-    "pixels go from 0 to 255: divide by 255 first": lambda pixels: ((pixels - MEAN) / DEVIATION)[
-        None
-    ],
-    "pixels from 0 to 255 are too large: divide by 255, subtract the mean, then divide": (
-        lambda pixels: pixels[None]
-    ),
-    "subtract the mean, then divide by the deviation": lambda pixels: (pixels / 255)[None],
-    "subtract the mean first, then divide": lambda pixels: (pixels / 255 / DEVIATION - MEAN)[None],
-    "divide by the deviation too": lambda pixels: (pixels / 255 - MEAN)[None],
-    "divide by the deviation, do not multiply": lambda pixels: ((pixels / 255 - MEAN) * DEVIATION)[
-        None
-    ],
-    "the channels come first: [1, 28, 28]": lambda pixels: load(pixels).transpose(1, 2, 0),
-    "a channel axis is missing in front: [1, 28, 28]": lambda pixels: load(pixels)[0],
-    "np.stack adds the axis of the rows: return one image, [1, 28, 28]": lambda pixels: load(
-        pixels
-    )[None],
-    "rows are the height: the image is turned": lambda pixels: load(pixels.T),
-}
-
-
 def draw_load(answer: Any) -> Any:
     """The digits as the network expects them and as the reader's function gives them.
 
@@ -118,32 +68,23 @@ def draw_load(answer: Any) -> Any:
     columns = []
     for head, images in {"in training": right, "your array": np.stack(given)}.items():
         logits = mobile.activations(images, ["logits"])["logits"]
-        columns.append(Column(head, None, images, logits.argmax(1).tolist()))
+        columns.append(Column(head, None, logits.argmax(1).tolist(), images))
     title = "What does the network get, and what does it answer in FP32?"
     return digit_columns(columns, right, mobile.labels()[ROWS], title=title)
 
 
 register_chapter(
     "09",
-    draw={"09-load": draw_load},
-    judges={
+    {
         "09-load": partial(
-            judge_function,
-            cases=pixel_cases,
-            common_mistakes=LOAD_MISTAKES,
-            compare=partial(compare, rtol=1e-3, atol=1e-3),
-            right="The network gets what it was trained on, in all {count} images.",
+            judge_function, cases=pixel_cases, compare=partial(compare, rtol=1e-3, atol=1e-3)
         ),
-        "09-agreement": partial(
-            judge_function,
-            cases=random_cases(agreement, random_outputs),
-            common_mistakes=AGREEMENT_MISTAKES,
-        ),
+        "09-agreement": partial(judge_function, cases=random_cases(agreement, random_outputs)),
         "09-sqnr": partial(
             judge_function,
             cases=random_cases(sqnr_db, random_outputs),
-            common_mistakes=SQNR_MISTAKES,
             compare=partial(compare, rtol=1e-5),
         ),
     },
+    {"09-load": draw_load},
 )

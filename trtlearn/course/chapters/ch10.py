@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any
@@ -15,7 +15,7 @@ from ...errors import DataError
 from ...networks import Network, network
 from ...record import plural
 from ..exercise import register_chapter
-from ..verdict import Case, Difference, judge_function, kind_of, random_cases
+from ..verdict import Case, judge_function, kind_of, random_cases
 
 __all__: list[str] = []
 
@@ -68,29 +68,6 @@ def report_cases() -> Iterator[Case]:
         yield Case((report,), clipping(report), f"entropy 2 on {name}")
 
 
-def _as_set(yours: Any, reference: set[str]) -> Difference | None:
-    from ..verdict import compare
-
-    names = yours if isinstance(yours, str) or not isinstance(yours, Iterable) else set(yours)
-    return compare(names, reference)
-
-
-CLIP_MISTAKES: dict[str, Callable[[FitReport], Any]] = {
-    "clipped is a share: 1 % is 0.01": lambda report: {
-        tensor.name for tensor in report.tensors if tensor.clipped > 1
-    },
-    "nearly every calibrated range clips a few values: only those above 1 % count": lambda report: {
-        tensor.name for tensor in report.tensors if tensor.clipped > 0
-    },
-    "a range can be too LARGE: look at what is clipped": lambda report: {
-        tensor.name for tensor in report.tensors if tensor.verdict != "fits"
-    },
-    "more than 1 %: exactly 1 % does not count": lambda report: {
-        tensor.name for tensor in report.tensors if tensor.clipped >= 0.01
-    },
-}
-
-
 def draw_clipping(answer: Any) -> Any:
     """The ranges of mobile and photo that the reader's function picks, beside their data."""
     from ...show.tensor_ranges import fit as draw_fit
@@ -111,15 +88,20 @@ def draw_clipping(answer: Any) -> Any:
 # --- Two scales for one tensor
 
 
-def with_own_scales(output: Array) -> Array:
-    """The reference: boxes and scores of [N,4+classes,cells] in eight bits, a scale for each."""
-    return np.concatenate([in_eight_bits(output[:, :4]), in_eight_bits(output[:, 4:])], axis=1)
+def with_own_scales(output: Array, at: int = 4, **how: Any) -> Array:
+    """The reference: boxes and scores of [N,4+classes,cells] in eight bits, a scale for each.
+
+    ``at``: where the scores begin; ``how`` is :func:`in_eight_bits`'.
+    """
+    boxes, scores = output[:, :at], output[:, at:]
+    return np.concatenate([in_eight_bits(boxes, **how), in_eight_bits(scores, **how)], axis=1)
 
 
-def in_eight_bits(x: Array, divisor: float = 127) -> Array:
-    """The values that the codes of one min-max scale stand for."""
+def in_eight_bits(x: Array, divisor: float = 127, values: bool = True) -> Array:
+    """The codes of one min-max scale, or the values that they stand for."""
     scale = np.abs(x).max() / np.float32(divisor)
-    return np.asarray(np.clip(np.rint(x / scale), -128, 127) * scale, np.float32)
+    codes = np.clip(np.rint(x / scale), -128, 127)
+    return np.asarray(codes * scale if values else codes, np.float32)
 
 
 def random_output(rng: np.random.Generator) -> tuple[Array]:
@@ -128,30 +110,6 @@ def random_output(rng: np.random.Generator) -> tuple[Array]:
     boxes = rng.uniform(0, float(rng.choice([128, 320, 640])), (2, 4, cells))
     scores = rng.uniform(0, 1, (2, classes, cells)) ** 3
     return (np.concatenate([boxes, scores], axis=1).astype(np.float32),)
-
-
-def _codes_only(output: Array) -> Array:
-    parts = output[:, :4], output[:, 4:]
-    return np.concatenate([np.rint(part / (np.abs(part).max() / 127)) for part in parts], axis=1)
-
-
-def _split_at(channel: int) -> Callable[[Array], Array]:
-    return lambda output: np.concatenate(
-        [in_eight_bits(output[:, :channel]), in_eight_bits(output[:, channel:])], axis=1
-    )
-
-
-SCALE_MISTAKES: dict[str, Callable[[Array], Any]] = {
-    "that is one scale for all: split along axis 1, where the scores begin at index 4": (
-        in_eight_bits
-    ),
-    "those are the codes; times the scale they are values again": _codes_only,
-    "the first FOUR rows are the box, the scores begin at index 4": _split_at(5),
-    "a box has four values: x, y, width and height": _split_at(2),
-    "the divisor is 127, the largest code": lambda output: np.concatenate(
-        [in_eight_bits(output[:, :4], 128), in_eight_bits(output[:, 4:], 128)], axis=1
-    ),
-}
 
 
 @cache
@@ -194,13 +152,14 @@ class Node:
     requested_dtype: str = "int8"
 
 
-PRODUCTS = ("MatMul", "Gemm")
+def products(nodes: Iterable[Any]) -> list[Any]:
+    """The nodes that multiply matrices."""
+    return [node for node in nodes if node.op in ("MatMul", "Gemm")]
 
 
 def int8_share(nodes: Iterable[Any]) -> float:
-    """The reference: the share of the matrix products, MatMul and Gemm, that INT8 computes."""
-    products = [node for node in nodes if node.op in PRODUCTS]
-    return float(np.mean([node.computed_in == "int8" for node in products]))
+    """The reference: the share of the matrix products that INT8 computes."""
+    return float(np.mean([node.computed_in == "int8" for node in products(nodes)]))
 
 
 def random_nodes(rng: np.random.Generator) -> tuple[list[Node]]:
@@ -210,26 +169,6 @@ def random_nodes(rng: np.random.Generator) -> tuple[list[Node]]:
     drawn = [Node(str(rng.choice(ops)), kinds[int(rng.integers(3))]) for _ in range(28)]
     return ([Node("MatMul", "int8"), Node("Gemm", "fp32"), *drawn],)
 
-
-def _share_of(nodes: Iterable[Any], ops: tuple[str, ...] | None) -> float:
-    chosen = [node for node in nodes if ops is None or node.op in ops]
-    return float(np.mean([node.computed_in == "int8" for node in chosen]))
-
-
-PRODUCT_MISTAKES: dict[str, Callable[[Any], Any]] = {
-    "Gemm is a matrix product, too": lambda nodes: _share_of(nodes, ("MatMul",)),
-    "of the matrix products, not of all nodes": lambda nodes: _share_of(nodes, None),
-    "that was requested; computed_in says what runs": lambda nodes: float(
-        np.mean([node.requested_dtype == "int8" for node in nodes if node.op in PRODUCTS])
-    ),
-    "that is how many; divide by the number of products": lambda nodes: sum(
-        node.computed_in == "int8" for node in nodes if node.op in PRODUCTS
-    ),
-    "divide by the products, not by all nodes": lambda nodes: (
-        sum(node.computed_in == "int8" for node in nodes if node.op in PRODUCTS) / len(nodes)
-    ),
-    "that is a percentage; return a share from 0 to 1": lambda nodes: 100 * int8_share(nodes),
-}
 
 ENGINES = (("vit", "int8-placeholder"), ("vit", "int8-entropy"), ("vit", "fp16"))
 
@@ -268,29 +207,10 @@ def draw_products(answer: Any) -> Any:
 
 register_chapter(
     "10",
-    draw={
-        "10-clipping": draw_clipping,
-        "10-scales": draw_scales,
-        "10-products": draw_products,
+    {
+        "10-clipping": partial(judge_function, cases=report_cases),
+        "10-scales": partial(judge_function, cases=random_cases(with_own_scales, random_output)),
+        "10-products": partial(judge_function, cases=product_cases),
     },
-    judges={
-        "10-clipping": partial(
-            judge_function,
-            cases=report_cases,
-            common_mistakes=CLIP_MISTAKES,
-            compare=_as_set,
-            right="Right on made-up reports and on mobile, resnet and photo.",
-        ),
-        "10-scales": partial(
-            judge_function,
-            cases=random_cases(with_own_scales, random_output),
-            common_mistakes=SCALE_MISTAKES,
-        ),
-        "10-products": partial(
-            judge_function,
-            cases=product_cases,
-            common_mistakes=PRODUCT_MISTAKES,
-            right="Right on made-up nodes and on three engines.",
-        ),
-    },
+    {"10-clipping": draw_clipping, "10-scales": draw_scales, "10-products": draw_products},
 )

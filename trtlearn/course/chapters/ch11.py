@@ -16,7 +16,6 @@ from ..verdict import Verdict, cut, judge_function, kind_of, random_cases
 
 __all__: list[str] = []
 
-SAME = 1e-6
 Scales = Mapping[str, float]
 
 
@@ -74,31 +73,18 @@ WHY_NOT = {
 }
 
 
-def unlike(ours: Scales, theirs: Scales) -> list[str]:
-    """The reference: names in both whose scales differ by more than 1e-6 of theirs, worst first."""
-    return _unlike(ours, theirs)
-
-
-def _unlike(
+def unlike(
     ours: Scales,
     theirs: Scales,
-    tolerance: float = SAME,
+    *,
+    tolerance: float = 1e-6,
     order: Callable[[float, float], float] = lambda share, gap: -share,
 ) -> list[str]:
-    share, gap = {}, {}
-    for name in ours:
-        if name in theirs:
-            gap[name] = abs(ours[name] - theirs[name])
-            share[name] = gap[name] / theirs[name]
+    """The reference: names in both whose scales differ by more than 1e-6 of theirs, worst first."""
+    gap = {name: abs(ours[name] - theirs[name]) for name in ours if name in theirs}
+    share = {name: gap[name] / theirs[name] for name in gap}
     names = [name for name in share if share[name] > tolerance]
     return sorted(names, key=lambda name: order(share[name], gap[name]))
-
-
-MISTAKES = {
-    "worst first: you begin with the least": partial(_unlike, order=lambda share, gap: share),
-    "divide the difference by TensorRT's scale": partial(_unlike, order=lambda share, gap: -gap),
-    "a difference of up to 1e-6 counts as equal": partial(_unlike, tolerance=0.0),
-}
 
 
 def two_caches(rng: np.random.Generator) -> tuple[dict[str, float], dict[str, float]]:
@@ -118,14 +104,9 @@ def two_caches(rng: np.random.Generator) -> tuple[dict[str, float], dict[str, fl
 
 register_chapter(
     "11",
-    draw={"11-odd": draw_odd},
-    judges={
+    {
         "11-odd": judge_odd,
-        "11-rows": partial(
-            judge_function,
-            cases=random_cases(unlike, two_caches),
-            common_mistakes=MISTAKES,
-            right="Right on {count} random pairs of caches.",
-        ),
+        "11-rows": partial(judge_function, cases=random_cases(unlike, two_caches)),
     },
+    {"11-odd": draw_odd},
 )

@@ -9,6 +9,7 @@ import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from string import Template
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,19 +31,6 @@ __all__ = ["gpu_script", "range_figure", "report_html", "write_files"]
 
 # --- The report: one HTML file that needs no network, no server and no notebook
 
-CELL = (
-    "text-align: left; vertical-align: top; padding: .15rem .9rem .15rem 0; "
-    "border-bottom: 1px solid #8884"
-)
-STYLE = """
-:root { color-scheme: light dark }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem }
-table { border-collapse: collapse; margin: .5rem 0 }
-th, td { CELL }
-code, pre { font-size: .9em; overflow-x: auto }
-.verdict { font-size: 1.3em }
-.note { border-left: 4px solid #b3791b; padding-left: .7rem }
-""".replace("CELL", CELL)
 MOST_BARS = 60
 ANSWER_WORDS = (
     "Computed by ONNX Runtime on the CPU with Q/DQ nodes in the network. “int8-placeholder” are "
@@ -96,7 +84,7 @@ def report_html(walk: Walk) -> str:
     title = f"{esc(walk.name)} in INT8"
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
-        f"<style>{STYLE}</style><script>{get_plotlyjs()}</script></head>"
+        f"<style>\n{_file('report.css')}</style><script>{get_plotlyjs()}</script></head>"
         f"<body><h1>{title}</h1>{body}</body></html>\n"
     )
 
@@ -202,49 +190,19 @@ def gpu_script(walk: Walk, model: Any, data: Any, labels: Any) -> str:
         f"Walk {name} through TensorRT on a machine with an NVIDIA GPU, and write the report there."
     )
     command = shell_command("python", Path(Path(walk.files["script"]).name))
-    return f'''"""{title}
-
-Copy this file, the ONNX file, the data, and the labels if there are any, into one folder, then:
-
-    pip install 'trtlearn[lab,gpu]'
-    {_in_docstring(command)}
-"""
-
-from pathlib import Path
-
-import trtlearn as tl
-
-HERE = Path(__file__).resolve().parent
-
-
-def find(path: str | None) -> Path | None:
-    """The file beside this script, else where it was."""
-    if path is None:
-        return None
-    beside = HERE / Path(path).name
-    return beside if beside.exists() else Path(path)
-
-
-MODEL = find({_literal(model)})
-DATA = find({_literal(data)})
-LABELS = find({_literal(labels)})
-
-if __name__ == "__main__":
-    walked = tl.try_int8(
-        MODEL,
-        DATA,
-        labels=LABELS,
-        algorithm={walk.algorithm!r},
-        batch={walk.data.batch},
-        out=HERE / "on_gpu",
-        live=True,
-        progress=lambda step: print(step, "...", flush=True),
+    return Template(_file("gpu_script.txt")).substitute(
+        title=title,
+        command=_in_docstring(command),
+        model=_literal(model),
+        data=_literal(data),
+        labels=_literal(labels),
+        algorithm=repr(walk.algorithm),
+        batch=walk.data.batch,
     )
-    print(walked)
-    for engine in walked.live:
-        print(engine)
-    print(f"report: {{walked.files['report']!r}}")
-'''
+
+
+def _file(name: str) -> str:
+    return Path(__file__).with_name(name).read_text(encoding="utf-8")
 
 
 def _literal(path: Any) -> str:
