@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import json
-import pkgutil
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -23,6 +22,7 @@ from .. import __version__
 from ..errors import TrtlearnError
 from ..record import html_text
 from . import chapters, progress
+from .notebook import NOTEBOOKS
 from .verdict import Verdict, judge_choice, raised
 
 __all__ = [
@@ -128,22 +128,22 @@ def register_chapter(
 
 def ids() -> list[str]:
     """Every exercise and prediction of the course, in order."""
-    for module in pkgutil.iter_modules(chapters.__path__):
-        importlib.import_module(f"{chapters.__name__}.{module.name}")
+    for number in NOTEBOOKS:
+        _load(number)
     return sorted(_REGISTRY)
+
+
+def _load(number: str) -> None:
+    importlib.import_module(f"{chapters.__name__}.ch{number}")
 
 
 def get(exercise_id: str) -> Exercise | Prediction:
     """The exercise or prediction of that id; TrtlearnError lists those of its notebook."""
-    if exercise_id not in _REGISTRY and re.match(r"\d\d-", exercise_id):
-        name = f"trtlearn.course.chapters.ch{exercise_id[:2]}"
-        try:
-            importlib.import_module(name)
-        except ModuleNotFoundError as problem:
-            if problem.name != name:
-                raise
+    number = exercise_id[:2]
+    if exercise_id not in _REGISTRY and number in NOTEBOOKS:
+        _load(number)
     if exercise_id not in _REGISTRY:
-        near = [known for known in ids() if known[:2] == exercise_id[:2]] or ids()
+        near = [known for known in ids() if known[:2] == number] or ids()
         raise TrtlearnError(f"no exercise {exercise_id!r}", f"use one of {', '.join(near)}")
     return _REGISTRY[exercise_id]
 

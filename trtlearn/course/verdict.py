@@ -26,6 +26,7 @@ __all__ = [
     "Comparison",
     "Difference",
     "Verdict",
+    "call",
     "compare",
     "judge_choice",
     "judge_function",
@@ -350,6 +351,12 @@ class Case:
     name: str = ""
 
 
+def call(function: Callable[..., Any], *arguments: Any) -> Any:
+    """What a function gives for copies of the arguments; what it yields as a list."""
+    result = function(*copy.deepcopy(arguments))
+    return list(result) if isinstance(result, Iterator) else result
+
+
 def random_cases(
     reference: Callable[..., Any],
     inputs: Callable[[np.random.Generator], tuple[Any, ...]],
@@ -360,7 +367,7 @@ def random_cases(
     def draw() -> Iterator[Case]:
         for index in range(count):
             arguments = inputs(np.random.default_rng(0 if index == 0 else None))
-            yield Case(arguments, reference(*copy.deepcopy(arguments)))
+            yield Case(arguments, call(reference, *arguments))
 
     return draw
 
@@ -391,11 +398,9 @@ def judge_function(
     rows: list[Comparison] = []
     for case in cases():
         try:
-            result = answer(*copy.deepcopy(case.arguments))
+            result = call(answer, *case.arguments)
         except Exception as problem:
             return Verdict("", False, f"Your code raised {raised(problem)}.")
-        if isinstance(result, Iterator):
-            result = list(result)
         if not tried and (result is None or result is ...):
             return Verdict("", None, "Not answered yet: your function returns nothing.")
         tried.append((case, result))
@@ -411,8 +416,7 @@ def judge_function(
 
     def gives_the_same(mistake: Callable[..., Any]) -> bool:
         return all(
-            compare(result, mistake(*copy.deepcopy(case.arguments))) is None
-            for case, result in tried
+            compare(result, call(mistake, *case.arguments)) is None for case, result in tried
         )
 
     reasons = (reason for reason, make in (common_mistakes or {}).items() if gives_the_same(make))

@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..builds import Build
-from ..engine.variants import ALGORITHMS, LABELS, VARIANTS
+from ..engine.variants import ALGORITHMS, LABELS
 from ..errors import TrtlearnError
 from ..model.course_data import MODELS, model_path
-from ..record import html_link, html_table, html_text, plural, show
-from ..trtexec.explanation import Step, explain
+from ..record import html_table, html_text, plural, show
+from ..trtexec.explanation import explain
 from ..trtexec.options import trtexec_command, variant_of
 from ..trtexec.sources import known_versions
-from .controls import badge, guarded, ipywidgets, say, stack
+from .controls import FITTED, badge, guarded, ipywidgets, say, stack
 from .theme import DTYPE_COLORS, INK, WARN
 
 __all__ = ["MODES", "explainer"]
@@ -65,13 +65,11 @@ def explainer(
     text = ipywidgets.Text(command, description="command", **line)
     versions = list(known_versions())
     version = ipywidgets.Dropdown(options=versions, value=trt, description="TensorRT", style=style)
-    lines = [
-        (LABELS[name], trtexec_command(name, "resnet")) for name in EXAMPLES if name in VARIANTS
-    ]
+    lines = [(LABELS[name], trtexec_command(name, "resnet")) for name in EXAMPLES]
     examples = ipywidgets.Dropdown(
         options=[("or pick a command …", ""), *lines],
         description="examples",
-        layout={"width": "max-content", "max_width": "98%"},
+        layout=FITTED,
         style=style,
     )
     cache = ipywidgets.Dropdown(
@@ -125,7 +123,10 @@ def answer_html(command: str, version: str, cache_exists: bool, networks: Any = 
     others = set(variants) & {"int8-minmax", "int8-entropy", "int8-legacy"}
     note = f"<p>{OWN_HEADER}</p>" if answer.mode == "cached-scales" and network and others else ""
     facts = [{"fact": name, "value": value} for name, value in answer.details()]
-    steps = "".join(f"<li>{step_html(step)}</li>" for step in answer.steps)
+    steps = ""
+    for step in answer.steps:
+        link = f"<br><small>{step.source._repr_html_()}</small>" if step.source else ""
+        steps += f"<li>{html_text(step.summary())}{link}</li>"
     title = f"The {plural(len(answer.steps), 'step')} in trtexec's source"
     return (
         f'<div role="status"><p style="font-size:1.15em">{badge(answer.mode, color)} '
@@ -133,14 +134,6 @@ def answer_html(command: str, version: str, cache_exists: bool, networks: Any = 
         f"{html_table(facts, style=CELL)}"
         f"<details><summary>{title}</summary><ol>{steps}</ol></details></div>"
     )
-
-
-def step_html(step: Step) -> str:
-    """One step: what trtexec does, why, and the lines that do it."""
-    link = ""
-    if step.source:
-        link = f"<br><small>{html_link(step.source.url, step.source.summary())}</small>"
-    return f"{html_text(step.text)}, because {html_text(step.condition)}{link}"
 
 
 def measured_html(network: Any, variants: list[str | None]) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from ..builds import Build
+from ..calibration.ranges import amax_by_tensor
 from ..errors import DataError
 from ..int8.quant import dequantize, quantize
 from . import draw
@@ -170,10 +171,9 @@ def answer_look(answer: int, right: int) -> Style:
 
 def input_amax(build: Build) -> float | None:
     """The end of the range that the build gave its input; None where it has none."""
-    tensors = build.ranges.tensors if build.ranges else build.build.scales or ()
-    ends = {tensor.name: tensor.amax for tensor in tensors}
     inputs = [binding.name for binding in build.engine.bindings if binding.mode == "input"]
-    return ends.get(inputs[0]) if inputs else None
+    known = build.ranges or build.build.scales
+    return amax_by_tensor(build).get(inputs[0]) if inputs and known else None
 
 
 def as_seen(image: NDArray[np.float32], amax: float | None) -> NDArray[np.float32]:

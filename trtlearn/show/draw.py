@@ -411,15 +411,13 @@ def log_axis(
     update(title=f"{title} (log scale)", **axis, **_place(panel))
 
 
-def name_rows(
-    fig: go.Figure, names: Sequence[str], *, length: int = 44, panel: Panel = None
-) -> None:
+def name_rows(fig: go.Figure, names: Sequence[str], *, panel: Panel = None) -> None:
     """Name the rows 0, 1, 2 … of the y axis from the top; of too many, every second or third."""
     apart = -(-len(names) // MOST_ROWS) or 1
     size = 13 if len(names) <= 24 else 11
     fig.update_yaxes(
         tickvals=list(range(0, len(names), apart)),
-        ticktext=[label(name, length) for name in names[::apart]],
+        ticktext=[label(name) for name in names[::apart]],
         tickfont={"size": size},
         range=[len(names) - 0.4, -0.6],
         showgrid=False,

@@ -19,7 +19,7 @@ from ..errors import DataError
 from ..record import plural, show
 from . import draw
 from .draw import Source, Style
-from .graphs import Mark, draw_graph
+from .graphs import BrokenLines, Mark, draw_graph
 from .theme import BAD, DTYPE_COLORS, INK, WARN, dtype_color
 
 if typing.TYPE_CHECKING:
@@ -218,19 +218,6 @@ class Row(NamedTuple):
     facts: str
 
 
-class Joins:
-    """Lines between the sides, of one look each."""
-
-    def __init__(self) -> None:
-        self.ends: dict[str, tuple[list[float | None], list[float | None]]] = {}
-
-    def add(self, kind: str, left: float, right: float) -> None:
-        """A line from the left side's height to the right side's."""
-        x, y = self.ends.setdefault(kind, ([], []))
-        x += [0, 1, None]
-        y += [left, right, None]
-
-
 def _layer_rows(info: EngineInfo, stretch: float = 1) -> list[Row]:
     return [
         Row(at * stretch, layer.name, layer.shown_dtype, layer_facts(layer))
@@ -285,7 +272,7 @@ def engine_diff(
     (left, origin), (right, _) = _info(first, source), _info(second, source)
     diff = diff or diff_engines(left, right, labels=labels)
     fig = draw.figure(title, height=draw.tall(max(len(left.layers), len(right.layers), 1)))
-    joins = Joins()
+    joins = BrokenLines()
     changes: list[tuple[float, str]] = []
     for row in diff.groups:
         if row.status not in STATUS_LINES:
@@ -293,10 +280,10 @@ def engine_diff(
         one_to_one = zip(row.first, row.second, strict=True)
         every = itertools.product(row.first, row.second)
         for pair in every if row.status == "fused differently" else one_to_one:
-            joins.add(row.status, *pair)
+            joins.add(row.status, (0, 1), pair)
         if row.changes:
             changes.append(((row.first[0] + row.second[0]) / 2, "<br>".join(row.changes)))
-    for status, (x, y) in joins.ends.items():
+    for status, (x, y) in joins.items():
         words, color, dash = STATUS_LINES[status]
         draw.line(fig, x, y, f"{words}: {diff.counts[status]}", color=color, dash=dash)
     if changes:
@@ -334,17 +321,17 @@ def fusion(
     places: dict[str, list[int]] = {}
     for at, layer in enumerate(info.layers):
         places.setdefault(layer.name, []).append(at)
-    joins = Joins()
+    joins = BrokenLines()
     rows: list[Row] = []
     for at, row in enumerate(mapped.nodes):
         layers = [place for name in dict.fromkeys(row.engine_layers) for place in places[name]]
         for place in layers:
-            joins.add(show(info.layers[place].shown_dtype), at, place * stretch)
+            joins.add(show(info.layers[place].shown_dtype), (0, 1), (at, place * stretch))
         where = draw.label(", ".join(row.engine_layers), 90) or "no engine layer names it"
         text = row.node if layers else f"{row.node}: in no layer"
         dtype = _common_dtype([info.layers[place] for place in layers])
         rows.append(Row(at, text, dtype, f"<b>{draw.label(row.node, 90)}</b><br>{where}"))
-    for dtype, (x, y) in joins.ends.items():
+    for dtype, (x, y) in joins.items():
         draw.line(fig, x, y, color=DTYPE_COLORS.get(dtype, INK), width=1.5)
     titles = plural(len(rows), "ONNX node"), plural(len(info.layers), "engine layer")
     _two_sides(fig, rows, _layer_rows(info, stretch), titles)

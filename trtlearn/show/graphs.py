@@ -14,14 +14,23 @@ from .theme import INK
 if typing.TYPE_CHECKING:
     import plotly.graph_objects as go
 
-__all__ = ["NAMED", "Mark", "draw_graph"]
+__all__ = ["NAMED", "BrokenLines", "Mark", "draw_graph"]
 
 NAMED = 150  # nodes that get their name written beside them
 COLUMN, LONG_COLUMN = 24, 150  # ranks below each other, with and without names
 DRAWN = 1500  # nodes up to which a figure is drawn as SVG; above that by WebGL
 
 Place = tuple[float, float]
-Lines = dict[str, tuple[list[float | None], list[float | None]]]
+
+
+class BrokenLines(dict[str, tuple[list[float | None], list[float | None]]]):
+    """Lines of one look each: kind -> x and y of all its lines, with None between two of them."""
+
+    def add(self, kind: str, x: Sequence[float], y: Sequence[float]) -> None:
+        """One more line."""
+        across, down = self.setdefault(kind, ([], []))
+        across += [*x, None]
+        down += [*y, None]
 
 
 class Mark(NamedTuple):
@@ -52,24 +61,21 @@ def _places(drawn: EngineGraph, ranks: int, gap: float) -> list[Place]:
     ]
 
 
-def _lines(drawn: EngineGraph, places: Sequence[Place], color: Callable[[GraphEdge], str]) -> Lines:
+def _lines(
+    drawn: EngineGraph, places: Sequence[Place], color: Callable[[GraphEdge], str]
+) -> BrokenLines:
     """The edges of each colour as one broken line; an edge past other ranks bends aside."""
-    lines: Lines = {}
+    lines = BrokenLines()
     for edge in drawn.edges:
         (from_x, from_y), (to_x, to_y) = places[edge.source], places[edge.target]
-        x, y = lines.setdefault(color(edge), ([], []))
         ranks = from_y - to_y
         if ranks <= 1:  # to the next rank, or into the next column
-            x += [from_x, to_x, None]
-            y += [from_y, to_y, None]
+            lines.add(color(edge), (from_x, to_x), (from_y, to_y))
             continue
         bend = 0.12 + 0.08 * min(ranks, 8)
-        for step in range(9):
-            part = step / 8
-            x.append(from_x + (to_x - from_x) * part - 4 * bend * part * (1 - part))
-            y.append(from_y - ranks * part)
-        x.append(None)
-        y.append(None)
+        parts = [step / 8 for step in range(9)]
+        x = [from_x + (to_x - from_x) * p - 4 * bend * p * (1 - p) for p in parts]
+        lines.add(color(edge), x, [from_y - ranks * part for part in parts])
     return lines
 
 

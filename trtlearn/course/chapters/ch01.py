@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import cache, partial
 from typing import Any
 
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from ...int8 import quant
 from ...model.course_data import load_images
 from ..exercise import register_chapter
-from ..verdict import judge_function, judge_number, one_number, random_cases
+from ..verdict import call, judge_function, judge_number, one_number, random_cases
 
 __all__: list[str] = []
 
@@ -64,9 +63,7 @@ def draw_quantize(answer: Any) -> Any:
     fig = figure("What does your quantize do, beside the reference?")
     stairs = [("reference", quant.quantize(x, scale), SERIES[0], 5)]
     if answer is not None:
-        codes = answer(x.copy(), scale)
-        codes = np.array(list(codes)) if isinstance(codes, Iterator) else np.asarray(codes)
-        stairs.append(("yours", codes, SERIES[1], 2))
+        stairs.append(("yours", np.asarray(call(answer, x, scale)), SERIES[1], 2))
     for name, codes, color, width in stairs:
         line = {"color": color, "width": width, "shape": "hv"}
         fig.add_scatter(x=x, y=codes, name=name, mode="lines", line=line)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..exercise import register_chapter
-from ..verdict import judge_function, random_cases
+from ..verdict import call, judge_function, random_cases
 
 __all__: list[str] = []
 
@@ -43,8 +42,7 @@ def draw_front(answer: Any) -> Any:
     value = np.array([100 * (way.accuracy or 0) for way in timed])
     front = np.zeros(len(timed), bool)
     if answer is not None:
-        given = answer(cost.copy(), value.copy())
-        front = np.array(list(given) if isinstance(given, Iterator) else given).astype(bool)
+        front = np.array(call(answer, cost, value)).astype(bool)
     fig = draw.figure("mobile, batch 8: which engines are on your front?", showlegend=False)
     order = np.argsort(cost[front])
     steps = (cost[front][order], value[front][order])

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...int8.quant import sqnr_db
 from ...model.course_data import load_images
 from ..exercise import register_chapter
 from ..verdict import Case, compare, judge_function, random_cases
@@ -16,11 +17,6 @@ from ..verdict import Case, compare, judge_function, random_cases
 __all__: list[str] = []
 
 Array = NDArray[np.float64]
-
-
-def sqnr_db(fp32: Array, int8: Array) -> float:
-    """The reference of 09-sqnr: signal over noise, in decibel."""
-    return float(10 * np.log10((fp32**2).sum() / ((fp32 - int8) ** 2).sum()))
 
 
 def agreement(fp32: Array, int8: Array) -> float:
