@@ -179,15 +179,31 @@ def tradeoff(
     numbers = {name: index for index, name in enumerate(dict.fromkeys([*VARIANTS, *names]))}
     titles = [f"batch {batch}" if len(batches) > 1 else "" for batch in batches]
     fig = draw.panels(title, titles, height=560, shared_yaxes=True, horizontal_spacing=0.04)
-    heights = [100 * (point.quality or 0) for point in known]
-    reach = max(4.0, max(heights) - min(heights))
-    vertical = (min(heights) - 0.08 * reach, max(heights) + 0.2 * reach)
+    shares = [100 * (point.quality or 0) for point in known]
+    reach = max(4.0, max(shares) - min(shares))
+    vertical = (min(shares) - 0.08 * reach, max(shares) + 0.2 * reach)
+    sign = -1 if cost in GAINS else 1
     traces: list[dict[str, typing.Any]] = []  # plain: plotly checks a trace each time it is passed
     for column, batch in enumerate(batches, 1):
         axes = {"xaxis": f"x{column}", "yaxis": f"y{column}", "type": "scatter"}
         here = [point for point in known if point.batch == batch]
-        traces.append(axes | _front(here, cost) | {"showlegend": column == 1})
-        front = _nothing_beats(here, cost)
+        across = [read(point) or 0.0 for point in here]
+        front = pareto(here, lambda point: sign * (read(point) or 0.0), _percent)
+        heights = [_percent(point) for point in front]
+        traces.append(
+            axes
+            | {
+                "mode": "lines",
+                "name": "front (outlined: nothing beats it)",
+                "legendgroup": "front",
+                "showlegend": column == 1,
+                # it goes on to the dearest engine
+                "x": [*map(read, front), sign * max(sign * value for value in across)],
+                "y": [*heights, *heights[-1:]],
+                "line": {"color": INK, "dash": "dot", "shape": "hv"},
+                "hoverinfo": "skip",
+            }
+        )
         for name in names:
             same = [point for point in here if point.variant == name]
             if not same:
@@ -213,7 +229,6 @@ def tradeoff(
                     "hoverinfo": "text",
                 }
             )
-        across = [read(point) or 0.0 for point in here]
         width = max(across) - min(across) or max(across) or 1.0
         level = (min(across) - 0.1 * width, max(across) + 0.25 * width)
         fig.update_xaxes(range=level, row=1, col=column)
@@ -232,35 +247,6 @@ def tradeoff(
     quality = _quality_axis(known, "test images right")
     fig.update_yaxes(title=f"{quality}, %", row=1, col=1)
     return draw.finish(fig, source)
-
-
-def _nothing_beats(engines: Sequence[Build], cost: str) -> tuple[Build, ...]:
-    """The Pareto front of accuracy against cost."""
-    sign = -1 if cost in GAINS else 1
-
-    def signed(point: Build) -> float | None:
-        value = COSTS[cost].read(point)
-        return None if value is None else sign * value
-
-    return pareto(engines, signed, _percent)
-
-
-def _front(engines: Sequence[Build], cost: str) -> dict[str, typing.Any]:
-    """The front as a line of steps that goes on to the dearest engine."""
-    front = _nothing_beats(engines, cost)
-    read = COSTS[cost].read
-    costs = [read(point) or 0.0 for point in engines]
-    last = min(costs) if cost in GAINS else max(costs)
-    heights = [_percent(point) for point in front]
-    return {
-        "mode": "lines",
-        "name": "front (outlined: nothing beats it)",
-        "x": [*(read(point) for point in front), last],
-        "y": [*heights, *heights[-1:]],
-        "line": {"color": INK, "dash": "dot", "shape": "hv"},
-        "hoverinfo": "skip",
-        "legendgroup": "front",
-    }
 
 
 def builds(
