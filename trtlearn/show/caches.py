@@ -12,7 +12,6 @@ from ..calibration.cache_lines import ODDITIES, CacheReading, as_tensorrt_reads
 from ..errors import CacheError
 from ..model.describe import OnnxModel, read_model
 from ..record import html_table, html_text, plural, show
-from ..recorded.caches import CacheCase, CacheCases
 from .controls import badge, beside, button, guarded, ipywidgets, say, stack
 from .draw import short
 from .theme import BAD, GOOD, INK, WARN
@@ -42,7 +41,7 @@ CELL = "text-align:left;vertical-align:top;padding:1px 8px 1px 0"
 MOST = 8  # odd lines that are listed
 
 
-def cache_editor(cases: CacheCases, model: str | os.PathLike[str] | Any) -> ipywidgets.Widget:
+def cache_editor(cases: Any, model: str | os.PathLike[str] | Any) -> ipywidgets.Widget:
     """Change a cache by hand or by a button; beside it stands what TensorRT 8.6.0 does with it.
 
     ``cases``: ``tl.recorded.broken_caches(text)``; ``model``: the network of the cache (an ONNX
@@ -59,7 +58,7 @@ def cache_editor(cases: CacheCases, model: str | os.PathLike[str] | Any) -> ipyw
     def judge() -> None:
         answer.value = _answer(area.value.encode(errors="replace"), files, good, network)
 
-    def give(case: CacheCase) -> None:
+    def give(case: Any) -> None:
         area.value = (case.content or b"").decode()
 
     run = guarded(judge, problem)
@@ -70,9 +69,7 @@ def cache_editor(cases: CacheCases, model: str | os.PathLike[str] | Any) -> ipyw
     return stack(beside(*row), problem, beside(*sides))
 
 
-def _answer(
-    content: bytes, cases: dict[str, CacheCase], good: CalibrationCache, model: OnnxModel
-) -> str:
+def _answer(content: bytes, cases: dict[str, Any], good: CalibrationCache, model: OnnxModel) -> str:
     """The right-hand side: all that is said of a text, as HTML."""
     reading = as_tensorrt_reads(content)
     recorded = next((case for case in cases.values() if case.content == content), None)

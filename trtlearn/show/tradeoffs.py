@@ -7,7 +7,7 @@ from __future__ import annotations
 import itertools
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -15,7 +15,6 @@ from ..builds import Build
 from ..engine.records import Predictions, Timing
 from ..engine.variants import LABELS, VARIANTS
 from ..errors import DataError
-from ..networks import Network
 from ..record import show
 from ..recorded.tradeoffs import MixedSearch, Sensitivity, Tradeoff, pareto
 from . import draw
@@ -82,7 +81,14 @@ COSTS: dict[str, Cost] = {
 """A word -> what it costs."""
 
 
-Builds = Build | Tradeoff | Network | Mapping[str, Build] | Iterable[Build]
+@runtime_checkable
+class HasBuilds(Protocol):
+    """A Network."""
+
+    def builds(self) -> Mapping[str, Build]: ...
+
+
+Builds = Build | Tradeoff | HasBuilds | Mapping[str, Build] | Iterable[Build]
 BUILDS = 'give tl.network("resnet"), some of its builds, or a recorded Tradeoff'
 GAINS = ("throughput",)  # where more is better
 
@@ -134,7 +140,7 @@ def _builds(engines: Builds) -> tuple[Build, ...]:
         return (engines,)
     if isinstance(engines, Tradeoff):
         return engines.points
-    if isinstance(engines, Network):
+    if isinstance(engines, HasBuilds):
         engines = engines.builds()
     chosen = tuple(engines.values() if isinstance(engines, Mapping) else engines)
     for build in chosen:
