@@ -19,6 +19,7 @@ import time
 import traceback
 from pathlib import Path
 
+from recording.saving import save_build, save_provenance, save_study
 from trtlearn.builds import failed_build
 from trtlearn.engine.records import BuildOptions, Provenance
 from trtlearn.engine.variants import VARIANTS
@@ -28,14 +29,7 @@ from trtlearn.live import cuda
 from trtlearn.live.experiment import provenance, run_variant
 from trtlearn.live.trt import available, live
 from trtlearn.model.course_data import MODELS
-from trtlearn.recorded.files import (
-    folder_name,
-    load_build,
-    load_provenance,
-    save_build,
-    save_provenance,
-    save_study,
-)
+from trtlearn.recorded.files import folder_name, load_build, load_provenance
 
 STUDIES = ("no-ranges", "missing-scale")
 ALONE = "every engine was built with an empty timing cache, one after the other"

@@ -30,6 +30,7 @@ import numpy as np
 from onnx import numpy_helper
 
 from recording.plan_contents import plan_contents
+from recording.saving import save_packed, save_study
 from trtlearn.builds import Build, engine_info, failed_build
 from trtlearn.calibration.cache import CalibrationCache, read_cache
 from trtlearn.calibration.qdq import insert_qdq
@@ -45,7 +46,6 @@ from trtlearn.live.trt import live
 from trtlearn.model.course_data import MODELS, load_images, model_path
 from trtlearn.model.describe import read_model
 from trtlearn.model.read import load_proto
-from trtlearn.recorded.files import save_packed, save_study
 from trtlearn.recorded.layers import PlanBuild, PlanInsides, PlanSizes
 
 FOCUS = {"resnet": ("b1_conv1", "b1_relu1"), "mobile": ("m2_dw", "m2_relu6b")}

@@ -17,12 +17,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from recording.saving import save_packed
 from trtlearn.builds import Build
 from trtlearn.engine.records import Provenance
 from trtlearn.model.course_data import data_hashes
 from trtlearn.networks import network
 from trtlearn.recorded.computed import FactorTrial, RangeFactors, factors_path
-from trtlearn.recorded.files import folder_with, save_packed
+from trtlearn.recorded.files import folder_with
 
 MODEL, COUNT, BATCH = "mobile", 400, 100
 FACTORS = [2 ** (half / 2) for half in range(-4, 21)]  # 0.25, 0.354, 0.5 ... 1024

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from recording.saving import save_packed
 from trtlearn.builds import Build
 from trtlearn.engine.records import Provenance
 from trtlearn.int8.groups import engine_groups, float_tensors
@@ -29,7 +30,7 @@ from trtlearn.model.graph import node_key
 from trtlearn.model.read import load_proto
 from trtlearn.networks import network
 from trtlearn.recorded.computed import Repairs, repairs_path
-from trtlearn.recorded.files import folder_with, save_packed
+from trtlearn.recorded.files import folder_with
 
 MODEL, COUNT = "resnet", 200
 SAME_SCALE = {"flatten"}  # a reshape hands on its input's codes and scale: no switch

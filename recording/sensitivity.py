@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from recording.saving import save_packed
 from trtlearn.calibration.cache import read_cache
 from trtlearn.calibration.qdq import insert_qdq
 from trtlearn.engine.records import Provenance
@@ -29,10 +30,11 @@ from trtlearn.errors import DataError
 from trtlearn.int8.quant import sqnr_db
 from trtlearn.model.course_data import accuracy, data_hashes, load_images, model_path
 from trtlearn.model.describe import describe
+from trtlearn.model.operators import WEIGHTED
 from trtlearn.model.read import load_proto
 from trtlearn.model.run import activations
-from trtlearn.recorded.files import folder_with, load_provenance, save_packed
-from trtlearn.recorded.tradeoffs import LayerTrial, MixedSearch, Sensitivity, units
+from trtlearn.recorded.files import folder_with, load_provenance
+from trtlearn.recorded.tradeoffs import LayerTrial, MixedSearch, Sensitivity
 
 Try = Callable[[frozenset[str]], LayerTrial | None]
 
@@ -57,7 +59,7 @@ def sensitivity_on_cpu(
         allowed_loss: the searches stop at FP32's accuracy less this much.
         seeds: one random search each.
 
-    A unit is a convolution or matrix product with what follows it (tradeoff.units).
+    A unit is a convolution or matrix product with what follows it (:func:`units`).
     """
     proto = load_proto(model)
     facts = describe(proto)
@@ -104,6 +106,26 @@ def sensitivity_on_cpu(
         tuple(shuffled),
         Provenance(gpu="a CPU (ONNX Runtime, Q/DQ)", time_utc=now, recorded=False),
     )
+
+
+def units(nodes: Sequence[tuple[str, str]]) -> dict[str, tuple[str, ...]]:
+    """Nodes grouped by the weighted node they follow: what a precision is asked for together.
+
+    ``nodes``: (name, operator) in graph order. A convolution with the Relu, Clip, Add or pooling
+    behind it is one unit, so that asking for FP32 does not break the fusion with INT8 in the
+    middle. Nodes before the first weighted one belong to it.
+
+    >>> units([("c1", "Conv"), ("r1", "Relu"), ("c2", "Conv"), ("fc", "Gemm")])
+    {'c1': ('c1', 'r1'), 'c2': ('c2',), 'fc': ('fc',)}
+    """
+    first = next((name for name, kind in nodes if kind in WEIGHTED), "")
+    groups: dict[str, list[str]] = {}
+    current = first
+    for name, kind in nodes:
+        if kind in WEIGHTED:
+            current = name
+        groups.setdefault(current, []).append(name)
+    return {unit: tuple(members) for unit, members in groups.items()}
 
 
 def search_mixed(order: Sequence[str], attempt: Try, target: float) -> MixedSearch:

@@ -31,7 +31,8 @@ import numpy as np
 import onnx
 
 from recording.jobs import WARMUP, Facts, Job, Worker, accuracy, predictions, run_all
-from recording.sensitivity import search_mixed
+from recording.saving import save_build, save_packed
+from recording.sensitivity import search_mixed, units
 from recording.zoo.big import big_network
 from trtlearn.builds import Build, LayerCounts
 from trtlearn.calibration.cache import read_cache
@@ -46,13 +47,7 @@ from trtlearn.live.experiment import provenance, run_variant
 from trtlearn.live.runner import Runner
 from trtlearn.model.course_data import MODELS, data_hashes, load_images, model_path
 from trtlearn.record import Record
-from trtlearn.recorded.files import (
-    check_hashes,
-    load_build,
-    recording_folders,
-    save_build,
-    save_packed,
-)
+from trtlearn.recorded.files import check_hashes, load_build, recording_folders
 from trtlearn.recorded.tradeoffs import (
     DynamicShapes,
     DynamicTrial,
@@ -61,7 +56,6 @@ from trtlearn.recorded.tradeoffs import (
     Tradeoff,
     sensitivity,
     tradeoff,
-    units,
 )
 
 BATCHES = (8, 1, 64)  # a stage may be cut short

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import re
 import subprocess
 import sys
 import tempfile
@@ -23,10 +24,35 @@ from trtlearn.files import write_atomic
 from trtlearn.live.experiment import provenance
 from trtlearn.live.trt import live
 from trtlearn.model.course_data import MODELS, model_path
-from trtlearn.recorded.logs import TrtexecLog, read_optimizer_log
+from trtlearn.recorded.logs import OptimizerLog, TrtexecLog
 
 BATCH = 8  # of the recorded engines
 NONE = "-CUDNN,-CUBLAS,-CUBLAS_LT,-EDGE_MASK_CONVOLUTIONS,-JIT_CONVOLUTIONS"
+
+
+_SCALE = re.compile(
+    r"User overriding scale with scale and zero-point Quantization\(scale: \{([^,}]+),?\}"
+)
+_FUSION = re.compile(r"\b(\w+Fusion): Fusing (.+) with (.+)$")
+_LAST_STAGE = re.compile(r"After concat removal: (\d+) layers$")
+
+
+def read_optimizer_log(log: str) -> OptimizerLog:
+    """The scales, fusions and layer count that a verbose log names; all empty for another log.
+
+    >>> log = "[V] ConvReluFusion: Fusing c1 with r1\\n[V] After concat removal: 12 layers"
+    >>> read_optimizer_log(log).summary()
+    '0 scales set by hand, 1 fusion, 12 layers left'
+    """
+    scales, fusions, layers = [], [], None
+    for line in log.splitlines():
+        if match := _SCALE.search(line):
+            scales.append(float(match[1]))
+        elif match := _FUSION.search(line):
+            fusions.append(f"{match[1]}: {match[2]} + {match[3]}")
+        elif match := _LAST_STAGE.search(line):
+            layers = int(match[1])
+    return OptimizerLog(tuple(scales), tuple(fusions), layers)
 
 
 def fixed_batch(model: str, folder: Path) -> Path:

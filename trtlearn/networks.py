@@ -31,11 +31,11 @@ from .recorded.files import (
     AGAIN,
     check_hashes,
     folder_with,
-    load_build,
     load_provenance,
     recording_folders,
 )
-from .recorded.networks import origin_folder, with_map50
+from .recorded.networks import build as recorded_build
+from .recorded.networks import origin_folder
 from .recorded.store import Wanted, build_once, digests, find
 
 if TYPE_CHECKING:
@@ -295,9 +295,10 @@ class Network:
             shown = stand_in(self, variant)
             if shown is not None:
                 return shown
-        if variant not in self._builds:
-            build = self.build_here(variant, progress) if live else self._load(variant)
-            self._builds[variant] = build
+        if variant not in self._builds and live:
+            self._builds[variant] = self.build_here(variant, progress)
+        elif variant not in self._builds:
+            self._builds[variant] = recorded_build(self.name, variant, self.folder)
         return self._builds[variant]
 
     def kept(self, variant: str) -> Build | None:
@@ -320,14 +321,6 @@ class Network:
         builds = {name: self.build(name) for name in variants or self.variants}
         own = {name: build for name, build in builds.items() if not build.provenance.recorded}
         return builds if variants or not own else own
-
-    def _load(self, variant: str) -> Build:
-        path = (self.folder or Path()) / self.name / f"{variant}.json.gz"
-        build = load_build(path)
-        if (build.model, build.variant) != (self.name, variant):
-            raise RecordingError(f"{path} holds {build.model} {build.variant}", AGAIN)
-        check_hashes(build.provenance, self._hashes, f"the recording {variant} of {self.name}")
-        return with_map50(build, path)
 
     def wanted(self, variant: str) -> Wanted:
         """What this machine is to build for a variant, and what the result depends on."""

@@ -233,16 +233,17 @@ class Record:
         return json.dumps(self.to_dict(), indent=indent, allow_nan=False)
 
     @classmethod
-    def from_json(cls: type[R], text: str) -> R:
-        """The record that ``to_json`` gave."""
+    def from_json(cls: type[R], text: str, where: str = "") -> R:
+        """The record that ``to_json`` gave; RecordingError begins with ``where``, a file say."""
+        where = where or cls.__name__
         try:
             data = parse_json(text)
         except ValueError as problem:
-            raise RecordingError(f"not JSON: {problem}", AGAIN) from None
+            raise RecordingError(f"{where} is not JSON: {problem}", AGAIN) from None
         if not isinstance(data, dict):
             kind = type(data).__name__
-            raise RecordingError(f"{cls.__name__}: expected a JSON object, found {kind}")
-        return cls.from_dict(data)
+            raise RecordingError(f"{where}: expected a JSON object, found {kind}")
+        return cls.from_dict(data, where)
 
     def to_frame(self) -> pandas.DataFrame:
         """The table as a pandas DataFrame (needs pandas)."""

@@ -20,6 +20,7 @@ import numpy as np
 
 from recording import probes
 from recording.calibration import crafted as made
+from recording.saving import save_provenance
 from trtlearn.calibration.agreement import agree
 from trtlearn.calibration.cache import parse_cache
 from trtlearn.calibration.entropy import entropy_search
@@ -33,7 +34,6 @@ from trtlearn.model.read import load_proto
 from trtlearn.record import Record
 from trtlearn.recorded import calibration as r
 from trtlearn.recorded.caches import CacheCase, CacheCases
-from trtlearn.recorded.files import save_provenance
 
 IMAGES = 64  # of each network
 ALGORITHMS = ("entropy2", "minmax", "entropy", "legacy")

@@ -19,17 +19,11 @@ from typing import Any
 
 import numpy as np
 
+from recording.saving import save_build, save_packed, save_provenance
 from trtlearn.builds import Build
 from trtlearn.engine.records import Provenance
 from trtlearn.int8.quant import sqnr_db
-from trtlearn.recorded.files import (
-    load_build,
-    load_provenance,
-    read_packed,
-    save_build,
-    save_packed,
-    save_provenance,
-)
+from trtlearn.recorded.files import load_build, load_provenance, read_packed
 from trtlearn.recorded.tradeoffs import Tradeoff
 
 from .jobs import NETWORKS, jobs

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import onnx
 
+from recording.saving import save_build
 from trtlearn.builds import Build, BuiltEngine, LayerCounts
 from trtlearn.calibration.cache import read_cache
 from trtlearn.calibration.qdq import insert_qdq
@@ -22,7 +23,6 @@ from trtlearn.live.calibrator import make_calibrator
 from trtlearn.live.experiment import provenance
 from trtlearn.live.runner import Runner
 from trtlearn.model.detections import Detections, decode, mean_ap, unpack
-from trtlearn.recorded.files import save_build
 
 from . import photos, scenes, variants
 from .jobs import Job

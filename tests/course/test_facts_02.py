@@ -11,11 +11,11 @@ import pytest
 from numpy.typing import NDArray
 
 import trtlearn as tl
+from recording.trtexec import read_optimizer_log
 from tools.notebooks import ROOT
 from trtlearn.int8.placeholder import placeholder_amax
 from trtlearn.model.run import activations
 from trtlearn.networks import Network
-from trtlearn.recorded.logs import read_optimizer_log
 
 RESNET = tl.network("resnet", mode="recorded")
 MOBILE = tl.network("mobile", mode="recorded")

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from recording.saving import save_build, save_provenance
 from trtlearn import networks
 from trtlearn.builds import Build
 from trtlearn.engine.records import BuildOptions
@@ -86,10 +87,10 @@ def test_every_variant_runs_and_replays_as_it_was(
     assert (made.calibration is not None) == (
         VARIANTS[variant].ranges not in ("none", "placeholder")
     )
-    path = files.save_build(tmp_path, made)
+    path = save_build(tmp_path, made)
     assert files.load_build(path) == made
     assert (
-        path.read_bytes() == files.save_build(tmp_path, made).read_bytes()
+        path.read_bytes() == save_build(tmp_path, made).read_bytes()
     )  # the same facts, the same file
     assert path.with_name(f"{variant}.cache").exists() == (made.calibration is not None)
     assert not bench["cuda"].memory
@@ -108,8 +109,8 @@ def test_a_second_build_finds_the_timing_cache_warm(bench: dict[str, Any], tmp_p
 def recorded(tmp_path: Path, *variants: str) -> Path:
     for variant in variants:
         made = run_variant("resnet", variant, runs=5, warmup=1, recorded=True)
-        files.save_build(tmp_path, made)
-        files.save_provenance(tmp_path, made.provenance)
+        save_build(tmp_path, made)
+        save_provenance(tmp_path, made.provenance)
     return tmp_path
 
 
@@ -213,7 +214,7 @@ def test_one_stale_recording_among_good_ones_is_refused(
     stale = dataclasses.replace(
         made, provenance=dataclasses.replace(made.provenance, sha256=hashes), variant="fp16"
     )
-    files.save_build(folder, stale)
+    save_build(folder, stale)
     net = network("resnet", folder)
     assert net.build("fp32").variant == "fp32"
     with pytest.raises(RecordingError, match=r"recording fp16 of resnet was made from another"):

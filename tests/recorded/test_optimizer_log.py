@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from recording.trtexec import read_optimizer_log
 from trtlearn.errors import RecordingError
 from trtlearn.networks import network
-from trtlearn.recorded.logs import read_optimizer_log, trtexec_log
+from trtlearn.recorded.logs import trtexec_log
 
 
 @pytest.mark.parametrize("model", ["resnet", "mobile"])

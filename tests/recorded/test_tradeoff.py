@@ -12,7 +12,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from recording.sensitivity import search_mixed
+from recording.sensitivity import search_mixed, units
 from trtlearn.builds import Build, LayerCounts
 from trtlearn.engine.records import (
     BuildOptions,
@@ -40,7 +40,6 @@ from trtlearn.recorded.tradeoffs import (
     slower,
     tradeoff,
     tradeoff_of,
-    units,
 )
 
 rng = np.random.default_rng(0)

@@ -22,6 +22,7 @@ from hostile import FILES, TENSORS
 from onnx import TensorProto, helper, numpy_helper
 
 import trtlearn as tl
+from recording.saving import save_build, save_study
 from trtlearn.builds import Build
 from trtlearn.calibration.cache import new_cache
 from trtlearn.course.own_model.records import TensorFit, Walk
@@ -32,7 +33,7 @@ from trtlearn.engine.precision import precision_report
 from trtlearn.errors import HIDDEN, CacheError, RecordingError, printable
 from trtlearn.files import shell_command
 from trtlearn.record import html_link
-from trtlearn.recorded.files import folder_with, load_build, save_build, save_study
+from trtlearn.recorded.files import folder_with, load_build
 from trtlearn.trtexec.shell import split_command
 from trtlearn.trtexec.sources import Source
 

@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from recording.saving import save_build
 from trtlearn import files
 from trtlearn.course import progress
 from trtlearn.engine.records import BuildOptions
@@ -26,7 +27,7 @@ from trtlearn.errors import ModelError, TrtlearnError
 from trtlearn.files import write_atomic
 from trtlearn.live.build import build_engine
 from trtlearn.model.describe import read_model
-from trtlearn.recorded.files import folder_with, load_build, save_build
+from trtlearn.recorded.files import folder_with, load_build
 
 ROOT = Path(__file__).parent.parent.parent
 PACKAGE = Path(files.__file__).parent
@@ -168,7 +169,8 @@ for n in range(15):
 SAVE = """
 import sys
 from pathlib import Path
-from trtlearn.recorded.files import load_build, save_build
+from recording.saving import save_build
+from trtlearn.recorded.files import load_build
 one = load_build(sys.argv[1])
 for _ in range(3):
     save_build(Path(sys.argv[2]), one)

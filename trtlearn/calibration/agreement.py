@@ -1,6 +1,4 @@
-"""Our scales beside TensorRT's own, tensor by tensor, from the model, the calibration data and
-the cache: no GPU.
-"""
+"""Our scales beside TensorRT's own, tensor by tensor, from model, data and cache: no GPU."""
 
 from __future__ import annotations
 
@@ -13,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import CacheError, DataError, ModelError
-from ..model.arrays import feeds, load_arrays
+from ..model.arrays import feeds
+from ..model.data import arrays_by_name
 from ..model.describe import OnnxModel, describe, whole_inputs
 from ..model.read import load_proto
 from ..model.run import activation_parts, activations
@@ -56,13 +55,13 @@ __all__ = [
 
 
 SAME = 1e-6
-# relative difference that one bin more or less under the legacy calibrator's line makes at most, as
-# seen
 LINE = 2e-3
-NEAR_TIE = (
-    5e-3  # of the least KL: closer costs than this are decided by the last bits of the activations
-)
-ROUNDING = 5e-5  # relative difference of bin widths that float32 rounding of activations can make
+"""What one bin more or less under legacy's line makes at most, as seen: relative difference."""
+NEAR_TIE = 5e-3
+"""Share of the least KL: the last bits of the activations decide between costs this close."""
+LAST_BITS = "last-bit differences between activations on the GPU and on the CPU"
+ROUNDING = 5e-5
+"""What float32 rounding of activations can make of a bin's width: relative difference."""
 
 
 @dataclass(frozen=True)
@@ -87,9 +86,8 @@ def explain_difference(evidence: Evidence) -> str:
     if ours is None:
         if evidence.infinite:
             return (
-                "it becomes NaN or infinite on these data, as an attention mask does: no scale "
-                "fits "
-                "that"
+                "it becomes NaN or infinite on these data, as an attention mask does: "
+                "no scale fits that"
             )
         if evidence.internal:
             return (
@@ -130,23 +128,18 @@ def _near_tie(evidence: Evidence, ours: Threshold) -> str | None:
     if theirs - mine <= NEAR_TIE * max(abs(mine), 1e-12):
         return (
             f"near tie: keeping {kept} bins (TensorRT) has KL {theirs:.6g}, {ours.bins_kept} bins "
-            f"(ours) {mine:.6g}; "
-            f"last-bit differences between activations on the GPU and on the CPU decide"
+            f"(ours) {mine:.6g}; {LAST_BITS} decide"
         )
     return None
 
 
 def _line(evidence: Evidence, ours: Threshold) -> str | None:
-    """The legacy calibrator's line, fitted to bins of which the lowest are in or out by a
-    single count.
-    """
+    """The legacy calibrator's line, fitted to bins of which the lowest are in or out by a count."""
     ratio = evidence.line.scale / ours.scale - 1
     if ours.algorithm == "legacy" and ours.bins_kept is None and abs(ratio) <= LINE:
         return (
             f"a line through the counts with another end ({ratio:+.1e}): by one count a bin at the "
-            "cut-off's height "
-            "takes part or not, and last-bit differences between activations on the GPU and on "
-            "the CPU decide"
+            f"cut-off's height takes part or not, and {LAST_BITS} decide"
         )
     return None
 
@@ -160,8 +153,7 @@ def _next_bin(evidence: Evidence, ours: Threshold) -> str | None:
         return None
     return (
         f"the neighbouring bin ({bins:+.4f} of {ours.bins_kept}): the quantile is reached there or "
-        "here by single values, and last-bit differences between activations on the GPU and on "
-        "the CPU decide"
+        f"here by single values, and {LAST_BITS} decide"
     )
 
 
@@ -170,8 +162,8 @@ def _in_concat(evidence: Evidence, ours: Threshold) -> str | None:
         if part.stale:
             return (
                 f"it begins the Concat of {', '.join(part.joined)}, whose memory this calibrator "
-                "reads on into: other "
-                f"tensors may have used that memory in between, which is not computed here"
+                "reads on into: other tensors may have used that memory in between, which is not "
+                "computed here"
             )
     return None
 
@@ -214,91 +206,59 @@ def find_batch_size(
     cache: CalibrationCache,
     kind: str,
     settings: Mapping[str, Any],
-    notes: list[str],
-) -> int:
-    """The batch size that the model fixes, or the one that reproduces the cache's scales best."""
+) -> tuple[int, str]:
+    """The batch size that the model fixes, or the one that reproduces the cache's scales best; and
+    what to know of it, "" where it was not searched.
+    """
     whole = whole_inputs(facts, arrays)
     cut = [value for value in facts.inputs if value.name not in whole and value.name in arrays]
-    rows: int = min(
-        (len(arrays[value.name]) for value in cut if arrays[value.name].ndim), default=0
-    )
-    fixed = {
-        int(value.shape[0]) for value in cut if value.shape and isinstance(value.shape[0], int)
-    }
-    if len(fixed) == 1 and 1 <= (only := fixed.pop()) <= rows:
-        return only
+    lengths = [len(arrays[value.name]) for value in cut if arrays[value.name].ndim]
+    rows = min(lengths, default=0)
+    first_axes = {value.shape[0] for value in cut if value.shape}
+    fixed = [axis for axis in first_axes if isinstance(axis, int)]
+    if len(fixed) == 1 and 1 <= fixed[0] <= rows:
+        return fixed[0], ""
     if not rows:
         raise DataError("the data have no rows", "give arrays [N, ...], N the number of samples")
-    sizes: list[int] = [
-        b for b in dict.fromkeys((*BATCHES, rows, *range(1, rows + 1))) if 1 <= b <= rows
-    ]
-    sizes = [b for b in sizes if rows % b == 0] + [b for b in BATCHES if b <= rows and rows % b]
-    names = [value.name for value in cut]
-    inputs = [
-        name
-        for name in names
-        if name in cache and cache[name] > 0 and arrays[name].dtype == np.float32
-    ]
+    tried = dict.fromkeys((*BATCHES, rows, *range(1, rows + 1)))
+    sizes = [size for size in tried if rows % size == 0]
+    sizes += [size for size in BATCHES if size < rows and rows % size]
     if kind == "minmax":
-        return sizes[0]
-    fits = [
-        b
-        for b in sizes
-        if all(
-            relative_difference(_whole(arrays[n], b, kind, settings), cache[n]) <= TOLERANCE
-            for n in inputs
-        )
+        return sizes[0], ""
+    inputs = [
+        value.name
+        for value in cut
+        if cache.get(value.name, 0) > 0 and arrays[value.name].dtype == np.float32
     ]
-    if not fits:
-        notes.append(
-            f"no batch size reproduces the network inputs' cached scales: {sizes[0]} assumed "
-            "(--batch)"
-        )
-        return sizes[0]
+
+    def fits(name: str, size: int) -> bool:
+        parts = [part[name] for part in feeds({name: arrays[name]}, size)]
+        ours = threshold_of(kind, *parts, **settings).scale
+        return relative_difference(ours, cache[name]) <= TOLERANCE
+
+    def agreeing(names: list[str], size: int) -> int:
+        observer = NetworkObserver(kind, **settings)
+        try:
+            for tensors in activations(proto, feeds(arrays, size, whole), names):
+                observer.observe({n: x for n, x in tensors.items() if x.dtype == np.float32})
+        except ModelError:  # a network that runs with another batch size only
+            return -1
+        ours = {name: threshold.scale for name, threshold in observer.thresholds().items()}
+        return sum(relative_difference(ours[name], cache[name]) <= TOLERANCE for name in ours)
+
+    possible = [size for size in sizes if all(fits(name, size) for name in inputs)]
+    if not possible:
+        problem = "no batch size reproduces the network inputs' cached scales"
+        return sizes[0], f"{problem}: {sizes[0]} assumed (--batch)"
     known = [name for name in facts.tensors if name in cache]
     probes = known[:: max(1, len(known) // PROBES)]
-    scores = (
-        {b: _score(proto, arrays, b, probes, cache, kind, settings, whole) for b in fits[:PROBES]}
-        if fits[1:]
-        else {}
-    )
-    size = max(scores, key=lambda b: scores[b]) if scores else fits[0]
-    seen = (
-        "the network's inputs"
-        if inputs
-        else f"{scores.get(size, 0)} of {plural(len(probes), 'tensor')}"
-    )
-    notes.append(f"batch size {size}, found: it reproduces the cached scales of {seen}")
-    return size
-
-
-def _score(
-    proto: Any,
-    arrays: Mapping[str, Array],
-    size: int,
-    names: list[str],
-    cache: CalibrationCache,
-    kind: str,
-    settings: Mapping[str, Any],
-    whole: tuple[str, ...],
-) -> int:
-    """How many of ``names`` get their cached scale with this batch size."""
-    observer = NetworkObserver(kind, **settings)
-    try:
-        for tensors in activations(proto, feeds(arrays, size, whole), names):
-            observer.observe(
-                {name: values for name, values in tensors.items() if values.dtype == np.float32}
-            )
-    except ModelError:  # a network that runs with another batch size only
-        return -1
-    found = observer.thresholds()
-    return sum(
-        relative_difference(one.scale, cache[name]) <= TOLERANCE for name, one in found.items()
-    )
-
-
-def _whole(array: Array, size: int, kind: str, settings: Mapping[str, Any]) -> float:
-    return threshold_of(kind, *(part["x"] for part in feeds({"x": array}, size)), **settings).scale
+    scores = {possible[0]: 0}
+    if possible[1:]:
+        scores = {size: agreeing(probes, size) for size in possible[:PROBES]}
+    best = max(scores, key=lambda size: scores[size])
+    of_tensors = f"{scores[best]} of {plural(len(probes), 'tensor')}"
+    seen = "the network's inputs" if inputs else of_tensors
+    return best, f"batch size {best}, found: it reproduces the cached scales of {seen}"
 
 
 @dataclass(frozen=True)
@@ -346,11 +306,9 @@ class AgreeReport(Table[TensorAgreement]):
         return self.agreeing == len(self.tensors)
 
     def summary(self) -> str:
-        return (
-            f"{self.algorithm}: {self.agreeing} of {len(self.tensors)} scales equal TensorRT's "
-            "within "
-            f"{self.tolerance:g} ({plural(self.batches, 'batch', 'batches')} of {self.batch})"
-        )
+        batches = f"{plural(self.batches, 'batch', 'batches')} of {self.batch}"
+        equal = f"{self.agreeing} of {len(self.tensors)} scales equal TensorRT's"
+        return f"{self.algorithm}: {equal} within {self.tolerance:g} ({batches})"
 
     def facts(self) -> dict[str, Any]:
         """What ``trtlearn agree --json`` prints: everything but the histograms."""
@@ -383,13 +341,12 @@ def agree(
     same data.
 
     Args:
-        model: the ONNX file (path or bytes). data: calibration data in the order in which TensorRT
-        got it: a .npy file or array [N, ...] for a network of
-            one input, a .npz file or dict of arrays by input name for more.
-        cache: TensorRT's calibration cache; its header says which calibrator it was. batch: how
-        many of the N made up one batch then. None: the model's own where it is fixed, else the size
-        that
-            reproduces the cached scale of the network's inputs.
+        model: the ONNX file (path or bytes).
+        data: calibration data in the order in which TensorRT got it: a .npy file or array [N, ...]
+            for a network of one input, a .npz file or dict of arrays by input name for more.
+        cache: TensorRT's calibration cache; its header says which calibrator it was.
+        batch: how many of the N made up one batch then. None: the model's own where it is fixed,
+            else the size that reproduces the cached scale of the network's inputs.
         tolerance: relative difference up to which scales count as equal.
         algorithm: entropy2, entropy, minmax or legacy, where the header does not say.
         progress: as for :func:`calibrate`.
@@ -403,27 +360,22 @@ def agree(
     known = cache if isinstance(cache, CalibrationCache) else read_cache(cache)
     kind = check_algorithm(algorithm) if algorithm else known.kind
     if kind is None:
-        raise CacheError(
-            f"the header {known.header!r} names no known calibrator", "say which with algorithm="
-        )
+        problem = f"the header {known.header!r} names no known calibrator"
+        raise CacheError(problem, "say which with algorithm=")
     if not 0 <= tolerance < 1:
-        raise DataError(
-            f"tolerance is {tolerance}, expected a number from 0 to below 1",
-            "1e-6 is a few last bits",
-        )
+        problem = f"tolerance is {tolerance}, expected a number from 0 to below 1"
+        raise DataError(problem, "1e-6 is a few last bits")
     proto = load_proto(model)
     facts = describe(proto)
-    arrays = _arrays(data, facts)
+    arrays = arrays_by_name(facts, data)
     settings: dict[str, Any] = {}
     if kind == "legacy" and known.quantile is not None and known.cutoff is not None:
         settings = {"quantile": known.quantile, "cutoff": known.cutoff}
-    notes: list[str] = []
+    size, note = batch, ""
+    if size is None:
+        size, note = find_batch_size(facts, proto, arrays, known, kind, settings)
+    notes = [note] if note else []
     whole = whole_inputs(facts, arrays)
-    size = (
-        batch
-        if batch is not None
-        else find_batch_size(facts, proto, arrays, known, kind, settings, notes)
-    )
     parts = hidden_parts(proto) if any(name not in facts.tensors for name in known.names) else ()
     fused = _fused(proto) if kind in UNTIED else {}
     parts = (*parts, *(part for several in fused.values() for part in several))
@@ -434,11 +386,8 @@ def agree(
         observer, watched(items, range(total // max(size, 1)), progress, "comparing"), parts
     )
     thresholds = observer.thresholds()
-    ties, part_names = (
-        predict_ties(facts, kind, flat_pools(proto)),
-        tuple(part.name for part in parts),
-    )
-    behind = names_behind(facts)
+    ties = predict_ties(facts, kind, flat_pools(proto))
+    part_names, behind = tuple(part.name for part in parts), names_behind(facts)
     names = _Names(proto, ties, thresholds, fused, part_names, observer.infinite, behind)
     rows = [_compare(line, names, known, tolerance) for line in known.scales if not line.problem]
     if known.unusable:
@@ -453,22 +402,6 @@ def _fused(proto: Any) -> dict[str, tuple[Candidate, ...]]:
     return {
         name: tuple(one[name] for one in both if name in one) for name in {**both[0], **both[1]}
     }
-
-
-def _arrays(
-    data: str | os.PathLike[str] | Array | Mapping[str, Array], facts: OnnxModel
-) -> dict[str, Array]:
-    names = [value.name for value in facts.inputs]
-    if isinstance(data, Mapping):
-        return {name: np.asarray(array) for name, array in data.items()}
-    if isinstance(data, np.ndarray):
-        if len(names) != 1:
-            raise DataError(
-                f"one array for a model with inputs {names}",
-                "give a dict or a .npz file by input name",
-            )
-        return {names[0]: data}
-    return load_arrays(data, names)
 
 
 def _observe(

@@ -238,14 +238,12 @@ class CalibrationCache(Record, Mapping[str, float]):
         return f"calibration cache: {kind}{version}, {held}{marked}"
 
     def rows(self) -> list[dict[str, Any]]:
-        table = [
-            {"tensor": e.name, "hex": e.hex, "scale": e.scale, "amax": e.amax} for e in self.scales
-        ]
-        if self.unusable:
-            for row in table:
-                problem = self.unusable.get(str(row["tensor"]))
-                row["note"] = f"of no use: {problem}" if problem else ""
-        return table
+        rows: list[dict[str, Any]] = []
+        for e in self.scales:
+            rows.append({"tensor": e.name, "hex": e.hex, "scale": e.scale, "amax": e.amax})
+            if self.unusable:
+                rows[-1]["note"] = f"of no use: {e.problem}" if e.problem else ""
+        return rows
 
 
 @dataclass(frozen=True)
@@ -536,7 +534,7 @@ def parse_cache(content: str | bytes, where: str = "") -> CalibrationCache:
     header, text that is not UTF-8, a line without a colon, a name or the space after the colon, bad
     hex, a negative scale, a name given twice, a file that ends inside a line. Infinite and NaN
     scales are read and marked (:attr:`CalibrationCache.unusable`).
-    TensorRT 8.6.0 takes most of these without a word: calibration_recordings.odd_caches().
+    TensorRT 8.6.0 takes most of these without a word: tl.recorded.odd_caches().
 
     Source: measured, data/recordings/ (TensorRT's own caches); trtexec's reader, v8.6.1
     samples/common/ sampleEngines.cpp:68-91, splits at the last colon too.

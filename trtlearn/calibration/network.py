@@ -33,7 +33,6 @@ __all__ = [
     "calibrate",
     "data_for",
     "load_model",
-    "observe_network",
     "progress_line",
     "with_shared_scales",
 ]
@@ -148,9 +147,13 @@ def calibrate(
     """
     algorithm = check_algorithm(algorithm)
     proto, facts = load_model(model)
-    observer = observe_network(
-        proto, input_batches(facts, data_for(model, data), batch), algorithm, progress, **settings
-    )
+    batches = input_batches(facts, data_for(model, data), batch)
+    observer = NetworkObserver(algorithm, **settings)
+    make_observer(algorithm, **settings)  # wrong settings are found before any work
+    for parts in watched(activation_parts(proto, batches), batches, progress, "calibrating"):
+        for tensors in parts:
+            observer.observe(tensors)
+    check_observed(observer)
     if observer.infinite:
         _warn_of_infinite(observer.infinite, facts)
     thresholds = with_shared_scales(observer.thresholds(), proto, facts, algorithm)
@@ -179,23 +182,6 @@ def load_model(model: Model | onnx.ModelProto) -> tuple[onnx.ModelProto, OnnxMod
         raise ModelError(f"the model is a {type(model).__name__}", fix)
     proto = load_proto(source)
     return proto, describe(proto, None if isinstance(source, bytes) else os.fspath(source))
-
-
-def observe_network(
-    proto: onnx.ModelProto,
-    batches: Iterable[Any],
-    algorithm: str,
-    progress: bool | Progress = False,
-    **settings: Any,
-) -> NetworkObserver:
-    """Every FP32 tensor of the network observed, batch by batch; ModelError where there is none."""
-    observer = NetworkObserver(algorithm, **settings)
-    make_observer(algorithm, **settings)  # wrong settings are found before any work
-    for parts in watched(activation_parts(proto, batches), batches, progress, "calibrating"):
-        for tensors in parts:
-            observer.observe(tensors)
-    check_observed(observer)
-    return observer
 
 
 def check_observed(observer: NetworkObserver) -> None:

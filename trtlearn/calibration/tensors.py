@@ -287,11 +287,12 @@ def predict_ties(
     """
     known = model if isinstance(model, OnnxModel) else read_model(model)
     ties: dict[str, Tie] = {}
+    tensors = set(known.tensors)
     for node in known.nodes:
         if algorithm in UNTIED or node.op not in TIES or not (node.inputs and node.outputs):
             continue
         tensor, source = node.outputs[0], node.inputs[0]
-        if source not in known.tensors or tensor in own:
+        if source not in tensors or tensor in own:
             continue
         through: tuple[str, ...] = (node.name or tensor,)
         if before := ties.get(source):

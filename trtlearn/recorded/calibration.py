@@ -211,29 +211,20 @@ class ImagesNeeded(Record):
     model: str
     points: tuple[ImagesPoint, ...]
 
-    def curve(
-        self, tensor: str, algorithm: str = "entropy2", batch: int = 1
-    ) -> tuple[tuple[int, float], ...]:
-        """(images, scale) of one tensor, from the calibrations with ``batch`` images a batch."""
+    def amax(self, tensor: str, algorithm: str = "entropy2", batch: int = 1) -> dict[int, float]:
+        """Images -> amax of one tensor, from the calibrations with ``batch`` images a batch."""
         chosen = [p for p in self.points if (p.algorithm, p.batch) == (algorithm, batch)]
-        return tuple(sorted((p.images, p.scales[tensor]) for p in chosen if tensor in p.scales))
+        scales = sorted((p.images, p.scales[tensor]) for p in chosen if tensor in p.scales)
+        return {count: 127 * scale for count, scale in scales}
 
-    def accuracy(self, algorithm: str = "entropy2") -> tuple[tuple[int, float], ...]:
-        """(images, share of test images right) where an engine was built and run (batches of 8)."""
+    def percent_right(self, algorithm: str = "entropy2") -> dict[int, float]:
+        """Images -> percent of the test images right, where an engine was built (batches of 8)."""
         shares = [
             (p.images, p.correct / p.tested)
             for p in self.points
             if p.algorithm == algorithm and p.correct is not None and p.tested
         ]
-        return tuple(sorted(shares))
-
-    def amax(self, tensor: str, algorithm: str = "entropy2", batch: int = 1) -> dict[int, float]:
-        """Images -> amax of one tensor: the :meth:`curve` times 127."""
-        return {count: 127 * scale for count, scale in self.curve(tensor, algorithm, batch)}
-
-    def percent_right(self, algorithm: str = "entropy2") -> dict[int, float]:
-        """Images -> percent of the test images right: the :meth:`accuracy` times 100."""
-        return {count: 100 * share for count, share in self.accuracy(algorithm)}
+        return {count: 100 * share for count, share in sorted(shares)}
 
     def summary(self) -> str:
         counts = sorted({p.images for p in self.points})
@@ -269,11 +260,6 @@ class Shuffles(Record):
     model: str
     images: int
     orders: tuple[Order, ...]
-
-    def spread(self, tensor: str) -> tuple[float, float]:
-        """Least and largest scale of one tensor over the shuffled orders."""
-        scales = [order.scales[tensor] for order in self.orders if order.seed is not None]
-        return min(scales), max(scales)
 
     def amax(self, names: Iterable[str]) -> dict[str, dict[str, list[float]]]:
         """Way of feeding -> tensor -> each amax that it gave."""

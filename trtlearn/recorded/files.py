@@ -9,8 +9,6 @@ again on loading.
 from __future__ import annotations
 
 import dataclasses
-import gzip
-import json
 import os
 import re
 import zlib
@@ -22,10 +20,10 @@ from ..builds import Build
 from ..engine.inspector import read_engine
 from ..engine.records import EngineInfo, Provenance
 from ..errors import RecordingError
-from ..files import data_dir, read_bytes, write_atomic
+from ..files import data_dir, read_bytes
 from ..model.arrays import Array, read_npz
 from ..model.course_data import NETWORKS, data_hashes
-from ..record import Record, parse_json
+from ..record import Record
 
 __all__ = [
     "AGAIN",
@@ -41,10 +39,6 @@ __all__ = [
     "read_packed",
     "read_text",
     "recording_folders",
-    "save_build",
-    "save_packed",
-    "save_provenance",
-    "save_study",
 ]
 
 R = TypeVar("R", bound=Record)
@@ -78,30 +72,15 @@ def whole(build: Build) -> Build:
     return dataclasses.replace(build, engine=read_engine(build.engine.raw))
 
 
-def _component(name: str) -> str:
-    """``name`` where it is one part of a path; RecordingError where it would lead elsewhere."""
-    if name in ("", ".", "..") or re.search(r"[/\\\0]", name):
-        raise RecordingError(f"{name!r:.100} cannot name a recording", "give it a plain name")
-    return name
-
-
-def save_build(folder: Path, build: Build) -> Path:
-    """Write <model>/<variant>.json.gz, and the calibration cache beside it where one was made."""
-    base = folder / _component(build.model) / _component(build.variant)
-    trace = build.calibration
-    if trace is not None and trace.cache:
-        write_atomic(base.with_name(base.name + ".cache"), trace.cache)
-    return save_packed(base.with_name(base.name + ".json.gz"), lean(build))
-
-
 def load_record(kind: type[R], path: str | os.PathLike[str], again: str = AGAIN) -> R:
     """The record in a file, packed where its name ends in .gz.
 
     RecordingError, with ``again`` as what to do, where it is missing or damaged, or was made from
     other files of the course than those here.
     """
-    packed = os.fspath(path).endswith(".gz")
-    record = kind.from_json(read_packed(path, again) if packed else read_text(path))
+    name = os.fspath(path)
+    text = read_packed(path, again) if name.endswith(".gz") else read_text(path)
+    record = kind.from_json(text, name)
     origin = getattr(record, "provenance", None)
     if origin is not None:
         check_origin(origin, path)
@@ -113,45 +92,12 @@ def load_build(path: str | os.PathLike[str]) -> Build:
 
     What it was made from is checked by those who know the network.
     """
-    return whole(Build.from_json(read_packed(path)))
-
-
-def save_study(folder: Path, build: Build) -> Path:
-    """Write studies/<model>-<variant>.json: a build that answers its ``question``, without log."""
-    short = dataclasses.replace(lean(build), build=dataclasses.replace(build.build, log=""))
-    path = folder / "studies" / _component(f"{build.model}-{build.variant}.json")
-    return write_atomic(path, short.to_json(indent=1))
+    return whole(Build.from_json(read_packed(path), str(path)))
 
 
 def load_study(path: str | os.PathLike[str]) -> Build:
-    """The build in a studies/<model>-<variant>.json; RecordingError where that is none.
-
-    Files recorded so far hold the question beside the build, and no build where it failed.
-    """
-    try:
-        data = parse_json(read_text(path))
-    except ValueError as problem:
-        raise RecordingError(f"{path} is not JSON: {problem}", AGAIN) from None
-    if not isinstance(data, dict):
-        raise RecordingError(f"{path} holds no JSON object", AGAIN)
-    if "experiment" in data:
-        build = data["experiment"] or {
-            "model": data.get("model"),
-            "provenance": data.get("provenance"),
-            "build": {
-                "options": data.get("options"),
-                "build_seconds": None,
-                "plan_bytes": None,
-                "messages": data.get("messages", []),
-            },
-            "engine": {"layers": []},
-        }
-        if not isinstance(build, dict):
-            raise RecordingError(f"{path} holds no build", AGAIN)
-        name = str(data.get("name")).removeprefix(f"{data.get('model')}-")
-        facts = {"question": data.get("question"), "error": data.get("error")}
-        data = {**build, **facts, "variant": name}
-    return whole(Build.from_dict(data, str(path)))
+    """The build in a studies/<model>-<variant>.json; RecordingError where that is none."""
+    return whole(Build.from_json(read_text(path), str(path)))
 
 
 def read_text(path: str | os.PathLike[str]) -> str:
@@ -160,17 +106,6 @@ def read_text(path: str | os.PathLike[str]) -> str:
         return read_bytes(path, RecordingError).decode()
     except UnicodeDecodeError:
         raise RecordingError(f"{path} is no text", AGAIN) from None
-
-
-def save_provenance(folder: Path, provenance: Provenance) -> Path:
-    """Write PROVENANCE.json."""
-    text = json.dumps(provenance.to_dict(), indent=2, sort_keys=True, allow_nan=False)
-    return write_atomic(folder / "PROVENANCE.json", text + "\n")
-
-
-def save_packed(path: Path, record: Record) -> Path:
-    """Write the record as gzipped JSON; the same facts give the same bytes."""
-    return write_atomic(path, gzip.compress(record.to_json().encode(), mtime=0))
 
 
 def read_packed(path: str | os.PathLike[str], again: str = AGAIN) -> str:

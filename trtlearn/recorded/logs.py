@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,16 +20,9 @@ __all__ = [
     "ParserLines",
     "TrtexecLog",
     "interruptions",
-    "read_optimizer_log",
     "trtexec_log",
     "trtexec_parser",
 ]
-
-_SCALE = re.compile(
-    r"User overriding scale with scale and zero-point Quantization\(scale: \{([^,}]+),?\}"
-)
-_FUSION = re.compile(r"\b(\w+Fusion): Fusing (.+) with (.+)$")
-_LAST_STAGE = re.compile(r"After concat removal: (\d+) layers$")
 
 
 @dataclass(frozen=True)
@@ -73,24 +65,6 @@ class TrtexecLog(Record):
 
     def rows(self) -> list[dict[str, Any]]:
         return self.optimizer.rows()
-
-
-def read_optimizer_log(log: str) -> OptimizerLog:
-    """The scales, fusions and layer count that a verbose log names; all empty for another log.
-
-    >>> log = "[V] ConvReluFusion: Fusing c1 with r1\\n[V] After concat removal: 12 layers"
-    >>> read_optimizer_log(log).summary()
-    '0 scales set by hand, 1 fusion, 12 layers left'
-    """
-    scales, fusions, layers = [], [], None
-    for line in log.splitlines():
-        if match := _SCALE.search(line):
-            scales.append(float(match[1]))
-        elif match := _FUSION.search(line):
-            fusions.append(f"{match[1]}: {match[2]} + {match[3]}")
-        elif match := _LAST_STAGE.search(line):
-            layers = int(match[1])
-    return OptimizerLog(tuple(scales), tuple(fusions), layers)
 
 
 def trtexec_log(model: str, variant: str = "int8", folder: Path | None = None) -> TrtexecLog:

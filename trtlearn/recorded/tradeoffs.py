@@ -8,7 +8,7 @@ whole builds. ``folder``: another one than that of the newest recordings.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,6 @@ from ..calibration.qdq import PLACEMENTS
 from ..engine.records import Provenance
 from ..errors import RecordingError
 from ..model.course_data import MODELS, NETWORKS
-from ..model.operators import WEIGHTED
 from ..record import Record, plural
 from .files import R, check_origin, folder_with, load_build, load_record
 
@@ -37,37 +36,9 @@ __all__ = [
     "slower",
     "tradeoff",
     "tradeoff_of",
-    "units",
 ]
 
 AGAIN = "make it with `python -m recording.tradeoff --out FOLDER` on a GPU machine"
-TESTED = 1000  # test images: a recorded accuracy is a share of them
-MAP50 = "accuracy is mAP50"  # the note of a flat point of a detector
-
-
-def _as_build(point: Any, provenance: Any) -> Any:
-    """A point as it was recorded so far, one flat row, with a Build's fields; else as it is."""
-    if not isinstance(point, dict) or "name" not in point:
-        return point
-    flat = {key: value for key, value in point.items() if key != "batch"}  # options hold it too
-    share = flat.pop("accuracy", None)
-    if flat.get("note") == MAP50:
-        flat |= {"map50": share, "note": ""}
-        share = None
-    right = round(TESTED * share) if isinstance(share, float) else share
-    answers: dict[str, Any] = {"classes": [], "correct": right, "count": TESTED}
-    report = {name: flat.pop(name, None) for name in ("options", "plan_bytes")}
-    counts = {name: flat.pop(name, None) for name in ("int8_layers", "reformats")}
-    return {
-        "variant": flat.pop("name"),
-        "provenance": provenance,
-        "build": report | {"build_seconds": None},
-        "engine": {"layers": []},
-        "counts": counts | {"layers": flat.pop("engine_layers", None)},
-        "predictions": None if share is None else answers,
-        "cold_build_seconds": flat.pop("build_seconds", None),
-        **flat,
-    }
 
 
 @dataclass(frozen=True)
@@ -76,14 +47,6 @@ class Tradeoff(Record):
 
     points: tuple[Build, ...]
     provenance: Provenance
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any], where: str = "") -> Tradeoff:
-        """The record that ``to_dict`` gave, or a recording of flat points."""
-        if isinstance(data.get("points"), list):
-            origin = data.get("provenance")
-            data = {**data, "points": [_as_build(point, origin) for point in data["points"]]}
-        return super().from_dict(data, where)
 
     def summary(self) -> str:
         return f"{plural(len(self.points), 'engine')}, {self.provenance.label()}"
@@ -258,26 +221,6 @@ class DynamicShapes(Record):
             }
             for t in self.trials
         ]
-
-
-def units(nodes: Sequence[tuple[str, str]]) -> dict[str, tuple[str, ...]]:
-    """Nodes grouped by the weighted node they follow: what a precision is asked for together.
-
-    ``nodes``: (name, operator) in graph order. A convolution with the Relu, Clip, Add or pooling
-    behind it is one unit, so that asking for FP32 does not break the fusion with INT8 in the
-    middle. Nodes before the first weighted one belong to it.
-
-    >>> units([("c1", "Conv"), ("r1", "Relu"), ("c2", "Conv"), ("fc", "Gemm")])
-    {'c1': ('c1', 'r1'), 'c2': ('c2',), 'fc': ('fc',)}
-    """
-    first = next((name for name, kind in nodes if kind in WEIGHTED), "")
-    groups: dict[str, list[str]] = {}
-    current = first
-    for name, kind in nodes:
-        if kind in WEIGHTED:
-            current = name
-        groups.setdefault(current, []).append(name)
-    return {unit: tuple(members) for unit, members in groups.items()}
 
 
 def _load(kind: type[R], name: str, folder: Path | None) -> R:
