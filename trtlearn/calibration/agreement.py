@@ -161,7 +161,7 @@ def _in_concat(evidence: Evidence, ours: Threshold) -> str | None:
     for part in evidence.fused:
         if part.stale:
             return (
-                f"it begins the Concat of {', '.join(part.joined)}, whose memory this calibrator "
+                f"it begins the Concat of {', '.join(part.needs)}, whose memory this calibrator "
                 "reads on into: other tensors may have used that memory in between, which is not "
                 "computed here"
             )
@@ -413,8 +413,10 @@ def _observe(
     returns the batches.
     """
     count = 0
-    joined = {name for part in parts for name in part.joined}
-    stale = {name for part in parts if part.stale for name in part.joined}
+    single = [part for part in parts if len(part.needs) == 1]
+    others = [part for part in parts if len(part.needs) != 1]
+    joined = {name for part in others for name in part.needs}
+    stale = {name for part in others if part.stale for name in part.needs}
     before: dict[str, Array] | None = None
     for pieces in batches:
         count += 1
@@ -423,13 +425,11 @@ def _observe(
         for tensors in pieces:
             observer.observe(tensors)
             held |= {name: values for name, values in tensors.items() if name in joined}
-            made |= {part.name: part.values(tensors) for part in parts if part.source in tensors}
-        for part in parts:
-            if not part.source:
-                made[part.name] = part.values(held, before)
+            made |= {part.name: part.values(tensors) for part in single if part.needs[0] in tensors}
+        made |= {part.name: part.values(held, before) for part in others}
         in_order = {part.name: made.get(part.name) for part in parts}
         observer.observe({name: values for name, values in in_order.items() if values is not None})
-        before = {name: held[name] for name in stale if name in held}
+        before = {name: values for name, values in held.items() if name in stale}
     return count
 
 

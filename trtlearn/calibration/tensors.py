@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -55,15 +55,13 @@ class Candidate:
     """A tensor that TensorRT has and the ONNX file has not: a constant, a product, or several
     outputs joined.
 
-    ``joined``: tensors joined along the channels, of which the first one's number of values count;
-    ``stale``: all but the first of them hold the batch before, zeros at first.
+    ``needs``: the ONNX tensors whose values ``compute`` takes, in this order; ``stale``: all but
+    the first of them hold the batch before, zeros at first.
     """
 
     name: str  # what to call it: "constant W", "product of gemm1", "a, b and c computed as one"
-    constant: Array | None = field(default=None, repr=False)
-    source: str = ""  # the tensor that the product is made from
-    weight: Array | None = field(default=None, repr=False)
-    joined: tuple[str, ...] = ()
+    needs: tuple[str, ...]
+    compute: Callable[..., Array] = field(repr=False)
     stale: bool = False
 
     def values(
@@ -73,18 +71,24 @@ class Candidate:
 
         ``before``: the batch before, None for the first.
         """
-        if self.weight is not None and self.source in tensors:
-            product: Array = (tensors[self.source] @ self.weight).astype(np.float32)
-            return product
-        if not self.joined or any(name not in tensors for name in self.joined):
-            return self.constant
-        first, *others = (tensors[name] for name in self.joined)
-        if self.stale and before is None:
-            others = [np.zeros_like(array) for array in others]
-        elif self.stale and before is not None:
-            others = [before[name] for name in self.joined[1:]]
-        together: Array = np.concatenate([first, *others], axis=1)
-        return together.ravel()[: first.size]
+        if any(name not in tensors for name in self.needs):
+            return None
+        arrays = [tensors[name] for name in self.needs]
+        if self.stale:
+            arrays[1:] = [
+                np.zeros_like(array) if before is None else before[name]
+                for name, array in zip(self.needs[1:], arrays[1:], strict=True)
+            ]
+        return self.compute(*arrays)
+
+
+def _product(weight: Array, values: Array) -> Array:
+    return np.asarray((values @ weight).astype(np.float32))
+
+
+def _joined(first: Array, *others: Array) -> Array:
+    """Tensors joined along the channels, of which the first one's number of values count."""
+    return np.concatenate([first, *others], axis=1).ravel()[: first.size]
 
 
 def kind_of(line: str) -> str | None:
@@ -146,7 +150,9 @@ def hidden_parts(proto: onnx.ModelProto) -> tuple[Candidate, ...]:
     constants = {name: graph.array(name) for name in graph.constants}
     for name, array in constants.items():
         if array.dtype == np.float32 and array.size:
-            found[f"constant {name}"] = Candidate(f"constant {name}", constant=array)
+            found[f"constant {name}"] = Candidate(
+                f"constant {name}", (), partial(np.asarray, array)
+            )
     for node in proto.graph.node:
         if node.op_type == "Gemm" and len(node.input) > 1 and node.input[1] in constants:
             options = attributes(node)
@@ -157,7 +163,8 @@ def hidden_parts(proto: onnx.ModelProto) -> tuple[Candidate, ...]:
                 options.get("alpha", 1.0)
             )
             name = f"product of {node_key(node)}"
-            found[name] = Candidate(name, source=node.input[0], weight=np.ascontiguousarray(weight))
+            product = partial(_product, np.ascontiguousarray(weight))
+            found[name] = Candidate(name, (node.input[0],), product)
     return tuple(found.values())
 
 
@@ -184,7 +191,8 @@ def merged_siblings(proto: onnx.ModelProto) -> dict[str, Candidate]:
     return {
         first: Candidate(
             f"{', '.join([first, *others[:-1]])} and {others[-1]} computed as one",
-            joined=(first, *others),
+            (first, *others),
+            _joined,
         )
         for first, *others in groups.values()
         if others
@@ -206,7 +214,8 @@ def in_concat(proto: onnx.ModelProto) -> dict[str, Candidate]:
     return {
         node.input[0]: Candidate(
             f"{node.input[0]} in the memory of {node.output[0]}",
-            joined=tuple(node.input),
+            tuple(node.input),
+            _joined,
             stale=True,
         )
         for node in proto.graph.node
