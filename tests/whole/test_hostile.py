@@ -25,7 +25,7 @@ import trtlearn as tl
 from recording.saving import save_build, save_study
 from trtlearn.builds import Build
 from trtlearn.calibration.cache import new_cache
-from trtlearn.course.own_model.records import TensorFit, Walk
+from trtlearn.course.own_model.records import ChosenRange, Walk
 from trtlearn.course.own_model.report import gpu_script, range_figure, report_html
 from trtlearn.engine.inspector import read_engine
 from trtlearn.engine.log import read_log
@@ -205,7 +205,7 @@ def walk(tmp_path_factory: pytest.TempPathFactory) -> Walk:
 
 
 def renamed(walk: Walk, name: str) -> Walk:
-    fits = tuple(TensorFit(name, 2.0, 0.1, 1.0, True) for _ in walk.tensors)
+    fits = tuple(ChosenRange(name, 2.0, 0.1, 1.0, True) for _ in walk.tensors)
     files = {word: f"{name}-{word}" for word in walk.files}
     return dataclasses.replace(walk, name=name, tensors=fits, files=files, notes=(name,))
 

@@ -95,6 +95,8 @@ def note(step_id: str, passed: bool | None = None, answer: str = "") -> str:
     try:
         with locked(path()):
             steps = dict(load().steps)
+            if not steps and os.access(path(), os.R_OK):
+                path().unlink()  # it is broken; a binary file would not be replaced
             before = steps.get(step_id, Step(step_id))
             steps[step_id] = Step(
                 step_id,

@@ -14,7 +14,7 @@ from ...model.describe import OnnxModel
 from ...record import Record, plural
 from ..doctor import DoctorReport
 
-__all__ = ["Answer", "EngineResult", "TensorFit", "Walk"]
+__all__ = ["Answer", "ChosenRange", "EngineResult", "Walk"]
 
 
 def why_skipped(doctor: DoctorReport) -> str:
@@ -28,7 +28,7 @@ def percent(share: float | None) -> float | None:
 
 
 @dataclass(frozen=True)
-class TensorFit(Record):
+class ChosenRange(Record):
     """One tensor: the range chosen, and what the data hold."""
 
     name: str
@@ -122,7 +122,7 @@ class Walk(Record):
     model: OnnxModel
     data: DataFacts
     algorithm: str
-    tensors: tuple[TensorFit, ...]
+    tensors: tuple[ChosenRange, ...]
     cache: str  # the calibration cache, as a TensorRT calibrator of this algorithm reads it
     qdq: QdqReport
     answers: tuple[Answer, ...]

@@ -91,7 +91,7 @@ def report_html(walk: Walk) -> str:
 
 def range_figure(walk: Walk) -> go.Figure:
     """Each quantized tensor's range beside the largest magnitude in the data, widest gap first."""
-    from ...show.draw import figure, footer, label
+    from ...show.draw import bars, figure, footer, label
     from ...show.theme import GOOD, WARN
 
     def share(fit: Any) -> float:
@@ -106,14 +106,8 @@ def range_figure(walk: Walk) -> go.Figure:
         ("range chosen", [fit.amax for fit in shown], GOOD, ""),
         ("largest magnitude in the data", [fit.largest for fit in shown], WARN, "/"),
     ):
-        fig.add_bar(
-            y=names,
-            x=values,
-            orientation="h",
-            name=title,
-            marker={"color": color, "pattern": {"shape": pattern}},
-            hovertemplate="%{y}: %{x:.6g}<extra>" + title + "</extra>",
-        )
+        hover = "%{y}: %{x:.6g}<extra>" + title + "</extra>"
+        bars(fig, names, values, title, color=color, pattern=pattern, hover=hover)
     fig.update_yaxes(autorange="reversed", type="category")
     fig.update_xaxes(title="magnitude (log)", type="log")
     return footer(fig, "computed here, on this machine's CPU")

@@ -27,7 +27,7 @@ from ...model.data import Data
 from ...model.run import activation_parts
 from ..doctor import DoctorReport, examine
 from .engines import build_engines
-from .records import Answer, EngineResult, TensorFit, Walk, why_skipped
+from .records import Answer, ChosenRange, EngineResult, Walk, why_skipped
 from .task import Array, Labels, Outputs, Task, join_batches, load_task
 
 if TYPE_CHECKING:
@@ -233,10 +233,10 @@ def _other_scales(
 
 def _tensor_fits(
     thresholds: Mapping[str, Threshold], own: Mapping[str, Threshold], report: QdqReport
-) -> tuple[TensorFit, ...]:
+) -> tuple[ChosenRange, ...]:
     used = {site.scale_of or site.tensor for site in report.sites if site.kind == "activation"}
     return tuple(
-        TensorFit(name, chosen.amax, chosen.scale, own[name].seen_amax, name in used)
+        ChosenRange(name, chosen.amax, chosen.scale, own[name].seen_amax, name in used)
         for name, chosen in thresholds.items()
     )
 
