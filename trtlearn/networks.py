@@ -215,6 +215,8 @@ class Network:
         count = 0 if data is None else min((len(array) for array in arrays.values()), default=0)
         if not count:
             raise DataError(f"no images for {self.name}", "give an array [N, ...]")
+        fixed = next(iter(self.input_shapes.values()))[:1]
+        batch = next((axis for axis in fixed if isinstance(axis, int)), batch)
         batches = [
             {name: array[start : start + batch] for name, array in arrays.items()}
             for start in range(0, count, batch)

@@ -41,12 +41,19 @@ def test_calibrate_then_fit(files, capsys):
     assert "all fit" in capsys.readouterr().out
     assert run(*command, "--for-trtexec", "--calibrator", "min-max", "--batch", 16) == 0
     assert read_cache(files["cache"]).kind == "entropy2"
-    capsys.readouterr()
+    out = capsys.readouterr().out
+    assert out.startswith("calibration cache: EntropyCalibration2")
+    assert out.endswith(f"wrote {files['cache']}\n")
+    assert run(*command, "--calibrator", "legacy") == 0
+    assert "note: trtexec does not take it" in capsys.readouterr().out
+    assert run("cache", "edit", files["cache"], "-o", files["cache"], "--amax", "image=6.35") == 0
+    assert read_cache(files["cache"])["image"] == pytest.approx(0.05)
     assert run(*command) == 0
     capsys.readouterr()
     assert run("fit", files["cache"], files["model"], files["data"], "--json") == 1
     report = json.loads(capsys.readouterr().out)
-    assert set(report) == {"tensors", "batches", "batch", "stale", "internal", "missing", "mixed"}
+    keys = {"tensors", "batches", "batch", "stale", "internal", "missing", "mixed", "inputs"}
+    assert set(report) == keys
     keys = {"name", "amax", "scale", "largest", "most", "clipped", "codes", "sqnr_db", "verdict"}
     assert all(keys <= set(tensor) for tensor in report["tensors"])
     assert report["tensors"][0]["verdict"] == "too small"

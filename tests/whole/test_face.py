@@ -6,6 +6,7 @@ import ast
 import dataclasses
 import inspect
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -70,22 +71,36 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("onnxruntime")
     folder = tmp_path_factory.mktemp("own")
     rng = np.random.default_rng(0)
-    weight = onnx.numpy_helper.from_array(rng.normal(size=(4, 3, 3, 3)).astype(np.float32), "w")
-    node = onnx.helper.make_node
-    graph = onnx.helper.make_graph(
-        [
-            node("Conv", ["x", "w"], ["c"], name="conv", pads=[1, 1, 1, 1]),
-            node("Relu", ["c"], ["y"], name="relu"),
-        ],
-        "own",
-        [onnx.helper.make_tensor_value_info("x", 1, ["N", 3, 8, 8])],
-        [onnx.helper.make_tensor_value_info("y", 1, ["N", 4, 8, 8])],
-        [weight],
-    )
-    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)])
-    model.ir_version = 8
-    onnx.save(model, folder / "my.onnx")
-    np.save(folder / "images.npy", rng.normal(size=(16, 3, 8, 8)).astype(np.float32))
+    node, value = onnx.helper.make_node, onnx.helper.make_tensor_value_info
+    weights = rng.normal(size=(4, 3, 3, 3)).astype(np.float32)
+    layer = [node("Conv", ["x", "w"], ["c"], name="conv", pads=[1, 1, 1, 1])]
+    own = [*layer, node("Relu", ["c"], ["y"], name="relu")]
+    mixed = [node("Cast", ["image"], ["x"], to=10), *layer, node("Cast", ["c"], ["y"], to=1)]
+    pool = [node("Abs", ["c"], ["a"]), node("ReduceMean", ["a"], ["y"], axes=[2, 3], keepdims=0)]
+    for name, nodes, image, rows, dtype in (
+        ("my", own, "x", "N", 1),
+        ("fixed", own, "x", 1, 1),
+        ("half", own, "x", "N", 10),
+        ("mixed", mixed, "image", "N", 1),
+        ("one", [*layer, *pool], "x", "N", 1),
+    ):
+        kind = np.float16 if name in ("half", "mixed") else np.float32
+        stored = (
+            np.zeros_like(weights) + np.arange(4)[:, None, None, None] if name == "one" else weights
+        )
+        graph = onnx.helper.make_graph(
+            nodes,
+            name,
+            [value(image, dtype, [rows, 3, 8, 8])],
+            [value("y", dtype, [rows, 4] if name == "one" else [rows, 4, 8, 8])],
+            [onnx.numpy_helper.from_array(stored.astype(kind), "w")],
+        )
+        model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)])
+        model.ir_version = 8
+        onnx.save(model, folder / f"{name}.onnx")
+    images = rng.normal(size=(16, 3, 8, 8)).astype(np.float32)
+    np.save(folder / "images.npy", images)
+    np.savez(folder / "unnamed.npz", images)
     tl.calibrate(folder / "my.onnx", folder / "images.npy").save(folder / "my.cache")
     tensor = {"Name": "x", "Dimensions": [8, 3], "Format/Datatype": "Row major linear FP32"}
     layer = {"Name": "conv", "LayerType": "Convolution", "Inputs": [tensor], "Outputs": [tensor]}
@@ -155,6 +170,12 @@ REFUSED = {
     'tl.read_engine("layers.json")["pool"]': "one of conv",
     'tl.precision("my.onnx")': "layers.json",
     "tl.show.engine(7)": "name a file",
+    'tl.calibrate("my.onnx", np.zeros((9, 8, 8, 3), "f4"))': ".transpose(0, 3, 1, 2)",
+    'tl.calibrate("my.onnx", np.load("images.npy")[0])': "x[None]",
+    'tl.calibrate("my.onnx", "unnamed.npz")': "numpy.savez(FILE, x=...)",
+    'tl.calibrate("half.onnx", "images.npy")': "export it in FP32",
+    'tl.calibrate(tl.insert_qdq("my.onnx", "my.cache")[0], "images.npy")': "build it as it is",
+    "tl.try_int8(RESNET, RESNET.images()[:8], labels=np.arange(8) + 5)": "this network's classes",
     'tl.insert_qdq("my.onnx", "none.cache")': "the path",
     'tl.insert_qdq("my.onnx", 0.5)': "a cache or its file",
     'tl.fit(0.5, "my.onnx", "images.npy")': "a cache or its file",
@@ -171,6 +192,16 @@ REFUSED = {
     'tl.read_cache("my.cache").save("my.onnx")': "name another file",
     'tl.read_cache("my.cache").save("images.npy")': "name another file",
     "tl.show.builds([1, 2])": 'tl.network("resnet")',
+}
+SAYS = {
+    'tl.calibrate("my.onnx", np.load("images.npy")[:3])': "on 3 rows only: take 100",
+    'tl.calibrate("my.onnx", np.zeros((64, 3, 8, 8), "f4"))': "the scale is 0, as all values are 0: x, c, y",
+    'tl.calibrate("mixed.onnx", "images.npy")': "1 of 1 layer compute in FP16",
+    'tl.try_int8("my.onnx", np.load("images.npy")[:3]).notes': "on 3 rows only: take 100",
+    'tl.try_int8("one.onnx", "images.npy").notes': "FP32 answers class 3 for every row",
+    'tl.fit({"c": 90.0}, "my.onnx", "images.npy").summary()': "1 input without a range: x.",
+    'tl.fit("my.cache", "my.onnx", 300 * np.load("images.npy")).summary()': "Look first at x",
+    'tl.network("fixed.onnx").activations(np.load("images.npy")[:4])["y"].shape': "(4, 4, 8, 8)",
 }
 
 
@@ -194,8 +225,19 @@ def test_a_slip_gets_one_line_that_says_what_to_do(
 ) -> None:
     monkeypatch.chdir(files)
     with pytest.raises(TrtlearnError) as refused:
-        eval(line, {"tl": tl, "np": np})
+        eval(line, {"tl": tl, "np": np, "RESNET": tl.network("resnet", mode="recorded")})
     assert REFUSED[line] in refused.value.fix
+
+
+@pytest.mark.parametrize("line", SAYS)
+def test_what_is_worth_little_says_so(
+    line: str, files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(files)
+    with warnings.catch_warnings(record=True) as notes:
+        warnings.simplefilter("always")
+        answer = eval(line, {"tl": tl, "np": np})
+    assert SAYS[line] in " ".join([str(answer), *(str(note.message) for note in notes)])
 
 
 def subclasses(kind: type[Any]) -> set[type[Any]]:

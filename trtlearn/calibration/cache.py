@@ -222,12 +222,15 @@ class CalibrationCache(Record, Mapping[str, float]):
         ignores caches of the other calibrators (:func:`ignored_by_trtexec`). For TensorRT 10 give
         its version, ``for_trtexec="10.3"`` (:func:`old_header`).
         """
-        if for_trtexec:
-            version = self.tensorrt_version or "8.6.0"
-            is_old = _major(version) < 10  # TensorRT 8.6.0 ignores headers of 10.x
-            own = for_trtexec if isinstance(for_trtexec, str) else version if is_old else "8.6.0"
-            return replace(self, header=make_header("entropy2", own)).save(path)
-        return write_atomic(path, format_cache(self))
+        ours = self.for_trtexec(for_trtexec) if for_trtexec else self
+        return write_atomic(path, format_cache(ours))
+
+    def for_trtexec(self, tensorrt: bool | str = True) -> CalibrationCache:
+        """The same scales under the header that trtexec's calibrator takes: see :meth:`save`."""
+        version = self.tensorrt_version or "8.6.0"
+        is_old = _major(version) < 10  # TensorRT 8.6.0 ignores headers of 10.x
+        own = tensorrt if isinstance(tensorrt, str) else version if is_old else "8.6.0"
+        return new_cache(self.scales, header=make_header("entropy2", own))
 
     def summary(self) -> str:
         version = f", TensorRT {self.tensorrt_version}" if self.tensorrt_version else ""

@@ -30,6 +30,8 @@ CODES = 255
 """The INT8 codes of a range ±amax: -127 to 127. (-128 stands for values beyond it.)"""
 POOR_DB = 15.0
 """A range with a lower SQNR needs a look: its RMS error is over a sixth of the signal."""
+FAR_OFF = 20.0
+"""An input whose values are so many times as large as its range, or as small, is other data."""
 MOST = 0.999  # of the values: the share that "most" of a tensor stands for
 MAGNITUDES = 1 << 13  # of a float32: its exponent and the first five bits behind the comma
 
@@ -70,6 +72,11 @@ class TensorFit(Record):
         return ""
 
     @property
+    def is_far_off(self) -> bool:
+        """Whether range and data differ by a factor: other data, or not normalised alike."""
+        return max(self.largest, self.amax) > FAR_OFF * min(self.largest, self.amax) > 0
+
+    @property
     def times(self) -> str:
         """How many times as wide as the data the range is."""
         return f"{self.amax / self.largest:.3g}" if self.largest else "infinitely many"
@@ -82,7 +89,7 @@ class FitReport(Table[TensorFit]):
     ``stale``: names with a range that the model does not have (TensorRT ignores them);
     ``internal``: names that TensorRT made for tensors inside an ONNX node; ``missing``: FP32
     tensors of the model without a range; ``mixed``: tensors whose one range serves values of very
-    different size, such as a detector's boxes and scores.
+    different size, such as a detector's boxes and scores; ``inputs``: the network's inputs.
     """
 
     tensors: tuple[TensorFit, ...]
@@ -92,6 +99,12 @@ class FitReport(Table[TensorFit]):
     internal: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
     mixed: tuple[MixedRange, ...] = ()
+    inputs: tuple[str, ...] = ()
+
+    @property
+    def open_inputs(self) -> tuple[str, ...]:
+        """The network's inputs that have no range."""
+        return tuple(name for name in self.inputs if name in self.missing)
 
     @property
     def poor(self) -> tuple[TensorFit, ...]:
@@ -100,18 +113,21 @@ class FitReport(Table[TensorFit]):
 
     @property
     def all_fit(self) -> bool:
-        """Whether every tensor's range fits, and all of its parts."""
-        return not self.poor and not self.mixed
+        """Whether every input has a range, and every tensor's range fits, with all its parts."""
+        return not self.poor and not self.mixed and not self.open_inputs
 
     def summary(self) -> str:
         text = "each fits its tensor as a whole" if self.mixed else "all fit the data"
         if self.poor:
-            first, verdicts = self.poor[0], [tensor.verdict for tensor in self.poor]
+            verdicts = [tensor.verdict for tensor in self.poor]
+            off = [one for one in self.poor if one.name in self.inputs and one.is_far_off]
+            first = (off or self.poor)[0]
+            advice = "check that the data are normalised first" if off else first.advice
             kinds = [f"{verdicts.count(kind)} {kind}" for kind in dict.fromkeys(verdicts)]
             numbers = f"clips {100 * first.clipped:.3g} %, {first.codes} of {CODES} codes used"
             text = (
                 f"{', '.join(kinds)}. Look first at {first.name}: ±{first.amax:.4g} for "
-                f"values up to {first.largest:.4g} ({numbers}). Try: {first.advice}"
+                f"values up to {first.largest:.4g} ({numbers}). Try: {advice}"
             )
         if self.mixed:
             text += f". {self.mixed[0].summary()}. Try: {self.mixed[0].advice}"
@@ -120,6 +136,10 @@ class FitReport(Table[TensorFit]):
         if self.stale:
             text += f". {plural(len(self.stale), 'name')} not in the model: {self.stale[0]}"
             text += ", …" if self.stale[1:] else ""
+        if self.open_inputs:
+            names = ", ".join(self.open_inputs)
+            count = plural(len(self.open_inputs), "input")
+            text = f"{count} without a range: {names}. The others: {text}"
         return f"{plural(len(self.tensors), 'range')}: {text}"
 
     def rows(self) -> list[dict[str, Any]]:
@@ -279,6 +299,7 @@ def fit(
         internal,
         tuple(name for name in seen if name not in meters),
         parts.results({name: meter.scale for name, meter in meters.items()}),
+        tuple(value.name for value in facts.inputs),
     )
 
 

@@ -15,10 +15,14 @@ from numpy.typing import NDArray
 
 from ..errors import DataError, ModelError
 from ..model.arrays import for_each, for_each_array
-from ..model.data import Data, input_batches
+from ..model.data import Data, InputData, input_batches
 from ..model.describe import OnnxModel, describe
+from ..model.graph import constants
+from ..model.operators import WEIGHTED
+from ..model.quantization import judge_quantization
 from ..model.read import load_proto
 from ..model.run import activation_parts
+from ..record import plural
 from .cache import ALGORITHMS, CalibrationCache, make_header, new_cache
 from .observers import Observer, Threshold, check_algorithm, make_observer
 from .tensors import flat_pools, predict_ties
@@ -31,6 +35,7 @@ __all__ = [
     "NetworkObserver",
     "Progress",
     "calibrate",
+    "calibration_notes",
     "data_for",
     "load_model",
     "progress_line",
@@ -40,6 +45,9 @@ __all__ = [
 Progress = Callable[[int, int | None], None]
 """Called after each batch: how many are done, and of how many (None: unknown)."""
 BAR, WIDE = 20, 78  # characters of the bar, and of its line
+FEW_ROWS = 32  # fewer say little of what a network meets
+HALVES = (10, 16)  # TensorProto.FLOAT16, BFLOAT16
+ONLY_FP32 = "export it in FP32: INT8 is made from that"
 PATIENCE_SECONDS = 5.0  # work that is done sooner shows no progress
 
 
@@ -134,6 +142,7 @@ def calibrate(
             that is called with the batches done and their number.
         settings: the observer's own: ``quantile`` and ``cutoff`` of legacy, ``percentile``.
 
+    Warnings name what makes the ranges worth little: few rows, zeros alone, layers in FP16.
     A tensor that becomes NaN or infinite gets no line, which a warning says; DataError where a
     network's output does. ModelError or DataError in one line for whatever does not fit.
 
@@ -147,6 +156,12 @@ def calibrate(
     """
     algorithm = check_algorithm(algorithm)
     proto, facts = load_model(model)
+    quantization = judge_quantization(proto)
+    if quantization.is_quantized:
+        raise ModelError(*quantization.why_not_again())
+    half, layers = _half_layers(proto)
+    if half == layers and half and all(value.dtype in ("fp16", "bf16") for value in facts.inputs):
+        raise ModelError("the network computes in FP16", ONLY_FP32)
     batches = input_batches(facts, data_for(model, data), batch)
     observer = NetworkObserver(algorithm, **settings)
     make_observer(algorithm, **settings)  # wrong settings are found before any work
@@ -158,9 +173,36 @@ def calibrate(
         _warn_of_infinite(observer.infinite, facts)
     thresholds = with_shared_scales(observer.thresholds(), proto, facts, algorithm)
     scales = {name: threshold.scale for name, threshold in thresholds.items()}
+    rows = batches.facts.rows_in_all if isinstance(batches, InputData) else None
+    for note in calibration_notes(proto, scales, rows):
+        warnings.warn(note, stacklevel=2)
     kind = algorithm if algorithm in ALGORITHMS else "entropy2"
     legacy = {name: settings[name] for name in ("quantile", "cutoff") if name in settings}
     return new_cache(scales, header=make_header(kind, **legacy))
+
+
+def calibration_notes(
+    proto: onnx.ModelProto, scales: Mapping[str, float], rows: int | None = None
+) -> list[str]:
+    """What makes a calibration worth little: few rows, tensors of zeros, layers in FP16."""
+    notes = []
+    if rows is not None and rows < FEW_ROWS:
+        notes.append(f"calibrated on {plural(rows, 'row')} only: take 100 or more")
+    if zeros := [name for name, scale in scales.items() if not scale]:
+        notes.append(f"the scale is 0, as all values are 0: {', '.join(zeros)}. Check the data")
+    half, layers = _half_layers(proto)
+    if half:
+        share = f"{half} of {plural(layers, 'layer')}"
+        notes.append(f"{share} compute in FP16 and get no scale: export the network in FP32")
+    return notes
+
+
+def _half_layers(proto: onnx.ModelProto) -> tuple[int, int]:
+    """How many layers have weights of 16 bits, and how many have weights."""
+    stored = constants(proto)
+    weights = [node.input[1] for node in proto.graph.node if node.op_type in WEIGHTED]
+    types = [stored[name].data_type for name in weights if name in stored]
+    return sum(dtype in HALVES for dtype in types), len(types)
 
 
 def data_for(model: Any, data: Any) -> Any:
@@ -187,8 +229,7 @@ def load_model(model: Model | onnx.ModelProto) -> tuple[onnx.ModelProto, OnnxMod
 def check_observed(observer: NetworkObserver) -> None:
     """ModelError where a network had no FP32 tensor to observe."""
     if not observer.infinite and not observer.names:
-        fix = "export it in FP32: INT8 is made from that"
-        raise ModelError("the network computes no FP32 tensor", fix)
+        raise ModelError("the network computes no FP32 tensor", ONLY_FP32)
 
 
 def with_shared_scales(

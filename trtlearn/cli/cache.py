@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from ..errors import CacheError
 from ..files import read_bytes, write_atomic
-from .base import Argument, File, Json, Option, Output, pair, print_record, typer
+from .base import Argument, File, Json, Option, Output, pair, print_record, say, typer
 
 if TYPE_CHECKING:
     from ..calibration.cache import CalibrationCache
 
-__all__ = ["cache_app", "cache_facts"]
+__all__ = ["cache_app", "cache_facts", "save"]
 
 cache_app = typer.Typer(help="Read, compare, edit and convert caches.", rich_markup_mode=None)
 
@@ -32,6 +32,18 @@ def cache_facts(cache: CalibrationCache) -> dict[str, Any]:
 
 def _print(cache: CalibrationCache, as_json: bool) -> None:
     print_record(cache, as_json, cache_facts(cache) if as_json else None)
+
+
+def save(cache: CalibrationCache, output: Path, as_json: bool) -> None:
+    """Write a cache, and print it, where it is, and whether trtexec takes it."""
+    from ..calibration.cache import format_cache, ignored_by_trtexec
+
+    cache.save(output)
+    _print(cache, as_json)
+    if not as_json:
+        say(f"wrote {output}")
+        if ignored := ignored_by_trtexec(format_cache(cache).encode(), str(output)):
+            say(f"note: trtexec does not take it: {ignored.why}. Try: {ignored.fix}")
 
 
 @cache_app.command()
@@ -71,6 +83,7 @@ def edit(
     drop: Annotated[list[str] | None, Option(help="Remove this tensor's line.")] = None,
     rename: Annotated[list[str] | None, Option(help="OLD=NEW.")] = None,
     scale: Annotated[list[str] | None, Option(help="NAME=SCALE: change or add.")] = None,
+    amax: Annotated[list[str] | None, Option(help="NAME=AMAX: the same, 127 * scale.")] = None,
     header: Annotated[
         str | None, Option(help="The header line, whole.", show_default=False)
     ] = None,
@@ -78,9 +91,10 @@ def edit(
 ) -> None:
     """Write a changed copy of a cache: lines removed, renamed, changed.
 
-    --drop, --rename and --scale may be repeated.
+    --drop, --rename, --scale and --amax may be repeated.
     """
     from ..calibration import edit as edits
+    from ..int8.quant import scale_from_amax
 
     changed = edits.drop(_read_under(file, header), drop or [])
     names = dict(pair(item, "--rename", "OLD=NEW") for item in rename or [])
@@ -88,10 +102,12 @@ def edit(
     for item in scale or []:
         name, value = pair(item, "--scale", "NAME=SCALE")
         changed = changed.with_scale(name, _number(value))
+    for item in amax or []:
+        name, value = pair(item, "--amax", "NAME=AMAX")
+        changed = changed.with_scale(name, float(scale_from_amax(_number(value))))
     if header is not None:
         changed = edits.with_header(changed, header=header)
-    changed.save(output)
-    _print(changed, as_json)
+    save(changed, output, as_json)
 
 
 def _read_under(file: Path, header: str | None) -> CalibrationCache:
@@ -111,7 +127,7 @@ def _number(text: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise CacheError(f"--scale: {text!r} is no number", "--scale conv1=0.0125") from None
+        raise CacheError(f"{text!r} is no number", "--scale conv1=0.0125") from None
 
 
 @cache_app.command()
@@ -126,8 +142,7 @@ def merge(
     from ..calibration.cache import read_cache
 
     merged = edits.merge(*map(read_cache, files), prefer=prefer)
-    merged.save(output)
-    _print(merged, as_json)
+    save(merged, output, as_json)
 
 
 @cache_app.command()
@@ -175,5 +190,5 @@ def convert(
     write_atomic(output, writers[to](cache))
     notes = {"notes": [edits.ONE_SIDED]} if source in ("ort-table", "ort-flatbuffers") else {}
     print_record(cache, as_json, cache_facts(cache) | notes)
-    if notes and not as_json:
-        print(f"note: {edits.ONE_SIDED}")
+    if not as_json:
+        say("\n".join([f"wrote {output}", *(f"note: {note}" for note in notes.get("notes", []))]))

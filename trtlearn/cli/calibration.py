@@ -7,9 +7,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from ..files import check_writable
+from ..files import check_writable, shell_command
 from .base import CALIBRATOR, Argument, Json, Option, Output, print_record, say, typer
-from .cache import cache_facts
+from .cache import save
 
 __all__ = ["calibrate", "fit", "walk"]
 
@@ -38,8 +38,7 @@ def calibrate(
 
     check_writable(output, "")
     cache = calibrate_network(model, data, algorithm, batch)
-    cache.save(output, for_trtexec=for_trtexec)
-    print_record(cache, as_json, cache_facts(cache))
+    save(cache.for_trtexec() if for_trtexec else cache, output, as_json)
 
 
 def fit(
@@ -57,6 +56,10 @@ def fit(
 
     report = fit_ranges(cache, model, data, batch)
     print_record(report, as_json)
+    if report.poor and not as_json:
+        first = report.poor[0]
+        words = ("cache", "edit", cache, "-o", "NEW", "--amax", f"{first.name}={first.largest:.4g}")
+        say(f"One range set by hand: {shell_command('trtlearn', *words)}")
     raise typer.Exit(0 if report.all_fit else 1)
 
 

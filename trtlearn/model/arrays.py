@@ -9,6 +9,7 @@ import struct
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import permutations
 from typing import IO, Any, TypeVar
 
 import numpy as np
@@ -69,7 +70,8 @@ def check_array(
         )
     if shape is not None and not _fits(value.shape, shape):
         wanted, size = _shape_text(shape), _shape_text(value.shape)
-        raise DataError(f"{where} has shape [{size}], expected [{wanted}]", "reshape or resize it")
+        fix = _shape_advice(value.shape, shape)
+        raise DataError(f"{where} has shape [{size}], expected [{wanted}]", fix)
     if value.size == 0:
         raise DataError(
             f"{where} is empty, shape [{_shape_text(value.shape)}]", "give at least one row"
@@ -131,6 +133,17 @@ def _fits(size: Sequence[int], shape: Sequence[object]) -> bool:
     )
 
 
+def _shape_advice(size: Sequence[int], shape: Sequence[object]) -> str:
+    """What to do about another shape: a missing first axis, axes in another order, or neither."""
+    if _fits((1, *size), shape):
+        return "add the axis of the rows: x[None]"
+    rows, *others = range(len(size)) if 1 < len(size) < 6 else (0,)
+    for order in permutations(others):
+        if _fits([size[axis] for axis in (rows, *order)], shape):
+            return f"its axes are in another order: .transpose{(rows, *order)}"
+    return "reshape or resize it"
+
+
 def _shape_text(shape: Sequence[object]) -> str:
     free = (axis if isinstance(axis, str) and axis else "*" for axis in shape)
     return ",".join(
@@ -185,7 +198,7 @@ def load_arrays(path: str | os.PathLike[str], input_names: Iterable[str]) -> dic
         raise DataError(f"{path} is {other.words}, expected a .npy or .npz file", other.fix)
     try:
         if not zipfile.is_zipfile(path):
-            held, arrays = [names[0]], {names[0]: _from_npy(path)}
+            held, arrays = ["one array without a name"], {names[0]: _from_npy(path)}
         else:
             held, arrays = _from_npz(path, names)
     except Exception as problem:  # numpy, zipfile, zlib and tokenize each raise their own
@@ -194,9 +207,11 @@ def load_arrays(path: str | os.PathLike[str], input_names: Iterable[str]) -> dic
             "save it with numpy.save",
         ) from None
     if missing := [name for name in names if name not in arrays]:
+        named = ", ".join(f"{name}=..." if name.isidentifier() else "**arrays" for name in names)
         raise DataError(
-            f"{path} holds {sorted(held)}, but the network needs {missing[0]!r}",
-            "save it as .npz by name",
+            f"{path} holds {', '.join(sorted(held))}, expected arrays for the inputs "
+            f"{', '.join(names)}: {missing[0]} is missing",
+            f"numpy.savez(FILE, {named})",
         )
     return {name: np.asarray(arrays[name]) for name in names}
 

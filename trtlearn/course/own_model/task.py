@@ -81,6 +81,12 @@ class Task:
             return Answer(way, sqnr, None, None)
         logits, labels = outputs[both[0]], self.labels
         classes = None if isinstance(labels, Mapping) else labels
+        if classes is not None and not 0 <= classes.min() <= classes.max() < table.shape[1]:
+            raise DataError(
+                f"the labels go from {classes.min()} to {classes.max()}, "
+                f"the network knows the classes 0 to {table.shape[1] - 1}",
+                "give the labels of this network's classes",
+            )
         right = None if classes is None else accuracy(logits, classes[: len(logits)])
         return Answer(way, sqnr, accuracy(logits, table.argmax(axis=1)), right)
 

@@ -18,7 +18,13 @@ import numpy as np
 
 from ...calibration.cache import ALGORITHMS, CalibrationCache, format_cache, new_cache
 from ...calibration.mixed import MixedMeter, MixedRange
-from ...calibration.network import NetworkObserver, check_observed, watched, with_shared_scales
+from ...calibration.network import (
+    NetworkObserver,
+    calibration_notes,
+    check_observed,
+    watched,
+    with_shared_scales,
+)
 from ...calibration.observers import Threshold, check_algorithm
 from ...calibration.qdq import QdqReport, insert_qdq
 from ...errors import DataError, ModelError
@@ -123,6 +129,8 @@ def try_int8(
         live=engines,
         mixed=mixed,
         notes=(
+            *calibration_notes(task.proto, scales, task.inputs.facts.rows_in_all),
+            *_class_notes(reference, answers[0]),
             *_mixed_notes(mixed, best.report),
             *_float_notes(task, best.report, best.infinite, reference),
             *_ranges_notes(best.algorithm, answers),
@@ -265,6 +273,15 @@ def _float_notes(
         names = ", ".join(left)
         notes.append(f"not compared, because their shapes depend on the values: {names}")
     return notes
+
+
+def _class_notes(reference: Outputs, answer: Answer) -> list[str]:
+    """A network that knows one class only answers alike whatever INT8 does to it."""
+    table = next(iter(reference.values()))
+    if answer.agreement is None or len(table) < 2 or len(np.unique(table.argmax(axis=1))) > 1:
+        return []
+    found = int(table[0].argmax())
+    return [f"FP32 answers class {found} for every row: equal answers say nothing, look at SQNR"]
 
 
 def _ranges_notes(algorithm: str, answers: Iterable[Answer]) -> list[str]:
