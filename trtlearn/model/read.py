@@ -80,7 +80,9 @@ def load_proto(model: str | os.PathLike[str] | bytes, *, weights: bool = True) -
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
             _load_external(tensor, folder, None if weights else KEPT_BYTES)
         check_tensor(tensor, where, weights)
-    proto = inlined(proto, where)
+    if proto.functions:
+        proto = inlined(proto, where)
+        check_graph(proto, where)
     check_nodes(proto, where)
     return proto
 
