@@ -225,7 +225,8 @@ def operators(
     }
     nodes = itertools.chain(*(report.nodes for report in reports.values()))
     ops = [op for op, _ in Counter(row.op or "unknown" for row in nodes).most_common()]
-    kinds = sorted({kind for _, kind in itertools.chain(*counts.values())}, key=_int8_first)
+    used = {kind for _, kind in itertools.chain(*counts.values())}
+    kinds = sorted(used, key=lambda kind: (kind is None, kind != "int8", kind or ""))
     heads = [f"{name}: {len(report.layers)} layers" for name, report in reports.items()]
     height = draw.tall(len(ops))
     fig = draw.panels(title, heads, height=height, shared_yaxes=True, horizontal_spacing=0.04)
@@ -240,7 +241,3 @@ def operators(
     fig.update_yaxes(autorange="reversed", type="category")
     fig.update_xaxes(title="nodes")
     return draw.finish(fig, source)
-
-
-def _int8_first(kind: str | None) -> tuple[bool, bool, str]:
-    return kind is None, kind != "int8", kind or ""

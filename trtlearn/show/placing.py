@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..builds import Build
 from ..errors import DataError
@@ -51,41 +50,33 @@ def nearest(pairs: Iterable[str], recorded: Iterable[str] = PAIRS_ON) -> dict[st
     return {name: edges for name, edges in apart.items() if len(edges) == least}
 
 
-@dataclass(frozen=True)
-class _Frame:
-    """An engine layer inside the block: its nodes, from first to last, and what to say of it."""
+class _Layers(NamedTuple):
+    """What is drawn of an engine's layers: frames (left, right, colour), and texts at their x."""
 
-    nodes: tuple[str, ...]
-    text: str
-    color: str
+    frames: list[tuple[float, float, str]]
+    texts: list[tuple[float, str]]
 
 
-def _frames(build: Build, block: str = "b0") -> list[_Frame]:
-    """The engine layers that hold the block's nodes; resnet's first block is the one drawn."""
+def _layers(build: Build, block: str = "b0") -> _Layers:
+    """The layers that hold the block's nodes, then those that only quantize; resnet's first block
+    is the one drawn.
+    """
     times = build.timing.layers_ms if build.timing else {}
-    frames = []
+    words = {name: f"<br>{1000 * ms:.1f} µs" for name, ms in times.items()}
+    layers = _Layers([], [])
     for layer in build.engine.layers:
-        nodes = tuple(node for node in NODES if f"{block}_{node}" in layer.onnx_nodes)
-        if nodes:
+        places = [x for x, node in enumerate(NODES, 1) if f"{block}_{node}" in layer.onnx_nodes]
+        if places:
             given = layer.output_dtypes[0] if layer.output_dtypes else None
-            text = f"{given or 'unknown'} out{_microseconds(times.get(layer.name))}"
-            frames.append(_Frame(nodes, text, DTYPE_COLORS.get(given or "unknown", INK)))
-    return frames
-
-
-def _steps(build: Build) -> dict[str, str]:
-    """Edge -> what to say of the layer that only quantizes there."""
-    times = build.timing.layers_ms if build.timing else {}
+            color = DTYPE_COLORS.get(given or "unknown", INK)
+            layers.frames.append((places[0] - 0.4, places[-1] + 0.4, color))
+            text = f"{given or 'unknown'} out{words.get(layer.name, '')}"
+            layers.texts.append(((places[0] + places[-1]) / 2, text))
     there = {layer.name for layer in build.engine.layers}
-    return {
-        edge: f"quantize{_microseconds(times.get(name))}"
-        for edge, name in STEPS.items()
-        if name in there
-    }
-
-
-def _microseconds(ms: float | None) -> str:
-    return "" if ms is None else f"<br>{1000 * ms:.1f} µs"
+    for edge, name in STEPS.items():
+        if name in there:
+            layers.texts.append((EDGES[edge][0], f"quantize{words.get(name, '')}"))
+    return layers
 
 
 def _picture(builds: Mapping[str, Build], source: Source) -> go.Figure:
@@ -146,10 +137,9 @@ def place_pairs(
         raise DataError(f"placements {sorted(unknown)}", f"pass some of {', '.join(PAIRS_ON)}")
     fig = figure_widget(_picture(builds, source))
     marks, costs = fig.data[1], fig.data[2]
-    layers = fig.layout.shapes[-len(NODES) :]
+    frames = fig.layout.shapes[-len(NODES) :]
     notes = [note for note in fig.layout.annotations if note.yanchor == "top" and not note.name]
-    frames = {name: _frames(build) for name, build in builds.items()}
-    steps = {name: _steps(build) for name, build in builds.items()}
+    layers = {name: _layers(build) for name, build in builds.items()}
     switches = {edge: switch(place, "8em") for edge, place in WHERE.items()}
     text, problem = say(""), say("")
 
@@ -162,7 +152,7 @@ def place_pairs(
             marks.marker.symbol, marks.marker.color = zip(*looks, strict=True)
             marks.text = [f"{WHERE[edge]}: {fault(edge, edge in pairs)}" for edge in EDGES]
             costs.marker.color = [_bar_color(one, name, near) for one in builds]
-            _show_layers(layers, notes, frames.get(name, []), steps.get(name, {}))
+            _show_layers(frames, notes, layers.get(name, _Layers([], [])))
         text.value = _answer(name, pairs, near, (builds, *others))
 
     run = guarded(move, problem)
@@ -190,21 +180,15 @@ def _bar_color(one: str, name: str, near: Iterable[str]) -> str:
     return GOOD if one == name else WARN if not name and one in near else INK
 
 
-def _show_layers(
-    shapes: Sequence[Any], notes: Sequence[Any], frames: Sequence[_Frame], steps: Mapping[str, str]
-) -> None:
+def _show_layers(shapes: Sequence[Any], notes: Sequence[Any], layers: _Layers) -> None:
     """A dotted frame around each engine layer, its words below; the other frames hidden."""
-    middles = [(NODES.index(f.nodes[0]) + NODES.index(f.nodes[-1])) / 2 + 1 for f in frames]
-    texts = [(x, frame.text) for x, frame in zip(middles, frames, strict=True)]
-    texts += [(EDGES[edge][0], text) for edge, text in steps.items()]
-    for index, shape in enumerate(shapes):
-        shape.visible = index < len(frames)
-        if index < len(frames):
-            nodes = frames[index].nodes
-            shape.x0, shape.x1 = NODES.index(nodes[0]) + 0.6, NODES.index(nodes[-1]) + 1.4
-            shape.line.color = frames[index].color
-    for index, note in enumerate(notes):
-        note.x, note.text = texts[index] if index < len(texts) else (0, "")
+    no_frames, no_texts = [None] * len(shapes), [(0, "")] * len(notes)
+    for shape, frame in zip(shapes, [*layers.frames, *no_frames], strict=False):
+        shape.visible = frame is not None
+        if frame:
+            shape.x0, shape.x1, shape.line.color = frame
+    for note, text in zip(notes, [*layers.texts, *no_texts], strict=False):
+        note.x, note.text = text
 
 
 def _answer(
