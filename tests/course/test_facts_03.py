@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 import trtlearn as tl
 from recording.orders import MARKS, orders_apart, scales_after
 from trtlearn.calibration.entropy import divergence, reference_and_candidate
+from trtlearn.calibration.fitting import POOR_DB
 from trtlearn.calibration.observers import Threshold, threshold_of
 from trtlearn.files import notebooks_dir
 from trtlearn.live.calibrator import trtexec_noise
@@ -100,12 +101,13 @@ def test_the_pages_class_holds_the_conversation_that_tensorrt_wants(
     trt = types.SimpleNamespace(IInt8EntropyCalibrator2=base, BuilderFlag=types.SimpleNamespace())
     trt.BuilderFlag.INT8 = "INT8"
     monkeypatch.setitem(sys.modules, "tensorrt", trt)  # type: ignore[arg-type]
-    torch: Any = types.SimpleNamespace(split=split)
+    torch: Any = types.SimpleNamespace(split=split, from_numpy=Tensors)
     monkeypatch.setitem(sys.modules, "torch", torch)
     flags: list[str] = []
     config = types.SimpleNamespace(set_flag=flags.append)
     monkeypatch.chdir(tmp_path)
-    exec(code, {"images": Tensors(np.zeros((20, 1, 4, 4), np.float64)), "config": config})
+    np.save("inputs.npy", np.zeros((20, 1, 4, 4), np.float64))
+    exec(code, {"config": config})
     calibrator: Any = config.int8_calibrator
     assert flags == ["INT8"]
     assert calibrator.get_batch_size() == 8
@@ -138,6 +140,7 @@ def test_at_the_end_it_hands_over_the_cache() -> None:
     """thread-1"""
     talk = network("resnet").build("int8-entropy2").calibration
     assert talk is not None
+    assert len(talk.calls) == 69
     assert talk.calls[-1].method == "write_calibration_cache"
 
 
@@ -364,6 +367,24 @@ def test_the_order_alone_moves_stem() -> None:
     assert (f"{low:.2f}", f"{high:.2f}") == ("0.80", "5.51")
 
 
+def test_the_order_gives_stem_10_or_66_percent_of_its_largest_value() -> None:
+    """item-16, T#1411"""
+    ranges = tl.recorded.shuffles("resnet").amax(["stem"])["shuffled, batches of 8"]["stem"]
+    largest = abs(values("resnet")["stem"]).max()
+    assert [round(100 * end / largest) for end in (min(ranges), max(ranges))] == [10, 66]
+
+
+def test_the_batch_size_moves_b0_add_and_gap_and_not_stem() -> None:
+    """item-16, T#1411"""
+    names = ("stem", "b0_add", "gap")
+    ways = tl.recorded.shuffles("resnet").amax(names)
+    batches = [way for name, way in ways.items() if name.startswith("as they come")]
+    assert len(batches) == 4
+    spread = {name: {round(way[name][0], 2) for way in batches} for name in names}
+    assert len(spread["stem"]) == 1
+    assert len(spread["b0_add"]) == len(spread["gap"]) == 2
+
+
 def test_the_batch_size_moves_b1_relu1() -> None:
     """item-16, T#1411"""
     ways = tl.recorded.shuffles("resnet").amax(["b1_relu1"])
@@ -417,8 +438,20 @@ def test_entropy_2_is_fine_on_photographs_and_fit_says_so() -> None:
     assert said["photo"].all_fit
     assert max(tensor.clipped for tensor in said["photo"].tensors) < 0.01
     assert max(tensor.clipped for tensor in said["mobile"].tensors) > 0.1
+    assert {tensor.verdict for tensor in said["mobile"].poor} == {"too small"}
     right = {
         way: round(1000 * (tl.network("photo", mode="recorded").build(way).accuracy or 0))
         for way in ("int8-entropy2", "int8-minmax", "fp32")
     }
     assert list(right.values()) == [956, 956, 957]
+
+
+def test_fit_marks_a_range_whose_error_is_over_a_sixth_of_the_values() -> None:
+    assert pytest.approx(1 / 6, abs=0.02) == 10 ** (-POOR_DB / 20)
+    cache = network("resnet").build("int8-entropy2").cache
+    assert cache is not None
+    report = tl.fit(cache, network("resnet"), network("resnet").images()[:64], progress=False)
+    for tensor in report.tensors:
+        assert (tensor in report.poor) == (tensor.sqnr_db is not None and tensor.sqnr_db < POOR_DB)
+    fits = [tensor for tensor in report.tensors if tensor.verdict == "fits"]
+    assert max(tensor.clipped for tensor in fits) > 0.01  # what is clipped does not decide

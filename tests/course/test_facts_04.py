@@ -253,6 +253,19 @@ def test_noise_beats_no_calib_by_far_and_is_still_no_calibration() -> None:
     bare, random, best = [network("mobile").build(name).accuracy or 0 for name in names]
     assert random > bare + 0.5
     assert random < best
+    assert [round(100 * share, 1) for share in (bare, random)] == [21.9, 91.0]
+
+
+def test_on_resnet_noise_is_worse_than_the_invented_ranges() -> None:
+    names = ("int8-placeholder", "int8-random")
+    shares = [round(100 * (network("resnet").build(name).accuracy or 0), 1) for name in names]
+    assert shares == [98.4, 96.7]
+
+
+def test_without_the_fifteen_lines_the_same_nodes_run_in_int8() -> None:
+    legacy, minmax = (network("resnet").build(f"int8-{kind}") for kind in ("legacy", "minmax"))
+    assert len(legacy.warning("missing-scale").names) == 15
+    assert legacy.int8_nodes == minmax.int8_nodes
 
 
 def test_min_max_gives_the_same_scales_on_every_gpu() -> None:

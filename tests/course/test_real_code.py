@@ -77,14 +77,20 @@ def torch_module() -> types.ModuleType:
     torch: Any = types.ModuleType("torch")
     torch.split = lambda x, size: [x[at : at + size] for at in range(0, len(x), size)]
     torch.cat = lambda parts: np.concatenate(parts).view(Torch)
+    torch.from_numpy = lambda array: array.view(Torch)
     return torch
 
 
 def test_the_loop_that_sets_ranges(fake: dict[str, Any]) -> None:
+    def calibrate(model: str, data: str, rule: str) -> dict[str, float]:
+        assert (model, data, rule) == ("model.onnx", "inputs.npy", "minmax")
+        return {"image": 2.83 / 127, "conv": 7.01 / 127}
+
     code = code_with("tensor.set_dynamic_range(-amax, amax)")
-    code = re.sub(r"ranges = \{.*\}.*", 'ranges = {"image": 2.83, "conv": 7.01}', code, count=1)
-    network, ours = fake["make_network"](), fake["make_network"]()
-    run(code, network=network)
+    network, ours, config = fake["make_network"](), fake["make_network"](), fake_trt.Config()
+    face = types.SimpleNamespace(calibrate=calibrate)
+    run(code, network=network, config=config, tl=face, trt=fake["module"])
+    assert "INT8" in config.flags
     tl.set_ranges(ours, {"image": 2.83, "conv": 7.01})
     tensors = [(layer.get_output(0), other.get_output(0)) for layer, other in layers(network, ours)]
     assert network.get_input(0).dynamic_range == pytest.approx((-2.83, 2.83))
@@ -96,11 +102,14 @@ def layers(*networks: Any) -> list[Any]:
     return [tuple(network.get_layer(index) for network in networks) for index in counts]
 
 
-def test_the_calibrator_class(fake: dict[str, Any], tmp_path: Path) -> None:
-    code = code_with("class MyCalibrator").replace('"my.cache"', repr(str(tmp_path / "my.cache")))
+def test_the_calibrator_class(
+    fake: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.save("inputs.npy", IMAGES)
     config = fake_trt.Config()
     with stand_ins(tensorrt=fake["module"], torch=torch_module()):
-        run(code, images=IMAGES.view(Torch), config=config)
+        run(code_with("class MyCalibrator"), config=config)
     handle = config.int8_calibrator
     seen = []
     for_real = handle.get_batch
