@@ -109,8 +109,11 @@ def test_the_courses_network_from_files(tmp_path):
         "mobile.cache",
         "mobile.html",
         "mobile.qdq.onnx",
+        "mobile.trtexec.cache",
         "mobile_on_gpu.py",
     ]
+    ours = read_cache(walked.files["cache for trtexec"])
+    assert (ours.kind, dict(ours)) == ("entropy2", dict(cache))
 
 
 @pytest.fixture(scope="module")

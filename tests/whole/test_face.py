@@ -102,6 +102,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     np.save(folder / "images.npy", images)
     np.savez(folder / "unnamed.npz", images)
     tl.calibrate(folder / "my.onnx", folder / "images.npy").save(folder / "my.cache")
+    minmax = tl.calibrate(folder / "my.onnx", images, "minmax")
+    minmax.save(folder / "trtexec.cache", for_trtexec=True)
     tensor = {"Name": "x", "Dimensions": [8, 3], "Format/Datatype": "Row major linear FP32"}
     layer = {"Name": "conv", "LayerType": "Convolution", "Inputs": [tensor], "Outputs": [tensor]}
     (folder / "layers.json").write_text(
@@ -135,6 +137,7 @@ COURSE = (
 )
 OWN = (
     'tl.network("my.onnx").input_shape == (3, 8, 8)',
+    'tl.read_cache("my.cache").amax["x"] == tl.read_cache("my.cache").entry("x").amax',
     'set(tl.calibrate("my.onnx", "images.npy", "minmax", batch=4)) == {"x", "c", "y"}',
     'dict(tl.read_cache("my.cache")) == dict(tl.network("my.onnx", data="images.npy").calibrate())',
     'tl.agree("my.onnx", "images.npy", "my.cache", batch=8).all_agree',
@@ -170,6 +173,8 @@ REFUSED = {
     'tl.read_engine("layers.json")["pool"]': "one of conv",
     'tl.precision("my.onnx")': "layers.json",
     "tl.show.engine(7)": "name a file",
+    'tl.read_cache("my.cache")["z"]': "one of x, c, y",
+    'tl.read_cache("my.cache").__setitem__("x", 0.1)': "cache.with_scale('x', 0.1)",
     'tl.calibrate("my.onnx", np.zeros((9, 8, 8, 3), "f4"))': ".transpose(0, 3, 1, 2)",
     'tl.calibrate("my.onnx", np.load("images.npy")[0])': "x[None]",
     'tl.calibrate("my.onnx", "unnamed.npz")': "numpy.savez(FILE, x=...)",
@@ -201,6 +206,7 @@ SAYS = {
     'tl.try_int8("one.onnx", "images.npy").notes': "FP32 answers class 3 for every row",
     'tl.fit({"c": 90.0}, "my.onnx", "images.npy").summary()': "1 input without a range: x.",
     'tl.fit("my.cache", "my.onnx", 300 * np.load("images.npy")).summary()': "Look first at x",
+    'tl.agree("my.onnx", "images.npy", "trtexec.cache").notes': "3 of 3 scales are min-max's",
     'tl.network("fixed.onnx").activations(np.load("images.npy")[:4])["y"].shape': "(4, 4, 8, 8)",
 }
 

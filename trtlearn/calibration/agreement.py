@@ -95,7 +95,16 @@ def explain_difference(evidence: Evidence) -> str:
                 "compare with"
             )
         return "stale: the model has no tensor of this name (TensorRT ignores the line)"
-    for cause in (_zero, _bin_width, _same_scale, _near_tie, _line, _next_bin, _in_concat):
+    for cause in (
+        _zero,
+        _bin_width,
+        _same_scale,
+        _near_tie,
+        _line,
+        _next_bin,
+        _in_concat,
+        _largest,
+    ):
         if text := cause(evidence, ours):
             return text
     return (
@@ -165,6 +174,12 @@ def _in_concat(evidence: Evidence, ours: Threshold) -> str | None:
                 "reads on into: other tensors may have used that memory in between, which is not "
                 "computed here"
             )
+    return None
+
+
+def _largest(evidence: Evidence, ours: Threshold) -> str | None:
+    if relative_difference(evidence.line.amax, ours.seen_amax) <= SAME:
+        return "TensorRT's amax is max|x|, as the min-max calibrator chooses it"
     return None
 
 
@@ -390,6 +405,9 @@ def agree(
     part_names, behind = tuple(part.name for part in parts), names_behind(facts)
     names = _Names(proto, ties, thresholds, fused, part_names, observer.infinite, behind)
     rows = [_compare(line, names, known, tolerance) for line in known.scales if not line.problem]
+    if minmax := sum("min-max" in (row.explanation or "") for row in rows):
+        scales = f"{minmax} of {plural(len(rows), 'scale')}"
+        notes.append(f"{scales} are min-max's under the header of {kind}: try --algorithm minmax")
     if known.unusable:
         lost = [f"{name} ({why})" for name, why in known.unusable.items()]
         notes.append(f"lines of the cache of no use, left out: {', '.join(lost)}")

@@ -149,10 +149,18 @@ class CalibrationCache(Record, Mapping[str, float]):
     def __getitem__(self, name: str) -> float:
         return self.entry(name).scale
 
+    def __setitem__(self, name: str, scale: float) -> None:
+        raise CacheError("a cache does not change", f"cache = cache.with_scale({name!r}, {scale})")
+
+    @property
+    def amax(self) -> dict[str, float]:
+        """Tensor -> its range's end, 127 * scale."""
+        return {name: self._lines[name].amax for name in self}
+
     def entry(self, name: str) -> CacheEntry:
         """The line of the tensor ``name``; CacheError (a KeyError) where the cache has none."""
         if name not in self._lines:
-            fix = "see .names for the tensors it holds"
+            fix = f"one of {', '.join(self.names[:8]) or 'none'}"
             raise MissingTensor(f"no tensor {name!r} in the cache", fix)
         return self._lines[name]
 

@@ -260,7 +260,7 @@ def _known(cache: CalibrationCache, names: Iterable[str]) -> None:
     held = set(cache.names)
     if unknown := [repr(name) for name in names if name not in held]:
         problem = f"the cache has no tensor {', '.join(unknown)}"
-        raise CacheError(problem, "see .names for those it has")
+        raise CacheError(problem, "`trtlearn cache show FILE` lists those it has")
 
 
 def rename(cache: CalibrationCache, names: Mapping[str, str]) -> CalibrationCache:

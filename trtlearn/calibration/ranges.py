@@ -45,7 +45,7 @@ def amax_by_tensor(ranges: Ranges) -> dict[str, float]:
     if isinstance(source, (str, os.PathLike)):
         source = read_cache(source)
     if isinstance(source, CalibrationCache):
-        return {name: source.entry(name).amax for name in source}
+        return source.amax
     if isinstance(source, Mapping):
         return _floats(source)
     return {tensor.name: tensor.amax for tensor in _tensors(source) if tensor.amax is not None}

@@ -91,3 +91,6 @@ def walk(
     print_record(result, as_json)
     if not as_json:
         say("\n".join([f"{result.verdict}.", *result.files.values()]))
+        if cache := result.files.get("cache for trtexec", result.files.get("cache")):
+            words = (f"--onnx={model}", "--int8", f"--calib={cache}")
+            say(f"up to TensorRT 10.16: {shell_command('trtexec', *words)}")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...calibration.cache import ignored_by_trtexec
+from ...calibration.cache import format_cache, ignored_by_trtexec, parse_cache
 from ...errors import TrtlearnError
 from ...files import shell_command, write_all
 from ...model.read import serialized
@@ -149,6 +149,9 @@ def write_files(
     """
     files = {"cache": out / f"{walk.name}.cache", "qdq model": out / f"{walk.name}.qdq.onnx"}
     contents: dict[str, bytes | str] = {"cache": walk.cache, "qdq model": serialized(quantized)}
+    if ignored_by_trtexec(walk.cache.encode()):
+        files["cache for trtexec"] = out / f"{walk.name}.trtexec.cache"
+        contents["cache for trtexec"] = format_cache(parse_cache(walk.cache).for_trtexec())
     places = {"data": data, "labels": labels}
     names = {"data": next(iter(walk.data.shapes)), "labels": "labels"}
     for word, value in places.items():
