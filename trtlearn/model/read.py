@@ -71,7 +71,9 @@ def load_proto(model: str | os.PathLike[str] | bytes, *, weights: bool = True) -
     if (known := recognize(content[:HEAD_BYTES])) and known.kind != "onnx":
         raise ModelError(f"{where} is no ONNX model: it is {known.words}", known.fix)
     try:
-        proto = onnx.ModelProto.FromString(content if weights else without_weights(content))
+        proto: onnx.ModelProto = onnx.ModelProto.FromString(
+            content if weights else without_weights(content)
+        )
     except Exception as problem:  # protobuf's own errors, and what else broken bytes may cause
         detail = str(problem).splitlines()[0] if str(problem) else "broken protobuf"
         raise ModelError(f"{where} is no ONNX model, or is cut: {detail}", NOT_ONNX) from None
