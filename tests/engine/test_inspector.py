@@ -152,6 +152,9 @@ def test_one_layer_and_a_bare_list_are_understood():
         ('{"Layers": [', "cut short"),
         ('{"Layers": 3}', "Layers"),
         ("{}", "Layers"),
+        ("{'Layers': [{'Name': 'a'}]}", "Python's form"),
+        ("[I] Loading bytes from m.engine", "starts with '\\[I\\] Loading"),
+        ("[V] [TRT] Layer: conv1 (CaskConvolution)", "starts with"),
         ("[1]", "layer 0"),
         ('{"Layers": [{"a": 1}]}', "layer 0"),
         ('{"Layers": [{"Name": "a", "Inputs": 3}]}', "Inputs"),
@@ -178,6 +181,11 @@ def test_what_is_no_inspector_file_gets_one_clear_line(content, word):
 def test_files_with_a_byte_order_mark_are_read(encoding):
     text = (FIXTURES / "v11_qdq.json").read_text()
     assert read_engine(text.encode(encoding)).layers == read_engine(text).layers
+
+
+def test_the_text_that_json_dump_wrote_again_is_read():
+    text = (FIXTURES / "v11_qdq.json").read_text()
+    assert read_engine(json.dumps(text)).layers == read_engine(text).layers
 
 
 def test_an_engine_between_the_lines_of_a_log_is_read():

@@ -96,7 +96,9 @@ def parse(text: str) -> Any:
     if not text.strip():
         raise InspectorError("the inspector's text is empty", EXPORT)
     try:
-        return parse_json(text, strict=False)
+        value = parse_json(text, strict=False)
+        is_quoted = isinstance(value, str) and value.lstrip()[:1] == "{"  # json.dump of the text
+        return parse(value) if is_quoted else value
     except json.JSONDecodeError as problem:
         value = _among_other_lines(text) or layers_in_text(text)
         if not value:
@@ -110,7 +112,12 @@ def _not_json(text: str, problem: json.JSONDecodeError) -> InspectorError:
     if re.search(r"^Layers:|\bLayerType: ", text, re.MULTILINE):
         words = "this is a piece of the inspector's one-line text or of a log, expected its JSON"
         return InspectorError(words, EXPORT)
-    if text.lstrip()[:1] not in ("{", "["):
+    if re.match(r"\s*[{\[]\s*'", text):
+        return InspectorError(
+            "this is Python's form of a dict, not JSON", "write it with json.dump"
+        )
+    is_log = re.match(r"\s*\[(?:[A-Z]|\d\d/)", text) and not _START.search(text)
+    if is_log or text.lstrip()[:1] not in ("{", "["):
         start = " ".join(text[:80].split())[:40]
         words = f"expected the inspector's JSON, the text starts with {start!r}"
         return InspectorError(words, EXPORT)
