@@ -42,12 +42,16 @@ STARTS = re.compile(
     r"^([ \t]*)(?:[@-]+(?=trtexec|\"?\$)|(?:\w+ = )?!+|%s(?:ystem|[xc])\b|RUN\b)[ \t]*", re.M
 )
 """What stands before a command in a recipe of make, a notebook and a Dockerfile."""
-YAML_LIST = re.compile(r"^([ \t]*)- +(\S*trtexec)[ \t]*\n((?:\1- .*\n?)+)", re.M)
+YAML_LIST = re.compile(
+    r"^[ \t]*(?:- +|command: *\[?[\"']?)(\S*?trtexec)[\"']?\]?[ \t]*\n(?:[ \t]*args:[ \t]*\n)?"
+    r"((?:[ \t]*- .*\n?)+)",
+    re.M,
+)
 ARRAY = re.compile(r"^([ \t]*\w+\+?)=\(((?:[^()'\"]|\"[^\"]*\"|'[^']*')*)\)", re.M)
 ENTITY = re.compile(r"&(?:amp|lt|gt|quot|#39);")
 WINDOWS = re.compile(
-    r"[\^`][ \t]*\r?\n|(?:^|[\s=\"'&(:,])(?:[A-Za-z]:\\|\.{1,2}\\|\\\\\w)|\w\\trtexec|%\w+%|\$env:"
-    r"|%%~?\w|trtexec\.exe",
+    r"(?:\^|(?<=\s)`)[ \t]*\r?\n|(?:^|[\s=\"'&(:,])(?:[A-Za-z]:\\|\.{1,2}\\|\\\\\w)|\w\\trtexec"
+    r"|%\w+%|\$env:|%%~?\w|trtexec\.exe",
     re.I,
 )
 IN_PROGRAM = re.compile(r"trtexec|--(?:onnx|loadEngine)\b", re.I)
@@ -198,7 +202,7 @@ def _commands(text: str, depth: int) -> list[list[_Word]]:
         plain = html.unescape(plain)
     if plain.strip().startswith("`") and plain.strip().endswith("`"):
         plain = plain.strip().strip("`")
-    plain = YAML_LIST.sub(lambda m: f"{m[2]} " + re.sub(r"(?m)^\s*- +|\n", " ", m[3]), plain)
+    plain = YAML_LIST.sub(lambda m: f"{m[1]} " + re.sub(r"(?m)^\s*- +|\n", " ", m[2]), plain)
     plain = ARRAY.sub(lambda m: f'{m[1]}="{" ".join(re.sub(chr(34), "", m[2]).split())}"', plain)
     found = _search(STARTS.sub(r"\1", plain), depth)
     if not found and depth and re.search(r"^\s*#", plain, re.M):  # a root prompt, or a comment
@@ -251,12 +255,13 @@ def _in_fragments(text: str, depth: int) -> list[list[_Word]]:
         near = "\n".join(lines[start : start + 4])
         if re.search(r"[\[(=]", line) and re.search(r"['\"]", near) and IN_PROGRAM.search(near):
             for end in range(start + 1, min(start + 60, len(lines)) + 1):
-                if found := _in_program("\n".join(lines[start:end]), depth):
+                found = _in_program("\n".join(lines[start:end]), depth, "trtexec" in text.lower())
+                if any(map(_rank, found)):
                     return found
     return []
 
 
-def _in_program(text: str, depth: int) -> list[list[_Word]]:
+def _in_program(text: str, depth: int, named: bool = False) -> list[list[_Word]]:
     """The commands in ``text`` where it is Python, or reads like it (JSON, a call in C, YAML)."""
     if not depth or not re.search(r"['\"]", text) or not IN_PROGRAM.search(text):
         return []
@@ -266,8 +271,19 @@ def _in_program(text: str, depth: int) -> list[list[_Word]]:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of "\T" in a path
                 tree = ast.parse(part)
-            return list(_of_nodes(tree, depth, "trtexec" in text.lower()))
+            found = list(_of_nodes(tree, depth, named or "trtexec" in text.lower()))
+            return [[*words, *_added(tree)] for words in found]
     return []
+
+
+def _added(tree: ast.AST) -> Iterator[_Word]:
+    """What a program adds to a list of options: that is not known where the list is written."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.AugAssign() | ast.Call(func=ast.Attribute(attr="append" | "extend")):
+                text = ast.unparse(node)
+                if re.search(r"['\"]--\w", text):
+                    yield _Word(text, variables=[text])
 
 
 def _of_nodes(node: ast.AST, depth: int, named: bool) -> Iterator[list[_Word]]:
@@ -338,7 +354,7 @@ def _simple_commands(words: list[_Word]) -> Iterator[list[_Word]]:
             if command and command[-1].text in ("0", "1", "2"):
                 command.pop()  # the descriptor of 2>&1
             next(rest, None)
-        elif word.operator:
+        elif word.operator or word.text in (";", ":::"):  # the ends in find -exec, GNU parallel
             if command:
                 yield command
             command = []
