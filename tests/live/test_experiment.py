@@ -217,7 +217,7 @@ def test_one_stale_recording_among_good_ones_is_refused(
     save_build(folder, stale)
     net = network("resnet", folder)
     assert net.build("fp32").variant == "fp32"
-    with pytest.raises(RecordingError, match=r"recording fp16 of resnet was made from another"):
+    with pytest.raises(RecordingError, match=r"resnet.fp16\.json\.gz was made from another"):
         net.build("fp16")
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from recording.networks import jobs, variants
-from recording.networks.measure import hashes, images_of, model_bytes, score
+from recording.networks.measure import hashes, images_of, model_bytes, pack, score
 from trtlearn.calibration.cache import read_cache
 from trtlearn.files import data_dir, sha256
 from trtlearn.model import detections as detect
@@ -214,7 +214,7 @@ def test_packed_detections_come_back() -> None:
         detect.Detections(rng.uniform(1, 128, (n, 4)), rng.random(n), rng.integers(0, 10, n))
         for n in (3, 0, 5)
     ]
-    for one, again in zip(packed, detect.unpack(detect.pack(packed)), strict=True):
+    for one, again in zip(packed, detect.unpack(pack(packed)), strict=True):
         np.testing.assert_allclose(again.boxes, one.boxes, rtol=1e-3)
         np.testing.assert_allclose(again.scores, one.scores, rtol=1e-3)
         assert again.classes.tolist() == one.classes.tolist()
