@@ -7,6 +7,7 @@ layers looks in the main graph.
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 from collections.abc import Iterable
@@ -121,7 +122,7 @@ def _load_external(tensor: onnx.TensorProto, folder: Path | None, most: int | No
 
     entries = {entry.key: entry.value for entry in tensor.external_data}
     location = entries.get("location", "")
-    where = f"tensor {tensor.name!r} keeps its data in {location!r}"
+    where = f"tensor {tensor.name!r:.200} keeps its data in {location!r:.200}"
     inside = "move the data file beside the model, or save the model with its weights inside"
     if folder is None:
         raise ModelError(
@@ -134,8 +135,10 @@ def _load_external(tensor: onnx.TensorProto, folder: Path | None, most: int | No
     try:
         target = (folder / location).resolve()
         is_inside, is_file = target.is_relative_to(folder.resolve()), target.is_file()
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            target.stat()  # from Python 3.14 on, is_file answers False for a name too long
     except (OSError, RuntimeError):  # a name too long, or links in a circle
-        raise ModelError(f"{where:.300}, which is no path", inside) from None
+        raise ModelError(f"{where}, which is no path", inside) from None
     if not is_inside:
         raise ModelError(f"{where}, which leads outside the model's folder", inside)
     if not is_file:
