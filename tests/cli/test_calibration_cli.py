@@ -57,6 +57,8 @@ def test_calibrate_then_fit(files, capsys):
     keys = {"name", "amax", "scale", "largest", "most", "clipped", "codes", "sqnr_db", "verdict"}
     assert all(keys <= set(tensor) for tensor in report["tensors"])
     assert report["tensors"][0]["verdict"] == "too small"
+    assert run("fit", files["cache"], files["model"], files["data"]) == 1
+    assert f"--amax {report['tensors'][0]['name']}=" in capsys.readouterr().out
 
 
 def test_bad_input_is_one_line(files, capsys):
@@ -69,6 +71,8 @@ def test_bad_input_is_one_line(files, capsys):
         ("calibrate", files["model"], files["data"]),
         ("calibrate", files["model"], files["data"], "-o", "x", "--algorithm", "best"),
         ("calibrate", files["model"], "none", "-o", "x"),
+        ("cache", "edit", files["model"], "-o", "x", "--header", "TRT-8600-EntropyCalibration2"),
+        ("build", files["model"], "--amax", files["data"]),
     ):
         assert run(*arguments) == 2
         out, err = capsys.readouterr()

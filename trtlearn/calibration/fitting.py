@@ -107,6 +107,11 @@ class FitReport(Table[TensorFit]):
         return tuple(name for name in self.inputs if name in self.missing)
 
     @property
+    def other_inputs(self) -> tuple[TensorFit, ...]:
+        """The inputs whose data and range differ by a factor: they are not normalised alike."""
+        return tuple(one for one in self.poor if one.name in self.inputs and one.is_far_off)
+
+    @property
     def poor(self) -> tuple[TensorFit, ...]:
         """The tensors whose range does not fit, the worst first."""
         return tuple(tensor for tensor in self.tensors if tensor.advice)
@@ -120,9 +125,8 @@ class FitReport(Table[TensorFit]):
         text = "each fits its tensor as a whole" if self.mixed else "all fit the data"
         if self.poor:
             verdicts = [tensor.verdict for tensor in self.poor]
-            off = [one for one in self.poor if one.name in self.inputs and one.is_far_off]
-            first = (off or self.poor)[0]
-            advice = "check that the data are normalised first" if off else first.advice
+            first = next(iter(self.other_inputs or self.poor))
+            advice = "check that the data are normalised" if self.other_inputs else first.advice
             kinds = [f"{verdicts.count(kind)} {kind}" for kind in dict.fromkeys(verdicts)]
             numbers = f"clips {100 * first.clipped:.3g} %, {first.codes} of {CODES} codes used"
             text = (

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from ..errors import BuildError, CacheError
-from ..files import check_writable, read_bytes, user_dir, write_all, write_atomic
+from ..files import check_writable, read_bytes, recognize, user_dir, write_all, write_atomic
 from .base import CALIBRATOR, Argument, Json, Option, pair, print_record, say
 
 if TYPE_CHECKING:
@@ -163,7 +163,10 @@ def _ranges(amax: Path | None, cache: Path | None) -> Mapping[str, float] | Cali
     from ..calibration.edit import from_ranges_json
 
     if amax:
-        text = read_bytes(amax, CacheError).decode(errors="replace")
+        content = read_bytes(amax, CacheError)
+        if (other := recognize(content)) and other.kind != "json":
+            raise CacheError(f"{amax} is {other.words}, expected JSON: {{tensor: amax}}", other.fix)
+        text = content.decode(errors="replace")
         return {entry.name: entry.amax for entry in from_ranges_json(text).scales}
     return read_cache(cache) if cache else None
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from ..errors import CacheError
-from ..files import read_bytes, write_atomic
+from ..files import read_bytes, recognize, write_atomic
 from .base import Argument, File, Json, Option, Output, pair, print_record, say, typer
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def _read_under(file: Path, header: str | None) -> CalibrationCache:
         return read_cache(file)
     except CacheError:
         content = read_bytes(file, CacheError)
-        if header is None or is_ort_table(content):
+        if header is None or is_ort_table(content) or recognize(content):
             raise
         return parse_cache(with_first_line(content, header), str(file))
 

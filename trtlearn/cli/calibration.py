@@ -56,8 +56,8 @@ def fit(
 
     report = fit_ranges(cache, model, data, batch)
     print_record(report, as_json)
-    if report.poor and not as_json:
-        first = report.poor[0]
+    first = next(iter(report.poor), None)
+    if first and first.advice.startswith("set") and not (as_json or report.other_inputs):
         words = ("cache", "edit", cache, "-o", "NEW", "--amax", f"{first.name}={first.largest:.4g}")
         say(f"One range set by hand: {shell_command('trtlearn', *words)}")
     raise typer.Exit(0 if report.all_fit else 1)
