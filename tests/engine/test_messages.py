@@ -9,7 +9,6 @@ import pytest
 from trtlearn.engine.log import (
     decode,
     failing_layer,
-    first_error,
     message_kinds,
     scales_from_log,
     split_line,
@@ -119,8 +118,9 @@ def test_the_failing_layer(line: str, layer: str | None) -> None:
 
 
 def test_first_error() -> None:
-    assert first_error("[W] a\n[E] b\n[E] c") == "b"
-    assert first_error("[W] a") is None
+    first = decode("[W] a\n[E] b\n[E] c")[0]
+    assert (first.severity, first.text) == ("error", "b")
+    assert [message.severity for message in decode("[W] a")] == ["warning"]
 
 
 def test_scales_with_hard_names_and_several_values() -> None:

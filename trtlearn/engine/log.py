@@ -22,7 +22,6 @@ __all__ = [
     "MessageKind",
     "decode",
     "failing_layer",
-    "first_error",
     "message_kinds",
     "read_log",
     "scales_from_log",
@@ -76,8 +75,6 @@ _API = re.compile(r"Error Code \d+: [^(]*\((?:\[?)(.+?)(?:\]?): ")
 _VERSION = re.compile(
     r"\[TensorRT v(\d{4,6})\]|TensorRT [Vv]ersion:? (\d+(?:\.\d+)+)|TensorRT-(\d+(?:\.\d+)+)"
 )
-
-
 _TIMED = re.compile(r"Timing Runner: (.+) \([A-Za-z]+\[0x[0-9a-f]+\]\)")
 
 
@@ -231,11 +228,6 @@ def scales_from_log(log: str) -> tuple[TensorRange, ...]:
             entry = TensorRange(name, values[0] * 127, values[0], "log", note)
         ranges.setdefault(name, entry)
     return tuple(ranges.values())
-
-
-def first_error(log: str | Iterable[str]) -> str | None:
-    """The first error's own words; None where the log holds no error."""
-    return next((text for severity, text in _lines(log) if severity == "error"), None)
 
 
 def failing_layer(log: str | Iterable[str]) -> str | None:

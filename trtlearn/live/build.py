@@ -16,7 +16,7 @@ from typing import Any
 
 from ..builds import BuiltEngine
 from ..calibration.cache import CalibrationCache, parse_cache
-from ..engine.log import decode, failing_layer, first_error, last_timed, scales_from_log
+from ..engine.log import decode, failing_layer, last_timed, scales_from_log
 from ..engine.records import BuildOptions, BuildReport, CalibrationTrace, RangeReport
 from ..engine.variants import variant_options
 from ..errors import BuildError, CacheError, ModelError
@@ -282,21 +282,20 @@ def _stopper(pressed: threading.Event) -> Any:
 def _failure(log: str, options: BuildOptions) -> BuildError:
     """The error of a failed build: which layer, TensorRT's words, what was tried, what to try."""
     layer, messages = failing_layer(log), decode(log)
-    known = next((m for m in messages if m.severity == "error" and m.code), None)
+    errors = [message for message in messages if message.severity == "error"]
+    known = next((message for message in errors if message.code), None)
     where = f" at layer {layer!r}" if layer else ""
     if timed := None if layer else last_timed(log):
         where = f" (it names no layer; it timed {timed!r} last)"
-    plain = first_error(log) or "TensorRT gave no reason"
+    plain = errors[0].text if errors else "TensorRT gave no reason"
     if known is not None:
         plain = f"{(known.plain or '').rstrip('.')} (TensorRT: {known.text})"
     fix = known.fix.rstrip(".") if known and known.fix else "build in FP32 first"
     if options.int8 and (layer or timed):
         node = re.split(r" \+ | \|\| ", layer or timed or "")[0]
         level = 1 if options.optimization_level != 1 else 3
-        fix += (
-            f": --optimization-level {level}, or --layer-precision '{node}=fp32' "
-            "--constraints prefer"
-        )
+        fix += f": --optimization-level {level}, or --layer-precision '{node}=fp32' "
+        fix += "--constraints prefer"
     error = BuildError(f"the build failed{where}: {plain}; tried: {_tried(options)}", fix)
     error.layer, error.messages, error.log = layer, messages, log
     return error
