@@ -7,8 +7,12 @@ from typing import Any
 
 import fake_trt
 import pytest
+from hypothesis import HealthCheck, settings
 
 from trtlearn.cli import main
+
+settings.register_profile("busy", suppress_health_check=[HealthCheck.too_slow], deadline=None)
+settings.load_profile("busy")  # other work on the machine slows an example: that is no fault
 
 Run = Callable[..., tuple[int, str, str]]
 

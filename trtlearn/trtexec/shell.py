@@ -48,7 +48,7 @@ YAML_LIST = re.compile(
     re.M,
 )
 ARRAY = re.compile(r"^([ \t]*\w+\+?)=\(((?:[^()'\"]|\"[^\"]*\"|'[^']*')*)\)", re.M)
-ENTITY = re.compile(r"&(?:amp|lt|gt|quot|#39);")
+ENTITY = re.compile(r"'[^'\n]*'|\"[^\"\n]*\"|(&(?:amp|lt|gt|quot|#39);)")  # not one inside quotes
 WINDOWS = re.compile(
     r"(?:\^|(?<=\s)`)[ \t]*\r?\n|(?:^|[\s=\"'&(:,])(?:[A-Za-z]:\\|\.{1,2}\\|\\\\\w)|\w\\trtexec"
     r"|%\w+%|\$env:|%%~?\w|trtexec\.exe",
@@ -198,8 +198,7 @@ def _commands(text: str, depth: int) -> list[list[_Word]]:
     if found := _in_program(text, depth):
         return found
     plain = PROMPT.sub("", FENCE.sub("", text.replace("\r\n", "\n")))
-    if ENTITY.search(plain):
-        plain = html.unescape(plain)
+    plain = ENTITY.sub(lambda match: html.unescape(match[1]) if match[1] else match[0], plain)
     if plain.strip().startswith("`") and plain.strip().endswith("`"):
         plain = plain.strip().strip("`")
     plain = YAML_LIST.sub(lambda m: f"{m[1]} " + re.sub(r"(?m)^\s*- +|\n", " ", m[2]), plain)
