@@ -165,7 +165,7 @@ def _ranges(amax: Path | None, cache: Path | None) -> Mapping[str, float] | Cali
     if amax:
         content = read_bytes(amax, CacheError)
         if (other := recognize(content)) and other.kind != "json":
-            raise CacheError(f"{amax} is {other.words}, expected JSON: {{tensor: amax}}", other.fix)
+            raise CacheError(f"{amax} is {other.words}, not JSON of {{tensor: amax}}", other.fix)
         text = content.decode(errors="replace")
         return {entry.name: entry.amax for entry in from_ranges_json(text).scales}
     return read_cache(cache) if cache else None
