@@ -117,8 +117,8 @@ def digit_columns(
         head = f"{column.head}<br>{f'±{column.amax:.3g}' if column.amax else 'exact'}"
         draw.note(fig, head, middle, 0, yanchor="bottom", font={"size": 12})
         for row, answer in enumerate(column.answers):
-            look = answer_look(int(answer), int(labels[row]))
-            draw.note(fig, **look, **under(row, place, originals.shape))
+            x, y = place_of(row, place, originals.shape)
+            draw.note(fig, x=x, y=y, yanchor="top", **answer_look(int(answer), int(labels[row])))
     return draw.finish(fig, source)
 
 
@@ -154,12 +154,6 @@ def place_of(row: int, column: int, shape: tuple[int, ...]) -> tuple[float, floa
     """The middle of a cell's lower edge; ``shape`` ends in H, W."""
     high, wide = shape[-2:]
     return column * (wide + BESIDE) + wide / 2, row * (high + BELOW) + high
-
-
-def under(row: int, column: int, shape: tuple[int, ...]) -> Style:
-    """Where a cell's answer stands."""
-    x, y = place_of(row, column, shape)
-    return {"x": x, "y": y, "yanchor": "top"}
 
 
 def answer_look(answer: int, right: int) -> Style:

@@ -530,7 +530,10 @@ def _title_lines(axis: typing.Any) -> int:
 def _left(fig: go.Figure) -> int:
     """Pixels that the y axes at the left need for tick labels and title."""
     most = 20
-    categories = [y for trace in fig.data for y in _strings(trace.y)]
+    categories: list[str] = []
+    for trace in fig.data:
+        if trace.y is not None and len(trace.y) and isinstance(trace.y[0], str):
+            categories += trace.y
     for axis in fig.select_yaxes():
         across = fig.layout["xaxis" + (axis.anchor or "x")[1:]]
         if axis.visible is False or (across.domain and across.domain[0] > 0.001):
@@ -540,9 +543,3 @@ def _left(fig: go.Figure) -> int:
         longest = max((len(re.sub("<.*?>", "", text)) for text in lines), default=6)
         most = max(most, 18 + round(7.1 * longest) + 20 * _title_lines(axis))
     return most
-
-
-def _strings(values: typing.Any) -> list[str]:
-    if values is None or not len(values) or not isinstance(values[0], str):
-        return []
-    return list(values)
