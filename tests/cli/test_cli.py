@@ -568,4 +568,4 @@ def test_a_wrong_argument_names_the_help_of_its_verb(
 ) -> None:
     status, _, err = run(*words)
     assert status == 2
-    assert advice in err
+    assert advice.lower() in err.lower()  # typer 0.18 writes CACHE
