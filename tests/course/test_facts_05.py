@@ -87,6 +87,7 @@ def test_each_output_of_a_one_hot_input_is_a_weight_s_code_as_numpy_computes_it(
     read = case.output[:, :, 0, 0].T.reshape(codes.shape) / (127 * units.reshape(-1, 1, 1, 1))
     assert codes.size == 2304
     assert (np.rint(read) == codes).all()
+    assert (case.read_weights() == codes).all()
 
 
 def test_12_288_difficult_weights_are_numpy_s_codes_too() -> None:

@@ -127,6 +127,7 @@ def test_in_mobile_the_reader_falls_back_with_everything_before_it() -> None:
     ]
     first = [row.name for row in missing.precision().nodes[: len(fell)]]
     assert len(fell) == 16
+    assert (len(anyway), len(anyway) + len(fell)) == (2, 18)
     assert fell == first
     assert "m2_project" in fell
     assert missing.accuracy == 0.98
@@ -294,6 +295,8 @@ def test_clipping_far_above_rounding_marks_the_first_tensors_of_entropy_2() -> N
     losses = {one.name: one.own for one in errors if one.own}
     clipped = [name for name, own in losses.items() if own.clip_error > 10 * own.rounding_error]
     assert clipped == ["image", "stem_relu", "pool"]
+    crossed = [name for name, own in losses.items() if own.clip_error > own.rounding_error]
+    assert crossed == [one.name for one in errors[:4]] == [*clipped, "b0_relu1"]
     assert round(errors[0].total_sqnr_db) == 2
 
 

@@ -295,6 +295,22 @@ def test_one_layer_alone_in_int8_costs_most_and_kept_out_brings_most() -> None:
     worst = min(STUDY.alone, key=lambda unit: STUDY.alone[unit].accuracy)
     saved = max(STUDY.kept_out, key=lambda unit: STUDY.kept_out[unit].accuracy)
     assert worst == saved == "m1_expand"
+    shares = (STUDY.alone[worst].accuracy, STUDY.int8_accuracy, STUDY.kept_out[worst].accuracy)
+    assert [round(100 * share, 1) for share in shares] == [92.2, 94.7, 97.5]
+
+
+def test_int8_takes_a_tenth_of_fp32s_time_at_batch_64() -> None:
+    big = tl.recorded.tradeoff("big")
+    slow, fast = (big.point("big", name, batch=64) for name in ("fp32", "int8-fp16"))
+    assert slow.graph_timing is not None
+    assert fast.graph_timing is not None
+    assert 0.09 < fast.graph_timing.median_ms / slow.graph_timing.median_ms < 0.1
+
+
+def test_two_min_max_builds_of_resnet_have_two_sizes() -> None:
+    other = tl.recorded.tradeoff("points-resnet").point("resnet", "int8-minmax")
+    build = tl.network("resnet", mode="recorded").build("int8-minmax")
+    assert (build.plan_bytes, other.plan_bytes) == (471_740, 588_228)
 
 
 def test_two_units_out_of_int8_reach_fp32_less_half_a_point() -> None:

@@ -191,7 +191,9 @@ class EngineInfo(Table[EngineLayer]):
     def summary(self) -> str:
         count = len(self.reformats)
         names_only = "; names only" if self.detailed is False else ""
-        return f"{len(self.layers)} engine layers, {count} of them reformats{names_only}"
+        return (
+            f"{len(self.layers)} engine layers, {plural(count, 'reformat')} among them{names_only}"
+        )
 
     @property
     def notes(self) -> tuple[str, ...]:

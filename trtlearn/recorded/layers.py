@@ -223,6 +223,15 @@ class LayerCase(Record):
         groups = engine_groups(model, self.engine)
         return run_int8(self.model, self.scales, self.inputs, groups=groups, floats=sorted(floats))
 
+    def read_weights(self) -> Array:
+        """The weights' codes, where the input is code 127 at one place and 0 elsewhere: the output
+        at (0, 0), divided by what a weight of code 1 gives there.
+        """
+        (layer,) = self.numpy_run().layers.values()
+        one = 127 * layer.units[:, None]
+        codes = np.rint(self.output[:, :, 0, 0].T / one)
+        return np.asarray(codes.reshape(layer.codes.shape), np.int8)
+
     def difference(self) -> Array:
         """numpy minus engine, by element: in codes where the output is INT8, else in float32."""
         ours = self.numpy_run()[self.output_name]

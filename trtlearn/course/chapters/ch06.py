@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from ...errors import TrtlearnError
+from ...networks import network
 from ...record import plural
 from ...recorded.computed import repairs
 from ..exercise import register_chapter
-from ..verdict import Difference, Verdict, judge_function, kind_of, random_cases
+from ..verdict import Difference, Verdict, judge_function, judge_number, kind_of, random_cases
 
 __all__: list[str] = []
 
@@ -50,6 +51,16 @@ def random_engine(rng: np.random.Generator) -> tuple[Layers]:
 def weight_types(layers: Layers) -> list[str]:
     """The type of the weights of each layer that has some."""
     return [layer["Weights"]["Type"] for layer in layers if layer.get("Weights", {}).get("Count")]
+
+
+def fell_layers() -> Layers:
+    """The engine of mobile without a range for m2_relu6b, as the inspector lists it."""
+    return network("mobile", mode="recorded").study("missing-one").layer_dicts
+
+
+def fell() -> int:
+    """The reference: how many of these layers have FP32 weights."""
+    return weight_types(fell_layers()).count("Float")
 
 
 def int8_share(layers: Layers) -> float:
@@ -112,6 +123,7 @@ register_chapter(
     "06",
     {
         "06-repair": judge_repair,
+        "06-fell": partial(judge_number, reference=fell, unit="layers"),
         "06-share": partial(
             judge_function, cases=random_cases(int8_share, random_engine), show_input=_describe
         ),
