@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import plotly.io
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
 
@@ -218,7 +219,11 @@ def test_recorded_at_once_then_the_cells_change_over_in_order(lesson: Lesson, ce
     assert lesson.change_over() == 0
 
 
-def test_a_figure_changes_over_as_a_figure(lesson: Lesson, cell: Any) -> None:
+def test_a_figure_changes_over_as_a_figure(
+    lesson: Lesson, cell: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # plotly asks once, when it is imported, whether there is a notebook: another test may be first
+    monkeypatch.setattr(plotly.io.renderers, "default", "plotly_mimetype")
     builder: Any = lesson.builder
     cell("tl.show.builds([mobile.build('fp32')], title='one')")
     cell("tl.show.number_line(1.0, [0.5])")

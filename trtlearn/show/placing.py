@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -215,8 +215,12 @@ def _answer(
     return f"<p>{head} {why}.<br>{'<br>'.join(lines)}</p>"
 
 
-def _difference(edges: Iterable[str], pairs: Sequence[str]) -> str:
-    return ", ".join(f"{'without' if edge in pairs else 'with'} {WHERE[edge]}" for edge in edges)
+def _difference(edges: Container[str], pairs: Sequence[str]) -> str:
+    return ", ".join(
+        f"{'without' if edge in pairs else 'with'} {words}"
+        for edge, words in WHERE.items()
+        if edge in edges
+    )
 
 
 def _line(name: str, build: Build) -> str:
