@@ -12,7 +12,7 @@ import secrets
 import shlex
 import stat
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -199,7 +199,11 @@ def plan_in(content: bytes) -> bytes:
     return content
 
 
-def write_atomic(path: str | os.PathLike[str], content: bytes | str) -> Path:
+Content = bytes | str | Iterable[bytes]
+"""What a file is to hold: whole, or in pieces."""
+
+
+def write_atomic(path: str | os.PathLike[str], content: Content) -> Path:
     """Write ``content`` beside ``path`` and rename it into place, so that no reader ever sees half
     a file. See :func:`write_all`.
     """
@@ -208,7 +212,7 @@ def write_atomic(path: str | os.PathLike[str], content: bytes | str) -> Path:
     return target
 
 
-def write_all(contents: Mapping[Path, bytes | str]) -> None:
+def write_all(contents: Mapping[Path, Content]) -> None:
     """Write several files, all or none: each beside its place first, then every one is renamed into
     it; where a rename fails, the files before it come back.
 
@@ -313,11 +317,12 @@ def _scratch(place: Path) -> Path:
     return place.with_name(f".trtlearn-{secrets.token_hex(8)}.part")
 
 
-def _write_new(scratch: Path, content: bytes | str, before: os.stat_result | None) -> None:
+def _write_new(scratch: Path, content: Content, before: os.stat_result | None) -> None:
     """Write the file ``scratch`` to the disk, with the mode and owner of the file ``before`` it."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY
     with open(os.open(scratch, flags, 0o666 if before is None else 0o600), "wb") as file:
-        file.write(content.encode() if isinstance(content, str) else content)
+        content = content.encode() if isinstance(content, str) else content
+        file.writelines([content] if isinstance(content, bytes) else content)
         file.flush()
         os.fsync(file.fileno())
     if before is not None:

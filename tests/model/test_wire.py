@@ -17,7 +17,7 @@ from trtlearn.errors import ModelError
 from trtlearn.model import wire
 from trtlearn.model.course_data import model_path
 from trtlearn.model.describe import read_model
-from trtlearn.model.read import load_proto
+from trtlearn.model.read import load_proto, serialized, serialized_in_pieces
 
 SMALL = 40  # bytes that a field may have here and is kept
 seeds = st.integers(0, 2**32 - 1).map(random.Random)
@@ -96,6 +96,18 @@ def test_only_large_values_are_left_out(rng):
     model = a_model(rng)
     content = model.SerializeToString()
     assert onnx.ModelProto.FromString(wire.without_weights(content)) == lean(model)
+
+
+@settings(max_examples=100, deadline=None)
+@given(seeds)
+def test_a_model_in_pieces_is_the_same_bytes(rng):
+    model = a_model(rng)
+    content = serialized(model) + b"\xfa\x01\x02hi"  # ends in a field that ONNX does not know
+    model = onnx.ModelProto.FromString(content)
+    model.graph.input.add(name="x")
+    expected = serialized(model)
+    assert b"".join(serialized_in_pieces(model)) == expected
+    assert expected.endswith(b"hi")
 
 
 @settings(max_examples=150, deadline=None)

@@ -6,13 +6,15 @@ from __future__ import annotations
 
 import json
 import struct
+import subprocess
+import sys
 
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from trtlearn.calibration.cache import read_cache
+from trtlearn.calibration.cache import new_cache, read_cache, write_cache
 from trtlearn.calibration.edit import from_ranges_json
 from trtlearn.errors import CacheError, CommandError, ModelError
 from trtlearn.model.course_data import load_images, model_path
@@ -365,3 +367,48 @@ def test_networks_of_other_kinds(network, tmp_path):
         for name in ("m.onnx", "out.onnx")
     )
     assert 0 < np.linalg.norm(after - before) / np.linalg.norm(before) < 0.05
+
+
+MEASURE = """
+import sys
+from pathlib import Path
+from trtlearn.trtexec.migration import migrate
+def peak_kb():
+    return int(Path("/proc/self/status").read_text(encoding="utf-8").split("VmHWM:")[1].split()[0])
+command, model, cache, written = sys.argv[1:]
+small = Path(model).with_name("small.onnx")
+migrate(command, small, cache, written)  # everything is imported
+before = peak_kb()
+migrate(command, model, cache, written)
+print(peak_kb() - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_the_weights_are_in_memory_twice_at_most(tmp_path):
+    """While the file is read; written is one tensor after the other."""
+
+    def save(name, side, layers):
+        weights = np.random.default_rng(0).standard_normal((side, side), np.float32)
+        stored = [numpy_helper.from_array(weights, f"w{at}") for at in range(layers)]
+        nodes = [
+            helper.make_node("MatMul", [f"x{at}", f"w{at}"], [f"x{at + 1}"], f"m{at}")
+            for at in range(layers)
+        ]
+        ends = [helper.make_tensor_value_info(f"x{at}", 1, ["n", side]) for at in (0, layers)]
+        graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], stored)
+        opsets = [helper.make_opsetid("", 17)]
+        onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), tmp_path / name)
+
+    save("small.onnx", 4, 16)
+    save("m.onnx", 1024, 16)
+    write_cache(new_cache({f"x{at}": 0.5 for at in range(17)}), tmp_path / "c.cache")
+    files = [str(tmp_path / name) for name in ("m.onnx", "c.cache", "out.onnx")]
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURE, COMMAND, *files],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert 1000 * int(done.stdout) < 2.5 * (tmp_path / "m.onnx").stat().st_size

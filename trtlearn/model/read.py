@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING
 
@@ -19,18 +19,19 @@ from ..files import HEAD_BYTES, read_bytes, recognize
 from .check import NOT_ONNX, check_graph, check_nodes, check_tensor, stored_tensors
 from .course_data import NETWORKS
 from .graph import all_nodes
-from .wire import KEPT_BYTES, without_weights
+from .wire import KEPT_BYTES, with_tensors, without_weights
 
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["MAX_BYTES", "inlined", "load_proto", "serialized"]
+__all__ = ["MAX_BYTES", "inlined", "load_proto", "serialized", "serialized_in_pieces"]
 
 MAX_BYTES = 2**31 - 1
 """The largest file read: protobuf's own limit for one message."""
 MOST_NODES = 1_000_000
 """Functions that call functions multiply: a model that grows beyond this many nodes is refused."""
 SMALLER = "take a smaller variant of it, or a part cut out with onnx.utils.extract_model"
+_TOO_LARGE = "the model with its weights does not fit into 2 GB, protobuf's limit ({})"
 
 
 def load_proto(model: str | os.PathLike[str] | bytes, *, weights: bool = True) -> onnx.ModelProto:
@@ -107,10 +108,21 @@ def serialized(proto: onnx.ModelProto, fix: str = SMALLER) -> bytes:
     try:
         content: bytes = proto.SerializeToString(deterministic=True)
     except Exception as problem:  # an EncodeError or a ValueError, by protobuf's version
-        raise ModelError(
-            f"the model with its weights does not fit into 2 GB, protobuf's limit ({problem})", fix
-        ) from None
+        raise ModelError(_TOO_LARGE.format(problem), fix) from None
     return content
+
+
+def serialized_in_pieces(proto: onnx.ModelProto, fix: str = SMALLER) -> Iterator[bytes]:
+    """The same bytes, one stored tensor after the other: the weights are not in memory twice.
+
+    They are taken out of ``proto``, which is of no use afterwards.
+    """
+    tensors = list(proto.graph.initializer)
+    sizes = [tensor.ByteSize() for tensor in tensors]
+    if sum(sizes) > MAX_BYTES:
+        raise ModelError(_TOO_LARGE.format(f"{sum(sizes):,} bytes"), fix)
+    del proto.graph.initializer[:]
+    return with_tensors(serialized(proto, fix), tensors, sizes)
 
 
 def _load_external(tensor: onnx.TensorProto, folder: Path | None, most: int | None) -> None:

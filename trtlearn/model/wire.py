@@ -7,16 +7,20 @@ file of gigabytes only the pages that hold its structure are read.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     import mmap
 
-__all__ = ["KEPT_BYTES", "Cut", "without_weights"]
+    import onnx
+
+__all__ = ["KEPT_BYTES", "Cut", "with_tensors", "without_weights"]
 
 KEPT_BYTES = 1 << 16
 """A field up to this size is kept, whatever it holds: scales, zero points, shapes."""
 VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5  # the wire types in use
+GRAPH, INITIALIZER = 7, 5  # the numbers of ModelProto.graph and GraphProto.initializer
 DEEPEST = 100  # messages inside each other: protobuf's own limit
 _WEIGHTS = "_data"  # how the fields of a TensorProto that hold its values are called
 
@@ -60,11 +64,42 @@ def _lean(content: Any, message: Any, start: int, end: int, depth: int) -> list[
                 copied = field.end
             if inner is not None:
                 lean = _lean(content, inner, field.start, field.end, depth - 1)
-                pieces += [_varint_of(field.number << 3 | LENGTH), _varint_of(sum(map(len, lean)))]
-                pieces += lean
+                pieces += [_head(field.number, sum(map(len, lean))), *lean]
         at = field.end
     pieces.append(content[copied:end])
     return pieces
+
+
+def with_tensors(
+    content: bytes, tensors: Sequence[onnx.TensorProto], sizes: Sequence[int]
+) -> Iterator[bytes]:
+    """A ModelProto with ``tensors`` of ``sizes`` bytes as its initializers, in pieces.
+
+    ``content`` is the model without any. Together the pieces are what protobuf makes of the whole
+    model, fields in the order of their numbers.
+    """
+    heads = [_head(INITIALIZER, size) for size in sizes]
+    at = _place(content, 0, len(content), GRAPH)
+    graph = _field(content, at, len(content))
+    place = _place(content, graph.start, graph.end, INITIALIZER)
+    size = graph.end - graph.start + sum(sizes) + sum(map(len, heads))
+    yield content[:at] + _head(GRAPH, size) + content[graph.start : place]
+    for head, tensor in zip(heads, tensors, strict=True):
+        yield head
+        yield tensor.SerializeToString(deterministic=True)
+    yield content[place:]
+
+
+def _place(content: bytes, start: int, end: int, number: int) -> int:
+    """Where the first field of this number or a larger one begins."""
+    while start < end and (field := _field(content, start, end)).number < number:
+        start = field.end
+    return start
+
+
+def _head(number: int, size: int) -> bytes:
+    """What stands before the ``size`` bytes of a field."""
+    return _varint_of(number << 3 | LENGTH) + _varint_of(size)
 
 
 class _Field(NamedTuple):

@@ -19,7 +19,7 @@ from ..errors import CommandError, ModelError
 from ..files import is_same_file, load_table, shell_command, write_atomic
 from ..model.describe import describe
 from ..model.quantization import judge_quantization
-from ..model.read import load_proto, serialized
+from ..model.read import load_proto, serialized_in_pieces
 from ..record import Record
 from .command import parse_trtexec
 from .explanation import Explanation, explain
@@ -127,9 +127,8 @@ def migrate(
             "give a cache with the scale of each convolution's input",
         )
     used = {site.scale_of or site.tensor for site in report.sites if site.kind == "activation"}
-    written = write_atomic(
-        output, serialized(quantized, "use --int8-weights, or a smaller variant of the model")
-    )
+    fix = "use --int8-weights, or a smaller variant of the model"
+    written = write_atomic(output, serialized_in_pieces(quantized, fix))
     new_command, notes = modern_command(command, os.fspath(output))
     stale, internal = stale_and_internal(scales, facts)
     lost = [f"{name} ({why})" for name, why in scales.unusable.items()]

@@ -16,8 +16,8 @@ import numpy as np
 
 from ...calibration.cache import format_cache, ignored_by_trtexec, parse_cache
 from ...errors import TrtlearnError
-from ...files import shell_command, write_all
-from ...model.read import serialized
+from ...files import Content, shell_command, write_all
+from ...model.read import serialized_in_pieces
 from ...record import Record, html_table, html_text, plural
 
 if TYPE_CHECKING:
@@ -148,7 +148,8 @@ def write_files(
     Data given as arrays are saved too, so that the script finds them.
     """
     files = {"cache": out / f"{walk.name}.cache", "qdq model": out / f"{walk.name}.qdq.onnx"}
-    contents: dict[str, bytes | str] = {"cache": walk.cache, "qdq model": serialized(quantized)}
+    contents: dict[str, Content] = {"cache": walk.cache}
+    contents["qdq model"] = serialized_in_pieces(quantized)
     if ignored_by_trtexec(walk.cache.encode()):
         files["cache for trtexec"] = out / f"{walk.name}.trtexec.cache"
         contents["cache for trtexec"] = format_cache(parse_cache(walk.cache).for_trtexec())
