@@ -101,7 +101,7 @@ def test_the_detectors_legacy_scale_of_h8_flat_is_the_neighbouring_bin() -> None
     values = sum(ours.counts)
     short = 0.999 * values - sum(ours.counts[: ours.bins_kept - 1])
     assert 0 < short < 1
-    evidence = Evidence(line, ours, {}, cache, predict_ties(read_model(detector.path), "legacy"))
+    evidence = Evidence(line, ours, None, cache, predict_ties(read_model(detector.path), "legacy"))
     assert explain_difference(evidence).startswith("the neighbouring bin (-1.0000 of 924)")
     far = dataclasses.replace(ours, amax=ours.amax + 2 * ours.width)
     assert "not explained" in explain_difference(dataclasses.replace(evidence, ours=far))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -72,7 +73,7 @@ class Evidence:
 
     line: CacheEntry
     ours: Threshold | None
-    thresholds: Mapping[str, Threshold]
+    twin: str | None  # another tensor for which we have just this scale
     cache: CalibrationCache
     ties: TieReport
     fused: tuple[Candidate, ...] = ()  # what else TensorRT may have taken for the tensor
@@ -121,11 +122,7 @@ def _zero(evidence: Evidence, ours: Threshold) -> str | None:
 
 def _same_scale(evidence: Evidence, ours: Threshold) -> str | None:
     """Another tensor's scale, so one that was not chosen from this tensor's values."""
-    scale = evidence.line.scale
-    for name, other in evidence.thresholds.items():
-        if name != evidence.line.name and abs(other.scale - scale) <= SAME * scale:
-            return f"TensorRT gave it the scale of {name}"
-    return None
+    return f"TensorRT gave it the scale of {evidence.twin}" if evidence.twin else None
 
 
 def _near_tie(evidence: Evidence, ours: Threshold) -> str | None:
@@ -391,7 +388,7 @@ def agree(
         size, note = find_batch_size(facts, proto, arrays, known, kind, settings)
     notes = [note] if note else []
     whole = whole_inputs(facts, arrays)
-    parts = hidden_parts(proto) if any(name not in facts.tensors for name in known.names) else ()
+    parts = () if set(known.names) <= set(facts.tensors) else hidden_parts(proto)
     fused = _fused(proto) if kind in UNTIED else {}
     parts = (*parts, *(part for several in fused.values() for part in several))
     observer = NetworkObserver(kind, **settings)
@@ -476,9 +473,7 @@ class _Names:
             return source
         if line.name in self.thresholds:
             return line.name
-        kind = kind_of(line.name) or (
-            "Constant" if line.name in made_of_constants(self.proto) else None
-        )
+        kind = kind_of(line.name) or ("Constant" if line.name in self._from_constants else None)
         if kind is None:
             return self._close(self._behind(line.name), line.scale)
         parts = [name for name in self.parts if could_be(name, kind)]
@@ -489,11 +484,30 @@ class _Names:
     def _behind(self, line: str) -> tuple[str, ...]:
         """What a line with a name of TensorRT 10's own may be about."""
         source = made_from(line, self.behind)
-        outputs: tuple[str, ...] = ()
-        for node in self.proto.graph.node:
-            if source is not None and node.name == source:
-                outputs = tuple(node.output)
-        return (f"constant {source}", f"product of {source}", *outputs) if source else ()
+        if not source:
+            return ()
+        return f"constant {source}", f"product of {source}", *self._outputs.get(source, ())
+
+    def twin(self, line: CacheEntry) -> str | None:
+        """Another tensor for which we have just this scale, the first."""
+        near = np.flatnonzero(np.abs(self._scales - line.scale) <= SAME * line.scale)
+        return next((self._known[at] for at in near if self._known[at] != line.name), None)
+
+    @cached_property
+    def _known(self) -> tuple[str, ...]:
+        return tuple(self.thresholds)
+
+    @cached_property
+    def _scales(self) -> Array:
+        return np.array([one.scale for one in self.thresholds.values()])
+
+    @cached_property
+    def _from_constants(self) -> frozenset[str]:
+        return made_of_constants(self.proto)
+
+    @cached_property
+    def _outputs(self) -> dict[str, tuple[str, ...]]:
+        return {node.name: tuple(node.output) for node in self.proto.graph.node}
 
     def _close(self, names: Iterable[str], scale: float) -> str | None:
         """The one of ``names`` with nearly this scale; None where there is none."""
@@ -520,7 +534,7 @@ def _compare(
             Evidence(
                 line,
                 ours,
-                names.thresholds,
+                names.twin(line),
                 cache,
                 names.ties,
                 fused,

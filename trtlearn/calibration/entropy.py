@@ -96,7 +96,6 @@ def _log_times(x: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _curve(h: NDArray[np.float64], levels: int) -> NDArray[np.float64]:
     """KL for each number of kept bins from ``levels`` to all, [candidates], by running sums."""
-    edges = _edges(len(h), levels)
     kept = np.arange(levels, len(h) + 1)
     total = h.sum()
     running = np.concatenate([[0.0], np.cumsum(h)])
@@ -106,11 +105,15 @@ def _curve(h: NDArray[np.float64], levels: int) -> NDArray[np.float64]:
     inside = running[kept]  # counts that Q holds
     last = h[kept - 1]
     tail = total - inside
-    cross = np.empty(len(kept))
-    for start in range(0, len(kept), ROWS):
-        rows = slice(start, start + ROWS)
-        group = np.diff(running.take(edges[rows], mode="clip"), axis=1)  # [candidates, levels]
-        members = np.diff(filled.take(edges[rows], mode="clip"), axis=1)
+    # a last bin that is empty but for the tail has a P and no Q: the divergence is infinite
+    finite = (filled[kept] > 1) & ((last != 0) | (tail <= 0))
+    candidates = np.flatnonzero(finite)
+    cross = np.zeros(len(kept))
+    for start in range(0, len(candidates), ROWS):
+        rows = candidates[start : start + ROWS]
+        edges = _edges(len(h), levels)[rows]
+        group = np.diff(running.take(edges, mode="clip"), axis=1)  # [candidates, levels]
+        members = np.diff(filled.take(edges, mode="clip"), axis=1)
         np.maximum(members, 1, out=members)
         means = np.divide(group, members)
         means[group <= 0] = 1.0
@@ -122,9 +125,7 @@ def _curve(h: NDArray[np.float64], levels: int) -> NDArray[np.float64]:
     own = x_log_x[kept] - _log_times(last) + _log_times(last + tail)
     with np.errstate(divide="ignore", invalid="ignore"):
         kl = (own - cross) / total + np.log(inside) - np.log(total)
-    # a last bin that is empty but for the tail has a P and no Q: the divergence is infinite
-    orphan = (last == 0) & (tail > 0)
-    return np.where((filled[kept] > 1) & ~orphan, kl, np.inf)
+    return np.where(finite, kl, np.inf)
 
 
 def entropy_search(counts: ArrayLike, levels: int = LEVELS) -> EntropySearch:
