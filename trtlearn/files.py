@@ -14,6 +14,7 @@ import stat
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -231,7 +232,10 @@ def write_all(contents: Mapping[Path, Content]) -> None:
         for target, content in contents.items():
             folders += _missing_folders(target.parent)
             target.parent.mkdir(parents=True, exist_ok=True)
-            place, before = _place(target, content)
+            text = content.encode() if isinstance(content, str) else content
+            pieces = iter([text] if isinstance(text, bytes) else text)
+            first = next(pieces, b"")
+            place, before = _place(target, content if isinstance(content, str) else first)
             if place in scratches:
                 raise TrtlearnError(
                     f"{target} is written twice: another name leads to the same file",
@@ -239,7 +243,7 @@ def write_all(contents: Mapping[Path, Content]) -> None:
                 )
             _remove_stale(place.parent)
             scratches[place] = scratch = _scratch(place)
-            _write_new(scratch, content, before)
+            _write_new(scratch, chain([first], pieces), before)
         for place, scratch in scratches.items():
             if len(scratches) > 1 and place.exists():
                 saved[place] = _scratch(place)
@@ -317,12 +321,11 @@ def _scratch(place: Path) -> Path:
     return place.with_name(f".trtlearn-{secrets.token_hex(8)}.part")
 
 
-def _write_new(scratch: Path, content: Content, before: os.stat_result | None) -> None:
+def _write_new(scratch: Path, pieces: Iterable[bytes], before: os.stat_result | None) -> None:
     """Write the file ``scratch`` to the disk, with the mode and owner of the file ``before`` it."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY
     with open(os.open(scratch, flags, 0o666 if before is None else 0o600), "wb") as file:
-        content = content.encode() if isinstance(content, str) else content
-        file.writelines([content] if isinstance(content, bytes) else content)
+        file.writelines(pieces)
         file.flush()
         os.fsync(file.fileno())
     if before is not None:

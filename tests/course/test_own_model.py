@@ -20,14 +20,18 @@ from onnx import TensorProto, helper, numpy_helper
 from recording.pairs import read_pairs
 from trtlearn.builds import Build, LayerCounts
 from trtlearn.calibration.cache import parse_cache, read_cache
+from trtlearn.calibration.qdq import insert_qdq, plan_sites
 from trtlearn.course.own_model import report
 from trtlearn.course.own_model.records import Answer, EngineResult, Walk
 from trtlearn.course.own_model.report import report_html
+from trtlearn.course.own_model.task import load_task
 from trtlearn.course.own_model.walk import STEPS, try_int8
 from trtlearn.engine.records import BuildOptions, BuildReport, EngineInfo, Provenance, Timing
 from trtlearn.errors import DataError, LiveUnavailable, ModelError, TrtlearnError
+from trtlearn.model import run
 from trtlearn.model.course_data import load_images, model_path
 from trtlearn.model.describe import read_model
+from trtlearn.model.fold import prepared
 from trtlearn.recorded.store import own_builds
 from trtlearn.trtexec.explanation import explain
 
@@ -141,6 +145,37 @@ def test_best_takes_the_calibrator_that_keeps_most_answers(best_of_mobile):
     )
     assert best_of_mobile.cache == alone.cache
     assert best_of_mobile.tensors == alone.tensors
+
+
+def test_the_network_with_pairs_is_loaded_once_for_all_ranges(monkeypatch):
+    """In FP32, what Q/DQ make of the weights, and with pairs whose scales are given at each run."""
+    loads = []
+    load = run._session
+    monkeypatch.setattr(run, "_session", lambda *one: loads.append(one) or load(*one))
+    images = load_images("calibration")[0][:16]
+    walked = try_int8(model_path("mobile"), images, algorithm="best", **CPU)
+    assert len(walked.answers) == 5
+    assert len(loads) == 3
+
+
+def test_the_outputs_with_each_ranges_are_those_of_the_model_with_their_pairs():
+    """Also where the pairs stand in other places: the second has none in front of b0_conv1."""
+    images = load_images("calibration")[0][:8]
+    task = load_task(model_path("resnet"), images, None, "minmax", 8)
+    ranges = {
+        "first": {"image": 0.02, "pool": 0.03},
+        "second": {"image": 0.04},
+        "third": {"image": 0.01, "pool": 0.05},
+    }
+    ready = prepared(task.proto)
+    plans = {name: plan_sites(ready, scales) for name, scales in ranges.items()}
+    found = dict(task.run(ready, plans))
+    assert set(found) == set(ranges)
+    for name, scales in ranges.items():
+        model, report = insert_qdq(task.proto, scales)
+        assert plans[name] == report
+        expected = next(run.activations(model, [images], ["logits"]))
+        assert np.array_equal(found[name]["logits"], expected["logits"])
 
 
 def test_the_verdict_names_the_best_ranges_and_the_others(best_of_mobile):

@@ -14,7 +14,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from trtlearn.calibration.cache import new_cache, read_cache, write_cache
+from trtlearn.calibration.cache import new_cache, read_cache
 from trtlearn.calibration.edit import from_ranges_json
 from trtlearn.errors import CacheError, CommandError, ModelError
 from trtlearn.model.course_data import load_images, model_path
@@ -402,7 +402,7 @@ def test_the_weights_are_in_memory_twice_at_most(tmp_path):
 
     save("small.onnx", 4, 16)
     save("m.onnx", 1024, 16)
-    write_cache(new_cache({f"x{at}": 0.5 for at in range(17)}), tmp_path / "c.cache")
+    new_cache({f"x{at}": 0.5 for at in range(17)}).save(tmp_path / "c.cache")
     files = [str(tmp_path / name) for name in ("m.onnx", "c.cache", "out.onnx")]
     done = subprocess.run(
         [sys.executable, "-c", MEASURE, COMMAND, *files],

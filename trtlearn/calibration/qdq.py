@@ -47,7 +47,15 @@ from .ranges import Scales, scales_by_tensor
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["PLACEMENTS", "QdqReport", "QdqSite", "insert_qdq", "plan_sites"]
+__all__ = [
+    "PLACEMENTS",
+    "QdqReport",
+    "QdqSite",
+    "insert_pairs",
+    "insert_qdq",
+    "plan_sites",
+    "scales_as_inputs",
+]
 
 PLACEMENTS = ("tensorrt", "no-shortcut", "conv-outputs", "everywhere")
 """The right placement, and three wrong ones whose cost notebook 08 measures."""
@@ -134,6 +142,11 @@ class QdqReport(Record):
     float_nodes: dict[str, str]  # node -> reason
     unused_scales: tuple[str, ...]  # given, but no Q/DQ pair needs them
     placement: str = "tensorrt"
+
+    @property
+    def places(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        """Where the pairs stand: each one's tensor and the nodes that read it."""
+        return tuple((site.tensor, site.readers) for site in self.sites)
 
     def why_none(self, model: onnx.ModelProto) -> str:
         """Where no node is quantized: why, in a few words."""
@@ -347,31 +360,49 @@ def insert_qdq(
     before = without_large_constants(original)
     result = prepared(original, copy and not is_ours)
     report = plan_sites(result, scales_by_tensor(scales), placement, skip)
-    graph = Graph(result)
-    taken = {*graph.producer, *graph.constants, *read_names(result)}
-    taken |= {value.name for value in result.graph.input}
-    nodes = {node_key(node): node for node in graph.nodes}
-    in_front: dict[str, list[onnx.NodeProto]] = {}  # reader -> the pairs that it needs
-    for site in report.sites:
-        readers = [nodes[name] for name in site.readers]
-        name = _free_name(site, graph, taken)
-        pair = _pair(site, name, graph, readers[0], result, int8_weights)
-        in_front.setdefault(site.readers[0], []).extend(pair)
-        for reader in readers:
-            inputs = [f"{name}_dq" if tensor == site.tensor else tensor for tensor in reader.input]
-            reader.input[:] = inputs
-    ordered: list[onnx.NodeProto] = []
-    for node in result.graph.node:
-        ordered += [*in_front.get(node_key(node), ()), node]
-    del result.graph.node[:]
-    result.graph.node.extend(ordered)
-    _drop_unread(result)
+    insert_pairs(result, report, int8_weights)
     fault = _fault(without_large_constants(result))
     if fault and not _fault(before):  # a model's own faults are left to its maker
         raise ModelError(
             f"the model with Q/DQ is not valid ONNX: {fault}", "please report it with the model"
         )
     return result, report
+
+
+def insert_pairs(model: onnx.ModelProto, report: QdqReport, int8_weights: bool = False) -> None:
+    """Put the pairs of ``report`` into ``model`` itself, for which it was planned."""
+    graph = Graph(model)
+    taken = {*graph.producer, *graph.constants, *read_names(model)}
+    taken |= {value.name for value in model.graph.input}
+    nodes = {node_key(node): node for node in graph.nodes}
+    in_front: dict[str, list[onnx.NodeProto]] = {}  # reader -> the pairs that it needs
+    for site in report.sites:
+        readers = [nodes[name] for name in site.readers]
+        name = _free_name(site, graph, taken)
+        pair = _pair(site, name, graph, readers[0], model, int8_weights)
+        in_front.setdefault(site.readers[0], []).extend(pair)
+        for reader in readers:
+            inputs = [f"{name}_dq" if tensor == site.tensor else tensor for tensor in reader.input]
+            reader.input[:] = inputs
+    ordered: list[onnx.NodeProto] = []
+    for node in model.graph.node:
+        ordered += [*in_front.get(node_key(node), ()), node]
+    del model.graph.node[:]
+    model.graph.node.extend(ordered)
+    _drop_unread(model)
+
+
+def scales_as_inputs(model: onnx.ModelProto) -> dict[str, str]:
+    """Make the activations' scales of a model with pairs inputs: tensor -> the input's name."""
+    from onnx import helper
+
+    stored = {tensor.name: at for at, tensor in enumerate(model.graph.initializer)}
+    pairs = [node.input for node in model.graph.node if node.op_type == "QuantizeLinear"]
+    names = {tensor: scale for tensor, scale, _ in pairs if tensor not in stored}
+    for name in sorted(names.values(), key=stored.__getitem__, reverse=True):
+        del model.graph.initializer[stored[name]]
+        model.graph.input.append(helper.make_tensor_value_info(name, 1, []))
+    return names
 
 
 def _pair(

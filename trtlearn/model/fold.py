@@ -30,7 +30,7 @@ from .operators import FOLDED, ONNX_DOMAINS, WEIGHTED
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["at_least_opset_13", "folded_batch_norms", "named", "prepared"]
+__all__ = ["at_least_opset_13", "copied", "folded_batch_norms", "named", "prepared"]
 
 NOT_FOLDED = ("Bernoulli", "Dropout", "Multinomial", "RandomNormalLike", "RandomUniformLike")
 """In front of weights every operator but these is computed here, where its inputs are constants."""
@@ -60,7 +60,8 @@ def prepared(model: onnx.ModelProto, copy: bool = True) -> onnx.ModelProto:
     return result
 
 
-def _copied(model: onnx.ModelProto) -> onnx.ModelProto:
+def copied(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy, its weights included."""
     copy = type(model)()
     copy.CopyFrom(model)
     return copy
@@ -77,7 +78,7 @@ def named(model: onnx.ModelProto, copy: bool = True) -> onnx.ModelProto:
 
     Without ``copy`` the model itself gets them.
     """
-    model = _copied(model) if copy else model
+    model = copied(model) if copy else model
     seen: set[str] = set()
     for node in model.graph.node:
         if not node.name or node.name in seen:
@@ -101,7 +102,7 @@ def at_least_opset_13(model: onnx.ModelProto) -> onnx.ModelProto:
     version = opset(model)
     if version >= 13:
         return model
-    shown = _copied(model)
+    shown = copied(model)
     outputs = {value.name for value in model.graph.output}
     inside: set[str] = set()
     for node in model.graph.node:
@@ -172,7 +173,7 @@ def folded_batch_norms(model: onnx.ModelProto) -> onnx.ModelProto:
 
     The convolution keeps its name; its output takes the BatchNormalization's.
     """
-    copy = _copied(model)
+    copy = copied(model)
     _fold_batch_norms(copy)
     return copy
 

@@ -6,6 +6,7 @@ any graph optimization, so each tensor of the ONNX file exists and nothing is fu
 
 from __future__ import annotations
 
+import io
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -21,7 +22,7 @@ from .fold import named
 from .graph import live_tensors, opset, read_names
 from .operators import QDQ
 from .pieces import cut
-from .read import load_proto, serialized
+from .read import load_proto, serialized_in_pieces
 
 if TYPE_CHECKING:
     import onnx
@@ -34,6 +35,7 @@ FIRST_OPSET = 7  # ONNX Runtime runs models from this on
 
 
 def _session(proto: onnx.ModelProto, is_piece: bool = False) -> onnxruntime.InferenceSession:
+    """The model ready to run; its weights are taken out of ``proto``."""
     try:
         import onnxruntime
     except ImportError:
@@ -43,14 +45,16 @@ def _session(proto: onnx.ModelProto, is_piece: bool = False) -> onnxruntime.Infe
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
-    if is_piece:  # of many sessions only one works at a time: the others hold no memory, no core
-        options.enable_cpu_mem_arena = False
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    content = serialized(proto)
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # cores for others
+    options.enable_cpu_mem_arena = not is_piece  # of many sessions only one works at a time
+    version, content = opset(proto), io.BytesIO()
+    content.writelines(serialized_in_pieces(proto))
     try:
-        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(
+            content.getvalue(), options, providers=["CPUExecutionProvider"]
+        )
     except Exception as problem:  # onnxruntime's exceptions have no common base but Exception
-        version, said = opset(proto), _line(problem)
+        said = _line(problem)
         old = version < FIRST_OPSET
         fix = "export it at opset 13 or later" if old else "check it with onnx.checker"
         if "IR version" in said or "under development" in said:
@@ -77,6 +81,7 @@ def activations(
     model: str | os.PathLike[str] | bytes | onnx.ModelProto,
     batches: Iterable[Array | Mapping[str, Array]],
     names: Iterable[str] | None = None,
+    copy: bool = True,
 ) -> Iterator[dict[str, Array]]:
     """For each batch, ``{tensor: array}`` of the network's inputs and of every activation.
 
@@ -92,7 +97,7 @@ def activations(
     >>> list(batch)[:3], batch["stem"].dtype.name, batch["logits"].shape
     (['image', 'stem', 'stem_relu'], 'float32', (8, 10))
     """
-    proto, live = _prepared(model)
+    proto, live = _prepared(model, copy)
     wanted = None if names is None else tuple(names)
     if unknown := [name for name in wanted or () if name not in live]:
         raise ModelError(
@@ -135,12 +140,15 @@ def _joined(
 
 
 def _prepared(
-    model: str | os.PathLike[str] | bytes | onnx.ModelProto,
+    model: str | os.PathLike[str] | bytes | onnx.ModelProto, copy: bool = True
 ) -> tuple[onnx.ModelProto, tuple[str, ...]]:
     """A copy of the model without outputs, and the tensors that depend on its inputs."""
     import onnx
 
-    proto = named(model if isinstance(model, onnx.ModelProto) else load_proto(model))  # a copy
+    if isinstance(model, onnx.ModelProto):
+        proto = named(model, copy)
+    else:
+        proto = named(load_proto(model), copy=False)
     if vague := [
         value.name for value in proto.graph.input if not value.type.tensor_type.HasField("shape")
     ]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...calibration.network import data_for, load_model
+from ...calibration.qdq import QdqReport, insert_pairs, scales_as_inputs
 from ...errors import DataError, ModelError
 from ...int8.quant import sqnr_db
 from ...model.arrays import load_arrays
@@ -19,6 +21,7 @@ from ...model.course_data import accuracy
 from ...model.data import Data, InputData, input_data
 from ...model.describe import OnnxModel
 from ...model.detections import Head, decode, find_head, mean_ap, share_matched
+from ...model.fold import copied
 from ...model.quantization import judge_quantization
 from ...model.run import activations
 from .records import Answer
@@ -58,9 +61,35 @@ class Task:
         """The outputs that are computed: constants are left out."""
         return [value.name for value in self.model.outputs if value.name in self.model.tensors]
 
-    def run(self, proto: onnx.ModelProto) -> Outputs:
-        """The outputs of the network, or of a changed one, for all rows: on the CPU."""
-        return join_batches(activations(proto, self.inputs, self.output_names))
+    def run(
+        self, model: onnx.ModelProto, plans: Mapping[str, QdqReport]
+    ) -> Iterator[tuple[str, Outputs]]:
+        """Each plan's name, and the outputs for all rows with its pairs: on the CPU.
+
+        ``model`` is the one that was planned for; it is used up. It is loaded once for all plans
+        that differ in their scales only.
+        """
+        groups: dict[Any, list[str]] = {}
+        for name, plan in plans.items():
+            groups.setdefault(plan.places, []).append(name)
+        for number, names in enumerate(groups.values(), 1):
+            own = model if number == len(groups) else copied(model)
+            insert_pairs(own, plans[names[0]])
+            inputs = scales_as_inputs(own)
+            batches = self._batches(inputs, [plans[name] for name in names])
+            outputs = activations(own, batches, self.output_names, copy=False)
+            for name in names:
+                yield name, join_batches(islice(outputs, len(self.inputs)))
+
+    def _batches(
+        self, inputs: Mapping[str, str], plans: Iterable[QdqReport]
+    ) -> Iterator[dict[str, Array]]:
+        """Every batch with the scales of each plan, for a network that has these inputs."""
+        for plan in plans:
+            scales = {site.tensor: site.scale for site in plan.sites}
+            given = {name: np.asarray(scales[x], np.float32) for x, name in inputs.items()}
+            for batch in self.inputs:
+                yield batch | given
 
     def compare(self, way: str, reference: Outputs, outputs: Outputs) -> Answer:
         """How far ``outputs`` are from FP32's, the reference."""

@@ -26,10 +26,11 @@ from ...calibration.network import (
     with_shared_scales,
 )
 from ...calibration.observers import Threshold, check_algorithm
-from ...calibration.qdq import QdqReport, insert_qdq
+from ...calibration.qdq import QdqReport, insert_qdq, plan_sites
 from ...errors import DataError, ModelError
 from ...int8.placeholder import placeholder_amax
 from ...model.data import Data
+from ...model.fold import prepared
 from ...model.run import activation_parts
 from ..doctor import DoctorReport, examine
 from .engines import build_engines
@@ -92,27 +93,25 @@ def try_int8(
     observers, reference, meter = _look_inside(task, algorithms)
 
     begin("quantize")
-    trials = [_quantize(task, *observer) for observer in observers.items()]
+    ready = prepared(task.proto)
+    trials = [_plan(task, ready, *observer) for observer in observers.items()]
+    others = _other_scales(task, trials[0].own, set(algorithms))
+    plans = {trial.way: trial.report for trial in trials}
+    plans |= {way: plan_sites(ready, scales) for way, scales in others.items()}
 
     begin("compare")
-    tried = {
-        trial: task.compare(f"int8-{trial.algorithm}", reference, task.run(trial.quantized))
-        for trial in trials
-    }
-    ranking = sorted(trials, key=lambda trial: _closeness(tried[trial]), reverse=True)
+    found = {way: task.compare(way, reference, values) for way, values in task.run(ready, plans)}
+    ranking = sorted(trials, key=lambda trial: _closeness(found[trial.way]), reverse=True)
     best = ranking[0]
     task = replace(task, algorithm=best.algorithm)
-    answers = [task.compare("fp32", reference, reference), *(tried[trial] for trial in ranking)]
-    others = _other_scales(task, best.own, {trial.algorithm for trial in trials})
-    for way, scales in others.items():
-        values = task.run(insert_qdq(task.proto, scales)[0])
-        answers.append(task.compare(way, reference, values))
+    answers = [task.compare("fp32", reference, reference)]
+    answers += [found[way] for way in (*(trial.way for trial in ranking), *others)]
 
     begin("build")
     engines: tuple[EngineResult, ...] = ()
     if live or (live is None and doctor.mode == "live"):
         engines = build_engines(
-            task, best.quantized, lambda way, values: task.compare(way, reference, values)
+            task, best.quantized(task), lambda way, values: task.compare(way, reference, values)
         )
     scales = {name: threshold.scale for name, threshold in best.thresholds.items()}
     mixed = meter.results(scales)
@@ -142,20 +141,28 @@ def try_int8(
     from .report import write_files
 
     begin("write")
-    return write_files(result, Path(out), best.quantized, task.path, data, labels)
+    return write_files(result, Path(out), best.quantized(task), task.path, data, labels)
 
 
 @dataclass(frozen=True, eq=False)
 class _Trial:
-    """One calibrator's ranges, and the network with Q/DQ that they give."""
+    """One calibrator's ranges, and where Q/DQ pairs stand with them."""
 
     algorithm: str
     own: Mapping[str, Threshold]  # each tensor's, before tensors share a scale
     thresholds: Mapping[str, Threshold]
     infinite: tuple[str, ...]  # tensors without a scale: NaN or infinite inside the network
     cache: CalibrationCache
-    quantized: onnx.ModelProto
     report: QdqReport
+
+    @property
+    def way(self) -> str:
+        """What the network with these ranges is called."""
+        return f"int8-{self.algorithm}"
+
+    def quantized(self, task: Task) -> onnx.ModelProto:
+        """The network with Q/DQ."""
+        return insert_qdq(task.proto, _above_zero(self.cache))[0]
 
 
 def _look_inside(
@@ -185,15 +192,15 @@ def _look_inside(
     return observers, join_batches(in_order), meter
 
 
-def _quantize(task: Task, algorithm: str, observer: NetworkObserver) -> _Trial:
+def _plan(task: Task, ready: onnx.ModelProto, algorithm: str, observer: NetworkObserver) -> _Trial:
     own = observer.thresholds()
     thresholds = with_shared_scales(own, task.proto, task.model, algorithm)
     scales = {name: threshold.scale for name, threshold in thresholds.items()}
     cache = new_cache(scales, algorithm if algorithm in ALGORITHMS else "entropy2")
-    quantized, report = insert_qdq(task.proto, _above_zero(cache))
+    report = plan_sites(ready, _above_zero(cache))
     if not report.quantized_nodes:
         raise _nothing_to_quantize(task, report, observer.infinite)
-    return _Trial(algorithm, own, thresholds, observer.infinite, cache, quantized, report)
+    return _Trial(algorithm, own, thresholds, observer.infinite, cache, report)
 
 
 def _closeness(answer: Answer) -> tuple[float, float]:
