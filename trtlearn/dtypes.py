@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 __all__ = ["DTYPES", "NUMPY", "ONNX", "TENSORRT", "DataType", "named_dtype"]
@@ -57,6 +58,7 @@ ONNX = {dtype.onnx: dtype.name for dtype in _TABLE if dtype.onnx} | {8: "string"
 _BY_WORD = {word: dtype for dtype in _TABLE for word in dtype.words.split()}
 
 
+@lru_cache(maxsize=4096)
 def named_dtype(word: str | None) -> DataType | None:
     """The data type that ``word`` names; None for None and for an unknown word.
 

@@ -124,13 +124,10 @@ def parse_dtype(word: str | None) -> str | None:
     >>> parse_dtype("Half"), parse_dtype("Int4"), parse_dtype("FP4"), parse_dtype(None)
     ('fp16', 'int4', None, None)
     """
-    if (word or "").strip().lower() in _NO_DTYPE:
-        return None
     dtype = named_dtype(word)
-    if dtype is None:
+    if dtype is None and (word or "").strip().lower() not in _NO_DTYPE:
         _warn("data type", word or "")
-        return None
-    return dtype.name if dtype.name in DTYPES else None
+    return dtype.name if dtype is not None and dtype.name in DTYPES else None
 
 
 def dtype_bits(word: str | None) -> int | None:

@@ -129,10 +129,9 @@ def _not_json(text: str, problem: json.JSONDecodeError) -> InspectorError:
 _DETAIL = {"TacticName", "TacticValue", "Metadata", "StreamId", "ParameterType", "Constants"}
 _MYELIN = {"conv", "correlation", "fusion", "gemm", "kgen", "pointwise", "reduce"}
 _MYELIN |= {"shape_call", "signal", "wait"}
-_NEW_TYPES = re.compile(
-    r'"(?:Format/Datatype|Type)":\s*"[^"]*(?:BFloat16|FP8|FP4|Int4|Int64|UInt8)'
-)
-_ALONE = re.compile(r'"Format/Datatype":\s*"(?:Float|Half|Int8|Int32|Bool)"')
+_NEW_TYPES = re.compile("BFloat16|FP8|FP4|Int4|Int64|UInt8")
+_ALONE = {"Float", "Half", "Int8", "Int32", "Bool"}
+_VALUE = re.compile(r'\s*"([^"]*)')
 
 
 def _string(value: Any) -> str | None:
@@ -148,16 +147,14 @@ def _integer(value: Any) -> int | None:
 
 
 def _dims(value: Any) -> tuple[int, ...] | None:
-    if isinstance(value, list) and all(_integer(size) is not None for size in value):
+    if isinstance(value, list) and set(map(type, value)) <= {int}:  # a bool is none
         return tuple(value)
     return None
 
 
-def _tensor(item: Any, where: str) -> EngineTensor:
+def _tensor(item: str | dict[str, Any]) -> EngineTensor:
     if isinstance(item, str):
         return EngineTensor(item, None, None)
-    if not isinstance(item, dict):
-        raise InspectorError(f"{where} holds {item!r:.40}, expected a tensor", AGAIN)
     phrase, word = _string(item.get("Format/Datatype")), None
     if phrase is None:
         phrase = _string(item.get("Format"))
@@ -173,13 +170,19 @@ def _tensor(item: Any, where: str) -> EngineTensor:
     )
 
 
-def _tensors(layer: dict[str, Any], key: str, where: str) -> tuple[EngineTensor, ...]:
+def _tensors(layer: dict[str, Any], key: str, index: int) -> tuple[EngineTensor, ...]:
     items = layer.get(key)
     if items is None:
         return ()
-    if not isinstance(items, list):
-        raise InspectorError(f"{where}: {key} is {items!r:.40}, expected a list", AGAIN)
-    return tuple(_tensor(item, f"{where}: {key}") for item in items)
+    if isinstance(items, list):
+        if set(map(type, items)) <= {dict, str}:
+            return tuple(map(_tensor, items))
+        odd = next(item for item in items if not isinstance(item, (dict, str)))
+        problem = f"holds {odd!r:.40}, expected a tensor"
+    else:
+        problem = f"is {items!r:.40}, expected a list"
+    name = _string(layer.get("Name")) or ""
+    raise InspectorError(f"layer {index} ({name[:60]!r}): {key} {problem}", AGAIN)
 
 
 def _count(dims: Any) -> int | None:
@@ -234,17 +237,16 @@ def _layer(item: Any, index: int) -> EngineLayer:
     if isinstance(item, str):
         is_reformat = reformat_target(item) is not None
         return EngineLayer(_string(item) or "", None, (), (), is_reformat=is_reformat, raw=item)
-    if not isinstance(item, dict) or not ({"LayerType", "Inputs"} & set(item)):
+    if not isinstance(item, dict) or not ("LayerType" in item or "Inputs" in item):
         raise InspectorError(f"layer {index} is {item!r:.60}, expected an engine layer", EXPORT)
     name, kind = _string(item.get("Name")) or "", _string(item.get("LayerType"))
-    where = f"layer {index} ({name[:60]!r})"
     weight_dtype, weight_count, weight_bytes = _weights(item, "Weights")
     bias_dtype, bias_count, _ = _weights(item, "Bias")
     return EngineLayer(
         name,
         kind,
-        _tensors(item, "Inputs", where),
-        _tensors(item, "Outputs", where),
+        _tensors(item, "Inputs", index),
+        _tensors(item, "Outputs", index),
         weight_dtype=weight_dtype,
         weight_count=weight_count,
         weight_bytes=weight_bytes,
@@ -255,7 +257,7 @@ def _layer(item: Any, index: int) -> EngineLayer:
         onnx_nodes=nodes_in_metadata(_flat(item.get("Metadata"))),
         is_reformat=kind == "Reformat" or (kind != "NoOp" and reformat_target(name) is not None),
         stream=_integer(item.get("StreamId")),
-        raw=json.dumps(item),
+        raw=item,  # type: ignore[arg-type]  # its text is written when asked for
     )
 
 
@@ -268,12 +270,14 @@ def _bindings(data: dict[str, Any], layers: tuple[EngineLayer, ...]) -> tuple[Bi
     """The network's inputs and outputs; before 11.x only names, to look up in the layers."""
     written: dict[str, EngineTensor] = {}
     read: dict[str, EngineTensor] = {}
-    for layer in layers:
-        written.update((tensor.name, tensor) for tensor in layer.outputs)
-        read.update((tensor.name, tensor) for tensor in layer.inputs)
     bindings = []
     listed = data.get("I/O Tensors") or data.get("Bindings")
-    for item in listed if isinstance(listed, list) else ():
+    listed = listed if isinstance(listed, list) else ()
+    names = {item for item in listed if isinstance(item, str)}
+    for layer in layers if names else ():
+        written.update((tensor.name, tensor) for tensor in layer.outputs if tensor.name in names)
+        read.update((tensor.name, tensor) for tensor in layer.inputs if tensor.name in names)
+    for item in listed:
         if isinstance(item, str):
             mode = "output" if item in written else "input" if item in read else "unknown"
             tensor = written.get(item) or read.get(item)
@@ -311,9 +315,17 @@ def _schema(data: dict[str, Any], items: list[Any], text: str) -> str | None:
     if "\x1e" in text:
         return "8.6"  # later versions write the escape \u001e
     kinds = {str(item.get("LayerType")) for item in detailed}
-    if "\\u001" in text or kinds & _MYELIN or _ALONE.search(text) or _NEW_TYPES.search(text):
+    if "\\u001" in text or kinds & _MYELIN:
         return "10"
-    return "8.6"
+    phrases = _values(text, "Format/Datatype")
+    is_new = phrases & _ALONE or any(map(_NEW_TYPES.search, phrases | _values(text, "Type")))
+    return "10" if is_new else "8.6"
+
+
+def _values(text: str, key: str) -> set[str]:
+    """The texts that stand behind ``key`` in a JSON text, wherever that is."""
+    found = map(_VALUE.match, text.split(f'"{key}":')[1:])
+    return {match[1] for match in found if match}
 
 
 def _is_detailed(items: list[Any]) -> bool:

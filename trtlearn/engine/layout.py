@@ -110,7 +110,9 @@ def _places(
         for at, node in enumerate(row):
             x[node] = at - (len(row) - 1) / 2
     down = sorted(rows)
+    still = 0  # sweeps that changed nothing: after two, down and up, no other will
     for sweep in range(6):
+        before = x.copy()
         neighbours = parents if sweep % 2 == 0 else children
         for rank in down if sweep % 2 == 0 else reversed(down):
             row = rows[rank]
@@ -126,6 +128,9 @@ def _places(
             )
             for node, place in zip(row, placed, strict=True):
                 x[node] = place + shift
+        still = still + 1 if x == before else 0
+        if still == 2:
+            break
     return x
 
 

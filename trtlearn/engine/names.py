@@ -23,8 +23,9 @@ _SEPARATORS = re.compile(r"[\x1c-\x1f]")
 _SUFFIX = re.compile(r"(?: \[profile \d+\])?(?:_myl\d+_\d+)?$")
 _PROFILE = re.compile(r" \[profile \d+\]$")
 _FOREIGN = re.compile(r"\{ForeignNode\[(.*?)\.\.\.(.*)\]\}", re.DOTALL)
+_REFORMAT_START = "Reformatting CopyNode for "
 _REFORMAT = re.compile(
-    r"Reformatting CopyNode for (?:Network )?(?:Input|Output)(?: Tensor \d+ to)? (.*)", re.DOTALL
+    rf"{_REFORMAT_START}(?:Network )?(?:Input|Output)(?: Tensor \d+ to)? (.*)", re.DOTALL
 )
 
 
@@ -71,7 +72,7 @@ def reformat_target(name: str) -> str | None:
     >>> reformat_target("Reformatting CopyNode for Input Tensor 0 to stem + stem_relu")
     'stem + stem_relu'
     """
-    match = _REFORMAT.fullmatch(plain_name(name))
+    match = name.startswith(_REFORMAT_START) and _REFORMAT.fullmatch(plain_name(name))
     return match.group(1) if match else None
 
 

@@ -125,8 +125,10 @@ def _neutral(fig: go.Figure) -> None:
     """
     for trace in fig.data:
         for key in (*DATA_FIELDS, *TEXT_FIELDS):
-            if key in trace and trace[key] is not None:
-                trace[key] = _as_text(trace[key], FOREIGN if key in TEXT_FIELDS else ANY_TAG)
+            value = trace[key] if key in trace else None
+            text = _as_text(value, FOREIGN if key in TEXT_FIELDS else ANY_TAG)
+            if text is not value:  # setting it makes plotly look at every value again
+                trace[key] = text
     for note in fig.layout.annotations:
         note.text = note.text and _as_text(note.text, FOREIGN)
     if fig.layout.title.text:
@@ -138,13 +140,16 @@ def _neutral(fig: go.Figure) -> None:
 
 
 def _as_text(value: typing.Any, markup: re.Pattern[str]) -> typing.Any:
-    """``value``, or every text in it, without what ``markup`` matches; numbers as they are."""
+    """``value``, or every text in it, without what ``markup`` matches; itself where that is all."""
     if isinstance(value, str):
         return markup.sub("&lt;", printable(value))
     if isinstance(value, np.ndarray) and value.dtype.kind in "OU":
-        return np.array(_as_text(value.tolist(), markup), dtype=object)
+        items = value.tolist()
+        clean = _as_text(items, markup)
+        return value if clean is items else np.array(clean, dtype=object)
     if isinstance(value, (list, tuple)):
-        return type(value)([_as_text(item, markup) for item in value])
+        clean = type(value)([_as_text(item, markup) for item in value])
+        return value if clean == value else clean
     return value
 
 

@@ -6,6 +6,8 @@ import typing
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 from ..engine.layout import EngineGraph, GraphEdge
 from . import draw
 from .draw import TALLEST, Style
@@ -79,6 +81,13 @@ def _lines(
     return lines
 
 
+def _column(values: list[typing.Any]) -> typing.Any:
+    """Values for a mark each: of a long list plotly looks at every one in Python, and copies it."""
+    if len(values) <= DRAWN:
+        return values
+    return np.array(values, dtype=str if isinstance(values[0], str) else object)
+
+
 def _label_side(node: Place, ends: Sequence[tuple[Place, Place]], left: bool) -> str:
     """The label's side: the left for nodes that stand left, or where a line passes at the right."""
     for (from_x, from_y), (to_x, to_y) in ends:
@@ -109,7 +118,8 @@ def draw_graph(
     drawn = EngineGraph(drawn.nodes, tuple(edges))
     quiet: Style = {"mode": "lines", "hoverinfo": "skip", "showlegend": False}
     for color, (x, y) in _lines(drawn, places, edge_color).items():
-        fig.add_trace(scatter(x=x, y=y, line={"color": color, "width": 1.5}, **quiet))
+        line = {"color": color, "width": 1.5}
+        fig.add_trace(scatter(x=_column(x), y=_column(y), line=line, **quiet))
     ends = [(places[edge.source], places[edge.target]) for edge in edges] if named else []
     groups: dict[str, list[int]] = {}
     for index, mark in enumerate(marks):
@@ -128,8 +138,8 @@ def draw_graph(
         look: Style = {"color": first.color, "symbol": first.symbol, "opacity": 1}
         look["line"] = {"color": first.color if bare else INK, "width": 2 if bare else 1}
         look["size"] = [mark.size if named else mark.size * 0.55 for mark in group_marks]
-        label |= {"hovertext": [mark.hover for mark in group_marks], "hoverinfo": "text"}
-        across, down = ([places[index][axis] for index in members] for axis in (0, 1))
+        label |= {"hovertext": _column([mark.hover for mark in group_marks]), "hoverinfo": "text"}
+        across, down = (_column([places[index][axis] for index in members]) for axis in (0, 1))
         legend: Style = {"name": group, "showlegend": first.in_legend}
         fig.add_trace(scatter(x=across, y=down, marker=look, **legend, **label))
     low, high = min((x for x, _ in places), default=0), max((x for x, _ in places), default=0)
