@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import ModelError
-from .graph import all_attributes, all_graphs, all_nodes, inner_graphs
+from .graph import all_attributes, all_graphs, all_nodes
 from .operators import ONNX_DOMAINS
 
 if TYPE_CHECKING:
@@ -41,16 +41,14 @@ MESSAGE_FIELDS = {4: "t", 5: "g", 11: "sparse_tensor"}
 def stored_tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
     """Every tensor stored in the model: initializers, sparse ones, and those in attributes."""
     sparse: list[onnx.SparseTensorProto] = []
-    graphs = [proto.graph]
     for attribute in all_attributes(proto):
-        graphs += inner_graphs(attribute)
         if attribute.HasField("t"):
             yield attribute.t
         yield from attribute.tensors
         if attribute.HasField("sparse_tensor"):
             sparse.append(attribute.sparse_tensor)
         sparse += attribute.sparse_tensors
-    for graph in graphs:
+    for graph in all_graphs(proto):
         yield from graph.initializer
         sparse += graph.sparse_initializer
     for item in sparse:
@@ -114,14 +112,18 @@ def check_graph(proto: onnx.ModelProto, where: str) -> None:
     known |= {tensor.name for tensor in graph.initializer}
     known |= {sparse.values.name for sparse in graph.sparse_initializer}
     for index, node in enumerate(graph.node):
-        named = f"{where}: node {node.name or index!r} ({node.op_type})"
-        if unknown := [name for name in node.input if name not in known]:
-            raise ModelError(
-                f"{named} reads {unknown[0]!r}, which nothing before it makes", NOT_ONNX
-            )
-        if again := [name for name in node.output if name and name in known]:
-            raise ModelError(f"{named} makes {again[0]!r}, which is there already", NOT_ONNX)
-        known.update(node.output)
+        outputs = [name for name in node.output if name]
+        problem = ""
+        if not known.issuperset(node.input):
+            unknown = next(name for name in node.input if name not in known)
+            problem = f"reads {unknown!r}, which nothing before it makes"
+        elif not known.isdisjoint(outputs):
+            again = next(name for name in outputs if name in known)
+            problem = f"makes {again!r}, which is there already"
+        if problem:
+            named = f"{where}: node {node.name or index!r} ({node.op_type})"
+            raise ModelError(f"{named} {problem}", NOT_ONNX)
+        known.update(outputs)
     if missing := [value.name for value in graph.output if value.name not in known]:
         raise ModelError(f"{where}: nothing makes the output {missing[0]!r}", NOT_ONNX)
 
@@ -138,11 +140,11 @@ def check_nodes(proto: onnx.ModelProto, where: str) -> None:
     versions = {item.domain: item.version for item in proto.opset_import}
     before = 1 if proto.ir_version < 3 else 0  # files of that time name no opset
     own = max((versions[domain] for domain in ONNX_DOMAINS if domain in versions), default=before)
-    schemas: dict[tuple[str, str], tuple[Any, bool]] = {}
+    schemas: dict[tuple[str, str], _Needs | None] = {}
 
-    def schema(node: onnx.NodeProto) -> tuple[Any, bool]:
-        """The operator's schema, and whether the model's opset has it: a plugin or a damaged file
-        may use the name of a later operator, whose newest schema stands for it then.
+    def needs(node: onnx.NodeProto) -> _Needs | None:
+        """What the operator's schema requires. A plugin or a damaged file may use the name of an
+        operator later than the model's opset: of the newest schema then only the inputs count.
         """
         name, domain = node.op_type, "" if node.domain in ONNX_DOMAINS else node.domain
         if (name, domain) not in schemas:
@@ -150,7 +152,7 @@ def check_nodes(proto: onnx.ModelProto, where: str) -> None:
             in_opset = version > 0 and defs.has(name, version, domain)
             place = (name, version, domain) if in_opset else (name, domain)
             found = defs.get_schema(*place) if defs.has(*place) else None
-            schemas[name, domain] = found, in_opset
+            schemas[name, domain] = found and _needs(found, in_opset)
         return schemas[name, domain]
 
     ranks = {tensor.name: len(tensor.dims) for tensor in proto.graph.initializer}
@@ -158,7 +160,7 @@ def check_nodes(proto: onnx.ModelProto, where: str) -> None:
         if not _are_texts(node.name, node.op_type, node.domain, *node.input, *node.output):
             problem: str | None = "has a name that is no UTF-8"
         else:
-            problem = _node_problem(node) or _schema_problem(node, *schema(node))
+            problem = _node_problem(node) or _schema_problem(node, needs(node))
             rank = ranks.get(node.input[1]) if node.op_type in RANKS and not problem else None
             if rank is not None and rank not in RANKS[node.op_type]:
                 problem = f"has weights of {rank} axes"
@@ -197,21 +199,34 @@ def _node_problem(node: onnx.NodeProto) -> str | None:
     return None
 
 
-def _schema_problem(node: onnx.NodeProto, schema: Any, in_opset: bool) -> str | None:
-    """What the node lacks that its operator's ``schema`` requires: inputs, and attributes where
-    the model's opset has the operator.
-    """
-    if schema is None:
+class _Needs(NamedTuple):
+    """What an operator's schema requires of a node."""
+
+    inputs: tuple[str, ...]  # those that may not be left out
+    least: int  # how many it has at least
+    attributes: dict[str, tuple[bool, int, str]]  # whether required; its type and the type's name
+
+
+def _needs(schema: Any, in_opset: bool) -> _Needs:
+    """Its inputs, and its attributes where the model's opset has the operator."""
+    inputs = tuple(item.name for item in schema.inputs if item.option.value == 0)
+    attributes: dict[str, tuple[bool, int, str]] = {}
+    for name, item in schema.attributes.items() if in_opset else ():
+        attributes[name] = (item.required, item.type.value, item.type.name)
+    return _Needs(inputs, max(schema.min_input, len(inputs)), attributes)
+
+
+def _schema_problem(node: onnx.NodeProto, needs: _Needs | None) -> str | None:
+    """What the node lacks that its operator requires."""
+    if needs is None:
         return None
-    required = [item.name for item in schema.inputs if item.option.value == 0]
-    least = max(schema.min_input, len(required))
-    if len(node.input) < least or not all(node.input[: len(required)]):
+    if len(node.input) < needs.least or not all(node.input[: len(needs.inputs)]):
         count = len([name for name in node.input if name])
-        return f"has {count} inputs, expected at least {least}: {', '.join(required)}"
+        return f"has {count} inputs, expected at least {needs.least}: {', '.join(needs.inputs)}"
     present = {attribute.name: int(attribute.type) for attribute in node.attribute}
-    for name, attribute in schema.attributes.items() if in_opset else ():
-        if name not in present and attribute.required:
+    for name, (is_required, number, kind) in needs.attributes.items():
+        if name not in present and is_required:
             return f"lacks its attribute {name!r}"
-        if name in present and present[name] != attribute.type.value:
-            return f"has an attribute {name!r} that is no {attribute.type.name}"
+        if name in present and present[name] != number:
+            return f"has an attribute {name!r} that is no {kind}"
     return None

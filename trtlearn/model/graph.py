@@ -183,8 +183,8 @@ def live_tensors(proto: onnx.ModelProto) -> tuple[str, ...]:
     fixed = {tensor.name for tensor in proto.graph.initializer}
     live = dict.fromkeys(value.name for value in proto.graph.input if value.name not in fixed)
     for node in proto.graph.node:
-        inner = any(inner_graphs(attribute) for attribute in node.attribute)
-        if inner or any(name in live for name in node.input):
+        is_live = not live.keys().isdisjoint(node.input)
+        if is_live or any(inner_graphs(attribute) for attribute in node.attribute):
             live |= dict.fromkeys(name for name in node.output if name)
     return tuple(live)
 
@@ -224,5 +224,15 @@ def all_attributes(proto: onnx.ModelProto) -> Iterator[onnx.AttributeProto]:
 def all_graphs(proto: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
     """The model's graph and every graph inside an attribute, those of its functions' nodes too."""
     yield proto.graph
-    for attribute in all_attributes(proto):
-        yield from inner_graphs(attribute)
+    yield from _graphs(proto.graph.node)
+    for function in proto.functions:
+        yield from _graphs(function.node)
+
+
+def _graphs(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.GraphProto]:
+    for node in nodes:
+        for attribute in node.attribute:
+            if graphs := inner_graphs(attribute):
+                yield from graphs
+                for graph in graphs:
+                    yield from _graphs(graph.node)

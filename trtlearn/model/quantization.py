@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -46,6 +47,12 @@ AS_QDQ = (
 )
 NARROW = "quantize again to INT8 (QuantType.QInt8), or with ModelOpt to INT4, FP8 (E4M3) or FP4"
 FLOAT_BIAS = "quantize again with the bias left in floating point (QuantizeBias=False)"
+
+
+@lru_cache(maxsize=1024)
+def _is_own_operator(name: str) -> bool:
+    """Whether an operator computes on codes, and TensorRT has no importer for it."""
+    return _OWN_OPERATORS.fullmatch(name) is not None
 
 
 @dataclass(frozen=True)
@@ -100,7 +107,7 @@ def judge_quantization(proto: onnx.ModelProto) -> Quantization:
                     refused.append(RefusedNode(node_key(node), node.op_type, *found))
                 elif note := _note(node, known):
                     notes.append(f"{node_key(node)} {note}")
-            elif _OWN_OPERATORS.fullmatch(str(node.op_type)):
+            elif _is_own_operator(str(node.op_type)):
                 why = "TensorRT has no importer for this operator"
                 refused.append(RefusedNode(node_key(node), node.op_type, why, AS_QDQ))
     return Quantization(has_qdq, tuple(refused), tuple(dict.fromkeys(notes)))

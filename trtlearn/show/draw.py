@@ -124,8 +124,8 @@ def _neutral(fig: go.Figure) -> None:
     stay, in labels; in values, which names may be, none but a line break.
     """
     for trace in fig.data:
-        for key in (*DATA_FIELDS, *TEXT_FIELDS):
-            value = trace[key] if key in trace else None
+        for key in filter(trace.__contains__, (*DATA_FIELDS, *TEXT_FIELDS)):
+            value = trace[key]
             text = _as_text(value, FOREIGN if key in TEXT_FIELDS else ANY_TAG)
             if text is not value:  # setting it makes plotly look at every value again
                 trace[key] = text
