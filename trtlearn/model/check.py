@@ -152,7 +152,7 @@ def check_nodes(proto: onnx.ModelProto, where: str) -> None:
             in_opset = version > 0 and defs.has(name, version, domain)
             place = (name, version, domain) if in_opset else (name, domain)
             found = defs.get_schema(*place) if defs.has(*place) else None
-            schemas[name, domain] = found and _needs(found, in_opset)
+            schemas[name, domain] = _needs(found, in_opset) if found else None
         return schemas[name, domain]
 
     ranks = {tensor.name: len(tensor.dims) for tensor in proto.graph.initializer}
