@@ -128,9 +128,9 @@ def try_int8(
         live=engines,
         mixed=mixed,
         notes=(
+            *_mixed_notes(mixed, best.report),
             *calibration_notes(task.proto, scales, task.inputs.facts.rows_in_all),
             *_class_notes(reference, answers[0]),
-            *_mixed_notes(mixed, best.report),
             *_float_notes(task, best.report, best.infinite, reference),
             *_ranges_notes(best.algorithm, answers),
             *_engine_notes(engines, doctor),
