@@ -414,7 +414,7 @@ def test_arrays_from_files(tmp_path):
         loaded = load_arrays(tmp_path / name, ["x"])
         assert list(loaded) == ["x"]
         np.testing.assert_array_equal(loaded["x"], x)
-    with pytest.raises(DataError, match="needs 'z'"):
+    with pytest.raises(DataError, match="z is missing"):
         load_arrays(tmp_path / "x.npy", ["x", "z"])
     np.save(tmp_path / "pickled.npy", np.array([{"a": 1}], dtype=object))
     (tmp_path / "cut.npz").write_bytes((tmp_path / "x.npz").read_bytes()[:100])

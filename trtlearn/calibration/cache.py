@@ -69,13 +69,19 @@ Scales = Mapping[str, float] | str | os.PathLike[str]
 
 
 @dataclass(frozen=True)
-class CacheEntry(Record):
+class CacheEntry(Record):  # noqa: PLW1641, the dataclass makes its hash
     """One line of the cache: a tensor's INT8 scale, ``amax = scale * 127``, the hex as written."""
 
     name: str
     scale: float  # a float32
     amax: float  # a float32
     hex: str  # big-endian bits of the scale, without leading zeros when TensorRT wrote it
+
+    def __eq__(self, other: object) -> bool:
+        """All fields the same; a NaN equals itself, which dataclasses of Python 3.13 deny."""
+        return isinstance(other, CacheEntry) and tuple(vars(self).values()) == tuple(
+            vars(other).values()
+        )
 
     @property
     def problem(self) -> str | None:
