@@ -87,7 +87,21 @@ def test_the_table_of_sqnr_says_the_error(sqnr_db: float, percent: int) -> None:
 
 def test_what_is_skipped_is_named(walk: Walk) -> None:
     assert not walk.live
+    skipped = "as you asked" if walk.doctor.mode == "live" else "no GPU here"
+    assert walk.doctor.gpus or f"nothing was built with TensorRT here: {skipped}" in walk.notes
     assert any("nothing was built with TensorRT here" in note for note in walk.notes)
+
+
+def test_min_max_has_91_4_percent_of_the_labels_here(walk: Walk) -> None:
+    shares = {one.way: one.accuracy for one in walk.answers}
+    assert round(100 * (shares["int8-minmax"] or 0), 1) == 91.4
+
+
+def test_the_page_shows_no_path_of_the_machine_that_made_it(walk: Walk) -> None:
+    script = walk.read("script")
+    shown = script[script.index("if __name__") :]
+    assert walk.files["script"].rpartition("/")[0] not in shown
+    assert str(MOBILE.path) not in shown
 
 
 # --- The ranges

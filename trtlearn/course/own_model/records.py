@@ -19,7 +19,9 @@ __all__ = ["Answer", "ChosenRange", "EngineResult", "Walk"]
 
 def why_skipped(doctor: DoctorReport) -> str:
     """Why no engine was built on this machine."""
-    return "as you asked" if doctor.mode == "live" else doctor.why.removeprefix("because ")
+    if doctor.mode == "live":
+        return "as you asked"
+    return doctor.why.removeprefix("because ") if doctor.gpus else "no GPU here"
 
 
 def percent(share: float | None) -> float | None:
