@@ -106,7 +106,7 @@ def judge(row: Row, best: dict[str, dict[str, float]], folder: Path) -> dict[str
         "s": mine["cpu"],
         "ms a node": 1000 * mine["cpu"] / NODES,
         "MB": mine["peak_mb"],
-        "times": mine["cpu"] / other["cpu"],
+        "times": mine["cpu"] / max(other["cpu"], 0.01),  # the clock's step
         "times the memory": mine["peak_mb"] / other["peak_mb"],
         "times its size": 1e6 * mine["own_mb"] / size,
         "times its length": mine.get("length", 0) / size,
