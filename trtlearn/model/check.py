@@ -108,6 +108,9 @@ def check_graph(proto: onnx.ModelProto, where: str) -> None:
             raise ModelError(
                 f"{where}: operator set {item.domain!r:.100} of version {item.version}", NOT_ONNX
             )
+    versions = {(item.domain, item.version) for item in proto.opset_import}
+    if len(versions) > len({domain for domain, _ in versions}):
+        raise ModelError(f"{where}: one operator set in two versions", NOT_ONNX)
     known = {"", *(value.name for value in graph.input)}
     known |= {tensor.name for tensor in graph.initializer}
     known |= {sparse.values.name for sparse in graph.sparse_initializer}
