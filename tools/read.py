@@ -212,7 +212,7 @@ def copy_of(number: str, path: Path, book: nbformat.NotebookNode) -> tuple[str, 
 
     shown, pictures = readable(number, book)
     body = MarkdownExporter().from_notebook_node(shown)[0]
-    body = re.sub(r"\n{3,}", "\n\n", body).strip()
+    body = re.sub(r"\n{3,}", "\n\n", body).strip().replace(f"{ROOT}/", "")
     note = (
         f"*A reading copy of [{path.name}](../../notebooks/{path.name}), as it ran from the "
         "recordings. Controls stand still here. To move them and to solve the exercises: "

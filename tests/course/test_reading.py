@@ -13,6 +13,8 @@ import pytest
 
 pytest.importorskip("nbformat")
 
+import nbformat
+
 from tools import glossary, notebooks, read, reading_time
 from trtlearn.course import exercise
 
@@ -177,6 +179,17 @@ def test_links_of_a_reading_copy_lead_somewhere(number: str) -> None:
             assert target.exists(), link
             if target.name == "glossary.md" and anchor:
                 assert anchor in glossary.anchors(), link
+
+
+def test_a_reading_copy_names_no_folder_of_the_machine_that_made_it() -> None:
+    number, path = next(iter(read.there().items()))
+    text = f"%% md question\n# {number}\n\n%% code run\nprint(1)\n"
+    book = notebooks.build(text)
+    shown = f"{ROOT}/data/models/mobile.onnx\n"
+    book.cells[1].outputs = [{"output_type": "stream", "name": "stdout", "text": shown}]
+    page, _ = read.copy_of(number, path, nbformat.from_dict(book))
+    assert "data/models/mobile.onnx" in page
+    assert str(ROOT) not in page
 
 
 def test_reading_copies_hold_no_solution() -> None:
