@@ -100,7 +100,7 @@ def test_explainer_names_the_mode_the_source_and_what_was_measured():
     for part in (
         "placeholder-ranges",
         "75.0 % of 4",
-        "0.5000 ms per batch of 8",
+        "0.5000 ms per batch of 8, launch by launch",
         "±2",
         "sampleEngines.cpp:459-505",
     ):

@@ -164,7 +164,11 @@ def build_facts(build: Build) -> dict[str, Any]:
     """Accuracy, latency, size and INT8 layers of one build, with units; None is unknown."""
     answers, timing, size = build.predictions, build.timing, build.build.plan_bytes
     right = f"{100 * answers.accuracy:.1f} % of {answers.count}" if answers else None
-    latency = f"{timing.median_ms:.4f} ms per batch of {timing.batch}" if timing else None
+    latency = (
+        f"{timing.median_ms:.4f} ms per batch of {timing.batch}, launch by launch"
+        if timing
+        else None
+    )
     return {
         "build": LABELS.get(build.variant, build.variant),
         "test images right": right,
