@@ -11,7 +11,6 @@ import dataclasses
 import importlib
 import json
 import re
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -87,18 +86,22 @@ def register(*entries: Exercise | Prediction) -> None:
         _REGISTRY[entry.id] = entry
 
 
+Mistakes = Mapping[str, Mapping[str, Callable[..., Any]]]
+"""Exercise -> what a common mistake gets told -> the function that makes it."""
+
+
 def register_chapter(
     number: str,
     judges: Mapping[str, Callable[..., Verdict]],
     draw: Mapping[str, Callable[[Any], Any]] | None = None,
+    mistakes: Mistakes | None = None,
 ) -> None:
     """Register what chapters/chNN.json holds, each exercise with its judge.
 
-    ``choice`` there is one word to choose, as :func:`judge_choice` takes it. ``mistakes`` maps a
-    sentence to the expression of a common mistake, which may use the names of the chapter's module
-    and the arguments of the solution's function; ``passed`` is said of a right function.
+    ``choice`` there is one word to choose, as :func:`judge_choice` takes it; ``passed`` is said of
+    a right function. ``mistakes``: what each common mistake gets told, and the function that makes
+    it.
     """
-    names = vars(sys.modules[f"{chapters.__name__}.ch{number}"])
     path = Path(chapters.__path__[0]) / f"ch{number}.json"
     for row in json.loads(path.read_text(encoding="utf-8")):
         if "question" in row:
@@ -106,11 +109,8 @@ def register_chapter(
             continue
         source = "\n".join(row["solution"])
         judge = partial(judge_choice, **row["choice"]) if "choice" in row else judges[row["id"]]
-        if "mistakes" in row:
-            function = re.search(r"^def \w+\((.*)\):", source, re.MULTILINE)
-            head = f"lambda {function[1] if function else ''}: "
-            mistakes = {why: eval(head + code, names) for why, code in row["mistakes"].items()}
-            judge = partial(judge, common_mistakes=mistakes)
+        if mistakes and row["id"] in mistakes:
+            judge = partial(judge, common_mistakes=mistakes[row["id"]])
         register(
             Exercise(
                 row["id"],

@@ -14,7 +14,7 @@ from ...errors import DataError
 from ...model.course_data import load_images
 from ...networks import network
 from ...record import plural
-from ..exercise import register_chapter
+from ..exercise import Mistakes, register_chapter
 from ..verdict import Verdict, compare, cut, judge_function, kind_of, random_cases
 
 __all__: list[str] = []
@@ -124,6 +124,16 @@ def draw_line(answer: Any) -> Any:
     return digit_columns(columns, load_images("calibration")[0][:1], title=title)
 
 
+MISTAKES: Mistakes = {
+    "04-read": {
+        "that is the scale; amax is 127 times as much": lambda text: read_wrongly(text, factor=1),
+        "amax = 127 * scale, not 128": lambda text: read_wrongly(text, factor=128),
+        "the bytes are big-endian: the first digits are sign and exponent": lambda text: (
+            read_wrongly(text, order="<")
+        ),
+    },
+}
+
 register_chapter(
     "04",
     {
@@ -136,4 +146,5 @@ register_chapter(
         ),
     },
     {"04-line": draw_line},
+    mistakes=MISTAKES,
 )
