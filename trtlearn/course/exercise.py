@@ -1,8 +1,8 @@
 """Exercises: predict before you run, get a hint, check what you wrote; no wrong answer raises.
 
-A notebook's questions, hints, solutions and common mistakes stand in ``chapters/chNN.json`` (NN =
-the notebook's number; code line by line), their judges in ``chapters/chNN.py``. An id begins with
-that number.
+A notebook's questions, hints and solutions stand in ``chapters/chNN.json`` (NN = the notebook's
+number; code line by line), their judges and common mistakes in ``chapters/chNN.py``. An id begins
+with that number.
 """
 
 from __future__ import annotations

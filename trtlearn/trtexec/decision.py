@@ -35,7 +35,6 @@ class Case:
     has_qdq: bool | None = None  # None: not known, and taken as no
     model_problem: str | None = None  # why the model could not be read
     refused: tuple[RefusedNode, ...] = ()  # quantized nodes that TensorRT's parser refuses
-    quantization_notes: tuple[str, ...] = ()
     onnx: OnnxModel | None = None  # the model's nodes and tensors, where its file is here
     cache_exists: bool | None = None
     cache_problem: CacheIgnored | None = None  # why TensorRT ignores the cache

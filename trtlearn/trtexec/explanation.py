@@ -200,7 +200,7 @@ def explain(
         warnings=texts(
             "warning",
             *_will_not_build(case),
-            *case.quantization_notes,
+            *getattr(case.onnx, "quantization_notes", ()),
             *([case.cache_doubt.why] if case.cache_doubt else []),
             *_cache_notes(case),
             *case.parsed.notes,
@@ -245,7 +245,6 @@ def _look_at_model(case: Case, model: Any, has_qdq: bool | None) -> Case:
         has_qdq=has_qdq,
         model_problem=problem,
         refused=refused,
-        quantization_notes=getattr(facts, "quantization_notes", ()),
         onnx=facts,
     )
 
