@@ -4,10 +4,10 @@
     python -m recording.live --only 02,05    # these notebooks only
     python -m recording.live --again         # do not go on where an earlier run of today stopped
 
-First all engines that the notebooks use are built, unless they are here. Then each notebook runs
-twice: from the recordings and live. Cells that stop are noted and the next one runs. After each
-notebook the result is saved in data/recordings/<machine>/live/<date>.json, to be committed; a run
-that was interrupted goes on behind the last notebook that it holds.
+First all engines that the notebooks use are built, unless they are here; meanwhile each notebook
+runs from the recordings. Then each runs live. Cells that stop are noted and the next one runs.
+After each notebook the result is saved in data/recordings/<machine>/live/<date>.json, to be
+committed; a run that was interrupted goes on behind the last notebook that it holds.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -137,12 +138,15 @@ def compare(recorded: Texts, live: Texts) -> list[Difference]:
     return found
 
 
-def run_one(number: str, execute: Execute = execute) -> LiveNotebook:
-    """One notebook from the recordings and live, compared."""
-    path = notebooks_dir() / NOTEBOOKS[number][0]
-    recorded, _ = execute(path, "recorded")
+def path_of(number: str) -> Path:
+    """The path of a notebook."""
+    return notebooks_dir() / NOTEBOOKS[number][0]
+
+
+def run_one(number: str, recorded: Texts, execute: Execute = execute) -> LiveNotebook:
+    """One notebook live, compared with what it printed from the recordings."""
     start = time.monotonic()
-    live, failures = execute(path, "live")
+    live, failures = execute(path_of(number), "live")
     seconds = time.monotonic() - start
     claims = [line for text in live.values() for line in text.splitlines() if line[:1] == "✘"]
     found = compare(recorded, live)
@@ -179,6 +183,33 @@ def main(arguments: Sequence[str] | None = None, execute: Execute = execute) -> 
     today = datetime.datetime.now(datetime.timezone.utc).date().isoformat()
     out = given.out or data_dir() / "recordings" / machine / "live" / f"{today}.json"
     run = None if given.again else load(out, origin)
+    ran = {one.number for one in run.notebooks} if run else set()
+    todo = [number for number in numbers if number not in ran]
+    for number in sorted(ran.intersection(numbers)):
+        print(f"{number}: ran already, kept (--again runs it again)", flush=True)
+    pool = ThreadPoolExecutor(1)  # recorded notebooks need no GPU: they run beside the builds
+    try:
+        recorded = {number: pool.submit(execute, path_of(number), "recorded") for number in todo}
+        run = _run_live(run, todo, recorded, origin, out, execute)
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+    print(run)
+    for one in run.notebooks:
+        for line in (*one.failures, *one.claims):
+            print(f"{one.number} {line}")
+    print(f"saved: {out}")
+    return int(any(one.failures for one in run.notebooks))
+
+
+def _run_live(
+    run: LiveRun | None,
+    numbers: Sequence[str],
+    recorded: Mapping[str, Future[tuple[Texts, list[str]]]],
+    origin: Provenance,
+    out: Path,
+    execute: Execute,
+) -> LiveRun:
+    """Build what is missing, then run each notebook; what ran is saved after each."""
     start, failed = time.monotonic(), ""
     try:
         make_builds(None, again=False)
@@ -188,22 +219,14 @@ def main(arguments: Sequence[str] | None = None, execute: Execute = execute) -> 
     seconds = time.monotonic() - start
     run = run or LiveRun(origin, seconds, failed)
     for number in numbers:
-        if any(one.number == number for one in run.notebooks):
-            print(f"{number}: ran already, kept (--again runs it again)", flush=True)
-            continue
         print(f"{number} … ", end="", flush=True)
-        one = run_one(number, execute)
+        one = run_one(number, recorded[number].result()[0], execute)
         print(f"{one.cells} cells, {one.seconds:.0f} s, {len(one.failures)} stopped", flush=True)
         ran = sorted([*run.notebooks, one], key=lambda one: one.number)
         run = replace(run, notebooks=tuple(ran))
         text = json.dumps(run.to_dict(), indent=1, ensure_ascii=False)
         write_atomic(out, text + "\n")
-    print(run)
-    for one in run.notebooks:
-        for line in (*one.failures, *one.claims):
-            print(f"{one.number} {line}")
-    print(f"saved: {out}")
-    return int(any(one.failures for one in run.notebooks))
+    return run
 
 
 if __name__ == "__main__":

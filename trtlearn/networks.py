@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from .builds import Build, BuiltEngine
 from .engine.records import Provenance
-from .engine.variants import TRTEXEC_AVG_TIMING, VARIANTS
+from .engine.variants import VARIANTS, live_options
 from .errors import DataError, LiveUnavailable, ModelError, RecordingError
 from .files import sha256
 from .model import course_data
@@ -326,7 +326,7 @@ class Network:
 
     def wanted(self, variant: str) -> Wanted:
         """What this machine is to build for a variant, and what the result depends on."""
-        options = dataclasses.replace(VARIANTS[variant], avg_timing=TRTEXEC_AVG_TIMING)
+        options = live_options(VARIANTS[variant])
         hashes = self._hashes
         if self._own:
             fixed = next(iter(self.input_shapes.values()))[0]

@@ -178,6 +178,21 @@ def test_the_outputs_with_each_ranges_are_those_of_the_model_with_their_pairs():
         assert np.array_equal(found[name]["logits"], expected["logits"])
 
 
+def test_weights_may_be_constant_nodes(tmp_path):
+    """As Paddle's exporter stores them: the answers are those of the same network's initializers."""
+    proto = onnx.load(str(model_path("mobile")))
+    nodes = [helper.make_node("Constant", [], [w.name], value=w) for w in proto.graph.initializer]
+    nodes += proto.graph.node
+    del proto.graph.node[:], proto.graph.initializer[:]
+    proto.graph.node.extend(nodes)
+    onnx.save(proto, str(tmp_path / "constants.onnx"))
+    images = load_images("calibration", "mobile")[0][:16]
+    theirs = try_int8(tmp_path / "constants.onnx", images, live=False)
+    ours = try_int8(model_path("mobile"), images, live=False)
+    assert theirs.answers == ours.answers
+    assert theirs.cache == ours.cache
+
+
 def test_the_verdict_names_the_best_ranges_and_the_others(best_of_mobile):
     assert best_of_mobile.verdict == (
         "With legacy ranges INT8 keeps FP32's answer on 99.2 % of 128 rows; its outputs have an "

@@ -47,7 +47,8 @@ def test_a_table_and_a_json_that_goes_on_where_it_was_interrupted(
         "02"
     ]
     assert main(words, played(asked)) == 1
-    assert asked == ["02 recorded", "02 live", *2 * ["03 recorded", "03 live"]]
+    assert [one for one in asked if one.startswith("02")] == ["02 recorded", "02 live"]
+    assert [one for one in asked if one.startswith("03")] == 2 * ["03 recorded", "03 live"]
     said = capsys.readouterr().out
     assert "02: ran already, kept" in said
     assert "look: KeyError: 1" in said

@@ -392,13 +392,16 @@ def insert_pairs(model: onnx.ModelProto, report: QdqReport, int8_weights: bool =
     _drop_unread(model)
 
 
-def scales_as_inputs(model: onnx.ModelProto) -> dict[str, str]:
-    """Make the activations' scales of a model with pairs inputs: tensor -> the input's name."""
+def scales_as_inputs(model: onnx.ModelProto, plan: QdqReport) -> dict[str, str]:
+    """Make the activations' scales of a model with this plan's pairs inputs: tensor -> the input's
+    name.
+    """
     from onnx import helper
 
     stored = {tensor.name: at for at, tensor in enumerate(model.graph.initializer)}
     pairs = [node.input for node in model.graph.node if node.op_type == "QuantizeLinear"]
-    names = {tensor: scale for tensor, scale, _ in pairs if tensor not in stored}
+    activations = {site.tensor for site in plan.sites if site.kind == "activation"}
+    names = {tensor: scale for tensor, scale, _ in pairs if tensor in activations}
     for name in sorted(names.values(), key=stored.__getitem__, reverse=True):
         del model.graph.initializer[stored[name]]
         model.graph.input.append(helper.make_tensor_value_info(name, 1, []))

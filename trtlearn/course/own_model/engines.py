@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...builds import Build, failed_build
 from ...engine.records import BuildOptions, Provenance
-from ...engine.variants import TRTEXEC_AVG_TIMING
+from ...engine.variants import live_options
 from ...errors import BuildError, TrtlearnError
 from ...files import sha256
 from ...live.build import build_engine
@@ -40,7 +40,7 @@ def build_engines(task: Task, quantized: onnx.ModelProto, judge: Judge) -> tuple
     """
     able = capabilities()
     path = os.fspath(task.path)
-    base = BuildOptions(batch=task.inputs.facts.batch, avg_timing=TRTEXEC_AVG_TIMING)
+    base = live_options(BuildOptions(batch=task.inputs.facts.batch))
     ways: dict[str, tuple[BuildOptions, str | bytes]] = {"fp32": (base, path)}
     if able.implicit_int8:
         ways["fp16"] = (replace(base, fp16=True), path)
@@ -48,7 +48,8 @@ def build_engines(task: Task, quantized: onnx.ModelProto, judge: Judge) -> tuple
         kind = task.algorithm if task.algorithm in BASES else "entropy2"
         ways[f"int8-{kind}"] = (replace(base, int8=True, ranges=kind), path)
     ways["int8-qdq"] = (replace(base, int8=True, ranges="qdq"), serialized(quantized))
-    origin = replace(provenance(), sha256={task.path.name: sha256(task.path)})
+    here = provenance(tactic_sources=base.tactic_sources)
+    origin = replace(here, sha256={task.path.name: sha256(task.path)})
     return tuple(
         _build(task, way, options, source, origin, judge) for way, (options, source) in ways.items()
     )

@@ -75,7 +75,7 @@ class Task:
         for number, names in enumerate(groups.values(), 1):
             own = model if number == len(groups) else copied(model)
             insert_pairs(own, plans[names[0]])
-            inputs = scales_as_inputs(own)
+            inputs = scales_as_inputs(own, plans[names[0]])
             batches = self._batches(inputs, [plans[name] for name in names])
             outputs = activations(own, batches, self.output_names, copy=False)
             for name in names:
