@@ -159,6 +159,160 @@ def test_two_outputs_cure_it() -> None:
     assert not findings(head("two outputs")).mixed
 
 
+EXPORTS = {  # name -> axis, objectness, corners of its head; None where its boxes are no boxes yet
+    "v5": (2, True, False),
+    "v5, one class": (2, True, False),
+    "v5, turned": (1, True, False),
+    "v8": (1, False, False),
+    "v8, turned": (2, False, False),
+    "yolox": (2, True, False),
+    "yolox, undecoded": None,
+    "yolo-nas": (2, False, True),
+    "yolo-nas, joined": (2, False, True),
+}
+
+
+def export(kind: str, width: float = WIDTH) -> bytes:
+    """The head of a popular export as its graph computes it, on made-up logits.
+
+    Two levels of cells; most of them show nothing: low objectness where there is one, else low
+    scores of all classes.
+    """
+    name, _, form = kind.partition(", ")
+    rng = np.random.default_rng(7)
+    objectness = name in ("v5", "yolox")
+    classes = 1 if form == "one class" else CLASSES
+    channels = 4 + objectness + classes
+    gain = np.repeat(np.float32([0.35, 2]), [4, channels - 4]).reshape(1, -1, 1, 1)
+    bias = np.zeros_like(gain)
+    bias[:, 4 : 5 if objectness else None] = -5
+    if classes == 1:
+        bias[:, 5:] = 11  # YOLOv5 does not train the class of a network that has one
+    weights: dict[str, Any] = {"gain": gain, "bias": bias, "width": np.float32(width)}
+    weights |= {"two": np.float32(2), "half": np.float32(0.5), "size": np.float32(width / 8)}
+    weights["rows"] = np.array([0, -1, channels])
+    nodes, levels, grids = [], [], []
+    for stride in (4, 8):
+        some, values = convolution(f"s{stride}", stride, channels, rng)
+        weights |= values
+        weights[f"s{stride}.weight"] /= np.float32(0.5 * (3 * stride**2) ** 0.5)  # spread 1
+        side = 32 // stride
+        grid = np.stack(np.meshgrid(np.arange(side), np.arange(side)), -1).reshape(1, -1, 2)
+        grids.append((grid + 0.5) * width / side)
+        nodes += [some[0], node("Mul", [f"s{stride}_map", "gain"], [f"s{stride}_scaled"])]
+        nodes.append(node("Add", [f"s{stride}_scaled", "bias"], [f"s{stride}_all"]))
+        level = f"s{stride}_all"
+        if name == "v5":  # sigmoid, decoded on each level, a cell's values last
+            weights["parts"] = np.array([2, 2, 1 + classes])
+            nodes += [
+                node("Transpose", [level], [f"{level}_t"], perm=[0, 2, 3, 1]),
+                node("Sigmoid", [f"{level}_t"], [f"{level}_s"]),
+                node("Split", [f"{level}_s", "parts"], [f"{level}{i}" for i in range(3)], axis=3),
+                node("Mul", [f"{level}0", "width"], [f"{level}_xy"]),
+                node("Mul", [f"{level}1", "two"], [f"{level}_double"]),
+                node("Pow", [f"{level}_double", "two"], [f"{level}_square"]),
+                node("Mul", [f"{level}_square", "size"], [f"{level}_wh"]),
+                node("Concat", [f"{level}_xy", f"{level}_wh", f"{level}2"], [f"{level}_y"], axis=3),
+                node("Reshape", [f"{level}_y", "rows"], [f"{level}_rows"]),
+            ]
+            levels.append(f"{level}_rows")
+            continue
+        if name == "yolox":  # sigmoid of objectness and classes, joined with the raw box
+            weights["parts"] = np.array([4, 1, classes])
+            nodes += [
+                node("Split", [level, "parts"], [f"{level}{i}" for i in range(3)], axis=1),
+                node("Sigmoid", [f"{level}1"], [f"{level}_obj"]),
+                node("Sigmoid", [f"{level}2"], [f"{level}_cls"]),
+                node(
+                    "Concat", [f"{level}0", f"{level}_obj", f"{level}_cls"], [f"{level}_y"], axis=1
+                ),
+            ]
+            level = f"{level}_y"
+        nodes.append(node("Reshape", [level, f"s{stride}.shape"], [f"{level}_flat"]))
+        levels.append(f"{level}_flat")
+    nodes.append(node("Concat", levels, ["all"], axis=1 if name == "v5" else 2))
+    weights["grid"] = np.concatenate(grids, axis=1).astype(np.float32)
+    last = "all"
+    if name != "v5":
+        weights["parts2"] = np.array([2, 2, channels - 4])
+        nodes.append(node("Transpose", ["all"], ["raw"], perm=[0, 2, 1]))
+        nodes.append(node("Split", ["raw", "parts2"], ["raw_xy", "raw_wh", "raw_s"], axis=2))
+        if name != "yolox":
+            nodes.append(node("Sigmoid", ["raw_s"], ["scores"]))
+        nodes += [
+            node("Mul", ["raw_xy", "size"], ["shift"]),
+            node("Add", ["shift", "grid"], ["xy"]),
+            node("Exp", ["raw_wh"], ["factor"]),
+            node("Mul", ["factor", "size"], ["wh"]),
+        ]
+        box, scores = ["xy", "wh"], "raw_s" if name == "yolox" else "scores"
+        if name == "yolo-nas":
+            nodes += [
+                node("Mul", ["wh", "half"], ["side"]),
+                node("Sub", ["xy", "side"], ["low"]),
+                node("Add", ["xy", "side"], ["high"]),
+                node("Concat", ["low", "high"], ["boxes"], axis=2),
+            ]
+            if not form:
+                shapes = {"boxes": ["n", None, 4], "scores": ["n", None, classes]}
+                return model(nodes, shapes, **weights)
+            box = ["low", "high"]
+        last = "raw"
+        if form != "undecoded":
+            nodes.append(node("Concat", [*box, scores], ["joined"], axis=2))
+            last = "joined"
+    turned = (name == "v8") != (form == "turned") if name in ("v5", "v8") else False
+    end = {"perm": [0, 2, 1]} if turned else {}
+    nodes.append(node("Transpose" if end else "Identity", [last], ["output0"], **end))
+    return model(nodes, {"output0": ["n", None, None]}, **weights)
+
+
+@pytest.mark.parametrize("kind", EXPORTS)
+def test_the_head_of_popular_exports_is_known_and_their_one_scale_found(kind: str) -> None:
+    content, data = export(kind), images(32)
+    outputs = next(activations(content, [data]))
+    names = [value.name for value in onnx.load_from_string(content).graph.output]
+    found = find_head({name: outputs[name] for name in names})
+    form = EXPORTS[kind]
+    assert (found and (found.axis, found.objectness, found.corners)) == form
+    if found:
+        joined = found.joined(outputs)
+        classes = 1 if kind == "v5, one class" else CLASSES
+        assert joined.shape == (32, 4 + classes, 64 + 16)
+        cells = np.moveaxis(outputs[found.scores], found.axis, 1)
+        scores = cells[:, 0 if found.scores == "scores" else 4 :]
+        wanted = scores[:, :1] * scores[:, 1:] if found.objectness else scores
+        np.testing.assert_array_equal(joined[:, 4:], wanted)
+        assert (joined[:, 2:4] > 0).all()
+        centres = joined[:, :2].mean(axis=(0, 2))
+        np.testing.assert_allclose(centres, WIDTH / 2, rtol=0.1)
+    mixed = findings(content, data=data).mixed
+    if kind in ("yolo-nas", "yolox, undecoded"):  # scores alone, or beside small offsets
+        assert not mixed
+        return
+    assert mixed[0].codes == 1
+    assert "leaves these scores 1 code of 255" in mixed[0].summary()
+    assert "divide" in mixed[0].advice
+    assert "an output each" in mixed[0].advice
+    assert "output0" in {name for one in mixed for name in (one.tensor, *one.also)}
+    assert not findings(export(kind, 1.0), data=data).mixed
+
+
+def test_one_class_without_objects_is_no_objectness() -> None:
+    """YOLOv8's first class is absent, rare, or often taken for another one."""
+    rng = np.random.default_rng(2)
+    for first in (0.001, 0.3, 0.9):
+        output = np.full((4, 4 + CLASSES, 500), 0.001, np.float32)
+        output[:, :4] = rng.uniform(20, 600, (4, 4, 500))
+        output[:, 4, :20] = first
+        output[:, 5, :20] = min(first * 2, 0.2)
+        output[:, 6, 100:140] = 0.95
+        found = find_head({"output0": output})
+        assert found is not None
+        assert not found.objectness
+        assert found.joined({"output0": output}).shape == output.shape
+
+
 def test_points_between_scores_are_found() -> None:
     """A pose: box, score, then x, y and visibility of each point; no Concat."""
     factors = np.array([640.0] * 4 + [1] + [640, 640, 1] * 3, np.float32).reshape(1, -1, 1)

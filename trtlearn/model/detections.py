@@ -178,29 +178,50 @@ def share_matched(
 class Head:
     """Where a network's outputs hold boxes and scores: one output with both, or one of each.
 
-    ``axis``: that of the 4 + classes values of a cell, 1 for [N, 4 + classes, cells].
+    ``axis``: that of a cell's values, 1 for [N, 4 + classes, cells]; ``objectness``: the first
+    score says that there is an object, the others which one; ``corners``: a box is (left, top,
+    right, bottom).
     """
 
     boxes: str
     scores: str
     axis: int
+    objectness: bool = False
+    corners: bool = False
 
     def joined(self, outputs: Mapping[str, Array]) -> Array:
-        """The outputs as :func:`decode` takes them: [N, 4 + classes, cells]."""
+        """The outputs as :func:`decode` takes them: [N, 4 + classes, cells].
+
+        Scores are multiplied by the objectness, corners become (cx, cy, w, h).
+        """
         parts = [outputs[name] for name in dict.fromkeys((self.boxes, self.scores))]
-        return np.concatenate([np.moveaxis(part, self.axis, 1) for part in parts], axis=1)
+        values = np.concatenate([np.moveaxis(part, self.axis, 1) for part in parts], axis=1)
+        boxes, scores = values[:, :BOX], values[:, BOX:]
+        if self.corners:
+            low, high = boxes[:, :2], boxes[:, 2:]
+            boxes = np.concatenate([(low + high) / 2, high - low], axis=1)
+        if self.objectness:
+            scores = scores[:, 1:] * scores[:, :1]
+        return np.concatenate([boxes, scores], axis=1)
 
 
 def find_head(outputs: Mapping[str, Array]) -> Head | None:
     """The detector's head among a network's FP32 outputs; None where they are no detector's.
 
     Found by the values: four for a box, in pixels or from 0 to 1, then scores from 0 to 1 that are
-    low in most cells. YOLOv5's objectness counts as a class.
+    low in most cells. The popular exports, with C classes:
+
+    - YOLOv8, YOLO11: one output [N, 4 + C, cells];
+    - YOLOv5, YOLOv7, YOLOX with decoded boxes: [N, cells, 5 + C], objectness before the classes;
+    - YOLO-NAS: boxes as corners [N, cells, 4], scores [N, cells, C].
+
+    YOLOX's usual export gives None: its boxes are offsets in cells and logarithms of sizes.
 
     >>> output = np.zeros((2, 6, 50), np.float32)
     >>> output[:, :4], output[:, 5, 7] = 60, 0.9
-    >>> find_head({"output0": output}), find_head({"logits": np.zeros((2, 10))})
-    (Head(boxes='output0', scores='output0', axis=1), None)
+    >>> find_head({"output0": output})
+    Head(boxes='output0', scores='output0', axis=1, objectness=False, corners=False)
+    >>> find_head({"logits": np.zeros((2, 10))})
     """
     cubes = {name: values for name, values in outputs.items() if _is_cube(values)}
     for boxes, values in cubes.items():
@@ -212,7 +233,8 @@ def find_head(outputs: Mapping[str, Array]) -> Head | None:
                 else:
                     rest = np.moveaxis(others, axis, 1)
                 if _is_head(whole, rest):
-                    return Head(boxes, scores, axis)
+                    corners = bool((whole[:, 2:] > whole[:, :2]).mean() > 0.99)
+                    return Head(boxes, scores, axis, _has_objectness(rest), corners)
     return None
 
 
@@ -230,7 +252,24 @@ def _is_head(boxes: Array, scores: Array) -> bool:
         return False
     centres, sizes = boxes[:, :2], boxes[:, 2:]
     spread = centres.mean() > 0.25 * centres.max() > 0 and (sizes >= 0).mean() > 0.99
-    return bool(spread and scores.min() >= 0 and 0 < scores.max() <= 1 and scores.mean() < 0.25)
+    if not spread or scores.min() < 0 or not 0 < scores.max() <= 1:
+        return False
+    if _has_objectness(scores):
+        scores = scores[:, 1:] * scores[:, :1]
+    return bool(scores.mean() < 0.25)
+
+
+def _has_objectness(scores: Array) -> bool:
+    """Whether the first of the scores [N,classes,cells] tells objects from background.
+
+    Then the others say which class an object would have: one is high where the first is, and often
+    in the background, too. A class leaves the others low in its cells, as the background does.
+    """
+    if scores.shape[1] < 2:
+        return False
+    first, best = scores[:, 0], scores[:, 1:].max(axis=1)
+    certain = best[first > 0.5]
+    return bool(np.median(best) > SURE or (certain.size and np.median(certain) > SURE))
 
 
 def unpack(arrays: Mapping[str, Array]) -> list[Detections]:
