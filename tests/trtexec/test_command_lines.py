@@ -10,7 +10,7 @@ import pytest
 from trtlearn.trtexec.command import parse_trtexec
 from trtlearn.trtexec.explanation import explain
 from trtlearn.trtexec.migration import migrate, modern_command
-from trtlearn.trtexec.shell import read_command_line, split_command
+from trtlearn.trtexec.snippets import read_command_line, split_command
 from trtlearn.trtexec.sources import layer_matches
 
 INT8 = ("--onnx=m.onnx", "--int8")

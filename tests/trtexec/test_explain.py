@@ -24,7 +24,7 @@ from trtlearn.trtexec import decision
 from trtlearn.trtexec.command import parse_trtexec
 from trtlearn.trtexec.explanation import Explanation, explain
 from trtlearn.trtexec.options import options_from, trtexec_command, variant_of
-from trtlearn.trtexec.shell import split_command
+from trtlearn.trtexec.snippets import split_command
 from trtlearn.trtexec.sources import cite, known_versions, option_kinds, resolve
 from trtlearn.trtexec.versions import read_spelling
 

@@ -34,7 +34,7 @@ from trtlearn.errors import HIDDEN, CacheError, RecordingError, printable
 from trtlearn.files import shell_command
 from trtlearn.record import html_link
 from trtlearn.recorded.files import folder_with, load_build
-from trtlearn.trtexec.shell import split_command
+from trtlearn.trtexec.snippets import split_command
 from trtlearn.trtexec.sources import Source
 
 pytestmark = pytest.mark.filterwarnings("ignore:tensor format")

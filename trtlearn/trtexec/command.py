@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 
 from ..files import load_table
-from .shell import DASHES, read_command_line
+from .snippets import DASHES, read_command_line
 from .sources import choices, cite, option_kinds, resolve, words
 
 __all__ = ["TrtexecCommand", "int8_count", "parse_trtexec"]

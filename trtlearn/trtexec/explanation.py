@@ -14,7 +14,7 @@ from ..model.quantization import SYMMETRIC, RefusedNode
 from ..record import Record, html_text, plural
 from .command import parse_trtexec
 from .decision import Case, sentences, takes_asymmetric
-from .shell import read_command_line, split_command
+from .snippets import read_command_line, split_command
 from .sources import Source, cite, resolve
 
 __all__ = ["Explanation", "Step", "explain"]

@@ -24,7 +24,7 @@ from ..record import Record
 from .command import parse_trtexec
 from .explanation import Explanation, explain
 from .options import options_from
-from .shell import split_command
+from .snippets import split_command
 from .sources import choices, known_versions, layer_matches, option_kinds, resolve
 
 __all__ = ["MigrationReport", "migrate", "modern_command"]
