@@ -56,6 +56,8 @@ def test_what_the_cache_and_the_model_do_not_share_is_listed():
     other = fit(cache, model_path("resnet"), IMAGES[:8])
     assert other.stale == ("old",)
     assert "not in the model: old" in other.summary()
+    assert f"{len(other.missing)} tensors without a range: stem, …" in other.summary()
+    assert "without a range" not in report.summary()
     assert set(other.missing) == set(report.missing) | {t.name for t in report.tensors} - {"image"}
 
 
@@ -95,6 +97,23 @@ def test_a_few_large_values_are_told_from_a_wide_range():
         "y": "too large",
     }
     assert report.missing == ("z",)
+
+
+def test_only_zeros_tell_nothing():
+    """The biases give the inner tensors values: they are no data, nor is what they say advice."""
+    cache = calibrate(model_path("resnet"), IMAGES[:32], "minmax")
+    report = fit(cache, model_path("resnet"), np.zeros_like(IMAGES[:8]))
+    assert report["stem"].largest > 0
+    assert any(tensor.advice for tensor in report.tensors)
+    assert not report.all_fit
+    assert not report.poor
+    assert "only zeros, they tell nothing" in report.summary()
+    assert "all fit" not in report.summary()
+    one = np.zeros_like(IMAGES[:8])
+    one[3, 0, 5, 5] = 0.5
+    assert "only zeros" not in fit(cache, model_path("resnet"), one).summary()
+    assert not fit_tensors({"x": 1.0}, {"x": np.zeros(4)}).all_fit
+    assert fit_tensors({"x": 1.0, "y": 1.0}, {"x": np.zeros(4), "y": np.ones(4)}).all_fit
 
 
 @pytest.mark.parametrize("amax", [0.0, 1e-38, 1e-30, 3e38])

@@ -39,6 +39,11 @@ def test_calibrate_then_fit(files, capsys):
     assert files["cache"].read_text() == format_cache(ours)
     assert run("fit", files["cache"], files["model"], files["data"]) == 0
     assert "all fit" in capsys.readouterr().out
+    np.save(files["data"].with_name("zeros.npy"), np.zeros_like(IMAGES[:8]))
+    assert run("fit", files["cache"], files["model"], files["data"].with_name("zeros.npy")) == 1
+    out = capsys.readouterr().out
+    assert "only zeros" in out
+    assert "set by hand" not in out
     assert run(*command, "--for-trtexec", "--calibrator", "min-max", "--batch", 16) == 0
     assert read_cache(files["cache"]).kind == "entropy2"
     out = capsys.readouterr().out

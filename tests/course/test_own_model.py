@@ -322,6 +322,11 @@ def test_networks_that_cannot_be_walked(two_inputs, tmp_path):
         try_int8(two_inputs, arrays(), algorithm="magic", **CPU)
     with pytest.raises(DataError, match="batch size is 0"):
         try_int8(two_inputs, arrays(), batch=0, **CPU)
+    steps: list[str] = []
+    images, beyond = load_images("test")[0][:16], np.arange(16) % 11
+    with pytest.raises(DataError, match=r"the labels go from 0 to 10, .* classes 0 to 9"):
+        try_int8(model_path("resnet"), images, labels=beyond, progress=steps.append, **CPU)
+    assert steps == ["look"]  # before anything is calibrated
     with pytest.raises(DataError, match=r"labels are float64 \[10\]"):
         try_int8(two_inputs, arrays(), labels=np.zeros(10), **CPU)
 

@@ -113,16 +113,24 @@ class FitReport(Table[TensorFit]):
 
     @property
     def poor(self) -> tuple[TensorFit, ...]:
-        """The tensors whose range does not fit, the worst first."""
-        return tuple(tensor for tensor in self.tensors if tensor.advice)
+        """The tensors whose range does not fit, the worst first; none where all data are 0."""
+        return tuple(one for one in self.tensors if one.advice and not self.only_zeros)
+
+    @property
+    def only_zeros(self) -> bool:
+        """Whether the inputs' data are all 0, or without inputs all data: they tell nothing."""
+        inputs = [tensor for tensor in self.tensors if tensor.name in self.inputs]
+        return all(tensor.verdict == "all 0" for tensor in inputs or self.tensors)
 
     @property
     def all_fit(self) -> bool:
         """Whether every input has a range, and every tensor's range fits, with all its parts."""
-        return not self.poor and not self.mixed and not self.open_inputs
+        return not (self.poor or self.mixed or self.open_inputs or self.only_zeros)
 
     def summary(self) -> str:
         text = "each fits its tensor as a whole" if self.mixed else "all fit the data"
+        if self.only_zeros:
+            text = "the data are only zeros, they tell nothing. Give data as the network meets them"
         if self.poor:
             verdicts = [tensor.verdict for tensor in self.poor]
             first = next(iter(self.other_inputs or self.poor))
@@ -133,13 +141,15 @@ class FitReport(Table[TensorFit]):
                 f"{', '.join(kinds)}. Look first at {first.name}: ±{first.amax:.4g} for "
                 f"values up to {first.largest:.4g} ({numbers}). Try: {advice}"
             )
-        if self.mixed:
+        if self.mixed and not self.only_zeros:
             text += f". {self.mixed[0].summary()}. Try: {self.mixed[0].advice}"
             names = ", ".join(one.tensor for one in self.mixed[1:])
             text += f" (likewise {names})" if names else ""
+        inner = tuple(name for name in self.missing if name not in self.inputs)
+        if inner:
+            text += f". {plural(len(inner), 'tensor')} without a range: {_first(inner)}"
         if self.stale:
-            text += f". {plural(len(self.stale), 'name')} not in the model: {self.stale[0]}"
-            text += ", …" if self.stale[1:] else ""
+            text += f". {plural(len(self.stale), 'name')} not in the model: {_first(self.stale)}"
         if self.open_inputs:
             names = ", ".join(self.open_inputs)
             count = plural(len(self.open_inputs), "input")
@@ -162,6 +172,11 @@ class FitReport(Table[TensorFit]):
             }
             for tensor in self.tensors
         ]
+
+
+def _first(names: tuple[str, ...]) -> str:
+    """The first name, and whether others follow."""
+    return names[0] + (", …" if names[1:] else "")
 
 
 class RangeMeter:

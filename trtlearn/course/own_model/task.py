@@ -110,12 +110,7 @@ class Task:
             return Answer(way, sqnr, None, None)
         logits, labels = outputs[both[0]], self.labels
         classes = None if isinstance(labels, Mapping) else labels
-        if classes is not None and not 0 <= classes.min() <= classes.max() < table.shape[1]:
-            raise DataError(
-                f"the labels go from {classes.min()} to {classes.max()}, "
-                f"the network knows the classes 0 to {table.shape[1] - 1}",
-                "give the labels of this network's classes",
-            )
+        _check_classes(classes, table.shape)
         right = None if classes is None else accuracy(logits, classes[: len(logits)])
         return Answer(way, sqnr, accuracy(logits, table.argmax(axis=1)), right)
 
@@ -149,7 +144,21 @@ def load_task(
         raise ModelError(*quantization.why_not_again())
     inputs = input_data(facts, data_for(model, data), batch)
     classes = load_labels(labels, inputs.facts.rows_in_all)
+    shapes = (value.shape for value in facts.outputs if value.name in facts.tensors)
+    _check_classes(classes, next(shapes, None))
     return Task(path, proto, facts, inputs, classes, algorithm)
+
+
+def _check_classes(labels: Labels | None, shape: tuple[Any, ...] | None) -> None:
+    """DataError where a row's class is none of an output [rows, classes] of this shape."""
+    if labels is None or isinstance(labels, Mapping) or not shape or len(shape) != 2:
+        return
+    if isinstance(shape[1], int) and not 0 <= labels.min() <= labels.max() < shape[1]:
+        raise DataError(
+            f"the labels go from {labels.min()} to {labels.max()}, "
+            f"the network knows the classes 0 to {shape[1] - 1}",
+            "give the labels of this network's classes",
+        )
 
 
 def load_labels(source: str | os.PathLike[str] | Labels | None, rows: int) -> Labels | None:
