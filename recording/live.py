@@ -27,7 +27,8 @@ from typing import Any
 
 from trtlearn.cli.live import make_builds
 from trtlearn.course.notebook import NOTEBOOKS
-from trtlearn.engine.records import Provenance
+from trtlearn.engine.records import BuildOptions, Provenance
+from trtlearn.engine.variants import live_options
 from trtlearn.errors import BuildError, TrtlearnError
 from trtlearn.files import data_dir, notebooks_dir, write_atomic
 from trtlearn.live.experiment import provenance
@@ -175,7 +176,8 @@ def main(arguments: Sequence[str] | None = None, execute: Execute = execute) -> 
     given = parser.parse_args(arguments)
     numbers = [one for one in given.only.split(",") if one in NOTEBOOKS]
     try:
-        origin = provenance(recorded=True)
+        sources = live_options(BuildOptions()).tactic_sources
+        origin = provenance(tactic_sources=sources, recorded=True)
     except TrtlearnError as problem:
         print(problem, file=sys.stderr)
         return 2

@@ -374,7 +374,8 @@ class Network:
 
         build = make()
         first = _hardly_int8(build)
-        if first and not options.fp16:  # the timings it rests on would mislead every later build
+        unusual = first and not options.fp16 and not self._recorded_alike(wanted.variant)
+        if unusual:  # the timings it rests on would mislead every later build
             timings.unlink(missing_ok=True)
             build = make()
             warnings.warn(
@@ -382,6 +383,13 @@ class Network:
                 stacklevel=3,
             )
         return build, plans[-1] if plans else b""
+
+    def _recorded_alike(self, variant: str) -> bool:
+        """Whether the recorded engine hardly took INT8 either, as a transformer's."""
+        try:
+            return _hardly_int8(recorded_build(self.name, variant, self.folder)) is not None
+        except RecordingError:
+            return False
 
     # --- further questions asked of TensorRT: recorded builds with a question
 

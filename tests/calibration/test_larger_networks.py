@@ -26,6 +26,14 @@ EXTREME = {
         *(0, 2, 7, 18, 21, 25, 26, 29, 31, 32, 35, 42),
         *(45, 50, 54, 58, 60, 75, 86, 88, 91, 105, 110),
     ],
+    "vit": [
+        *(0, 7, 13, 22, 27, 29, 30, 35, 36, 38, 45, 47, 48),
+        *(67, 82, 94, 107, 116, 128, 132, 138, 140, 143, 146, 152, 163),
+        *(168, 172, 173, 174, 178, 179, 189, 191, 202, 206, 213, 244, 246),
+        *(277, 299, 309, 315, 320, 324, 329, 338, 342, 348, 353, 360, 373),
+        *(374, 379, 380, 393, 400, 402, 403, 414, 419, 420, 426, 435, 446),
+        *(449, 450, 454, 458, 460, 468, 478, 487, 488, 489, 491, 494, 509),
+    ],
 }
 """Rows of the calibration images that hold the largest |x| of at least one tensor."""
 
@@ -37,7 +45,7 @@ def recorded(name: str, variant: str) -> tuple[Network, CalibrationCache]:
     return one, cache
 
 
-@pytest.mark.parametrize(("name", "scales"), [("photo", 42), ("detector", 58)])
+@pytest.mark.parametrize(("name", "scales"), [("photo", 42), ("detector", 58), ("vit", 553)])
 def test_min_max_scales_are_tensorrts(name: str, scales: int) -> None:
     one, cache = recorded(name, "int8-minmax")
     images = one.images()[EXTREME[name]]
@@ -45,9 +53,21 @@ def test_min_max_scales_are_tensorrts(name: str, scales: int) -> None:
     assert report.summary().startswith(f"minmax: {scales} of {scales} scales equal TensorRT's")
     ours = one.calibrate("minmax", images, batch=len(images), progress=False)
     known = {tensor for tensor in cache if not tensor.startswith(INTERNAL)}
-    assert set(ours) == known
+    unnamed = set(ours) - known  # TensorRT's caches have no line for what Softmax gives
+    assert {tensor for tensor in ours if tensor.endswith("_attention_softmax")} == unnamed
+    assert known <= set(ours)
     for tensor in known:
         assert ours[tensor] == pytest.approx(cache[tensor], rel=1e-6)
+
+
+def test_the_one_scale_of_entropy_2_that_differs_is_a_near_tie() -> None:
+    """The other 552 of vit's 553 agree with all 512 images, which takes half a minute."""
+    vit, cache = recorded("vit", "int8-entropy2")
+    ours = vit.observe("l3_narrow", "entropy2")
+    line = cache.entry("l3_narrow")
+    assert ours.amax / line.amax == pytest.approx(1191.5 / 1303.5, rel=1e-6)  # bins that are kept
+    other = vit.observe("l0_narrow", "entropy2").amax
+    assert other == pytest.approx(cache.entry("l0_narrow").amax, rel=1e-6)
 
 
 @pytest.mark.parametrize(("name", "tensors"), [("photo", 38), ("detector", 54)])

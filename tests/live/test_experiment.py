@@ -172,6 +172,23 @@ def test_an_int8_engine_that_hardly_is_one_is_built_once_more(
     assert warm == [False, False]  # the second build began with no timings
 
 
+def test_a_transformer_that_hardly_takes_int8_is_built_once(
+    bench: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The recorded engine of vit has INT8 weights in 12 of 53 layers, too."""
+    bare = network("vit", mode="recorded").build("int8-placeholder")
+    made: list[str] = []
+
+    def run(model: str, options: BuildOptions, **more: Any) -> Build:
+        made.append(model)
+        return bare
+
+    monkeypatch.setattr(experiment_module, "run_variant", run)
+    monkeypatch.setenv("TRTLEARN_HOME", str(tmp_path))
+    assert network("vit", mode="live").build("int8-placeholder") is bare
+    assert made == ["vit"]
+
+
 def test_fp16_in_place_of_int8_is_no_mistake_where_both_are_allowed(
     bench: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,6 +10,8 @@ import pytest
 
 from recording import live
 from recording.live import LiveRun, execute, main
+from trtlearn.course.notebook import NOTEBOOKS
+from trtlearn.files import data_dir
 
 CELLS = {"setup": "measured here on NVIDIA Fake, 2026-11-28", "run-same": "5 layers\n98.0 %"}
 
@@ -62,6 +64,35 @@ def test_a_table_and_a_json_that_goes_on_where_it_was_interrupted(
     assert run.provenance.gpu == "NVIDIA Fake"
     assert json.loads(out.read_text(encoding="utf-8"))["notebooks"][0]["cells"] == 2
     assert main([*words, "--again"], played([*asked, "03 live"])) == 1
+
+
+def test_all_notebooks_ran_live_and_the_second_time_in_a_tenth_of_the_first() -> None:
+    folder = data_dir() / "recordings" / "h200-8.6.0" / "live"
+    runs = [
+        LiveRun.from_json((folder / name).read_text(encoding="utf-8"))
+        for name in ("2026-11-29.json", "2026-11-29-again.json")
+    ]
+    for run in runs:
+        assert [one.number for one in run.notebooks] == list(NOTEBOOKS)
+        assert not run.failed_builds
+        for one in run.notebooks:
+            assert (one.failures, one.claims) == ((), ()), one.number
+    seconds = [run.build_seconds + sum(one.seconds for one in run.notebooks) for run in runs]
+    assert round(runs[0].build_seconds / 60) == 14  # docs/use.md
+    assert seconds[1] < seconds[0] / 10
+
+
+def test_the_builder_that_left_the_first_layer_in_fp32_escaped_the_images_range() -> None:
+    """What 03 says of a live run: mobile's entropy 2 engine kept 97.9 %."""
+    path = data_dir() / "recordings" / "h200-8.6.0" / "live" / "2026-11-29.json"
+    run = LiveRun.from_json(path.read_text(encoding="utf-8"))
+    lines = [
+        (one.recorded.split(), one.live.split())
+        for book in run.notebooks
+        for one in book.differences
+        if (book.number, one.cell) == ("03", "look-collapse")
+    ]
+    assert lines == [(["mobile", "int8-entropy2", "21.4%"], ["mobile", "int8-entropy2", "97.9%"])]
 
 
 def test_without_a_gpu(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
