@@ -9,10 +9,9 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from tools import notebooks
 from trtlearn import networks
-from trtlearn.course.builder import Builder, Job
-from trtlearn.course.lesson import Cell, begin
+from trtlearn.course.builder import Builder, Job, build_job
+from trtlearn.course.lesson import KEPT_STATE, Cell, begin
 from trtlearn.errors import TrtlearnError
-from trtlearn.networks import network
 
 __all__ = ["LiveShell"]
 
@@ -20,18 +19,18 @@ __all__ = ["LiveShell"]
 class InProcess(Builder):
     """A builder that builds in this process, when it is told to."""
 
-    def ask(self, name: str, variant: str) -> Job:
+    def ask(self, name: str, variant: str, expected: float | None = None) -> Job:
         for job in self.jobs:
             if (job.network, job.variant) == (name, variant):
                 return job
-        self.jobs.append(Job(name, variant))
+        self.jobs.append(Job(name, variant, expected))
         return self.jobs[-1]
 
     def finish(self) -> None:
         while pending := self.pending():
             job = pending[0]
             try:
-                network(job.network, mode="live").build_here(job.variant)
+                build_job(job.network, job.variant)
                 job.stage = "done"
             except TrtlearnError as problem:
                 job.stage, job.detail = "failed", str(problem)
@@ -51,6 +50,7 @@ class LiveShell:
         self.builder: Any = lesson.builder
         self.failures: list[str] = []
         self.live: dict[str, set[str]] = {}  # cell -> the networks whose engines it shows
+        self.again: list[str] = []  # those of them that run again
 
     def run(self) -> None:
         """Run all cells: recorded engines are shown."""
@@ -61,6 +61,11 @@ class LiveShell:
                     problem = done.error_in_exec or done.error_before_exec
                     self.failures.append(f"{cell.id}: {type(problem).__name__}: {problem}")
         self.live = {one.key: set(one.networks) for one in self.lesson.cells if one.networks}
+        self.again = [
+            one.key
+            for one in self.lesson.cells
+            if one.networks and not any(word in one.source for word in KEPT_STATE)
+        ]
 
     def change_over(self) -> int:
         """Build the engines that were asked for, for this machine; run the cells that show them."""

@@ -19,8 +19,10 @@ from trtlearn import networks
 from trtlearn.builds import Build
 from trtlearn.course.builder import Builder, Job
 from trtlearn.course.lesson import Lesson, begin
+from trtlearn.course.own_model import engines
+from trtlearn.course.own_model.walk import try_int8
 from trtlearn.networks import Network, network
-from trtlearn.recorded.store import own_builds
+from trtlearn.recorded.store import expected_seconds, own_builds
 
 SAYING = """
 import json, sys
@@ -120,13 +122,42 @@ def test_the_builders_own_process_builds_keeps_and_ends_with_its_kernel(
     assert process.wait(10) == 0  # its input ended
 
 
+def test_the_builders_own_process_builds_a_reader_s_network(
+    fake: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "a folder" / "mobile"
+    saved: list[engines.OwnEngines] = []
+
+    def behind(own: engines.OwnEngines, way: str) -> bool:
+        own.save(file)
+        saved.append(own)
+        return True
+
+    monkeypatch.setattr(engines, "stand_in", behind)
+    mobile = network("mobile", mode="recorded")
+    walk = try_int8(mobile, mobile.images()[:16], algorithm="minmax", live=True)
+    assert saved[0].expected_seconds("int8-minmax") == expected_seconds("mobile", "int8-minmax")
+    program = tmp_path / "builder.py"
+    root = Path(__file__).resolve().parents[2]
+    text = REAL.format(root=str(root), tests=str(root / "tests"))
+    program.write_text(text, encoding="utf-8")
+    stages: list[str] = []
+    builder = Builder(lambda job: stages.append(job.stage), (sys.executable, str(program)))
+    job, lost = builder.ask(str(file), "int8-minmax", 25.0), builder.ask(str(tmp_path), "fp32")
+    assert job.line() == "mobile int8-minmax: queued"
+    assert builder.wait(60)
+    assert (job.stage, lost.stage, job.expected) == ("done", "failed", 25.0)
+    assert {"building", "calibrating", "measuring", "done"} <= set(stages)
+    assert [way for way in walk.building if saved[0].is_kept(way)] == ["int8-minmax"]
+
+
 # --- the notebook
 
 
 class Played(Builder):
     """A builder whose jobs end when the test says so; own engines are recorded ones, renamed."""
 
-    def ask(self, name: str, variant: str) -> Job:
+    def ask(self, name: str, variant: str, expected: float | None = None) -> Job:
         for job in self.jobs:
             if (job.network, job.variant) == (name, variant):
                 return job

@@ -21,7 +21,9 @@ from recording.pairs import read_pairs
 from trtlearn.builds import Build, LayerCounts
 from trtlearn.calibration.cache import parse_cache, read_cache
 from trtlearn.calibration.qdq import insert_qdq, plan_sites
+from trtlearn.course.builder import build_job
 from trtlearn.course.own_model import report
+from trtlearn.course.own_model.engines import OwnEngines
 from trtlearn.course.own_model.records import Answer, EngineResult, Walk
 from trtlearn.course.own_model.report import report_html
 from trtlearn.course.own_model.task import load_task
@@ -530,3 +532,169 @@ def test_the_widget_walks_and_says_what_does_not_fit(two_inputs, tmp_path):
         field.value = before
     button.click()
     assert problem.value == ""
+
+
+# --- In a live notebook nothing waits: the CPU's answers at once, the engines behind the page
+
+
+@pytest.fixture
+def book(fake, tmp_path, monkeypatch):
+    """A notebook of the course that begins on a GPU machine where nothing is built."""
+    pytest.importorskip("ipywidgets")
+    from live_shell import LiveShell
+
+    monkeypatch.setattr("trtlearn.networks.stand_in", None)
+    monkeypatch.setattr("trtlearn.course.doctor._gpu_names", lambda: ("NVIDIA Fake",))
+    monkeypatch.chdir(tmp_path)
+    turned(tmp_path / "t.onnx")
+    np.save("data.npy", rng.normal(size=(20, 1, 2, 2)).astype(np.float32))
+    one = LiveShell(tmp_path / "none.ipynb")
+    yield one
+    one.close()
+
+
+def cell(book, source):
+    done = book.shell.run_cell(source)
+    assert done.success
+    return book.shell.user_ns.get("walk")
+
+
+WALK = "import trtlearn as tl\nwalk = tl.try_int8('t.onnx', 'data.npy', out='out')\nprint(walk.verdict)"
+WAYS = ("fp32", "fp16", "int8-entropy2", "int8-qdq")
+
+
+def shown(one):
+    return "".join(str(output.get("text", output.get("data"))) for output in one.output.outputs)
+
+
+def test_a_notebook_shows_the_cpu_s_answers_and_builds_behind_them(book, fake, monkeypatch):
+    walk = cell(book, WALK)
+    assert walk.building == WAYS
+    assert not fake.get("config"), "nothing was built in the cell"
+    assert walk.answer.way == "int8-entropy2"
+    assert "4 engines being built behind this page" in walk.summary()
+    assert walk.notes[-1].startswith("being built behind this page: fp32, fp16")
+    words, lesson = book.lesson._words.value, book.lesson
+    assert "the CPU’s answers are shown" in words
+    assert "t fp32: queued · 3 more" in words
+    assert lesson._stop.layout.display == ""
+    cell(book, "best = walk.answer.way")
+    cell(book, "number = 7")
+    first, _, other = lesson.cells
+    assert walk.verdict in shown(first)
+    assert lesson.panel.model_id in shown(first), "the bar stands in the cell, too"
+    assert other.output is None
+    monkeypatch.setattr("trtlearn.course.own_model.walk._compute", None)  # the CPU's part is kept
+    for _ in WAYS:
+        book.builder.finish()
+    assert lesson.change_over() == 2
+    built = book.shell.user_ns["walk"]
+    assert built.building == ()
+    assert [one.way for one in built.live] == list(WAYS)
+    assert all(one.answer.agreement == 1 for one in built.live)
+    assert built.answers == walk.answers
+    assert lesson.panel.model_id not in shown(first)
+    assert "4 of your own engines are built" in lesson._words.value
+    assert "built and timed here" in built.summary()
+    assert "being built" not in built.read("report")
+
+
+def test_a_walk_again_finds_the_engines_and_waits_for_nothing(book):
+    cell(book, WALK)
+    book.builder.finish()
+    jobs = len(book.builder.jobs)
+    assert cell(book, WALK).building == ()
+    assert len(book.builder.jobs) == jobs == 4
+
+
+def test_a_stopped_walk_keeps_the_cpu_s_answers_until_the_reader_goes_on(book):
+    from trtlearn.course.builder import Builder
+
+    book.builder.stop = lambda: Builder.stop(book.builder)
+    walk = cell(book, WALK)
+    book.lesson._stop.click()
+    assert book.builder.pending() == []
+    assert "building is stopped" in book.lesson._words.value
+    again = cell(book, WALK)
+    assert again.building == WAYS
+    assert again.answers == walk.answers
+    assert book.builder.pending() == []
+    book.builder.jobs.clear()
+    book.lesson._stop.click()
+    assert [job.variant for job in book.builder.pending()] == sorted(WAYS)
+    book.builder.finish()
+    assert book.lesson.change_over() == 1
+    assert book.shell.user_ns["walk"].building == ()
+
+
+def test_what_cannot_be_built_behind_is_said_once_and_not_tried_again(book, monkeypatch):
+    def crash(*_, **__):
+        raise TrtlearnError("the builder's process ended (status -11)")
+
+    walk = cell(book, WALK)
+    monkeypatch.setattr("live_shell.build_job", crash)
+    book.builder.finish()
+    book.lesson.change_over()
+    walk = book.shell.user_ns["walk"]
+    assert walk.building == ()
+    assert {one.problem for one in walk.live} == {"the builder's process ended (status -11)"}
+    assert book.lesson._problems.value == "", "the result says so itself"
+    assert cell(book, WALK).building == ()
+
+
+def test_where_no_plan_is_kept_engines_are_built_in_the_cell_once_they_were_tried(
+    book, monkeypatch
+):
+    monkeypatch.setenv("TRTLEARN_PLANS_MB", "0")
+    assert cell(book, WALK).building == WAYS
+    book.builder.finish()
+    book.lesson.change_over()
+    walk = book.shell.user_ns["walk"]
+    assert [one.problem for one in walk.live] == [""] * 4
+
+
+def test_the_form_shows_the_cpu_s_answers_and_changes_over_too(book):
+    from trtlearn.course.own_model.widget import own_model_form
+
+    box = own_model_form("t.onnx", "data.npy", out="out")
+    model, *_, row, problem, steps, answer, behind = box.children[:9]
+    row.children[2].click()
+    assert problem.value == ""
+    assert "▶ build with TensorRT: 4 of 4 are being built" in steps.value
+    assert "int8-minmax" in answer.value
+    assert behind.children == (book.lesson.panel,)
+    model.value = "typed meanwhile"
+    book.builder.finish()
+    book.lesson.change_over()
+    assert problem.value == ""
+    assert "✔ build with TensorRT: 4 of 4 engines" in steps.value
+    assert "built and timed here" in answer.value
+    assert behind.children == ()
+    assert model.value == "typed meanwhile"
+
+
+def test_another_process_builds_what_was_saved(fake, tmp_path, monkeypatch):
+    saved = []
+
+    def behind(engines, way):
+        engines.save(tmp_path / "a folder" / "t")
+        saved.append(way)
+        return True
+
+    monkeypatch.setattr("trtlearn.course.own_model.engines.stand_in", behind)
+    data = rng.normal(size=(20, 1, 2, 2)).astype(np.float32)
+    try_int8(turned(tmp_path / "t.onnx"), data, live=True)
+    assert saved == list(WAYS)
+    engines = OwnEngines.load(tmp_path / "a folder" / "t")
+    assert not engines.is_kept("int8-entropy2")
+    stages, batches = [], []
+    build_job(
+        str(tmp_path / "a folder" / "t"),
+        "int8-entropy2",
+        lambda *of: batches.append(of),
+        stages.append,
+    )
+    assert stages == ["building", "measuring"]
+    assert batches[-1] == (2, 2)
+    assert engines.is_kept("int8-entropy2")
+    assert not engines.is_kept("fp32")

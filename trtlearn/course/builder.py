@@ -3,7 +3,8 @@
 ``python -m trtlearn.course.builder`` is that process. It reads "NETWORK VARIANT" a line, answers
 with one line of JSON whenever something changes, and ends when its input ends, so that a kernel
 that is killed leaves nothing that builds. What it makes is in recorded/store.py, which also lets
-only one program of the machine build at a time.
+only one program of the machine build at a time. In place of a network of the course stands the file
+of a reader's own, which OwnEngines.save wrote.
 """
 
 from __future__ import annotations
@@ -17,12 +18,14 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from ..errors import TrtlearnError
 from ..networks import network
 from ..recorded.store import expected_seconds
+from .own_model.engines import OwnEngines
 
-__all__ = ["ENDED", "Builder", "Job", "serve"]
+__all__ = ["ENDED", "Builder", "Job", "build_job", "serve"]
 
 COMMAND = (sys.executable, "-m", "trtlearn.course.builder")
 ENDED = ("done", "failed", "stopped")
@@ -32,7 +35,7 @@ ENDED = ("done", "failed", "stopped")
 class Job:
     """One engine to build, and how far it is."""
 
-    network: str
+    network: str  # its name; of a reader's own the path of its file
     variant: str
     expected: float | None = None  # seconds; None: unknown
     stage: str = "queued"  # waiting, building, calibrating, measuring, done, failed, stopped
@@ -43,9 +46,14 @@ class Job:
     def ended(self) -> bool:
         return self.stage in ENDED
 
+    @property
+    def own(self) -> bool:
+        """Whether the network is the reader's own: the CPU's answers stand in for its engines."""
+        return os.path.isabs(self.network)
+
     def line(self) -> str:
         """How far it is: "mobile int8-minmax: building, 14 s of about 25 s"."""
-        head = f"{self.network} {self.variant}: {self.stage}"
+        head = f"{Path(self.network).name} {self.variant}: {self.stage}"
         if self.ended or self.since is None:
             return f"{head} {self.detail}".rstrip()
         so_far = f"{time.monotonic() - self.since:.0f} s"
@@ -67,7 +75,7 @@ class Builder:
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
 
-    def ask(self, name: str, variant: str) -> Job:
+    def ask(self, name: str, variant: str, expected: float | None = None) -> Job:
         """The job that builds ``variant`` of the network ``name``: begun now, or the one there is.
 
         One that was stopped is begun again; one that failed is not.
@@ -79,7 +87,7 @@ class Builder:
                         return job
                     self.jobs.remove(job)
                     break
-            job = Job(name, variant, expected_seconds(name, variant))
+            job = Job(name, variant, expected or expected_seconds(name, variant))
             self.jobs.append(job)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, daemon=True)
@@ -159,6 +167,19 @@ class Builder:
             job.stage, job.detail = "failed", f"the builder's process ended (status {code})"
 
 
+def build_job(
+    name: str,
+    variant: str,
+    progress: Callable[[int, int | None], None] | None = None,
+    say: Callable[[str], None] | None = None,
+) -> None:
+    """Build one job here; BuildError and others say why not."""
+    if os.path.isabs(name):
+        OwnEngines.load(Path(name)).build(variant, progress, say)
+    else:
+        network(name, mode="live").build_here(variant, progress, say)
+
+
 def serve() -> None:
     """The process: reads jobs from standard input, builds them and says how far it is."""
     jobs: queue.Queue[str] = queue.Queue()
@@ -178,9 +199,9 @@ def serve() -> None:
 
     threading.Thread(target=listen, daemon=True).start()
     while True:
-        name, variant = jobs.get().split()
+        name, _, variant = jobs.get().strip().rpartition(" ")
         try:
-            network(name, mode="live").build_here(variant, progress, say)
+            build_job(name, variant, progress, say)
         except TrtlearnError as problem:
             say("failed", str(problem))
         except Exception as problem:

@@ -20,9 +20,8 @@ from ..live import cuda, trt
 from ..record import Record, plural, show
 from ..recorded.files import load_provenance
 from ..trtexec.versions import read_spelling
-from .notebook import installed
 
-__all__ = ["DoctorReport", "Extra", "Finding", "RecordingFolder", "examine"]
+__all__ = ["DoctorReport", "Extra", "Finding", "RecordingFolder", "examine", "installed"]
 
 _PROC = Path("/proc/driver/nvidia")
 EXTRAS = ("cli", "lab", "gpu", "test")
@@ -84,6 +83,14 @@ class DoctorReport(Record):
             {"what": row.what, "found": row.found or "none", "what to do": row.fix}
             for row in self.findings
         ]
+
+
+def installed(package: str) -> str | None:
+    """The version of a package; None where it is not installed."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def examine() -> DoctorReport:

@@ -3,7 +3,8 @@
 ``setup()`` begins a lesson where engines can be built. While an engine of a network is missing,
 ``Network.build`` gives the recorded ones, a panel says how far the own ones are, and can stop them.
 When all that were asked for are there, the cells that used recorded ones run again in their places:
-those that called ``build``, and those that read what such a cell made.
+those that called ``build``, and those that read what such a cell made. With a reader's own network
+``try_int8`` shows the CPU's answers meanwhile.
 """
 
 from __future__ import annotations
@@ -12,23 +13,29 @@ import ast
 import asyncio
 import contextlib
 import html
+import re
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from .. import networks
 from ..builds import Build
-from ..errors import RecordingError
+from ..errors import BuildError, RecordingError
 from ..networks import Network, network
 from ..show.controls import alert, badge, ipywidgets, say, stack
 from .builder import Builder, Job
+from .own_model import engines
 
-__all__ = ["Cell", "Lesson", "begin"]
+__all__ = ["Cell", "Lesson", "begin", "current"]
 
 Start = Callable[[Callable[[Job], None]], Builder]
-KEPT_STATE = ("exercise.check(", "exercise.predict(")  # such cells hold what the reader did
+KEPT_STATE = ("exercise.check(", "exercise.predict(", "own_model_form(")
+"""Cells with these hold what the reader did."""
 
 
 @dataclass
@@ -71,6 +78,7 @@ class Lesson:
         self._ready: set[str] = set()  # networks that have their own engines, cells not yet
         self._twins: dict[str, Network] = {}
         self._timer: threading.Timer | None = None
+        self._calls: dict[Any, Callable[[], None]] = {}  # once all engines are there
         self._open = contextlib.ExitStack()  # while a cell's results are kept
         self._seen: Any = None
         self._halted = False  # the reader wants nothing built
@@ -93,7 +101,7 @@ class Lesson:
         self.builder.stop()
         self.shell.events.unregister("pre_run_cell", self._before)
         self.shell.events.unregister("post_run_cell", self._after)
-        networks.stand_in = None
+        networks.stand_in = engines.stand_in = None
 
     def stop_or_go_on(self) -> None:
         """What the button does: end what is being built, or begin what is left."""
@@ -135,6 +143,49 @@ class Lesson:
             self._current.networks.add(name)
             self._collect(self._current)
         return recorded
+
+    def own_stand_in(self, own: engines.OwnEngines, way: str) -> bool:
+        """Whether an engine of a reader's network is not here yet, so that the CPU's answers stay.
+
+        BuildError where its build failed.
+        """
+        if own.is_kept(way):
+            return False
+        file = self._file_of(own)
+        if self._halted:
+            self._left.add((file, way))
+        else:
+            job = self.builder.ask(file, way, own.expected_seconds(way))
+            if job.stage == "failed":
+                raise BuildError(job.detail)
+            if job.stage == "done":
+                return False  # its plan is not kept: it is built here
+            self._show(job)
+        cell = self._current
+        if cell is not None and file not in cell.networks:
+            from IPython.display import display
+
+            cell.networks.add(file)
+            self._collect(cell)
+            display(self.panel)  # type: ignore[no-untyped-call]  # setup()'s may be out of sight
+        return True
+
+    @cached_property
+    def _folder(self) -> tempfile.TemporaryDirectory[str]:
+        """Readers' networks, for the builder's process."""
+        return tempfile.TemporaryDirectory(prefix="trtlearn-")
+
+    def _file_of(self, own: engines.OwnEngines) -> str:
+        """The file of a reader's network, which ends with its name."""
+        name = re.sub(r"[^\w.-]+", "-", own.task.name)
+        path = Path(self._folder.name).resolve() / own.key() / name
+        if not path.exists():
+            own.save(path)
+        return str(path)
+
+    def when_built(self, owner: Any, call: Callable[[], None]) -> None:
+        """Call this once nothing is left to be built; only the last one of an ``owner``."""
+        self._calls[owner] = call
 
     # --- which cells run again
 
@@ -200,6 +251,10 @@ class Lesson:
                 self._again(cell)
                 count += 1
             cell.networks.clear()
+        if ready and self._calls and not self.builder.pending() and not self._left:
+            calls, self._calls = self._calls, {}
+            for call in calls.values():
+                call()
         return count
 
     def _again(self, cell: Cell) -> None:
@@ -225,7 +280,7 @@ class Lesson:
 
     def _changed(self, job: Job) -> None:
         """Called in the builder's thread."""
-        if job.stage == "failed":
+        if job.stage == "failed" and not job.own:  # there the result says so itself
             self._problem(f"{job.network} {job.variant} failed: {job.detail}")
         if job.ended and job.stage != "stopped" and not self._waits(job.network):
             self._ready.add(job.network)
@@ -242,13 +297,14 @@ class Lesson:
         if not busy:
             done = sum(one.stage == "done" for one in self.builder.jobs)
             words = [f"{done} of your own engines are built: the figures show them"] * bool(done)
-            words += ["building is stopped: the figures show recorded engines"] * self._halted
+            shown = "what is shown is recorded, or computed on the CPU"
+            words += [f"building is stopped: {shown}"] * self._halted
             self._words.value = html.escape("; ".join(words))
             return
         first, *rest = pending
         left = sum(one.expected or 0 for one in rest)
         more = f" · {len(rest)} more, about {left:.0f} s" if rest else ""
-        mark = badge("recorded engines are shown")
+        mark = badge(f"{'the CPU’s answers' if first.own else 'recorded engines'} are shown")
         self._words.value = f"{mark} Yours are being built: {html.escape(first.line() + more)}"
         so_far = time.monotonic() - (first.since or time.monotonic())
         self._bar.value = min(0.99, so_far / first.expected) if first.expected else 0.5
@@ -295,9 +351,15 @@ def begin(shell: Any = None, start: Start = Builder) -> Lesson | None:
     shell = shell or get_ipython()
     if shell is None or not hasattr(shell, "kernel"):
         return None
-    there = getattr(networks.stand_in, "__self__", None)
-    if isinstance(there, Lesson) and there.shell is shell:
+    there = current()
+    if there is not None and there.shell is shell:
         return there
     lesson = Lesson(shell, start)
-    networks.stand_in = lesson.stand_in
+    networks.stand_in, engines.stand_in = lesson.stand_in, lesson.own_stand_in
     return lesson
+
+
+def current() -> Lesson | None:
+    """The lesson that has begun in this process."""
+    there = getattr(networks.stand_in, "__self__", None)
+    return there if isinstance(there, Lesson) else None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 from dataclasses import dataclass
-from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__
@@ -72,6 +71,8 @@ def setup(network: Network | None = None) -> Setup:
     ``network`` is what ``tl.network(name)`` gave; without one the notebook computes everything in
     numpy.
     """
+    from .doctor import installed
+
     versions = {
         "trtlearn": __version__,
         "Python": platform.python_version(),
@@ -79,6 +80,8 @@ def setup(network: Network | None = None) -> Setup:
         "plotly": installed("plotly"),
     }
     if network is None:
+        if not why_recorded():
+            _begin_lesson()
         return Setup("live", "computed here, on this machine's CPU", "", versions)
     if not network.recorded:
         _begin_lesson()
@@ -107,14 +110,6 @@ def why_recorded() -> str:
     except LiveUnavailable as problem:
         return f"not live: {problem.problem}"
     return "as TRTLEARN_MODE asks" if os.environ.get("TRTLEARN_MODE") == "recorded" else ""
-
-
-def installed(package: str) -> str | None:
-    """The version of a package; None where it is not installed."""
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def claim(holds: object, text: str, tag: str = "measured", source: str = "") -> None:

@@ -3,33 +3,113 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import pickle
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...builds import Build, failed_build
-from ...engine.records import BuildOptions, Provenance
+from ...engine.records import BuildOptions
 from ...engine.variants import live_options
-from ...errors import BuildError, TrtlearnError
-from ...files import sha256
+from ...errors import BuildError, DataError, TrtlearnError
+from ...files import sha256, write_atomic
 from ...live.build import build_engine
 from ...live.calibrator import BASES, make_calibrator
 from ...live.configuration import Shapes
 from ...live.experiment import provenance
 from ...live.runner import Runner
 from ...live.trt import capabilities
+from ...model.course_data import NETWORKS, model_card
 from ...model.read import serialized
-from ...recorded.store import Wanted, build_once, digests, plan_of
+from ...recorded.store import Wanted, build_once, digests, expected_seconds, find, plan_of
 from .records import Answer, EngineResult
 from .task import Outputs, Task, join_batches
 
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["build_engines"]
+__all__ = ["OwnEngines", "build_engines"]
 
 Judge = Callable[[str, Outputs], Answer]
+Progress = Callable[[int, int | None], None]
+
+
+@dataclass(frozen=True)
+class OwnEngines:
+    """The engines of one reader's network: all that builds them, here or in another process."""
+
+    task: Task
+    sources: Mapping[str, str | bytes]  # way of building -> the ONNX file, or the Q/DQ model
+    wanted: Mapping[str, Wanted]
+
+    def key(self) -> str:
+        """A word that only these engines have."""
+        return sha256("".join(one.place.name for one in self.wanted.values()).encode())[:16]
+
+    def save(self, path: Path) -> None:
+        """Write a file for another process of this reader; :meth:`load` reads it."""
+        task = replace(self.task, proto=type(self.task.proto)(), labels=None)  # builds need neither
+        write_atomic(path, pickle.dumps(replace(self, task=task), pickle.HIGHEST_PROTOCOL))
+
+    @classmethod
+    def load(cls, path: Path) -> OwnEngines:
+        """What :meth:`save` wrote: never a file of somebody else's."""
+        engines = pickle.loads(path.read_bytes())
+        if not isinstance(engines, cls):
+            raise DataError(f"{path} holds no engines to build")
+        return engines
+
+    def expected_seconds(self, way: str) -> float | None:
+        """How long the build takes; known for the course's own networks only."""
+        name = self.task.name
+        ours = name in NETWORKS and model_card(name).sha256 == sha256(self.task.path)
+        return expected_seconds(name, way) if ours else None
+
+    def is_kept(self, way: str) -> bool:
+        """Whether this machine has the engine with its plan, or knows that it fails."""
+        own = find(self.wanted[way])
+        return own is not None and (
+            own.build.error is not None or plan_of(self.wanted[way], own) is not None
+        )
+
+    def build(
+        self, way: str, progress: Progress | None = None, stage: Callable[[str], None] | None = None
+    ) -> tuple[Build, bytes]:
+        """The engine and its plan: kept from an earlier time, or made now and kept.
+
+        ``progress`` is called with the calibration batches done and in all, ``stage`` with waiting,
+        building, measuring. BuildError where TensorRT fails.
+        """
+        wanted, say = self.wanted[way], stage or (lambda word: None)
+        plans: list[bytes] = []
+
+        def make() -> tuple[Build, bytes]:
+            say("building")
+            with ExitStack() as stack:
+                calibrator: dict[str, Any] = {}
+                if wanted.options.ranges in BASES:
+                    made = _calibrator(self.task, wanted.options, progress)
+                    calibrator["calibrator"] = stack.enter_context(made)
+                shapes = _shapes(self.task)
+                source = self.sources[way]
+                built = build_engine(source, wanted.options, shapes=shapes, **calibrator)
+            say("measuring")
+            with Runner(built.plan) as runner:
+                timing = runner.time(next(iter(self.task.inputs)))
+            plans.append(built.plan)
+            measured = {"timing": timing, "model_file": os.fspath(self.task.path)}
+            build = Build.from_built(built, self.task.name, way, wanted.origin, **measured)
+            return build, built.plan
+
+        own = build_once(wanted, make, need_plan=True, waiting=partial(say, "waiting"))
+        return own.build, plans[0] if plans else plan_of(wanted, own) or b""
+
+
+stand_in: Callable[[OwnEngines, str], bool] | None = None
+"""In a live notebook: whether this engine is being built behind the page, and is shown later."""
 
 
 def build_engines(task: Task, quantized: onnx.ModelProto, judge: Judge) -> tuple[EngineResult, ...]:
@@ -39,7 +119,7 @@ def build_engines(task: Task, quantized: onnx.ModelProto, judge: Judge) -> tuple
     that says why, and the others go on. LiveUnavailable where there is no GPU.
     """
     able = capabilities()
-    path = os.fspath(task.path)
+    path = os.path.abspath(task.path)
     base = live_options(BuildOptions(batch=task.inputs.facts.batch))
     ways: dict[str, tuple[BuildOptions, str | bytes]] = {"fp32": (base, path)}
     if able.implicit_int8:
@@ -50,50 +130,38 @@ def build_engines(task: Task, quantized: onnx.ModelProto, judge: Judge) -> tuple
     ways["int8-qdq"] = (replace(base, int8=True, ranges="qdq"), serialized(quantized))
     here = provenance(tactic_sources=base.tactic_sources)
     origin = replace(here, sha256={task.path.name: sha256(task.path)})
-    return tuple(
-        _build(task, way, options, source, origin, judge) for way, (options, source) in ways.items()
-    )
+    data = digests(task.inputs.arrays)
+    sources = {way: source for way, (_, source) in ways.items()}
+    wanted = {
+        way: Wanted(task.name, way, options, origin, {"model": sha256(source)} | data)
+        for way, (options, source) in ways.items()
+    }
+    engines = OwnEngines(task, sources, wanted)
+    return tuple(_result(engines, way, judge) for way in ways)
 
 
-def _build(
-    task: Task,
-    way: str,
-    options: BuildOptions,
-    source: str | bytes,
-    origin: Provenance,
-    judge: Judge,
-) -> EngineResult:
-    plans: list[bytes] = []
-
-    def make() -> tuple[Build, bytes]:
-        with ExitStack() as stack:
-            calibrator: dict[str, Any] = {}
-            if options.ranges in BASES:
-                calibrator["calibrator"] = stack.enter_context(_calibrator(task, options))
-            built = build_engine(source, options, shapes=_shapes(task), **calibrator)
-        with Runner(built.plan) as runner:
-            timing = runner.time(next(iter(task.inputs)))
-        plans.append(built.plan)
-        measured = {"timing": timing, "model_file": os.fspath(task.path)}
-        return Build.from_built(built, task.name, way, origin, **measured), built.plan
-
-    content = {"model": sha256(source)}
-    wanted = Wanted(task.name, way, options, origin, content | digests(task.inputs.arrays))
+def _result(engines: OwnEngines, way: str, judge: Judge) -> EngineResult:
+    wanted, building = engines.wanted[way], False
     try:
-        own = build_once(wanted, make, need_plan=True)
-        with Runner(plans[0] if plans else plan_of(wanted, own) or b"") as runner:
-            outputs = join_batches(runner.run(batch) for batch in task.inputs)
+        building = bool(stand_in and stand_in(engines, way))
+        if building:
+            raise BuildError("is being built behind this page")
+        build, plan = engines.build(way)
+        with Runner(plan) as runner:
+            outputs = join_batches(runner.run(batch) for batch in engines.task.inputs)
     except TrtlearnError as problem:
         error = problem if isinstance(problem, BuildError) else BuildError(str(problem))
-        return EngineResult(failed_build(task.name, way, origin, options, error))
-    return EngineResult(own.build, judge(way, outputs))
+        failed = failed_build(wanted.model, way, wanted.origin, wanted.options, error)
+        return EngineResult(failed, building=building)
+    return EngineResult(build, judge(way, outputs))
 
 
-def _calibrator(task: Task, options: BuildOptions) -> Any:
+def _calibrator(task: Task, options: BuildOptions, progress: Progress | None) -> Any:
     if whole := task.inputs.facts.whole:
         names = ", ".join(whole)
         raise BuildError(f"TensorRT's calibrator is given rows, and {names} has none: see int8-qdq")
-    return make_calibrator(options.ranges, dict(task.inputs.arrays), options.batch)
+    arrays = dict(task.inputs.arrays)
+    return make_calibrator(options.ranges, arrays, options.batch, progress=progress)
 
 
 def _shapes(task: Task) -> Shapes | None:

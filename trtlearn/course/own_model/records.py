@@ -83,6 +83,7 @@ class EngineResult(Record):
 
     build: Build
     answer: Answer | None = None
+    building: bool = False  # in a live notebook: it is being built behind the page
 
     @property
     def way(self) -> str:
@@ -134,6 +135,11 @@ class Walk(Record):
     mixed: tuple[MixedRange, ...] = ()  # tensors whose one range serves values of unlike size
 
     @property
+    def building(self) -> tuple[str, ...]:
+        """The engines that are being built behind a live notebook's page, and so not here yet."""
+        return tuple(engine.way for engine in self.live if engine.building)
+
+    @property
     def answer(self) -> Answer:
         """What INT8 answers with the ranges that were taken."""
         return next(one for one in self.answers if one.way == f"int8-{self.algorithm}")
@@ -179,6 +185,8 @@ class Walk(Record):
     def summary(self) -> str:
         no_gpu = "no GPU here: run the script on a machine that has one"
         here = "built and timed here" if self.live else no_gpu
+        if self.building:
+            here = f"{plural(len(self.building), 'engine')} being built behind this page"
         return f"{self.name}: {self.model.summary()}; {self.data.summary()}; {here}"
 
     def rows(self) -> list[dict[str, Any]]:

@@ -28,10 +28,12 @@ from ...calibration.network import (
 from ...calibration.observers import Threshold, check_algorithm
 from ...calibration.qdq import QdqReport, insert_qdq, plan_sites
 from ...errors import DataError, ModelError
+from ...files import sha256
 from ...int8.placeholder import placeholder_amax
 from ...model.data import Data
 from ...model.fold import prepared
 from ...model.run import activation_parts
+from ...recorded.store import digests
 from ..doctor import DoctorReport, examine
 from .engines import build_engines
 from .records import Answer, ChosenRange, EngineResult, Walk, why_skipped
@@ -73,7 +75,8 @@ def try_int8(
         batch: rows at a time, where the network does not fix it.
         out: folder for the cache, the Q/DQ model, the script for a GPU machine and the report; None
             writes nothing.
-        live: build on this machine's GPU; None: where there is one.
+        live: build on this machine's GPU; None: where there is one. In a notebook of the course
+            engines are built behind the page, and the cell runs again when they are there.
         progress: called with a word from STEPS as each begins.
 
     Raises DataError or ModelError in one line for whatever does not fit; then nothing is written.
@@ -89,23 +92,9 @@ def try_int8(
     algorithms = BEST_OF if word == "best" else (word,)
     task = load_task(model, data, labels, algorithms[0], batch)
 
-    begin("calibrate")
-    observers, reference, meter = _look_inside(task, algorithms)
-
-    begin("quantize")
-    ready = prepared(task.proto)
-    trials = [_plan(task, ready, *observer) for observer in observers.items()]
-    others = _other_scales(task, trials[0].own, set(algorithms))
-    plans = {trial.way: trial.report for trial in trials}
-    plans |= {way: plan_sites(ready, scales) for way, scales in others.items()}
-
-    begin("compare")
-    found = {way: task.compare(way, reference, values) for way, values in task.run(ready, plans)}
-    ranking = sorted(trials, key=lambda trial: _closeness(found[trial.way]), reverse=True)
-    best = ranking[0]
-    task = replace(task, algorithm=best.algorithm)
-    answers = [task.compare("fp32", reference, reference)]
-    answers += [found[way] for way in (*(trial.way for trial in ranking), *others)]
+    key = _key(task, algorithms)
+    cpu = _kept.pop(key, None) or _compute(task, algorithms, begin)
+    task, best, answers, reference = cpu.task, cpu.best, cpu.answers, cpu.reference
 
     begin("build")
     engines: tuple[EngineResult, ...] = ()
@@ -113,8 +102,11 @@ def try_int8(
         engines = build_engines(
             task, best.quantized(task), lambda way, values: task.compare(way, reference, values)
         )
+    if any(engine.building for engine in engines):
+        _kept.clear()
+        _kept[key] = cpu
     scales = {name: threshold.scale for name, threshold in best.thresholds.items()}
-    mixed = meter.results(scales)
+    mixed = cpu.meter.results(scales)
     result = Walk(
         name=task.name,
         doctor=doctor,
@@ -124,7 +116,7 @@ def try_int8(
         tensors=_tensor_fits(best.thresholds, best.own, best.report),
         cache=format_cache(best.cache),
         qdq=best.report,
-        answers=tuple(answers),
+        answers=answers,
         live=engines,
         mixed=mixed,
         notes=(
@@ -163,6 +155,51 @@ class _Trial:
     def quantized(self, task: Task) -> onnx.ModelProto:
         """The network with Q/DQ."""
         return insert_qdq(task.proto, _above_zero(self.cache))[0]
+
+
+@dataclass(frozen=True, eq=False)
+class _Computed:
+    """What the CPU finds out, with the best calibrator's ranges."""
+
+    task: Task
+    best: _Trial
+    answers: tuple[Answer, ...]
+    reference: Outputs
+    meter: MixedMeter
+
+
+_kept: dict[str, _Computed] = {}
+"""The walk whose engines are being built behind a notebook's page: not computed twice."""
+
+
+def _key(task: Task, algorithms: tuple[str, ...]) -> str:
+    """All that the CPU's results depend on."""
+    labels = {"": task.labels} if isinstance(task.labels, np.ndarray) else task.labels or {}
+    arrays = (digests(task.inputs.arrays), digests(labels))
+    model = (task.path, sha256(task.path))
+    return str((model, arrays, algorithms, task.inputs.facts.batch))
+
+
+def _compute(task: Task, algorithms: tuple[str, ...], begin: Callable[[str], None]) -> _Computed:
+    """Calibrate, plan the Q/DQ pairs, and compare: each algorithm's ranges, and others'."""
+    begin("calibrate")
+    observers, reference, meter = _look_inside(task, algorithms)
+
+    begin("quantize")
+    ready = prepared(task.proto)
+    trials = [_plan(task, ready, *observer) for observer in observers.items()]
+    others = _other_scales(task, trials[0].own, set(algorithms))
+    plans = {trial.way: trial.report for trial in trials}
+    plans |= {way: plan_sites(ready, scales) for way, scales in others.items()}
+
+    begin("compare")
+    found = {way: task.compare(way, reference, values) for way, values in task.run(ready, plans)}
+    ranking = sorted(trials, key=lambda trial: _closeness(found[trial.way]), reverse=True)
+    best = ranking[0]
+    task = replace(task, algorithm=best.algorithm)
+    answers = [task.compare("fp32", reference, reference)]
+    answers += [found[way] for way in (*(trial.way for trial in ranking), *others)]
+    return _Computed(task, best, tuple(answers), reference, meter)
 
 
 def _look_inside(
@@ -305,6 +342,10 @@ def _ranges_notes(algorithm: str, answers: Iterable[Answer]) -> list[str]:
 def _engine_notes(engines: tuple[EngineResult, ...], doctor: DoctorReport) -> list[str]:
     if not engines:
         return [f"nothing was built with TensorRT here: {why_skipped(doctor)}"]
+    building = [engine.way for engine in engines if engine.building]
+    if building:
+        names = ", ".join(building)
+        return [f"being built behind this page: {names}. Until then all answers are the CPU's"]
     return [
         f"the engine {engine.way} has no INT8 weights: TensorRT may use INT8, but has no INT8 "
         "kernel there or found floating point faster. Its answers are not INT8's"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from ...model.data import EXPECTED_DATA
 from ...record import html_table, html_text
 from ...show.controls import badge, guarded, ipywidgets, say, stack
 from ...show.theme import WARN
+from ..lesson import current
 from .records import Walk, why_skipped
 from .walk import BEST_OF, STEPS, try_int8
 
@@ -70,33 +71,42 @@ def own_model_form(
     batch = ipywidgets.Text("8", description="batch", style=style, layout=narrow)
     button = ipywidgets.Button(description="Walk it through", button_style="primary")
     steps, problem, answer = say(""), say(""), say("")
+    behind = ipywidgets.VBox()  # how far the engines are that are built behind the page
 
     def run() -> None:
+        answer.value = steps.value = ""
+        behind.children = ()
+        if not _path(model_field):
+            raise ModelError("no ONNX file is named", "type its path into the first field")
+        if not _path(out_field):
+            advice = "type one into the field “write to”"
+            raise DataError("no folder to write to is named", advice)
+        typed = {
+            "model": _path(model_field),
+            "data": _path(data_field) or None,
+            "labels": _path(labels_field) or None,
+            "algorithm": algorithm.value,
+            "batch": _batch(batch.value),
+            "out": _path(out_field),
+        }
+        walk_through(typed)
+
+    def walk_through(typed: Mapping[str, Any]) -> None:
         begun: list[str] = []
 
         def show_step(step: str) -> None:
             steps.value = _step_list(begun, step)
             begun.append(step)
 
-        answer.value, button.disabled = "", True
+        button.disabled = True
         try:
-            if not _path(model_field):
-                raise ModelError("no ONNX file is named", "type its path into the first field")
-            if not _path(out_field):
-                advice = "type one into the field “write to”"
-                raise DataError("no folder to write to is named", advice)
-            walk = try_int8(
-                _path(model_field),
-                _path(data_field) or None,
-                labels=_path(labels_field) or None,
-                algorithm=algorithm.value,
-                batch=_batch(batch.value),
-                out=_path(out_field),
-                live=live,
-                progress=show_step,
-            )
+            walk = try_int8(**typed, live=live, progress=show_step)
             steps.value = _step_list(STEPS, build=_build_line(walk))
             answer.value = walk_html(walk)
+            lesson = current() if walk.building else None
+            behind.children = (lesson.panel,) if lesson else ()
+            if lesson:
+                lesson.when_built(box, guarded(lambda: walk_through(typed), problem))
         except BaseException:
             steps.value = _step_list(begun[:-1])
             raise
@@ -106,7 +116,8 @@ def own_model_form(
     button.on_click(guarded(run, problem))
     row = ipywidgets.HBox([algorithm, batch, button], layout={"flex_flow": "row wrap"})
     fields = (model_field, data_field, labels_field, out_field)
-    return stack(*fields, row, problem, steps, answer)
+    box = stack(*fields, row, problem, steps, answer, behind)
+    return box
 
 
 def _batch(text: str) -> int:
@@ -127,6 +138,8 @@ def _build_line(walk: Walk) -> str:
     """How the step that needs a GPU ended."""
     if not walk.live:
         return f"– {WORDS['build']}: skipped, {why_skipped(walk.doctor)}"
+    if walk.building:
+        return f"▶ {WORDS['build']}: {len(walk.building)} of {len(walk.live)} are being built"
     built = sum(not engine.problem for engine in walk.live)
     return f"{'✔' if built else '✘'} {WORDS['build']}: {built} of {len(walk.live)} engines"
 
