@@ -19,6 +19,8 @@ import numpy as np
 
 ADDRESSES = iter(range(1 << 40, 1 << 50, 1 << 20))
 
+TACTIC_SOURCES = ("CUBLAS", "CUBLAS_LT", "CUDNN", "EDGE_MASK_CONVOLUTIONS", "JIT_CONVOLUTIONS")
+
 
 def named(name: str, *members: str, start: int = 0) -> Any:
     return enum.IntEnum(name, {member: number for number, member in enumerate(members, start)})
@@ -264,7 +266,7 @@ def make_module(make_network: Any, scene: dict[str, Any]) -> types.ModuleType:
             "OBEY_PRECISION_CONSTRAINTS",
             "PREFER_PRECISION_CONSTRAINTS",
         ),
-        TacticSource=named("TacticSource", "CUBLAS", "CUBLAS_LT", "CUDNN"),
+        TacticSource=named("TacticSource", *TACTIC_SOURCES),
         NetworkDefinitionCreationFlag=named("NetworkDefinitionCreationFlag", "EXPLICIT_BATCH"),
         ProfilingVerbosity=named("ProfilingVerbosity", "LAYER_NAMES_ONLY", "DETAILED"),
         LayerInformationFormat=named("LayerInformationFormat", "ONELINE", "JSON"),

@@ -12,11 +12,15 @@ import numpy as np
 import pytest
 
 from trtlearn.engine.records import BuildOptions
+from trtlearn.engine.variants import TACTIC_SOURCES, live_options
 from trtlearn.errors import BuildError, DataError, LiveUnavailable, ModelError
 from trtlearn.live.build import build_engine
 from trtlearn.live.calibrator import make_calibrator
 from trtlearn.model.course_data import model_path
+from trtlearn.networks import network
+from trtlearn.recorded.store import own_builds
 
+TWO = ("JIT_CONVOLUTIONS", "EDGE_MASK_CONVOLUTIONS")
 X = np.ones((16, 1, 2, 2), np.float32)
 SCALE = (
     "INT8 Inference Tensor scales and zero-points: {} scale and zero-point "
@@ -62,6 +66,45 @@ def test_tf32_and_default_tactics(fake: dict[str, Any]) -> None:
     assert fake["config"].sources is None
     build_engine(b"onnx", BuildOptions(tactic_sources=("CUBLAS", "CUDNN")))
     assert fake["config"].sources == 0b101
+
+
+@pytest.mark.parametrize(
+    ("text", "sources", "mask"),
+    [
+        ("none", (), 0),
+        ("CUBLAS_LT,CUDNN", ("CUBLAS_LT", "CUDNN"), 0b110),
+        ("JIT_CONVOLUTIONS,EDGE_MASK_CONVOLUTIONS", TWO, 0b11000),
+        ("JIT_CONVOLUTIONS, EDGE_MASK_CONVOLUTIONS", TWO, 0b11000),
+        (None, ("CUBLAS",), 0b001),
+        ("", ("CUBLAS",), 0b001),
+    ],
+)
+def test_tactic_sources_of_live_builds(
+    fake: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    text: str | None,
+    sources: tuple[str, ...],
+    mask: int,
+) -> None:
+    if text is not None:
+        monkeypatch.setenv(TACTIC_SOURCES, text)
+    options = live_options(BuildOptions(tactic_sources=("CUBLAS",)))
+    assert options.tactic_sources == sources
+    build_engine(b"onnx", options)
+    assert fake["config"].sources == mask
+
+
+def test_an_unknown_tactic_source_is_one_error_that_lists_those_there(
+    fake: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv(TACTIC_SOURCES, "CUDNN,JIT")
+    with pytest.raises(BuildError) as caught:
+        network("mobile", mode="live").build("fp32")
+    assert str(caught.value) == (
+        "no tactic source 'JIT'. Try: any of CUBLAS, CUBLAS_LT, CUDNN, EDGE_MASK_CONVOLUTIONS, "
+        "JIT_CONVOLUTIONS, or none, in TRTLEARN_TACTIC_SOURCES or --tactic-source"
+    )
+    assert own_builds().builds == (), "it is no failure of TensorRT: nothing is kept"
 
 
 def test_a_calibrated_build_says_what_was_asked(fake: dict[str, Any]) -> None:

@@ -57,6 +57,7 @@ def live_options(options: BuildOptions) -> BuildOptions:
     what TACTIC_SOURCES names.
     """
     text = os.environ.get(TACTIC_SOURCES)
-    named = tuple(word for word in (text or "").split(",") if word not in ("", "none"))
+    words = [word.strip() for word in (text or "").split(",")]
+    named = tuple(word for word in words if word not in ("", "none"))
     sources = named if text else options.tactic_sources
     return replace(options, avg_timing=TRTEXEC_AVG_TIMING, tactic_sources=sources)

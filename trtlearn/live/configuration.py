@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..engine.records import BuildOptions
+from ..engine.variants import TACTIC_SOURCES
 from ..errors import BuildError
 from ..files import locked, read_bytes, write_atomic
 from .calibrator import BASES, Calibrator
@@ -119,7 +120,8 @@ def _set_tactic_sources(config: trt.IBuilderConfig, names: tuple[str, ...]) -> N
     mask = 0
     for name in names:
         if name not in members:
-            raise BuildError(f"no tactic source {name!r}", f"any of {', '.join(members)}, or none")
+            known = f"any of {', '.join(members)}, or none, in {TACTIC_SOURCES} or --tactic-source"
+            raise BuildError(f"no tactic source {name!r}", known)
         mask |= 1 << int(members[name])
     if not config.set_tactic_sources(mask):
         raise BuildError(f"TensorRT refused the tactic sources {names}")
