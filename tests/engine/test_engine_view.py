@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trtlearn.engine.diff import EngineDiff, diff_engines
-from trtlearn.engine.fusion import FusionMap, ReformatSummary, fusion_map, reformats, tensor_bytes
+from trtlearn.engine.fusion import FusionMap, fusion_map
 from trtlearn.engine.inspector import read_engine
 from trtlearn.engine.layout import EngineGraph, graph
+from trtlearn.engine.names import reformat_target
 from trtlearn.engine.records import Binding, EngineInfo, EngineLayer, EngineTensor, Timing
 from trtlearn.engine.times import LayerTimes, layer_times
 from trtlearn.errors import InspectorError
@@ -65,27 +66,14 @@ def test_fusion_map_reads_names_where_metadata_is_silent():
     assert fused["stem"].evidence == "inferred"
 
 
-def test_bytes_of_a_tensor():
-    assert tensor_bytes(t("x", "fp16", (2, 3, 4))) == 48
-    assert tensor_bytes(t("x", "int4", (3,))) == 2
-    assert tensor_bytes(t("x", "fp32", ())) == 4
-    assert tensor_bytes(t("x", "fp32", (-1, 3))) is None
-    assert tensor_bytes(t("x", None)) is tensor_bytes(t("x", dims=None)) is None
-    assert tensor_bytes(t("x", "int8", (1, 3, 5, 5), 32), padded=True) == 32 * 25
-
-
-def test_reformats_sum_bytes_and_time():
-    found = reformats(ENGINE)
-    assert found.count == 1
-    assert found.bytes == 8 * 28 * 28 * (4 + 1)
-    assert found.reformats[0].padded_bytes == 8 * 28 * 28 * (4 + 4)
-    assert (found.reformats[0].serves, found.ms, found.share) == ("stem + stem_relu", None, None)
-    timed = reformats(ENGINE, {COPY: 0.25, "head": 0.75})
-    assert (timed.ms, timed.share) == (0.25, 0.25)
-    unknown = EngineInfo((dataclasses.replace(ENGINE.layers[0], inputs=(t("x", None),)),))
-    assert reformats(unknown).bytes is None
-    assert ReformatSummary.from_json(timed.to_json()) == timed
-    assert reformats(EngineInfo(())).bytes == 0
+def test_reformats_and_their_times():
+    (copy,) = ENGINE.reformats
+    assert copy.name == COPY
+    assert reformat_target(copy.name) == "stem + stem_relu"
+    timed = layer_times(ENGINE, {COPY: 0.25, "head": 0.75})
+    rows = {row["layer"]: row for row in timed.rows()}
+    assert (rows[COPY]["ms"], rows[COPY]["share"]) == (0.25, "25.0 %")
+    assert EngineInfo(()).reformats == ()
 
 
 PROFILE = [
@@ -295,7 +283,7 @@ def test_any_two_engines(first, second):
     assert found.counts["only in first"] == mirrored.counts["only in second"]
     held = fusion_map(first, "abcdefg")
     assert {row.node for row in held.nodes} == set("abcdefg")
-    for record in (drawn, found, held, reformats(first)):
+    for record in (drawn, found, held, layer_times(first, {})):
         assert str(record)
         assert record._repr_html_()
 

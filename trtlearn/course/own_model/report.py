@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import onnx
     import plotly.graph_objects as go
 
-    from .records import Walk
+    from .records import ChosenRange, Walk
 
 __all__ = ["gpu_script", "range_figure", "report_html", "write_files"]
 
@@ -91,26 +91,18 @@ def report_html(walk: Walk) -> str:
 
 def range_figure(walk: Walk) -> go.Figure:
     """Each quantized tensor's range beside the largest magnitude in the data, widest gap first."""
-    from ...show.draw import bars, figure, footer, label
-    from ...show.theme import GOOD, WARN
+    from ...show.tensor_ranges import scales
 
-    def share(fit: Any) -> float:
+    def share(fit: ChosenRange) -> float:
         return fit.amax / fit.largest if fit.largest else 1.0
 
     shown = sorted((fit for fit in walk.tensors if fit.quantized), key=share)[:MOST_BARS]
-    fig = figure(
-        "Does each range fit what the data need?", height=150 + 22 * len(shown), barmode="group"
-    )
-    names = [label(fit.name, 200) for fit in shown]
-    for title, values, color, pattern in (
-        ("range chosen", [fit.amax for fit in shown], GOOD, ""),
-        ("largest magnitude in the data", [fit.largest for fit in shown], WARN, "/"),
-    ):
-        hover = "%{y}: %{x:.6g}<extra>" + title + "</extra>"
-        bars(fig, names, values, title, color=color, pattern=pattern, hover=hover)
-    fig.update_yaxes(autorange="reversed", type="category")
-    fig.update_xaxes(title="magnitude (log)", type="log")
-    return footer(fig, "computed here, on this machine's CPU")
+    ways = {
+        "range chosen": {fit.name: fit.amax for fit in shown},
+        "largest magnitude in the data": {fit.name: fit.largest for fit in shown},
+    }
+    title = "Does each range fit what the data need?"
+    return scales(ways, title=title, source="computed here, on this machine's CPU")
 
 
 def _table(rows: list[dict[str, Any]]) -> str:
