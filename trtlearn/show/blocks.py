@@ -48,12 +48,7 @@ EDGES = {
 """Where the pair of an edge is drawn: to the right, and up from the row of nodes."""
 
 
-def residual_block(
-    builds: Mapping[str, Build],
-    *,
-    title: str = "Where do the pairs go, and what do the other places cost?",
-    source: Source = None,
-) -> go.Figure:
+def residual_block(builds: Mapping[str, Build], *, source: Source = None) -> go.Figure:
     """The same block once for each placement, with the layers and the time of the whole engine.
 
     ``builds``: placement -> its build, as ``tl.recorded.placements`` gives them. A diamond is a
@@ -66,15 +61,11 @@ def residual_block(
         rows.append((f"<b>{name}</b><br>{_cost(build)}", PAIRS_ON[placement]))
     if source is None:
         source = next(iter(builds.values())).provenance
-    return _blocks(rows, title, source)
+    return _blocks(rows, "Where do the pairs go, and what do the other places cost?", source)
 
 
 def placed_block(
-    pairs: Collection[str],
-    builds: Mapping[str, Build],
-    *,
-    title: str = "What do your pairs do to the block?",
-    source: Source = None,
+    pairs: Collection[str], builds: Mapping[str, Build], *, source: Source = None
 ) -> go.Figure:
     """The block once, with pairs on the edges ``pairs``, as :func:`residual_block` draws it.
 
@@ -84,7 +75,9 @@ def placed_block(
     cost = _cost(known[0]) if known else "not recorded"
     if source is None:
         source = next(iter(builds.values())).provenance
-    return _blocks([(f"<b>yours</b><br>{cost}", tuple(pairs))], title, source)
+    return _blocks(
+        [(f"<b>yours</b><br>{cost}", tuple(pairs))], "What do your pairs do to the block?", source
+    )
 
 
 def _cost(build: Build) -> str:

@@ -272,7 +272,6 @@ def orders(
     amax: Mapping[str, Mapping[str, Sequence[float]]],
     largest: Mapping[str, float],
     *,
-    title: str = "Same images, another order or batch size: the same scale?",
     source: Source = None,
 ) -> go.Figure:
     """One row a tensor, one mark a calibration: ``amax[way][tensor]`` holds all that a way gave.
@@ -283,7 +282,10 @@ def orders(
     1
     """
     tensors = list(largest)
-    fig = draw.figure(title, height=2 * draw.tall(len(tensors)) - 60)
+    fig = draw.figure(
+        "Same images, another order or batch size: the same scale?",
+        height=2 * draw.tall(len(tensors)) - 60,
+    )
     step = 0.7 / max(len(amax), 1)
     for index, (way, results) in enumerate(amax.items()):
         beside = (index - (len(amax) - 1) / 2) * step  # marks of one row would lie on each other
@@ -363,7 +365,6 @@ def shared_scales(
     model: OnnxModel | str | os.PathLike[str],
     algorithm: str = "entropy2",
     *,
-    title: str = "Which tensors share one scale?",
     source: Source = "predicted from the ONNX graph",
 ) -> go.Figure:
     """The network from its inputs at the top; tensors that share a scale have one colour and mark.
@@ -392,7 +393,7 @@ def shared_scales(
         group, color, symbol = looks.get(tensor, ("a scale of its own", INK, "circle-open"))
         mark = Mark(group, color, symbol, tensor, f"{tensor}<br>{group}")
         marks.append(None if node.role == "output" else mark)  # the last node holds that tensor
-    fig = draw_graph(title, drawn, marks, lambda edge: INK)
+    fig = draw_graph("Which tensors share one scale?", drawn, marks, lambda edge: INK)
     return draw.finish(fig, source)
 
 

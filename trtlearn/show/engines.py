@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from ..builds import Build
-from ..engine.diff import EngineDiff, diff_engines
+from ..engine.diff import diff_engines
 from ..engine.fusion import FusionMap, fusion_map
 from ..engine.inspector import read_engine
 from ..engine.layout import GraphNode, graph
@@ -118,9 +118,7 @@ def engine(
     return draw.finish(fig, source, f"; {names} no layer of this engine" if strangers else "")
 
 
-def precision(
-    engine: Engine, *, title: str = "In which type does each layer work?", source: Source = None
-) -> go.Figure:
+def precision(engine: Engine, *, source: Source = None) -> go.Figure:
     """One row an engine layer: the types of its first input, its weights and its first output.
 
     >>> precision(EngineInfo(())).layout.title.text
@@ -129,7 +127,13 @@ def precision(
     info, source = _info(engine, source)
     layers = info.layers
     height = draw.tall(len(layers))
-    fig = draw.figure(title, height=height, showlegend=False, barmode="stack", bargap=0.2)
+    fig = draw.figure(
+        "In which type does each layer work?",
+        height=height,
+        showlegend=False,
+        barmode="stack",
+        bargap=0.2,
+    )
     rows, whole = list(range(len(layers))), [1] * len(layers)
     sides = {
         "input": [(layer.input_dtypes or (None,))[0] for layer in layers],
@@ -154,12 +158,7 @@ def precision(
 
 
 def layer_times(
-    engine: Engine,
-    times: Times | None = None,
-    *,
-    most: int = 20,
-    title: str = "Which layers take the time?",
-    source: Source = None,
+    engine: Engine, times: Times | None = None, *, most: int = 20, source: Source = None
 ) -> go.Figure:
     """The ``most`` slowest layers, coloured by the type they work in; the rest together in one bar.
 
@@ -181,7 +180,11 @@ def layer_times(
             f"compare names: {list(joined.without_layer)[:2]}",
         )
     slowest, rest = timed[:most], timed[most:]
-    fig = draw.figure(title, height=draw.tall(len(slowest) + bool(rest)), barmode="overlay")
+    fig = draw.figure(
+        "Which layers take the time?",
+        height=draw.tall(len(slowest) + bool(rest)),
+        barmode="overlay",
+    )
     groups: dict[tuple[str, str], list[int]] = {}
     for row, (_, layer) in enumerate(slowest):
         groups.setdefault((show(layer.shown_dtype), layer.role), []).append(row)
@@ -259,8 +262,6 @@ def engine_diff(
     second: Engine,
     *,
     labels: tuple[str, str] = ("first", "second"),
-    diff: EngineDiff | None = None,
-    title: str = "Where do the two engines differ?",
     source: Source = None,
 ) -> go.Figure:
     """Two engines side by side: lines join the layers that hold the same ONNX nodes.
@@ -270,8 +271,11 @@ def engine_diff(
     the name, of the type worked in.
     """
     (left, origin), (right, _) = _info(first, source), _info(second, source)
-    diff = diff or diff_engines(left, right, labels=labels)
-    fig = draw.figure(title, height=draw.tall(max(len(left.layers), len(right.layers), 1)))
+    diff = diff_engines(left, right, labels=labels)
+    fig = draw.figure(
+        "Where do the two engines differ?",
+        height=draw.tall(max(len(left.layers), len(right.layers), 1)),
+    )
     joins = BrokenLines()
     changes: list[tuple[float, str]] = []
     for row in diff.groups:
@@ -300,7 +304,6 @@ def fusion(
     engine: Engine,
     nodes: OnnxModel | Iterable[str] | FusionMap | None = None,
     *,
-    title: str = "Which engine layer does each ONNX node's work?",
     source: Source = None,
 ) -> go.Figure:
     """ONNX nodes on the left, engine layers on the right, joined where a layer holds a node.
@@ -316,7 +319,9 @@ def fusion(
     info, source = _info(engine, source)
     mapped = nodes if isinstance(nodes, FusionMap) else fusion_map(info, nodes)
     count = max(len(mapped.nodes), len(info.layers), 1)
-    fig = draw.figure(title, height=draw.tall(count), showlegend=False)
+    fig = draw.figure(
+        "Which engine layer does each ONNX node's work?", height=draw.tall(count), showlegend=False
+    )
     stretch = max(1, len(mapped.nodes) - 1) / max(1, len(info.layers) - 1)
     places: dict[str, list[int]] = {}
     for at, layer in enumerate(info.layers):

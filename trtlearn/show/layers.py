@@ -26,13 +26,7 @@ if typing.TYPE_CHECKING:
 __all__ = ["pixel", "plan_sizes", "read_back", "tensor_errors", "time_by_dtype"]
 
 
-def read_back(
-    expected: ArrayLike,
-    read: ArrayLike,
-    *,
-    title: str = "Are the engine's weights the codes that numpy computes?",
-    source: Source = None,
-) -> go.Figure:
+def read_back(expected: ArrayLike, read: ArrayLike, *, source: Source = None) -> go.Figure:
     """Each weight's code, numpy's against the engine's: points on the diagonal are equal.
 
     Args:
@@ -47,7 +41,7 @@ def read_back(
             f"{ours.size} codes expected and {theirs.size} read", "compare the same weights"
         )
     same = ours == theirs
-    fig = draw.figure(title, height=400)
+    fig = draw.figure("Are the engine's weights the codes that numpy computes?", height=400)
     draw.line(fig, [-128, 128], [-128, 128], "equal", dash="dot")
     for which, name, color, symbol in (
         (same, "equal code", GOOD, "circle"),
@@ -89,10 +83,7 @@ def pixel(trace: PixelTrace, *, title: str | None = None, source: Source = None)
 
 
 def tensor_errors(
-    errors: Mapping[str, Sequence[TensorError]],
-    *,
-    title: str = "How far is each tensor from FP32?",
-    source: Source = None,
+    errors: Mapping[str, Sequence[TensorError]], *, source: Source = None
 ) -> go.Figure:
     """Signal to noise of every tensor, the network's input on top, a line for each set of ranges.
 
@@ -105,7 +96,7 @@ def tensor_errors(
     names: list[str] = []
     for tensors in errors.values():
         names += [tensor.name for tensor in tensors if tensor.name not in names]
-    fig = draw.figure(title, height=draw.tall(len(names)))
+    fig = draw.figure("How far is each tensor from FP32?", height=draw.tall(len(names)))
     clipped: list[tuple[float, int]] = []
     for index, (label, tensors) in enumerate(errors.items()):
         look = series(index)
@@ -134,12 +125,7 @@ def tensor_errors(
     return draw.finish(fig, source)
 
 
-def plan_sizes(
-    sizes: PlanSizes,
-    *,
-    title: str = "Does the same network build to the same size?",
-    source: Source = None,
-) -> go.Figure:
+def plan_sizes(sizes: PlanSizes, *, source: Source = None) -> go.Figure:
     """The plan of each build, and in how many layers its kernel is not the first build's."""
     first = sizes.builds[0].kernels
     kilobytes = [build.plan_bytes / 1000 for build in sizes.builds]
@@ -148,7 +134,7 @@ def plan_sizes(
         other = sum(first.get(name) != kernel for name, kernel in build.kernels.items())
         names.append(str(number))
         texts.append(f"{build.plan_bytes / 1000:.0f} kB<br>{other} other")
-    fig = draw.figure(title, height=380, showlegend=False)
+    fig = draw.figure("Does the same network build to the same size?", height=380, showlegend=False)
     look: Style = {"color": dtype_color("int8"), "cliponaxis": False, "text": texts}
     look |= {"textposition": "outside", "textfont": {"color": INK, "size": 11}}
     draw.columns(fig, names, kilobytes, **look)

@@ -202,12 +202,7 @@ def _draw_box(
             break
 
 
-def operators(
-    reports: Mapping[str, PrecisionReport],
-    *,
-    title: str = "What does each engine compute the operators in?",
-    source: Source = None,
-) -> go.Figure:
+def operators(reports: Mapping[str, PrecisionReport], *, source: Source = None) -> go.Figure:
     """A panel for each engine: its ONNX nodes by operator, coloured by what they are computed in.
 
     Grey stands for nodes that no layer of the engine names: inside one block, or folded.
@@ -229,7 +224,13 @@ def operators(
     kinds = sorted(used, key=lambda kind: (kind is None, kind != "int8", kind or ""))
     heads = [f"{name}: {len(report.layers)} layers" for name, report in reports.items()]
     height = draw.tall(len(ops))
-    fig = draw.panels(title, heads, height=height, shared_yaxes=True, horizontal_spacing=0.04)
+    fig = draw.panels(
+        "What does each engine compute the operators in?",
+        heads,
+        height=height,
+        shared_yaxes=True,
+        horizontal_spacing=0.04,
+    )
     fig.update_layout(barmode="stack")
     for column, one in enumerate(counts.values(), 1):
         for kind in kinds:

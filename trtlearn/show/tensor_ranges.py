@@ -25,12 +25,7 @@ if typing.TYPE_CHECKING:
 __all__ = ["fit", "ranges", "scales"]
 
 
-def fit(
-    report: FitReport,
-    *,
-    title: str = "Does each range fit what the data need?",
-    source: Source = None,
-) -> go.Figure:
+def fit(report: FitReport, *, source: Source = None) -> go.Figure:
     """Each tensor's range beside what its data need, the worst first.
 
     ``report`` is what ``trtlearn.fit`` gives; tensors without a range or without data are counted
@@ -47,7 +42,7 @@ def fit(
         )
     tensors = report.tensors
     names, rows = [tensor.name for tensor in tensors], list(range(len(tensors)))
-    fig = draw.figure(title, height=draw.tall(len(names)))
+    fig = draw.figure("Does each range fit what the data need?", height=draw.tall(len(names)))
     for name, field, symbol, color, size in (
         ("range given", "amax", "line-ns-open", INK, 15),
         ("largest |x| in the data", "largest", "circle", SERIES[0], 9),
@@ -80,11 +75,7 @@ def _waste(tensor: TensorFit) -> str:
 
 
 def ranges(
-    holder: Ranges,
-    activations: Mapping[str, ArrayLike] | None = None,
-    *,
-    title: str = "Does each range fit what the data need?",
-    source: Source = None,
+    holder: Ranges, activations: Mapping[str, ArrayLike] | None = None, *, source: Source = None
 ) -> go.Figure:
     """:func:`fit` for tensors at hand: ``activations`` maps tensor names to arrays of any shape.
 
@@ -102,7 +93,7 @@ def ranges(
             "a model and its data: tl.show.fit(tl.fit(cache, model, data))",
         )
     arrays = {name: finite_array(values, name) for name, values in activations.items()}
-    return fit(fit_tensors(holder, arrays), title=title, source=source)
+    return fit(fit_tensors(holder, arrays), source=source)
 
 
 def scales(

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import itertools
 import typing
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -342,12 +342,7 @@ def batch_sizes(
 
 
 def confusion(
-    answers: Build | Predictions,
-    labels: ArrayLike,
-    *,
-    names: Sequence[str] | None = None,
-    title: str = "Which classes does it confuse?",
-    source: Source = None,
+    answers: Build | Predictions, labels: ArrayLike, *, source: Source = None
 ) -> go.Figure:
     """Counts of (true class, answered class) of a build; labels int [N], one for each of its
     answers.
@@ -369,8 +364,8 @@ def confusion(
     size = int(max(truth.max(), answer.max())) + 1
     counts = np.zeros((size, size), np.int64)
     np.add.at(counts, (truth, answer), 1)
-    classes = list(names) if names else [str(index) for index in range(size)]
-    fig = draw.figure(f"{title} ({predictions.summary()})", height=480)
+    classes = [str(index) for index in range(size)]
+    fig = draw.figure(f"Which classes does it confuse? ({predictions.summary()})", height=480)
     fig.add_heatmap(
         z=counts,
         x=classes,
@@ -399,12 +394,7 @@ TIMED: dict[str, Callable[[Build], tuple[Timing | None, float | None]]] = {
 """A way of timing -> our timing and trtexec's median, ms."""
 
 
-def launches(
-    groups: Groups,
-    *,
-    title: str = "How much of the latency is launching?",
-    source: Source = NOT_GIVEN,
-) -> go.Figure:
+def launches(groups: Groups, *, source: Source = NOT_GIVEN) -> go.Figure:
     """Each engine's latency by graph replay and launch after launch, with their 5 to 95 % spreads,
     a panel a group.
 
@@ -421,7 +411,13 @@ def launches(
             "no engine was timed in both ways", "pass Tradeoff.select(model, batch) of a recording"
         )
     height = draw.tall(len(names)) + 60
-    fig = draw.panels(title, list(timed), height=height, shared_yaxes=True, horizontal_spacing=0.04)
+    fig = draw.panels(
+        "How much of the latency is launching?",
+        list(timed),
+        height=height,
+        shared_yaxes=True,
+        horizontal_spacing=0.04,
+    )
     for column, engines in enumerate(timed.values(), 1):
         panel = (1, column)
         rows = [point.variant for point in engines]
@@ -443,19 +439,20 @@ def launches(
     return draw.finish(fig, source)
 
 
-def against_trtexec(
-    groups: Groups,
-    *,
-    title: str = "Does trtexec measure the same time?",
-    source: Source = NOT_GIVEN,
-) -> go.Figure:
+def against_trtexec(groups: Groups, *, source: Source = NOT_GIVEN) -> go.Figure:
     """How far trtexec's median lies above ours for the same plan, over the latency: in
     microseconds, for engines SHORT enough that these matter, and in percent.
 
     ``groups``: what the legend calls them -> engines. Those that trtexec did not time are left out.
     """
     grid: Style = {"rows": 2, "cols": 2, "shared_xaxes": True, "vertical_spacing": 0.08}
-    fig = draw.panels(title, list(TIMED), height=600, horizontal_spacing=0.1, **grid)
+    fig = draw.panels(
+        "Does trtexec measure the same time?",
+        list(TIMED),
+        height=600,
+        horizontal_spacing=0.1,
+        **grid,
+    )
     drawn: list[float] = []
     for column, (how, read) in enumerate(TIMED.items(), 1):
         for index, (group, engines) in enumerate(groups.items()):
@@ -492,9 +489,7 @@ def against_trtexec(
 # --- Mixed precision: which layers lose accuracy in INT8, and how many must leave it.
 
 
-def sensitivity(
-    study: Sensitivity, *, title: str = "Which layers lose accuracy in INT8?", source: Source = None
-) -> go.Figure:
+def sensitivity(study: Sensitivity, *, source: Source = None) -> go.Figure:
     """Accuracy lost with one unit alone in INT8, and regained with that unit alone in FP32, in
     graph order.
 
@@ -505,7 +500,9 @@ def sensitivity(
         raise DataError(
             "the study holds no unit with both engines", "record the sensitivity stage again"
         )
-    fig = draw.figure(title, height=draw.tall(2 * len(names)), barmode="group")
+    fig = draw.figure(
+        "Which layers lose accuracy in INT8?", height=draw.tall(2 * len(names)), barmode="group"
+    )
     lost = [100 * (study.fp32_accuracy - study.alone[name].accuracy) for name in names]
     regained = [100 * (study.kept_out[name].accuracy - study.int8_accuracy) for name in names]
     for words, values, color, pattern in (
@@ -520,9 +517,7 @@ def sensitivity(
     return draw.finish(fig, source or study.provenance)
 
 
-def mixed_search(
-    study: Sensitivity, *, title: str = "How many layers must leave INT8?", source: Source = None
-) -> go.Figure:
+def mixed_search(study: Sensitivity, *, source: Source = None) -> go.Figure:
     """Accuracy after each unit taken out of INT8: the greedy order, and random ones, up to the
     target.
     """
@@ -532,7 +527,7 @@ def mixed_search(
     searches += [("random order", search) for search in study.random if search.trials]
     if not searches:
         raise DataError("the study holds no search", "record the sensitivity stage again")
-    fig = draw.figure(title)
+    fig = draw.figure("How many layers must leave INT8?")
     names: set[str] = set()
     for index, (name, search) in enumerate(searches):
         color, symbol, _ = series(min(index, 1))
