@@ -25,7 +25,12 @@ if typing.TYPE_CHECKING:
 __all__ = ["fit", "ranges", "scales"]
 
 
-def fit(report: FitReport, *, source: Source = None) -> go.Figure:
+def fit(
+    report: FitReport,
+    *,
+    title: str = "Does each range fit what the data need?",
+    source: Source = None,
+) -> go.Figure:
     """Each tensor's range beside what its data need, the worst first.
 
     ``report`` is what ``trtlearn.fit`` gives; tensors without a range or without data are counted
@@ -42,7 +47,7 @@ def fit(report: FitReport, *, source: Source = None) -> go.Figure:
         )
     tensors = report.tensors
     names, rows = [tensor.name for tensor in tensors], list(range(len(tensors)))
-    fig = draw.figure("Does each range fit what the data need?", height=draw.tall(len(names)))
+    fig = draw.figure(title, height=draw.tall(len(names)))
     for name, field, symbol, color, size in (
         ("range given", "amax", "line-ns-open", INK, 15),
         ("largest |x| in the data", "largest", "circle", SERIES[0], 9),
