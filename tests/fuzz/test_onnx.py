@@ -130,8 +130,8 @@ def work_with(content: bytes, folder: Path) -> None:
     if pairs is not None:
         str(compare_pairs(pairs, pairs))
     (folder / "model.onnx").write_bytes(content)
-    scales = {name: 0.05 for name in facts.tensors if name.strip()}
-    cache, target = new_cache(scales or {"none": 1.0}), folder / "new.onnx"
+    names = [name for name in facts.tensors if read(lambda name: new_cache({name: 1.0}), name)]
+    cache, target = new_cache(dict.fromkeys(names or ["none"], 0.05)), folder / "new.onnx"
     command, model = "trtexec --int8 --calib=c", folder / "model.onnx"
     if read(lambda _: migrate(command, model, cache, target), None) is None:
         assert not target.exists()

@@ -100,14 +100,14 @@ def _curve(h: NDArray[np.float64], levels: int) -> NDArray[np.float64]:
     total = h.sum()
     running = np.concatenate([[0.0], np.cumsum(h)])
     filled = np.concatenate([[0], np.cumsum(h > 0)])
-    x_log_x = np.concatenate([[0.0], np.cumsum(_log_times(h))])
-
     inside = running[kept]  # counts that Q holds
     last = h[kept - 1]
     tail = total - inside
     # a last bin that is empty but for the tail has a P and no Q: the divergence is infinite
     finite = (filled[kept] > 1) & ((last != 0) | (tail <= 0))
     candidates = np.flatnonzero(finite)
+    if not candidates.size:
+        return np.full(len(kept), np.inf)
     cross = np.zeros(len(kept))
     for start in range(0, len(candidates), ROWS):
         rows = candidates[start : start + ROWS]
@@ -122,6 +122,7 @@ def _curve(h: NDArray[np.float64], levels: int) -> NDArray[np.float64]:
         means *= group
         cross[rows] = means.sum(axis=1) + tail[rows] * last_mean
     # sum of p log p without and with the tail, which sits on the last kept bin
+    x_log_x = np.concatenate([[0.0], np.cumsum(_log_times(h))])
     own = x_log_x[kept] - _log_times(last) + _log_times(last + tail)
     with np.errstate(divide="ignore", invalid="ignore"):
         kl = (own - cross) / total + np.log(inside) - np.log(total)

@@ -157,7 +157,8 @@ class Histogram:
             np.copyto(found_bins, places, casting="unsafe")  # rounds down
             found = np.bincount(found_bins, minlength=BINS)
             self.counts += found[:BINS]
-            self.counts[BINS - 1] += found[BINS:].sum()  # the maximum itself
+            if len(found) > BINS:  # the maximum itself
+                self.counts[BINS - 1] += found[BINS:].sum()
             nothing = int(np.count_nonzero(part == 0)) if found[0] else 0
             self.counts[0] -= nothing
             self.zeros += nothing

@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -379,10 +380,13 @@ def check_algorithm(algorithm: str, *more: str) -> str:
     return word
 
 
+_settings = cache(lambda word: tuple(inspect.signature(OBSERVERS[word]).parameters))
+
+
 def make_observer(algorithm: str, **settings: Any) -> Observer:
     """A new observer by its algorithm's name; settings as its class takes them, else DataError."""
     word = check_algorithm(algorithm)
-    known = inspect.signature(OBSERVERS[word]).parameters
+    known = _settings(word)
     if wrong := [name for name in settings if name not in known]:
         others = ", ".join(name for name in known if name != "keep_steps")
         fix = f"it has {others}" if others else 'another calibrator is algorithm="minmax", say'

@@ -18,7 +18,7 @@ from typing import Any
 
 from ..errors import InspectorError
 from ..files import decode_text, plan_in, read_bytes, recognize
-from ..record import parse_json
+from ..record import parse_json, without_collector
 from .formats import dtype_bits, parse_dtype, parse_format
 from .log_layers import layers_in_text
 from .names import infer_nodes, nodes_in_metadata, reformat_target
@@ -131,7 +131,7 @@ _MYELIN = {"conv", "correlation", "fusion", "gemm", "kgen", "pointwise", "reduce
 _MYELIN |= {"shape_call", "signal", "wait"}
 _NEW_TYPES = re.compile("BFloat16|FP8|FP4|Int4|Int64|UInt8")
 _ALONE = {"Float", "Half", "Int8", "Int32", "Bool"}
-_VALUE = re.compile(r'\s*"([^"]*)')
+_INTEGERS, _TENSORS = {int}, {dict, str}  # the types of dimensions (a bool is none), of tensors
 
 
 def _string(value: Any) -> str | None:
@@ -147,7 +147,7 @@ def _integer(value: Any) -> int | None:
 
 
 def _dims(value: Any) -> tuple[int, ...] | None:
-    if isinstance(value, list) and set(map(type, value)) <= {int}:  # a bool is none
+    if isinstance(value, list) and _INTEGERS.issuperset(map(type, value)):
         return tuple(value)
     return None
 
@@ -175,7 +175,7 @@ def _tensors(layer: dict[str, Any], key: str, index: int) -> tuple[EngineTensor,
     if items is None:
         return ()
     if isinstance(items, list):
-        if set(map(type, items)) <= {dict, str}:
+        if _TENSORS.issuperset(map(type, items)):
             return tuple(map(_tensor, items))
         odd = next(item for item in items if not isinstance(item, (dict, str)))
         problem = f"holds {odd!r:.40}, expected a tensor"
@@ -275,8 +275,10 @@ def _bindings(data: dict[str, Any], layers: tuple[EngineLayer, ...]) -> tuple[Bi
     listed = listed if isinstance(listed, list) else ()
     names = {item for item in listed if isinstance(item, str)}
     for layer in layers if names else ():
-        written.update((tensor.name, tensor) for tensor in layer.outputs if tensor.name in names)
-        read.update((tensor.name, tensor) for tensor in layer.inputs if tensor.name in names)
+        for found, tensors in ((written, layer.outputs), (read, layer.inputs)):
+            for one in tensors:
+                if one.name in names:
+                    found[one.name] = one
     for item in listed:
         if isinstance(item, str):
             mode = "output" if item in written else "input" if item in read else "unknown"
@@ -324,8 +326,7 @@ def _schema(data: dict[str, Any], items: list[Any], text: str) -> str | None:
 
 def _values(text: str, key: str) -> set[str]:
     """The texts that stand behind ``key`` in a JSON text, wherever that is."""
-    found = map(_VALUE.match, text.split(f'"{key}":')[1:])
-    return {match[1] for match in found if match}
+    return set(re.findall(rf'"{key}":\s*"([^"]*)', text))
 
 
 def _is_detailed(items: list[Any]) -> bool:
@@ -362,6 +363,7 @@ def _unwrap(data: Any) -> tuple[dict[str, Any], list[Any]]:
     raise InspectorError(f'expected an object with a list "Layers", found {held}', EXPORT)
 
 
+@without_collector()
 def read_engine(
     source: str | bytes | os.PathLike[str], onnx_nodes: Iterable[str] | None = None
 ) -> EngineInfo:

@@ -85,7 +85,7 @@ def _column(values: list[typing.Any]) -> typing.Any:
     """Values for a mark each: of a long list plotly looks at every one in Python, and copies it."""
     if len(values) <= DRAWN:
         return values
-    return np.array(values, dtype=str if isinstance(values[0], str) else object)
+    return np.array(values, dtype=object if None in values else None)
 
 
 def _label_side(node: Place, ends: Sequence[tuple[Place, Place]], left: bool) -> str:
@@ -137,7 +137,7 @@ def draw_graph(
             label["textfont"] = {"size": 11}
         look: Style = {"color": first.color, "symbol": first.symbol, "opacity": 1}
         look["line"] = {"color": first.color if bare else INK, "width": 2 if bare else 1}
-        look["size"] = [mark.size if named else mark.size * 0.55 for mark in group_marks]
+        look["size"] = _column([mark.size * (1 if named else 0.55) for mark in group_marks])
         label |= {"hovertext": _column([mark.hover for mark in group_marks]), "hoverinfo": "text"}
         across, down = (_column([places[index][axis] for index in members]) for axis in (0, 1))
         legend: Style = {"name": group, "showlegend": first.in_legend}
