@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,7 @@ from trtlearn.engine.records import (
     TensorRange,
 )
 from trtlearn.errors import RecordingError
-from trtlearn.record import Record
+from trtlearn.record import Record, without_collector
 
 
 @dataclass(frozen=True)
@@ -64,3 +65,18 @@ def test_what_does_not_fit_is_named(text: str, says: str) -> None:
 def test_a_missing_field_is_named() -> None:
     with pytest.raises(RecordingError, match="TensorRange lacks"):
         TensorRange.from_json('{"name": "x"}')
+
+
+@without_collector()
+def fail() -> None:
+    assert not gc.isenabled()
+    with without_collector():
+        pass
+    assert not gc.isenabled()
+    raise ValueError("x")
+
+
+def test_the_collector_works_again_after_an_error() -> None:
+    with pytest.raises(ValueError, match="x"):
+        fail()
+    assert gc.isenabled()

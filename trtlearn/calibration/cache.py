@@ -17,7 +17,7 @@ import numpy as np
 
 from ..errors import CacheError, MissingTensor
 from ..files import read_bytes, recognize, shell_command, write_atomic
-from ..record import Record, plural
+from ..record import Record, plural, without_collector
 
 if TYPE_CHECKING:
     from ..model.describe import OnnxModel
@@ -542,6 +542,7 @@ def _decoded(content: bytes, where: str) -> str:
         ) from None
 
 
+@without_collector()
 def parse_cache(content: str | bytes, where: str = "") -> CalibrationCache:
     """The cache that ``content`` holds: a header, then ``name: HEX`` lines split at the LAST colon.
 
