@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from ..errors import BuildError
 from ..record import plural
 from .base import Argument, Json, Option, print_record, say, typer
+
+if TYPE_CHECKING:
+    from ..course.own_model.records import EngineResult
 
 __all__ = ["USED", "live_app", "make_builds", "minutes", "pending"]
 
@@ -95,12 +98,29 @@ def minutes(seconds: float) -> str:
 
 def make_builds(networks: list[str] | None, again: bool) -> None:
     """Build what is missing, one after the other; Ctrl-C stops, and what is built stays."""
+    jobs = pending(networks, again)
+    failed = _build_all(jobs, again)
+    count = len(jobs)
+    if networks is None:
+        engines = _build_own_model()
+        count += len(engines)
+        failed += [f"09: {one.summary()}" for one in engines if one.problem]
+    for line in failed:
+        print(line, file=sys.stderr)
+    if failed:
+        raise BuildError(
+            f"{len(failed)} of {plural(count, 'engine')} failed",
+            "go on: notebooks show what was recorded in their place",
+        )
+
+
+def _build_all(jobs: list[tuple[str, str, float]], again: bool) -> list[str]:
+    """Build these, and give a line for each that failed."""
     from ..networks import network
 
-    jobs = pending(networks, again)
     if not jobs:
         print("all engines that the notebooks use are here: trtlearn live lists them")
-        return
+        return []
     total = sum(seconds for *_, seconds in jobs)
     count = plural(len(jobs), "engine")
     print(f"{count} to build: about {minutes(total)}. Ctrl-C stops", flush=True)
@@ -116,13 +136,20 @@ def make_builds(networks: list[str] | None, again: bool) -> None:
             continue
         took = time.monotonic() - start
         print(f"{took:.0f} s, {plural(build.int8_layers or 0, 'layer')} in INT8", flush=True)
-    for line in failed:
-        print(line, file=sys.stderr)
-    if failed:
-        raise BuildError(
-            f"{len(failed)} of {count} failed",
-            "go on: notebooks show what was recorded in their place",
-        )
+    return failed
+
+
+def _build_own_model() -> tuple[EngineResult, ...]:
+    """The engines that notebook 09's call of try_int8 asks for: found, or built."""
+    from ..course.own_model.walk import try_int8
+    from ..networks import network
+
+    print("09, your own model: four engines, unless they are here … ", end="", flush=True)
+    start, mobile = time.monotonic(), network("mobile", mode="live")
+    data, labels = mobile.images()[:128], mobile.labels("calibration")[:128]
+    walk = try_int8(mobile.path, data, labels=labels, algorithm="best", live=True)
+    print(f"{time.monotonic() - start:.0f} s", flush=True)
+    return walk.live
 
 
 def _say(stage: str) -> None:
