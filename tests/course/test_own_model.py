@@ -428,8 +428,14 @@ def test_with_a_gpu_engines_are_built_run_and_compared(fake, tmp_path):
     again = try_int8(tmp_path / "t.onnx", data, live=True)
     assert again.live == walked.live, "what was built is kept"
     own_builds().clear()
+    fake["log"] = [("ERROR", "2: Assertion engine failed")]  # what TensorRT says is kept
     failed = try_int8(tmp_path / "t.onnx", data, live=True).live
     assert all("the build failed" in one.problem for one in failed)
+    fake["fail"] = False
+    assert try_int8(tmp_path / "t.onnx", data, live=True).live == failed, "failures are kept, too"
+    for one in failed:  # until the reader does what the error says
+        os.remove(re.search(r"then remove (/\S+\.json\.gz)", one.problem)[1])
+    assert not any(one.problem for one in try_int8(tmp_path / "t.onnx", data, live=True).live)
 
 
 @pytest.mark.parametrize(("count", "told"), [(0, True), (2, False)])

@@ -222,7 +222,10 @@ def _make(wanted: Wanted, make: Callable[[], tuple[Build, bytes]]) -> OwnBuild:
         files[wanted.file(".log")] = error.log
         date = show(wanted.origin.time_utc)[:10]
         problem = f"{error.problem} (tried here on {date}; log: {wanted.file('.log')})"
-        again = BuildError(problem, f"{error.fix}; then {AGAIN} {wanted.model}`".lstrip("; "))
+        retry = f"{AGAIN} {wanted.model}`"
+        if "model" in wanted.hashes:  # a reader's own: no command knows it
+            retry = f"remove {wanted.file('.json.gz')}"
+        again = BuildError(problem, f"{error.fix}; then {retry}".lstrip("; "))
         again.messages = error.messages
         build = failed_build(wanted.model, wanted.variant, wanted.origin, wanted.options, again)
     else:
