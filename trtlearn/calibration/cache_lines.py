@@ -120,10 +120,8 @@ def _read_line(number: int, text: str, seen: set[str], is_cut: bool) -> CacheLin
         "cut": is_cut and 0 < len(digits) < 8 and bits > 0,
         "given twice": name in seen,
         "zero": scale == 0 and bool(digits),
-        **({} if scale is None else _odd_number(scale)),
+        "negative": scale is not None and scale < 0,
+        "NaN": scale is not None and math.isnan(scale),
+        "infinite": scale is not None and math.isinf(scale),
     }
     return CacheLine(number, text, name, scale, tuple(word for word, is_so in odd.items() if is_so))
-
-
-def _odd_number(scale: float) -> dict[str, bool]:
-    return {"negative": scale < 0, "NaN": math.isnan(scale), "infinite": math.isinf(scale)}

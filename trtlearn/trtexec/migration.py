@@ -208,15 +208,11 @@ def _nodes_without_int8(old: Explanation, proto: Any) -> tuple[str, ...]:
 
     def dtype(name: str) -> str:
         patterns = (pattern for pattern in types if layer_matches(pattern, name, old.tag))
-        return types.get(name) or types.get(min(patterns, key=_rank, default=""), "int8")
+        # ``*`` alone comes last; trtexec's own order among several is that of a hash table.
+        return types.get(name) or types.get(max(patterns, key=len, default=""), "int8")
 
     names = [node.name for node in proto.graph.node if node.name]
     return tuple(name for name in names if dtype(name) != "int8")
-
-
-def _rank(pattern: str) -> int:
-    """``*`` alone last; trtexec's own order among several is that of a hash table."""
-    return -len(pattern)
 
 
 def _known_switches(option: str, value: str, tag: str) -> tuple[str, str]:
