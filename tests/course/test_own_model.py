@@ -704,3 +704,10 @@ def test_another_process_builds_what_was_saved(fake, tmp_path, monkeypatch):
     assert batches[-1] == (2, 2)
     assert engines.is_kept("int8-entropy2")
     assert not engines.is_kept("fp32")
+
+
+@pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x03\x04 cut off"])
+def test_what_no_lesson_saved_is_not_built(tmp_path, content):
+    (tmp_path / "t").write_bytes(content)
+    with pytest.raises(DataError, match="holds no engines to build"):
+        OwnEngines.load(tmp_path / "t")

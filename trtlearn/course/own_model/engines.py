@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import io
+import json
 import os
-import pickle
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
+
+import numpy as np
 
 from ...builds import Build, failed_build
-from ...engine.records import BuildOptions
+from ...calibration.network import load_model
+from ...engine.records import BuildOptions, Provenance
 from ...engine.variants import live_options
 from ...errors import BuildError, DataError, TrtlearnError
 from ...files import sha256, write_atomic
@@ -23,6 +28,7 @@ from ...live.experiment import provenance
 from ...live.runner import Runner
 from ...live.trt import capabilities
 from ...model.course_data import NETWORKS, model_card
+from ...model.data import DataFacts, InputData
 from ...model.read import serialized
 from ...recorded.store import Wanted, build_once, digests, expected_seconds, find, plan_of
 from .records import Answer, EngineResult
@@ -33,6 +39,7 @@ if TYPE_CHECKING:
 
 __all__ = ["OwnEngines", "build_engines"]
 
+DATA, MODEL = "data ", "model "  # what names in a saved file begin with
 Judge = Callable[[str, Outputs], Answer]
 Progress = Callable[[int, int | None], None]
 
@@ -50,17 +57,48 @@ class OwnEngines:
         return sha256("".join(one.place.name for one in self.wanted.values()).encode())[:16]
 
     def save(self, path: Path) -> None:
-        """Write a file for another process of this reader; :meth:`load` reads it."""
-        task = replace(self.task, proto=type(self.task.proto)(), labels=None)  # builds need neither
-        write_atomic(path, pickle.dumps(replace(self, task=task), pickle.HIGHEST_PROTOCOL))
+        """Write a .npz file for another process; :meth:`load` reads it. Labels stay out."""
+        task = self.task
+        wanted = {
+            way: {
+                "options": one.options.to_dict(),
+                "origin": one.origin.to_dict(),
+                "hashes": dict(one.hashes),
+            }
+            for way, one in self.wanted.items()
+        }
+        told: dict[str, Any] = {"path": os.path.abspath(task.path), "algorithm": task.algorithm}
+        told |= {"facts": task.inputs.facts.to_dict(), "wanted": wanted}
+        arrays = {"told": np.frombuffer(json.dumps(told).encode(), np.uint8)}
+        arrays |= {f"{DATA}{name}": array for name, array in task.inputs.arrays.items()}
+        for way, source in self.sources.items():
+            if isinstance(source, bytes):
+                arrays[f"{MODEL}{way}"] = np.frombuffer(source, np.uint8)
+        file = io.BytesIO()
+        np.savez(file, **arrays)  # type: ignore[arg-type]
+        write_atomic(path, file.getvalue())
 
     @classmethod
     def load(cls, path: Path) -> OwnEngines:
-        """What :meth:`save` wrote: never a file of somebody else's."""
-        engines = pickle.loads(path.read_bytes())
-        if not isinstance(engines, cls):
-            raise DataError(f"{path} holds no engines to build")
-        return engines
+        """What :meth:`save` wrote, the model read again; DataError for another file."""
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                arrays = dict(file)
+            told = json.loads(arrays["told"].tobytes())
+        except (OSError, EOFError, ValueError, KeyError, BadZipFile) as problem:
+            raise DataError(f"{path} holds no engines to build ({problem})") from problem
+        proto, model = load_model(told["path"])
+        data = {name.removeprefix(DATA): x for name, x in arrays.items() if name.startswith(DATA)}
+        inputs = InputData(data, DataFacts.from_dict(told["facts"]))
+        task = Task(Path(told["path"]), proto, model, inputs, None, told["algorithm"])
+        wanted, sources = {}, {}
+        for way, one in told["wanted"].items():
+            options = BuildOptions.from_dict(one["options"])
+            origin = Provenance.from_dict(one["origin"])
+            wanted[way] = Wanted(task.name, way, options, origin, one["hashes"])
+            model_bytes = arrays.get(f"{MODEL}{way}")
+            sources[way] = told["path"] if model_bytes is None else model_bytes.tobytes()
+        return cls(task, sources, wanted)
 
     def expected_seconds(self, way: str) -> float | None:
         """How long the build takes; known for the course's own networks only."""
