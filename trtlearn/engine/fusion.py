@@ -1,4 +1,4 @@
-"""What became of the network: which engine layer holds which ONNX node"""
+"""What became of the network: which engine layer holds which ONNX node."""
 
 from __future__ import annotations
 

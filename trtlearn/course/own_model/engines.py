@@ -37,7 +37,7 @@ from .task import Outputs, Task, join_batches
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["OwnEngines", "build_engines"]
+__all__ = ["OwnEngines", "build_engines", "builds_behind_page"]
 
 DATA, MODEL = "data ", "model "  # what names in a saved file begin with
 Judge = Callable[[str, Outputs], Answer]
@@ -148,6 +148,11 @@ class OwnEngines:
 
 stand_in: Callable[[OwnEngines, str], bool] | None = None
 """In a live notebook: whether this engine is being built behind the page, and is shown later."""
+
+
+def builds_behind_page() -> bool:
+    """Whether engines that are missing are built behind a notebook's page."""
+    return stand_in is not None
 
 
 def build_engines(task: Task, quantized: onnx.ModelProto, judge: Judge) -> tuple[EngineResult, ...]:

@@ -35,7 +35,7 @@ from ...model.fold import prepared
 from ...model.run import activation_parts
 from ...recorded.store import digests
 from ..doctor import DoctorReport, examine
-from .engines import build_engines
+from .engines import build_engines, builds_behind_page
 from .records import Answer, ChosenRange, EngineResult, Walk, why_skipped
 from .task import Array, Labels, Outputs, Task, join_batches, load_task
 
@@ -92,7 +92,7 @@ def try_int8(
     algorithms = BEST_OF if word == "best" else (word,)
     task = load_task(model, data, labels, algorithms[0], batch)
 
-    key = _key(task, algorithms)
+    key = _key(task, algorithms) if builds_behind_page() else ""
     cpu = _kept.pop(key, None) or _compute(task, algorithms, begin)
     task, best, answers, reference = cpu.task, cpu.best, cpu.answers, cpu.reference
 
