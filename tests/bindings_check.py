@@ -131,9 +131,13 @@ def misfits(module: Any) -> list[str]:
 
 
 def logger_keeps_lines() -> list[str]:
-    log = trt.make_logger()
-    log.log(trt.module().ILogger.Severity.WARNING, "one\ntwo")
-    log.log(trt.module().ILogger.Severity.INTERNAL_ERROR, "three")
+    logger, severity = trt.logger(), trt.module().ILogger.Severity
+    with trt.Log() as log:
+        logger.log(severity.WARNING, "one\ntwo")
+        with trt.Log():
+            logger.log(severity.ERROR, "for another")
+        logger.log(severity.INTERNAL_ERROR, "three")
+    assert isinstance(logger, trt.module().ILogger)
     return [*log.lines, *log.errors()]
 
 

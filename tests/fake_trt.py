@@ -185,7 +185,7 @@ def make_module(make_network: Any, scene: dict[str, Any]) -> types.ModuleType:
 
     class Builder:
         def __init__(self, logger: Any) -> None:
-            self.logger = logger
+            self.logger = scene.setdefault("logger", logger)  # a process has one: the first
 
         def create_network(self, flags: int) -> Network:
             scene["creation_flags"] = flags
@@ -351,7 +351,7 @@ def _running(scene: dict[str, Any]) -> dict[str, Any]:
 
     class Runtime:
         def __init__(self, logger: Any) -> None:
-            self.logger = logger
+            self.logger = scene.setdefault("logger", logger)  # a process has one: the first
 
         def deserialize_cuda_engine(self, plan: bytes) -> Engine | None:
             if plan.startswith(b"ftrt"):

@@ -27,20 +27,20 @@ import numpy as np
 from recording.arithmetic.cases import Case, cases
 from trtlearn.files import write_atomic
 from trtlearn.live.cuda import DeviceBuffer, Stream, gpu_name
-from trtlearn.live.trt import available, live, make_logger, trt
+from trtlearn.live.trt import Log, available, live, logger, trt
 
 NUMPY = {"FLOAT": np.float32, "INT8": np.int8, "INT32": np.int32, "HALF": np.float16}
 PRODUCTS = ("CONVOLUTION", "DECONVOLUTION", "FULLY_CONNECTED", "MATRIX_MULTIPLY")
 OTHERS = ("ELEMENTWISE", "ACTIVATION", "POOLING", "REDUCE", "CONCATENATION")
 
 
-def network_of(case: Case, logger: Any) -> tuple[Any, Any, dict[str, float]]:
+def network_of(case: Case) -> tuple[Any, Any, dict[str, float]]:
     """The parsed network with the case's ranges and INT8 inputs and outputs, its builder, and the
     ranges as set.
     """
-    builder = trt.Builder(logger)
+    builder = trt.Builder(logger())
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.EXPLICIT_BATCH))
-    parser = trt.OnnxParser(network, logger)
+    parser = trt.OnnxParser(network, logger())
     if not parser.parse(case.model.SerializeToString()):
         raise RuntimeError("; ".join(str(parser.get_error(i)) for i in range(parser.num_errors)))
     linear = 1 << int(trt.TensorFormat.LINEAR)
@@ -85,8 +85,9 @@ def build(
     case: Case, constraint: str, level: int, timing: bytes
 ) -> tuple[bytes, bytes, dict[str, Any]]:
     """The plan, the timing cache after it, and what was set and said."""
-    logger = make_logger()
-    builder, network, ranges = network_of(case, logger)
+    log = Log()
+    with log:
+        builder, network, ranges = network_of(case)
     asked = ask_for_int8(network)
     config = builder.create_builder_config()
     config.set_flag(trt.BuilderFlag.INT8)
@@ -99,10 +100,11 @@ def build(
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, 1 << 30)
     cache = config.create_timing_cache(timing)
     config.set_timing_cache(cache, False)
-    plan = builder.build_serialized_network(network, config)
-    kept = [line for line in logger.lines if line[1] in "EFW" or "Quantization(scale" in line]
+    with log:
+        plan = builder.build_serialized_network(network, config)
+    kept = [line for line in log.lines if line[1] in "EFW" or "Quantization(scale" in line]
     if plan is None:
-        raise RuntimeError(" | ".join(logger.errors()[-4:]) or "the build failed without a message")
+        raise RuntimeError(" | ".join(log.errors()[-4:]) or "the build failed without a message")
     facts = {
         "constraint": constraint,
         "optimization_level": level,
@@ -115,15 +117,14 @@ def build(
 
 def execute(plan: bytes, case: Case) -> tuple[dict[str, Any], str]:
     """The engine's outputs for the case's inputs, and its inspector text."""
-    logger = make_logger()
-    runtime = trt.Runtime(logger)
+    runtime = trt.Runtime(logger())
     engine = runtime.deserialize_cuda_engine(plan)
     context = engine.create_execution_context()
     inspector = engine.create_engine_inspector()
     text = inspector.get_engine_information(trt.LayerInformationFormat.JSON)
     outputs: dict[str, Any] = {}
     buffers: dict[str, DeviceBuffer] = {}
-    with Stream() as stream:
+    with Log() as log, Stream() as stream:
         for index in range(engine.num_io_tensors):
             name = engine.get_tensor_name(index)
             shape, dtype = (
@@ -137,7 +138,7 @@ def execute(plan: bytes, case: Case) -> tuple[dict[str, Any], str]:
                 outputs[name] = (shape, dtype)
             context.set_tensor_address(name, int(buffers[name]))
         if not context.execute_async_v3(int(stream)):
-            raise RuntimeError(" | ".join(logger.errors()) or "the engine did not run")
+            raise RuntimeError(" | ".join(log.errors()) or "the engine did not run")
         stream.synchronize()
         arrays = {name: buffers[name].download(*what) for name, what in outputs.items()}
     for buffer in buffers.values():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ import pytest
 
 from trtlearn.engine.records import BuildOptions
 from trtlearn.engine.variants import TACTIC_SOURCES, live_options
-from trtlearn.errors import BuildError, DataError, LiveUnavailable, ModelError
+from trtlearn.errors import BuildError, DataError, EngineError, LiveUnavailable, ModelError
 from trtlearn.live.build import build_engine
 from trtlearn.live.calibrator import make_calibrator
+from trtlearn.live.runner import Runner
 from trtlearn.model.course_data import model_path
 from trtlearn.networks import network
 from trtlearn.recorded.store import own_builds
@@ -244,6 +246,34 @@ def test_ctrl_c_comes_after_the_build_and_leaves_nothing(
     assert not fake["cuda"].memory
     assert not list(tmp_path.iterdir())
     assert calibrator.trace().batches <= 2
+
+
+def test_a_build_and_an_engine_that_runs_inside_its_data_keep_their_own_messages(
+    fake: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    severity, plan = fake["module"].ILogger.Severity, build_engine(b"onnx").plan
+    fake["during"] = lambda: fake["logger"].log(severity.INFO, "before the data")
+    fake["log"] = [("INFO", "after the data")]
+
+    def refuse(context: Any, stream: int) -> bool:
+        fake["logger"].log(severity.ERROR, "of the engine")
+        return False
+
+    monkeypatch.setattr(fake["module"].IExecutionContext, "execute_async_v3", refuse)
+    said = []
+
+    def batches() -> Iterator[dict[str, np.ndarray[Any, Any]]]:
+        with Runner(plan) as runner:
+            for _ in range(2):
+                with pytest.raises(EngineError) as problem:
+                    runner.run({"image": X[:8]})
+                said.append(problem.value.problem)
+                yield {"image": X[:8]}
+
+    with make_calibrator("minmax", batches()) as calibrator, Runner(plan):  # one more is there
+        built = build_engine(b"onnx", calibrator=calibrator)
+    assert built.report.log == "[I] before the data\n[I] after the data"
+    assert said == ["the engine did not run: of the engine"] * 2
 
 
 def test_the_datas_error_wins_over_the_builds(fake: dict[str, Any]) -> None:

@@ -65,12 +65,29 @@ def test_dtype_names(fake: dict[str, Any]) -> None:
 
 
 def test_the_log_keeps_every_line_with_its_letter(fake: dict[str, Any]) -> None:
-    log, severity = trt.make_logger(), fake["module"].ILogger.Severity
-    log.log(severity.VERBOSE, "one\ntwo")
-    log.log(severity.ERROR, "bad")
-    log.log(severity.WARNING, "")
+    severity, say = fake["module"].ILogger.Severity, trt.logger().log
+    say(severity.ERROR, "nobody listens")
+    with trt.Log() as log:
+        say(severity.VERBOSE, "one\ntwo")
+        say(severity.ERROR, "bad")
+        say(severity.WARNING, "")
+    say(severity.ERROR, "too late")
     assert log.text() == "[V] one\n[V] two\n[E] bad\n[W] "
     assert log.errors() == ["bad"]
+
+
+def test_of_two_logs_the_inner_one_gets_a_message(fake: dict[str, Any]) -> None:
+    info, say, log = fake["module"].ILogger.Severity.INFO, trt.logger().log, trt.Log()
+    with log:
+        say(info, "1")
+        with trt.Log() as inner, log:
+            say(info, "2")
+        say(info, "3")
+    with pytest.raises(ValueError, match="stops"), log:
+        raise ValueError("it stops")
+    say(info, "nobody listens")
+    assert (log.lines, inner.lines) == (["[I] 1", "[I] 2", "[I] 3"], [])
+    assert trt.logger() is trt.logger(), "TensorRT takes one for a process"
 
 
 def test_library_version_is_the_libraries(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,7 +44,7 @@ from .parser import (
 )
 from .ranges import calibrated_ranges, placeholder_ranges, set_ranges
 from .runner import Runner
-from .trt import available, capabilities, live, make_logger, module, trt
+from .trt import Log, available, capabilities, live, module, trt
 
 __all__ = ["build_engine"]
 
@@ -108,27 +108,27 @@ def build_engine(
     check_options(options, ranges, calibrator)
     if calibrator is not None and not calibration_shapes:
         _check_data(calibrator, model)
-    parsed = parsed_network(model, logger=make_logger())
-    network, builder = parsed.network, parsed.builder
-    if shapes is None:
-        set_batch(network, options.batch)
-    mark_outputs(network, options.outputs_marked)
-    set_precisions(network, options.layer_precisions, options.layer_output_types)
-    config = builder.create_builder_config()
-    configure(config, options, workspace_bytes)
-    if compute_capability:
-        set_target(config, compute_capability)
-    if shapes is not None:
-        config.add_optimization_profile(profile_of(builder, network, shapes))
-    attach_timing_cache(config, timing_cache)
-    range_report = _set_ranges(network, options, ranges)
-    inputs = network_inputs(network)
-    usual = {name: shape for name, (_least, shape, _greatest) in (shapes or {}).items()}
-    usual |= (calibration_shapes or {}) if shapes is not None else {}
-    inputs = {
-        name: (tuple(usual.get(name, shape)), dtype) for name, (shape, dtype) in inputs.items()
-    }
-    with contextlib.ExitStack() as stack:
+    with Log() as said, contextlib.ExitStack() as stack:
+        parsed = parsed_network(model, said)
+        network, builder = parsed.network, parsed.builder
+        if shapes is None:
+            set_batch(network, options.batch)
+        mark_outputs(network, options.outputs_marked)
+        set_precisions(network, options.layer_precisions, options.layer_output_types)
+        config = builder.create_builder_config()
+        configure(config, options, workspace_bytes)
+        if compute_capability:
+            set_target(config, compute_capability)
+        if shapes is not None:
+            config.add_optimization_profile(profile_of(builder, network, shapes))
+        attach_timing_cache(config, timing_cache)
+        range_report = _set_ranges(network, options, ranges)
+        inputs = network_inputs(network)
+        usual = {name: shape for name, (_least, shape, _greatest) in (shapes or {}).items()}
+        usual |= (calibration_shapes or {}) if shapes is not None else {}
+        inputs = {
+            name: (tuple(usual.get(name, shape)), dtype) for name, (shape, dtype) in inputs.items()
+        }
         if options.ranges == "random":
             calibrator = stack.enter_context(random_calibrator(inputs, calib_path))
         elif calibrator is not None:
@@ -138,8 +138,7 @@ def build_engine(
             if calibration_shapes is not None:
                 _set_calibration_shapes(parsed, config, calibration_shapes)
         plan, seconds = _run_builder(parsed, config, calibrator)
-        log = parsed.logger.text()
-        parsed.logger.lines.clear()  # the logger outlives the build, its messages need not
+        log = said.text()
         if plan is None:
             raise _failure(log, options)
         if timing_cache is not None and not isinstance(timing_cache, bytes):

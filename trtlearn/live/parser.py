@@ -15,7 +15,7 @@ from ..engine.log import split_line
 from ..errors import BuildError, LiveUnavailable, ModelError
 from ..files import read_bytes
 from .ranges import network_tensors
-from .trt import dtype_name, dtype_of, make_logger, shape_of, trt
+from .trt import Log, dtype_name, dtype_of, logger, shape_of, trt
 
 __all__ = [
     "Parsed",
@@ -34,16 +34,15 @@ class Parsed:
 
     network: trt.INetworkDefinition
     builder: trt.Builder
-    logger: Any  # what make_logger gave
     parser: trt.OnnxParser
 
 
-def parsed_network(model: str | os.PathLike[str] | bytes, *, logger: Any = None) -> Parsed:
+def parsed_network(model: str | os.PathLike[str] | bytes, log: Log | None = None) -> Parsed:
     """Parse an ONNX model into an INetworkDefinition.
 
     Args:
         model: the path of an ONNX file (its external data beside it), or its bytes.
-        logger: what make_logger gave; a new one by default.
+        log: where what TensorRT says goes, beside an error.
 
     Raises ModelError for a file that is missing or cannot be parsed, naming the ONNX node;
     LiveUnavailable without TensorRT.
@@ -55,24 +54,25 @@ def parsed_network(model: str | os.PathLike[str] | bytes, *, logger: Any = None)
     """
     content = model if isinstance(model, bytes) else read_bytes(model, ModelError)
     name = "the model" if isinstance(model, bytes) else str(model)
-    log = make_logger() if logger is None else logger
-    builder = _builder(log)
-    flag = trt.NetworkDefinitionCreationFlag.__members__.get("EXPLICIT_BATCH")  # gone in 11
-    network = builder.create_network(0 if flag is None else 1 << int(flag))
-    parser = trt.OnnxParser(network, log)
     where = () if isinstance(model, bytes) else (str(Path(model).resolve()),)
-    if not content or not parser.parse(content, *where):
+    with log or Log() as said:
+        builder = _builder(said)
+        flag = trt.NetworkDefinitionCreationFlag.__members__.get("EXPLICIT_BATCH")  # gone in 11
+        network = builder.create_network(0 if flag is None else 1 << int(flag))
+        parser = trt.OnnxParser(network, logger())
+        parses = content and parser.parse(content, *where)
+    if not parses:
         raise ModelError(
             _parser_problem(parser, name), "check the file with `trtlearn doctor` or onnx.checker"
         )
     if network.num_outputs == 0:
         raise ModelError(f"{name} has no outputs", "export the model again")
-    return Parsed(network, builder, log, parser)
+    return Parsed(network, builder, parser)
 
 
-def _builder(log: Any) -> trt.Builder:
+def _builder(log: Log) -> trt.Builder:
     try:
-        return trt.Builder(log)
+        return trt.Builder(logger())
     except (TypeError, RuntimeError):  # what the bindings raise where CUDA does not start
         said = [split_line(line)[1] for line in log.lines if line[1:2] in "FEW"]
         raise LiveUnavailable(

@@ -16,7 +16,7 @@ from ..errors import DataError, EngineError
 from ..files import plan_in, read_bytes, recognize
 from ..model.arrays import Array, check_feed
 from .cuda import Closing, DeviceBuffers, Event, Graph, Stream
-from .trt import dtype_name, live, make_logger, shape_of, trt
+from .trt import Log, dtype_name, live, logger, shape_of, trt
 
 __all__ = ["Runner", "summarize"]
 
@@ -59,11 +59,12 @@ class Runner(Closing):
         content = plan_in(plan if isinstance(plan, bytes) else read_bytes(plan, EngineError))
         self._stack = contextlib.ExitStack()
         self._buffers = DeviceBuffers()
-        self._log = make_logger()
-        self._runtime: trt.Runtime | None = trt.Runtime(self._log)
-        self._engine: trt.ICudaEngine | None = (
-            self._runtime.deserialize_cuda_engine(content) if content else None
-        )
+        self._log = Log()
+        with self._log:
+            self._runtime: trt.Runtime | None = trt.Runtime(logger())
+            self._engine: trt.ICudaEngine | None = (
+                self._runtime.deserialize_cuda_engine(content) if content else None
+            )
         if self._engine is None:
             said = next(iter(self._log.errors()), "no reason given")
             other = recognize(content)
@@ -162,8 +163,9 @@ class Runner(Closing):
         Raises DataError for an input that is missing, unknown, of another shape or dtype, or holds
         NaN or infinity.
         """
-        shapes = self._load(arrays)
-        self._enqueue()
+        with self._log:
+            shapes = self._load(arrays)
+            self._enqueue()
         self._stream.synchronize()
         return {
             name: self._buffers[name].download(shape, NUMPY[self._outputs[name]])
@@ -186,10 +188,10 @@ class Runner(Closing):
         """
         if runs < 1 or warmup < 0:
             raise DataError(f"runs={runs}, warmup={warmup}: expected at least 1 and 0")
-        self._load(arrays)
-        self._enqueue()  # the first run also finishes the loading, which a graph must not capture
-        self._stream.synchronize()
-        with contextlib.ExitStack() as stack:
+        with self._log, contextlib.ExitStack() as stack:
+            self._load(arrays)
+            self._enqueue()  # the first run also ends the loading, which a graph must not capture
+            self._stream.synchronize()
             once: Callable[[], None] = self._enqueue
             if graph:
                 captured = stack.enter_context(Graph(self._stream, self._enqueue))
@@ -236,12 +238,13 @@ class Runner(Closing):
         self._context = engine.create_execution_context()  # a profiler cannot be taken off again
         try:
             self._context.profiler = profiler
-            self._load(arrays)
-            for index in range(warmup + runs):
-                if index >= warmup:
-                    seen.append({})
-                self._enqueue()
-                self._stream.synchronize()
+            with self._log:
+                self._load(arrays)
+                for index in range(warmup + runs):
+                    if index >= warmup:
+                        seen.append({})
+                    self._enqueue()
+                    self._stream.synchronize()
         finally:
             self._context = context
         totals = [sum(layers.values()) for layers in seen]

@@ -37,16 +37,17 @@ else:
 
 __all__ = [
     "Capabilities",
+    "Log",
     "available",
     "capabilities",
     "dtype_name",
     "live",
-    "make_logger",
+    "logger",
     "shape_of",
     "trt",
 ]
 
-_LOGGERS: list[Any] = []  # all there were
+_listeners: list[Log] = []  # the newest one gets each message
 
 _LETTERS = {"INTERNAL_ERROR": "F", "ERROR": "E", "WARNING": "W", "INFO": "I", "VERBOSE": "V"}
 
@@ -154,30 +155,57 @@ def shape_of(dims: Any) -> tuple[int, ...]:
     return tuple(int(size) for size in dims)
 
 
-def make_logger() -> Any:
-    """A trt.ILogger that keeps every message, verbose ones too, as lines "[V] text".
+class Log:
+    """TensorRT's messages, verbose ones too, as lines "[V] text": all that come inside a ``with``.
 
-    ``logger.lines`` are the lines so far, ``logger.text()`` the whole. Letters: F internal error, E
-    error, W warning, I info, V verbose. A message of several lines keeps its letter on each.
-    TensorRT keeps a pointer to the first logger of a process for its global messages, so no logger
-    is ever freed (measured: 8.6.0 crashes otherwise).
+    Letters: F internal error, E error, W warning, I info, V verbose. A message of several lines
+    keeps its letter on each. Of logs inside each other the inner one gets a message, and the outer
+    one goes on behind it. A log can be opened again: it keeps its lines.
+
+    Example (with TensorRT)::
+
+        with Log() as log:
+            builder = trt.Builder(logger())
+        print(log.text())
     """
 
-    class Log(trt.ILogger):  # type: ignore[misc, unused-ignore]  # Any without tensorrt-stubs
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def __enter__(self) -> Log:
+        _listeners.append(self)
+        return self
+
+    def __exit__(self, *problem: object) -> None:
+        _listeners.remove(self)
+
+    def text(self) -> str:
+        """All lines so far."""
+        return "\n".join(self.lines)
+
+    def errors(self) -> list[str]:
+        """The text of each line that is an error."""
+        return [re.sub(r"^\[.\] ", "", line) for line in self.lines if line[1:2] in "FE"]
+
+
+def logger() -> Any:
+    """The process's one trt.ILogger: it hands each message to the innermost open :class:`Log`.
+
+    TensorRT registers the first logger of a process, ignores others, and keeps a pointer to it:
+    it is never freed (measured: 8.6.0 crashes otherwise).
+    """
+    return _logger_of(module())
+
+
+@cache
+def _logger_of(found: Any) -> Any:
+    class Logger(found.ILogger):  # type: ignore[misc]  # its type is known at run time only
         def __init__(self) -> None:
-            trt.ILogger.__init__(self)
-            self.lines: list[str] = []
+            found.ILogger.__init__(self)
 
         def log(self, severity: Any, msg: str) -> None:
             letter = _LETTERS.get(severity.name, "V")
-            self.lines.extend(f"[{letter}] {line}" for line in msg.splitlines() or [""])
+            for log in _listeners[-1:]:
+                log.lines.extend(f"[{letter}] {line}" for line in msg.splitlines() or [""])
 
-        def text(self) -> str:
-            return "\n".join(self.lines)
-
-        def errors(self) -> list[str]:
-            return [re.sub(r"^\[.\] ", "", line) for line in self.lines if line[1:2] in "FE"]
-
-    log = Log()
-    _LOGGERS.append(log)
-    return log
+    return Logger()
