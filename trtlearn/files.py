@@ -266,7 +266,7 @@ def write_all(contents: Mapping[Path, Content]) -> None:
             with contextlib.suppress(OSError):
                 os.unlink(leftover)
         for folder in () if whole else folders:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, ValueError):  # ValueError: a name with a zero byte
                 folder.rmdir()
 
 

@@ -121,12 +121,17 @@ def parse_json(text: str, *, strict: bool = True) -> Any:
 def without_collector() -> Iterator[None]:
     """Inside, Python does not search for cycles of objects: for work that makes many objects and no
     cycle, where the search takes as long as the work. Also a decorator.
+
+    Afterwards the objects count as old, so that the next search passes over them, too.
     """
-    is_enabled = gc.isenabled()
+    is_enabled, is_frozen = gc.isenabled(), gc.get_freeze_count() > 0
     gc.disable()
     try:
         yield
     finally:
+        if not is_frozen:
+            gc.freeze()
+            gc.unfreeze()
         if is_enabled:
             gc.enable()
 

@@ -76,9 +76,16 @@ def test_only_files_are_read(tmp_path: Path, kind: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("path", ["/dev/zero", "/dev/null", "a\0b", "x" * 5000, "\ud800"])
+NO_FILES = ("/dev/zero", "/dev/null", "a\0b", "a\0b/c", "x" * 5000, "\ud800", "\ud800/c")
+
+
+@pytest.mark.parametrize("path", NO_FILES)
 def test_what_is_no_file_is_one_line(path: str) -> None:
-    for work in (lambda: read_bytes(path, CacheError), lambda: check_writable(path)):
+    for work in (
+        lambda: read_bytes(path, CacheError),
+        lambda: check_writable(path),
+        lambda: write_atomic(path, "x"),
+    ):
         with pytest.raises(TrtlearnError) as caught:
             work()
         assert str(caught.value).encode()

@@ -79,9 +79,7 @@ class CacheEntry(Record):  # noqa: PLW1641, the dataclass makes its hash
 
     def __eq__(self, other: object) -> bool:
         """All fields the same; a NaN equals itself, which dataclasses of Python 3.13 deny."""
-        return isinstance(other, CacheEntry) and tuple(vars(self).values()) == tuple(
-            vars(other).values()
-        )
+        return isinstance(other, CacheEntry) and vars(self) == vars(other)
 
     @property
     def problem(self) -> str | None:
@@ -433,15 +431,15 @@ def make_header(
 _HEADER = re.compile(r"TRT-([0-9]{1,9})-([A-Za-z][A-Za-z0-9_]*)")
 _LEGACY = re.compile(r"([0-9]{1,9}) ([0-9a-fA-F]{1,16}) ([0-9a-fA-F]{1,16})")
 _HEX = re.compile(r"[0-9a-fA-F]{1,8}")
-_SCALE = re.compile(r"[0-7]?[0-9a-fA-F]{1,7}")  # without a sign
-_NAME = re.compile(r"[^\n\r\0\ud800-\udfff]+")
+_NAME = r"[^\n\r\0\ud800-\udfff]"  # a character of a tensor's name
+_LINE = re.compile(rf"(?!\s){_NAME}+:[ \t]+[0-7]?[0-9a-fA-F]{{1,7}}[ \t]*")  # one without faults
 _ORT_LINE = re.compile(r".*[^:\s] -?(?:\d+(?:\.\d*)?(?:e[+-]?\d+)?|inf|nan)\s*", re.IGNORECASE)
 
 
 def _name_problem(name: object) -> str | None:
     if not isinstance(name, str):
         return f"the tensor name {name!r:.80} is no text"
-    if _NAME.fullmatch(name) and not name.isspace():
+    if re.fullmatch(f"{_NAME}+", name) and not name.isspace():
         return None
     if not name.strip():
         return "an empty tensor name"
@@ -524,8 +522,9 @@ def _header(line: str, where: str) -> tuple[str | None, str | None, float | None
 
 def is_ort_table(content: bytes) -> bool:
     """Whether this is ONNX Runtime's text table: ``tensor amax`` a line, the amax in decimals."""
-    lines = [line for line in content.decode(errors="replace").splitlines() if line.strip()]
-    return bool(lines) and all(_ORT_LINE.fullmatch(line) for line in lines)
+    lines = filter(str.strip, content.decode(errors="replace").splitlines())
+    matches = map(_ORT_LINE.fullmatch, lines)
+    return next(matches, None) is not None and all(matches)
 
 
 def _decoded(content: bytes, where: str) -> str:
@@ -593,8 +592,10 @@ def parse_cache(content: str | bytes, where: str = "") -> CalibrationCache:
         name, colon, digits = line.rpartition(":")
         if not colon and not line.strip():
             continue
-        if wrong := _line_problem(line, name, digits, first_at, is_last=number == len(lines)):
-            raise CacheError(f"{where}line {number}: {wrong[0]}", wrong[1])
+        is_last = number == len(lines)
+        if is_last or name in first_at or not _LINE.fullmatch(line):
+            if wrong := _line_problem(line, name, digits, first_at, is_last):
+                raise CacheError(f"{where}line {number}: {wrong[0]}", wrong[1])
         first_at[name] = number
         hexes.append(digits.strip(" \t"))
     entries = _entries(first_at, hexes)
@@ -623,8 +624,6 @@ def _line_problem(
         problem = f"the tensor {name!r:.80} was already given in line {first_at[name]}"
         return problem, "keep one of the two lines"
     text = digits.strip(" \t")
-    if _SCALE.fullmatch(text) and not is_last:
-        return None
     if not _HEX.fullmatch(text):
         problem = f"the scale of {name!r:.80} is {text!r:.40}, expected 1 to 8 hex digits"
         return problem, "calibrate again"

@@ -268,8 +268,8 @@ def rename(cache: CalibrationCache, names: Mapping[str, str]) -> CalibrationCach
     _known(cache, names)
     if not names:
         return cache
-    changed = [replace(item, name=names.get(item.name, item.name)) for item in cache.scales]
-    return new_cache(changed, header=cache.header)
+    new = {name: replace(cache.entry(name), name=names[name]) for name in names}
+    return new_cache([new.get(item.name, item) for item in cache.scales], header=cache.header)
 
 
 def drop(cache: CalibrationCache, names: Iterable[str]) -> CalibrationCache:

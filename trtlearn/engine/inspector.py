@@ -14,6 +14,7 @@ import json
 import os
 import re
 from collections.abc import Iterable
+from itertools import chain
 from typing import Any
 
 from ..errors import InspectorError
@@ -268,17 +269,11 @@ def log_layers(text: str) -> tuple[EngineLayer, ...]:
 
 def _bindings(data: dict[str, Any], layers: tuple[EngineLayer, ...]) -> tuple[Binding, ...]:
     """The network's inputs and outputs; before 11.x only names, to look up in the layers."""
-    written: dict[str, EngineTensor] = {}
-    read: dict[str, EngineTensor] = {}
-    bindings = []
     listed = data.get("I/O Tensors") or data.get("Bindings")
     listed = listed if isinstance(listed, list) else ()
-    names = {item for item in listed if isinstance(item, str)}
-    for layer in layers if names else ():
-        for found, tensors in ((written, layer.outputs), (read, layer.inputs)):
-            for one in tensors:
-                if one.name in names:
-                    found[one.name] = one
+    written = {one.name: one for one in chain.from_iterable(layer.outputs for layer in layers)}
+    read = {one.name: one for one in chain.from_iterable(layer.inputs for layer in layers)}
+    bindings = []
     for item in listed:
         if isinstance(item, str):
             mode = "output" if item in written else "input" if item in read else "unknown"

@@ -18,8 +18,7 @@ __all__ = [
     "without_profile",
 ]
 
-_TAG = "[ONNX Layer: "
-_SEPARATORS = re.compile(r"[\x1c-\x1f]")
+_NODE = re.compile(r"\[ONNX Layer: ((?:(?!\[ONNX Layer: )[^\x1c-\x1f])+)\]")
 _SUFFIX = re.compile(r"(?: \[profile \d+\])?(?:_myl\d+_\d+)?$")
 _PROFILE = re.compile(r" \[profile \d+\]$")
 _FOREIGN = re.compile(r"\{ForeignNode\[(.*?)\.\.\.(.*)\]\}", re.DOTALL)
@@ -39,13 +38,7 @@ def nodes_in_metadata(metadata: str) -> tuple[str, ...]:
     >>> nodes_in_metadata("[ONNX Layer: stem]\\x1e[ONNX Layer: (Unnamed Layer* 1) [Shuffle]]")
     ('stem', '(Unnamed Layer* 1) [Shuffle]')
     """
-    names: dict[str, None] = {}
-    for part in _SEPARATORS.split(metadata):
-        for piece in part.split(_TAG)[1:]:
-            name, bracket, _ = piece.rpartition("]")
-            if bracket and name:
-                names[name] = None
-    return tuple(names)
+    return tuple(dict.fromkeys(_NODE.findall(metadata)))
 
 
 def plain_name(name: str) -> str:
