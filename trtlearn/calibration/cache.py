@@ -593,9 +593,9 @@ def parse_cache(content: str | bytes, where: str = "") -> CalibrationCache:
         if not colon and not line.strip():
             continue
         is_last = number == len(lines)
-        if is_last or name in first_at or not _LINE.fullmatch(line):
-            if wrong := _line_problem(line, name, digits, first_at, is_last):
-                raise CacheError(f"{where}line {number}: {wrong[0]}", wrong[1])
+        is_sound = _LINE.fullmatch(line) and name not in first_at and not is_last
+        if not is_sound and (wrong := _line_problem(line, name, digits, first_at, is_last)):
+            raise CacheError(f"{where}line {number}: {wrong[0]}", wrong[1])
         first_at[name] = number
         hexes.append(digits.strip(" \t"))
     entries = _entries(first_at, hexes)
