@@ -3,31 +3,32 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
+from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from recording.live import LiveRun
 from tools import notebooks
-from trtlearn.builds import Build, failed_build
+from trtlearn.builds import Build
 from trtlearn.cli import lab
+from trtlearn.cli.live import notebook_09, pending
 from trtlearn.course.notebook import NOTEBOOKS
-from trtlearn.course.own_model.records import EngineResult
-from trtlearn.engine.records import BuildOptions, Provenance
+from trtlearn.course.own_model import engines, walk
+from trtlearn.course.own_model.engines import OwnEngines
 from trtlearn.errors import BuildError
-from trtlearn.files import notebooks_dir
+from trtlearn.files import data_dir, notebooks_dir
 from trtlearn.networks import Network, network
-from trtlearn.recorded.store import own_builds
+from trtlearn.recorded.store import build_once, own_builds
 
-walks: list[Any] = []
-OWN: list[EngineResult] = []  # what try_int8 builds of the reader's own model
+walked = cache(notebook_09)  # over the fake, which is the same machine in every test
 
 
 @pytest.fixture
 def builder(fake: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Network._make played: the recorded build as if it was measured here; what was asked for."""
+    """The builds played: the recorded ones as if they were measured here; what was built."""
     asked: list[str] = []
 
     def make(self: Network, wanted: Any, progress: Any, stage: Any) -> tuple[Build, bytes]:
@@ -40,14 +41,19 @@ def builder(fake: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> list[str]:
         recorded = network(self.name, mode="recorded").build(wanted.variant)
         return dataclasses.replace(recorded, provenance=wanted.origin), b"ftrt"
 
+    def build(self: OwnEngines, way: str, stage: Any, again: bool) -> tuple[Build, Any]:
+        def made() -> tuple[Build, bytes, Any]:
+            asked.append(f"09 {way}")
+            recorded = network("mobile", mode="recorded").build("fp32")
+            one = dataclasses.replace(recorded, variant=way, provenance=self.wanted[way].origin)
+            return one, b"ftrt", {"logits": np.zeros(3)}
+
+        own = build_once(self.wanted[way], made, again=again, need_outputs=True)
+        return own.build, {}
+
     monkeypatch.setattr(Network, "_make", make)
-
-    def walk(*arguments: Any, **named: Any) -> Any:
-        walks.append((arguments, named))
-        return SimpleNamespace(live=OWN)
-
-    walks.clear()
-    monkeypatch.setattr("trtlearn.course.own_model.walk.try_int8", walk)
+    monkeypatch.setattr(OwnEngines, "build", build)
+    monkeypatch.setattr("trtlearn.cli.live.notebook_09", walked)
     return asked
 
 
@@ -55,58 +61,68 @@ def test_all_is_built_once_listed_rebuilt_and_cleared(run: Any, builder: list[st
     status, out, err = run("live", "rebuild", "mobile")
     assert status == 2  # one engine failed, all others are there
     assert out.startswith("10 engines to build: about ")
-    assert walks == []
     assert "mobile int8-legacy: the build failed at layer 'stem'" in err
     assert "1 of 10 engines failed" in err
     assert len(builder) == 10
     status, out, err = run("live", "--all")
-    assert out.startswith("19 engines to build")  # resnet's: mobile's are here
-    assert len(builder) == 29
+    assert out.startswith("23 engines to build")  # resnet's and notebook 09's: mobile's are here
+    assert "23/23 09 int8-qdq, about 0 s … 0 s, 0 layers in INT8" in out
+    assert len(builder) == 33
     status, out, err = run("live", "--all")
-    assert status == 0
-    assert "all engines that the notebooks use are here" in out
-    assert "09, your own model: four engines, unless they are here … 0 s" in out
+    assert (status, err) == (0, "")
+    assert out == "all engines that the notebooks use are here: trtlearn live lists them\n"
     status, out, err = run("live")
     assert status == 0
-    assert "29 builds measured here" in out
+    assert "33 builds measured here" in out
     assert "NVIDIA Fake, TensorRT 8.6" in out
     assert run("live", "--json")[0] == 0
     assert network("mobile", mode="live").build("fp32").label.startswith("measured here on")
     with pytest.raises(BuildError, match=r"tried here on .*log: /.*mobile--int8-legacy.*\.log\)"):
         network("mobile", mode="live").build("int8-legacy")
-    assert len(builder) == 29  # nothing was built again
+    assert len(builder) == 33  # nothing was built again
+    assert run("live", "rebuild")[1].startswith("33 engines to build")
+    assert sorted(builder[33:]) == sorted(builder[:33])
     status, out, err = run("live", "clear")
-    assert "removed 29 builds" in out
+    assert "removed 33 builds" in out
     assert own_builds().builds == ()
 
 
-def test_all_builds_what_notebook_09_asks_for_too(
-    run: Any, builder: list[str], monkeypatch: pytest.MonkeyPatch
+def test_all_builds_the_engines_that_notebook_09_builds(
+    fake: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    error = BuildError("2: Assertion engine failed")
-    broken = failed_build("mobile", "int8-qdq", Provenance(), BuildOptions(), error)
-    monkeypatch.setattr(sys.modules[__name__], "OWN", [EngineResult(broken)])
-    status, _, err = run("live", "--all")
-    assert status == 2
-    assert "09: int8-qdq: 2: Assertion engine failed" in err
-    ((given, named),) = walks
+    saved: list[OwnEngines] = []
+
+    def behind(own: OwnEngines, way: str) -> bool:
+        saved.append(own)
+        return True
+
+    monkeypatch.setattr(engines, "stand_in", behind)
     book = notebooks.read(notebooks_dir() / NOTEBOOKS["09"][0])
     cells = {cell.id: cell.source for cell in book.cells}
-    asked: list[Any] = []
 
-    def ask(*given: Any, **named: Any) -> Any:
-        asked.append((given, named))
-        return SimpleNamespace(verdict="")
+    def ask(*given: Any, out: str, **named: Any) -> Any:
+        return walk.try_int8(*given, **named, live=True)
 
     space = {"tl": SimpleNamespace(network=network, try_int8=ask)}
     exec(f"{cells['run-files']}\n{cells['run-walk']}", space)
-    ((their_given, their_named),) = asked
-    np.testing.assert_equal(given, their_given)
-    assert (named.pop("live"), their_named.pop("out")) == (True, "calib-results/mobile")
-    np.testing.assert_equal(named, their_named)
+    assert saved[0].key() == walked().key()
+    assert list(saved[0].wanted) == ["fp32", "fp16", "int8-legacy", "int8-qdq"]
 
 
-@pytest.mark.parametrize(("answer", "built"), [("y", 29), ("", 0), (None, 0)])
+def test_the_time_that_is_expected_is_the_time_that_it_took_on_a_gpu(builder: list[str]) -> None:
+    folder = data_dir() / "recordings" / "h200-8.6.0" / "live"
+    files = (folder / f"2026-11-29{word}.json" for word in ("", "-again"))
+    first, second = (LiveRun.from_json(file.read_text(encoding="utf-8")) for file in files)
+    seconds = [
+        one.seconds for run in (first, second) for one in run.notebooks if one.number == "09"
+    ]
+    took = first.build_seconds + seconds[0] - seconds[1]  # 09 built its own in its cell
+    expected = [one.seconds for one in pending()]
+    assert None not in expected
+    assert sum(expected) == pytest.approx(took, rel=0.05)
+
+
+@pytest.mark.parametrize(("answer", "built"), [("y", 33), ("", 0), (None, 0)])
 def test_lab_offers_to_build_and_says_how_long(
     builder: list[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -118,8 +134,8 @@ def test_lab_offers_to_build_and_says_how_long(
     monkeypatch.setattr("builtins.input", lambda question: print(question) or answer)
     lab.offer_builds()
     said = capsys.readouterr().out
-    assert "29 engines that this GPU has not built yet: about " in said
-    assert "minutes" in said
+    assert "33 engines that this GPU has not built yet: about " in said
+    assert "about 16 minutes." in said
     assert ("before JupyterLab opens? [y/N]" in said) == (answer is not None)
     assert len(builder) == built
     lab.offer_builds()

@@ -22,7 +22,6 @@ from trtlearn.builds import Build, LayerCounts
 from trtlearn.calibration.cache import parse_cache, read_cache
 from trtlearn.calibration.qdq import insert_qdq, plan_sites
 from trtlearn.course.builder import build_job
-from trtlearn.course.own_model import report
 from trtlearn.course.own_model.engines import OwnEngines
 from trtlearn.course.own_model.records import Answer, EngineResult, Walk
 from trtlearn.course.own_model.report import report_html
@@ -31,6 +30,7 @@ from trtlearn.course.own_model.walk import STEPS, try_int8
 from trtlearn.engine.records import BuildOptions, BuildReport, EngineInfo, Provenance, Timing
 from trtlearn.errors import DataError, LiveUnavailable, ModelError, TrtlearnError
 from trtlearn.model import run
+from trtlearn.model.arrays import npz_bytes
 from trtlearn.model.course_data import load_images, model_path
 from trtlearn.model.describe import read_model
 from trtlearn.model.fold import prepared
@@ -227,7 +227,7 @@ def test_best_judges_by_sqnr_where_no_output_is_a_table_of_classes(tmp_path):
 
 def test_inputs_may_be_called_as_numpy_calls_its_arguments(tmp_path):
     given = {"file": np.ones((2, 3), np.float32), "a/b": np.zeros(2), "allow_pickle": np.ones(1)}
-    (tmp_path / "x.npz").write_bytes(report._packed(given, "data"))
+    (tmp_path / "x.npz").write_bytes(npz_bytes(given))
     with np.load(tmp_path / "x.npz", allow_pickle=False) as back:
         assert {name: back[name].tolist() for name in back} == {
             name: array.tolist() for name, array in given.items()
@@ -648,15 +648,39 @@ def test_what_cannot_be_built_behind_is_said_once_and_not_tried_again(book, monk
     assert cell(book, WALK).building == ()
 
 
-def test_where_no_plan_is_kept_engines_are_built_in_the_cell_once_they_were_tried(
+def test_where_no_plan_is_kept_the_engines_answers_are(book, fake, monkeypatch):
+    monkeypatch.setenv("TRTLEARN_PLANS_MB", "0")
+    assert cell(book, WALK).building == WAYS
+    book.builder.finish()
+    fake["fail"] = True  # nothing is built in the cell
+    book.lesson.change_over()
+    walk = book.shell.user_ns["walk"]
+    assert [one.problem for one in walk.live] == [""] * 4
+    assert all(one.answer.agreement == 1 for one in walk.live)
+    jobs = len(book.builder.jobs)
+    assert cell(book, WALK).live == walk.live
+    assert len(book.builder.jobs) == jobs
+
+
+def test_where_neither_is_kept_engines_are_built_in_the_cell_once_they_were_tried(
     book, monkeypatch
 ):
     monkeypatch.setenv("TRTLEARN_PLANS_MB", "0")
+    monkeypatch.setattr("trtlearn.recorded.store.MOST_OUTPUTS", 0)
     assert cell(book, WALK).building == WAYS
     book.builder.finish()
     book.lesson.change_over()
     walk = book.shell.user_ns["walk"]
     assert [one.problem for one in walk.live] == [""] * 4
+
+
+def test_where_only_plans_are_kept_they_are_run_again(fake, tmp_path, monkeypatch):
+    monkeypatch.setattr("trtlearn.recorded.store.MOST_OUTPUTS", 0)
+    data = rng.normal(size=(20, 1, 2, 2)).astype(np.float32)
+    built = try_int8(turned(tmp_path / "t.onnx"), data, live=True)
+    fake["fail"] = True
+    assert try_int8(tmp_path / "t.onnx", data, live=True).live == built.live
+    assert not fake["cuda"].memory, "all GPU memory is freed"
 
 
 def test_the_form_shows_the_cpu_s_answers_and_changes_over_too(book):

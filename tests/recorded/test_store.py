@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from trtlearn.builds import Build
@@ -16,7 +17,15 @@ from trtlearn.engine.records import BuildOptions, Provenance
 from trtlearn.errors import BuildError, DataError
 from trtlearn.networks import network
 from trtlearn.recorded import store
-from trtlearn.recorded.store import PLANS_MB, Wanted, build_once, find, own_builds, plan_of
+from trtlearn.recorded.store import (
+    PLANS_MB,
+    Wanted,
+    build_once,
+    find,
+    outputs_of,
+    own_builds,
+    plan_of,
+)
 
 ORIGIN = Provenance("NVIDIA Fake", "550.1", "8.6.1", time_utc="2026-11-28T20:00", recorded=False)
 WANTED = Wanted("resnet", "int8-minmax", BuildOptions(int8=True), ORIGIN, {"models/r.onnx": "ab"})
@@ -85,8 +94,25 @@ def test_what_a_killed_program_leaves_is_never_taken_for_a_build(home: Path) -> 
     plan.write_bytes(PLAN[:-1])  # as if killed between two renames: a plan of another build
     own = build_once(WANTED, refuse)
     assert plan_of(WANTED, own) is None
-    again = build_once(WANTED, make, need_plan=True)
+    again = build_once(WANTED, make, need_outputs=True)
     assert plan_of(WANTED, again) == PLAN
+
+
+def test_what_an_engine_gives_is_kept_where_no_plan_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(PLANS_MB, "0")
+    outputs = {"file": np.arange(6, dtype=np.float32).reshape(2, 3), "/b:0": np.ones(2, np.int64)}
+    build_once(WANTED, make)
+    own = build_once(WANTED, lambda: (build(), PLAN, outputs), need_outputs=True)
+    again = build_once(WANTED, refuse, need_outputs=True)
+    assert again == own
+    np.testing.assert_equal(outputs_of(WANTED, again), outputs)
+    file = WANTED.file(".npz")
+    file.write_bytes(file.read_bytes()[:-1])  # another build's, as if killed between two renames
+    assert outputs_of(WANTED, again) is None
+    with pytest.raises(AssertionError, match="built again"):
+        build_once(WANTED, refuse, need_outputs=True)
+    monkeypatch.setattr(store, "MOST_OUTPUTS", 39)  # they have 40 bytes
+    assert build_once(WANTED, lambda: (build(), PLAN, outputs), again=True).outputs_sha256 is None
 
 
 def killed() -> None:

@@ -66,14 +66,13 @@ def offer_builds() -> None:
     if os.environ.get("TRTLEARN_MODE") == "recorded":
         return
     try:
-        jobs = pending()
+        work = pending()
     except LiveUnavailable:
         return
-    if not jobs:
+    if not work:
         return
-    total = minutes(sum(seconds for *_, seconds in jobs))
-    count = plural(len(jobs), "engine")
-    print(f"The notebooks use {count} that this GPU has not built yet: about {total}.")
+    count = plural(len(work), "engine")
+    print(f"The notebooks use {count} that this GPU has not built yet: about {minutes(work)}.")
     print("Until they are built, recorded ones are shown. Later: trtlearn live --all", flush=True)
     if not (sys.stdin and sys.stdin.isatty()):
         return

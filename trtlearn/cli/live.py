@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 from ..errors import BuildError
@@ -11,7 +14,8 @@ from ..record import plural
 from .base import Argument, Json, Option, print_record, say, typer
 
 if TYPE_CHECKING:
-    from ..course.own_model.records import EngineResult
+    from ..builds import Build
+    from ..course.own_model.engines import OwnEngines
 
 __all__ = ["USED", "live_app", "make_builds", "minutes", "pending"]
 
@@ -71,85 +75,86 @@ def live_clear() -> None:
     say(f"removed {plural(len(builds.builds), 'build')} from {builds.folder}")
 
 
-def pending(networks: list[str] | None = None, again: bool = False) -> list[tuple[str, str, float]]:
-    """What is still to be built: network, variant, expected seconds (0: unknown)."""
+@dataclass(frozen=True)
+class Work:
+    """One engine that is to be built."""
+
+    name: str
+    seconds: float | None  # expected; None: unknown
+    build: Callable[..., Build]  # takes ``stage`` and ``again``, as Network.build_here
+
+
+def pending(networks: list[str] | None = None, again: bool = False) -> list[Work]:
+    """What is still to be built: of these networks, or all that the notebooks use."""
     from ..model.course_data import NETWORKS
     from ..networks import network
     from ..recorded.store import expected_seconds, find
 
-    jobs = []
+    work = []
     for name in networks or NETWORKS:
         one = network(name, mode="live")
         for variant in USED.get(name, one.variants):
             if again or find(one.wanted(variant)) is None:
-                jobs.append((name, variant, expected_seconds(name, variant) or 0.0))
-    return jobs
+                build = partial(one.build_here, variant)
+                work.append(Work(f"{name} {variant}", expected_seconds(name, variant), build))
+    own = None if networks else notebook_09()
+    for way in own.wanted if own else ():
+        if own and (again or not own.is_kept(way)):
+            work.append(Work(f"09 {way}", own.expected_seconds(way), _build_of(own, way)))
+    return work
 
 
-def minutes(seconds: float) -> str:
-    """A duration in words.
+def notebook_09() -> OwnEngines:
+    """The engines that notebook 09's call of try_int8 builds."""
+    from ..course.own_model.walk import own_engines
+    from ..networks import network
 
-    >>> minutes(41), minutes(200)
+    mobile = network("mobile", mode="live")
+    return own_engines(mobile.path, mobile.images()[:128], algorithm="best")
+
+
+def _build_of(own: OwnEngines, way: str) -> Callable[..., Build]:
+    return lambda **how: own.build(way, **how)[0]
+
+
+def minutes(work: Iterable[Work]) -> str:
+    """How long these take in all, in words.
+
+    >>> minutes([Work("a", 41, print)]), minutes([Work("a", 200, print), Work("b", None, print)])
     ('41 seconds', '3 minutes')
     """
+    seconds = sum(one.seconds or 0 for one in work)
     whole = round(seconds / 60)
     return plural(round(seconds), "second") if seconds < 90 else plural(whole, "minute")
 
 
 def make_builds(networks: list[str] | None, again: bool) -> None:
     """Build what is missing, one after the other; Ctrl-C stops, and what is built stays."""
-    jobs = pending(networks, again)
-    failed = _build_all(jobs, again)
-    count = len(jobs)
-    if networks is None:
-        engines = _build_own_model()
-        count += len(engines)
-        failed += [f"09: {one.summary()}" for one in engines if one.problem]
-    for line in failed:
-        print(line, file=sys.stderr)
-    if failed:
-        raise BuildError(
-            f"{len(failed)} of {plural(count, 'engine')} failed",
-            "go on: notebooks show what was recorded in their place",
-        )
-
-
-def _build_all(jobs: list[tuple[str, str, float]], again: bool) -> list[str]:
-    """Build these, and give a line for each that failed."""
-    from ..networks import network
-
-    if not jobs:
+    work = pending(networks, again)
+    if not work:
         print("all engines that the notebooks use are here: trtlearn live lists them")
-        return []
-    total = sum(seconds for *_, seconds in jobs)
-    count = plural(len(jobs), "engine")
-    print(f"{count} to build: about {minutes(total)}. Ctrl-C stops", flush=True)
-    failed = []
-    for index, (name, variant, seconds) in enumerate(jobs, 1):
-        print(f"{index}/{len(jobs)} {name} {variant}, about {seconds:.0f} s … ", end="", flush=True)
+        return
+    count, failed = plural(len(work), "engine"), []
+    print(f"{count} to build: about {minutes(work)}. Ctrl-C stops", flush=True)
+    for index, one in enumerate(work, 1):
+        about = "" if one.seconds is None else f", about {one.seconds:.0f} s"
+        print(f"{index}/{len(work)} {one.name}{about} … ", end="", flush=True)
         start = time.monotonic()
         try:
-            build = network(name, mode="live").build_here(variant, stage=_say, again=again)
+            build = one.build(stage=_say, again=again)
         except BuildError as problem:
-            failed.append(f"{name} {variant}: {problem}")
+            failed.append(f"{one.name}: {problem}")
             print("failed", flush=True)
             continue
         took = time.monotonic() - start
         print(f"{took:.0f} s, {plural(build.int8_layers or 0, 'layer')} in INT8", flush=True)
-    return failed
-
-
-def _build_own_model() -> tuple[EngineResult, ...]:
-    """The engines that notebook 09's call of try_int8 asks for: found, or built."""
-    from ..course.own_model.walk import try_int8
-    from ..networks import network
-
-    print("09, your own model: four engines, unless they are here … ", end="", flush=True)
-    start, mobile = time.monotonic(), network("mobile", mode="live")
-    data, labels = mobile.images()[:128], mobile.labels("calibration")[:128]
-    walk = try_int8(mobile.path, data, labels=labels, algorithm="best", live=True)
-    print(f"{time.monotonic() - start:.0f} s", flush=True)
-    return walk.live
+    for line in failed:
+        print(line, file=sys.stderr)
+    if failed:
+        raise BuildError(
+            f"{len(failed)} of {count} failed",
+            "go on: notebooks show what was recorded in their place",
+        )
 
 
 def _say(stage: str) -> None:

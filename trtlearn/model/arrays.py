@@ -28,6 +28,7 @@ __all__ = [
     "for_each",
     "for_each_array",
     "load_arrays",
+    "npz_bytes",
     "read_npz",
 ]
 
@@ -247,6 +248,16 @@ def read_npz(content: bytes) -> dict[str, Array]:
         if (size := sum(item.file_size for item in members)) > MOST_RECORDED:
             raise ValueError(f"it unpacks to {size:,} bytes, expected at most {MOST_RECORDED:,}")
         return {item.filename.removesuffix(".npy"): _unpacked(archive, item) for item in members}
+
+
+def npz_bytes(arrays: Mapping[str, Array]) -> bytes:
+    """The content of a .npz file. numpy's own writer refuses an array that is called "file"."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as packed:
+        for name, array in arrays.items():
+            with packed.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
+    return buffer.getvalue()
 
 
 def _member(

@@ -2,9 +2,10 @@
 
 A build lies in the reader's folder as builds/<gpu>-<tensorrt>/<model>--<variant>--<key>.json.gz;
 the key is a hash of the model, the options, the data, TensorRT, the GPU and the driver. Its plan
-lies beside it as <...>.plan, as long as all plans stay under PLANS_MB. A record is written last and
-in one piece: what a killed program leaves is no record, and a plan counts only with the hash that
-its record names.
+lies beside it as <...>.plan, as long as all plans stay under PLANS_MB, and what the engine gives
+for a reader's own data as <...>.npz, up to MOST_OUTPUTS. A record is written last and in one piece:
+what a killed program leaves is no record, and the other files count only with the hashes that their
+record names.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from ..builds import Build, failed_build
 from ..engine.records import BuildOptions, Provenance
 from ..errors import BuildError, DataError, RecordingError, TrtlearnError
 from ..files import locked, sha256, user_dir, write_all
+from ..model.arrays import npz_bytes, read_npz
 from ..record import Record, plural, show
 from .files import folder_name, lean, read_packed, recording_folders, whole
 
@@ -37,6 +39,8 @@ __all__ = [
     "digests",
     "expected_seconds",
     "find",
+    "is_whole",
+    "outputs_of",
     "own_builds",
     "plan_of",
 ]
@@ -45,8 +49,14 @@ FORMAT = "1"  # another one where what is measured changes: older builds are the
 PLANS_MB = "TRTLEARN_PLANS_MB"
 """The environment variable that limits the plans kept, in MB; 0 keeps none."""
 DEFAULT_PLANS_MB = 2000
+MOST_OUTPUTS = 1 << 24  # bytes; of more the plan is run again
 AGAIN = "`trtlearn live rebuild"
 MEASURING = 4.0  # seconds that a recorded build lacks: it is run and timed after it was built
+
+
+Outputs = Mapping[str, NDArray[Any]]
+Made = tuple[Build, bytes] | tuple[Build, bytes, Outputs]
+"""A build, its plan, and what the engine gives for the data, where that is to be kept."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +84,7 @@ class Wanted:
         return _root() / machine / f"{_file_name(self.model, self.variant)}--{key}"
 
     def file(self, ending: str) -> Path:
-        """One of its files: .json.gz, .plan or .log."""
+        """One of its files: .json.gz, .plan, .npz or .log."""
         return self.place.with_name(self.place.name + ending)
 
 
@@ -90,6 +100,7 @@ class OwnBuild(Record):
     build: Build
     seconds: float  # building and measuring
     plan_sha256: str | None = None  # None: the plan was not kept
+    outputs_sha256: str | None = None  # likewise what the engine gave
 
     @property
     def date(self) -> str:
@@ -165,9 +176,19 @@ def find(wanted: Wanted) -> OwnBuild | None:
 
 def plan_of(wanted: Wanted, own: OwnBuild) -> bytes | None:
     """The plan of a build; None where it was not kept."""
-    path = wanted.file(".plan")
-    plan = path.read_bytes() if own.plan_sha256 and path.is_file() else b""
-    return plan if plan and sha256(plan) == own.plan_sha256 else None
+    return _content(wanted.file(".plan"), own.plan_sha256)
+
+
+def outputs_of(wanted: Wanted, own: OwnBuild) -> dict[str, NDArray[Any]] | None:
+    """What the engine gave for the data it was built with, by output; None where not kept."""
+    content = _content(wanted.file(".npz"), own.outputs_sha256)
+    return None if content is None else read_npz(content)
+
+
+def _content(path: Path, digest: str | None) -> bytes | None:
+    """The bytes of a file; None where it is not the one with this hash."""
+    content = path.read_bytes() if digest and path.is_file() else b""
+    return content if content and sha256(content) == digest else None
 
 
 def own_builds() -> OwnBuilds:
@@ -179,16 +200,17 @@ def own_builds() -> OwnBuilds:
 
 def build_once(
     wanted: Wanted,
-    make: Callable[[], tuple[Build, bytes]],
+    make: Callable[[], Made],
     *,
     again: bool = False,
-    need_plan: bool = False,
+    need_outputs: bool = False,
     waiting: Callable[[], None] | None = None,
 ) -> OwnBuild:
     """The build that is wanted: found, or made by ``make``, which gives it and its plan, and kept.
 
     Only one program of the machine builds at a time; ``waiting`` is called where another one does.
-    ``again`` makes it whatever is kept; ``need_plan`` also where its plan is not kept.
+    ``again`` makes it whatever is kept; ``need_outputs`` also where neither what the engine gives,
+    which ``make`` gives third, nor the plan is kept.
 
     Raises what ``make`` raises. What TensorRT refuses to build is kept too, its log in a file: the
     BuildError is raised again, without building, until ``again`` is asked for.
@@ -196,8 +218,7 @@ def build_once(
 
     def usable() -> OwnBuild | None:
         own = None if again else find(wanted)
-        failed = own is not None and own.build.error is not None
-        return own if own and (failed or not need_plan or plan_of(wanted, own)) else None
+        return own if own and (not need_outputs or is_whole(wanted, own)) else None
 
     own = usable()
     if own is None:
@@ -210,12 +231,18 @@ def build_once(
     return own
 
 
-def _make(wanted: Wanted, make: Callable[[], tuple[Build, bytes]]) -> OwnBuild:
+def is_whole(wanted: Wanted, own: OwnBuild) -> bool:
+    """Whether it is known what the engine gives, or can be found out without building it."""
+    failed = own.build.error is not None
+    return failed or outputs_of(wanted, own) is not None or plan_of(wanted, own) is not None
+
+
+def _make(wanted: Wanted, make: Callable[[], Made]) -> OwnBuild:
     start = time.monotonic()
     files: dict[Path, bytes | str] = {}
-    digest = None
+    of_plan = of_outputs = None  # hashes
     try:
-        build, plan = make()
+        build, plan, *outputs = make()
     except BuildError as error:
         if not error.log:
             raise  # refused before TensorRT began
@@ -230,9 +257,13 @@ def _make(wanted: Wanted, make: Callable[[], tuple[Build, bytes]]) -> OwnBuild:
         build = failed_build(wanted.model, wanted.variant, wanted.origin, wanted.options, again)
     else:
         if _make_room(len(plan)):
-            digest = sha256(plan)
+            of_plan = sha256(plan)
             files[wanted.file(".plan")] = plan
-    own = OwnBuild(wanted.facts, build, time.monotonic() - start, digest)
+        if outputs and sum(array.nbytes for array in outputs[0].values()) <= MOST_OUTPUTS:
+            content = npz_bytes(outputs[0])
+            of_outputs = sha256(content)
+            files[wanted.file(".npz")] = content
+    own = OwnBuild(wanted.facts, build, time.monotonic() - start, of_plan, of_outputs)
     packed = replace(own, build=lean(build)).to_json().encode()
     files[wanted.file(".json.gz")] = gzip.compress(packed, 6, mtime=0)  # last: all is there
     write_all(files)

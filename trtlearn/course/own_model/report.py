@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import os
 import re
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ...calibration.cache import format_cache, ignored_by_trtexec, parse_cache
 from ...errors import TrtlearnError
 from ...files import Content, shell_command, write_all
+from ...model.arrays import npz_bytes
 from ...model.read import serialized_in_pieces
 from ...record import Record, html_table, html_text, plural
 
@@ -150,24 +147,14 @@ def write_files(
     for word, value in places.items():
         if value is not None and not isinstance(value, (str, os.PathLike)):
             files[word] = places[word] = out / f"{walk.name}.{word}.npz"
-            contents[word] = _packed(value, names[word])
+            arrays = value if isinstance(value, Mapping) else {names[word]: value}
+            contents[word] = npz_bytes(arrays)
     files |= {"script": out / f"{walk.name}_on_gpu.py", "report": out / f"{walk.name}.html"}
     walk = dataclasses.replace(walk, files={word: str(path) for word, path in files.items()})
     contents["script"] = gpu_script(walk, model, places["data"], places["labels"])
     contents["report"] = report_html(walk)
     write_all({files[word]: content for word, content in contents.items()})
     return walk
-
-
-def _packed(value: Any, name: str) -> bytes:
-    """The arrays as a .npz file. numpy's own writer refuses an input that is called "file"."""
-    arrays = value if isinstance(value, Mapping) else {name: value}
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as packed:
-        for key, array in arrays.items():
-            with packed.open(f"{key}.npy", "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
-    return buffer.getvalue()
 
 
 def gpu_script(walk: Walk, model: Any, data: Any, labels: Any) -> str:

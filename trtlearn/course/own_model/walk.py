@@ -35,14 +35,14 @@ from ...model.fold import prepared
 from ...model.run import activation_parts
 from ...recorded.store import digests
 from ..doctor import DoctorReport, examine
-from .engines import build_engines, builds_behind_page
+from .engines import OwnEngines, build_engines, builds_behind_page, engines_of
 from .records import Answer, ChosenRange, EngineResult, Walk, why_skipped
 from .task import Array, Labels, Outputs, Task, join_batches, load_task
 
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["BEST_OF", "STEPS", "try_int8"]
+__all__ = ["BEST_OF", "STEPS", "own_engines", "try_int8"]
 
 STEPS = ("look", "calibrate", "quantize", "compare", "build", "write")
 BEST_OF = ("entropy2", "minmax", "legacy")
@@ -88,8 +88,7 @@ def try_int8(
     begin = progress or (lambda step: None)
     begin("look")
     doctor = examine()
-    word = check_algorithm(algorithm, "best")
-    algorithms = BEST_OF if word == "best" else (word,)
+    algorithms = _algorithms(algorithm)
     task = load_task(model, data, labels, algorithms[0], batch)
 
     key = _key(task, algorithms) if builds_behind_page() else ""
@@ -100,7 +99,8 @@ def try_int8(
     engines: tuple[EngineResult, ...] = ()
     if live or (live is None and doctor.mode == "live"):
         engines = build_engines(
-            task, best.quantized(task), lambda way, values: task.compare(way, reference, values)
+            engines_of(task, best.quantized(task)),
+            lambda way, values: task.compare(way, reference, values),
         )
     if any(engine.building for engine in engines):
         _kept.clear()
@@ -134,6 +134,26 @@ def try_int8(
 
     begin("write")
     return write_files(result, Path(out), best.quantized(task), task.path, data, labels)
+
+
+def own_engines(
+    model: str | os.PathLike[str],
+    data: Data | None = None,
+    *,
+    algorithm: str = "entropy2",
+    batch: int = 8,
+) -> OwnEngines:
+    """The engines that :func:`try_int8` builds, not built yet. Seconds: its part on the CPU."""
+    algorithms = _algorithms(algorithm)
+    task = load_task(model, data, None, algorithms[0], batch)
+    cpu = _compute(task, algorithms, lambda step: None)
+    return engines_of(cpu.task, cpu.best.quantized(cpu.task))
+
+
+def _algorithms(name: str) -> tuple[str, ...]:
+    """What ``algorithm`` of try_int8 stands for."""
+    word = check_algorithm(name, "best")
+    return BEST_OF if word == "best" else (word,)
 
 
 @dataclass(frozen=True, eq=False)
