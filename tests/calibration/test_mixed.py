@@ -274,13 +274,13 @@ def test_the_head_of_popular_exports_is_known_and_their_one_scale_found(kind: st
     names = [value.name for value in onnx.load_from_string(content).graph.output]
     found = find_head({name: outputs[name] for name in names})
     form = EXPORTS[kind]
-    assert (found and (found.axis, found.objectness, found.corners)) == form
+    assert (found and (found.boxes.axis, found.objectness, found.corners)) == form
     if found:
         joined = found.joined(outputs)
         classes = 1 if kind == "v5, one class" else CLASSES
         assert joined.shape == (32, 4 + classes, 64 + 16)
-        cells = np.moveaxis(outputs[found.scores], found.axis, 1)
-        scores = cells[:, 0 if found.scores == "scores" else 4 :]
+        cells = np.moveaxis(outputs[found.scores.output], found.scores.axis, 1)
+        scores = cells[:, 0 if found.scores.output == "scores" else 4 :]
         wanted = scores[:, :1] * scores[:, 1:] if found.objectness else scores
         np.testing.assert_array_equal(joined[:, 4:], wanted)
         assert (joined[:, 2:4] > 0).all()

@@ -6,14 +6,16 @@ values are a box (cx, cy, w, h) in pixels and the others its score for each clas
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import permutations, product
 
 import numpy as np
 
 from .arrays import Array
 
 __all__ = [
+    "Columns",
     "Detections",
     "Head",
     "average_precision",
@@ -31,8 +33,10 @@ OVERLAP = 0.5  # NMS drops a box that overlaps a better one of its class by more
 MATCHED = 0.5  # from this overlap on a box hits an object, or another box
 MOST = 30  # boxes of an image
 CANDIDATES = 1000  # of an image, by score: more cells than that do not reach NMS
+ENOUGH = 64  # images to know a head by
 SURE = 0.25  # a box with a higher score counts as detected
 BOX = 4  # values of a box
+RARE = 0.25  # a score's mean over all cells is lower: most cells show nothing
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,24 +71,27 @@ def overlap(one: Array, other: Array) -> Array:
     return shares
 
 
-def _suppress(boxes: Array, scores: Array, classes: Array, most: int) -> list[int]:
+def _suppress(boxes: Array, scores: Array, classes: Array, most: int, limit: float) -> list[int]:
     """Non-maximum suppression, class by class: the rows that stay, the best first."""
     order = np.argsort(-scores, kind="stable")
     shares = overlap(boxes, boxes)
     stay: list[int] = []
     for row in order:
         rivals = [other for other in stay if classes[other] == classes[row]]
-        if len(stay) < most and not (shares[row, rivals] > OVERLAP).any():
+        if len(stay) < most and not (shares[row, rivals] > limit).any():
             stay.append(int(row))
     return stay
 
 
-def decode(output: Array, least: float = LEAST_SCORE, most: int = MOST) -> list[Detections]:
+def decode(
+    output: Array, least: float = LEAST_SCORE, most: int = MOST, classes: Array | None = None
+) -> list[Detections]:
     """The boxes of each image in a detector's output [N, 4 + classes, cells].
 
     A cell counts with its best class where that score is above ``least``. Of boxes of one class
     that overlap by more than half, the best stays, up to ``most`` boxes an image. Cells with NaN or
-    infinity do not count.
+    infinity do not count. With ``classes`` [N, cells], the class number of each cell, no box is
+    dropped for its overlap.
 
     >>> output = np.zeros((1, 6, 2), np.float32)
     >>> output[0, :, 0] = 10, 10, 8, 8, 0.9, 0.1  # a box of class 0; the other cell has score 0
@@ -93,15 +100,16 @@ def decode(output: Array, least: float = LEAST_SCORE, most: int = MOST) -> list[
     ([[10.0, 10.0, 8.0, 8.0]], [0])
     """
     images = []
-    for one in np.asarray(output, np.float32):
-        sound = np.isfinite(one).all(axis=0)
-        best = np.where(sound, one[4:].argmax(axis=0), 0)
+    for row, one in enumerate(np.asarray(output, np.float32)):
+        numbers = one[4:].argmax(axis=0) if classes is None else np.rint(classes[row])
+        sound = np.isfinite(one).all(axis=0) & np.isfinite(numbers)
+        best = np.where(sound, numbers, 0)
         scores = np.where(sound, one[4:].max(axis=0), 0)
         rows = np.flatnonzero(scores > least)
         if len(rows) > CANDIDATES:
             rows = np.sort(rows[np.argsort(-scores[rows], kind="stable")[:CANDIDATES]])
         boxes, scores, best = one[:4, rows].T, scores[rows], best[rows]
-        stay = _suppress(boxes, scores, best, most)
+        stay = _suppress(boxes, scores, best, most, OVERLAP if classes is None else np.inf)
         images.append(Detections(boxes[stay], scores[stay], best[stay].astype(np.int64)))
     return images
 
@@ -175,28 +183,54 @@ def share_matched(
 
 
 @dataclass(frozen=True)
-class Head:
-    """Where a network's outputs hold boxes and scores: one output with both, or one of each.
+class Columns:
+    """Some values of every cell: those from ``start`` to ``stop`` along ``axis`` of an output."""
 
-    ``axis``: that of a cell's values, 1 for [N, 4 + classes, cells]; ``objectness``: the first
-    score says that there is an object, the others which one; ``corners``: a box is (left, top,
-    right, bottom).
+    output: str
+    axis: int
+    start: int
+    stop: int
+
+    def read(self, outputs: Mapping[str, Array]) -> Array:
+        """[N, columns, cells]."""
+        table = _as_table(outputs[self.output])
+        return np.moveaxis(table, self.axis, 1)[:, self.start : self.stop]
+
+
+@dataclass(frozen=True)
+class Head:
+    """Where a network's outputs hold boxes and scores.
+
+    ``objectness``: the first score says that there is an object, the others which one; ``corners``:
+    a box is (left, top, right, bottom); ``extra``: how many columns behind the scores are neither
+    (mask coefficients, key points). ``classes``: the class numbers of a list of detections, from
+    which the network has left out what NMS would drop; None where every cell has all scores.
     """
 
-    boxes: str
-    scores: str
-    axis: int
+    boxes: Columns
+    scores: Columns
     objectness: bool = False
     corners: bool = False
+    extra: int = 0
+    classes: Columns | None = None
+
+    @property
+    def outputs(self) -> set[str]:
+        """The outputs that hold it."""
+        return {part.output for part in (self.boxes, self.scores, self.classes) if part}
+
+    @property
+    def known_classes(self) -> int | None:
+        """How many classes it tells apart; None for a list of detections, which does not say."""
+        return None if self.classes else self.scores.stop - self.scores.start - self.objectness
 
     def joined(self, outputs: Mapping[str, Array]) -> Array:
         """The outputs as :func:`decode` takes them: [N, 4 + classes, cells].
 
-        Scores are multiplied by the objectness, corners become (cx, cy, w, h).
+        Scores are multiplied by the objectness, corners become (cx, cy, w, h). A list of detections
+        has one score, whatever its class.
         """
-        parts = [outputs[name] for name in dict.fromkeys((self.boxes, self.scores))]
-        values = np.concatenate([np.moveaxis(part, self.axis, 1) for part in parts], axis=1)
-        boxes, scores = values[:, :BOX], values[:, BOX:]
+        boxes, scores = self.boxes.read(outputs), self.scores.read(outputs)
         if self.corners:
             low, high = boxes[:, :2], boxes[:, 2:]
             boxes = np.concatenate([(low + high) / 2, high - low], axis=1)
@@ -204,59 +238,172 @@ class Head:
             scores = scores[:, 1:] * scores[:, :1]
         return np.concatenate([boxes, scores], axis=1)
 
+    def detections(self, outputs: Mapping[str, Array], most: int = MOST) -> list[Detections]:
+        """The boxes of each image, as :func:`decode` finds them."""
+        classes = self.classes.read(outputs)[:, 0] if self.classes else None
+        return decode(self.joined(outputs), most=most, classes=classes)
 
-def find_head(outputs: Mapping[str, Array]) -> Head | None:
-    """The detector's head among a network's FP32 outputs; None where they are no detector's.
+
+Place = tuple[int, int, int | None]
+"""Which of the outputs, and its columns from, to: None is the last."""
+LAYOUTS: tuple[tuple[Place, ...], ...] = (  # boxes, scores, class numbers
+    ((0, 0, 4), (0, 4, 5), (0, 5, 6)),
+    ((0, 0, 4), (0, 4, 5), (1, 0, 1)),
+    ((0, 0, 4), (1, 0, 1), (2, 0, 1)),
+    ((0, 0, 4), (0, 4, None)),
+    ((0, -4, None), (0, 0, -4)),
+    ((0, 0, 4), (1, 0, None)),
+)
+"""Where popular exports have what, lists of detections first: they are told by more.
+
+YOLOv10 and YOLO26; mmdeploy; RT-DETR; YOLOv5, v7, v8, 11 and YOLOX; scores in front; YOLO-NAS and
+YOLOv4.
+"""
+
+
+def find_head(outputs: Mapping[str, Array], classes: int | None = None) -> Head | None:
+    """The detector's head among a network's FP32 outputs; None where none is known.
 
     Found by the values: four for a box, in pixels or from 0 to 1, then scores from 0 to 1 that are
-    low in most cells. The popular exports, with C classes:
+    low in most cells. A list of detections has its scores in order, and whole class numbers. A
+    guess that may be wrong is none. The popular exports, with C classes:
 
-    - YOLOv8, YOLO11: one output [N, 4 + C, cells];
+    - YOLOv8, YOLO11: one output [N, 4 + C, cells]; behind the scores 32 mask coefficients
+      (segmentation), or 2 or 3 values of each key point (pose);
     - YOLOv5, YOLOv7, YOLOX with decoded boxes: [N, cells, 5 + C], objectness before the classes;
-    - YOLO-NAS: boxes as corners [N, cells, 4], scores [N, cells, C].
+    - YOLO-NAS: boxes as corners [N, cells, 4], scores [N, cells, C]; YOLOv4: boxes [N, cells, 1, 4]
+      (Tianxiaomo/pytorch-YOLOv4 a65d219, tool/yolo_layer.py);
+    - YOLOv10, YOLO26: a list [N, 300, 6] of corners, score, class (ultralytics 001ce22,
+      ultralytics/nn/modules/head.py); RT-DETR: labels [N, 300], boxes as corners [N, 300, 4],
+      scores [N, 300] (lyuwenyu/RT-DETR 068dfde, rtdetrv2_pytorch/tools/export_onnx.py).
 
-    YOLOX's usual export gives None: its boxes are offsets in cells and logarithms of sizes.
+    None: YOLOX's usual export, whose boxes are offsets in cells and logarithms of sizes (YOLOX
+    0.3.0, yolox/models/yolo_head.py); boxes with an angle, whose overlap is another one; scores as
+    logits; a class for the background.
+
+    Args:
+        outputs: name -> values of all rows.
+        classes: how many there are, where the export says so: then there is no objectness.
 
     >>> output = np.zeros((2, 6, 50), np.float32)
     >>> output[:, :4], output[:, 5, 7] = 60, 0.9
-    >>> find_head({"output0": output})
-    Head(boxes='output0', scores='output0', axis=1, objectness=False, corners=False)
+    >>> find_head({"output0": output}).scores
+    Columns(output='output0', axis=1, start=4, stop=6)
     >>> find_head({"logits": np.zeros((2, 10))})
     """
-    cubes = {name: values for name, values in outputs.items() if _is_cube(values)}
-    for boxes, values in cubes.items():
-        for scores, others in cubes.items():
-            for axis in (1, 2):
-                whole = np.moveaxis(values, axis, 1)
-                if scores == boxes:
-                    whole, rest = whole[:, :BOX], whole[:, BOX:]
-                else:
-                    rest = np.moveaxis(others, axis, 1)
-                if _is_head(whole, rest):
-                    corners = bool((whole[:, 2:] > whole[:, :2]).mean() > 0.99)
-                    return Head(boxes, scores, axis, _has_objectness(rest), corners)
+    tables = {name: _as_table(x) for name, x in outputs.items() if x.dtype.kind in "fiu"}
+    tables = {name: x[:ENOUGH] for name, x in tables.items() if x.ndim == 3}
+    tables = {name: x for name, x in tables.items() if np.isfinite(x).all()}
+    for boxes, scores, numbers in _places(tables):
+        values, rest = boxes.read(tables), scores.read(tables)
+        if values.shape[1] != BOX or not rest.size or not 1 < values.shape[2] == rest.shape[2]:
+            continue
+        used = {one.output: tables[one.output].shape[one.axis] for one in (boxes, scores)}
+        extra = sum(used.values()) - BOX - rest.shape[1]
+        if numbers is None:
+            count, objectness = _score_columns(values, rest, classes)
+            extra += rest.shape[1] - count
+            place = replace(scores, stop=scores.start + count)
+            head = Head(boxes, place, objectness, _are_corners(values), extra)
+            sound = _is_head(values, rest, count, objectness)
+        else:
+            extra -= numbers.output in used
+            head = Head(boxes, scores, False, True, extra, numbers)
+            sound = _is_list(values, rest, numbers.read(tables))
+        if sound and (not extra or (extra > 1 and len(used) == 1 and boxes.start == 0)):
+            return head
     return None
 
 
-def _is_cube(values: Array) -> bool:
-    return values.ndim == 3 and values.dtype.kind == "f" and bool(np.isfinite(values).all())
+def _as_table(values: Array) -> Array:
+    """[N, cells, columns] or turned: an axis of size 1 is left out, or put in for [N, cells]."""
+    if values.ndim == 4 and values.shape[2] == 1:
+        return values[:, :, 0]
+    return values[:, None] if values.ndim == 2 else values
 
 
-def _is_head(boxes: Array, scores: Array) -> bool:
-    """Whether two arrays can be boxes [N,4,cells] and scores [N,classes,cells].
+def _places(tables: Mapping[str, Array]) -> Iterator[tuple[Columns, Columns, Columns | None]]:
+    """Boxes, scores and class numbers by each of LAYOUTS."""
+    for layout in LAYOUTS:
+        for names in permutations(tables, 1 + max(place[0] for place in layout)):
+            for axes in product((1, 2), repeat=len(names)):
+                if len(names) > 1 and tables[names[0]].shape[axes[0]] > BOX + 1:
+                    continue  # no table of boxes alone: networks can have many outputs
+                parts = []
+                for output, start, stop in layout:
+                    columns = range(tables[names[output]].shape[axes[output]])[start:stop]
+                    parts.append(Columns(names[output], axes[output], columns.start, columns.stop))
+                yield parts[0], parts[1], parts[2] if len(parts) > 2 else None
+
+
+def _is_list(boxes: Array, scores: Array, numbers: Array) -> bool:
+    """Whether [N,4,K], [N,1,K] and [N,1,K] can be detections: corners, the best score first."""
+    if not scores.shape == numbers.shape == (len(boxes), 1, boxes.shape[2]):
+        return False
+    ordered = (np.diff(scores) <= 0).all() and scores.min() >= 0 and 0 < scores.max() <= 1
+    whole = (numbers == np.rint(numbers)).all() and numbers.min() >= 0
+    sizes = boxes[:, 2:] - boxes[:, :2]
+    return bool(ordered and whole and sizes.min() >= 0 and sizes.max() > 0)
+
+
+def _is_head(boxes: Array, rest: Array, count: int, objectness: bool) -> bool:
+    """Whether two arrays can be boxes [N,4,cells] and ``count`` scores with what follows them.
 
     Centres lie all over the image, so their mean is far from 0; sizes are not negative; most scores
-    are low.
+    are low. Where all of them have the sum 1, one stands for the background.
     """
-    if boxes.shape[1] != BOX or not scores.size or boxes.shape[::2] != scores.shape[::2]:
-        return False
     centres, sizes = boxes[:, :2], boxes[:, 2:]
-    spread = centres.mean() > 0.25 * centres.max() > 0 and (sizes >= 0).mean() > 0.99
-    if not spread or scores.min() < 0 or not 0 < scores.max() <= 1:
+    spread = (centres.mean(axis=(0, 2)) > 0.25 * centres.max(axis=(0, 2))).all()
+    scores = rest[:, :count]
+    if not spread or (sizes >= 0).mean() <= 0.99 or not count or not scores.max() > 0:
         return False
-    if _has_objectness(scores):
+    if np.allclose(rest.sum(axis=1), 1, atol=1e-3):
+        return False
+    if objectness:
         scores = scores[:, 1:] * scores[:, :1]
-    return bool(scores.mean() < 0.25)
+    return bool(scores.mean() < RARE)
+
+
+def _score_columns(boxes: Array, rest: Array, stated: int | None) -> tuple[int, bool]:
+    """How many of the columns behind a box are scores, and whether the first is the objectness.
+
+    (0, False) where what follows the scores looks like neither mask coefficients, which have both
+    signs, nor key points (x, y, and perhaps a score).
+    """
+    inside = (rest.min(axis=(0, 2)) >= 0) & (rest.max(axis=(0, 2)) <= 1) & ~_follow(boxes, rest)
+    if stated is not None:
+        return (stated, False) if inside[:stated].sum() == stated else (0, False)
+    count = _leading(inside)
+    objectness = _has_objectness(rest[:, :count])
+    if not objectness:
+        count = _leading(inside & (rest.mean(axis=(0, 2)) < RARE))
+    behind = inside[count:]
+    points = len(behind) % 3 == 0 and (behind == (np.arange(len(behind)) % 3 == 2)).all()
+    return (count, objectness) if points or not behind.any() else (0, False)
+
+
+def _leading(flags: Array) -> int:
+    """How many flags are True before the first False."""
+    return int(np.append(flags, False).argmin())
+
+
+def _follow(boxes: Array, rest: Array) -> Array:
+    """Which columns go with the boxes' place, as a key point does even where it is from 0 to 1."""
+    columns = rest - rest.mean(axis=(0, 2), keepdims=True)
+    power = np.einsum("nck,nck->c", columns, columns)
+    follow = np.zeros(rest.shape[1], bool)
+    for place in boxes[:, :2].transpose(1, 0, 2):
+        centred = place - place.mean()
+        together = np.einsum("nck,nk->c", columns, centred)
+        follow |= together**2 > 0.64 * power * np.vdot(centred, centred)
+    return follow
+
+
+def _are_corners(boxes: Array) -> bool:
+    """Whether boxes are (left, top, right, bottom): as centre and size they leave the image."""
+    low, high = boxes[:, :2], boxes[:, 2:]
+    outside = (low + high / 2).max() > 1.2 * boxes.max()
+    return bool(outside and (high > low).mean() > 0.99)
 
 
 def _has_objectness(scores: Array) -> bool:
@@ -264,12 +411,15 @@ def _has_objectness(scores: Array) -> bool:
 
     Then the others say which class an object would have: one is high where the first is, and often
     in the background, too. A class leaves the others low in its cells, as the background does.
+    Several columns say so: the last alone may be an angle.
     """
     if scores.shape[1] < 2:
         return False
-    first, best = scores[:, 0], scores[:, 1:].max(axis=1)
-    certain = best[first > 0.5]
-    return bool(np.median(best) > SURE or (certain.size and np.median(certain) > SURE))
+    first, others = scores[:, 0], scores[:, 1 : max(2, scores.shape[1] - 1)].max(axis=1)
+    certain = others[first > 0.5]
+    if scores.shape[1] == 2:
+        return bool(certain.size and np.median(certain) > 0.75)
+    return bool(np.median(others) > SURE or (certain.size and np.median(certain) > SURE))
 
 
 def unpack(arrays: Mapping[str, Array]) -> list[Detections]:

@@ -154,8 +154,8 @@ class Walk(Record):
         if best.agreement is None:
             return (
                 f"With {best.ranges} INT8's outputs have {error} (root mean square, {rows}). "
-                "They are no table of classes: judge the Q/DQ model with your own metric, "
-                "such as mAP"
+                f"They are no table of classes and no detector's head that trtlearn knows "
+                f"({self._outputs()}): judge the Q/DQ model with your own metric, such as mAP"
             )
         return (
             f"With {best.ranges} INT8 keeps FP32's answer on {100 * best.agreement:.1f} % of "
@@ -172,6 +172,10 @@ class Walk(Record):
         if best.map50 is None or exact.map50 is None:
             return text
         return f"{text}; mAP50 {100 * best.map50:.1f} %, FP32 {100 * exact.map50:.1f} %"
+
+    def _outputs(self) -> str:
+        shapes = {value.name: value.shape or ("unknown",) for value in self.model.outputs}
+        return ", ".join(f"{name} [{', '.join(map(str, axes))}]" for name, axes in shapes.items())
 
     def _others(self, best: Answer) -> str:
         others = [one for one in self.answers if one.way != "fp32" and one is not best]

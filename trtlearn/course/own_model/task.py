@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ from ...model.arrays import load_arrays
 from ...model.course_data import accuracy
 from ...model.data import Data, InputData, input_data
 from ...model.describe import OnnxModel
-from ...model.detections import Head, decode, find_head, mean_ap, share_matched
+from ...model.detections import Head, find_head, mean_ap, share_matched
 from ...model.fold import copied
 from ...model.quantization import judge_quantization
 from ...model.run import activations
@@ -50,6 +51,7 @@ class Task:
     inputs: InputData
     labels: Labels | None
     algorithm: str
+    head: Head | None = None  # where the outputs hold boxes; set when FP32 has run
 
     @property
     def name(self) -> str:
@@ -102,31 +104,58 @@ class Task:
         exact = [reference[name].ravel() for name in floats]
         values = [outputs[name].ravel() for name in floats]
         sqnr = sqnr_db(np.concatenate(exact), np.concatenate(values)) if floats else None
-        head = find_head(reference)
-        if head is not None and {head.boxes, head.scores} <= set(both):
-            return self._judge_boxes(way, sqnr, head, reference, outputs)
-        table = reference[both[0]] if both else np.zeros(0)
-        if table.ndim != 2 or table.shape[1] < 2:
+        if self.head is not None and self.head.outputs <= set(both):
+            return self._judge_boxes(way, sqnr, self.head, reference, outputs)
+        if not both or not self._is_class_table(reference, both[0]):
             return Answer(way, sqnr, None, None)
-        logits, labels = outputs[both[0]], self.labels
+        table, logits, labels = reference[both[0]], outputs[both[0]], self.labels
         classes = None if isinstance(labels, Mapping) else labels
-        _check_classes(classes, table.shape)
+        _check_classes(classes, table.shape[1])
         right = None if classes is None else accuracy(logits, classes[: len(logits)])
         return Answer(way, sqnr, accuracy(logits, table.argmax(axis=1)), right)
+
+    def _is_class_table(self, outputs: Outputs, name: str) -> bool:
+        """Whether an output is [rows, classes]: the scores of detections [rows, K] are not, beside
+        boxes [rows, K, 4].
+        """
+        table = outputs[name]
+        if table.dtype.kind != "f" or table.ndim != 2 or table.shape[1] < 2:
+            return False
+        lists = any(one.ndim > 2 and one.shape[:2] == table.shape for one in outputs.values())
+        return len(table) == self.inputs.facts.rows_used and not lists
 
     def _judge_boxes(
         self, way: str, sqnr: float | None, head: Head, reference: Outputs, outputs: Outputs
     ) -> Answer:
         """A detector's answers: the boxes found again, the scores left, mAP50 by the labels."""
-        exact, values = head.joined(reference), head.joined(outputs)
-        detections = decode(values, most=BOXES)
+        detections = head.detections(outputs, BOXES)
         quality = None
         if isinstance(self.labels, Mapping):
-            boxes, classes = (self.labels[name][: len(values)] for name in ("boxes", "classes"))
+            boxes, classes = (self.labels[name][: len(detections)] for name in ("boxes", "classes"))
+            _check_classes(classes, self.known_classes(head))
             quality = mean_ap(detections, boxes, classes)
-        matched = share_matched(decode(exact, most=BOXES), detections)
-        scores = int(np.unique(values[:, 4:].max(axis=1)).size)
+        matched = share_matched(head.detections(reference, BOXES), detections)
+        scores = int(np.unique(head.joined(outputs)[:, 4:].max(axis=1)).size)
         return Answer(way, sqnr, None, None, matched, scores, quality)
+
+    @property
+    def stated_classes(self) -> int | None:
+        """How many classes the file states: Ultralytics' exports name each, beside their task
+        (ultralytics 002363f, ultralytics/engine/exporter.py).
+        """
+        stated = {entry.key: entry.value for entry in self.proto.metadata_props}
+        try:
+            return len(ast.literal_eval(stated["names"])) if "task" in stated else None
+        except (KeyError, SyntaxError, TypeError, ValueError):
+            return None
+
+    def known_classes(self, head: Head) -> int | None:
+        """How many classes the detector tells apart; None where neither head nor file says so."""
+        return self.stated_classes if head.known_classes is None else head.known_classes
+
+    def with_head(self, outputs: Outputs) -> Task:
+        """The same, with the detector's head among FP32's ``outputs``."""
+        return replace(self, head=find_head(outputs, self.stated_classes))
 
 
 def load_task(
@@ -144,19 +173,26 @@ def load_task(
         raise ModelError(*quantization.why_not_again())
     inputs = input_data(facts, data_for(model, data), batch)
     classes = load_labels(labels, inputs.facts.rows_in_all)
+    task = Task(path, proto, facts, inputs, classes, algorithm)
+    if isinstance(classes, Mapping):  # only the values say how many classes a detector has
+        outputs = next(activations(proto, islice(inputs, 1), task.output_names))
+        if head := task.with_head(outputs).head:
+            _check_classes(classes["classes"], task.known_classes(head))
+        return task
     shapes = (value.shape for value in facts.outputs if value.name in facts.tensors)
-    _check_classes(classes, next(shapes, None))
-    return Task(path, proto, facts, inputs, classes, algorithm)
+    shape = next(shapes, None) or ()
+    _check_classes(classes, shape[1] if len(shape) == 2 else None)
+    return task
 
 
-def _check_classes(labels: Labels | None, shape: tuple[Any, ...] | None) -> None:
-    """DataError where a row's class is none of an output [rows, classes] of this shape."""
-    if labels is None or isinstance(labels, Mapping) or not shape or len(shape) != 2:
+def _check_classes(classes: Array | None, count: Any) -> None:
+    """DataError where a class is none of the network's ``count``; in [rows,K] -1 is no object."""
+    if classes is None or not isinstance(count, int):
         return
-    if isinstance(shape[1], int) and not 0 <= labels.min() <= labels.max() < shape[1]:
+    if not 1 - classes.ndim <= classes.min() <= classes.max() < count:
         raise DataError(
-            f"the labels go from {labels.min()} to {labels.max()}, "
-            f"the network knows the classes 0 to {shape[1] - 1}",
+            f"the labels go from {classes.min()} to {classes.max()}, "
+            f"the network knows the classes 0 to {count - 1}",
             "give the labels of this network's classes",
         )
 
@@ -195,6 +231,8 @@ def _load_boxes(labels: Mapping[str, Array], rows: int) -> Labels:
             f"[{rows}, K, 4] and whole numbers [{rows}, K]",
             "boxes are (cx, cy, w, h) in the output's unit, a class of -1 stands for no object",
         )
+    if not (classes >= 0).any():
+        raise DataError("the labels name no object", "give the classes from 0, and boxes for them")
     return {"boxes": boxes, "classes": classes}
 
 

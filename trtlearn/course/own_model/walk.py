@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 __all__ = ["BEST_OF", "STEPS", "own_engines", "try_int8"]
 
 STEPS = ("look", "calibrate", "quantize", "compare", "build", "write")
+SORTING = ("NonMaxSuppression", "TopK")  # operators that select detections
+POOR_MAP = 0.1  # of FP32: labels of another form are likelier than such a detector
 BEST_OF = ("entropy2", "minmax", "legacy")
 """What algorithm="best" tries, in this order: the first of equals is taken."""
 
@@ -123,6 +125,7 @@ def try_int8(
             *_mixed_notes(mixed, best.report),
             *calibration_notes(task.proto, scales, task.inputs.facts.rows_in_all),
             *_class_notes(reference, answers[0]),
+            *_head_notes(task, answers[0]),
             *_float_notes(task, best.report, best.infinite, reference),
             *_ranges_notes(best.algorithm, answers),
             *_engine_notes(engines, doctor),
@@ -213,6 +216,7 @@ def _compute(task: Task, algorithms: tuple[str, ...], begin: Callable[[str], Non
     plans |= {way: plan_sites(ready, scales) for way, scales in others.items()}
 
     begin("compare")
+    task = task.with_head(reference)
     found = {way: task.compare(way, reference, values) for way, values in task.run(ready, plans)}
     ranking = sorted(trials, key=lambda trial: _closeness(found[trial.way]), reverse=True)
     best = ranking[0]
@@ -346,6 +350,36 @@ def _class_notes(reference: Outputs, answer: Answer) -> list[str]:
         return []
     found = int(table[0].argmax())
     return [f"FP32 answers class {found} for every row: equal answers say nothing, look at SQNR"]
+
+
+def _head_notes(task: Task, exact: Answer) -> list[str]:
+    """What of a detector is not judged, and why its labels were not used."""
+    head, has_boxes, notes = task.head, isinstance(task.labels, Mapping), []
+    if head is None:
+        if order := sorted({node.op for node in task.model.nodes} & set(SORTING)):
+            notes.append(
+                f"{' and '.join(order)} in the network decides which values come out, and in which "
+                "order: an error of the outputs may be another order only"
+            )
+        if has_boxes:
+            notes.append("no mAP50: the outputs are no detector's head that trtlearn knows")
+        return notes
+    if head.extra:
+        notes.append(
+            f"behind the scores {head.scores.output} has {head.extra} columns that are neither "
+            "boxes nor scores (mask coefficients, key points): judge them with your own metric"
+        )
+    if task.labels is not None and not has_boxes:
+        notes.append(
+            "no mAP50: the labels are one class a row, a detector's are boxes [rows,K,4] and "
+            "classes [rows,K]"
+        )
+    if exact.map50 is not None and exact.map50 < POOR_MAP:
+        notes.append(
+            f"mAP50 is {100 * exact.map50:.1f} % in FP32 already: check that the labels' boxes are "
+            "(cx, cy, w, h) in the output's unit, and their classes the network's"
+        )
+    return notes
 
 
 def _ranges_notes(algorithm: str, answers: Iterable[Answer]) -> list[str]:
