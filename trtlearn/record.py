@@ -26,6 +26,7 @@ __all__ = [
     "html_link",
     "html_table",
     "html_text",
+    "later",
     "parse_json",
     "plural",
     "show",
@@ -205,6 +206,36 @@ def html_table(
     left = len(rows) - len(cells)
     more = f"<p>… and {plural(left, 'more row')}: see .to_frame()</p>" if left > 0 else ""
     return table + more
+
+
+class _Later:
+    """The descriptor behind :func:`later`."""
+
+    def __init__(self, kind: type, make: Callable[[Any], Any], default: tuple[Any, ...]) -> None:
+        self.kind, self.make, self.default = kind, make, default
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, record: Any, owner: type | None = None) -> Any:
+        if record is None:
+            if not self.default:
+                raise AttributeError(self.name)  # for dataclass(): the field has no default
+            return self.default[0]
+        value = vars(record)[self.name]
+        if not isinstance(value, self.kind):
+            value = vars(record)[self.name] = self.make(value)
+        return value
+
+    def __set__(self, record: Any, value: Any) -> None:
+        vars(record)[self.name] = value
+
+
+def later(kind: type, make: Callable[[Any], Any], *default: Any) -> Any:
+    """A record's field of type ``kind``. What it is set to may be of another type: ``make`` makes
+    it when it is first asked for, which saves time and memory where nobody asks.
+    """
+    return _Later(kind, make, default)
 
 
 class Record:

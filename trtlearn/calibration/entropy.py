@@ -10,9 +10,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import DataError
-from ..record import Record, plural
+from ..record import Record, later, plural
 
-__all__ = ["LEVELS", "EntropySearch", "divergence", "entropy_search", "reference_and_candidate"]
+__all__ = [
+    "LEVELS",
+    "EntropySearch",
+    "divergence",
+    "entropy_search",
+    "numbers",
+    "reference_and_candidate",
+]
 
 LEVELS = 128
 """Levels of an INT8 magnitude: 0 to 127; also the first candidate threshold, in bins."""
@@ -21,6 +28,11 @@ SAME = 1e-12
 ROWS = 128  # candidates worked on at a time: they stay in the processor's cache
 FEW = 8
 """Up to so many candidates of one divergence, it is added up bin by bin to tell them apart."""
+
+
+def numbers(values: NDArray[Any]) -> tuple[float, ...]:
+    """An array's values as Python's own numbers."""
+    return tuple(values.tolist())
 
 
 @dataclass(frozen=True)
@@ -32,7 +44,7 @@ class EntropySearch(Record):
 
     chosen: int
     first: int
-    kl: tuple[float, ...]
+    kl: tuple[float, ...] = later(tuple, numbers)
 
     def summary(self) -> str:
         kl, tried = self.kl[self.chosen - self.first], plural(len(self.kl), "candidate")
@@ -154,4 +166,4 @@ def entropy_search(counts: ArrayLike, levels: int = LEVELS) -> EntropySearch:
             [divergence(*reference_and_candidate(h, levels + int(one))) for one in alike]
         )
         alike = alike[exact == exact.min()]
-    return EntropySearch(levels + int(alike[-1]), levels, tuple(kl.tolist()))
+    return EntropySearch(levels + int(alike[-1]), levels, kl)  # type: ignore[arg-type]  # see later()

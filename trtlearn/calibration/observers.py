@@ -18,9 +18,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..errors import DataError
 from ..int8.quant import scale_from_amax
-from ..record import Record
+from ..record import Record, later
 from .cache import calibrator_word
-from .entropy import EntropySearch, entropy_search
+from .entropy import EntropySearch, entropy_search, numbers
 from .histogram import Histogram, HistogramStep, values_and_ends
 
 __all__ = [
@@ -65,10 +65,10 @@ class Threshold(Record):
     width: float | None = None
     bins_kept: int | None = None
     note: str = ""
-    counts: tuple[int, ...] = field(default=(), repr=False)
+    counts: tuple[int, ...] = later(tuple, numbers, ())
     steps: tuple[HistogramStep, ...] = field(default=(), repr=False)
     search: EntropySearch | None = field(default=None, repr=False)
-    curve: tuple[float, ...] = field(default=(), repr=False)
+    curve: tuple[float, ...] = later(tuple, numbers, ())
 
     def summary(self) -> str:
         share = f"{100 * self.amax / self.seen_amax:.4g} % of max|x|" if self.seen_amax else ""
@@ -148,7 +148,7 @@ class HistogramObserver:
             zeros=h.zeros,
             batches=h.batches,
             width=h.width,
-            counts=tuple(h.counts.tolist()),
+            counts=h.counts.copy(),  # type: ignore[arg-type]  # see later()
             steps=h.steps,
             **more,
         )
@@ -249,15 +249,14 @@ class LegacyObserver(HistogramObserver):
         counts = h.counts.astype(np.float64)
         counts[0] += h.zeros
         running = np.cumsum(counts / counts.sum())
-        curve = tuple(running.tolist())
         line = fit_line(h.counts, self.cutoff) if self.cutoff < 1 else None
         if line is not None and (end := float(line.end * width)) <= 2 * h.amax:
             note = "amax: where the line through the fall of the counts ends"
-            return self.threshold(end, curve=curve, note=note)
+            return self.threshold(end, curve=running, note=note)
         beyond = np.flatnonzero(running > self.quantile)
         kept = int(beyond[0]) + 1 if beyond.size else len(running)
         note = "amax = bins kept * width"
-        return self.threshold(kept * width, bins_kept=kept, curve=curve, note=note)
+        return self.threshold(kept * width, bins_kept=kept, curve=running, note=note)
 
 
 class MinMaxObserver:
@@ -356,9 +355,8 @@ class MseObserver(HistogramObserver):
         steps = kept[:, None] / 127.0
         rounded = np.minimum(np.rint(centres[filled] / steps), 127) * steps
         costs = ((rounded - centres[filled]) ** 2) @ h.counts[filled] * width**2 / h.values
-        best, curve = int(kept[np.argmin(costs)]), tuple(costs.tolist())
-        note = "least squared error"
-        return self.threshold(best * width, bins_kept=best, curve=curve, note=note)
+        best, note = int(kept[np.argmin(costs)]), "least squared error"
+        return self.threshold(best * width, bins_kept=best, curve=costs, note=note)
 
 
 OBSERVERS: dict[str, Callable[..., Observer]] = {

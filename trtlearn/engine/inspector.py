@@ -258,7 +258,7 @@ def _layer(item: Any, index: int) -> EngineLayer:
         onnx_nodes=nodes_in_metadata(_flat(item.get("Metadata"))),
         is_reformat=kind == "Reformat" or (kind != "NoOp" and reformat_target(name) is not None),
         stream=_integer(item.get("StreamId")),
-        raw=item,  # type: ignore[arg-type]  # its text is written when asked for
+        raw=item,  # type: ignore[arg-type]  # its text is written when it is asked for
     )
 
 

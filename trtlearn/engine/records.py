@@ -10,9 +10,9 @@ import json
 import math
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any, cast
+from typing import Any
 
-from ..record import Record, Table, plural, show
+from ..record import Record, Table, later, plural, show
 
 __all__ = [
     "Binding",
@@ -66,21 +66,6 @@ class EngineTensor(Record):
     location: str | None = None
 
 
-class _JsonText:
-    """A field set to what JSON was read into: its text, written when it is first asked for."""
-
-    def __get__(self, layer: Any, owner: type | None = None) -> str:
-        if layer is None:
-            return ""
-        value = layer.__dict__["raw"]
-        if not isinstance(value, str):
-            value = layer.__dict__["raw"] = json.dumps(value)
-        return value
-
-    def __set__(self, layer: Any, value: Any) -> None:
-        layer.__dict__["raw"] = "" if value is self else value
-
-
 @dataclass(frozen=True)
 class EngineLayer(Record):
     """One layer of a built engine."""
@@ -100,7 +85,7 @@ class EngineLayer(Record):
     onnx_nodes_inferred: bool = False  # read off the layer's name: its Metadata does not say
     is_reformat: bool = False
     stream: int | None = None
-    raw: str = field(default=cast(str, _JsonText()), repr=False)
+    raw: str = later(str, json.dumps, "")  # the inspector's JSON
 
     @property
     def input_dtypes(self) -> tuple[str | None, ...]:
