@@ -199,6 +199,14 @@ def _in_front(make: Maker, width: float) -> bytes:
     return make.model(make("Concat", scores, boxes, axis=1))
 
 
+def _one_sigmoid(make: Maker, width: float) -> bytes:
+    """No Concat of boxes and scores: one Sigmoid, then a factor for each channel."""
+    bias = np.repeat(np.float32([0, -6]), [4, CLASSES]).reshape(1, -1, 1)
+    factor = np.repeat(np.float32([width, 1]), [4, CLASSES]).reshape(1, -1, 1)
+    raw = make("Mul", make.levels(4 + CLASSES), np.float32(2.5))
+    return make.model(make("Mul", make("Sigmoid", make("Add", raw, bias)), factor))
+
+
 def _landmarks(make: Maker, width: float) -> bytes:
     """YOLOv5-face: box, objectness, five points, class."""
     box, score, more = make.split(make.levels(16), [4, 2, 10], 1)
@@ -225,5 +233,6 @@ EXPORTS = {
     "ssd": _two("background first"),
     "ssd, nms": _nms,
     "scores first": _in_front,
+    "one sigmoid": _one_sigmoid,
     "yolov5-face": _landmarks,
 }

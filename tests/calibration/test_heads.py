@@ -27,6 +27,7 @@ KNOWN = {  # columns behind the scores, whether it is a list, classes
     "rt-detr": (0, True, None),
     "mmdeploy": (0, True, None),
     "scores first": (0, False, CLASSES),
+    "one sigmoid": (0, False, CLASSES),
 }
 UNIT = {"yolov4", "detr", "detr, softmax", "ssd"}  # kinds whose boxes go from 0 to 1
 APART = {*UNIT, "rt-detr", "ssd, nms"}  # boxes and scores have an output each
@@ -35,7 +36,7 @@ DATA = rng.normal(size=(16, 3, 32, 32)).astype(np.float32)
 
 
 def made(kind: str, width: float | None = None) -> tuple[bytes, dict[str, str]]:
-    make = Maker()
+    make = {"scores first": Maker(11, True), "one sigmoid": Maker(20, True)}.get(kind) or Maker()
     content = EXPORTS[kind](make, width or (1.0 if kind in UNIT else WIDTH))
     return content, make.truth
 
@@ -49,6 +50,8 @@ def truth(kind: str) -> tuple[dict[str, Any], list[Detections]]:
     """The network's outputs, and its detections by the tensors inside that hold them all."""
     content, names = made(kind)
     inside = outputs_of(content, tuple(names.values()))
+    if kind == "one sigmoid":
+        return inside, decode(inside["output0"], most=100)
     parts = [inside.pop(names[part]) for part in ("centre", "size", "scores")]
     axis = 1 if parts[0].shape[1] == 2 else 2
     whole = np.concatenate([np.moveaxis(part, axis, 1) for part in parts], axis=1)
@@ -103,6 +106,22 @@ def test_points_and_angles_from_0_to_1_are_no_scores() -> None:
     outputs = outputs_of(made("yolo11-obb")[0])
     outputs["output0"][:, -1] = np.clip(outputs["output0"][:, -1], 0, 1)
     assert find_head(outputs) is None
+
+
+@pytest.mark.parametrize("largest", [0.1, 0.4, 0.8])
+def test_corners_are_told_from_centre_and_size(largest: float) -> None:
+    """Boxes all over an image of 640x640, some of which leave it."""
+    output = np.zeros((4, 4 + CLASSES, 400), np.float32)
+    centre, size = rng.uniform(0, 1, (4, 2, 400)), rng.uniform(0.02, largest, (4, 2, 400))
+    output[:, 5, :3] = 0.9
+    output[:, :4] = WIDTH * np.concatenate([centre, size], axis=1)
+    head = find_head({"output0": output})
+    assert head
+    assert not head.corners
+    output[:, :4] = WIDTH * np.concatenate([centre - size / 2, centre + size / 2], axis=1)
+    head = find_head({"output0": output})
+    assert head
+    assert head.corners
 
 
 def test_large_boxes_with_their_size_are_no_corners() -> None:

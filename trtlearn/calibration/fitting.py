@@ -157,7 +157,9 @@ class FitReport(Table[TensorFit]):
         return f"{plural(len(self.tensors), 'range')}: {text}"
 
     def rows(self) -> list[dict[str, Any]]:
-        mixed = {one.tensor: f"mixes ranges: {one.codes} codes left" for one in self.mixed}
+        mixed = {
+            one.tensor: f"mixes ranges: {plural(one.codes, 'code')} left" for one in self.mixed
+        }
         return [
             {
                 "tensor": tensor.name,

@@ -16,7 +16,7 @@ from ..dtypes import ONNX
 from ..errors import ModelError
 from ..files import sha256
 from ..record import Record, plural
-from .graph import live_tensors, opset
+from .graph import constants, live_tensors, opset
 from .quantization import RefusedNode, judge_quantization
 from .read import load_proto
 
@@ -55,7 +55,8 @@ class OnnxModel(Record):
     """What an ONNX file holds, without its weights.
 
     ``tensors`` are the activations: the network inputs and everything computed from them, in the
-    order of the nodes. ``initializers`` counts the weight tensors, ``parameters`` their elements.
+    order of the nodes. ``initializers`` counts the weight tensors; ``parameters`` counts their
+    elements, and those of Constant nodes.
     """
 
     path: str | None
@@ -151,7 +152,7 @@ def describe(proto: onnx.ModelProto, path: str | None = None) -> OnnxModel:
         outputs=tuple(map(_value, graph.output)),
         tensors=live_tensors(proto),
         initializers=len(graph.initializer),
-        parameters=sum(math.prod(tensor.dims) for tensor in graph.initializer),
+        parameters=sum(math.prod(tensor.dims) for tensor in constants(proto).values()),
         has_qdq=quantization.has_qdq,
         refused=quantization.refused,
         quantization_notes=quantization.notes,

@@ -301,11 +301,13 @@ def find_head(outputs: Mapping[str, Array], classes: int | None = None) -> Head 
         used = {one.output: tables[one.output].shape[one.axis] for one in (boxes, scores)}
         extra = sum(used.values()) - BOX - rest.shape[1]
         if numbers is None:
+            if not _are_boxes(values):
+                continue
             count, objectness = _score_columns(values, rest, classes)
             extra += rest.shape[1] - count
             place = replace(scores, stop=scores.start + count)
             head = Head(boxes, place, objectness, _are_corners(values), extra)
-            sound = _is_head(values, rest, count, objectness)
+            sound = _are_scores(rest, count, objectness)
         else:
             extra -= numbers.output in used
             head = Head(boxes, scores, False, True, extra, numbers)
@@ -346,18 +348,22 @@ def _is_list(boxes: Array, scores: Array, numbers: Array) -> bool:
     return bool(ordered and whole and sizes.min() >= 0 and sizes.max() > 0)
 
 
-def _is_head(boxes: Array, rest: Array, count: int, objectness: bool) -> bool:
-    """Whether two arrays can be boxes [N,4,cells] and ``count`` scores with what follows them.
-
-    Centres lie all over the image, so their mean is far from 0; sizes are not negative; most scores
-    are low. Where all of them have the sum 1, one stands for the background.
+def _are_boxes(values: Array) -> bool:
+    """Whether [N,4,cells] can be boxes: sizes are not negative, and centres lie all over the image,
+    so that their mean is far from 0.
     """
-    centres, sizes = boxes[:, :2], boxes[:, 2:]
+    centres, sizes = values[:, :2], values[:, 2:]
     spread = (centres.mean(axis=(0, 2)) > 0.25 * centres.max(axis=(0, 2))).all()
+    return bool(spread and (sizes >= 0).mean() > 0.99)
+
+
+def _are_scores(rest: Array, count: int, objectness: bool) -> bool:
+    """Whether the first ``count`` columns of [N,columns,cells] can be scores: most are low.
+
+    Where all columns have the sum 1, one stands for the background.
+    """
     scores = rest[:, :count]
-    if not spread or (sizes >= 0).mean() <= 0.99 or not count or not scores.max() > 0:
-        return False
-    if np.allclose(rest.sum(axis=1), 1, atol=1e-3):
+    if not count or not scores.max() > 0 or np.allclose(rest.sum(axis=1), 1, atol=1e-3):
         return False
     if objectness:
         scores = scores[:, 1:] * scores[:, :1]
@@ -389,21 +395,29 @@ def _leading(flags: Array) -> int:
 
 def _follow(boxes: Array, rest: Array) -> Array:
     """Which columns go with the boxes' place, as a key point does even where it is from 0 to 1."""
-    columns = rest - rest.mean(axis=(0, 2), keepdims=True)
-    power = np.einsum("nck,nck->c", columns, columns)
-    follow = np.zeros(rest.shape[1], bool)
-    for place in boxes[:, :2].transpose(1, 0, 2):
-        centred = place - place.mean()
-        together = np.einsum("nck,nk->c", columns, centred)
-        follow |= together**2 > 0.64 * power * np.vdot(centred, centred)
-    return follow
+    pairs = product(rest.transpose(1, 0, 2), boxes[:, :2].transpose(1, 0, 2))
+    follow = np.array([_correlation(column, place) > 0.8 for column, place in pairs])
+    either: Array = follow[::2] | follow[1::2]
+    return either
+
+
+def _correlation(one: Array, other: Array) -> float:
+    """From -1 to 1; 0 where all values of one are equal."""
+    one, other = one - one.mean(), other - other.mean()
+    both = float(np.sqrt(np.vdot(one, one) * np.vdot(other, other)))
+    return float(np.vdot(one, other)) / both if both else 0.0
 
 
 def _are_corners(boxes: Array) -> bool:
-    """Whether boxes are (left, top, right, bottom): as centre and size they leave the image."""
+    """Whether boxes are (left, top, right, bottom).
+
+    Opposite corners move together over the image, or they are far apart: as centre and size such
+    boxes leave the image on the left.
+    """
     low, high = boxes[:, :2], boxes[:, 2:]
-    outside = (low + high / 2).max() > 1.2 * boxes.max()
-    return bool(outside and (high > low).mean() > 0.99)
+    together = [_correlation(low[:, i], high[:, i]) > 0.5 for i in (0, 1)]
+    outside = np.maximum(high / 2 - low, 0).mean() > 0.1 * high.mean()
+    return bool((high > low).mean() > 0.99 and (all(together) or outside))
 
 
 def _has_objectness(scores: Array) -> bool:

@@ -326,7 +326,8 @@ def _mixed_notes(mixed: Iterable[MixedRange], report: QdqReport) -> list[str]:
     for one in mixed:
         pairs = [name for name in (one.tensor, *one.also) if name in used]
         place = f"has a pair on {', '.join(pairs)}" if pairs else "has no pair there"
-        notes.append(f"{one.summary()}. The Q/DQ model written here {place}. To do: {one.advice}")
+        todo = "To do" if pairs else "To do before you build with the calibration cache"
+        notes.append(f"{one.summary()}. The Q/DQ model written here {place}. {todo}: {one.advice}")
     return notes
 
 
