@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import gzip
 import json
 import os
 import shutil
@@ -247,9 +248,12 @@ def own_model(place: Place) -> None:
         if done.returncode:
             raise TrtlearnError(f"the script ended with status {done.returncode}", f"read {out}")
         for path in (Path(script).parent / "on_gpu").iterdir():
-            if path.suffix in (".html", ".json", ".cache"):
+            if path.suffix in (".json", ".cache"):
                 shutil.copy(path, out / path.name)
-        if not list(out.glob("*.html")):
+            elif path.suffix == ".html":  # plotly's code makes it 5 MB
+                packed = gzip.compress(path.read_bytes(), 9, mtime=0)
+                write_atomic(out / f"{path.name}.gz", packed)
+        if not list(out.glob("*.html.gz")):
             raise TrtlearnError("the script wrote no report", f"read {out / 'output.txt'}")
 
 
@@ -268,7 +272,7 @@ STEPS: dict[str, tuple[Step, str, tuple[str, ...]]] = {
         ("resnet-int8-minmax-cache.json", "mobile-int8-minmax-cache-new-header.json"),
     ),
     "ocr": (ocr, "rest/calibration", ("caches/ocr-entropy2.cache",)),
-    "own-model": (own_model, "rest/own-model", ("output.txt", "*.html")),
+    "own-model": (own_model, "rest/own-model", ("output.txt", "*.html.gz")),
 }
 """Name -> what it does, the part of the set that it writes to, the files that say it is done."""
 

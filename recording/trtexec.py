@@ -20,6 +20,7 @@ from pathlib import Path
 import onnx
 
 from trtlearn.builds import engine_info
+from trtlearn.errors import TrtlearnError
 from trtlearn.files import write_atomic
 from trtlearn.live.experiment import provenance
 from trtlearn.live.trt import live
@@ -73,7 +74,9 @@ def record(
     given: bytes | None = None,
 ) -> TrtexecLog:
     """One build by trtexec, with --calib=<missing file> where asked, or with a calibration cache of
-    these bytes; raises CalledProcessError where it fails.
+    these bytes. With such a cache trtexec may die (T#3430): its status and its errors are recorded.
+
+    Raises TrtlearnError where another build fails.
     """
     words = ["--int8", "--noTF32", "--profilingVerbosity=detailed", "--skipInference", "--verbose"]
     cache = folder / "missing.cache"
@@ -85,14 +88,19 @@ def record(
         words.append(f"--tacticSources={NONE}")
     path, told = fixed_batch(model, folder), folder / f"{model}.json"
     command = [options.trtexec, f"--onnx={path}", *words, f"--exportLayerInfo={told}"]
-    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=True, timeout=300)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False, timeout=300)
+    said = done.stdout + done.stderr
+    errors = tuple(line for line in said.splitlines() if "[E]" in line or "terminate" in line)
+    if done.returncode and given is None:
+        last = errors[-1] if errors else said[-300:]
+        raise TrtlearnError(f"trtexec ended with status {done.returncode}: {last}")
     sources = () if options.tactic_sources == "none" else None
     origin = dataclasses.replace(
         provenance(model, sources, recorded=True), command=f"trtexec --onnx={path.name} ..."
     )
     typed = " ".join(["trtexec", f"--onnx={path.name}", *words]).replace(f"{folder}/", "")
     note = f"the network's batch was fixed at {BATCH}; trtexec was compiled from the public sources"
-    log = read_optimizer_log(done.stdout + done.stderr)
+    log = read_optimizer_log(said)
     wrote = cache.exists() if missing else None
     return TrtexecLog(
         model,
@@ -100,8 +108,10 @@ def record(
         log,
         origin,
         note,
-        inspector=told.read_text(encoding="utf-8"),
+        inspector=told.read_text(encoding="utf-8") if told.exists() else "",
         wrote_cache=wrote,
+        status=done.returncode,
+        errors=errors,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import runpy
 import subprocess
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 from made_up import MadeUp
 
-from recording import rest
+from recording import rest, trtexec
 from recording.rest import STEPS, ClockedTimings, Place, main
 from trtlearn.errors import TrtlearnError
 from trtlearn.model.course_data import load_images, model_path
@@ -95,6 +96,7 @@ def test_every_step_but_the_own_model_is_recorded_once(
     )
     log = TrtexecLog.from_json(text)
     assert log.optimizer.layers == 12
+    assert (log.status, log.errors) == (0, ())
     assert "--calib=mobile.cache" in log.command
     said = json.loads((tmp_path / "set" / "rest.json").read_text(encoding="utf-8"))
     assert {one["came"] for one in said.values()} == {"recorded"}
@@ -102,6 +104,23 @@ def test_every_step_but_the_own_model_is_recorded_once(
     begun = list(started)
     assert main([*words, *only]) == 0
     assert started == begun  # nothing is made twice
+
+
+def test_trtexec_that_dies_of_a_cache_is_recorded_with_its_errors(
+    machine: tuple[list[str], list[str]], tmp_path: Path
+) -> None:
+    program = tmp_path / "trtexec"
+    program.write_text(
+        '#!/bin/sh\necho "[E] 1: illegal memory access" >&2\nkill -ABRT $$\n', "utf-8"
+    )
+    assert main([*machine[0], "--only", "trtexec"]) == 0
+    path = tmp_path / "set" / "rest" / "trtexec" / "resnet-int8-minmax-cache.json"
+    log = TrtexecLog.from_json(path.read_text(encoding="utf-8"))
+    assert (log.status, log.errors) == (-6, ("[E] 1: illegal memory access",))
+    assert "status -6" in log.summary()
+    options = SimpleNamespace(trtexec=str(program), tactic_sources="none")
+    with pytest.raises(TrtlearnError, match=r"status -6: .*illegal memory access"):
+        trtexec.record("resnet", options, tmp_path)  # type: ignore[arg-type]
 
 
 def test_a_part_that_the_set_has_is_completed_in_place(tmp_path: Path) -> None:
@@ -125,7 +144,7 @@ def test_the_script_of_notebook_09_runs_on_a_foreign_network(
     monkeypatch.setattr(rest, "subprocess", SimpleNamespace(run=run))
     assert main([*words, "--only", "own-model"]) == 0
     out = tmp_path / "set" / "rest" / "own-model"
-    assert "int8-qdq" in (out / "ocr.html").read_text(encoding="utf-8")
+    assert b"int8-qdq" in gzip.decompress((out / "ocr.html.gz").read_bytes())
     assert (out / "output.txt").read_text(encoding="utf-8") == "±\n"
 
 

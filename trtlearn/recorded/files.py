@@ -35,6 +35,7 @@ __all__ = [
     "load_provenance",
     "load_record",
     "load_study",
+    "parts",
     "read_arrays",
     "read_packed",
     "read_text",
@@ -164,6 +165,16 @@ def recording_folders() -> tuple[Path, ...]:
     folders = [path.parent for path in (data_dir() / "recordings").glob("*/PROVENANCE.json")]
     times = {folder: load_provenance(folder).time_utc or "" for folder in folders}
     return tuple(sorted(folders, key=times.__getitem__, reverse=True))
+
+
+def parts(part: str) -> list[Path]:
+    """All recordings of ``part``, the newest set first; within a set, later additions come last.
+
+    A set keeps in its folder rest/ what a later run added of a part that it does not hold whole.
+    """
+    folders = recording_folders()
+    found = [folder / inner / part for folder in folders for inner in ("", "rest")]
+    return [path for path in found if path.exists()]
 
 
 def folder_with(part: str) -> Path:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from ..model.arrays import Array
 from ..model.describe import describe
 from ..model.read import load_proto
 from ..record import Record, plural
-from .files import AGAIN, check_origin, folder_with, load_record, load_study, read_arrays
+from .files import AGAIN, check_origin, folder_with, load_record, load_study, parts, read_arrays
 
 __all__ = [
     "GpuProgram",
@@ -312,14 +313,19 @@ def _starting(prefix: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
     return {name.removeprefix(prefix): arrays[name] for name in names}
 
 
+def _studies(folder: Path | None) -> list[Path]:
+    """The folders of studies: the newest set's first, then what a later run added."""
+    return [_folder(folder, "studies")] if folder else parts("studies")
+
+
 def studies(model: str, folder: Path | None = None) -> tuple[str, ...]:
     """The names of the studies recorded for a model, without the model's name.
 
     >>> "no-ranges" in studies("resnet")
     True
     """
-    files = sorted(_folder(folder, "studies").glob(f"{model}-*.json"))
-    return tuple(path.stem.removeprefix(f"{model}-") for path in files)
+    found = chain.from_iterable(root.glob(f"{model}-*.json") for root in _studies(folder))
+    return tuple(sorted({path.stem.removeprefix(f"{model}-") for path in found}))
 
 
 def study(model: str, name: str, folder: Path | None = None) -> Build:
@@ -328,8 +334,9 @@ def study(model: str, name: str, folder: Path | None = None) -> Build:
     Its ``error`` says why, where TensorRT refused it. RecordingError for a study that was not
     recorded, or was made from other files.
     """
-    path = _folder(folder, "studies") / f"{model}-{name}.json"
-    if not path.is_file():
+    paths = [root / f"{model}-{name}.json" for root in _studies(folder)]
+    path = next((path for path in paths if path.is_file()), None)
+    if path is None:
         known = ", ".join(studies(model, folder)) or "none"
         raise RecordingError(f"no study {name!r} of {model!r}", f"one of {known}")
     build = load_study(path)

@@ -50,6 +50,7 @@ class TrtexecLog(Record):
 
     ``inspector``: what --exportLayerInfo wrote, the inspector's text of trtexec's own engine.
     ``wrote_cache``: whether the --calib file that was missing is there afterwards; None: not asked.
+    ``status``: its exit status, below 0 the signal that ended it; ``errors``: the error lines.
     """
 
     model: str
@@ -59,9 +60,12 @@ class TrtexecLog(Record):
     note: str = ""
     inspector: str = ""
     wrote_cache: bool | None = None
+    status: int = 0
+    errors: tuple[str, ...] = ()
 
     def summary(self) -> str:
-        return f"{self.command}: {self.optimizer.summary()}; {self.provenance.label()}"
+        end = f"; ended with status {self.status}" if self.status else ""
+        return f"{self.command}: {self.optimizer.summary()}{end}; {self.provenance.label()}"
 
     def rows(self) -> list[dict[str, Any]]:
         return self.optimizer.rows()

@@ -20,7 +20,7 @@ from ..engine.records import Provenance
 from ..errors import RecordingError
 from ..model.course_data import MODELS, NETWORKS
 from ..record import Record, plural
-from .files import R, check_origin, folder_with, load_build, load_record
+from .files import R, check_origin, folder_with, load_build, load_record, parts
 
 __all__ = [
     "DynamicShapes",
@@ -283,12 +283,20 @@ def tradeoff_of(experiments: Iterable[Build]) -> Tradeoff:
 
 
 def placements(model: str = "resnet", folder: Path | None = None) -> dict[str, Build]:
-    """Placement of Q/DQ, as in PLACEMENTS -> its build, each with the same scales."""
-    root = (folder or folder_with("tradeoff") / "tradeoff") / "placements" / model
-    paths = {placement: root / f"qdq-{placement}.json.gz" for placement in PLACEMENTS}
-    builds = {name: load_build(path) for name, path in paths.items() if path.is_file()}
+    """Placement of Q/DQ, as in PLACEMENTS -> its build, each with the same scales.
+
+    One machine built them all: the newest of those that built most of the placements.
+    """
+    part = f"placements/{model}"
+    roots = [folder / part] if folder else parts(f"tradeoff/{part}")
+    sets = [
+        {name: path for name in PLACEMENTS if (path := root / f"qdq-{name}.json.gz").is_file()}
+        for root in roots
+    ]
+    paths = max(sets, key=len, default={})
+    builds = {name: load_build(path) for name, path in paths.items()}
     if not builds:
-        raise RecordingError(f"no Q/DQ placement of {model!r} is recorded in {root}", AGAIN)
+        raise RecordingError(f"no Q/DQ placement of {model!r} is recorded", AGAIN)
     for name, build in builds.items():
         check_origin(build.provenance, paths[name])
     return builds

@@ -1,0 +1,53 @@
+"""What later runs on a GPU machine added to a set of recordings (rest/): read, and held together."""
+
+from __future__ import annotations
+
+import gzip
+
+import pytest
+
+import trtlearn as tl
+from trtlearn.calibration.cache import read_cache
+from trtlearn.recorded.files import parts
+from trtlearn.recorded.layers import studies, study
+from trtlearn.recorded.tradeoffs import PLACEMENTS, placements
+
+
+@pytest.mark.parametrize("name", ["cached", "cached-fp16"])
+def test_ranges_of_a_cache_set_by_hand_build_the_calibrated_engine(name: str) -> None:
+    build, calibrated = study("resnet", name), tl.network("resnet").build("int8-minmax")
+    assert build.provenance.gpu == "NVIDIA H200"
+    assert name in studies("resnet")
+    assert build.predictions is not None
+    assert build.predictions.correct == 990
+    assert build.ranges is not None
+    cache = calibrated.cache
+    assert cache is not None
+    by_hand = {one.name: one.scale for one in build.ranges.tensors if one.source == "user"}
+    assert len(by_hand) > 20
+    assert by_hand == pytest.approx({name: cache[name] for name in by_hand}, rel=1e-6)
+
+
+def test_mobile_s_placements_of_qdq_are_of_one_gpu_and_all_there() -> None:
+    builds = placements("mobile")
+    assert set(builds) == set(PLACEMENTS)
+    assert {build.provenance.gpu for build in builds.values()} == {"NVIDIA H200"}
+    right = {}
+    for name, build in builds.items():
+        assert build.predictions is not None
+        right[name] = build.predictions.correct
+    assert right == {"tensorrt": 947, "no-shortcut": 960, "conv-outputs": 954, "everywhere": 954}
+    (older,) = (path for path in parts("tradeoff/placements/mobile") if "h100" in str(path))
+    for name, build in placements("mobile", older.parents[1]).items():  # the other GPU agrees
+        assert build.predictions is not None
+        assert build.predictions.correct == right[name]
+
+
+def test_the_script_of_notebook_09_ran_on_a_network_that_is_not_the_course_s() -> None:
+    (folder,) = parts("own-model")
+    said = (folder / "output.txt").read_text(encoding="utf-8")
+    for way in ("fp32", "fp16", "int8-entropy2", "int8-qdq"):
+        assert f"{way}: built and timed" in said
+    report = gzip.decompress((folder / "ocr.html.gz").read_bytes()).decode()
+    assert "NVIDIA H200" in report
+    assert len(read_cache(folder / "ocr.cache")) > 200
