@@ -59,7 +59,6 @@ FIGURES = {
     "scales": lambda: show.scales({"one": ranges(a=4.0), "two": ranges(a=1.0, b=2.0)}),
     "builds": lambda: show.builds([experiment(), experiment("b", timing=None, predictions=None)]),
     "precision": lambda: show.precision(experiment().engine),
-    "confusion": lambda: show.confusion(experiment().predictions, [0, 1, 2, 2]),
 }
 
 
@@ -136,11 +135,6 @@ def test_engine_layers_are_named_by_type_in_words():
     fig = show.precision(experiment().engine)
     assert fig.data[1].text == ("int8", "none listed", "fp32")
     assert fig.data[0].text == ("int8", "fp32", "unknown")
-
-
-def test_confusion_needs_a_label_for_each_prediction():
-    with pytest.raises(DataError, match="3 labels for 4 predictions"):
-        show.confusion(experiment().predictions, [0, 1, 2])
 
 
 def test_a_folded_row_breaks_its_line_and_shows_no_markup():

@@ -77,21 +77,12 @@ def test_order_spread_draws_every_value_as_a_share() -> None:
     assert all(name == "x" for trace in fig.data for name in trace.customdata)
 
 
-def test_images_curve_rings_our_values_around_tensorrts() -> None:
-    told = {"min-max": {1: 2.0, 8: 3.0}}
-    fig = show.images_needed(told, {"min-max": {8: 90.0}}, "x", {"min-max": {1: 2.0, 8: 3.5}})
-    dots, right, rings = fig.data
-    assert (list(dots.y), list(right.y), list(rings.y)) == ([2.0, 3.0], [90.0], [2.0, 3.5])
-    assert "open" in rings.marker.symbol
-    assert rings.marker.color == dots.marker.color
-
-
 def test_line_figure_ends_at_amax_and_leaves_the_rest_out() -> None:
     values = [RNG.exponential(1, 20_000).astype(np.float32) for _ in range(2)]
     found = threshold_of("legacy", *values, cutoff=0.5)
-    fig = show.legacy_line(found, "x", 0.5, tensorrt=found.amax)
-    left_out, part, line, end, told = fig.data
-    assert told.x[0] == found.amax == pytest.approx(end.x[0], rel=1e-6)
+    fig = show.legacy_line(found, "x", 0.5)
+    left_out, part, line, end = fig.data
+    assert end.x[0] == pytest.approx(found.amax, rel=1e-6)
     assert (end.x[0], end.y[0]) == (line.x[-1], line.y[-1])
     fitted = fit_line(found.counts, 0.5)
     assert fitted is not None

@@ -22,8 +22,7 @@ PLACES = {
     "blocks": "residual_block",
     "engines": "engine engine_diff fusion layer_times precision",
     "layers": "pixel plan_sizes read_back tensor_errors time_by_dtype",
-    "tradeoffs": "against_trtexec batch_sizes builds confusion launches mixed_search sensitivity "
-    "tradeoff",
+    "tradeoffs": "against_trtexec batch_sizes builds launches mixed_search sensitivity tradeoff",
     "widgets": "amax_slider factor_slider filling_player follow_pixel kl_slider range_browser "
     "spike_slider tradeoff_explorer",
     "repairing": "repair_switches",

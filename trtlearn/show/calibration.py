@@ -173,7 +173,6 @@ def thresholds(
     ways: Mapping[str, Threshold],
     name: str = "x",
     *,
-    title: str | None = None,
     source: Source = None,
 ) -> go.Figure:
     """All calibrators over one histogram: above the values, below the amax that each chooses.
@@ -192,7 +191,7 @@ def thresholds(
             "add one of entropy2, legacy, percentile or mse",
         )
     stacked: Style = {"rows": 2, "cols": 1, "shared_xaxes": True, "row_heights": [0.55, 0.45]}
-    title = title or f"Where does each calibrator cut {name}?"
+    title = f"Where does each calibrator cut {name}?"
     height = draw.tall(len(ways)) + 190
     fig = draw.panels(title, ["", ""], height=height, vertical_spacing=0.04, **stacked)
     fig.update_layout(showlegend=False)
@@ -220,15 +219,13 @@ def legacy_line(
     threshold: Threshold,
     name: str,
     cutoff: float,
-    tensorrt: float | None = None,
     *,
     source: Source = None,
 ) -> go.Figure:
     """How the legacy calibrator finds amax: the line through ``y = log(count + 1) - 0.694``.
 
-    ``threshold`` comes from a LegacyObserver with this ``cutoff``; ``tensorrt`` is TensorRT's own
-    amax, where it is known. Traces: 0 the bins left out, 1 the bins that take part, 2 the line down
-    to y = 0, 3 its end, 4 TensorRT's.
+    ``threshold`` comes from a LegacyObserver with this ``cutoff``. Traces: 0 the bins left out, 1
+    the bins that take part, 2 the line down to y = 0, 3 its end.
 
     >>> from trtlearn.calibration.observers import threshold_of
     >>> x = np.random.default_rng(0).exponential(1, 50_000)
@@ -256,8 +253,6 @@ def legacy_line(
     heights = [fit.height + fit.slope * (start / width - fit.middle), 0]
     draw.line(fig, [start, amax], heights, "line of least squares", color=BAD, width=3)
     draw.points(fig, [amax], [0], "where it ends: amax", symbol="star", size=16, color=BAD)
-    if tensorrt is not None:
-        draw.points(fig, [tensorrt], [0], "TensorRT's amax", symbol="circle-open", size=22)
     fig.add_hline(y=0, line={"color": INK, "width": 1})
     draw.ends(fig, threshold.seen_amax)
     fig.update_xaxes(title=f"|x| of {name} (dashed: max|x|)", rangemode="tozero")
@@ -311,14 +306,12 @@ def images_needed(
     amax: Mapping[str, Mapping[int, float]],
     accuracy: Mapping[str, Mapping[int, float]],
     tensor: str,
-    ours: Mapping[str, Mapping[int, float]] | None = None,
     *,
     source: Source = None,
 ) -> go.Figure:
     """How many images are enough? Left amax of one tensor, right accuracy, over their number.
 
-    All map a calibrator's label to {images: value}. ``ours``: further values of amax, drawn as open
-    circles around those of ``amax``: an empty circle is one that does not agree.
+    Both map a calibrator's label to {images: value}.
 
     >>> len(images_needed({"min-max": {1: 2.0, 8: 3.0}}, {"min-max": {1: 90.0}}, "x").data)
     2
@@ -333,11 +326,6 @@ def images_needed(
             look: Style = {"color": color, "dash": dash, "marker": mark, "panel": (1, column)}
             hover = "%{x} images: %{y:.4g}"
             draw.line(fig, list(values), list(values.values()), way, hover=hover, **look, **legend)
-    for index, (way, values) in enumerate((ours or {}).items()):
-        ring: Style = {"symbol": "circle-open", "size": 17, "color": series(ways.index(way)).color}
-        legend = {"legendgroup": "ours", "showlegend": index == 0}
-        x, y = list(values), list(values.values())
-        draw.points(fig, x, y, "ring: computed here", **ring, **legend, panel=(1, 1))
     counts = [images for values in (*amax.values(), *accuracy.values()) for images in values]
     for panel in ((1, 1), (1, 2)):
         draw.log_axis(fig, "x", "calibration images", counts, panel=panel)

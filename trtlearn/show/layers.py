@@ -61,10 +61,9 @@ def read_back(expected: ArrayLike, read: ArrayLike, *, source: Source = None) ->
     return draw.finish(fig, source)
 
 
-def pixel(trace: PixelTrace, *, title: str | None = None, source: Source = None) -> go.Figure:
+def pixel(trace: PixelTrace, *, source: Source = None) -> go.Figure:
     """One output pixel: each product of an input and a weight code, and the sum that grows."""
-    title = title or f"How does pixel {trace.position} become code {trace.code}?"
-    fig = draw.figure(title, height=400)
+    fig = draw.figure(f"How does pixel {trace.position} become code {trace.code}?", height=400)
     order = np.arange(1, len(trace.products) + 1)
     codes = np.stack([trace.inputs, trace.weights], -1)
     product: Style = {"color": dtype_color("int8"), "customdata": codes}

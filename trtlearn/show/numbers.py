@@ -198,17 +198,17 @@ def _error_lines(fig: go.Figure, curves: Curves, panel: tuple[int, int] | None =
     draw.log_axis(fig, "y", "mean squared error", [*total, *curves.rounding], panel=panel)
 
 
-def clip_or_round(values: ArrayLike, *, count: int = 60, source: Source = None) -> go.Figure:
+def clip_or_round(values: ArrayLike, *, source: Source = None) -> go.Figure:
     """Where should the range end? Mean squared error of clipping and of rounding against amax.
 
-    ``values`` float, any shape; ``count`` ranges from a fiftieth of max|x| to four times it.
+    ``values`` float, any shape; 60 ranges from a fiftieth of max|x| to four times it.
 
     >>> [trace.name for trace in clip_or_round([0.1, 0.2, 1.0]).data]
     ['clipping error', 'rounding error', 'both', 'least: ±1']
     """
     x = finite(values, "values")
     reach = _positive(float(np.abs(x).max()))
-    grid = np.sort(np.append(np.geomspace(reach / 50, reach * 4, count), reach))
+    grid = np.sort(np.append(np.geomspace(reach / 50, reach * 4, 60), reach))
     curves = error_curves(x, grid)
     total = curves.clip + curves.rounding
     best = int(total.argmin())
@@ -220,18 +220,15 @@ def clip_or_round(values: ArrayLike, *, count: int = 60, source: Source = None) 
     return draw.finish(fig, source)
 
 
-def weight_error(
-    weights: ArrayLike, name: str = "weights", *, axis: int = 0, source: Source = None
-) -> go.Figure:
+def weight_error(weights: ArrayLike, name: str = "weights", *, source: Source = None) -> go.Figure:
     """Does one scale per channel pay? RMS rounding error of each output channel, both ways.
 
-    ``weights`` float, channels on ``axis``. Scales are amax / 127, of the whole tensor or of each
-    channel.
+    ``weights`` float [channels, ...]. Scales are amax / 127, of the tensor or of each channel.
 
     >>> [trace.name for trace in weight_error([[1.0, 0.3], [0.1, 0.02]]).data]
     ['one scale for the tensor', 'one scale per channel']
     """
-    w = np.moveaxis(np.asarray(weights, np.float64), axis, 0)
+    w = np.asarray(weights, np.float64)
     w = w.reshape(w.shape[0], -1)
     finite(w, name)
     each = np.abs(w).max(1) / QMAX

@@ -122,7 +122,6 @@ def boxes(
     ways: Mapping[str, Sequence[Detections]],
     truth: tuple[ArrayLike, ArrayLike],
     rows: Sequence[int] = (1, 4),
-    least: float = SURE,
     *,
     title: str = "Which boxes does each engine find?",
     source: Source = None,
@@ -133,7 +132,7 @@ def boxes(
         pictures: uint8 [N,H,W,3]; ways: a name -> one Detections a picture.
         truth: the objects' boxes [N,K,4] (cx, cy, w, h) and classes [N,K], -1 where there is none.
             A box is right where it hits an object of its class that no better one has hit.
-        rows: which pictures; least: boxes with a lower score are left out.
+        rows: which pictures. Boxes with a score below 0.25 are left out.
 
     >>> empty = [Detections(np.zeros((0, 4)), np.zeros(0), np.zeros(0, int))]
     >>> scene, truth = np.zeros((1, 8, 8, 3), np.uint8), (np.zeros((1, 1, 4)), np.array([[3]]))
@@ -151,7 +150,7 @@ def boxes(
         for place, row in enumerate(chosen):
             one = ways[name][row]
             good = hits(one, objects[row], kinds[row])
-            for index in np.flatnonzero(one.scores >= least):
+            for index in np.flatnonzero(one.scores >= SURE):
                 right, wrong = right + int(good[index]), wrong + int(not good[index])
                 at = (column * (wide + GAP), place * (high + GAP))
                 _draw_box(fig, one, int(index), at, bool(good[index]), taken)

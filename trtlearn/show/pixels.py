@@ -43,21 +43,21 @@ class PixelScene:
     DataError where the engine computes no convolution from INT8 to INT8, or for another layer.
     """
 
-    def __init__(self, run: Int8Run, layer: str | None = None, image: int = 0) -> None:
+    def __init__(self, run: Int8Run, layer: str | None = None) -> None:
         if not run.convolutions:
             raise DataError(
                 "no convolution of this engine goes from INT8 to INT8",
                 'take the recorded one: tl.network("resnet", mode="recorded")',
             )
-        self.run, self.name, self.image = run, layer or run.convolutions[0], image
+        self.run, self.name = run, layer or run.convolutions[0]
         if self.name not in run.convolutions:
             known = ", ".join(run.convolutions)
             raise DataError(f"{self.name!r} is no INT8 convolution here", f"one of {known}")
         self.layer = run.layers[self.name]
         read, written = run[self.layer.reads].codes, run[self.layer.writes].codes
-        if read is None or written is None or not 0 <= image < len(read):
-            raise DataError(f"no image {image}", "count from 0 to the last one that was simulated")
-        self.inputs, self.output = read[image], written[image]
+        if read is None or written is None or not len(read):
+            raise DataError("no image was simulated", "simulate at least one")
+        self.inputs, self.output = read[0], written[0]
 
     @property
     def strongest(self) -> tuple[int, int, int]:
@@ -68,7 +68,7 @@ class PixelScene:
 
     def at(self, channel: int, row: int, column: int) -> WindowPixel:
         """The pixel at this place of the output."""
-        trace = self.run.trace(self.name, (self.image, channel, row, column))
+        trace = self.run.trace(self.name, (0, channel, row, column))
         maps, depth, *kernel = self.layer.codes.shape
         shape = (depth, *kernel)
         x, w, products = (

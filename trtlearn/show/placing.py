@@ -57,7 +57,7 @@ class _Layers(NamedTuple):
     texts: list[tuple[float, str]]
 
 
-def _layers(build: Build, block: str = "b0") -> _Layers:
+def _layers(build: Build) -> _Layers:
     """The layers that hold the block's nodes, then those that only quantize; resnet's first block
     is the one drawn.
     """
@@ -65,7 +65,7 @@ def _layers(build: Build, block: str = "b0") -> _Layers:
     words = {name: f"<br>{1000 * ms:.1f} µs" for name, ms in times.items()}
     layers = _Layers([], [])
     for layer in build.engine.layers:
-        places = [x for x, node in enumerate(NODES, 1) if f"{block}_{node}" in layer.onnx_nodes]
+        places = [x for x, node in enumerate(NODES, 1) if f"b0_{node}" in layer.onnx_nodes]
         if places:
             given = layer.output_dtypes[0] if layer.output_dtypes else None
             color = DTYPE_COLORS.get(given or "unknown", INK)

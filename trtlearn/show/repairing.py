@@ -19,8 +19,6 @@ if typing.TYPE_CHECKING:
 
 __all__ = ["repair_preview", "repair_switches"]
 
-TITLE = "What would one more switch do?"
-
 
 def one_switch_away(repairs: Repairs, repaired: Collection[str]) -> list[float]:
     """The share of right answers after one more switch of each tensor, on or off."""
@@ -38,11 +36,7 @@ def _texts(repairs: Repairs, repaired: Collection[str]) -> list[str]:
 
 
 def repair_preview(
-    repairs: Repairs,
-    repaired: Collection[str] = (),
-    *,
-    title: str = TITLE,
-    source: Source = None,
+    repairs: Repairs, repaired: Collection[str] = (), *, source: Source = None
 ) -> go.Figure:
     """A bar a tensor: the share of right answers if this one, too, is switched; dashed: now.
 
@@ -50,7 +44,8 @@ def repair_preview(
     back.
     """
     count = len(repairs.tensors)
-    fig = draw.figure(title, height=draw.tall(count), showlegend=False)
+    question = "What would one more switch do?"
+    fig = draw.figure(question, height=draw.tall(count), showlegend=False)
     draw.bars(
         fig,
         list(range(count)),

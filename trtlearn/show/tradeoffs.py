@@ -9,28 +9,24 @@ import typing
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple, Protocol, runtime_checkable
 
-import numpy as np
-
 from ..builds import Build
-from ..engine.records import Predictions, Timing
+from ..engine.records import Timing
 from ..engine.variants import LABELS, VARIANTS
 from ..errors import DataError
 from ..record import show
 from ..recorded.tradeoffs import MixedSearch, Sensitivity, Tradeoff, pareto
 from . import draw
 from .draw import Source, Style
-from .theme import BAD, GOOD, INK, SERIES, dtype_color, series
+from .theme import BAD, GOOD, INK, dtype_color, series
 
 if typing.TYPE_CHECKING:
     import plotly.graph_objects as go
-    from numpy.typing import ArrayLike
 
 __all__ = [
     "COSTS",
     "against_trtexec",
     "batch_sizes",
     "builds",
-    "confusion",
     "launches",
     "mixed_search",
     "sensitivity",
@@ -338,46 +334,6 @@ def batch_sizes(
     sizes = sorted({point.batch for point in drawn})
     fig.update_xaxes(tickvals=sizes, ticktext=[str(size) for size in sizes])
     draw.log_axis(fig, "y", "images a second", [point.images_per_second for point in drawn])
-    return draw.finish(fig, source)
-
-
-def confusion(
-    answers: Build | Predictions, labels: ArrayLike, *, source: Source = None
-) -> go.Figure:
-    """Counts of (true class, answered class) of a build; labels int [N], one for each of its
-    answers.
-
-    >>> confusion(Predictions((0, 1, 1), 2, 3), [0, 1, 0]).data[0].z.tolist()
-    [[1, 1], [0, 1]]
-    """
-    predictions = answers.predictions if isinstance(answers, Build) else answers
-    if predictions is None:
-        raise DataError("the build's answers are unknown", "use a build that was tested")
-    if source is None:
-        source = answers.provenance if isinstance(answers, Build) else NOT_GIVEN
-    truth, answer = np.asarray(labels, np.int64), np.asarray(predictions.classes, np.int64)
-    if truth.shape != answer.shape:
-        raise DataError(
-            f"{truth.size} labels for {answer.size} predictions",
-            "pass the labels of the same images",
-        )
-    size = int(max(truth.max(), answer.max())) + 1
-    counts = np.zeros((size, size), np.int64)
-    np.add.at(counts, (truth, answer), 1)
-    classes = [str(index) for index in range(size)]
-    fig = draw.figure(f"Which classes does it confuse? ({predictions.summary()})", height=480)
-    fig.add_heatmap(
-        z=counts,
-        x=classes,
-        y=classes,
-        text=np.where(counts > 0, counts.astype(str), ""),
-        texttemplate="%{text}",
-        colorscale=[[0, "rgba(47,127,193,0.05)"], [1, SERIES[0]]],
-        showscale=False,
-        hovertemplate="%{y}, answered %{x}: %{z}<extra></extra>",
-    )
-    fig.update_xaxes(title="answered", type="category", showgrid=False)
-    fig.update_yaxes(title="true", type="category", autorange="reversed", showgrid=False)
     return draw.finish(fig, source)
 
 

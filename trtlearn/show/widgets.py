@@ -232,16 +232,14 @@ def _tensorrts_choice(slider: Any, value: float) -> ipywidgets.Button:
     return button("TensorRT's choice", lambda: setattr(slider, "value", value))
 
 
-def spike_slider(
-    images: ArrayLike, choice: float, index: int = 0, *, source: Source = None
-) -> ipywidgets.Widget:
+def spike_slider(images: ArrayLike, choice: float, *, source: Source = None) -> ipywidgets.Widget:
     """Move the end of the images' range and see what is left of a digit, beside all pixels.
 
     ``images`` float32 [N,1,H,W]; the slider starts at max|x|, a button goes to ``choice``, an amax.
     """
     pixels = np.asarray(images, np.float32)
     reach = float(np.abs(pixels).max())
-    fig = figure_widget(spike(pixels, reach, index, source=source))
+    fig = figure_widget(spike(pixels, reach, source=source))
     slider = ipywidgets.FloatSlider(
         value=reach, min=0.05, max=reach, step=0.005, description="amax", layout=WIDE
     )
@@ -251,7 +249,7 @@ def spike_slider(
     def move() -> str:
         amax = slider.value
         clipped = len(size) - int(np.searchsorted(size, amax, side="right"))
-        fig.data[2].z = cut_digit(pixels[index], amax)
+        fig.data[2].z = cut_digit(pixels[0], amax)
         move_ends(fig, -amax, amax)
         return (
             f"±{amax:.4g} clips {100 * clipped / len(size):.3g} % of all pixels; "
@@ -298,14 +296,14 @@ def filling_player(
 
 
 def follow_pixel(
-    run: Int8Run, layer: str | None = None, image: int = 0, *, source: Source = None
+    run: Int8Run, layer: str | None = None, *, source: Source = None
 ) -> ipywidgets.Widget:
     """Move a convolution's window over its input: the products, their sum, and the output's code.
 
     ``run`` is what ``Build.simulate`` gave; ``layer`` one of its ``convolutions``, by default the
-    first; ``image`` the place in the batch. Arrow keys move the window by one output pixel.
+    first; of the batch the first image. Arrow keys move the window by one output pixel.
     """
-    scene = PixelScene(run, layer, image)
+    scene = PixelScene(run, layer)
     channel, row, column = scene.strongest
     maps, rows, columns = scene.output.shape
     sliders = []
