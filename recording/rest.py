@@ -163,10 +163,14 @@ def clocked(work: Callable[[], Timing]) -> tuple[Timing, list[tuple[float, float
 
 def clocks(place: Place) -> None:
     """The SM clock beside the timings of both networks."""
-    found: list[ClockedTiming] = []
+    path, origin = place.machine / "rest" / "clocks.json.part", provenance(None, place.sources)
+    found = _begun(path, origin)
+    done = {(one.model, one.variant) for one in found}
     for model in MODELS:
         array = np.ascontiguousarray(load_images("test", model)[0][:8])
         for variant in CLOCKED:
+            if (model, variant) in done:
+                continue
             plans: list[bytes] = []
             run_variant(
                 model, variant, tactic_sources=place.sources, runs=50, recorded=True,
@@ -182,9 +186,19 @@ def clocks(place: Place) -> None:
             found.append(ClockedTiming(model, variant, timing, graph, values, most, celsius))
             origin = provenance(model, place.sources, recorded=True)
             record = ClockedTimings(tuple(found), origin)
-            write_atomic(place.machine / "rest" / "clocks.json.part", record.to_json(1) + "\n")
+            write_atomic(path, record.to_json(1) + "\n")
             print(record.rows()[-1], flush=True)
-    (place.machine / "rest" / "clocks.json.part").replace(place.machine / "rest" / "clocks.json")
+    path.replace(path.with_suffix(""))
+
+
+def _begun(path: Path, here: Provenance) -> list[ClockedTiming]:
+    """What an interrupted run timed on the same GPU, driver and TensorRT."""
+    if not path.is_file():
+        return []
+    record = ClockedTimings.from_json(path.read_text(encoding="utf-8"))
+    then = record.provenance
+    same = (then.gpu, then.driver, then.tensorrt) == (here.gpu, here.driver, here.tensorrt)
+    return list(record.timings) if same else []
 
 
 def trtexec_caches(place: Place) -> None:

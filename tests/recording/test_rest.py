@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import json
 import runpy
@@ -91,6 +92,12 @@ def test_every_step_but_the_own_model_is_recorded_once(
     clocks = ClockedTimings.from_json((out / "clocks.json").read_text(encoding="utf-8"))
     assert len(clocks.timings) == 8
     assert {one.median_mhz for one in clocks.timings} == {1755.0}
+    begun = dataclasses.replace(clocks, timings=clocks.timings[:7])
+    (out / "clocks.json").unlink()
+    (out / "clocks.json.part").write_text(begun.to_json(1), encoding="utf-8")
+    assert main([*words, "--only", "clocks"]) == 0  # it goes on where it was
+    again = ClockedTimings.from_json((out / "clocks.json").read_text(encoding="utf-8"))
+    assert (len(again.timings), again.timings[:7]) == (8, begun.timings)
     text = (out / "trtexec" / "mobile-int8-minmax-cache-new-header.json").read_text(
         encoding="utf-8"
     )
