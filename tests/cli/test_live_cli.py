@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from functools import cache
 from types import SimpleNamespace
 from typing import Any
@@ -18,7 +19,7 @@ from trtlearn.cli.live import notebook_09, pending
 from trtlearn.course.notebook import NOTEBOOKS
 from trtlearn.course.own_model import engines, walk
 from trtlearn.course.own_model.engines import OwnEngines
-from trtlearn.errors import BuildError
+from trtlearn.errors import BuildError, EngineError
 from trtlearn.files import data_dir, notebooks_dir
 from trtlearn.networks import Network, network
 from trtlearn.recorded.store import build_once, own_builds
@@ -66,7 +67,7 @@ def test_all_is_built_once_listed_rebuilt_and_cleared(run: Any, builder: list[st
     assert len(builder) == 10
     status, out, err = run("live", "--all")
     assert out.startswith("23 engines to build")  # resnet's and notebook 09's: mobile's are here
-    assert "23/23 09 int8-qdq, about 0 s … 0 s, 0 layers in INT8" in out
+    assert "23/23 09 int8-qdq, about 0 s … 0 s" in out
     assert len(builder) == 33
     status, out, err = run("live", "--all")
     assert (status, err) == (0, "")
@@ -74,17 +75,46 @@ def test_all_is_built_once_listed_rebuilt_and_cleared(run: Any, builder: list[st
     status, out, err = run("live")
     assert status == 0
     assert "33 builds measured here" in out
+    assert re.search(r"^mobile +int8-minmax ", out, re.MULTILINE)
+    assert re.search(r"^mobile.onnx +int8-qdq ", out, re.MULTILINE)  # of the reader's own file
     assert "NVIDIA Fake, TensorRT 8.6" in out
     assert run("live", "--json")[0] == 0
     assert network("mobile", mode="live").build("fp32").label.startswith("measured here on")
     with pytest.raises(BuildError, match=r"tried here on .*log: /.*mobile--int8-legacy.*\.log\)"):
         network("mobile", mode="live").build("int8-legacy")
     assert len(builder) == 33  # nothing was built again
-    assert run("live", "rebuild")[1].startswith("33 engines to build")
-    assert sorted(builder[33:]) == sorted(builder[:33])
+    work = pending(again=True)  # what rebuild builds
+    assert sorted(one.name for one in work) == sorted(builder)
+    work[-1].build(stage=print, again=True)
+    assert builder[33:] == ["09 int8-qdq"]
     status, out, err = run("live", "clear")
     assert "removed 33 builds" in out
     assert own_builds().builds == ()
+    assert "To build all: trtlearn live --all" in run("live")[1]
+
+
+def test_an_engine_that_does_not_start_holds_up_no_other(
+    run: Any, builder: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = Network._make
+
+    def without_memory(self: Network, wanted: Any, *how: Any) -> Any:
+        if wanted.variant == "tf32":
+            raise EngineError("the engine does not start: no GPU memory for it")
+        return make(self, wanted, *how)
+
+    monkeypatch.setattr(Network, "_make", without_memory)
+    status, out, err = run("live", "rebuild", "mobile")
+    assert (status, len(builder)) == (2, 9)
+    assert "mobile tf32: the engine does not start" in err
+    assert "2 of 10 engines failed" in err
+    assert "mobile int8-minmax, about 31 s … 0 s, 16 layers in INT8" in out
+
+
+def test_rebuild_knows_the_networks_of_the_course_only(run: Any, builder: list[str]) -> None:
+    status, _, err = run("live", "rebuild", "mobile", "my.onnx")
+    assert (status, builder) == (2, [])
+    assert "no network 'my.onnx'. Try: one of resnet, mobile" in err
 
 
 def test_all_builds_the_engines_that_notebook_09_builds(

@@ -231,7 +231,7 @@ def test_which_tensorrt_is_used_and_what_comes_after_it(
     monkeypatch.setattr(trt, "capabilities", lambda: (_ for _ in ()).throw(LiveUnavailable("x")))
     monkeypatch.syspath_prepend(str(folder.parent))
     report = doctor.examine()
-    assert found(report, "TensorRT is of").found == str(used.parent)
+    assert found(report, "TensorRT lies in").found == str(used.parent)
     assert "comes before it" in found(report, "TensorRT, not used").fix
     monkeypatch.setenv("TRTLEARN_TENSORRT", "other")
     assert "unset it" in found(doctor.examine(), "TensorRT, not used").fix

@@ -273,8 +273,8 @@ def test_stop_is_obeyed_until_the_reader_goes_on(lesson: Lesson, cell: Any) -> N
     cell("build = mobile.build('fp32')")
     lesson._stop.click()
     assert builder.pending() == []
-    assert lesson._stop.description == "Build my engines"
-    assert "building is stopped" in lesson._words.value
+    assert lesson._stop.description == "Go on building"
+    assert "Building is stopped: 0 of 1 engines" in lesson._words.value
     cell("label = mobile.build('int8-minmax').label")
     assert builder.pending() == []  # nothing begins by itself
     assert lesson.change_over() == 0

@@ -578,8 +578,8 @@ def test_a_notebook_shows_the_cpu_s_answers_and_builds_behind_them(book, fake, m
     assert walk.building == WAYS
     assert not fake.get("config"), "nothing was built in the cell"
     assert walk.answer.way == "int8-entropy2"
-    assert "4 engines being built behind this page" in walk.summary()
-    assert walk.notes[-1].startswith("being built behind this page: fp32, fp16")
+    assert "0 of 4 engines built and timed here so far" in walk.summary()
+    assert walk.notes[-1].startswith("not built yet: fp32, fp16")
     words, lesson = book.lesson._words.value, book.lesson
     assert "the CPU’s answers are shown" in words
     assert "t fp32: queued · 3 more" in words
@@ -602,7 +602,7 @@ def test_a_notebook_shows_the_cpu_s_answers_and_builds_behind_them(book, fake, m
     assert lesson.panel.model_id not in shown(first)
     assert "4 of your own engines are built" in lesson._words.value
     assert "built and timed here" in built.summary()
-    assert "being built" not in built.read("report")
+    assert "not built yet" not in built.read("report")
 
 
 def test_a_walk_again_finds_the_engines_and_waits_for_nothing(book):
@@ -620,17 +620,58 @@ def test_a_stopped_walk_keeps_the_cpu_s_answers_until_the_reader_goes_on(book):
     walk = cell(book, WALK)
     book.lesson._stop.click()
     assert book.builder.pending() == []
-    assert "building is stopped" in book.lesson._words.value
+    assert "Building is stopped: 0 of 4 engines are built" in book.lesson._words.value
     again = cell(book, WALK)
     assert again.building == WAYS
     assert again.answers == walk.answers
     assert book.builder.pending() == []
     book.builder.jobs.clear()
     book.lesson._stop.click()
-    assert [job.variant for job in book.builder.pending()] == sorted(WAYS)
+    assert [job.variant for job in book.builder.pending()] == list(WAYS)
     book.builder.finish()
     assert book.lesson.change_over() == 1
     assert book.shell.user_ns["walk"].building == ()
+
+
+def test_a_stopped_walk_shows_the_engines_that_are_built(book, monkeypatch):
+    from trtlearn.course.builder import Builder
+
+    book.builder.stop = lambda: Builder.stop(book.builder)
+    cell(book, WALK)
+    cell(book, "seen = walk.building")
+    first = book.builder.jobs[0]
+    build_job(first.network, first.variant)
+    first.stage = "done"
+    book.builder._changed(first)
+    assert book.lesson.change_over() == 0, "the others are being built"
+    book.lesson._stop.click()
+    assert book.lesson.change_over() == 2
+    walk, shows = book.shell.user_ns["walk"], book.shell.user_ns["seen"]
+    assert walk.building == shows == WAYS[1:]
+    assert walk.live[0].answer.agreement == 1
+    assert "1 of 4 engines built and timed here so far" in walk.summary()
+    assert "fp32" in walk.engines_html()
+    assert "fp16" not in walk.engines_html()
+    assert "Building is stopped: 1 of 4 engines are built" in book.lesson._words.value
+    assert book.lesson.panel.model_id in shown(book.lesson.cells[0]), "the way to go on"
+    book.builder.jobs.clear()
+    book.lesson._stop.click()
+    book.builder.finish()
+    assert book.lesson.change_over() == 2
+    assert book.shell.user_ns["seen"] == ()
+    assert book.lesson.panel.model_id not in shown(book.lesson.cells[0])
+
+
+def test_the_engines_table_names_failures_below_it(fake, tmp_path):
+    fake["log"], fake["fail"] = [("ERROR", "2: <b>Assertion</b> engine failed")], True
+    data = rng.normal(size=(20, 1, 2, 2)).astype(np.float32)
+    walk = try_int8(turned(tmp_path / "t.onnx"), data, live=True)
+    assert "0 of 4 engines built and timed here" in walk.summary()
+    page = walk._repr_html_()
+    assert page.count("<table>") == 1, "the CPU's answers"
+    assert page.count("<p>✘ ") == 4
+    assert "✘ int8-qdq: the build failed" in page
+    assert "<b>Assertion" not in page
 
 
 def test_what_cannot_be_built_behind_is_said_once_and_not_tried_again(book, monkeypatch):
@@ -690,7 +731,7 @@ def test_the_form_shows_the_cpu_s_answers_and_changes_over_too(book):
     model, *_, row, problem, steps, answer, behind = box.children[:9]
     row.children[2].click()
     assert problem.value == ""
-    assert "▶ build with TensorRT: 4 of 4 are being built" in steps.value
+    assert "▶ build with TensorRT: 0 of 4 engines so far" in steps.value
     assert "int8-minmax" in answer.value
     assert behind.children == (book.lesson.panel,)
     model.value = "typed meanwhile"

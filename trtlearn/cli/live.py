@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
-from ..errors import BuildError
+from ..errors import BuildError, DataError, TrtlearnError
 from ..record import plural
 from .base import Argument, Json, Option, print_record, say, typer
 
@@ -91,6 +91,8 @@ def pending(networks: list[str] | None = None, again: bool = False) -> list[Work
     from ..recorded.store import expected_seconds, find
 
     work = []
+    if unknown := set(networks or ()).difference(NETWORKS):
+        raise DataError(f"no network {min(unknown)!r}", f"one of {', '.join(NETWORKS)}")
     for name in networks or NETWORKS:
         one = network(name, mode="live")
         for variant in USED.get(name, one.variants):
@@ -142,12 +144,13 @@ def make_builds(networks: list[str] | None, again: bool) -> None:
         start = time.monotonic()
         try:
             build = one.build(stage=_say, again=again)
-        except BuildError as problem:
+        except TrtlearnError as problem:  # no GPU memory left for one may be enough for the next
             failed.append(f"{one.name}: {problem}")
             print("failed", flush=True)
             continue
         took = time.monotonic() - start
-        print(f"{took:.0f} s, {plural(build.int8_layers or 0, 'layer')} in INT8", flush=True)
+        int8 = f", {plural(build.int8_layers or 0, 'layer')} in INT8" if build.options.int8 else ""
+        print(f"{took:.0f} s{int8}", flush=True)
     for line in failed:
         print(line, file=sys.stderr)
     if failed:

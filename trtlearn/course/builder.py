@@ -124,7 +124,8 @@ class Builder:
                     self._close()
                     return
             self._build(job)
-            self._changed(job)
+            if job.stage != "stopped":  # stop() says so itself
+                self._changed(job)
 
     def _close(self) -> None:
         if self._process is not None and self._process.stdin is not None:

@@ -189,7 +189,7 @@ def _places() -> list[Finding]:
         used = Path(str(trt.module().__file__)).parent
     except (LiveUnavailable, AttributeError):
         used = None
-    findings = [Finding("TensorRT is of", str(used))] if used else []
+    findings = [Finding("TensorRT lies in", str(used))] if used else []
     patterns = ("usr/lib/python3*", "usr/local/lib/python3*")
     folders = {path for part in patterns for path in _root().glob(f"{part}/dist-packages/tensorrt")}
     for folder in sorted(folders):

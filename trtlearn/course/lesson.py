@@ -13,11 +13,13 @@ import ast
 import asyncio
 import contextlib
 import html
+import os
 import re
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -82,7 +84,7 @@ class Lesson:
         self._open = contextlib.ExitStack()  # while a cell's results are kept
         self._seen: Any = None
         self._halted = False  # the reader wants nothing built
-        self._left: set[tuple[str, str]] = set()  # networks and ways, to be built afterwards
+        self._left: dict[tuple[str, str], float | None] = {}  # networks and ways, their seconds
         self._loop: asyncio.AbstractEventLoop | None = None
         with contextlib.suppress(RuntimeError):  # no kernel
             self._loop = asyncio.get_running_loop()
@@ -107,25 +109,30 @@ class Lesson:
         """What the button does: end what is being built, or begin what is left."""
         self._halted = not self._halted
         if self._halted:
-            self._left |= {(job.network, job.variant) for job in self.builder.pending()}
+            for job in self.builder.pending():
+                self._left[job.network, job.variant] = job.expected
             self.builder.stop()
             return
-        left, self._left = sorted(self._left), set()
-        for name, variant in left:
-            self._show(self.builder.ask(name, variant))
+        left, self._left = self._left, {}
+        for (name, variant), expected in left.items():
+            self._show(self.builder.ask(name, variant, expected))
 
     # --- which engine a cell sees
 
     def _waits(self, name: str) -> bool:
-        """Whether an engine of this network is still to be built."""
-        return bool(self.builder.pending(name)) or name in {one for one, _ in self._left}
+        """Whether the cells that show this network wait for an engine of it.
+
+        Those of a reader's own show what is built, once building is stopped.
+        """
+        left = {one for one, _ in self._left if not os.path.isabs(one)}
+        return bool(self.builder.pending(name)) or name in left
 
     def stand_in(self, asking: Network, variant: str) -> Build | None:
         """The recorded build to show for now; None where the reader's own is there."""
         name = asking.name
         own = asking.kept(variant)
         if own is None and self._halted:
-            self._left.add((name, variant))
+            self._left[name, variant] = None
         elif own is None:
             self._show(self.builder.ask(name, variant))
         elif own.error is not None:
@@ -153,7 +160,7 @@ class Lesson:
             return False
         file = self._file_of(own)
         if self._halted:
-            self._left.add((file, way))
+            self._left[file, way] = own.expected_seconds(way)
         else:
             job = self.builder.ask(file, way, own.expected_seconds(way))
             if job.stage == "failed":
@@ -193,14 +200,14 @@ class Lesson:
         self.change_over()
         key = getattr(info, "cell_id", None) or info.raw_cell
         self._current = Cell(key, info.raw_cell)
-        self._current.networks |= self._inherited(self._current)
+        self._current.networks |= self._inherited(self._current, self.cells)
         if self._current.networks:
             self._collect(self._current)
 
-    def _inherited(self, cell: Cell) -> set[str]:
-        """The networks whose recorded engines are in what ``cell`` reads."""
+    def _inherited(self, cell: Cell, others: Iterable[Cell]) -> set[str]:
+        """The networks whose recorded engines are in what ``cell`` reads of others, in order."""
         made: dict[str, set[str]] = {}
-        for before in self.cells:
+        for before in others:
             if before.key != cell.key:
                 made.update(dict.fromkeys(before.stores, before.networks))
         return set().union(*(made.get(name, set()) for name in cell.loads))
@@ -240,25 +247,23 @@ class Lesson:
         """Run the cells again whose networks have their own engines now; how many ran."""
         ready, self._ready = self._ready, set()
         count = 0
-        for cell in self.cells if ready else ():
-            if (
-                not cell.networks
-                or any(map(self._waits, cell.networks))
-                or not cell.networks & ready
-            ):
+        for index, cell in enumerate(self.cells if ready else ()):
+            if not cell.networks & ready or any(map(self._waits, cell.networks)):
                 continue
-            if not any(word in cell.source for word in KEPT_STATE):
-                self._again(cell)
-                count += 1
-            cell.networks.clear()
-        if ready and self._calls and not self.builder.pending() and not self._left:
+            if any(word in cell.source for word in KEPT_STATE):
+                cell.networks.clear()
+                continue
+            cell.networks = self._inherited(cell, self.cells[:index])
+            self._again(cell)
+            count += 1
+        if ready and self._calls and not self.builder.pending():
             calls, self._calls = self._calls, {}
             for call in calls.values():
                 call()
         return count
 
     def _again(self, cell: Cell) -> None:
-        current, self._current = self._current, None
+        current, self._current = self._current, cell
         self.shell.events.unregister("pre_run_cell", self._before)
         self.shell.events.unregister("post_run_cell", self._after)
         try:
@@ -282,7 +287,7 @@ class Lesson:
         """Called in the builder's thread."""
         if job.stage == "failed" and not job.own:  # there the result says so itself
             self._problem(f"{job.network} {job.variant} failed: {job.detail}")
-        if job.ended and job.stage != "stopped" and not self._waits(job.network):
+        if job.ended and (job.own or job.stage != "stopped") and not self._waits(job.network):
             self._ready.add(job.network)
             if self._loop is not None:
                 self._loop.call_soon_threadsafe(self.change_over)
@@ -293,19 +298,27 @@ class Lesson:
         busy = bool(pending)
         self._bar.layout.display = "" if busy else "none"
         self._stop.layout.display = "" if busy or self._halted else "none"
-        self._stop.description = "Build my engines" if self._halted else "Stop building"
+        self._stop.description = "Go on building" if self._halted else "Stop building"
         if not busy:
-            done = sum(one.stage == "done" for one in self.builder.jobs)
-            words = [f"{done} of your own engines are built: the figures show them"] * bool(done)
-            shown = "what is shown is recorded, or computed on the CPU"
-            words += [f"building is stopped: {shown}"] * self._halted
+            count = Counter(one.stage for one in self.builder.jobs)
+            done, failed = count["done"], count["failed"]
+            words = [f"{done} of your own engines are built: this page shows them"] * bool(done)
+            words += [f"{failed} failed"] * bool(failed)
+            if self._halted:
+                words = [
+                    f"Building is stopped: {done} of {done + failed + len(self._left)} engines "
+                    "are built. Where one is missing, this page shows recorded ones, or the "
+                    "CPU’s answers"
+                ]
             self._words.value = html.escape("; ".join(words))
             return
         first, *rest = pending
         left = sum(one.expected or 0 for one in rest)
         more = f" · {len(rest)} more, about {left:.0f} s" if rest else ""
         mark = badge(f"{'the CPU’s answers' if first.own else 'recorded engines'} are shown")
-        self._words.value = f"{mark} Yours are being built: {html.escape(first.line() + more)}"
+        self._words.value = (
+            f"{mark} Your engines are being built: {html.escape(first.line() + more)}"
+        )
         so_far = time.monotonic() - (first.since or time.monotonic())
         self._bar.value = min(0.99, so_far / first.expected) if first.expected else 0.5
         if first.since is not None:

@@ -118,12 +118,13 @@ class OwnBuilds(Record):
 
     def summary(self) -> str:
         plans = f"plans {self.plans_bytes / 1e6:.1f} of {_plans_limit() / 1e6:,.0f} MB"
-        return f"{plural(len(self.builds), 'build')} measured here, {plans}, in {self.folder}"
+        none = "" if self.builds else ". To build all: trtlearn live --all"
+        return f"{plural(len(self.builds), 'build')} measured here, {plans}, in {self.folder}{none}"
 
     def rows(self) -> list[dict[str, Any]]:
         return [
             {
-                "network": one.build.model,
+                "network": one.build.model + ".onnx" * ("model" in one.facts),  # a reader's own
                 "way": one.build.variant,
                 "measured here": one.date,
                 "machine": f"{show(one.facts.get('gpu'))}, TensorRT {one.facts.get('tensorrt')}",

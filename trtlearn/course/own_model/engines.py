@@ -211,7 +211,7 @@ def _result(engines: OwnEngines, way: str, judge: Judge) -> EngineResult:
     try:
         building = bool(stand_in and stand_in(engines, way))
         if building:
-            raise BuildError("is being built behind this page")
+            raise BuildError("not built yet")
         build, outputs = engines.build(way)
     except TrtlearnError as problem:
         error = problem if isinstance(problem, BuildError) else BuildError(str(problem))

@@ -11,7 +11,7 @@ from ...calibration.mixed import MixedRange
 from ...calibration.qdq import QdqReport
 from ...model.data import DataFacts
 from ...model.describe import OnnxModel
-from ...record import Record, plural
+from ...record import Record, html_table, html_text, plural
 from ..doctor import DoctorReport
 
 __all__ = ["Answer", "ChosenRange", "EngineResult", "Walk"]
@@ -187,11 +187,23 @@ class Walk(Record):
         return Path(self.files[word]).read_text(encoding="utf-8")
 
     def summary(self) -> str:
-        no_gpu = "no GPU here: run the script on a machine that has one"
-        here = "built and timed here" if self.live else no_gpu
-        if self.building:
-            here = f"{plural(len(self.building), 'engine')} being built behind this page"
+        here = "no GPU here: run the script on a machine that has one"
+        if self.live:
+            built = sum(not engine.problem for engine in self.live)
+            here = f"{built} of {len(self.live)} engines built and timed here"
+            here += " so far" * bool(self.building)
         return f"{self.name}: {self.model.summary()}; {self.data.summary()}; {here}"
+
+    def engines_html(self) -> str:
+        """A table of the engines that were built here, and why others failed."""
+        rows = [engine.rows()[0] for engine in self.live if not engine.problem]
+        for row in rows:
+            del row["problem"]
+        failed = [one.summary() for one in self.live if one.problem and not one.building]
+        return html_table(rows) + "".join(f"<p>✘ {html_text(line)}</p>" for line in failed)
+
+    def _repr_html_(self) -> str:
+        return super()._repr_html_() + self.engines_html()
 
     def rows(self) -> list[dict[str, Any]]:
         return [

@@ -400,7 +400,7 @@ def _engine_notes(engines: tuple[EngineResult, ...], doctor: DoctorReport) -> li
     building = [engine.way for engine in engines if engine.building]
     if building:
         names = ", ".join(building)
-        return [f"being built behind this page: {names}. Until then all answers are the CPU's"]
+        return [f"not built yet: {names}. Until then the CPU's answers stand in"]
     return [
         f"the engine {engine.way} has no INT8 weights: TensorRT may use INT8, but has no INT8 "
         "kernel there or found floating point faster. Its answers are not INT8's"

@@ -66,6 +66,7 @@ def own_model_form(
         value="best",
         description="calibrator",
         style=style,
+        layout={"width": "30em"},
     )
     narrow = {"width": "17em"}
     batch = ipywidgets.Text("8", description="batch", style=style, layout=narrow)
@@ -138,10 +139,9 @@ def _build_line(walk: Walk) -> str:
     """How the step that needs a GPU ended."""
     if not walk.live:
         return f"– {WORDS['build']}: skipped, {why_skipped(walk.doctor)}"
-    if walk.building:
-        return f"▶ {WORDS['build']}: {len(walk.building)} of {len(walk.live)} are being built"
     built = sum(not engine.problem for engine in walk.live)
-    return f"{'✔' if built else '✘'} {WORDS['build']}: {built} of {len(walk.live)} engines"
+    line = f"{WORDS['build']}: {built} of {len(walk.live)} engines"
+    return f"▶ {line} so far" if walk.building else f"{'✔' if built else '✘'} {line}"
 
 
 def _step_list(done: Iterable[str], current: str = "", build: str = "") -> str:
@@ -160,10 +160,9 @@ def walk_html(walk: Walk) -> str:
     parts.append(f"<p>{place} {html_text(walk.summary())}</p>")
     parts += [f"<p>⚠ {html_text(note)}</p>" for note in walk.notes]
     parts.append(html_table(walk.rows()))
-    parts.append(html_table([engine.rows()[0] for engine in walk.live]))
+    parts.append(walk.engines_html())
     parts.append(html_table([{"written": word, "file": path} for word, path in walk.files.items()]))
     if "report" in walk.files:
-        link = html_text(Path(walk.files["report"]).absolute().as_uri())
-        anchor = f'<a href="{link}" target="_blank">open the report</a>'
-        parts.append(f"<p>{anchor} (or open the file by hand)</p>")
+        path = html_text(str(Path(walk.files["report"]).absolute()))
+        parts.append(f"<p>Open the report in a browser: <code>{path}</code></p>")
     return f'<div role="status">{"".join(parts)}</div>'
