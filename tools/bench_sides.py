@@ -220,6 +220,8 @@ def _face(call: Callable[[Any, Path, Any], Any]) -> Callable[[Path], Work]:
 
     def side(folder: Path) -> Work:
         import numpy as np
+        import onnx  # noqa: F401
+        import onnxruntime  # noqa: F401  # as one_pass has them, before its work
 
         import trtlearn as tl
 

@@ -144,7 +144,7 @@ class Histogram:
         is_tiny = 1.0 / width >= 3e38  # no float32
         size = min(values.size, CHUNK)
         scaled = np.empty(size, np.float64 if is_tiny else np.float32)
-        bins = np.empty(size, np.intp)
+        bins = np.empty(size, np.int32)
         for start in range(0, values.size, CHUNK):
             part = values[start : start + CHUNK]
             places, found_bins = scaled[: part.size], bins[: part.size]
