@@ -16,7 +16,7 @@ from ..engine.layout import GraphNode, graph
 from ..engine.records import EngineInfo, EngineLayer, Timing
 from ..engine.times import layer_times as join_times
 from ..errors import DataError
-from ..record import plural, show
+from ..record import plural, show, without_collector
 from . import draw
 from .draw import Source, Style
 from .graphs import BrokenLines, Mark, draw_graph
@@ -78,6 +78,7 @@ def layer_facts(layer: EngineLayer, ms: float | None = None) -> str:
     return "<br>".join(lines)
 
 
+@without_collector()
 def engine(
     engine: Engine,
     times: Times | None = None,

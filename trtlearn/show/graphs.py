@@ -82,10 +82,12 @@ def _lines(
 
 
 def _column(values: list[typing.Any]) -> typing.Any:
-    """Values for a mark each: of a long list plotly looks at every one in Python, and copies it."""
+    """Values for a mark each: of a long list plotly looks at every one in Python, and copies it.
+    Between two lines NaN stands for None, of which plotly would copy each.
+    """
     if len(values) <= DRAWN:
         return values
-    return np.array(values, dtype=object if None in values else None)
+    return np.array(values, dtype=float if None in values else None)
 
 
 def _label_side(node: Place, ends: Sequence[tuple[Place, Place]], left: bool) -> str:
