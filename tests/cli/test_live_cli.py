@@ -172,6 +172,19 @@ def test_lab_offers_to_build_and_says_how_long(
     assert bool(capsys.readouterr().out) == (not built)
 
 
+def test_lab_opens_after_ctrl_c(
+    builder: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(self: Network, *_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Network, "_make", stop)
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: True))
+    monkeypatch.setattr("builtins.input", lambda question: "y")
+    lab.offer_builds()
+    assert capsys.readouterr().out.endswith("\nstopped: what is built is kept\n")
+
+
 def test_lab_offers_nothing_where_nothing_can_be_built(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -73,14 +73,17 @@ def offer_builds() -> None:
         return
     count = plural(len(work), "engine")
     print(f"The notebooks use {count} that this GPU has not built yet: about {minutes(work)}.")
-    print("Until they are built, recorded ones are shown. Later: trtlearn live --all", flush=True)
+    print(
+        "Until they are built, recorded ones are shown. To build them later: trtlearn live --all",
+        flush=True,
+    )
     if not (sys.stdin and sys.stdin.isatty()):
         return
     if input("Build them now, before JupyterLab opens? [y/N] ").strip().lower() in ("y", "yes"):
         try:
             make_builds(None, again=False)
         except (BuildError, KeyboardInterrupt) as problem:
-            print(problem or "stopped: what is built is kept", flush=True)
+            print(str(problem) or "\nstopped: what is built is kept", flush=True)
 
 
 def open_lab(

@@ -250,10 +250,10 @@ def read_npz(content: bytes) -> dict[str, Array]:
         return {item.filename.removesuffix(".npy"): _unpacked(archive, item) for item in members}
 
 
-def npz_bytes(arrays: Mapping[str, Array]) -> bytes:
+def npz_bytes(arrays: Mapping[str, Array], compression: int = zipfile.ZIP_DEFLATED) -> bytes:
     """The content of a .npz file. numpy's own writer refuses an array that is called "file"."""
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as packed:
+    with zipfile.ZipFile(buffer, "w", compression) as packed:
         for name, array in arrays.items():
             with packed.open(f"{name}.npy", "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)

@@ -60,14 +60,14 @@ Made = tuple[Build, bytes] | tuple[Build, bytes, Outputs]
 
 
 @dataclass(frozen=True)
-class Wanted:
+class Wanted(Record):
     """A build that is asked for: of what, how, and on which machine."""
 
     model: str
     variant: str
     options: BuildOptions
     origin: Provenance  # of this machine, now
-    hashes: Mapping[str, str]  # SHA-256 of the model and of all data that the build is given
+    hashes: dict[str, str]  # SHA-256 of the model and of all data that the build is given
 
     @property
     def facts(self) -> dict[str, str]:

@@ -10,13 +10,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from zipfile import BadZipFile
+from zipfile import ZIP_STORED, BadZipFile
 
 import numpy as np
 
 from ...builds import Build, failed_build
 from ...calibration.network import load_model
-from ...engine.records import BuildOptions, Provenance
+from ...engine.records import BuildOptions
 from ...engine.variants import live_options
 from ...errors import BuildError, DataError, TrtlearnError
 from ...files import sha256, write_atomic
@@ -68,22 +68,18 @@ class OwnEngines:
     def save(self, path: Path) -> None:
         """Write a .npz file for another process; :meth:`load` reads it. Labels stay out."""
         task = self.task
-        wanted = {
-            way: {
-                "options": one.options.to_dict(),
-                "origin": one.origin.to_dict(),
-                "hashes": dict(one.hashes),
-            }
-            for way, one in self.wanted.items()
+        told = {
+            "path": os.path.abspath(task.path),
+            "algorithm": task.algorithm,
+            "facts": task.inputs.facts.to_dict(),
+            "wanted": [one.to_dict() for one in self.wanted.values()],
         }
-        told: dict[str, Any] = {"path": os.path.abspath(task.path), "algorithm": task.algorithm}
-        told |= {"facts": task.inputs.facts.to_dict(), "wanted": wanted}
         arrays = {"told": np.frombuffer(json.dumps(told).encode(), np.uint8)}
         arrays |= {f"{DATA}{name}": array for name, array in task.inputs.arrays.items()}
         for way, source in self.sources.items():
             if isinstance(source, bytes):
                 arrays[f"{MODEL}{way}"] = np.frombuffer(source, np.uint8)
-        write_atomic(path, npz_bytes(arrays))
+        write_atomic(path, npz_bytes(arrays, ZIP_STORED))  # it is read once, in a moment
 
     @classmethod
     def load(cls, path: Path) -> OwnEngines:
@@ -98,13 +94,11 @@ class OwnEngines:
         data = {name.removeprefix(DATA): x for name, x in arrays.items() if name.startswith(DATA)}
         inputs = InputData(data, DataFacts.from_dict(told["facts"]))
         task = Task(Path(told["path"]), proto, model, inputs, None, told["algorithm"])
-        wanted, sources = {}, {}
-        for way, one in told["wanted"].items():
-            options = BuildOptions.from_dict(one["options"])
-            origin = Provenance.from_dict(one["origin"])
-            wanted[way] = Wanted(task.name, way, options, origin, one["hashes"])
-            model_bytes = arrays.get(f"{MODEL}{way}")
-            sources[way] = told["path"] if model_bytes is None else model_bytes.tobytes()
+        wanted = {one["variant"]: Wanted.from_dict(one) for one in told["wanted"]}
+        sources: dict[str, str | bytes] = dict.fromkeys(wanted, told["path"])
+        for way in wanted:
+            if (content := arrays.get(f"{MODEL}{way}")) is not None:
+                sources[way] = content.tobytes()
         return cls(task, sources, wanted)
 
     def expected_seconds(self, way: str) -> float | None:
