@@ -57,10 +57,10 @@ class EntropySearch(Record):
 
 
 @lru_cache(maxsize=4)
-def _edges(bins: int, levels: int) -> NDArray[np.intp]:
-    """Groups' first bins for i kept bins: ceil(g * i / levels), [candidates, levels + 1]."""
-    kept = np.arange(levels, bins + 1)[:, None]
-    return np.asarray(-(-np.arange(levels + 1) * kept // levels), dtype=np.intp)
+def _edges(bins: int) -> NDArray[np.intp]:
+    """Groups' first bins for i kept bins: ceil(g * i / 128), [candidates, 129]."""
+    kept = np.arange(LEVELS, bins + 1)[:, None]
+    return np.asarray(-(-np.arange(LEVELS + 1) * kept // LEVELS), dtype=np.intp)
 
 
 def reference_and_candidate(
@@ -106,9 +106,9 @@ def _log_times(x: NDArray[np.float64]) -> NDArray[np.float64]:
     return x * logarithm
 
 
-def _curve(h: NDArray[np.float64], levels: int) -> NDArray[np.float64]:
-    """KL for each number of kept bins from ``levels`` to all, [candidates], by running sums."""
-    kept = np.arange(levels, len(h) + 1)
+def _curve(h: NDArray[np.float64]) -> NDArray[np.float64]:
+    """KL for each number of kept bins from 128 to all, [candidates], by running sums."""
+    kept = np.arange(LEVELS, len(h) + 1)
     total = h.sum()
     running = np.concatenate([[0.0], np.cumsum(h)])
     filled = np.concatenate([[0], np.cumsum(h > 0)])
@@ -123,8 +123,8 @@ def _curve(h: NDArray[np.float64], levels: int) -> NDArray[np.float64]:
     cross = np.zeros(len(kept))
     for start in range(0, len(candidates), ROWS):
         rows = candidates[start : start + ROWS]
-        edges = _edges(len(h), levels)[rows]
-        group = np.diff(running.take(edges, mode="clip"), axis=1)  # [candidates, levels]
+        edges = _edges(len(h))[rows]
+        group = np.diff(running.take(edges, mode="clip"), axis=1)  # [candidates, 128]
         members = np.diff(filled.take(edges, mode="clip"), axis=1)
         np.maximum(members, 1, out=members)
         means = np.divide(group, members)
@@ -141,7 +141,7 @@ def _curve(h: NDArray[np.float64], levels: int) -> NDArray[np.float64]:
     return np.where(finite, kl, np.inf)
 
 
-def entropy_search(counts: ArrayLike, levels: int = LEVELS) -> EntropySearch:
+def entropy_search(counts: ArrayLike) -> EntropySearch:
     """The number of bins to keep so that INT8's 128 magnitudes distort the histogram least.
 
     ``counts`` [bins], bins over |x| without zeros. Bin 0 is first given bin 1's count. For every
@@ -155,15 +155,15 @@ def entropy_search(counts: ArrayLike, levels: int = LEVELS) -> EntropySearch:
         purpose.
     """
     h = np.array(counts, dtype=np.float64)
-    if h.ndim != 1 or len(h) < levels or not h.sum() > 0 or (h < 0).any():
+    if h.ndim != 1 or len(h) < LEVELS or not h.sum() > 0 or (h < 0).any():
         problem = f"counts of shape {h.shape}, sum {h.sum():g}"
-        raise DataError(problem, f"pass at least {levels} counts, not all zero")
+        raise DataError(problem, f"pass at least {LEVELS} counts, not all zero")
     h[0] = h[1]
-    kl = _curve(h, levels)
+    kl = _curve(h)
     alike = np.flatnonzero(kl <= kl.min() + SAME)
     if 1 < len(alike) <= FEW:
         exact = np.array(
-            [divergence(*reference_and_candidate(h, levels + int(one))) for one in alike]
+            [divergence(*reference_and_candidate(h, LEVELS + int(one))) for one in alike]
         )
         alike = alike[exact == exact.min()]
-    return EntropySearch(levels + int(alike[-1]), levels, kl)  # type: ignore[arg-type]  # see later()
+    return EntropySearch(LEVELS + int(alike[-1]), LEVELS, kl)  # type: ignore[arg-type]  # see later()

@@ -174,22 +174,18 @@ def _exercise(exercise_id: str) -> Exercise:
     return entry
 
 
-def predict(prediction_id: str, *, answer: str | None = None) -> Any:
+def predict(prediction_id: str) -> Any:
     """Ask the reader for a prediction, with radio buttons; the progress keeps the choice.
 
-    ``answer`` chooses without a mouse (for a script or a test). Returns the ipywidgets Widget.
+    Returns the ipywidgets Widget.
     """
     entry = get(prediction_id)
     if isinstance(entry, Exercise):
         raise TrtlearnError(f"{prediction_id} is an exercise, not a prediction", "use check()")
-    if answer is not None and answer not in entry.options:
-        raise TrtlearnError(
-            f"{answer!r} is not among the options", f"choose one of {list(entry.options)}"
-        )
     from ..show.controls import alert, guarded, ipywidgets, say, stack  # needs ipywidgets
 
     before = progress.load().steps.get(prediction_id)
-    choice = answer or (before.answer if before else None)
+    choice = before.answer if before else None
     buttons = ipywidgets.RadioButtons(
         options=entry.options,
         value=choice if choice in entry.options else None,

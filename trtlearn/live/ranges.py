@@ -78,20 +78,17 @@ def _report(ranges: list[TensorRange], unmatched: Iterable[str] = ()) -> RangeRe
 
 def placeholder_ranges(
     network: trt.INetworkDefinition | str | os.PathLike[str],
-    in_range: float = 2.0,
-    out_range: float = 4.0,
 ) -> RangeReport:
     """Set the ranges that bare ``trtexec --int8`` sets, whatever the data: ±2 and ±4.
 
-    Who meets a tensor first gives it its range: a layer gives what it reads ±in_range (a Concat:
-    ±out_range) and what it makes ±out_range (a Pooling: ±in_range). So almost every tensor gets ±4,
-    and network inputs and constants get ±2. What has a range keeps it.
+    Who meets a tensor first gives it its range: a layer gives what it reads ±2 (a Concat: ±4) and
+    what it makes ±4 (a Pooling: ±2). So almost every tensor gets ±4, and network inputs and
+    constants get ±2. What has a range keeps it.
     trtlearn.int8.placeholder.placeholder_amax is the rule in eight lines, for an ONNX file.
 
     Args:
         network: an INetworkDefinition of TensorRT 8.x or 10.x; or an ONNX file or a Network: then
             nothing is set, and the report says what the rule gives the file's tensors.
-        in_range, out_range: the two numbers, in the units of the tensors.
 
     Returns:
         each tensor's amax and scale, and which layer met it first.
@@ -108,7 +105,7 @@ def placeholder_ranges(
     """
     if isinstance(network, (str, os.PathLike)):
         facts = read_model(os.fspath(network))
-        rule = placeholder_amax(facts.nodes, in_range, out_range)
+        rule = placeholder_amax(facts.nodes)
         known = ((name, rule[name]) for name in facts.tensors if name in rule)
         return _report(
             [TensorRange(n, amax, float(scale_from_amax(amax)), "placeholder") for n, amax in known]
@@ -123,7 +120,7 @@ def placeholder_ranges(
             notes.setdefault(name, f"first met as input of {layer.name}")
         for name in makes:
             notes.setdefault(name, f"first met as output of {layer.name}")
-    amax = placeholder_amax(layers, in_range, out_range)
+    amax = placeholder_amax(layers)
     ranges = []
     for name, tensor in network_tensors(network).items():
         if name in amax and getattr(tensor, "dynamic_range", None) is None:

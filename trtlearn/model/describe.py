@@ -91,13 +91,6 @@ class OnnxModel(Record):
         return {node.name: node for node in reversed(self.nodes)}
 
     @cached_property
-    def _producers(self) -> dict[str, OnnxNode]:
-        producers: dict[str, OnnxNode] = {}
-        for node in reversed(self.nodes):
-            producers.update(dict.fromkeys(node.outputs, node))
-        return producers
-
-    @cached_property
     def _consumers(self) -> dict[str, tuple[OnnxNode, ...]]:
         consumers: dict[str, list[OnnxNode]] = {}
         for node in self.nodes:
@@ -112,10 +105,6 @@ class OnnxModel(Record):
                 f"no node named {name!r} in this model", "look at the names in model.nodes"
             )
         return self._nodes[name]
-
-    def producer_of(self, tensor: str) -> OnnxNode | None:
-        """The node that makes ``tensor``; None for a network input, a weight or an unknown name."""
-        return self._producers.get(tensor)
 
     def consumers_of(self, tensor: str) -> tuple[OnnxNode, ...]:
         """The nodes that read ``tensor``."""

@@ -224,15 +224,5 @@ def all_attributes(proto: onnx.ModelProto) -> Iterator[onnx.AttributeProto]:
 def all_graphs(proto: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
     """The model's graph and every graph inside an attribute, those of its functions' nodes too."""
     yield proto.graph
-    yield from _graphs(proto.graph.node)
-    for function in proto.functions:
-        yield from _graphs(function.node)
-
-
-def _graphs(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.GraphProto]:
-    for node in nodes:
-        for attribute in node.attribute:
-            if graphs := inner_graphs(attribute):
-                yield from graphs
-                for graph in graphs:
-                    yield from _graphs(graph.node)
+    for attribute in all_attributes(proto):
+        yield from inner_graphs(attribute)
