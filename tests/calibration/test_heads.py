@@ -108,6 +108,25 @@ def test_points_and_angles_from_0_to_1_are_no_scores() -> None:
     assert find_head(outputs) is None
 
 
+@pytest.mark.parametrize("background", [0.02, 0.5])
+@pytest.mark.parametrize("share", [0.05, 0.5, 0.95])
+@pytest.mark.parametrize("classes", [1, 2, 3])
+def test_objectness_is_never_taken_for_a_class(
+    classes: int, share: float, background: float
+) -> None:
+    """``share`` of the objects are of the last class; ``background``: what its cells say."""
+    cells = 500
+    output = np.full((4, 5 + classes, cells), background, np.float32)
+    output[:, :4] = rng.uniform(20, 600, (4, 4, cells))
+    output[:, 4] = 0.01
+    kinds = np.where(rng.random((4, 50)) < share, classes - 1, 0)
+    output[:, 4, :50] = 0.9
+    output[:, 5:, :50] = np.where(np.arange(classes)[:, None] == kinds[:, None], 0.95, 0.02)
+    head = find_head({"output0": output})
+    assert head is None or head.objectness
+    assert head or classes == 2 or share > 0.9  # else the last column alone could say so
+
+
 @pytest.mark.parametrize("largest", [0.1, 0.4, 0.8])
 def test_corners_are_told_from_centre_and_size(largest: float) -> None:
     """Boxes all over an image of 640x640, some of which leave it."""

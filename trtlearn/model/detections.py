@@ -373,14 +373,16 @@ def _are_scores(rest: Array, count: int, objectness: bool) -> bool:
 def _score_columns(boxes: Array, rest: Array, stated: int | None) -> tuple[int, bool]:
     """How many of the columns behind a box are scores, and whether the first is the objectness.
 
-    (0, False) where what follows the scores looks like neither mask coefficients, which have both
-    signs, nor key points (x, y, and perhaps a score).
+    (0, False) where that is open, or what follows the scores looks like neither mask coefficients,
+    which have both signs, nor key points (x, y, and perhaps a score).
     """
     inside = (rest.min(axis=(0, 2)) >= 0) & (rest.max(axis=(0, 2)) <= 1) & ~_follow(boxes, rest)
     if stated is not None:
         return (stated, False) if inside[:stated].sum() == stated else (0, False)
     count = _leading(inside)
     objectness = _has_objectness(rest[:, :count])
+    if objectness is None:
+        return 0, False
     if not objectness:
         count = _leading(inside & (rest.mean(axis=(0, 2)) < RARE))
     behind = inside[count:]
@@ -420,20 +422,25 @@ def _are_corners(boxes: Array) -> bool:
     return bool((high > low).mean() > 0.99 and (all(together) or outside))
 
 
-def _has_objectness(scores: Array) -> bool:
+def _has_objectness(scores: Array) -> bool | None:
     """Whether the first of the scores [N,classes,cells] tells objects from background.
 
     Then the others say which class an object would have: one is high where the first is, and often
-    in the background, too. A class leaves the others low in its cells, as the background does.
-    Several columns say so: the last alone may be an angle.
+    in the background, too. A class leaves the others low in its cells, as the background does. None
+    where the last column alone says so: it may be an angle.
     """
     if scores.shape[1] < 2:
         return False
-    first, others = scores[:, 0], scores[:, 1 : max(2, scores.shape[1] - 1)].max(axis=1)
-    certain = others[first > 0.5]
-    if scores.shape[1] == 2:
-        return bool(certain.size and np.median(certain) > 0.75)
-    return bool(np.median(others) > SURE or (certain.size and np.median(certain) > SURE))
+    first, others = scores[:, 0], scores[:, 1:]
+
+    def are_high(others: Array, limit: float = SURE) -> bool:
+        best = others.max(axis=1)
+        certain = best[first > 0.5]
+        return bool(np.median(best) > limit or (certain.size and np.median(certain) > limit))
+
+    whole = are_high(others)
+    fewer = are_high(others[:, :-1]) if others.shape[1] > 1 else are_high(others, 0.75)
+    return whole if whole == fewer else None
 
 
 def unpack(arrays: Mapping[str, Array]) -> list[Detections]:
