@@ -192,6 +192,13 @@ def _nms(make: Maker, width: float) -> bytes:
     return make.model(chosen, value, selected, called=("boxes", "scores", "selected"))
 
 
+def _ragged(make: Maker, width: float) -> bytes:
+    """The same, boxes alone and turned: [4, M], M by the values, so batches have no common shape."""
+    model = onnx.load_from_string(_nms(make, width))
+    boxes = model.graph.node[-3].input[0]
+    return make.model(make("Transpose", boxes, perm=[1, 0]), called=("boxes",))
+
+
 def _in_front(make: Maker, width: float) -> bytes:
     """Scores before the box."""
     score, box = make.split(make.levels(CLASSES + 4), [CLASSES, 4], 1)
@@ -232,6 +239,7 @@ EXPORTS = {
     "detr, softmax": _two("background last"),
     "ssd": _two("background first"),
     "ssd, nms": _nms,
+    "ssd, ragged": _ragged,
     "scores first": _in_front,
     "one sigmoid": _one_sigmoid,
     "yolov5-face": _landmarks,

@@ -30,7 +30,7 @@ KNOWN = {  # columns behind the scores, whether it is a list, classes
     "one sigmoid": (0, False, CLASSES),
 }
 UNIT = {"yolov4", "detr", "detr, softmax", "ssd"}  # kinds whose boxes go from 0 to 1
-APART = {*UNIT, "rt-detr", "ssd, nms"}  # boxes and scores have an output each
+APART = {*UNIT, "rt-detr", "ssd, nms", "ssd, ragged"}  # boxes and scores have an output each
 rng = np.random.default_rng(5)
 DATA = rng.normal(size=(16, 3, 32, 32)).astype(np.float32)
 
@@ -212,9 +212,10 @@ def test_a_walk_says_that_it_does_not_know_a_head(kind: str, tmp_path: Path) -> 
         assert (one.boxes_matched, one.map50, one.agreement) == (None, None, None)
     assert "no detector's head that trtlearn knows" in result.verdict
     assert "no mAP50: the outputs are no detector's head" in " ".join(result.notes)
-    assert ("decides which values come out" in " ".join(result.notes)) == (
-        kind in ("ssd, nms", "yolo26-obb")
-    )
+    selects = kind in ("ssd, nms", "ssd, ragged", "yolo26-obb")
+    assert ("decides which values come out" in " ".join(result.notes)) == selects
+    is_compared = "nothing could be compared" not in result.verdict
+    assert is_compared == (not kind.startswith("ssd, "))
 
 
 def test_an_export_that_names_its_classes_is_judged_by_them(tmp_path: Path) -> None:

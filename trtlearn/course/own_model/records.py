@@ -152,8 +152,11 @@ class Walk(Record):
         if best.boxes_matched is not None:
             return f"With {best.ranges} INT8 {self._boxes(best)}. {self._others(best)}"
         if best.agreement is None:
+            seen = f"{error} (root mean square, {rows})"
+            if best.error is None:
+                seen = "no error, or other shapes than FP32's: nothing could be compared"
             return (
-                f"With {best.ranges} INT8's outputs have {error} (root mean square, {rows}). "
+                f"With {best.ranges} INT8's outputs have {seen}. "
                 f"They are no table of classes and no detector's head that trtlearn knows "
                 f"({self._outputs()}): judge the Q/DQ model with your own metric, such as mAP"
             )
