@@ -14,7 +14,7 @@ from trtlearn.calibration.fitting import FitReport, fit
 from trtlearn.calibration.network import calibrate
 from trtlearn.course.own_model.records import Walk
 from trtlearn.course.own_model.walk import try_int8
-from trtlearn.errors import DataError
+from trtlearn.errors import DataError, ModelError
 from trtlearn.model.detections import Detections, decode, find_head
 from trtlearn.model.run import activations
 
@@ -236,6 +236,16 @@ def test_labels_of_other_classes_are_refused_before_calibration(kind: str, tmp_p
     labels["classes"][:] = -1
     with pytest.raises(DataError, match="the labels name no object"):
         walk(tmp_path, kind, labels=labels)
+
+
+def test_a_plugin_of_tensorrt_is_named(tmp_path: Path) -> None:
+    """YOLOv7's and others' exports with NMS in the graph."""
+    make = Maker()
+    box, score = make.split(make.levels(4 + CLASSES, axis=1), [4, CLASSES], 2)
+    ends = make("EfficientNMS_TRT", make.boxes(box, 2, WIDTH), make.scores(score), outputs=4)
+    (tmp_path / "end2end.onnx").write_bytes(make.model(*ends))
+    with pytest.raises(ModelError, match="only TensorRT runs EfficientNMS_TRT: export the network"):
+        try_int8(tmp_path / "end2end.onnx", DATA, live=False)
 
 
 def test_labels_in_another_form_are_pointed_out(tmp_path: Path) -> None:

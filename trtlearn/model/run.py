@@ -60,6 +60,9 @@ def _session(proto: onnx.ModelProto, is_piece: bool = False) -> onnxruntime.Infe
         if "IR version" in said or "under development" in said:
             fix = "the model is newer than this ONNX Runtime: pip install -U onnxruntime, "
             fix += "or export it for an older one"
+        plugins = sorted({node.op_type for node in proto.graph.node if "_TRT" in node.op_type})
+        if plugins:
+            fix = f"only TensorRT runs {', '.join(plugins)}: export the network without it"
         raise ModelError(
             f"ONNX Runtime cannot load this model (opset {version}): {said}", fix
         ) from None
