@@ -310,6 +310,12 @@ def test_a_failed_build_is_said_and_its_recording_stays(lesson: Lesson, cell: An
     assert label(lesson, "good").startswith("measured here")
     assert "Assertion engine failed" in lesson._problems.value
     assert "The recorded engine stands in for it" in lesson._problems.value
+    assert "<details>" not in lesson._problems.value
+    cell("other = mobile.build('int8-legacy')")
+    builder.finish(failing="int8-legacy")
+    assert "2 problems: recorded engines stand in</summary>" in lesson._problems.value
+    assert lesson._problems.value.count('role="alert"') == 2
+    assert "1 of your own engines are built: this page shows them; 2 failed" in lesson._words.value
 
 
 def test_a_cell_that_stops_with_the_own_engines_keeps_the_recorded_result(

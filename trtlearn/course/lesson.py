@@ -340,7 +340,10 @@ class Lesson:
     def _problem(self, words: str) -> None:
         if words not in self._said:
             self._said.append(words)
-            self._problems.value += alert(f"{words}. The recorded engine stands in for it")
+            alerts = [alert(f"{one}. The recorded engine stands in for it") for one in self._said]
+            head = f"<summary>✘ {len(alerts)} problems: recorded engines stand in</summary>"
+            folded = f"<details>{head}{'<br>'.join(alerts)}</details>"
+            self._problems.value = folded if len(alerts) > 1 else alerts[0]
 
 
 def _outputs(seen: Any) -> tuple[dict[str, Any], ...]:

@@ -209,8 +209,9 @@ def _result(engines: OwnEngines, way: str, judge: Judge) -> EngineResult:
         build, outputs = engines.build(way)
     except TrtlearnError as problem:
         error = problem if isinstance(problem, BuildError) else BuildError(str(problem))
+        own = find(wanted)  # the failure that is kept says when it was
         failed = failed_build(wanted.model, way, wanted.origin, wanted.options, error)
-        return EngineResult(failed, building=building)
+        return EngineResult(own.build if own and own.build.error else failed, building=building)
     return EngineResult(build, judge(way, outputs))
 
 

@@ -71,6 +71,11 @@ class Answer(Record):
         return self.agreement if self.boxes_matched is None else self.boxes_matched
 
     @property
+    def quality(self) -> float | None:
+        """How good the answers are by the labels: the accuracy, or a detector's mAP50."""
+        return self.accuracy if self.map50 is None else self.map50
+
+    @property
     def ranges(self) -> str:
         """Whose ranges these are: "minmax ranges", "the ranges of bare --int8"."""
         algorithm = self.way.removeprefix("int8-")
@@ -110,7 +115,8 @@ class EngineResult(Record):
                 "layers": self.build.layers,
                 "INT8": self.build.int8_layers,
                 "reformats": self.build.reformats,
-                "same answer as FP32 %": percent(self.answer.agreement if self.answer else None),
+                "same answer as FP32 %": percent(self.answer.kept if self.answer else None),
+                "accuracy %": percent(self.answer.quality if self.answer else None),
                 "problem": self.problem or "none",
             }
         ]
