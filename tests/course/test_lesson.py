@@ -15,6 +15,7 @@ import plotly.io
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
 
+from hostile import FILES
 from trtlearn import networks
 from trtlearn.builds import Build
 from trtlearn.course.builder import Builder, Job
@@ -27,11 +28,12 @@ from trtlearn.recorded.store import expected_seconds, own_builds
 SAYING = """
 import json, sys
 for line in sys.stdin:
-    name, variant = line.split()
+    name, variant = json.loads(line)
     if variant == "fp16":
+        print('{"stage": "bui', end="", flush=True)  # it dies inside a line
         sys.exit(3)
     print("a line of TensorRT's own", flush=True)
-    said = [("building", ""), ("calibrating", "batch 3 of 64"), ("done", "")]
+    said = [("building", ""), ("calibrating", "batch 3 of 64"), ("done", name)]
     if variant == "int8-legacy":
         said[2] = ("failed", "2: Assertion engine failed")
     for stage, detail in said:
@@ -64,6 +66,13 @@ def test_jobs_are_built_in_turn_and_every_end_is_told() -> None:
     assert crash.detail == "the builder's process ended (status 3)"
     assert ("fp32", "calibrating") in seen
     assert seen.index(("fp32", "done")) < seen.index(("int8-legacy", "building"))
+
+
+def test_a_file_is_built_whatever_it_is_called() -> None:
+    builder = Builder(lambda job: None, (sys.executable, "-c", SAYING))
+    jobs = [builder.ask(f"/a folder/{name}", "fp32") for name in FILES]
+    assert builder.wait(60)
+    assert [job.detail for job in jobs] == [job.network for job in jobs]
 
 
 def test_stop_ends_the_process_at_once_and_asking_begins_again() -> None:

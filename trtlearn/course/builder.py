@@ -1,10 +1,10 @@
 """Engines built behind a notebook: a process of its own builds one after the other and reports.
 
-``python -m trtlearn.course.builder`` is that process. It reads "NETWORK VARIANT" a line, answers
-with one line of JSON whenever something changes, and ends when its input ends, so that a kernel
-that is killed leaves nothing that builds. What it makes is in recorded/store.py, which also lets
-only one program of the machine build at a time. In place of a network of the course stands the file
-of a reader's own, which OwnEngines.save wrote.
+``python -m trtlearn.course.builder`` is that process. It reads [NETWORK, VARIANT] a line, answers
+with one line whenever something changes, both in JSON, and ends when its input ends, so that a
+kernel that is killed leaves nothing that builds. What it makes is in recorded/store.py, which also
+lets only one program of the machine build at a time. In place of a network of the course stands the
+file of a reader's own, which OwnEngines.save wrote.
 """
 
 from __future__ import annotations
@@ -151,10 +151,10 @@ class Builder:
             process = self._start()
             if process.stdin is None or process.stdout is None:
                 raise OSError("no pipes to the builder")
-            process.stdin.write(f"{job.network} {job.variant}\n")
+            process.stdin.write(json.dumps([job.network, job.variant]) + "\n")
             process.stdin.flush()
             for line in process.stdout:
-                if line.startswith("{") and not job.ended:
+                if line.startswith("{") and line.endswith("}\n") and not job.ended:
                     said = json.loads(line)
                     job.stage, job.detail = said["stage"], said["detail"]
                 if job.ended:
@@ -200,7 +200,7 @@ def serve() -> None:
 
     threading.Thread(target=listen, daemon=True).start()
     while True:
-        name, _, variant = jobs.get().strip().rpartition(" ")
+        name, variant = json.loads(jobs.get())
         try:
             build_job(name, variant, progress, say)
         except TrtlearnError as problem:
