@@ -13,9 +13,9 @@ from typing import Any
 
 import plotly.io
 import pytest
+from hostile import FILES
 from IPython.core.interactiveshell import InteractiveShell
 
-from hostile import FILES
 from trtlearn import networks
 from trtlearn.builds import Build
 from trtlearn.course.builder import Builder, Job
