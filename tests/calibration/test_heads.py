@@ -255,3 +255,19 @@ def test_labels_in_another_form_are_pointed_out(tmp_path: Path) -> None:
     assert "mAP50 is 0.0 % in FP32 already" in notes
     notes = " ".join(walk(tmp_path, "yolo26", labels=np.zeros(16, int)).notes)
     assert "no mAP50: the labels are one class a row" in notes
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("seed", range(20))
+def test_outputs_of_any_shape_and_size_are_looked_at(seed: int) -> None:
+    """Tables of other numbers of rows, without rows, and as large as their type goes."""
+    random = np.random.default_rng(seed)
+    for _ in range(25):
+        outputs = {}
+        for name in ("boxes", "scores", "other")[: random.integers(1, 4)]:
+            shape = random.choice([0, 1, 2, 3, 4, 5, 6, 20, 84], random.integers(1, 5))
+            dtype = random.choice(["f2", "f4", "f8", "i8", "u1", "?"])
+            largest = random.choice([1.0, 1.0, 60.0, 3e38]) if dtype in ("f4", "f8") else 1.0
+            outputs[name] = (random.random(shape) * largest).astype(dtype)
+        if head := find_head(outputs):
+            assert len(head.detections(outputs)) == len(outputs[head.boxes.output])

@@ -261,6 +261,7 @@ YOLOv4.
 """
 
 
+@np.errstate(all="ignore")  # a network's outputs may be as large as float32 goes
 def find_head(outputs: Mapping[str, Array], classes: int | None = None) -> Head | None:
     """The detector's head among a network's FP32 outputs; None where none is known.
 
@@ -292,11 +293,13 @@ def find_head(outputs: Mapping[str, Array], classes: int | None = None) -> Head 
     >>> find_head({"logits": np.zeros((2, 10))})
     """
     tables = {name: _as_table(x) for name, x in outputs.items() if x.dtype.kind in "fiu"}
-    tables = {n: np.asarray(x[:ENOUGH], np.float32) for n, x in tables.items() if x.ndim == 3}
+    tables = {name: x[:ENOUGH] for name, x in tables.items() if x.ndim == 3 and x.size}
+    tables = {name: np.asarray(x, np.float32) for name, x in tables.items()}
     tables = {name: x for name, x in tables.items() if np.isfinite(x).all()}
     for boxes, scores, numbers in _places(tables):
         values, rest = boxes.read(tables), scores.read(tables)
-        if values.shape[1] != BOX or not rest.size or not 1 < values.shape[2] == rest.shape[2]:
+        alike = values.shape[::2] == rest.shape[::2] and values.shape[2] > 1
+        if values.shape[1] != BOX or not rest.size or not alike:
             continue
         used = {one.output: tables[one.output].shape[one.axis] for one in (boxes, scores)}
         extra = sum(used.values()) - BOX - rest.shape[1]
