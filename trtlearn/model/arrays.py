@@ -138,10 +138,9 @@ def _shape_advice(size: Sequence[int], shape: Sequence[object]) -> str:
     """What to do about another shape: a missing first axis, axes in another order, or neither."""
     if _fits((1, *size), shape):
         return "add the axis of the rows: x[None]"
-    rows, *others = range(len(size)) if 1 < len(size) < 6 else (0,)
-    for order in permutations(others):
-        if _fits([size[axis] for axis in (rows, *order)], shape):
-            return f"its axes are in another order: .transpose{(rows, *order)}"
+    for order in permutations(range(1, len(size))) if 0 < len(size) < 6 else ():
+        if _fits([size[axis] for axis in (0, *order)], shape):
+            return f"its axes are in another order: .transpose{(0, *order)}"
     return "reshape or resize it"
 
 
