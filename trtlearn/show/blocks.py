@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from .draw import Source, figure, finish
+from .draw import Source, figure, finish, line, note, points
 from .theme import GOOD, INK, WARN
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def _blocks(rows: Sequence[tuple[str, Collection[str]]], title: str, source: Sou
     for row, (text, pairs) in enumerate(rows):
         draw_block(fig, -row)
         _draw_pairs(fig, -row, pairs)
-        fig.add_annotation(x=-0.15, y=-row, text=text, xanchor="right", showarrow=False)
+        note(fig, text, -0.15, -row, xanchor="right")
     fig.update_xaxes(range=[-1.7, 6.2], visible=False)
     fig.update_yaxes(range=[0.45 - len(rows), 0.7], visible=False)
     return finish(fig, source)
@@ -107,32 +107,20 @@ def draw_block(fig: go.Figure, y: float) -> None:
     up = y + EDGES["shortcut"][1]
     x_edges = [0, 6, None, 0.2, 0.2, 4, 4]
     y_edges = [y, y, None, y, up, up, y]
-    fig.add_scatter(x=x_edges, y=y_edges, mode="lines", line={"color": INK}, hoverinfo="skip")
+    line(fig, x_edges, y_edges)
+    look = {"type": "rect", "line": {"color": INK}, "fillcolor": "#dfe6ee"}
     for x, node in enumerate(NODES, start=1):
-        fig.add_shape(
-            type="rect",
-            x0=x - 0.3,
-            x1=x + 0.3,
-            y0=y - 0.2,
-            y1=y + 0.2,
-            line={"color": INK},
-            fillcolor="#dfe6ee",
-        )
-        fig.add_annotation(x=x, y=y, text=node, showarrow=False, font={"color": "#222222"})
+        fig.add_shape(x0=x - 0.3, x1=x + 0.3, y0=y - 0.2, y1=y + 0.2, **look)
+        note(fig, node, x, y, font={"color": "#222222"})
 
 
 def _draw_pairs(fig: go.Figure, y: float, present: Collection[str]) -> None:
     """A diamond on each edge with a pair, a cross where the right one is missing."""
     edges = [edge for edge in EDGES if edge in present or edge in RIGHT]
     symbols, colors = zip(*(mark(edge, edge in present) for edge in edges), strict=True)
-    fig.add_scatter(
-        x=[EDGES[edge][0] for edge in edges],
-        y=[y + EDGES[edge][1] for edge in edges],
-        mode="markers",
-        marker={"size": 15, "symbol": symbols, "color": colors},
-        text=[f"{edge}: {fault(edge, edge in present)}" for edge in edges],
-        hovertemplate="%{text}<extra></extra>",
-    )
+    words = [f"{edge}: {fault(edge, edge in present)}" for edge in edges]
+    x, heights = [EDGES[edge][0] for edge in edges], [y + EDGES[edge][1] for edge in edges]
+    points(fig, x, heights, symbol=symbols, color=colors, size=15, hover=words)
 
 
 def mark(edge: str, present: bool) -> tuple[str, str]:

@@ -12,7 +12,7 @@ from ..errors import DataError
 from ..record import plural
 from .blocks import EDGES, NODES, PAIRS_ON, RIGHT, draw_block, fault, layers_time, mark
 from .controls import badge, beside, button, guarded, ipywidgets, say, stack, switch
-from .draw import Source, bars, finish, name_rows, panels
+from .draw import Source, bars, finish, name_rows, panels, points
 from .live_figure import figure_widget
 from .theme import BAD, DTYPE_COLORS, GOOD, INK, WARN
 
@@ -91,14 +91,9 @@ def _picture(builds: Mapping[str, Build], source: Source) -> go.Figure:
         vertical_spacing=0.13,
     )
     draw_block(fig, 0)
-    places = [EDGES[edge] for edge in EDGES]
-    fig.add_scatter(
-        x=[x for x, _ in places],
-        y=[y for _, y in places],
-        mode="markers",
-        marker={"size": 18, "line": {"width": 2, "color": INK}},
-        hovertemplate="%{text}<extra></extra>",
-    )
+    x, y = zip(*EDGES.values(), strict=True)
+    marker = {"line": {"width": 2, "color": INK}}
+    points(fig, x, y, size=18, marker=marker, hover="%{text}")
     for _ in NODES:
         fig.add_shape(type="rect", y0=-0.3, y1=0.3, x0=0, x1=0, line={"dash": "dot", "width": 2})
     for _ in (*NODES, *STEPS):

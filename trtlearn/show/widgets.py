@@ -47,6 +47,7 @@ __all__ = [
 
 SAMPLE = 20_000  # values a slider works on: enough for the picture, few enough for 150 ms
 WIDE = {"width": "98%"}
+LABELLED: Style = {"layout": WIDE, "style": {"description_width": "6em"}}
 ALMOST_ALL = 0.9  # the share of right answers below which an engine may be hidden
 
 
@@ -95,14 +96,9 @@ def amax_slider(
     bars = ValueBars(x, high)
     curves = error_curves(x, np.geomspace(low, high, 50))
     fig = figure_widget(slider_figure(bars, curves, name, start, source))
+    ends = {"min": math.log10(low), "max": math.log10(high), "step": 0.01}
     slider = ipywidgets.FloatLogSlider(
-        value=start,
-        min=math.log10(low),
-        max=math.log10(high),
-        step=0.01,
-        description="amax",
-        readout_format=".4g",
-        layout=WIDE,
+        start, **ends, description="amax", readout_format=".4g", layout=WIDE
     )
 
     def move() -> str:
@@ -198,14 +194,8 @@ def kl_slider(
     fig = figure_widget(kl(threshold, name, bins, tensorrt, source=source))
     search, width = threshold.search, threshold.width or 0.0
     first = search.first if search else 128
-    slider = ipywidgets.IntSlider(
-        value=bins or threshold.bins_kept or first,
-        min=first,
-        max=len(threshold.counts),
-        description="bins kept",
-        layout=WIDE,
-        style={"description_width": "6em"},
-    )
+    start, last = bins or threshold.bins_kept or first, len(threshold.counts)
+    slider = ipywidgets.IntSlider(start, first, last, description="bins kept", **LABELLED)
     middles = centres(len(threshold.counts), width)
     values = np.asarray(search.kl if search else ())
 
@@ -270,12 +260,9 @@ def filling_player(
     """
     fig = figure_widget(filling(threshold, name, source=source))
     steps = threshold.steps
+    options = [(str(step.batch + 1), index) for index, step in enumerate(steps)]
     slider = ipywidgets.SelectionSlider(
-        options=[(str(step.batch + 1), index) for index, step in enumerate(steps)],
-        value=0,
-        description="after batch",
-        layout=WIDE,
-        style={"description_width": "6em"},
+        options=options, value=0, description="after batch", **LABELLED
     )
 
     def move() -> str:
@@ -312,8 +299,7 @@ def follow_pixel(
         (column, columns, "column"),
         (channel, maps, "channel"),
     ):
-        how: Style = {"description": name, "layout": WIDE, "style": {"description_width": "5em"}}
-        sliders.append(ipywidgets.IntSlider(value=value, min=0, max=count - 1, **how))
+        sliders.append(ipywidgets.IntSlider(value, 0, count - 1, description=name, **LABELLED))
     down, across, depth = sliders
     fig = figure_widget(scene_figure(scene, scene.at(channel, row, column), source))
     shown = (scene.at(channel, row, column).source, channel)
