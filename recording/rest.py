@@ -40,7 +40,7 @@ from trtlearn.live.experiment import provenance, run_variant
 from trtlearn.live.runner import Runner
 from trtlearn.live.trt import available, live
 from trtlearn.model.course_data import MODELS, load_images
-from trtlearn.record import Record
+from trtlearn.record import Record, parse_json
 from trtlearn.recorded.files import folder_name, folder_with
 
 __all__ = ["STEPS", "ClockedTimings", "main"]
@@ -325,16 +325,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"no step {unknown[0]!r}, expected some of {', '.join(STEPS)}")
     try:
         live()
+        return _make(options, words)
     except TrtlearnError as problem:
         print(f"recording: {problem}", file=sys.stderr)
         return 2
+
+
+def _make(options: argparse.Namespace, words: Sequence[str]) -> int:
+    """The one step, or those that are not recorded yet, each in a process of its own."""
     machine = folder_name(cuda.gpu_name() or "gpu", available() or "unknown")
     place = Place(options.out or data_dir() / "recordings" / machine, options)
     if options.step:
         STEPS[options.step][0](place)
         return 0
     report = place.machine / "rest.json"
-    said: dict[str, Any] = json.loads(report.read_text("utf-8")) if report.is_file() else {}
+    try:
+        said = parse_json(report.read_text("utf-8")) if report.is_file() else {}
+    except ValueError as problem:
+        fix = "remove it: the steps that are recorded stay"
+        raise TrtlearnError(f"{report} is not JSON: {problem}", fix) from None
     for name in options.only.split(","):
         if missing(place, name):
             start = time.monotonic()

@@ -130,6 +130,20 @@ def test_trtexec_that_dies_of_a_cache_is_recorded_with_its_errors(
         trtexec.record("resnet", options, tmp_path)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("file", ["rest.json", "rest/clocks.json.part"])
+def test_a_damaged_file_is_named_in_one_line(
+    machine: tuple[list[str], list[str]], tmp_path: Path, capsys: Any, file: str
+) -> None:
+    path = tmp_path / "set" / file
+    path.parent.mkdir(parents=True)
+    path.write_text('{"clocks":', encoding="utf-8")
+    assert main([*machine[0], "--step", "clocks"][: None if "/" in file else -2]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "is not JSON" in said
+    assert path.read_text("utf-8") == '{"clocks":'
+
+
 def test_a_part_that_the_set_has_is_completed_in_place(tmp_path: Path) -> None:
     (tmp_path / "studies").mkdir()
     place = Place(tmp_path, SimpleNamespace(tactic_sources="none"))  # type: ignore[arg-type]
