@@ -71,7 +71,9 @@ def test_all_is_built_once_listed_rebuilt_and_cleared(run: Any, builder: list[st
     assert len(builder) == 33
     status, out, err = run("live", "--all")
     assert (status, err) == (0, "")
-    assert out == "all engines that the notebooks use are here: trtlearn live lists them\n"
+    assert (
+        out == "all engines that the notebooks use are built or failed: trtlearn live lists them\n"
+    )
     status, out, err = run("live")
     assert status == 0
     assert "33 builds measured here" in out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import multiprocessing
 import os
 import time
@@ -190,13 +191,22 @@ def test_plans_stay_under_their_limit(home: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv(PLANS_MB, "many")
     with pytest.raises(DataError, match="TRTLEARN_PLANS_MB is 'many'"):
         own_builds().summary()
+    with pytest.raises(DataError, match="TRTLEARN_PLANS_MB is 'many'"):
+        build_once(WANTED, refuse, again=True)  # before it is built
 
 
 def test_clear_leaves_nothing(home: Path) -> None:
     build_once(WANTED, make)
-    own_builds().clear()
+    waited: list[str] = []
+    own_builds().clear(lambda: waited.append("waiting"))
     assert own_builds().builds == ()
     assert not list(home.rglob("*.plan"))
+    assert waited == []
+    handle = os.open(WANTED.place.with_name("builds.lock"), os.O_RDWR)  # another program builds
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    own_builds().clear(lambda: waited.append("waiting") or fcntl.flock(handle, fcntl.LOCK_UN))
+    os.close(handle)
+    assert waited == ["waiting"]
 
 
 def test_how_long_it_will_take_is_known_before() -> None:

@@ -71,7 +71,7 @@ def live_clear() -> None:
     from ..recorded.store import own_builds
 
     builds = own_builds()
-    builds.clear()
+    builds.clear(partial(_say, "waiting"))
     say(f"removed {plural(len(builds.builds), 'build')} from {builds.folder}")
 
 
@@ -134,7 +134,7 @@ def make_builds(networks: list[str] | None, again: bool) -> None:
     """Build what is missing, one after the other; Ctrl-C stops, and what is built stays."""
     work = pending(networks, again)
     if not work:
-        print("all engines that the notebooks use are here: trtlearn live lists them")
+        print("all engines that the notebooks use are built or failed: trtlearn live lists them")
         return
     count, failed = plural(len(work), "engine"), []
     print(f"{count} to build: about {minutes(work)}. Ctrl-C stops", flush=True)

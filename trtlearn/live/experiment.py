@@ -12,7 +12,7 @@ import platform
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int, int | None], None]
 
-__all__ = ["predict", "provenance", "run_own", "run_variant"]
+__all__ = ["built_with", "predict", "provenance", "run_own", "run_variant"]
 
 
 def provenance(
@@ -126,34 +126,28 @@ def _time(
     return dataclasses.replace(timing, layers_ms=layers)
 
 
-def _built(
-    path: str | os.PathLike[str],
+def built_with(
+    model: str | os.PathLike[str] | bytes,
     options: BuildOptions,
     data: Callable[[], Array | Mapping[str, Array]],
-    timing_cache: bytes | str | os.PathLike[str] | None,
-    progress: Progress | None,
-    keep: Callable[[BuiltEngine], None] | None,
-    ranges: Mapping[str, float] | CalibrationCache | None = None,
+    *,
+    timing_cache: bytes | str | os.PathLike[str] | None = None,
+    progress: Progress | None = None,
+    **how: Any,
 ) -> BuiltEngine:
     """The engine, its options saying whether the timing cache held anything; ``data`` gives the
-    calibration images where a calibrator needs them.
+    calibration images where a calibrator needs them. ``how`` goes to build_engine.
     """
     is_warm = bool(timing_cache) and (
         isinstance(timing_cache, bytes) or Path(str(timing_cache)).exists()
     )
     options = dataclasses.replace(options, timing_cache="warm" if is_warm else "empty")
     with contextlib.ExitStack() as stack:
-        calibrator = None
         if options.ranges in ALGORITHMS:
-            calibrator = stack.enter_context(
+            how["calibrator"] = stack.enter_context(
                 make_calibrator(options.ranges, data(), options.batch, progress=progress)
             )
-        built = build_engine(
-            path, options, calibrator=calibrator, ranges=ranges, timing_cache=timing_cache
-        )
-    if keep is not None:
-        keep(built)
-    return built
+        return build_engine(model, options, timing_cache=timing_cache, **how)
 
 
 def run_variant(
@@ -200,15 +194,16 @@ def run_variant(
     sources = options.tactic_sources if tactic_sources is None else tactic_sources
     options = dataclasses.replace(options, tactic_sources=sources)
     origin = provenance(model, sources, recorded)
-    built = _built(
+    built = built_with(
         onnx_file or model_path(model),
         options,
         lambda: load_images("calibration", model)[0],
-        timing_cache,
-        progress,
-        keep,
-        ranges,
+        timing_cache=timing_cache,
+        progress=progress,
+        ranges=ranges,
     )
+    if keep is not None:
+        keep(built)
     images, truth = load_images("test", model)
     predictions = map50 = None
     with Runner(built.plan) as runner:
@@ -254,7 +249,9 @@ def run_own(
             )
         return data
 
-    built = _built(path, options, images, timing_cache, progress, keep)
+    built = built_with(path, options, images, timing_cache=timing_cache, progress=progress)
+    if keep is not None:
+        keep(built)
     timing = predictions = None
     if data is not None:
         with Runner(built.plan) as runner:

@@ -135,10 +135,12 @@ class OwnBuilds(Record):
             for one in self.builds
         ]
 
-    def clear(self) -> None:
-        """Remove them all, plans and logs included; builds under way finish first."""
+    def clear(self, waiting: Callable[[], None] | None = None) -> None:
+        """Remove them all, plans and logs included; a build under way finishes first, and
+        ``waiting`` is called.
+        """
         for machine in (path for path in _root().glob("*") if path.is_dir()):
-            with locked(machine / "builds"):
+            with locked(machine / "builds", waiting):
                 for path in machine.iterdir():
                     if path.suffix != ".lock":
                         path.unlink(missing_ok=True)
@@ -239,6 +241,7 @@ def is_whole(wanted: Wanted, own: OwnBuild) -> bool:
 
 
 def _make(wanted: Wanted, make: Callable[[], Made]) -> OwnBuild:
+    _plans_limit()  # a wrong number is said before the build, not after it
     start = time.monotonic()
     files: dict[Path, bytes | str] = {}
     of_plan = of_outputs = None  # hashes

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from zipfile import ZIP_STORED, BadZipFile
 
 import numpy as np
@@ -20,13 +19,12 @@ from ...engine.records import BuildOptions
 from ...engine.variants import live_options
 from ...errors import BuildError, DataError, TrtlearnError
 from ...files import sha256, write_atomic
-from ...live.build import build_engine
-from ...live.calibrator import BASES, make_calibrator
+from ...live.calibrator import BASES
 from ...live.configuration import Shapes
-from ...live.experiment import provenance
+from ...live.experiment import built_with, provenance
 from ...live.runner import Runner
 from ...live.trt import capabilities
-from ...model.arrays import npz_bytes
+from ...model.arrays import Array, npz_bytes
 from ...model.course_data import NETWORKS, model_card
 from ...model.data import DataFacts, InputData
 from ...model.read import serialized
@@ -134,14 +132,9 @@ class OwnEngines:
 
         def make() -> tuple[Build, bytes, Outputs]:
             say("building")
-            with ExitStack() as stack:
-                calibrator: dict[str, Any] = {}
-                if wanted.options.ranges in BASES:
-                    made = _calibrator(self.task, wanted.options, progress)
-                    calibrator["calibrator"] = stack.enter_context(made)
-                shapes = _shapes(self.task)
-                source = self.sources[way]
-                built = build_engine(source, wanted.options, shapes=shapes, **calibrator)
+            rows, shapes = partial(_rows, self.task), _shapes(self.task)
+            source = self.sources[way]
+            built = built_with(source, wanted.options, rows, progress=progress, shapes=shapes)
             say("measuring")
             with Runner(built.plan) as runner:
                 timing = runner.time(next(iter(self.task.inputs)))
@@ -215,12 +208,12 @@ def _result(engines: OwnEngines, way: str, judge: Judge) -> EngineResult:
     return EngineResult(build, judge(way, outputs))
 
 
-def _calibrator(task: Task, options: BuildOptions, progress: Progress | None) -> Any:
+def _rows(task: Task) -> dict[str, Array]:
+    """What a calibrator is given."""
     if whole := task.inputs.facts.whole:
         names = ", ".join(whole)
         raise BuildError(f"TensorRT's calibrator is given rows, and {names} has none: see int8-qdq")
-    arrays = dict(task.inputs.arrays)
-    return make_calibrator(options.ranges, arrays, options.batch, progress=progress)
+    return dict(task.inputs.arrays)
 
 
 def _shapes(task: Task) -> Shapes | None:
