@@ -5,6 +5,7 @@ Two levels of cells, 8x8 and 4x4 of an image of 32x32; most cells show nothing.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -214,6 +215,20 @@ def _one_sigmoid(make: Maker, width: float) -> bytes:
     return make.model(make("Mul", make("Sigmoid", make("Add", raw, bias)), factor))
 
 
+def _map(anchors: bool, make: Maker, width: float) -> bytes:
+    """One level as it comes from a convolution, [n, channels, 8, 8], or with three anchors."""
+    count = 3 if anchors else 1
+    bias = np.tile(np.repeat(np.float32([0, -6]), [4, CLASSES]), count).reshape(1, -1, 1, 1)
+    factor = np.tile(np.repeat(np.float32([width, 1]), [4, CLASSES]), count).reshape(1, -1, 1, 1)
+    weight = np.random.default_rng(9).normal(0, 0.3, (bias.size, 3, 4, 4)).astype(np.float32)
+    raw = make("Conv", "image", weight, strides=[4, 4])
+    values = make("Mul", make("Sigmoid", make("Add", raw, bias)), factor)
+    if anchors:
+        values = make("Reshape", values, np.array([0, count, 4 + CLASSES, 8, 8]))
+        values = make("Transpose", values, perm=[0, 1, 3, 4, 2])
+    return make.model(values)
+
+
 def _landmarks(make: Maker, width: float) -> bytes:
     """YOLOv5-face: box, objectness, five points, class."""
     box, score, more = make.split(make.levels(16), [4, 2, 10], 1)
@@ -242,5 +257,7 @@ EXPORTS = {
     "ssd, ragged": _ragged,
     "scores first": _in_front,
     "one sigmoid": _one_sigmoid,
+    "one map": partial(_map, False),
+    "anchors": partial(_map, True),
     "yolov5-face": _landmarks,
 }

@@ -340,6 +340,13 @@ def flat_segmentation() -> bytes:
     return _end(lambda: make, {"logits": ["n", 21, 64]}, factors=factors)
 
 
+def features() -> bytes:
+    """A map of features [n,21,8,8] from 0 on, some channels small, some large."""
+    factors = np.geomspace(0.05, 40, 21).astype(np.float32).reshape(1, -1, 1, 1)
+    make = [node("Relu", ["c_map"], ["from_0"]), node("Mul", ["from_0", "factors"], ["features"])]
+    return _end(lambda: make, {"features": ["n", 21, 8, 8]}, factors=factors)
+
+
 def probabilities() -> bytes:
     return _end(lambda: [node("Softmax", ["c_raw"], ["shares"], axis=1)], {"shares": ["n", 21, 64]})
 
@@ -377,6 +384,7 @@ def two_classifiers() -> bytes:
 MADE = (
     segmentation,
     flat_segmentation,
+    features,
     probabilities,
     skip_connection,
     hidden_states,

@@ -2,7 +2,7 @@
 boxes in pixels beside scores from 0 to 1.
 
 Nobody has to say which tensors these are. Candidates are the outputs of Concat, whose inputs are
-the parts, and network outputs of rank 3, whose parts are their channels. The data decide.
+the parts, and network outputs, whose parts are their channels. The data decide.
 """
 
 from __future__ import annotations
@@ -27,6 +27,10 @@ SPREAD = 24.0
 for both, the smaller one keeps at most 5 of the 127 steps from 0 to the range's end.
 """
 BOX = 4  # the channels of a box: fewer large ones are no detector's output
+CHANNELS = {3: (1, 2), 4: (1,), 5: (2, 4)}
+"""Rank of a network output -> the axes that can be a detector's channels: [N, channels, cells] or
+turned, [N, channels, H, W], [N, anchors, channels, H, W] or with the channels last.
+"""
 SAME_VALUES = ("Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Concat")
 
 Array = NDArray[Any]
@@ -119,7 +123,7 @@ class MixedMeter:
                 self._also[node.output[0]] = _same_values(graph, node.output[0])
         self._outputs = tuple(value.name for value in model.graph.output if value.name in live)
         self._spans: dict[str, tuple[float, float]] = {}
-        self._channels: dict[tuple[str, int], tuple[Array, Array]] = {}
+        self._channels: dict[tuple[str, int, int], tuple[Array, Array]] = {}  # by rank, axis
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -134,19 +138,20 @@ class MixedMeter:
                 continue
             low, high = self._spans.get(name, (0.0, 0.0))
             self._spans[name] = (min(low, float(values.min())), max(high, float(values.max())))
-            if name in self._outputs and values.ndim == 3:
+            if name in self._outputs:
                 self._observe_channels(name, values)
 
     def _observe_channels(self, name: str, values: Array) -> None:
-        for axis in (1, 2):
-            others = (0, 3 - axis)
+        for axis in CHANNELS.get(values.ndim, ()):
+            others = tuple(other for other in range(values.ndim) if other != axis)
             low, high = values.min(axis=others), values.max(axis=others)
-            if (name, axis) in self._channels:
-                seen = self._channels[name, axis]
+            key = name, values.ndim, axis
+            if key in self._channels:
+                seen = self._channels[key]
                 if len(seen[0]) != len(low):  # an axis whose length the values decide
                     continue
                 low, high = np.minimum(low, seen[0]), np.maximum(high, seen[1])
-            self._channels[name, axis] = (low, high)
+            self._channels[key] = (low, high)
 
     def results(self, scales: Mapping[str, float]) -> tuple[MixedRange, ...]:
         """The tensors that mix ranges, the fewest codes left first; ``scales``: tensor -> scale.
@@ -161,8 +166,8 @@ class MixedMeter:
             if one := _mixed(name, spans, also, scales):
                 mixed.append(one)
                 covered |= {name, *also}
-        for (name, _), (low, high) in self._channels.items():
-            spans = {} if name in covered else _groups(low, high)
+        for (name, rank, _), (low, high) in self._channels.items():
+            spans = {} if name in covered else _groups(low, high, alone=rank > 3)
             if one := _mixed(name, spans, (), scales):
                 mixed.append(one)
         return tuple(sorted(mixed, key=lambda one: one.codes))
@@ -180,14 +185,17 @@ def _same_values(graph: Graph, name: str) -> tuple[str, ...]:
     return tuple(same)
 
 
-def _groups(low: Array, high: Array) -> dict[str, tuple[float, float]]:
-    """The channels that can be scores, and those with much larger values; {} without both."""
+def _groups(low: Array, high: Array, alone: bool) -> dict[str, tuple[float, float]]:
+    """The channels that can be scores, and those with much larger values; {} without both.
+
+    ``alone``: {} also where other channels stand between them, as in a map of features.
+    """
     largest = np.maximum(-low, high)
     scores = (low >= 0) & (high <= 1) & (high > 0)
     if not scores.any():
         return {}
     large = largest >= SPREAD * float(high[scores].max())
-    if np.count_nonzero(large) < BOX:
+    if np.count_nonzero(large) < BOX or (alone and not (scores | large).all()):
         return {}
     return {
         f"channels {_runs(group)}": (float(low[group].min()), float(high[group].max()))
