@@ -60,11 +60,9 @@ def parsed_network(model: str | os.PathLike[str] | bytes, log: Log | None = None
         flag = trt.NetworkDefinitionCreationFlag.__members__.get("EXPLICIT_BATCH")  # gone in 11
         network = builder.create_network(0 if flag is None else 1 << int(flag))
         parser = trt.OnnxParser(network, logger())
-        parses = content and parser.parse(content, *where)
-    if not parses:
-        raise ModelError(
-            _parser_problem(parser, name), "check the file with `trtlearn doctor` or onnx.checker"
-        )
+        if not content or not parser.parse(content, *where):
+            advice = "check the file with `trtlearn doctor` or onnx.checker"
+            raise ModelError(_parser_problem(parser, name), advice)
     if network.num_outputs == 0:
         raise ModelError(f"{name} has no outputs", "export the model again")
     return Parsed(network, builder, parser)
