@@ -168,9 +168,11 @@ def calibrate(
     for parts in watched(activation_parts(proto, batches), batches, progress, "calibrating"):
         for tensors in parts:
             observer.observe(tensors)
-    check_observed(observer)
+    check_observed(observer, facts)
     if observer.infinite:
-        _warn_of_infinite(observer.infinite, facts)
+        names = ", ".join(observer.infinite)
+        what = f"no scale for what becomes NaN or infinite inside the network: {names}"
+        warnings.warn(what, stacklevel=2)
     thresholds = with_shared_scales(observer.thresholds(), proto, facts, algorithm)
     scales = {name: threshold.scale for name, threshold in thresholds.items()}
     rows = batches.facts.rows_in_all if isinstance(batches, InputData) else None
@@ -226,10 +228,22 @@ def load_model(model: Model | onnx.ModelProto) -> tuple[onnx.ModelProto, OnnxMod
     return proto, describe(proto, None if isinstance(source, bytes) else os.fspath(source))
 
 
-def check_observed(observer: NetworkObserver) -> None:
-    """ModelError where a network had no FP32 tensor to observe."""
+def check_observed(observer: NetworkObserver, facts: OnnxModel) -> None:
+    """ModelError where a network had no FP32 tensor to observe, DataError where an output is NaN
+    or infinite.
+    """
     if not observer.infinite and not observer.names:
         raise ModelError("the network computes no FP32 tensor", ONLY_FP32)
+    if any(value.name in observer.infinite for value in facts.outputs):
+        raise becomes_infinite(observer.infinite[0])
+
+
+def becomes_infinite(name: str) -> DataError:
+    """The error for data on which the network cannot be calibrated."""
+    return DataError(
+        f"tensor {name!r} becomes NaN or infinite inside the network",
+        "check the network and its input's scale",
+    )
 
 
 def with_shared_scales(
@@ -243,19 +257,6 @@ def with_shared_scales(
         name: thresholds.get(ties.source_of(name), threshold)
         for name, threshold in thresholds.items()
     }
-
-
-def _warn_of_infinite(names: tuple[str, ...], facts: OnnxModel) -> None:
-    for value in facts.outputs:
-        if value.name in names:
-            raise DataError(
-                f"tensor {names[0]!r} becomes NaN or infinite inside the network",
-                "check the network and its input's scale",
-            )
-    warnings.warn(
-        f"no scale for what becomes NaN or infinite inside the network: {', '.join(names)}",
-        stacklevel=3,
-    )
 
 
 def watched(

@@ -20,6 +20,7 @@ from ...calibration.cache import ALGORITHMS, CalibrationCache, format_cache, new
 from ...calibration.mixed import MixedMeter, MixedRange
 from ...calibration.network import (
     NetworkObserver,
+    becomes_infinite,
     calibration_notes,
     check_observed,
     watched,
@@ -246,9 +247,7 @@ def _look_inside(
             meter.observe(tensors)
             outputs[-1] |= {name: tensors[name] for name in names if name in tensors}
     for observer in observers.values():
-        check_observed(observer)
-        if any(value.name in observer.infinite for value in task.model.outputs):
-            raise _becomes_infinite(observer.infinite[0])
+        check_observed(observer, task.model)
     in_order = ({name: batch[name] for name in names if name in batch} for batch in outputs)
     return observers, join_batches(in_order), meter
 
@@ -270,18 +269,11 @@ def _closeness(answer: Answer) -> tuple[float, float]:
     return answer.kept or 0.0, sqnr_db
 
 
-def _becomes_infinite(name: str) -> DataError:
-    return DataError(
-        f"tensor {name!r} becomes NaN or infinite inside the network",
-        "check the network and its input's scale",
-    )
-
-
 def _nothing_to_quantize(
     task: Task, report: QdqReport, infinite: tuple[str, ...]
 ) -> DataError | ModelError:
     if infinite:
-        return _becomes_infinite(infinite[0])
+        return becomes_infinite(infinite[0])
     return ModelError(
         f"nothing in this network can run in INT8 through Q/DQ ({report.why_none(task.proto)})",
         "export it with its Conv, Gemm and MatMul in the main graph, in FP32",
