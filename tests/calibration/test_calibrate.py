@@ -99,6 +99,19 @@ def test_memory_does_not_grow_with_the_batches():
     assert peak(120) < 0.2 * 120 * 50 * 1000 * 4  # threads' work on a batch overlaps, or does not
 
 
+def test_zeros_that_a_shape_makes_are_nobodys_fault(recwarn):
+    nodes = [
+        helper.make_node("Shape", ["x"], ["s"]),
+        helper.make_node("ConstantOfShape", ["s"], ["zeros"]),
+        helper.make_node("Add", ["x", "zeros"], ["y"]),
+    ]
+    cache = calibrate(small(nodes), np.ones((128, 4), np.float32), "minmax")
+    assert cache["zeros"] == 0
+    assert not recwarn
+    with pytest.warns(UserWarning, match="all values are 0: x, y. Check the data"):
+        calibrate(small(nodes), np.zeros((128, 4), np.float32), "minmax")
+
+
 def test_what_becomes_infinite_gets_no_line():
     nodes = [
         helper.make_node("Log", ["x"], ["l"], "log"),

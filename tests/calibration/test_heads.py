@@ -197,7 +197,7 @@ def test_a_walk_judges_a_known_head(kind: str, tmp_path: Path) -> None:
     assert exact.map50 == pytest.approx(1, abs=1e-3)
     assert ours.boxes_matched is not None
     assert ours.map50 is not None
-    assert "of FP32's boxes" in result.verdict
+    assert f"of FP32's {ours.boxes} boxes" in result.verdict
     notes = " ".join(result.notes)
     assert ("columns that are neither boxes nor scores" in notes) == (KNOWN[kind][0] > 0)
     assert "no mAP50" not in notes
@@ -271,3 +271,22 @@ def test_outputs_of_any_shape_and_size_are_looked_at(seed: int) -> None:
             outputs[name] = (random.random(shape) * largest).astype(dtype)
         if head := find_head(outputs):
             assert len(head.detections(outputs)) == len(outputs[head.boxes.output])
+
+
+def test_one_level_of_several_and_a_few_cells_are_no_head() -> None:
+    outputs = outputs_of(made("yolo11-seg")[0])
+    (name,) = (name for name, x in outputs.items() if x.shape[1] == 4 + CLASSES + 32)
+    cells = outputs[name]
+    assert find_head({name: cells}) is not None
+    assert find_head({name: cells, "h16": cells[:, :, ::4], "h32": cells[:, :, ::16]}) is None
+    assert find_head({name: cells[:, :, :30]}) is None  # fewer cells than columns
+
+
+def test_without_a_box_in_fp32_the_walk_asks_for_other_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trtlearn.model.detections.SURE", 1.1)
+    result = walk(tmp_path, "yolov4")
+    assert {(one.boxes, one.boxes_matched) for one in result.answers} == {(0, None)}
+    assert "FP32 finds no box with a score above 0.25 in these 16 rows" in result.verdict
+    assert "give images of what the detector knows" in result.verdict

@@ -444,7 +444,7 @@ def test_a_walk_judges_a_detector_by_its_boxes(tmp_path: Path) -> None:
     assert ours.map50 is not None
     assert ours.boxes_matched > 0.95
     assert ours.map50 > 0.93
-    assert "of FP32's boxes" in walk.verdict
+    assert "of FP32's 56 boxes" in walk.verdict
     assert {one.tensor for one in walk.mixed} >= {"output0", "h8_both"}
     assert "The Q/DQ model written here has no pair there" in walk.notes[0]
     assert "mixes ranges" in Path(walk.files["report"]).read_text(encoding="utf-8")

@@ -260,6 +260,18 @@ def test_a_graph_inside_a_node_keeps_the_weights_it_reads(tmp_path):
     assert session(tmp_path / "o.onnx").run(None, {"image": image})[0].shape == (2, 10)
 
 
+def test_the_files_are_those_that_the_command_names(tmp_path):
+    model, cache = model_path("resnet"), RECORDED / "resnet" / "int8-minmax.cache"
+    line = f"trtexec --onnx={model} --int8 --calib={cache}"
+    named = migrate(line, None, None, tmp_path / "named.onnx")
+    assert named.kept == migrate(line, model, cache, tmp_path / "given.onnx").kept
+    assert (tmp_path / "named.onnx").read_bytes() == (tmp_path / "given.onnx").read_bytes()
+    with pytest.raises(CommandError, match="names no file with --calib"):
+        migrate(f"trtexec --onnx={model} --int8", None, None, tmp_path / "out.onnx")
+    with pytest.raises(CommandError, match="names no file with --onnx"):
+        migrate("trtexec --int8 --calib=c.cache", None, cache, tmp_path / "out.onnx")
+
+
 def test_nothing_is_written_when_something_is_wrong(tmp_path):
     cache, out = RECORDED / "resnet" / "int8-minmax.cache", tmp_path / "out.onnx"
     model = model_path("resnet")

@@ -25,7 +25,7 @@ from ..model.run import activation_parts
 from ..record import plural
 from .cache import ALGORITHMS, CalibrationCache, make_header, new_cache
 from .observers import Observer, Threshold, check_algorithm, make_observer
-from .tensors import flat_pools, predict_ties
+from .tensors import flat_pools, made_of_constants, predict_ties
 
 if TYPE_CHECKING:
     import onnx
@@ -190,7 +190,8 @@ def calibration_notes(
     notes = []
     if rows is not None and rows < FEW_ROWS:
         notes.append(f"calibrated on {plural(rows, 'row')} only: take 100 or more")
-    if zeros := [name for name, scale in scales.items() if not scale]:
+    fixed = made_of_constants(proto)
+    if zeros := [name for name, scale in scales.items() if not scale and name not in fixed]:
         notes.append(f"the scale is 0, as all values are 0: {', '.join(zeros)}. Check the data")
     half, layers = _half_layers(proto)
     if half:

@@ -134,9 +134,13 @@ def flat_pools(proto: onnx.ModelProto) -> frozenset[str]:
 
 
 def made_of_constants(proto: onnx.ModelProto) -> frozenset[str]:
-    """Tensors that nodes make from the network's constants alone, such as a reshaped bias."""
-    made = {name for node in proto.graph.node for name in node.output}
-    return frozenset(made - set(live_tensors(proto)))
+    """Tensors that nodes make from constants and from shapes alone, such as a reshaped bias."""
+    stored = {tensor.name for tensor in proto.graph.initializer} | {""}
+    known = set(stored)
+    for node in proto.graph.node:
+        if node.op_type in ("Shape", "Size") or known.issuperset(node.input):
+            known.update(node.output)
+    return frozenset(known - stored)
 
 
 def hidden_parts(proto: onnx.ModelProto) -> tuple[Candidate, ...]:

@@ -197,11 +197,14 @@ def migrate(
     command: Annotated[
         str, Argument(help="The trtexec line of TensorRT 8 to 10 to replace, in quotes.")
     ],
-    model: Annotated[Path, Argument(help="Its ONNX file.")],
-    cache: Annotated[
-        Path, Option(help="The calibration cache of its --calib.", show_default=False)
-    ],
     output: Output,
+    model: Annotated[
+        Path | None, Argument(help="Its ONNX file; default: that of --onnx.", show_default=False)
+    ] = None,
+    cache: Annotated[
+        Path | None,
+        Option(help="The calibration cache; default: that of --calib.", show_default=False),
+    ] = None,
     int8_weights: Annotated[
         bool, Option("--int8-weights", help="Store the weights as INT8.")
     ] = False,
@@ -213,7 +216,8 @@ def migrate(
     """
     from ..trtexec import migration
 
-    print_record(migration.migrate(command, model, cache, output, int8_weights), as_json)
+    report = migration.migrate(command, model, cache, output, int8_weights)
+    print_record(report, as_json)
 
 
 progress_app = typer.Typer(help="Show, export or reset what was solved.", rich_markup_mode=None)
@@ -327,7 +331,8 @@ def run(arguments: list[str] | None = None) -> int:
 def _help_for(problem: Any) -> str:
     """What to try after wrong arguments: the help of the verb that got them."""
     verb = problem.ctx.command_path if getattr(problem, "ctx", None) else "trtlearn"
-    if verb in ("trtlearn explain", "trtlearn migrate"):  # "--onnx" was taken for our own option
+    unknown = hasattr(problem, "possibilities")  # "--onnx" was taken for our own option
+    if unknown and verb in ("trtlearn explain", "trtlearn migrate"):
         return f'put the trtexec command in quotes ({verb} "trtexec --int8 ..."), or {verb} --help'
     return f"{verb} --help"
 

@@ -53,6 +53,11 @@ class Detections:
     def __len__(self) -> int:
         return len(self.scores)
 
+    @property
+    def sure(self) -> int:
+        """How many boxes have a score above 0.25."""
+        return int((self.scores > SURE).sum())
+
 
 def overlap(one: Array, other: Array) -> Array:
     """Intersection over union of boxes (cx, cy, w, h): [M,4] and [K,4] to [M,K].
@@ -301,6 +306,8 @@ def find_head(outputs: Mapping[str, Array], classes: int | None = None) -> Head 
         alike = values.shape[::2] == rest.shape[::2] and values.shape[2] > 1
         if values.shape[1] != BOX or not rest.size or not alike:
             continue
+        if numbers is None and not _is_whole(tables, boxes, scores):
+            continue
         used = {one.output: tables[one.output].shape[one.axis] for one in (boxes, scores)}
         extra = sum(used.values()) - BOX - rest.shape[1]
         if numbers is None:
@@ -339,6 +346,20 @@ def _places(tables: Mapping[str, Array]) -> Iterator[tuple[Columns, Columns, Col
                     columns = range(tables[names[output]].shape[axes[output]])[start:stop]
                     parts.append(Columns(names[output], axes[output], columns.start, columns.stop))
                 yield parts[0], parts[1], parts[2] if len(parts) > 2 else None
+
+
+def _is_whole(tables: Mapping[str, Array], *parts: Columns) -> bool:
+    """Whether parts can hold all cells: they are more than the columns, and no other output has
+    as many columns for other cells, as another level of the pyramid would.
+    """
+    used = {part.output for part in parts}
+    for part in parts:
+        shape, cells = tables[part.output].shape, 3 - part.axis
+        others = [x.shape for name, x in tables.items() if name not in used]
+        levels = any(one[part.axis] == shape[part.axis] for one in others if one != shape)
+        if shape[cells] < shape[part.axis] or levels:
+            return False
+    return True
 
 
 def _is_list(boxes: Array, scores: Array, numbers: Array) -> bool:

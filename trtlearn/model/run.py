@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 __all__ = ["activation_parts", "activations"]
 
 FLOAT = "tensor(float)"
+STEP_FAILED = (
+    "check the shapes of the inputs; where one holds its rows on another axis than the first, "
+    "give all rows as one batch"
+)
 FIRST_OPSET = 7  # ONNX Runtime runs models from this on
 
 
@@ -69,15 +73,23 @@ def _session(proto: onnx.ModelProto, is_piece: bool = False) -> onnxruntime.Infe
 
 
 def _line(problem: Exception) -> str:
-    r"""The first line of what ONNX Runtime says, without its own source lines and C++ signatures.
+    r"""What ONNX Runtime says, without its own source lines and C++ signatures: of a node inside an
+    If or a Loop, that node's words.
 
     >>> start = "[ONNXRuntimeError] : 1 : FAIL : /core/model.cc:256 onnxruntime::Model::Model(A&) "
     >>> _line(ValueError(start + "Too new"))
     'Too new'
+    >>> _line(ValueError("running If node. Name:'a' Status Message: running Add node. Name:'b' "
+    ...                  "Status Message: 2 by 3"))
+    "Add 'b': 2 by 3"
     """
-    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : ", "", first_line(problem))
-    words = re.sub(r"^.{0,300}?\.(?:cc|h|cpp):\d+ .*onnxruntime::.*\) (?=\S)", "", text)
-    return (words or text)[:200]
+    outer, _, text = first_line(problem).rpartition("Status Message: ")
+    text = re.sub(r"\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : ", "", text)
+    source = r"^.{0,300}?\.(?:cc|h|cpp):\d+ [^(]*onnxruntime::[^(]*\(.*?\)(?: const)? (?=\S)"
+    words = re.sub(source, "", text)
+    nodes = re.findall(r"running (\w+) node\. Name:('[^']*')", outer)
+    node = f"{' '.join(nodes[-1])}: " if nodes else ""
+    return (node + (words or text))[:200]
 
 
 def activations(
@@ -322,7 +334,7 @@ def _parts(
             part = step.run(values)
         except Exception as problem:
             raise ModelError(
-                f"ONNX Runtime failed on batch {index}: {_line(problem)}", "check the input's shape"
+                f"ONNX Runtime failed on batch {index}: {_line(problem)}", STEP_FAILED
             ) from None
         yield part
         del part

@@ -22,9 +22,9 @@ from ..model.quantization import judge_quantization
 from ..model.read import load_proto, serialized_in_pieces
 from ..record import Record
 from .command import parse_trtexec
-from .explanation import Explanation, explain
+from .explanation import DEFAULT_VERSION, Explanation, explain
 from .options import options_from
-from .snippets import split_command
+from .snippets import read_command_line, split_command
 from .sources import choices, known_versions, layer_matches, option_kinds, resolve
 
 __all__ = ["MigrationReport", "migrate", "modern_command"]
@@ -77,16 +77,17 @@ class MigrationReport(Record):
 
 def migrate(
     command: str,
-    model: str | os.PathLike[str],
-    cache: str | os.PathLike[str] | CalibrationCache,
+    model: str | os.PathLike[str] | None,
+    cache: str | os.PathLike[str] | CalibrationCache | None,
     output: str | os.PathLike[str],
     int8_weights: bool = False,
 ) -> MigrationReport:
     """Write ``output``: the model with Q/DQ that keeps the scales of ``cache``; say what was kept.
 
-    ``command`` is the trtexec line of TensorRT 8 to 10 that is to be replaced; ``int8_weights``
-    stores the weights as INT8, a quarter of the size. Raises CommandError where that command does
-    not quantize by ranges, CacheError or ModelError where a file is not what it should be. Nothing
+    ``command`` is the trtexec line of TensorRT 8 to 10 that is to be replaced; without ``model`` or
+    ``cache`` the files are those that its --onnx and --calib name. ``int8_weights`` stores the
+    weights as INT8, a quarter of the size. Raises CommandError where that command does not quantize
+    by ranges, CacheError or ModelError where a file is not what it should be. Nothing
     is written unless all of it succeeds.
 
     >>> import tempfile
@@ -101,6 +102,8 @@ def migrate(
     >>> report.kept == dict(cache)
     True
     """
+    model = _file_of(command, "--onnx") if model is None else model
+    cache = _file_of(command, "--calib") if cache is None else cache
     proto = load_proto(model)
     scales = cache if isinstance(cache, CalibrationCache) else read_cache(cache)
     _refuse_an_input(output, model, cache)
@@ -167,6 +170,15 @@ NO_DLA = (
     "{} is left out: TensorRT 11.0 to 11.3 has no DLA (NVIDIA's documentation of 11.3.0, Working "
     "with DLA); 11.4.1 has it again on AGX Orin with JetPack 7.2.2"
 )
+
+
+def _file_of(command: str, option: str) -> str:
+    """The file that the command names with ``option``; CommandError where it names none."""
+    version = read_command_line(command).version or DEFAULT_VERSION
+    if name := parse_trtexec(command, version).values.get(option):
+        return name
+    word = "the model" if option == "--onnx" else "the calibration cache"
+    raise CommandError(f"the command names no file with {option}", f"give {word} yourself")
 
 
 def _refuse_an_input(output: str | os.PathLike[str], *inputs: object) -> None:

@@ -55,6 +55,7 @@ class Answer(Record):
     boxes_matched: float | None = None
     distinct_scores: int | None = None
     map50: float | None = None
+    boxes: int | None = None  # FP32's, of which boxes_matched is the share
 
     @property
     def error(self) -> float | None:
@@ -152,9 +153,36 @@ class Walk(Record):
 
     @property
     def verdict(self) -> str:
-        """What INT8 does to the answers with the best ranges, and with the others."""
+        """What INT8 does to the answers: the engine's, where one was built here, and simulated."""
+        simulated = self._simulated()
+        if measured := self._measured():
+            return f"{measured}. Simulated on the CPU: {simulated[0].lower()}{simulated[1:]}"
+        return simulated
+
+    def _measured(self) -> str:
+        """What the INT8 engine does that was built here; "" where there is none."""
+        built = {one.way: one.build for one in self.live if one.build.latency_ms}
+        answers = {one.way: one.answer.kept for one in self.live if one.answer}
+        engine, kept = built.get(self.answer.way), answers.get(self.answer.way)
+        if engine is None or engine.latency_ms is None or kept is None:
+            return ""
+        others = [(way, built[way].latency_ms) for way in ("fp32", "fp16") if way in built]
+        faster = [f"{ms / engine.latency_ms:.2g} times {way.upper()}'s" for way, ms in others if ms]
+        speed = f"; its speed is {' and '.join(faster)}" if faster else ""
+        layers = f"; {engine.int8_layers} of {engine.layers} layers have INT8 weights"
+        return (
+            f"The engine that TensorRT built here with {self.answer.ranges} keeps "
+            f"{100 * kept:.1f} % of FP32's answers{layers if engine.layers else ''}{speed}"
+        )
+
+    def _simulated(self) -> str:
         best, rows = self.answer, plural(self.data.rows_used, "row")
         error = "no error" if best.error is None else f"an error of {100 * best.error:.3g} %"
+        if best.boxes == 0:
+            return (
+                f"FP32 finds no box with a score above 0.25 in these {rows}, so there is nothing "
+                "to compare INT8's boxes with: give images of what the detector knows"
+            )
         if best.boxes_matched is not None:
             return f"With {best.ranges} INT8 {self._boxes(best)}. {self._others(best)}"
         if best.agreement is None:
@@ -175,7 +203,8 @@ class Walk(Record):
         """What is left of a detector's boxes, scores and mAP."""
         exact = next(one for one in self.answers if one.way == "fp32")
         text = (
-            f"finds {100 * (best.boxes_matched or 0):.1f} % of FP32's boxes; its scores have "
+            f"finds {100 * (best.boxes_matched or 0):.1f} % of FP32's "
+            f"{plural(best.boxes or 0, 'box', 'boxes')}; its scores have "
             f"{best.distinct_scores:,} different values, FP32's {exact.distinct_scores:,}"
         )
         if best.map50 is None or exact.map50 is None:

@@ -134,9 +134,10 @@ class Task:
             boxes, classes = (self.labels[name][: len(detections)] for name in ("boxes", "classes"))
             _check_classes(classes, self.known_classes(head))
             quality = mean_ap(detections, boxes, classes)
-        matched = share_matched(head.detections(reference, BOXES), detections)
+        found = head.detections(reference, BOXES)
+        matched, count = share_matched(found, detections), sum(one.sure for one in found)
         scores = int(np.unique(head.joined(outputs)[:, 4:].max(axis=1)).size)
-        return Answer(way, sqnr, None, None, matched, scores, quality)
+        return Answer(way, sqnr, None, None, matched, scores, quality, count)
 
     @property
     def stated_classes(self) -> int | None:
