@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..model.describe import OnnxModel, read_model
-from ..model.graph import Graph, attributes, live_tensors, node_key
+from ..model.graph import Graph, attributes, node_key
 from ..model.operators import POOLS
 from ..record import Record
 
