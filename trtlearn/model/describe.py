@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..dtypes import ONNX
-from ..errors import ModelError
 from ..files import sha256
 from ..record import Record, plural
 from .graph import constants, live_tensors, opset
@@ -87,24 +86,12 @@ class OnnxModel(Record):
         ]
 
     @cached_property
-    def _nodes(self) -> dict[str, OnnxNode]:
-        return {node.name: node for node in reversed(self.nodes)}
-
-    @cached_property
     def _consumers(self) -> dict[str, tuple[OnnxNode, ...]]:
         consumers: dict[str, list[OnnxNode]] = {}
         for node in self.nodes:
             for tensor in dict.fromkeys(node.inputs):
                 consumers.setdefault(tensor, []).append(node)
         return {tensor: tuple(nodes) for tensor, nodes in consumers.items()}
-
-    def node(self, name: str) -> OnnxNode:
-        """The node called ``name``; ModelError where there is none."""
-        if name not in self._nodes:
-            raise ModelError(
-                f"no node named {name!r} in this model", "look at the names in model.nodes"
-            )
-        return self._nodes[name]
 
     def consumers_of(self, tensor: str) -> tuple[OnnxNode, ...]:
         """The nodes that read ``tensor``."""
