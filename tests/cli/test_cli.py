@@ -4,6 +4,7 @@ half-written.
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import os
@@ -528,21 +529,37 @@ def test_no_colour_and_no_cut_lines_when_not_a_terminal(cache: Path) -> None:
     assert "odd (name): [x]" in answer.stdout
 
 
-def test_colour_on_a_terminal(cache: Path) -> None:
+def on_a_terminal(*arguments: object, **variables: str) -> str:
+    """What the program shows on a terminal of 24 lines."""
     pty = pytest.importorskip("pty")
     ours, theirs = pty.openpty()
-    environment = {
-        key: value for key, value in os.environ.items() if key not in ("NO_COLOR", "COLUMNS")
-    }
-    command = [sys.executable, "-m", "trtlearn", "cache", "show", str(cache)]
-    subprocess.run(
-        command, stdout=theirs, check=True, cwd=ROOT, env=environment | {"TERM": "xterm-256color"}
-    )
-    os.close(theirs)
-    shown = os.read(ours, 100_000).decode()
+    left = {key: value for key, value in os.environ.items() if key not in ("NO_COLOR", "COLUMNS")}
+    environment = left | {"TERM": "xterm-256color"} | variables
+    command = [sys.executable, "-m", "trtlearn", *map(str, arguments)]
+    with subprocess.Popen(command, stdout=theirs, cwd=ROOT, env=environment) as child:
+        os.close(theirs)
+        parts = []
+        with contextlib.suppress(OSError):  # the other end is closed
+            while part := os.read(ours, 100_000):
+                parts.append(part)
+        assert child.wait() == 0
     os.close(ours)
+    return b"".join(parts).decode()
+
+
+def test_colour_on_a_terminal(cache: Path) -> None:
+    shown = on_a_terminal("cache", "show", cache)
     assert "\x1b[1m" in shown
     assert "odd (name): [x]" in shown
+
+
+@pytest.mark.parametrize(("lines", "times"), [("100", 1), ("24", 2)])
+def test_the_summary_stands_below_a_table_too_that_fills_the_screen(
+    tmp_path: Path, lines: str, times: int
+) -> None:
+    long = new_cache({f"tensor{i}": 0.5 for i in range(40)}).save(tmp_path / "long.cache")
+    shown = on_a_terminal("cache", "show", long, LINES=lines, COLUMNS="120")
+    assert shown.count("40 tensors") == times
 
 
 def test_a_reader_that_stops_early_is_no_error(tmp_path: Path) -> None:

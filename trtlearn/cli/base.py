@@ -69,12 +69,15 @@ def print_record(record: Record, as_json: bool, facts: dict[str, Any] | None = N
     if type(record).__str__ is not Record.__str__:  # it has its own words
         console.print(str(record), markup=False, highlight=False)
         return
-    console.print(escape(printable(record.summary())), style="bold", highlight=False)
+    summary = escape(printable(record.summary()))
+    console.print(summary, style="bold", highlight=False)
     if rows:
         table = Table(*map(escape, rows[0]))
         for row in rows:
             table.add_row(*(escape(show(value)) for value in row.values()))
         console.print(table)
+    if len(rows) > console.height:  # the first line is out of sight
+        console.print(summary, style="bold", highlight=False)
     for note in notes:
         console.print(printable(f"note: {note}"), markup=False, highlight=False)
 
