@@ -254,7 +254,7 @@ def test_recorded_at_once_then_the_cells_change_over_in_order(lesson: Lesson, ce
     assert label(lesson).startswith("measured here on NVIDIA Fake")
     assert "measured here on NVIDIA Fake" in text(lesson.cells[4])
     assert [words[:8] for words in lesson.shell.user_ns["words"]] == ["measured"] * 2
-    assert "2 of your own engines are built" in lesson._words.value
+    assert "Your GPU built 2 engines" in lesson._words.value
     assert lesson._stop.layout.display == "none"
     assert lesson.change_over() == 0
 
@@ -324,7 +324,7 @@ def test_a_failed_build_is_said_and_its_recording_stays(lesson: Lesson, cell: An
     builder.finish(failing="int8-legacy")
     assert "2 problems: recorded engines stand in</summary>" in lesson._problems.value
     assert lesson._problems.value.count('role="alert"') == 2
-    assert "1 of your own engines are built: this page shows them; 2 failed" in lesson._words.value
+    assert "Your GPU built 1 engine: this page shows it; 2 failed" in lesson._words.value
 
 
 def test_a_cell_that_stops_with_the_own_engines_keeps_the_recorded_result(

@@ -620,7 +620,7 @@ def test_a_notebook_shows_the_cpu_s_answers_and_builds_behind_them(book, fake, m
     assert all(one.answer.agreement == 1 for one in built.live)
     assert built.answers == walk.answers
     assert lesson.panel.model_id not in shown(first)
-    assert "4 of your own engines are built" in lesson._words.value
+    assert "Your GPU built 4 engines: this page shows them" in lesson._words.value
     assert "built and timed here" in built.summary()
     assert "not built yet" not in built.read("report")
 

@@ -29,6 +29,7 @@ from .. import networks
 from ..builds import Build
 from ..errors import BuildError, RecordingError
 from ..networks import Network, network
+from ..record import plural
 from ..show.controls import alert, badge, ipywidgets, say, stack
 from .builder import Builder, Job
 from .own_model import engines
@@ -302,7 +303,8 @@ class Lesson:
         if not busy:
             count = Counter(one.stage for one in self.builder.jobs)
             done, failed = count["done"], count["failed"]
-            words = [f"{done} of your own engines are built: this page shows them"] * bool(done)
+            built = f"Your GPU built {plural(done, 'engine')}: this page shows "
+            words = [built + ("it" if done == 1 else "them")] * bool(done)
             words += [f"{failed} failed"] * bool(failed)
             if self._halted:
                 words = [
