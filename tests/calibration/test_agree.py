@@ -63,6 +63,13 @@ def test_another_tensors_scale_is_named(entropy):
     assert other in (row.explanation or "")
 
 
+@pytest.mark.parametrize("kind", ["minmax", "entropy2", "legacy"])
+def test_data_too_small_for_a_scale_are_compared(kind):
+    images = np.full((8, 1, 28, 28), 1e-45, np.float32)  # 1e-45 / 127 is 0 in float32
+    report = agree(model_path("resnet"), images, c.new_cache({"image": 0.5}, kind), batch=8)
+    assert (report.tensors[0].ours, report.tensors[0].tensorrt) == (0.0, 0.5)
+
+
 def test_stale_names_are_told_apart(entropy):
     softmax, shuffle = "(Unnamed Layer* 9) [Softmax]_output", "(Unnamed Layer* 12) [Shuffle]_output"
     renamed = edit.rename(

@@ -4,12 +4,15 @@ swallowed.
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from trtlearn.engine.log import (
     decode,
     failing_layer,
     message_kinds,
+    read_log,
     scales_from_log,
     split_line,
 )
@@ -275,3 +278,10 @@ def test_the_layer_that_the_parser_refuses() -> None:
     assert (
         failing_layer("[E] In node 3 with name: /a/Conv and operator: Conv (parse): x") == "/a/Conv"
     )
+
+
+@pytest.mark.parametrize("start", ["[", '{"Layers":', "a", "1.", "=>", "tensor ", "layer ", " "])
+def test_a_long_line_is_read_in_a_moment(start: str) -> None:
+    begin = time.process_time()
+    assert read_log(start * (100_000 // len(start))).messages == ()
+    assert time.process_time() - begin < 10

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -139,9 +140,14 @@ def _near_tie(evidence: Evidence, ours: Threshold) -> str | None:
     return None
 
 
+def _ratio(evidence: Evidence, ours: Threshold) -> float:
+    """How much larger TensorRT's scale is than ours: 0.5 for half as much again."""
+    return evidence.line.scale / ours.scale - 1 if ours.scale else math.inf
+
+
 def _line(evidence: Evidence, ours: Threshold) -> str | None:
     """The legacy calibrator's line, fitted to bins of which the lowest are in or out by a count."""
-    ratio = evidence.line.scale / ours.scale - 1
+    ratio = _ratio(evidence, ours)
     if ours.algorithm == "legacy" and ours.bins_kept is None and abs(ratio) <= LINE:
         return (
             f"a line through the counts with another end ({ratio:+.1e}): by one count a bin at the "
@@ -182,7 +188,7 @@ def _largest(evidence: Evidence, ours: Threshold) -> str | None:
 
 def _bin_width(evidence: Evidence, ours: Threshold) -> str | None:
     """The same number of bins, whose width comes from a maximum that differs in its last bits."""
-    ratio = evidence.line.scale / ours.scale - 1
+    ratio = _ratio(evidence, ours)
     if abs(ratio) <= ROUNDING:
         return (
             f"the same choice with a maximum that differs by {ratio:+.1e}: "

@@ -78,6 +78,9 @@ _VERSION = re.compile(
 _TIMED = re.compile(r"Timing Runner: (.+) \([A-Za-z]+\[0x[0-9a-f]+\]\)")
 
 
+LONGEST = 1 << 14  # characters of a line that are looked at: more is no message, but data
+
+
 @dataclass(frozen=True)
 class MessageKind:
     """One kind of message."""
@@ -168,7 +171,7 @@ def _message(severity: str | None, text: str) -> Message | None:
     """
     shown = "info" if severity == "verbose" else severity or "warning"
     for kind in message_kinds(severity == "verbose"):
-        if match := kind.pattern.search(text):
+        if match := kind.pattern.search(text, 0, LONGEST):
             names = tuple(_clean(part) for part in match.groups() if part)
             return Message(shown, text, kind.code, kind.plain, kind.fix, names)
     return Message(shown, text) if severity in ("error", "warning") and text.strip() else None

@@ -19,7 +19,7 @@ __all__ = ["layers_in_text"]
 _VERBOSE = re.compile(r"Layer\((\w+)\): (.*?), Tactic: (-?\w+)(?: \([^)]*\))?,(.*)$")
 _ARROW = re.compile(r"(?:(?<=[)\]]) |^ *)-> ?")
 _TENSOR = re.compile(
-    r"(?:^|, )\s*(?P<name>.*?)"
+    r"(?:^|, )\s*(?P<name>(?:\S.*?)?)"
     r"(?: \((?P<type>\w+)\[(?P<dims>[-\d,:]*)\]\)|\[(?P<old>\w+)\((?P<sizes>[-\d,:]*)\)\])"
 )
 _LINE = re.compile(
