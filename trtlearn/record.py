@@ -209,9 +209,11 @@ def html_table(
 
 
 class _Later:
-    """The descriptor behind :func:`later`."""
+    """A record's field of type ``kind``. What it is set to may be of another type: ``make`` makes
+    it when it is first asked for, which saves time and memory where nobody asks.
+    """
 
-    def __init__(self, kind: type, make: Callable[[Any], Any], default: tuple[Any, ...]) -> None:
+    def __init__(self, kind: type, make: Callable[[Any], Any], *default: Any) -> None:
         self.kind, self.make, self.default = kind, make, default
 
     def __set_name__(self, owner: type, name: str) -> None:
@@ -231,11 +233,7 @@ class _Later:
         vars(record)[self.name] = value
 
 
-def later(kind: type, make: Callable[[Any], Any], *default: Any) -> Any:
-    """A record's field of type ``kind``. What it is set to may be of another type: ``make`` makes
-    it when it is first asked for, which saves time and memory where nobody asks.
-    """
-    return _Later(kind, make, default)
+later: Any = _Later  # Any: a field is declared as what it gives
 
 
 class Record:

@@ -298,9 +298,8 @@ def find_head(outputs: Mapping[str, Array], classes: int | None = None) -> Head 
     >>> find_head({"logits": np.zeros((2, 10))})
     """
     tables = {name: _as_table(x) for name, x in outputs.items() if x.dtype.kind in "fiu"}
-    tables = {name: x[:ENOUGH] for name, x in tables.items() if x.ndim == 3 and x.size}
-    tables = {name: np.asarray(x, np.float32) for name, x in tables.items()}
-    tables = {name: x for name, x in tables.items() if np.isfinite(x).all()}
+    tables = {n: np.asarray(x[:ENOUGH], np.float32) for n, x in tables.items() if x.ndim == 3}
+    tables = {n: x for n, x in tables.items() if x.size and np.isfinite(x).all()}
     for boxes, scores, numbers in _places(tables):
         values, rest = boxes.read(tables), scores.read(tables)
         alike = values.shape[::2] == rest.shape[::2] and values.shape[2] > 1
