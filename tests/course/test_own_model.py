@@ -791,6 +791,15 @@ def test_another_process_builds_what_was_saved(fake, tmp_path, monkeypatch):
     assert not engines.is_kept("fp32")
 
 
+def test_a_folder_that_cannot_be_is_named_before_any_work(two_inputs, tmp_path):
+    (tmp_path / "out").write_bytes(b"a file")
+    steps = []
+    with pytest.raises(TrtlearnError, match=r"cannot write .*out"):
+        try_int8(two_inputs, arrays(), out=tmp_path / "out", progress=steps.append, **CPU)
+    assert steps == ["look"]
+    assert (tmp_path / "out").read_bytes() == b"a file"
+
+
 @pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x03\x04 cut off"])
 def test_what_no_lesson_saved_is_not_built(tmp_path, content):
     (tmp_path / "t").write_bytes(content)

@@ -29,7 +29,7 @@ from ...calibration.network import (
 from ...calibration.observers import Threshold, check_algorithm
 from ...calibration.qdq import QdqReport, insert_qdq, plan_sites
 from ...errors import DataError, ModelError
-from ...files import sha256
+from ...files import check_writable, sha256
 from ...int8.placeholder import placeholder_amax
 from ...model.data import Data
 from ...model.fold import prepared
@@ -93,6 +93,8 @@ def try_int8(
     doctor = examine()
     algorithms = _algorithms(algorithm)
     task = load_task(model, data, labels, algorithms[0], batch)
+    if out is not None:
+        check_writable(Path(out) / f"{task.name}.html", "")  # said before minutes of work
 
     key = _key(task, algorithms) if builds_behind_page() else ""
     cpu = _kept.pop(key, None) or _compute(task, algorithms, begin)
