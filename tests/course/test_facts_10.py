@@ -182,6 +182,16 @@ def test_only_the_products_of_the_mlp_run_in_int8() -> None:
     }
 
 
+def test_qdq_on_all_its_products_keeps_the_answers() -> None:
+    """newer-7"""
+    photographs, names = VIT.images("test")[:256], VIT.labels("test")[:256]
+    walk = tl.try_int8(VIT.path, photographs, labels=names, algorithm="minmax", live=False)
+    assert (len(walk.qdq.quantized_nodes), dict(walk.qdq.float_nodes)) == (50, {})
+    products = {node.name for node in walk.model.nodes if node.op in ("MatMul", "Gemm", "Conv")}
+    assert set(walk.qdq.quantized_nodes) == products
+    assert known(walk.answer.agreement) == pytest.approx(0.992, abs=0.006)
+
+
 # --- The exercises
 
 
