@@ -15,6 +15,7 @@ import trtlearn as tl
 from tools import notebooks
 from trtlearn.course.own_model.records import Answer, Walk
 from trtlearn.errors import TrtlearnError
+from trtlearn.recorded.files import parts
 
 pytest.importorskip("onnxruntime")
 
@@ -226,3 +227,13 @@ def test_the_recipe_for_a_folder_normalises_each_channel(
     assert inputs.dtype == np.float32
     white = (1 - np.array([0.485, 0.456, 0.406])) / (0.229, 0.224, 0.225)
     assert inputs[0, :, 0, 0] == pytest.approx(white, rel=1e-5)
+
+
+def test_an_ocr_network_on_the_cpu_and_by_tensorrt() -> None:
+    said = (parts("own-model")[0] / "output.txt").read_text(encoding="utf-8")
+    rows = [line.split() for line in said.splitlines() if line.startswith("int8-")]
+    assert [row[3] for row in rows if row[0] == "int8-entropy2" and len(row) == 5] == ["93.8"]
+    engines = {row[0]: row for row in rows if len(row) > 8}
+    assert engines["int8-entropy2"][-2] == "100.0"
+    assert engines["int8-entropy2"][-5:-2] == ["87", "46", "1"]
+    assert engines["int8-qdq"][-2] == "92.2"
