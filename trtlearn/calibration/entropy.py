@@ -111,7 +111,7 @@ def _curve(h: NDArray[np.float64]) -> NDArray[np.float64]:
     kept = np.arange(LEVELS, len(h) + 1)
     total = h.sum()
     running = np.concatenate([[0.0], np.cumsum(h)])
-    filled = np.concatenate([[0], np.cumsum(h > 0)])
+    filled = np.concatenate([[0.0], np.cumsum(h > 0)])
     inside = running[kept]  # counts that Q holds
     last = h[kept - 1]
     tail = total - inside
@@ -124,11 +124,10 @@ def _curve(h: NDArray[np.float64]) -> NDArray[np.float64]:
     for start in range(0, len(candidates), ROWS):
         rows = candidates[start : start + ROWS]
         edges = _edges(len(h))[rows]
-        group = np.diff(running.take(edges, mode="clip"), axis=1)  # [candidates, 128]
-        members = np.diff(filled.take(edges, mode="clip"), axis=1)
-        np.maximum(members, 1, out=members)
-        means = np.divide(group, members)
-        means[group <= 0] = 1.0
+        sums, counts = running.take(edges, mode="clip"), filled.take(edges, mode="clip")
+        group, members = sums[:, 1:] - sums[:, :-1], counts[:, 1:] - counts[:, :-1]
+        means = np.divide(group, np.maximum(members, 1, out=members), out=members)
+        np.copyto(means, 1.0, where=group <= 0)
         np.log(means, out=means)
         last_mean = means[:, -1].copy()
         means *= group
