@@ -16,6 +16,7 @@ from trtlearn.engine.log import (
     scales_from_log,
     split_line,
 )
+from trtlearn.engine.log_layers import layers_in_text
 
 MET = {
     "missing-scale": "[W] Missing scale and zero-point for tensor b0_add: x, expect fall back to non-int8 "
@@ -284,4 +285,17 @@ def test_the_layer_that_the_parser_refuses() -> None:
 def test_a_long_line_is_read_in_a_moment(start: str) -> None:
     begin = time.process_time()
     assert read_log(start * (100_000 // len(start))).messages == ()
+    assert time.process_time() - begin < 10
+
+
+@pytest.mark.parametrize(
+    "before", ["", "Layer(X): a, Tactic: 1,", "Name: a, LayerType: B, Inputs: ["]
+)
+@pytest.mark.parametrize(
+    "part",
+    ["Layer(X): ", "Layer(X): a, Tactic: ", "Name: a, LayerType: B, Inputs: [], ", ", b", "{ a, "],
+)
+def test_layers_in_a_long_line_are_read_in_a_moment(before: str, part: str) -> None:
+    begin = time.process_time()
+    layers_in_text(before + part * (40_000 // len(part)))  # 115 s, where every start is tried
     assert time.process_time() - begin < 10

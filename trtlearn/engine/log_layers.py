@@ -16,19 +16,17 @@ from .log import split_line
 
 __all__ = ["layers_in_text"]
 
-_VERBOSE = re.compile(r"Layer\((\w+)\): (.*?), Tactic: (-?\w+)(?: \([^)]*\))?,(.*)$")
+_LAYER = re.compile(r"Layer\((\w+)\): ")
+_TACTIC = re.compile(r", Tactic: (-?\w+)(?: \([^)]{0,400}\))?,")
 _ARROW = re.compile(r"(?:(?<=[)\]]) |^ *)-> ?")
 _TENSOR = re.compile(
-    r"(?:^|, )\s*(?P<name>(?:\S.*?)?)"
+    r"(?:^|, ) *(?P<name>(?:\S.{0,4000}?)?)"
     r"(?: \((?P<type>\w+)\[(?P<dims>[-\d,:]*)\]\)|\[(?P<old>\w+)\((?P<sizes>[-\d,:]*)\)\])"
 )
-_LINE = re.compile(
-    r"Name: (?P<name>.*?), LayerType: (?P<kind>\w+), "
-    r"Inputs: \[(?P<inputs>.*?)\], Outputs: \[(?P<outputs>|.*?\} ?)\](?=, |$)(?P<rest>.*)$"
-)
+_END = re.compile(r"(?:^|(?<=\}) ?)\](?=, |$)")  # of a line's outputs
 _PART = re.compile(
-    r"\{ ?(?:Name: )?(?P<name>.*?), (?:Location: (?P<location>\w+), )?"
-    r"Dimensions: \[(?P<dims>[-\d, ]*)\], Format/Datatype: (?P<format>.*?) ?\}"
+    r"\{ ?(?:Name: )?(?P<name>.{0,4000}?), (?:Location: (?P<location>\w+), )?"
+    r"Dimensions: \[(?P<dims>[-\d, ]*)\], Format/Datatype: (?P<format>[^}]*?) ?\}"
 )
 _FIELD = re.compile(r", (TacticName|TacticValue|ParameterType|StreamId): ([^,]*)")
 _WEIGHTS = re.compile(r", (Weights|Bias): (\{[^}]*\})")
@@ -49,20 +47,33 @@ def _verbose_tensors(text: str) -> list[dict[str, Any]]:
     ]
 
 
-def _from_verbose(match: re.Match[str]) -> dict[str, Any]:
-    before, *after = _ARROW.split(match[4].strip(), maxsplit=1)
+def _from_verbose(line: str) -> dict[str, Any] | None:
+    """The layer of a verbose log's line; None for another line. One layer stands in a line."""
+    kind = _LAYER.search(line)
+    tactic = _TACTIC.search(line, kind.end()) if kind else None
+    if kind is None or tactic is None:
+        return None
+    before, *after = _ARROW.split(line[tactic.end() :].strip(), maxsplit=1)
     return {
-        "Name": match[2],
-        "LayerType": match[1],
+        "Name": line[kind.end() : tactic.start()],
+        "LayerType": kind[1],
         "Inputs": _verbose_tensors(before),
         "Outputs": _verbose_tensors(after[0] if after else ""),
-        "TacticValue": match[3],
+        "TacticValue": tactic[1],
     }
 
 
-def _from_line(match: re.Match[str]) -> dict[str, Any]:
-    layer: dict[str, Any] = {"Name": match["name"], "LayerType": match["kind"]}
-    for key in ("inputs", "outputs"):
+def _from_line(line: str) -> dict[str, Any] | None:
+    """The layer of a line that the inspector writes; None for another line."""
+    name, _, more = line.partition("Name: ")[2].partition(", LayerType: ")
+    kind, _, more = more.partition(", Inputs: [")
+    inputs, _, more = more.partition("], Outputs: [")
+    end = _END.search(more)
+    if not kind.isidentifier() or end is None:
+        return None
+    tensors = {"inputs": inputs, "outputs": more[: end.start()]}
+    layer: dict[str, Any] = {"Name": name, "LayerType": kind}
+    for key, listed in tensors.items():
         layer[key.title()] = [
             {
                 "Name": part["name"],
@@ -70,9 +81,9 @@ def _from_line(match: re.Match[str]) -> dict[str, Any]:
                 "Dimensions": _sizes(part["dims"]),
                 "Format/Datatype": part["format"],
             }
-            for part in _PART.finditer(match[key])
+            for part in _PART.finditer(listed)
         ]
-    rest, _, metadata = match["rest"].partition(", Metadata: ")
+    rest, _, metadata = more[end.end() :].partition(", Metadata: ")
     for name, value in _FIELD.findall(rest):
         layer[name] = int(value) if name == "StreamId" and value.isdigit() else value
     for name, value in _WEIGHTS.findall(rest):
@@ -89,10 +100,8 @@ def layers_in_text(text: str) -> list[Any]:
     names: list[Any] = []
     under_layers = False
     for line in text.splitlines():
-        if match := _VERBOSE.search(line):
-            detailed.append(_from_verbose(match))
-        elif match := _LINE.search(line):
-            detailed.append(_from_line(match))
+        if layer := _from_verbose(line) or _from_line(line):
+            detailed.append(layer)
         elif under_layers or "Layers:" in line:
             words = split_line(line)[1].strip()
             if words in ("Layers:", "Bindings:", ""):
