@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..model.describe import OnnxModel, read_model
-from ..model.graph import Graph, attributes, node_key
+from ..model.graph import Graph, attributes, live_tensors, node_key
 from ..model.operators import POOLS
 from ..record import Record
 
@@ -135,12 +135,8 @@ def flat_pools(proto: onnx.ModelProto) -> frozenset[str]:
 
 def made_of_constants(proto: onnx.ModelProto) -> frozenset[str]:
     """Tensors that nodes make from constants and from shapes alone, such as a reshaped bias."""
-    stored = {tensor.name for tensor in proto.graph.initializer} | {""}
-    known = set(stored)
-    for node in proto.graph.node:
-        if node.op_type in ("Shape", "Size") or known.issuperset(node.input):
-            known.update(node.output)
-    return frozenset(known - stored)
+    made = {name for node in proto.graph.node for name in node.output}
+    return frozenset(made - set(live_tensors(proto, ("Shape", "Size"))))
 
 
 def hidden_parts(proto: onnx.ModelProto) -> tuple[Candidate, ...]:

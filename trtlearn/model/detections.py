@@ -54,9 +54,9 @@ class Detections:
         return len(self.scores)
 
     @property
-    def sure(self) -> int:
-        """How many boxes have a score above 0.25."""
-        return int((self.scores > SURE).sum())
+    def sure(self) -> Array:
+        """Which boxes have a score above 0.25: bool [M]."""
+        return self.scores > SURE
 
 
 def overlap(one: Array, other: Array) -> Array:
@@ -180,7 +180,7 @@ def share_matched(
     """
     matched: list[bool] = []
     for wanted, one in zip(reference, detections, strict=True):
-        sure = wanted.scores > SURE
+        sure = wanted.sure
         shares = overlap(wanted.boxes[sure], one.boxes)
         same = wanted.classes[sure][:, None] == one.classes[None]
         matched += ((shares >= MATCHED) & same).any(axis=1).tolist()

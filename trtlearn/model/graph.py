@@ -6,7 +6,7 @@ inside nodes (If, Loop, Scan) too.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -175,14 +175,17 @@ def constants_of(nodes: Iterable[onnx.NodeProto]) -> dict[str, onnx.TensorProto]
     return stored
 
 
-def live_tensors(proto: onnx.ModelProto) -> tuple[str, ...]:
+def live_tensors(proto: onnx.ModelProto, constant_kinds: Container[str] = ()) -> tuple[str, ...]:
     """Names of the network inputs and of all that depends on them, in the order of computation.
 
     What is computed from weights alone is left out: it is a constant, and no calibrator sees it.
+    So is what nodes of ``constant_kinds`` give, such as Shape, and what depends on nothing else.
     """
     fixed = {tensor.name for tensor in proto.graph.initializer}
     live = dict.fromkeys(value.name for value in proto.graph.input if value.name not in fixed)
     for node in proto.graph.node:
+        if node.op_type in constant_kinds:
+            continue
         is_live = not live.keys().isdisjoint(node.input)
         if is_live or any(inner_graphs(attribute) for attribute in node.attribute):
             live |= dict.fromkeys(name for name in node.output if name)

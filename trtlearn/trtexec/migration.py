@@ -87,8 +87,8 @@ def migrate(
     ``command`` is the trtexec line of TensorRT 8 to 10 that is to be replaced; without ``model`` or
     ``cache`` the files are those that its --onnx and --calib name. ``int8_weights`` stores the
     weights as INT8, a quarter of the size. Raises CommandError where that command does not quantize
-    by ranges, CacheError or ModelError where a file is not what it should be. Nothing
-    is written unless all of it succeeds.
+    by ranges, CacheError or ModelError where a file is not what it should be. Nothing is written
+    unless all of it succeeds.
 
     >>> import tempfile
     >>> from trtlearn.calibration.cache import new_cache

@@ -135,7 +135,7 @@ class Task:
             _check_classes(classes, self.known_classes(head))
             quality = mean_ap(detections, boxes, classes)
         found = head.detections(reference, BOXES)
-        matched, count = share_matched(found, detections), sum(one.sure for one in found)
+        matched, count = share_matched(found, detections), sum(int(one.sure.sum()) for one in found)
         scores = int(np.unique(head.joined(outputs)[:, 4:].max(axis=1)).size)
         return Answer(way, sqnr, None, None, matched, scores, quality, count)
 
