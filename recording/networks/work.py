@@ -21,12 +21,13 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from pathlib import Path
 
-from .jobs import Job, jobs
+from .jobs import NETWORKS, Job, jobs
 from .measure import measure
 from .photos import DATA
 
@@ -116,10 +117,10 @@ def _stop(pool: ProcessPoolExecutor) -> None:
         process.kill()
 
 
-def missing(desk: Desk, home: str = HOME) -> list[Job]:
-    """The jobs to do, in the order in which a worker with this home looks at them."""
+def missing(desk: Desk, home: str = HOME, networks: Sequence[str] = NETWORKS) -> list[Job]:
+    """The jobs of these networks, in the order in which a worker with this home looks at them."""
     ordered = sorted(jobs(), key=lambda job: (job.tier, job.network != home))
-    return [job for job in ordered if desk.open(job)]
+    return [job for job in ordered if job.network in networks and desk.open(job)]
 
 
 def workers(
@@ -136,9 +137,9 @@ def workers(
     ]
 
 
-def _plan(desk: Desk) -> str:
+def _plan(desk: Desk, networks: Sequence[str]) -> str:
     """What is missing, one job a line."""
-    todo = missing(desk)
+    todo = missing(desk, networks=networks)
     lines = [f"{len(todo)} of {len(jobs())} engines are missing"]
     for job in todo:
         needs = f"after {job.needs}" if job.needs and not desk.done(job.model, job.needs) else ""
@@ -151,6 +152,7 @@ def _start_all(options: argparse.Namespace, desk: Desk) -> int:
     desk.release()
     arguments = [f"--out={options.out}", f"--recorded={options.recorded}", f"--home={options.home}"]
     arguments += [f"--limit={options.limit}", f"--until={options.until}"]
+    arguments += ["--networks", *options.networks]
     scratch = options.scratch or options.out / "scratch"
     running = [
         subprocess.Popen(command, env=environment)
@@ -171,6 +173,13 @@ def main() -> int:
     parser.add_argument("--scratch", type=Path, help="for timing caches; default: OUT/scratch")
     parser.add_argument("--home", default=HOME, help="the network that this worker prefers")
     parser.add_argument(
+        "--networks",
+        nargs="+",
+        choices=NETWORKS,
+        default=NETWORKS,
+        help="build engines of these only",
+    )
+    parser.add_argument(
         "--limit", type=float, default=1e9, help="seconds after which no job begins"
     )
     parser.add_argument(
@@ -185,7 +194,7 @@ def main() -> int:
     options = parser.parse_args()
     desk = Desk(options.out, options.recorded)
     if options.plan:
-        print(_plan(desk))
+        print(_plan(desk, options.networks))
         return 0
     for cache in options.recorded.glob("*/*.cache"):  # they serve the engines that are missing
         target = options.out / "builds" / cache.parent.name / cache.name
@@ -201,7 +210,8 @@ def _work(options: argparse.Namespace, desk: Desk) -> int:
     begun = time.monotonic()
     pool = ProcessPoolExecutor(1, get_context("spawn"))
     while time.monotonic() - begun < options.limit and time.time() < options.until:
-        waiting = [job for job in missing(desk, options.home) if not desk.claimed(job)]
+        todo = missing(desk, options.home, options.networks)
+        waiting = [job for job in todo if not desk.claimed(job)]
         job = next((job for job in waiting if desk.ready(job) and desk.claim(job)), None)
         if job is None:
             if not waiting:

@@ -81,3 +81,11 @@ def test_the_plan_needs_no_gpu_and_writes_nothing(tmp_path: Path) -> None:
     assert lines[0].endswith("engines are missing")
     assert len(lines) == 1 + int(lines[0].split()[0])
     assert not (tmp_path / "out").exists()
+
+
+def test_a_worker_may_take_some_networks_only(tmp_path: Path) -> None:
+    everything = Desk(tmp_path / "out", tmp_path / "nothing recorded")
+    apart = [missing(everything, networks=[name]) for name in ("vit", "photo", "detector")]
+    assert [{job.network for job in one} for one in apart] == [{"vit"}, {"photo"}, {"detector"}]
+    assert sum(map(len, apart)) == len(missing(everything)) == len(jobs())
+    assert all(job.name.startswith("int8-fp16") for job in apart[0][-5:])  # not built in 7 minutes
