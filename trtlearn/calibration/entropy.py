@@ -108,19 +108,18 @@ def _log_times(x: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _curve(h: NDArray[np.float64]) -> NDArray[np.float64]:
     """KL for each number of kept bins from 128 to all, [candidates], by running sums."""
-    kept = np.arange(LEVELS, len(h) + 1)
     total = h.sum()
     running = np.concatenate([[0.0], np.cumsum(h)])
     filled = np.concatenate([[0.0], np.cumsum(h > 0)])
-    inside = running[kept]  # counts that Q holds
-    last = h[kept - 1]
+    inside = running[LEVELS:]  # counts that Q holds
+    last = h[LEVELS - 1 :]
     tail = total - inside
     # a last bin that is empty but for the tail has a P and no Q: the divergence is infinite
-    finite = (filled[kept] > 1) & ((last != 0) | (tail <= 0))
+    finite = (filled[LEVELS:] > 1) & ((last != 0) | (tail <= 0))
     candidates = np.flatnonzero(finite)
     if not candidates.size:
-        return np.full(len(kept), np.inf)
-    cross = np.zeros(len(kept))
+        return np.full(len(last), np.inf)
+    cross = np.zeros(len(last))
     for start in range(0, len(candidates), ROWS):
         rows = candidates[start : start + ROWS]
         edges = _edges(len(h))[rows]
@@ -134,7 +133,7 @@ def _curve(h: NDArray[np.float64]) -> NDArray[np.float64]:
         cross[rows] = means.sum(axis=1) + tail[rows] * last_mean
     # sum of p log p without and with the tail, which sits on the last kept bin
     x_log_x = np.concatenate([[0.0], np.cumsum(_log_times(h))])
-    own = x_log_x[kept] - _log_times(last) + _log_times(last + tail)
+    own = x_log_x[LEVELS:] - _log_times(last) + _log_times(last + tail)
     with np.errstate(divide="ignore", invalid="ignore"):
         kl = (own - cross) / total + np.log(inside) - np.log(total)
     return np.where(finite, kl, np.inf)

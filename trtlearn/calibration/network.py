@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError, ModelError
-from ..model.arrays import for_each, for_each_array
+from ..model.arrays import for_each_array
 from ..model.data import Data, InputData, input_batches
 from ..model.describe import OnnxModel, describe
 from ..model.graph import constants
@@ -114,7 +114,7 @@ class NetworkObserver:
 
     def thresholds(self) -> dict[str, Threshold]:
         """Tensor -> its threshold after the batches so far, in the order of :attr:`names`."""
-        return for_each(lambda name, observer: observer.result(), self._observers)
+        return {name: observer.result() for name, observer in self._observers.items()}
 
 
 def calibrate(

@@ -25,7 +25,6 @@ __all__ = [
     "check_feed",
     "check_finite",
     "feeds",
-    "for_each",
     "for_each_array",
     "load_arrays",
     "npz_bytes",
@@ -34,7 +33,6 @@ __all__ = [
 
 Array = NDArray[Any]
 R = TypeVar("R")
-T = TypeVar("T")
 MOST_UNPACKED = 1 << 31  # bytes that the compressed arrays of a file may unpack to
 MOST_RECORDED = 1 << 26  # bytes that a recording's arrays may unpack to
 CHUNK = 1 << 20  # values looked at together
@@ -107,24 +105,20 @@ def check_feed(
     return feed
 
 
-def for_each(work: Callable[[str, T], R], items: Mapping[str, T]) -> dict[str, R]:
-    """``work(name, item)`` for each of ``items`` on the processor's cores, results in their order.
+def for_each_array(work: Callable[[str, Array], R], arrays: Mapping[str, Array]) -> dict[str, R]:
+    """``work(name, array)`` for each of ``arrays``, results in their order; on the processor's
+    cores where the arrays are large enough.
 
     ``work`` must not change what others see.
 
-    >>> for_each(lambda name, count: count + 1, {"x": 3})
-    {'x': 4}
+    >>> for_each_array(lambda name, array: array.sum().item(), {"x": np.ones(3)})
+    {'x': 3.0}
     """
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
-        return dict(zip(items, threads.map(work, items.keys(), items.values()), strict=True))
-
-
-def for_each_array(work: Callable[[str, Array], R], arrays: Mapping[str, Array]) -> dict[str, R]:
-    """:func:`for_each` of ``arrays``, on several cores where they are large enough."""
     cores = os.cpu_count() or 1
     if cores < 2 or len(arrays) < 2 or sum(a.size for a in arrays.values()) < MANY_VALUES:
         return {name: work(name, array) for name, array in arrays.items()}
-    return for_each(work, arrays)
+    with ThreadPoolExecutor(cores) as threads:
+        return dict(zip(arrays, threads.map(work, arrays.keys(), arrays.values()), strict=True))
 
 
 def _fits(size: Sequence[int], shape: Sequence[object]) -> bool:
