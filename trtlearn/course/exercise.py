@@ -1,8 +1,9 @@
 """Exercises: predict before you run, get a hint, check what you wrote; no wrong answer raises.
 
 A notebook's questions, hints and solutions stand in ``chapters/chNN.json`` (NN = the notebook's
-number; code line by line), their judges and common mistakes in ``chapters/chNN.py``. An id begins
-with that number.
+number; code line by line), with what each common mistake gets told, and the function that makes it.
+Exercise NN-WORD is judged by ``judge_WORD`` of ``chapters/chNN.py``, or in the file by ``choice``,
+one word to choose; ``draw_WORD``, if there, draws the answer. ``passed`` is said of a right one.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ import dataclasses
 import importlib
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,6 @@ __all__ = [
     "outcome",
     "predict",
     "register",
-    "register_chapter",
     "report",
     "show",
 ]
@@ -76,7 +76,7 @@ _REGISTRY: dict[str, Exercise | Prediction] = {}
 
 
 def register(*entries: Exercise | Prediction) -> None:
-    """Make exercises and predictions known; called by the modules of chapters/."""
+    """Make exercises and predictions known; an id is the notebook's number and a word."""
     for entry in entries:
         if not re.fullmatch(r"\d\d-[a-z0-9-]+", entry.id):
             raise TrtlearnError(
@@ -86,46 +86,6 @@ def register(*entries: Exercise | Prediction) -> None:
         _REGISTRY[entry.id] = entry
 
 
-Mistakes = Mapping[str, Mapping[str, Callable[..., Any]]]
-"""Exercise -> what a common mistake gets told -> the function that makes it."""
-
-
-def register_chapter(
-    number: str,
-    judges: Mapping[str, Callable[..., Verdict]],
-    draw: Mapping[str, Callable[[Any], Any]] | None = None,
-    mistakes: Mistakes | None = None,
-) -> None:
-    """Register what chapters/chNN.json holds, each exercise with its judge.
-
-    ``choice`` there is one word to choose, as :func:`judge_choice` takes it; ``passed`` is said of
-    a right function. ``mistakes``: what each common mistake gets told, and the function that makes
-    it.
-    """
-    path = Path(chapters.__path__[0]) / f"ch{number}.json"
-    for row in json.loads(path.read_text(encoding="utf-8")):
-        if "question" in row:
-            register(Prediction(row["id"], row["question"], tuple(row["options"])))
-            continue
-        source = "\n".join(row["solution"])
-        judge = partial(judge_choice, **row["choice"]) if "choice" in row else judges[row["id"]]
-        if mistakes and row["id"] in mistakes:
-            judge = partial(judge, common_mistakes=mistakes[row["id"]])
-        register(
-            Exercise(
-                row["id"],
-                row["title"],
-                partial(judge, right=row["passed"]) if "passed" in row else judge,
-                solution=source,
-                wrong=tuple("\n".join(lines) for lines in row["wrong"]),
-                hints=tuple(row["hints"]),
-                difficulty=row["difficulty"],
-                minutes=row["minutes"],
-                draw=(draw or {}).get(row["id"]),
-            )
-        )
-
-
 def ids() -> list[str]:
     """Every exercise and prediction of the course, in order."""
     for number in NOTEBOOKS:
@@ -133,8 +93,36 @@ def ids() -> list[str]:
     return sorted(_REGISTRY)
 
 
+@cache
 def _load(number: str) -> None:
-    importlib.import_module(f"{chapters.__name__}.ch{number}")
+    """Make the exercises and predictions of a notebook known."""
+    module = importlib.import_module(f"{chapters.__name__}.ch{number}")
+    text = Path(str(module.__file__)).with_suffix(".json").read_text(encoding="utf-8")
+    for row in json.loads(text):
+        if "question" in row:
+            register(Prediction(row["id"], row["question"], tuple(row["options"])))
+            continue
+        word = row["id"].removeprefix(f"{number}-")
+        if "choice" in row:
+            judge = partial(judge_choice, **row["choice"])
+        else:
+            judge = getattr(module, f"judge_{word}")
+        if "mistakes" in row:
+            makers = {told: eval(code, vars(module)) for told, code in row["mistakes"].items()}
+            judge = partial(judge, common_mistakes=makers)
+        register(
+            Exercise(
+                row["id"],
+                row["title"],
+                partial(judge, right=row["passed"]) if "passed" in row else judge,
+                solution="\n".join(row["solution"]),
+                wrong=tuple("\n".join(lines) for lines in row["wrong"]),
+                hints=tuple(row["hints"]),
+                difficulty=row["difficulty"],
+                minutes=row["minutes"],
+                draw=getattr(module, f"draw_{word}", None),
+            )
+        )
 
 
 def get(exercise_id: str) -> Exercise | Prediction:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import DataError
 from ...networks import network
-from ..exercise import register_chapter
 from ..verdict import Verdict, kind_of
 
 if TYPE_CHECKING:
@@ -81,6 +80,3 @@ def draw_command(answer: Any) -> Any:
     title = "What does your engine see, and what does it answer?"
     builds = [mobile.build("fp32"), mobile.build(variant)]
     return digits_grid(builds, mobile.images("test"), mobile.labels(), ROWS, title=title)
-
-
-register_chapter("00", {"00-command": judge_command}, {"00-command": draw_command})

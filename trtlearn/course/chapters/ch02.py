@@ -15,7 +15,6 @@ from ...int8.placeholder import placeholder_amax
 from ...model.course_data import load_images
 from ...model.describe import OnnxNode
 from ...record import plural
-from ..exercise import Mistakes, register_chapter
 from ..verdict import (
     Difference,
     Verdict,
@@ -177,42 +176,9 @@ def draw_ranges(answer: Any) -> Any:
     return digit_columns(columns, images, labels, title=title, source=source)
 
 
-MISTAKES: Mistakes = {
-    "02-rule": {
-        "±2 and ±4 both occur: apply the rule to each tensor": lambda nodes, largest: (
-            {name for name, value in largest.items() if value > 4}
-        ),
-        "most tensors are a layer's output first, and get ±4": lambda nodes, largest: (
-            {name for name, value in largest.items() if value > 2}
-        ),
-        (
-            "a value equal to amax still has a code: only larger ones are clipped "
-        ): lambda nodes, largest: (
-            {name for name, amax in placeholder_amax(nodes).items() if largest[name] >= amax}
-        ),
-        (
-            "a tensor that has a range keeps it: the FIRST layer that meets it decides"
-        ): lambda nodes, largest: (
-            {name for name, amax in last_ranges(nodes).items() if largest[name] > amax}
-        ),
-    },
-    "02-clipped": {
-        "that is a share between 0 and 1; give percent": lambda: percent_clipped() / 100,
-        "count what lies outside ±2, not inside": lambda: 100 - percent_clipped(),
-    },
-}
-
-register_chapter(
-    "02",
-    {
-        "02-ranges": judge_ranges,
-        "02-rule": partial(
-            judge_function,
-            cases=random_cases(clipped, random_network),
-            show_input=_nodes_and_value,
-        ),
-        "02-clipped": partial(judge_number, reference=percent_clipped, unit="%"),
-    },
-    {"02-ranges": draw_ranges},
-    mistakes=MISTAKES,
+judge_rule = partial(
+    judge_function,
+    cases=random_cases(clipped, random_network),
+    show_input=_nodes_and_value,
 )
+judge_clipped = partial(judge_number, reference=percent_clipped, unit="%")

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from ...calibration.observers import threshold_of
 from ...errors import DataError
 from ...model.course_data import load_images
-from ..exercise import Mistakes, register_chapter
 from ..verdict import Case, Verdict, judge_function, kind_of
 
 __all__: list[str] = []
@@ -155,34 +154,5 @@ def draw_spike(answer: Any) -> Any:
     return spike(images, cut_of(values), values=values)
 
 
-MISTAKES: Mistakes = {
-    "03-minmax": {
-        "take the absolute value: the largest magnitude may be negative": lambda batches: flat(
-            batches
-        ).max(),
-        "that looks at the first batch only": lambda batches: np.abs(batches[0]).max(),
-        "that looks at the last batch only": lambda batches: np.abs(batches[-1]).max(),
-        "that is the mean of the batches' maxima": lambda batches: np.mean(
-            [np.abs(x).max() for x in batches]
-        ),
-        "that is the scale; return amax": lambda batches: np.abs(flat(batches)).max() / 127,
-    },
-    "03-entropy": {
-        "that is min-max": lambda batches: np.abs(flat(batches)).max(),
-        "zeros are left out of the histogram, and bin 0 takes bin 1's count": with_zeros,
-        "all batches at once: the FIRST batch alone sets the bin width": lambda batches: (
-            threshold_of("entropy2", flat(batches)).amax
-        ),
-    },
-}
-
-register_chapter(
-    "03",
-    {
-        "03-spike": judge_spike,
-        "03-minmax": judge_observer("minmax", 4),
-        "03-entropy": judge_observer("entropy2", 2),
-    },
-    {"03-spike": draw_spike},
-    mistakes=MISTAKES,
-)
+judge_minmax = judge_observer("minmax", 4)
+judge_entropy = judge_observer("entropy2", 2)

@@ -14,7 +14,6 @@ from ...errors import DataError
 from ...model.course_data import load_images
 from ...networks import network
 from ...record import plural
-from ..exercise import Mistakes, register_chapter
 from ..verdict import Verdict, compare, cut, judge_function, kind_of, random_cases
 
 __all__: list[str] = []
@@ -124,27 +123,9 @@ def draw_line(answer: Any) -> Any:
     return digit_columns(columns, load_images("calibration")[0][:1], title=title)
 
 
-MISTAKES: Mistakes = {
-    "04-read": {
-        "that is the scale; amax is 127 times as much": lambda text: read_wrongly(text, factor=1),
-        "amax = 127 * scale, not 128": lambda text: read_wrongly(text, factor=128),
-        "the bytes are big-endian: the first digits are sign and exponent": lambda text: (
-            read_wrongly(text, order="<")
-        ),
-    },
-}
-
-register_chapter(
-    "04",
-    {
-        "04-line": judge_line,
-        "04-read": partial(
-            judge_function,
-            cases=random_cases(read_ranges, random_cache),
-            compare=partial(compare, rtol=1e-5),
-            show_input=lambda arguments, difference: repr(arguments[0]),
-        ),
-    },
-    {"04-line": draw_line},
-    mistakes=MISTAKES,
+judge_read = partial(
+    judge_function,
+    cases=random_cases(read_ranges, random_cache),
+    compare=partial(compare, rtol=1e-5),
+    show_input=lambda arguments, difference: repr(arguments[0]),
 )

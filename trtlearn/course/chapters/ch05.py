@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import DataError
-from ..exercise import Mistakes, register_chapter
 from ..verdict import Case, Difference, Verdict, judge_function, kind_of, text
 
 __all__ = ["convolve"]
@@ -143,34 +142,11 @@ def draw_light(answer: Any) -> Any:
     return draw.finish(fig)
 
 
-MISTAKES: Mistakes = {
-    "05-conv": {
-        "the codes of the output end at -128 and 127: clip": lambda x, w, bias, s_x, s_y: convolve(
-            x, w, bias, s_x, s_y, clip=np.inf
-        ),
-        "the bias is missing": lambda x, w, bias, s_x, s_y: convolve(x, w, 0 * bias, s_x, s_y),
-        "one scale for all weights: each output channel has its own": lambda x, w, bias, s_x, s_y: (
-            convolve(x, w, bias, s_x, s_y, s_w=np.full(len(w), np.abs(w).max() / 127))
-        ),
-        (
-            "the bias is in the output's units: divide it by the output's scale "
-        ): lambda x, w, bias, s_x, s_y: convolve(x, w, bias * s_y, s_x, s_y),
-    },
-}
-
-register_chapter(
-    "05",
-    {
-        "05-light": judge_light,
-        "05-conv": partial(
-            judge_function,
-            cases=engine_case,
-            compare=compare_codes,
-            show_input=lambda arguments, difference: (
-                (difference and difference.entry) or "the recorded inputs and weights"
-            ),
-        ),
-    },
-    {"05-light": draw_light},
-    mistakes=MISTAKES,
+judge_conv = partial(
+    judge_function,
+    cases=engine_case,
+    compare=compare_codes,
+    show_input=lambda arguments, difference: (
+        (difference and difference.entry) or "the recorded inputs and weights"
+    ),
 )

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from ...model.describe import OnnxNode
-from ..exercise import Mistakes, register_chapter
 from ..verdict import compare, judge_function, random_cases
 from .ch02 import Network, nodes_with
 from .ch04 import scale_of
@@ -87,44 +86,13 @@ def draw_sites(answer: Any) -> Any:
     return placed_block([edge for edge in EDGES if edge in pairs], placements("resnet"))
 
 
-MISTAKES: Mistakes = {
-    "08-scale": {
-        "the bytes are big-endian: the sign comes first": lambda bits: scale_of(bits, "<"),
-        "that is the number as an integer; read its bits as a float32": lambda bits: float(
-            int(bits, 16)
-        ),
-        "that is amax; the pair takes the scale": lambda bits: 127 * scale_of(bits),
-    },
-    "08-sites": {
-        (
-            "an Add adds two tensors: the one that it does not fuse with needs a pair too"
-        ): lambda nodes: ({node.inputs[0] for node in nodes if node.op in ("Conv", "Gemm")}),
-        "a Relu fuses into the convolution before it: nothing in front of it": lambda nodes: (
-            {node.inputs[0] for node in nodes if node.op in ("Conv", "Gemm", "Relu")}
-        ),
-        (
-            "every output has a pair now: a convolution, its Add and its Relu fuse only without"
-        ): lambda nodes: set(chain.from_iterable(node.outputs for node in nodes)),
-        "a pair on the input that an Add fuses with keeps the two apart": lambda nodes: set(
-            chain.from_iterable(node.inputs for node in nodes if node.op != "Relu")
-        ),
-    },
-}
-
-register_chapter(
-    "08",
-    {
-        "08-scale": partial(
-            judge_function,
-            cases=random_cases(scale_of, random_digits),
-            compare=partial(compare, rtol=0),
-        ),
-        "08-sites": partial(
-            judge_function,
-            cases=random_cases(tensors_with_pair, random_network, 8),
-            show_input=nodes_with,
-        ),
-    },
-    {"08-sites": draw_sites},
-    mistakes=MISTAKES,
+judge_scale = partial(
+    judge_function,
+    cases=random_cases(scale_of, random_digits),
+    compare=partial(compare, rtol=0),
+)
+judge_sites = partial(
+    judge_function,
+    cases=random_cases(tensors_with_pair, random_network, 8),
+    show_input=nodes_with,
 )
