@@ -23,7 +23,7 @@ from recording.saving import save_build, save_packed, save_provenance
 from trtlearn.builds import Build
 from trtlearn.engine.records import Provenance
 from trtlearn.int8.quant import sqnr_db
-from trtlearn.recorded.files import load_build, load_provenance, read_packed
+from trtlearn.recorded.files import load_build, load_provenance, read_text
 from trtlearn.recorded.tradeoffs import Tradeoff
 
 from .jobs import NETWORKS, jobs
@@ -68,7 +68,7 @@ def points(out: Path, folder: Path, network: str, origin: Provenance) -> Tradeof
     """All engines of a network, those with its other heads included, in the order of jobs()."""
     engines, missing = [], []
     path = folder / "networks" / f"points-{network}.json.gz"
-    earlier = Tradeoff.from_json(read_packed(path)).points if path.is_file() else ()
+    earlier = Tradeoff.from_json(read_text(path)).points if path.is_file() else ()
     known = {(point.model, point.variant, point.batch): point for point in earlier}
     reference = _logits(out, network, "fp32")
     for job in jobs():

@@ -48,7 +48,7 @@ from trtlearn.model.arrays import load_arrays
 from trtlearn.model.course_data import model_path
 from trtlearn.model.describe import read_model
 from trtlearn.record import Record
-from trtlearn.recorded.files import folder_with, load_build, load_study
+from trtlearn.recorded.files import folder_with, load_build
 from trtlearn.recorded.layers import layer_case
 from trtlearn.recorded.open import open_engine
 from trtlearn.trtexec.explanation import explain
@@ -246,7 +246,7 @@ def test_files_of_recordings(
     (folder / "one.json.gz").write_bytes(content)
     (folder / "study.json").write_bytes(study)
     read(load_build, folder / "one.json.gz")
-    read(load_study, folder / "study.json")
+    read(load_build, folder / "study.json")
 
 
 def records() -> list[type[Record]]:
@@ -364,7 +364,7 @@ def test_recorded_layers(tmp_path_factory: pytest.TempPathFactory, content: byte
 @settings(bounded, max_examples=MANY)
 @given(st.text(max_size=12) | st.binary(max_size=12).map(os.fsdecode) | st.just("x" * 5000))
 def test_paths(name: str) -> None:
-    for reader in (read_cache, read_model, open_engine, load_build, load_study):
+    for reader in (read_cache, read_model, open_engine, load_build):
         read(reader, f"/nowhere/{name}")
     read(lambda path: load_arrays(path, ["image"]), f"/nowhere/{name}")
     read(lambda path: migrate("trtexec --int8", MODEL, CACHE_RECORD, path), f"/dev/null/{name}")

@@ -32,7 +32,7 @@ def test_a_missing_or_damaged_recording_is_one_clear_error(
     for content, said in (
         (None, "no recordings of 'interrupts.json'"),
         (b"{", "not JSON"),
-        (b"\xff", "is no text"),
+        (b"\xff", "is damaged"),
     ):
         if content is not None:
             (tmp_path / "interrupts.json").write_bytes(content)

@@ -13,7 +13,7 @@ from recording.networks.measure import hashes, images_of, model_bytes, pack, sco
 from trtlearn.calibration.cache import read_cache
 from trtlearn.files import data_dir, sha256
 from trtlearn.model import detections as detect
-from trtlearn.recorded.files import load_build, load_provenance, read_packed
+from trtlearn.recorded.files import load_build, load_provenance, read_text
 from trtlearn.recorded.tradeoffs import Tradeoff
 
 DATA = data_dir()
@@ -81,7 +81,7 @@ def test_every_way_of_the_first_two_networks_is_recorded() -> None:
 @pytest.mark.parametrize("model", MODELS)
 def test_the_points_tell_the_same_as_the_recordings(model: str) -> None:
     network = model.split("-", maxsplit=1)[0]
-    whole = Tradeoff.from_json(read_packed(FOLDER / "networks" / f"points-{network}.json.gz"))
+    whole = Tradeoff.from_json(read_text(FOLDER / "networks" / f"points-{network}.json.gz"))
     _, truth = images_of(network, "test")
     keys = {(job.model, job.name, job.options.batch): job.key for job in jobs.jobs()}
     for point in whole.select(model):
@@ -103,7 +103,7 @@ def test_the_points_tell_the_same_as_the_recordings(model: str) -> None:
 
 def test_every_point_is_of_a_network_that_has_a_recording() -> None:
     for network in jobs.NETWORKS:
-        whole = Tradeoff.from_json(read_packed(FOLDER / "networks" / f"points-{network}.json.gz"))
+        whole = Tradeoff.from_json(read_text(FOLDER / "networks" / f"points-{network}.json.gz"))
         assert {point.model for point in whole.points} <= set(MODELS)
 
 
@@ -114,7 +114,7 @@ def test_the_folder_says_where_it_comes_from() -> None:
 
 
 def test_photo_in_int8_is_faster_than_fp16_by_more_than_the_spread_and_as_right() -> None:
-    whole = Tradeoff.from_json(read_packed(FOLDER / "networks" / "points-photo.json.gz"))
+    whole = Tradeoff.from_json(read_text(FOLDER / "networks" / "points-photo.json.gz"))
     for batch in (8, 64):
         half = whole.point("photo", "fp16", batch)
         for name in ("int8-minmax", "int8-fp16-minmax", "qdq", "qdq-fp16"):

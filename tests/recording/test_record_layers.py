@@ -13,7 +13,7 @@ import pytest
 from recording import layers
 from trtlearn.engine.records import Provenance
 from trtlearn.model.course_data import MODELS
-from trtlearn.recorded.files import load_study
+from trtlearn.recorded.files import load_build
 
 IMAGES = np.random.default_rng(0).normal(size=(16, 1, 2, 2)).astype(np.float32)
 
@@ -32,7 +32,7 @@ def test_the_cache_of_images_that_are_all_zero_is_kept(
     small: dict[str, Any], tmp_path: Path
 ) -> None:
     said = layers.zero_images(tmp_path, ())
-    study = load_study(tmp_path / "studies" / "resnet-zero-images.json")
+    study = load_build(tmp_path / "studies" / "resnet-zero-images.json")
     assert study.error is None
     assert study.calibration is not None
     assert study.calibration.algorithm == "minmax"
@@ -71,7 +71,7 @@ def test_the_build_that_stands_alone_has_no_timing_cache(
         if plan.name in ("missing-one", "missing-one-fp16"):
             layers.make("resnet", plan, tmp_path, tmp_path / "resnet.timing", 1)
     assert seen == {"missing-one": tmp_path / "resnet.timing", "missing-one-fp16": None}
-    assert load_study(tmp_path / "studies" / "resnet-missing-one.json").error == "enough"
+    assert load_build(tmp_path / "studies" / "resnet-missing-one.json").error == "enough"
 
 
 def test_an_unknown_argument_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

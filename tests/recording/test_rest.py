@@ -19,7 +19,7 @@ from recording import rest, trtexec
 from recording.rest import STEPS, ClockedTimings, Place, main
 from trtlearn.errors import TrtlearnError
 from trtlearn.model.course_data import load_images, model_path
-from trtlearn.recorded.files import load_build, load_study
+from trtlearn.recorded.files import load_build
 from trtlearn.recorded.logs import TrtexecLog
 
 TRTEXEC = """#!/bin/sh
@@ -86,7 +86,7 @@ def test_every_step_but_the_own_model_is_recorded_once(
         path = out / "tradeoff" / "placements" / "mobile" / f"qdq-{name}.json.gz"
         assert load_build(path).options.ranges == "qdq"
     for name in ("cached", "cached-fp16"):
-        study = load_study(out / "studies" / f"resnet-{name}.json")
+        study = load_build(out / "studies" / f"resnet-{name}.json")
         assert study.ranges is not None
         assert study.options.fp16 == name.endswith("fp16")
     clocks = ClockedTimings.from_json((out / "clocks.json").read_text(encoding="utf-8"))

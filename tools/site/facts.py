@@ -20,7 +20,7 @@ from trtlearn.files import data_dir, sha256
 from trtlearn.record import Record, show
 from trtlearn.recorded import calibration
 from trtlearn.recorded.caches import odd_caches
-from trtlearn.recorded.files import folder_with, load_build, load_provenance, load_study
+from trtlearn.recorded.files import folder_with, load_build, load_provenance
 from trtlearn.recorded.logs import interruptions
 from trtlearn.recorded.tradeoffs import dynamic, tradeoff
 
@@ -113,7 +113,7 @@ def folder(path: Path) -> str:
     if placed:
         rows = [experiment_row(load_build(file), file) for file in placed]
         made.append(heading(3, f"Q/DQ placements, {path.name}") + table(head, rows))
-    asked = {file: load_study(file) for file in sorted(path.glob("studies/*.json"))}
+    asked = {file: load_build(file) for file in sorted(path.glob("studies/*.json"))}
     built = [
         [one.model, html.escape(one.question), *experiment_row(one, file)[1:]]
         for file, one in asked.items()

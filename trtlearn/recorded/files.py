@@ -34,16 +34,16 @@ __all__ = [
     "load_build",
     "load_provenance",
     "load_record",
-    "load_study",
     "parts",
     "read_arrays",
-    "read_packed",
     "read_text",
     "recording_folders",
 ]
 
 R = TypeVar("R", bound=Record)
 T = TypeVar("T")
+GZIP = b"\x1f\x8b"
+"""How a gzipped file begins."""
 AGAIN = "make it again with `make record` on a GPU machine, or restore it with `git checkout data`"
 NOT_SAID = "does not say from which"
 LARGEST = 128 << 20  # bytes of JSON that a recording may unpack to
@@ -74,14 +74,12 @@ def whole(build: Build) -> Build:
 
 
 def load_record(kind: type[R], path: str | os.PathLike[str], again: str = AGAIN) -> R:
-    """The record in a file, packed where its name ends in .gz.
+    """The record in a file, gzipped or not.
 
     RecordingError, with ``again`` as what to do, where it is missing or damaged, or was made from
     other files of the course than those here.
     """
-    name = os.fspath(path)
-    text = read_packed(path, again) if name.endswith(".gz") else read_text(path)
-    record = kind.from_json(text, name)
+    record = kind.from_json(read_text(path, again), os.fspath(path))
     origin = getattr(record, "provenance", None)
     if origin is not None:
         check_origin(origin, path)
@@ -89,37 +87,24 @@ def load_record(kind: type[R], path: str | os.PathLike[str], again: str = AGAIN)
 
 
 def load_build(path: str | os.PathLike[str]) -> Build:
-    """The build in a <variant>.json.gz; RecordingError where that is missing or damaged.
+    """The build or study in a file; RecordingError where that is missing or damaged.
 
     What it was made from is checked by those who know the network.
     """
-    return whole(Build.from_json(read_packed(path), str(path)))
-
-
-def load_study(path: str | os.PathLike[str]) -> Build:
-    """The build in a studies/<model>-<variant>.json; RecordingError where that is none."""
     return whole(Build.from_json(read_text(path), str(path)))
 
 
-def read_text(path: str | os.PathLike[str]) -> str:
-    """The text of a recording; RecordingError where the file is missing or no text."""
+def read_text(path: str | os.PathLike[str], again: str = AGAIN) -> str:
+    """The text of a file, gzipped or not; RecordingError where that is missing or damaged."""
+    content = read_bytes(path, RecordingError)
     try:
-        return read_bytes(path, RecordingError).decode()
-    except UnicodeDecodeError:
-        raise RecordingError(f"{path} is no text", AGAIN) from None
-
-
-def read_packed(path: str | os.PathLike[str], again: str = AGAIN) -> str:
-    """The text of a gzipped file; RecordingError where that is missing or damaged."""
-    packed = read_bytes(path, RecordingError)
-    unpacker = zlib.decompressobj(wbits=31)
-    try:
-        text = unpacker.decompress(packed, LARGEST)
-        if not unpacker.eof:
-            raise RecordingError(
-                f"{path} is cut short, or unpacks to over {LARGEST:,} bytes", again
-            )
-        return text.decode()
+        if content.startswith(GZIP) or os.fspath(path).endswith(".gz"):
+            unpacker = zlib.decompressobj(wbits=31)
+            content = unpacker.decompress(content, LARGEST)
+            if not unpacker.eof:
+                problem = f"{path} is cut short, or unpacks to over {LARGEST:,} bytes"
+                raise RecordingError(problem, again)
+        return content.decode()
     except (zlib.error, UnicodeDecodeError) as problem:
         raise RecordingError(f"{path} is damaged: {problem}", again) from None
 

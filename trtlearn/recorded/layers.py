@@ -27,7 +27,7 @@ from ..model.arrays import Array
 from ..model.describe import describe
 from ..model.read import load_proto
 from ..record import Record, plural
-from .files import AGAIN, check_origin, folder_with, load_record, load_study, parts, read_arrays
+from .files import AGAIN, check_origin, folder_with, load_build, load_record, parts, read_arrays
 
 __all__ = [
     "GpuProgram",
@@ -339,7 +339,7 @@ def study(model: str, name: str, folder: Path | None = None) -> Build:
     if path is None:
         known = ", ".join(studies(model, folder)) or "none"
         raise RecordingError(f"no study {name!r} of {model!r}", f"one of {known}")
-    build = load_study(path)
+    build = load_build(path)
     check_origin(build.provenance, path, model)
     return build
 

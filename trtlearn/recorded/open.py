@@ -14,7 +14,7 @@ from ..engine.records import BuildOptions, BuildReport, EngineInfo
 from ..errors import EngineError, InspectorError, LiveUnavailable
 from ..files import decode_text, plan_in, read_bytes, recognize
 from ..record import parse_json
-from .files import load_build
+from .files import GZIP, load_build
 
 if TYPE_CHECKING:
     from ..model.describe import OnnxModel
@@ -23,7 +23,6 @@ __all__ = ["EngineFile", "open_engine", "precision", "read_engine"]
 
 Engine = Build | EngineInfo | str | bytes | os.PathLike[str]
 """A build, an engine's layers, a file as :func:`open_engine` takes it, or the inspector's JSON."""
-_GZIP = b"\x1f\x8b"
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ def open_engine(path: str | os.PathLike[str]) -> EngineFile:
     for a damaged recording, EngineError for a plan that cannot be loaded here.
     """
     content = plan_in(read_bytes(path, InspectorError))
-    if content.startswith(_GZIP):
+    if content.startswith(GZIP):
         build = load_build(path)
         return EngineFile(build.engine, build, build.build)
     other = recognize(content)

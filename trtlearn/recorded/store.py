@@ -28,7 +28,7 @@ from ..errors import BuildError, DataError, RecordingError, TrtlearnError
 from ..files import locked, sha256, user_dir, write_all
 from ..model.arrays import npz_bytes, read_npz
 from ..record import Record, plural, show
-from .files import folder_name, lean, read_packed, recording_folders, whole
+from .files import folder_name, lean, read_text, recording_folders, whole
 
 __all__ = [
     "PLANS_MB",
@@ -157,7 +157,7 @@ def _time(path: Path) -> float:
 def _read(path: Path) -> OwnBuild | None:
     """The build in a file; None where there is none, or one of another version of trtlearn."""
     try:
-        own = OwnBuild.from_json(read_packed(path))
+        own = OwnBuild.from_json(read_text(path))
         return replace(own, build=whole(own.build))
     except TrtlearnError:
         return None
@@ -305,7 +305,7 @@ def expected_seconds(model: str, variant: str) -> float | None:
             return own.seconds
     for folder in recording_folders():
         try:
-            recorded = Build.from_json(read_packed(folder / model / f"{variant}.json.gz"))
+            recorded = Build.from_json(read_text(folder / model / f"{variant}.json.gz"))
         except RecordingError:
             continue
         seconds = recorded.build.build_seconds
