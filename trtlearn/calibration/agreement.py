@@ -47,7 +47,6 @@ from .tensors import (
 __all__ = [
     "TOLERANCE",
     "AgreeReport",
-    "Evidence",
     "TensorAgreement",
     "agree",
     "explain_difference",
@@ -66,135 +65,75 @@ ROUNDING = 5e-5
 """What float32 rounding of activations can make of a bin's width: relative difference."""
 
 
-@dataclass(frozen=True)
-class Evidence:
-    """One line of TensorRT's cache, our threshold for it (None where there is none), and
-    everything around it.
+def explain_difference(
+    line: CacheEntry,
+    ours: Threshold | None,
+    *,
+    twin: str | None = None,
+    fused: tuple[Candidate, ...] = (),
+    infinite: bool = False,
+    internal: bool = False,
+) -> str:
+    """Why two scales differ, in one sentence: the first of the known causes that the numbers show.
+
+    Args:
+        line: TensorRT's line. ours: our threshold for it, None where there is none.
+        twin: another tensor for which we have just this scale.
+        fused: what else TensorRT may have taken for the tensor.
+        infinite: whether the tensor becomes NaN or infinite on these data.
+        internal: whether TensorRT made up the name.
     """
-
-    line: CacheEntry
-    ours: Threshold | None
-    twin: str | None  # another tensor for which we have just this scale
-    cache: CalibrationCache
-    ties: TieReport
-    fused: tuple[Candidate, ...] = ()  # what else TensorRT may have taken for the tensor
-    infinite: bool = False  # the tensor becomes NaN or infinite on these data
-    internal: bool = False  # a name that TensorRT made up
-
-
-def explain_difference(evidence: Evidence) -> str:
-    """One sentence: the first of the known causes that the numbers show, or that none does."""
-    line, ours = evidence.line, evidence.ours
+    if ours is None and infinite:
+        what = "it becomes NaN or infinite on these data, as an attention mask does"
+        return f"{what}: no scale fits that"
+    if ours is None and internal:
+        return (
+            "made by TensorRT's ONNX parser inside a node: the ONNX file has no such tensor to "
+            "compare with"
+        )
     if ours is None:
-        if evidence.infinite:
-            return (
-                "it becomes NaN or infinite on these data, as an attention mask does: "
-                "no scale fits that"
-            )
-        if evidence.internal:
-            return (
-                "made by TensorRT's ONNX parser inside a node: the ONNX file has no such tensor to "
-                "compare with"
-            )
         return "stale: the model has no tensor of this name (TensorRT ignores the line)"
-    for cause in (
-        _zero,
-        _bin_width,
-        _same_scale,
-        _near_tie,
-        _line,
-        _next_bin,
-        _in_concat,
-        _largest,
-    ):
-        if text := cause(evidence, ours):
-            return text
-    return (
-        f"not explained: TensorRT's amax is {line.amax:.6g}, ours {ours.amax:.6g} of max|x| "
-        f"{ours.seen_amax:.6g}"
-    )
-
-
-def _zero(evidence: Evidence, ours: Threshold) -> str | None:
     if ours.seen_amax == 0:
         return "all values are 0 in these data: TensorRT's scale comes from other data"
-    return None
-
-
-def _same_scale(evidence: Evidence, ours: Threshold) -> str | None:
-    """Another tensor's scale, so one that was not chosen from this tensor's values."""
-    return f"TensorRT gave it the scale of {evidence.twin}" if evidence.twin else None
-
-
-def _near_tie(evidence: Evidence, ours: Threshold) -> str | None:
-    """The same histogram, another threshold of nearly the same cost."""
-    found = ours.choice_of(evidence.line.scale)
-    if found is None:
-        return None
-    kept, theirs, mine = found
-    if theirs - mine <= NEAR_TIE * max(abs(mine), 1e-12):
+    ratio = line.scale / ours.scale - 1 if ours.scale else math.inf  # 0.5: half as much again
+    if abs(ratio) <= ROUNDING:  # the same number of bins, of another width
         return (
-            f"near tie: keeping {kept} bins (TensorRT) has KL {theirs:.6g}, {ours.bins_kept} bins "
-            f"(ours) {mine:.6g}; {LAST_BITS} decide"
+            f"the same choice with a maximum that differs by {ratio:+.1e}: "
+            f"GPU and CPU round the activations of this layer differently"
         )
-    return None
-
-
-def _ratio(evidence: Evidence, ours: Threshold) -> float:
-    """How much larger TensorRT's scale is than ours: 0.5 for half as much again."""
-    return evidence.line.scale / ours.scale - 1 if ours.scale else math.inf
-
-
-def _line(evidence: Evidence, ours: Threshold) -> str | None:
-    """The legacy calibrator's line, fitted to bins of which the lowest are in or out by a count."""
-    ratio = _ratio(evidence, ours)
+    if twin:  # so it was not chosen from this tensor's values
+        return f"TensorRT gave it the scale of {twin}"
+    if found := ours.choice_of(line.scale):  # the same histogram, another threshold
+        kept, theirs, mine = found
+        if theirs - mine <= NEAR_TIE * max(abs(mine), 1e-12):
+            return (
+                f"near tie: keeping {kept} bins (TensorRT) has KL {theirs:.6g}, {ours.bins_kept} "
+                f"bins (ours) {mine:.6g}; {LAST_BITS} decide"
+            )
     if ours.algorithm == "legacy" and ours.bins_kept is None and abs(ratio) <= LINE:
         return (
             f"a line through the counts with another end ({ratio:+.1e}): by one count a bin at the "
             f"cut-off's height takes part or not, and {LAST_BITS} decide"
         )
-    return None
-
-
-def _next_bin(evidence: Evidence, ours: Threshold) -> str | None:
-    """The legacy calibrator's quantile, reached one bin earlier or later."""
-    if ours.algorithm != "legacy" or ours.bins_kept is None or not ours.width:
-        return None
-    bins = (evidence.line.amax - ours.amax) / ours.width
-    if abs(abs(bins) - 1) > ROUNDING * ours.bins_kept:  # what the width's rounding makes of it
-        return None
-    return (
-        f"the neighbouring bin ({bins:+.4f} of {ours.bins_kept}): the quantile is reached there or "
-        f"here by single values, and {LAST_BITS} decide"
-    )
-
-
-def _in_concat(evidence: Evidence, ours: Threshold) -> str | None:
-    for part in evidence.fused:
-        if part.stale:
+    if ours.algorithm == "legacy" and ours.bins_kept is not None and ours.width:
+        bins = (line.amax - ours.amax) / ours.width
+        if abs(abs(bins) - 1) <= ROUNDING * ours.bins_kept:  # what the width's rounding makes of it
             return (
-                f"it begins the Concat of {', '.join(part.needs)}, whose memory this calibrator "
-                "reads on into: other tensors may have used that memory in between, which is not "
-                "computed here"
+                f"the neighbouring bin ({bins:+.4f} of {ours.bins_kept}): the quantile is reached "
+                f"there or here by single values, and {LAST_BITS} decide"
             )
-    return None
-
-
-def _largest(evidence: Evidence, ours: Threshold) -> str | None:
-    if relative_difference(evidence.line.amax, ours.seen_amax) <= SAME:
-        return "TensorRT's amax is max|x|, as the min-max calibrator chooses it"
-    return None
-
-
-def _bin_width(evidence: Evidence, ours: Threshold) -> str | None:
-    """The same number of bins, whose width comes from a maximum that differs in its last bits."""
-    ratio = _ratio(evidence, ours)
-    if abs(ratio) <= ROUNDING:
+    if part := next((part for part in fused if part.stale), None):
         return (
-            f"the same choice with a maximum that differs by {ratio:+.1e}: "
-            f"GPU and CPU round the activations of this layer differently"
+            f"it begins the Concat of {', '.join(part.needs)}, whose memory this calibrator "
+            "reads on into: other tensors may have used that memory in between, which is not "
+            "computed here"
         )
-    return None
+    if relative_difference(line.amax, ours.seen_amax) <= SAME:
+        return "TensorRT's amax is max|x|, as the min-max calibrator chooses it"
+    return (
+        f"not explained: TensorRT's amax is {line.amax:.6g}, ours {ours.amax:.6g} of max|x| "
+        f"{ours.seen_amax:.6g}"
+    )
 
 
 Array = NDArray[Any]
@@ -407,7 +346,7 @@ def agree(
     ties = predict_ties(facts, kind, flat_pools(proto))
     part_names, behind = tuple(part.name for part in parts), names_behind(facts)
     names = _Names(proto, ties, thresholds, fused, part_names, observer.infinite, behind)
-    rows = [_compare(line, names, known, tolerance) for line in known.scales if not line.problem]
+    rows = [_compare(line, names, tolerance) for line in known.scales if not line.problem]
     if minmax := sum("min-max" in (row.explanation or "") for row in rows):
         scales = f"{minmax} of {plural(len(rows), 'scale')}"
         notes.append(f"{scales} are min-max's under the header of {kind}: try --algorithm minmax")
@@ -527,26 +466,19 @@ class _Names:
         return min(known, key=lambda name: abs(self.thresholds[name].scale - scale), default=None)
 
 
-def _compare(
-    line: CacheEntry, names: _Names, cache: CalibrationCache, tolerance: float
-) -> TensorAgreement:
+def _compare(line: CacheEntry, names: _Names, tolerance: float) -> TensorAgreement:
     source = names.of(line)
     ours = None if source is None else names.thresholds[source]
     difference = None if ours is None else relative_difference(ours.scale, line.scale)
     explanation = None
     if difference is None or difference > tolerance:
-        fused, infinite = names.fused.get(line.name, ()), line.name in names.infinite
         explanation = explain_difference(
-            Evidence(
-                line,
-                ours,
-                names.twin(line),
-                cache,
-                names.ties,
-                fused,
-                infinite,
-                is_internal(line.name, names.behind),
-            )
+            line,
+            ours,
+            twin=names.twin(line),
+            fused=names.fused.get(line.name, ()),
+            infinite=line.name in names.infinite,
+            internal=is_internal(line.name, names.behind),
         )
     mine = None if ours is None else ours.scale
     other = source if source != line.name else None

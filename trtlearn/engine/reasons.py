@@ -5,9 +5,8 @@ their evidence.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..model.operators import QDQ
@@ -153,7 +152,7 @@ def layer_reason(layer: EngineLayer, facts: Facts) -> Reason:
             return Reason("wish-not-met", words, "measured")
         words = f"runs in {computed}, narrower than what was requested"
         return Reason("narrower", words, "measured")
-    reason = _wider(_Case(layer, expected, facts))
+    reason = next(_wider(layer, expected, facts))
     if alone and reason.evidence == "inferred":
         constraint = facts.options.precision_constraints if facts.options else "prefer"
         words = f"{expected} was asked for with {constraint}; {reason.words}"
@@ -196,162 +195,82 @@ def _wider_output(layer: EngineLayer, facts: Facts) -> str:
     return ""
 
 
-# Why a layer works in a wider type than the one allowed: each says it in words, or "".
-
-
-@dataclass(frozen=True)
-class _Case:
-    """A layer that works in a wider type than ``allowed``."""
-
-    layer: EngineLayer
-    allowed: str
-    facts: Facts
-
-    @cached_property
-    def tensors(self) -> list[str]:
-        """The tensors at the layer's own edges, by the names that they had before any reformat."""
-        edges = (*self.layer.inputs, *self.layer.outputs)
-        origin = self.facts.origin
-        return list(dict.fromkeys(origin.get(tensor.name, tensor.name) for tensor in edges))
-
-    @cached_property
-    def outer_tensors(self) -> list[str]:
-        """The tensors of the layer's ONNX nodes, without those between two of them (fused away)."""
-        count: Counter[str] = Counter()
-        for node in self.layer.onnx_nodes:
-            count.update(self.facts.edges.get(node, ()))
-        return [name for name, times in count.items() if times == 1] or self.tensors
-
-    def without_scale(self, tensors: list[str]) -> str:
-        """Those of the tensors that the log says have no scale; "" where INT8 is not allowed."""
-        named = self.facts.named("missing-scale", "tensor-zero")
-        return _listed([name for name in tensors if name in named and self.allowed == "int8"])
-
-
 def _listed(names: list[str]) -> str:
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return ", ".join(names[:3]) + more
 
 
-def _integers(case: _Case) -> str:
-    dtypes = {*case.layer.input_dtypes, *case.layer.output_dtypes} - {None}
-    is_so = dtypes and dtypes <= _INTEGERS
-    return "works on integers, such as shapes and indices" if is_so else ""
-
-
-def _plugin(case: _Case) -> str:
-    layer = case.layer
-    if not (layer.kind or "").startswith("Plugin") and '"PluginType"' not in layer.raw:
-        return ""
-    return (
-        "a plugin: it runs in the types that its author offers, whatever the flags allow "
-        "(supportsFormatCombination, v8.6.1:include/NvInferRuntime.h)"
-    )
-
-
-def _reads_integers(case: _Case) -> str:
-    """Not INT8 codes: shapes, indices, images as bytes, and the Cast that turns them to floats."""
-    read = {*case.layer.input_dtypes} - {None}
-    if not read or not read <= _INTEGERS or case.layer.weight_count:
-        return ""
-    return f"reads {_listed(sorted(map(str, read)))}, which INT8 quantization leaves as it is"
-
-
-def _unknown(case: _Case) -> str:
-    layer = case.layer
-    if layer.computed_in is not None:
-        return ""
-    if not layer.inputs:
-        return "no inputs are listed"
-    if None in layer.input_dtypes:
-        return "the type of an input is not shown"
-    if layer.kind in ("Myelin", "kgen"):
-        read = sorted({dtype for dtype in layer.input_dtypes if dtype})
-        return f"reads {_listed(read)}; the type inside is not shown"
-    return "its inputs differ in type and its weights are not listed"
-
-
-def _quantizes(case: _Case) -> str:
-    written, kind = case.layer.output_dtypes, (case.layer.kind or "").lower()
-    does = (kind == "kgen" or "quantize" in kind) and written and set(written) <= _QUANTIZED
-    return f"reads {case.layer.computed_in} and writes {written[0]}: it quantizes" if does else ""
-
-
-def _no_scale(case: _Case) -> str:
-    names = case.without_scale(case.tensors)
-    return f"no scale for tensor {names}: TensorRT's log says so" if names else ""
-
-
-def _no_kernel(case: _Case) -> str:
-    names = {case.layer.name, plain_name(case.layer.name), *case.layer.onnx_nodes}
-    lacks = names & case.facts.named("no-implementation", "constraint-not-met")
-    return f"no {case.allowed} kernel for it: TensorRT's log says so" if lacks else ""
-
-
-def _softmax(case: _Case) -> str:
-    operators = {case.facts.operators.get(node) for node in case.layer.onnx_nodes}
-    is_softmax = "Softmax" in operators or "softmax" in (case.layer.kind or "").lower()
-    source = "docs.nvidia.com/…/tensorrt-860-ea/operators/docs/SoftMax.html"
-    words = f"SoftMax takes float16 and float32 only ({source})"
-    return words if case.allowed == "int8" and is_softmax else ""
-
-
-def _perhaps_no_scale(case: _Case) -> str:
-    names = case.without_scale(case.outer_tensors)
-    return f"perhaps because tensor {names} has no scale" if names else ""
-
-
-def _no_scale_listed(case: _Case) -> str:
-    if case.allowed != "int8" or not case.facts.scales:
-        return ""
-    names = [name for name in case.tensors if name not in {*case.facts.scales, *case.facts.outputs}]
-    if case.facts.edges:  # names that the engine made up itself have no scale of their own
-        names = [name for name in names if name in case.outer_tensors]
-    words = f"perhaps because tensor {_listed(names)} has no scale: the log lists none"
-    return words if names else ""
-
-
-def _network_output(case: _Case) -> str:
-    """Not for a layer with weights: kernels read INT8 and write FP32 (measured: resnet's last)."""
-    layer, outputs = case.layer, case.facts.outputs
-    written = [case.facts.origin.get(tensor.name, tensor.name) for tensor in layer.outputs]
-    if layer.weight_count or not written or not outputs.keys() >= set(written):
-        return ""
-    if set(layer.output_dtypes) != {"fp32"}:
-        return ""
-    return (
-        f"it writes the network output {_listed([outputs[name] for name in written])}, "
-        "fp32 unless --outputIOFormats says otherwise "
-        "(v8.6.1:samples/common/sampleOptions.cpp:2059); "
-        "another type would need a reformat after it"
-    )
-
-
-_WIDER: tuple[tuple[str, str, Callable[[_Case], str]], ...] = (
-    ("integers", "measured", _integers),
-    ("plugin", "documented", _plugin),
-    ("integers", "measured", _reads_integers),
-    ("unknown", "inferred", _unknown),
-    ("quantizes", "measured", _quantizes),
-    ("no-scale", "measured", _no_scale),
-    ("no-kernel", "measured", _no_kernel),
-    ("no-int8-kernel", "documented", _softmax),
-    ("no-scale", "inferred", _perhaps_no_scale),
-    ("no-scale", "inferred", _no_scale_listed),
-    ("network-output", "inferred", _network_output),
-)
-"""(code, evidence, what says it), in order: the first that has words counts."""
-
-
-def _wider(case: _Case) -> Reason:
-    for code, evidence, say in _WIDER:
-        if words := say(case):
-            return Reason(code, words, evidence)
-    computed, allowed = case.layer.computed_in, case.allowed
+def _wider(layer: EngineLayer, allowed: str, facts: Facts) -> Iterator[Reason]:
+    """Why a layer works in a wider type than ``allowed``: the first reason counts."""
+    kind, written = layer.kind or "", layer.output_dtypes
+    read = sorted({dtype for dtype in layer.input_dtypes if dtype})
+    known = {*read, *written} - {None}
+    if known and known <= _INTEGERS:
+        yield Reason("integers", "works on integers, such as shapes and indices", "measured")
+    if kind.startswith("Plugin") or '"PluginType"' in layer.raw:
+        words = (
+            "a plugin: it runs in the types that its author offers, whatever the flags allow "
+            "(supportsFormatCombination, v8.6.1:include/NvInferRuntime.h)"
+        )
+        yield Reason("plugin", words, "documented")
+    if read and _INTEGERS.issuperset(read) and not layer.weight_count:
+        # no INT8 codes: shapes, indices, images as bytes, and the Cast that makes them floats
+        words = f"reads {_listed(read)}, which INT8 quantization leaves as it is"
+        yield Reason("integers", words, "measured")
+    if layer.computed_in is None:
+        words = "its inputs differ in type and its weights are not listed"
+        if not layer.inputs:
+            words = "no inputs are listed"
+        elif None in layer.input_dtypes:
+            words = "the type of an input is not shown"
+        elif kind in ("Myelin", "kgen"):
+            words = f"reads {_listed(read)}; the type inside is not shown"
+        yield Reason("unknown", words, "inferred")
+    makes_codes = kind == "kgen" or "quantize" in kind.lower()
+    if makes_codes and written and _QUANTIZED.issuperset(written):
+        words = f"reads {layer.computed_in} and writes {written[0]}: it quantizes"
+        yield Reason("quantizes", words, "measured")
+    edges = (*layer.inputs, *layer.outputs)  # by the names that they had before any reformat
+    tensors = list(dict.fromkeys(facts.origin.get(edge.name, edge.name) for edge in edges))
+    without_scale = facts.named("missing-scale", "tensor-zero") if allowed == "int8" else set()
+    if names := [name for name in tensors if name in without_scale]:
+        words = f"no scale for tensor {_listed(names)}: TensorRT's log says so"
+        yield Reason("no-scale", words, "measured")
+    own = {layer.name, plain_name(layer.name), *layer.onnx_nodes}
+    if own & facts.named("no-implementation", "constraint-not-met"):
+        yield Reason("no-kernel", f"no {allowed} kernel for it: TensorRT's log says so", "measured")
+    operators = {facts.operators.get(node) for node in layer.onnx_nodes}
+    if allowed == "int8" and ("Softmax" in operators or "softmax" in kind.lower()):
+        source = "docs.nvidia.com/…/tensorrt-860-ea/operators/docs/SoftMax.html"
+        words = f"SoftMax takes float16 and float32 only ({source})"
+        yield Reason("no-int8-kernel", words, "documented")
+    # the tensors of its ONNX nodes, without those between two of them, which are fused away
+    times = Counter(chain.from_iterable(facts.edges.get(node, ()) for node in layer.onnx_nodes))
+    outer = [name for name, count in times.items() if count == 1] or tensors
+    if names := [name for name in outer if name in without_scale]:
+        words = f"perhaps because tensor {_listed(names)} has no scale"
+        yield Reason("no-scale", words, "inferred")
+    if allowed == "int8" and facts.scales:
+        with_scale = {*facts.scales, *facts.outputs}
+        if facts.edges:  # names that the engine made up itself have no scale of their own
+            tensors = [name for name in tensors if name in outer]
+        if names := [name for name in tensors if name not in with_scale]:
+            words = f"perhaps because tensor {_listed(names)} has no scale: the log lists none"
+            yield Reason("no-scale", words, "inferred")
+    ends = [facts.outputs.get(facts.origin.get(one.name, one.name)) for one in layer.outputs]
+    # no layer with weights: kernels read INT8 and write FP32 (measured: resnet's last)
+    if set(written) == {"fp32"} and None not in ends and not layer.weight_count:
+        words = (
+            f"it writes the network output {_listed([str(name) for name in ends])}, fp32 unless "
+            "--outputIOFormats says otherwise (v8.6.1:samples/common/sampleOptions.cpp:2059); "
+            "another type would need a reformat after it"
+        )
+        yield Reason("network-output", words, "inferred")
+    computed = layer.computed_in
     if (computed, allowed) == ("fp16", "int8"):
         words = "the builder timed FP16 as faster here, or found no INT8 kernel"
     else:
         words = f"the builder timed {computed} as faster here, "
         words += f"or found no {allowed} kernel for this shape"
-    words += "" if case.facts.options else ", or the network's own types ask for it"
-    return Reason(f"faster-in-{computed}", words, "inferred")
+    words += "" if facts.options else ", or the network's own types ask for it"
+    yield Reason(f"faster-in-{computed}", words, "inferred")
