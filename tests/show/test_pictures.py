@@ -13,22 +13,27 @@ import trtlearn as tl
 from trtlearn.errors import DataError
 from trtlearn.model.detections import SURE
 from trtlearn.show.draw import TALLEST
-from trtlearn.show.pictures import png
 from trtlearn.show.theme import BAD
 
 PHOTO, DETECTOR, VIT = (tl.network(name, mode="recorded") for name in ("photo", "detector", "vit"))
 
 
-def test_a_png_holds_the_pixels() -> None:
-    pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3)).astype(np.uint8)
-    content = base64.b64decode(png(pixels).split(",")[1])
-    assert content[:8] == b"\x89PNG\r\n\x1a\n"
-    start = content.index(b"IDAT")
-    size = int.from_bytes(content[start - 4 : start], "big")
-    lines = zlib.decompress(content[start + 4 : start + 4 + size])
-    rows = np.frombuffer(lines, np.uint8).reshape(5, 1 + 7 * 3)
-    assert not rows[:, 0].any()
-    np.testing.assert_array_equal(rows[:, 1:].reshape(5, 7, 3), pixels)
+def test_each_image_holds_the_pixels_of_its_photograph() -> None:
+    pictures = PHOTO.pictures()
+    high, wide, colors = pictures.shape[1:]
+    names = PHOTO.card.labels
+    fig = tl.show.photographs([PHOTO.build("fp32")], pictures, PHOTO.labels(), names, [3, 5])
+    for image, row in zip(fig.layout.images, [3, 5], strict=True):
+        head, _, text = image.source.partition(",")
+        assert head == "data:image/png;base64"
+        content = base64.b64decode(text)
+        assert content[:8] == b"\x89PNG\r\n\x1a\n"
+        start = content.index(b"IDAT")
+        size = int.from_bytes(content[start - 4 : start], "big")
+        lines = zlib.decompress(content[start + 4 : start + 4 + size])
+        rows = np.frombuffer(lines, np.uint8).reshape(high, 1 + wide * colors)
+        assert not rows[:, 0].any()
+        np.testing.assert_array_equal(rows[:, 1:].reshape(high, wide, colors), pictures[row])
 
 
 def test_exactly_the_wrong_answers_are_marked() -> None:

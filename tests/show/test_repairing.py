@@ -4,7 +4,7 @@ import pytest
 
 import trtlearn as tl
 from trtlearn.errors import DataError
-from trtlearn.show.repairing import one_switch_away, repair_preview
+from trtlearn.show.tensor_ranges import repair_preview
 
 REPAIRS = tl.recorded.repairs()
 
@@ -37,7 +37,11 @@ def test_a_switch_moves_the_bars_and_the_words():
     ]
     assert "<b>99.0%</b> (198 right answers of 200)" in words[0]
     fig = next(one for one in walk(widget) if hasattr(one, "data"))
-    assert tuple(fig.data[0].x) == tuple(one_switch_away(REPAIRS, ["image", "stem_relu", "pool"]))
+    on = {"image", "stem_relu", "pool"}
+    assert list(fig.data[0].x) == [REPAIRS.accuracy(on ^ {name}) for name in REPAIRS.tensors]
+    assert [text.endswith("off again") for text in fig.data[0].text] == [
+        name in on for name in REPAIRS.tensors
+    ]
     assert fig.layout.shapes[0].x0 == 0.99
 
 

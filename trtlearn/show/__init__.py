@@ -14,18 +14,17 @@ import typing
 from ..errors import TrtlearnError
 
 PLACES = {
-    "digits": "digits_grid",
+    "digits": "digits_grid spike",
     "numbers": "clip_or_round float_bits histogram number_line weight_error",
     "tensor_ranges": "fit ranges scales",
-    "calibration": "agreement filling images_needed kl legacy_line orders shared_scales thresholds",
-    "cuts": "spike toy_cut",
+    "calibration": "agreement filling images_needed kl legacy_line orders shared_scales thresholds "
+    "toy_cut",
     "blocks": "residual_block",
     "engines": "engine engine_diff fusion layer_times precision",
     "layers": "pixel plan_sizes read_back tensor_errors time_by_dtype",
     "tradeoffs": "against_trtexec batch_sizes builds launches mixed_search sensitivity tradeoff",
     "widgets": "amax_slider factor_slider filling_player follow_pixel kl_slider range_browser "
-    "spike_slider tradeoff_explorer",
-    "repairing": "repair_switches",
+    "repair_switches spike_slider tradeoff_explorer",
     "placing": "place_pairs",
     "pictures": "boxes operators photographs",
     "caches": "cache_editor",
@@ -37,7 +36,7 @@ MODULES: dict[str, str] = {}
 for _module, _names in PLACES.items():
     MODULES |= dict.fromkeys(_names.split(), _module)
 MOVING = ("plotly", "ipywidgets", "anywidget")
-NEEDED = dict.fromkeys(("widgets", "repairing", "placing"), MOVING) | dict.fromkeys(
+NEEDED = dict.fromkeys(("widgets", "placing"), MOVING) | dict.fromkeys(
     ("caches", "commands"), ("ipywidgets",)
 )
 

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING
 
-from .draw import Source, figure, finish, line, note, points
+from ..builds import Build
+from .draw import Figure, Source, figure, finish, line, note, points
 from .theme import GOOD, INK, WARN
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
-
-    from ..builds import Build
 
 __all__ = [
     "EDGES",
@@ -48,7 +43,7 @@ EDGES = {
 """Where the pair of an edge is drawn: to the right, and up from the row of nodes."""
 
 
-def residual_block(builds: Mapping[str, Build], *, source: Source = None) -> go.Figure:
+def residual_block(builds: Mapping[str, Build], *, source: Source = None) -> Figure:
     """The same block once for each placement, with the layers and the time of the whole engine.
 
     ``builds``: placement -> its build, as ``tl.recorded.placements`` gives them. A diamond is a
@@ -66,7 +61,7 @@ def residual_block(builds: Mapping[str, Build], *, source: Source = None) -> go.
 
 def placed_block(
     pairs: Collection[str], builds: Mapping[str, Build], *, source: Source = None
-) -> go.Figure:
+) -> Figure:
     """The block once, with pairs on the edges ``pairs``, as :func:`residual_block` draws it.
 
     Where such a placement was recorded, ``builds`` (as there) says what it costs.
@@ -90,7 +85,7 @@ def layers_time(build: Build) -> str:
     return "time unknown" if time is None else f"{time:.3f} ms"
 
 
-def _blocks(rows: Sequence[tuple[str, Collection[str]]], title: str, source: Source) -> go.Figure:
+def _blocks(rows: Sequence[tuple[str, Collection[str]]], title: str, source: Source) -> Figure:
     """A row for each text and its pairs."""
     fig = figure(title, height=130 + 115 * len(rows), showlegend=False)
     for row, (text, pairs) in enumerate(rows):
@@ -102,7 +97,7 @@ def _blocks(rows: Sequence[tuple[str, Collection[str]]], title: str, source: Sou
     return finish(fig, source)
 
 
-def draw_block(fig: go.Figure, y: float) -> None:
+def draw_block(fig: Figure, y: float) -> None:
     """The nodes in a row, and the shortcut above them."""
     up = y + EDGES["shortcut"][1]
     x_edges = [0, 6, None, 0.2, 0.2, 4, 4]
@@ -114,7 +109,7 @@ def draw_block(fig: go.Figure, y: float) -> None:
         note(fig, node, x, y, font={"color": "#222222"})
 
 
-def _draw_pairs(fig: go.Figure, y: float, present: Collection[str]) -> None:
+def _draw_pairs(fig: Figure, y: float, present: Collection[str]) -> None:
     """A diamond on each edge with a pair, a cross where the right one is missing."""
     edges = [edge for edge in EDGES if edge in present or edge in RIGHT]
     symbols, colors = zip(*(mark(edge, edge in present) for edge in edges), strict=True)

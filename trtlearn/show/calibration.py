@@ -5,12 +5,12 @@ from __future__ import annotations
 import itertools
 import math
 import os
-import typing
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
-from ..calibration.entropy import reference_and_candidate
+from ..calibration.entropy import divergence, reference_and_candidate
 from ..calibration.observers import LEVEL, Threshold, fit_line
 from ..calibration.tensors import predict_ties
 from ..engine.layout import graph
@@ -20,13 +20,9 @@ from ..model.describe import OnnxModel, read_model
 from ..record import show
 from ..recorded.calibration import CAUSES, AgreementTable
 from . import draw
-from .draw import Source, Style
+from .draw import Figure, Source, Style
 from .graphs import Mark, draw_graph
 from .theme import BAD, GOOD, INK, MARKS, SERIES, WARN, series
-
-if typing.TYPE_CHECKING:
-    import plotly.graph_objects as go
-    from numpy.typing import ArrayLike, NDArray
 
 __all__ = [
     "agreement",
@@ -40,6 +36,7 @@ __all__ = [
     "p_and_q",
     "shared_scales",
     "thresholds",
+    "toy_cut",
 ]
 
 FLOOR = 0.5  # where a logarithmic axis of counts begins
@@ -67,7 +64,7 @@ def on_log_axis(counts: ArrayLike) -> NDArray[np.float64]:
     return np.where(values > 0, values, FLOOR)
 
 
-def _counts_axis(fig: go.Figure, most: float, panel: tuple[int, int] | None = None) -> None:
+def _counts_axis(fig: Figure, most: float, panel: tuple[int, int] | None = None) -> None:
     span = [FLOOR, 1.6 * max(10.0, most)]
     draw.log_axis(fig, "y", "values in a bin", span, room=0, panel=panel)
 
@@ -86,7 +83,7 @@ def kl(
     tensorrt: float | None = None,
     *,
     source: Source = None,
-) -> go.Figure:
+) -> Figure:
     """The entropy search of one tensor: left P and Q at ``bins`` bins, right KL of every choice.
 
     ``threshold`` comes from an EntropyObserver; ``bins`` is its choice where not given. Traces: 0
@@ -148,7 +145,35 @@ def kl(
     return draw.finish(fig, source)
 
 
-def filling(threshold: Threshold, name: str = "x", *, source: Source = None) -> go.Figure:
+def toy_cut(
+    counts: ArrayLike, kept: int, levels: int = 4, *, source: Source = "computed here"
+) -> Figure:
+    """P and Q of a histogram small enough for a pencil, cut behind ``kept`` bins.
+
+    ``counts`` [bins]; Q tells them in ``levels`` steps. Traces: 0 the counts, 1 P, 2 Q.
+
+    >>> [trace.name for trace in toy_cut([8, 4, 2, 1], 4, 2).data]
+    ['counted', 'P', 'Q']
+    """
+    h = np.asarray(counts, np.float64)
+    if not levels <= kept <= len(h):
+        raise DataError(f"kept is {kept}", f"keep {levels} to {len(h)} bins")
+    p, q = reference_and_candidate(h, kept, levels)
+    fig = draw.figure(f"What do {levels} steps tell of the first {kept} bins?", height=330)
+    for label, values, color in (("counted", h, INK), ("P", p, GOOD), ("Q", q, BAD)):
+        texts: Style = {"text": [f"{value:.4g}" for value in values], "textposition": "outside"}
+        x = list(range(len(values)))
+        draw.columns(fig, x, values, label, color=color, cliponaxis=False, **texts)
+    fig.update_layout(barmode="group")
+    fig.add_vline(x=kept - 0.5, line={"color": INK, "dash": "dash"})
+    loss = divergence(p, q)
+    words = f"KL = {loss:.3g}" if np.isfinite(loss) else "KL is infinite"
+    fig.update_xaxes(title=f"bin of |x| (dashed: the cut); {words}", dtick=1)
+    fig.update_yaxes(title="values in a bin", range=[0, 1.15 * max(h.max(), p.max())])
+    return draw.finish(fig, source)
+
+
+def filling(threshold: Threshold, name: str = "x", *, source: Source = None) -> Figure:
     """The histogram as it stood after the first batch that was kept; a widget moves it on.
 
     >>> from trtlearn.calibration.observers import threshold_of
@@ -174,7 +199,7 @@ def thresholds(
     name: str = "x",
     *,
     source: Source = None,
-) -> go.Figure:
+) -> Figure:
     """All calibrators over one histogram: above the values, below the amax that each chooses.
 
     ``ways``: label -> Threshold of the same tensor; at least one of them has a histogram.
@@ -221,7 +246,7 @@ def legacy_line(
     cutoff: float,
     *,
     source: Source = None,
-) -> go.Figure:
+) -> Figure:
     """How the legacy calibrator finds amax: the line through ``y = log(count + 1) - 0.694``.
 
     ``threshold`` comes from a LegacyObserver with this ``cutoff``. Traces: 0 the bins left out, 1
@@ -268,7 +293,7 @@ def orders(
     largest: Mapping[str, float],
     *,
     source: Source = None,
-) -> go.Figure:
+) -> Figure:
     """One row a tensor, one mark a calibration: ``amax[way][tensor]`` holds all that a way gave.
 
     ``largest``: tensor -> max|x|; the axis shows amax as a share of it.
@@ -308,7 +333,7 @@ def images_needed(
     tensor: str,
     *,
     source: Source = None,
-) -> go.Figure:
+) -> Figure:
     """How many images are enough? Left amax of one tensor, right accuracy, over their number.
 
     Both map a calibrator's label to {images: value}.
@@ -354,7 +379,7 @@ def shared_scales(
     algorithm: str = "entropy2",
     *,
     source: Source = "predicted from the ONNX graph",
-) -> go.Figure:
+) -> Figure:
     """The network from its inputs at the top; tensors that share a scale have one colour and mark.
 
     Grey circles have a scale of their own. The groups are predicted from the graph
@@ -390,7 +415,7 @@ def shared_scales(
 DOTS_HIGH = 6  # dots below each other in a network's row
 
 
-def agreement(table: AgreementTable, *, source: Source = None) -> go.Figure:
+def agreement(table: AgreementTable, *, source: Source = None) -> Figure:
     """One dot a scale: left those equal to TensorRT's within 1e-6, right how far the others differ.
 
     ``table`` comes from ``tl.recorded.agreement()``. Trace 0 holds the equal scales; one trace for

@@ -1,4 +1,4 @@
-"""Digits as an engine's input range leaves them, and what the network answered."""
+"""Digits as an engine's input range leaves them, beside answers or the pixels' histogram."""
 
 from __future__ import annotations
 
@@ -6,20 +6,17 @@ import typing
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from ..builds import Build
 from ..calibration.ranges import amax_by_tensor
 from ..errors import DataError
 from ..int8.quant import dequantize, quantize
 from . import draw
-from .draw import Source, Style
+from .draw import Figure, Source, Style
 from .theme import BAD, GRAYS, INK
 
-if typing.TYPE_CHECKING:
-    import plotly.graph_objects as go
-    from numpy.typing import ArrayLike, NDArray
-
-__all__ = ["Column", "digit_columns", "digits_grid"]
+__all__ = ["Column", "background", "cut_digit", "digit_columns", "digits_grid", "spike"]
 
 HEADS = {
     "fp32": "FP32",
@@ -46,7 +43,7 @@ def digits_grid(
     *,
     title: str = "What does each engine see, and what does it answer?",
     source: Source = None,
-) -> go.Figure:
+) -> Figure:
     """Rows are images, columns engines: the image as the engine's input range leaves it.
 
     Under each stands the answer; wrong ones are marked. ``builds``: what ``Network.builds(...)``
@@ -101,7 +98,7 @@ def digit_columns(
     *,
     title: str,
     source: Source = None,
-) -> go.Figure:
+) -> Figure:
     """A column of images for each engine, its answers below them; ``labels`` are the right ones.
 
     The grays run from the least to the largest value of ``originals`` float32 [rows, ..., H, W].
@@ -122,7 +119,7 @@ def digit_columns(
     return draw.finish(fig, source)
 
 
-def board(title: str, cells: NDArray[np.float32], originals: NDArray[np.float32]) -> go.Figure:
+def board(title: str, cells: NDArray[np.float32], originals: NDArray[np.float32]) -> Figure:
     """A figure of images in rows and columns: ``cells`` float32 [rows, columns, ..., H, W].
 
     The grays run from the least to the largest value of ``originals``.
@@ -180,3 +177,81 @@ def as_seen(image: NDArray[np.float32], amax: float | None) -> NDArray[np.float3
         return image
     scale = amax / 127
     return np.asarray(dequantize(quantize(image, scale), scale), np.float32)
+
+
+# --- A digit beside its histogram.
+
+BARS = 64
+
+
+def background(images: ArrayLike) -> tuple[float, float]:
+    """The value that comes most often, and its share of all values.
+
+    >>> background([0.0, 0.0, 0.0, 2.0])
+    (0.0, 0.75)
+    """
+    values, counts = np.unique(np.asarray(images, np.float32), return_counts=True)
+    if not counts.size:
+        raise DataError("no pixel to look at", "pass float32 images [N,1,H,W]")
+    most = int(counts.argmax())
+    return float(values[most]), float(counts[most] / counts.sum())
+
+
+def cut_digit(image: ArrayLike, amax: float) -> NDArray[np.float32]:
+    """The image [...,H,W] as the INT8 codes of ±amax say it, [H,W].
+
+    >>> cut_digit([[0.0, 9.0]], 4.0).tolist()
+    [[0.0, 4.0]]
+    """
+    pixels = np.asarray(image, np.float32)
+    return as_seen(pixels, amax).reshape(pixels.shape[-2:])
+
+
+def spike(
+    images: ArrayLike,
+    amax: float,
+    index: int = 0,
+    *,
+    values: ArrayLike | None = None,
+    source: Source = None,
+) -> Figure:
+    """A digit before and after the range ±amax, beside the histogram of all pixels (linear axis).
+
+    ``images`` float32 [N,1,H,W]; ``index`` is the digit shown; ``values`` [N] are counted in place
+    of all pixels. Traces: 0 the histogram, 1 the digit, 2 the digit cut at ±amax.
+
+    >>> len(spike(np.eye(4, dtype=np.float32).reshape(1, 1, 4, 4), 0.5).data)
+    3
+    """
+    pixels = np.asarray(images, np.float32)
+    counted = pixels.ravel() if values is None else np.asarray(values, np.float32)
+    value, share = background(counted)
+    if amax <= 0:
+        raise DataError(f"amax is {amax}", "pass a number above 0")
+    heads = ["", "the digit", "what ±amax keeps of it"]
+    widths = {"column_widths": [0.5, 0.25, 0.25], "horizontal_spacing": 0.05}
+    fig = draw.panels("What does the range keep of a digit?", heads, height=370, **widths)
+    counts, edges = np.histogram(counted, BARS)
+    middles, percent = (edges[:-1] + edges[1:]) / 2, 100 * counts / counted.size
+    step = float(edges[1] - edges[0])
+    hover = "%{y:.2g} % of the pixels near %{x:.3g}"
+    draw.columns(fig, middles, percent, width=step, hover=hover, panel=(1, 1))
+    draw.ends(fig, -amax, amax, color=BAD, panel=(1, 1))
+    if share > 0.5:
+        words = f"{100 * share:.0f} % of pixels: background"
+        label: Style = {"xanchor": "left", "xshift": 14, "row": 1, "col": 1}
+        draw.note(fig, words, value, 0.93 * percent.max(), **label)
+    digit = pixels[index].reshape(pixels.shape[-2:])
+    ends = {"zmin": float(digit.min()), "zmax": float(digit.max())}
+    look: Style = {**ends, "colorscale": GRAYS, "showscale": False}
+    for column, seen in ((2, digit), (3, cut_digit(digit, amax))):
+        text = "%{z:.3g}<extra></extra>"
+        fig.add_heatmap(z=seen, hovertemplate=text, **look, row=1, col=column)
+        fig.update_xaxes(visible=False, constrain="domain", row=1, col=column)
+        anchor = "x2" if column == 2 else "x3"
+        fig.update_yaxes(visible=False, autorange="reversed", scaleanchor=anchor, row=1, col=column)
+    fig.update_layout(showlegend=False, bargap=0)
+    reach = 1.05 * max(float(np.abs(pixels).max()), amax)
+    fig.update_xaxes(title="value of a pixel (dashed: ±amax)", range=[-reach, reach], row=1, col=1)
+    fig.update_yaxes(title="share of pixels, %", range=[0, 1.1 * percent.max()], row=1, col=1)
+    return draw.finish(fig, source)

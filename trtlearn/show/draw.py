@@ -22,6 +22,7 @@ if typing.TYPE_CHECKING:
     import plotly.graph_objects as go
 
 __all__ = [
+    "Figure",
     "Source",
     "Style",
     "bars",
@@ -46,6 +47,7 @@ __all__ = [
     "tall",
 ]
 
+Figure: typing.TypeAlias = "go.Figure"
 Source = Provenance | str | None
 """Where a figure's numbers come from; the last keyword of every figure."""
 
@@ -65,7 +67,7 @@ NARROW = 640  # pixels that a legend may fill in the narrowest page, 700 pixels 
 LINE = 112  # characters of the source line in the narrowest page
 
 
-def figure(title: str, **layout: typing.Any) -> go.Figure:
+def figure(title: str, **layout: typing.Any) -> Figure:
     """An empty figure in the course's look, titled with the question that it answers.
 
     >>> figure("Which layers run in INT8?").layout.title.text
@@ -82,7 +84,7 @@ def figure(title: str, **layout: typing.Any) -> go.Figure:
 
 def panels(
     title: str, titles: Sequence[str], *, height: int = 420, **options: typing.Any
-) -> go.Figure:
+) -> Figure:
     """A figure with a panel for each of ``titles``, side by side; ``options`` are make_subplots'.
 
     >>> len(list(panels("Which is faster?", ["batch 1", "batch 8"]).select_xaxes()))
@@ -92,7 +94,7 @@ def panels(
     from plotly.subplots import make_subplots
 
     shape = {"rows": 1, "cols": len(titles), "horizontal_spacing": 0.12} | options
-    fig: go.Figure = make_subplots(figure=empty, subplot_titles=titles, **shape)
+    fig: Figure = make_subplots(figure=empty, subplot_titles=titles, **shape)
     fig.update_annotations(font={"size": 13})
     if "shared_yaxes" in options:
         for column in range(2, len(titles) + 1):
@@ -119,7 +121,7 @@ def label(name: str, length: int = 44) -> str:
     return printable(short(name, length)).replace("&", "&amp;").replace("<", "&lt;")
 
 
-def _neutral(fig: go.Figure) -> None:
+def _neutral(fig: Figure) -> None:
     """Make all other text of the figure data: of markup only our own few tags without attributes
     stay, in labels; in values, which names may be, none but a line break.
     """
@@ -181,7 +183,7 @@ def _hover(hover: str | Sequence[str] | None) -> dict[str, typing.Any]:
 
 
 def points(
-    fig: go.Figure,
+    fig: Figure,
     x: typing.Any,
     y: typing.Any,
     name: str = "",
@@ -202,7 +204,7 @@ def points(
 
 
 def line(
-    fig: go.Figure,
+    fig: Figure,
     x: typing.Any,
     y: typing.Any,
     name: str = "",
@@ -227,7 +229,7 @@ def line(
 
 
 def columns(
-    fig: go.Figure,
+    fig: Figure,
     x: typing.Any,
     y: typing.Any,
     name: str = "",
@@ -245,7 +247,7 @@ def columns(
 
 
 def bars(
-    fig: go.Figure,
+    fig: Figure,
     rows: typing.Any,
     values: Sequence[float | None],
     name: str = "",
@@ -267,12 +269,12 @@ def bars(
     fig.add_bar(x=lengths, y=rows, **{**look, **_hover(hover), **more}, **_place(panel))
 
 
-def note(fig: go.Figure, text: str, x: typing.Any, y: typing.Any, **more: typing.Any) -> None:
+def note(fig: Figure, text: str, x: typing.Any, y: typing.Any, **more: typing.Any) -> None:
     """A few words at (x, y): the direct label of a mark."""
     fig.add_annotation(**{"text": text, "x": x, "y": y, "showarrow": False, **more})
 
 
-def ends(fig: go.Figure, *places: float, color: str = INK, panel: Panel = None) -> None:
+def ends(fig: Figure, *places: float, color: str = INK, panel: Panel = None) -> None:
     """A dashed upright line at each of ``places``: where a range ends."""
     for place in places:
         fig.add_vline(x=place, line={"color": color, "dash": "dash"}, **_place(panel))
@@ -289,7 +291,7 @@ def spread(timings: Sequence[Timing | None], color: str = INK) -> dict[str, typi
 
 
 def label_points(
-    fig: go.Figure,
+    fig: Figure,
     x: Sequence[float],
     y: Sequence[float],
     texts: Sequence[str],
@@ -389,7 +391,7 @@ def _tick(value: float) -> str:
 
 
 def log_axis(
-    fig: go.Figure,
+    fig: Figure,
     which: str,
     title: str,
     values: typing.Any,
@@ -416,7 +418,7 @@ def log_axis(
     update(title=f"{title} (log scale)", **axis, **_place(panel))
 
 
-def name_rows(fig: go.Figure, names: Sequence[str], *, panel: Panel = None) -> None:
+def name_rows(fig: Figure, names: Sequence[str], *, panel: Panel = None) -> None:
     """Name the rows 0, 1, 2 … of the y axis from the top; of too many, every second or third."""
     apart = -(-len(names) // MOST_ROWS) or 1
     size = 13 if len(names) <= 24 else 11
@@ -445,7 +447,7 @@ def source_label(source: Source) -> str:
     return source if isinstance(source, str) else source.label()
 
 
-def footer(fig: go.Figure, text: str) -> go.Figure:
+def footer(fig: Figure, text: str) -> Figure:
     """Write under the figure where its numbers come from; the figure itself is returned.
 
     >>> footer(figure("?"), "recorded on NVIDIA H200").layout.annotations[-1].text
@@ -458,7 +460,7 @@ def footer(fig: go.Figure, text: str) -> go.Figure:
     return fig
 
 
-def finish(fig: go.Figure, source: Source = None, rest: str = "") -> go.Figure:
+def finish(fig: Figure, source: Source = None, rest: str = "") -> Figure:
     """Write the source under the figure and make room: nothing is cut from 700 pixels on.
 
     ``rest`` follows the source: what did not join, what was left out. The figure itself is
@@ -493,7 +495,7 @@ def finish(fig: go.Figure, source: Source = None, rest: str = "") -> go.Figure:
     return fig
 
 
-def _legend_rows(fig: go.Figure) -> int:
+def _legend_rows(fig: Figure) -> int:
     if fig.layout.showlegend is False:
         return 0
     names = [trace.name for trace in fig.data if trace.name and trace.showlegend is not False]
@@ -503,7 +505,7 @@ def _legend_rows(fig: go.Figure) -> int:
     return -(-len(names) // max(1, NARROW // max(widths)))
 
 
-def _fold_titles(fig: go.Figure) -> None:
+def _fold_titles(fig: Figure) -> None:
     """Axis titles in lines that are no longer than their axis in the narrowest page."""
     alone = sum(bool(axis.title.text) for axis in fig.select_xaxes()) == 1
     for axis in fig.select_xaxes():
@@ -516,7 +518,7 @@ def _fold_titles(fig: go.Figure) -> None:
         axis.title.text = axis.title.text and folded(axis.title.text, length)
 
 
-def _under(fig: go.Figure) -> int:
+def _under(fig: Figure) -> int:
     """Pixels that the lowest x axes need for ticks and title."""
     most = 8
     for axis in fig.select_xaxes():
@@ -532,7 +534,7 @@ def _title_lines(axis: typing.Any) -> int:
     return title.count("<br>") + 1 if title else 0
 
 
-def _left(fig: go.Figure) -> int:
+def _left(fig: Figure) -> int:
     """Pixels that the y axes at the left need for tick labels and title."""
     most = 20
     categories: list[str] = []

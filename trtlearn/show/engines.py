@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import typing
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -16,16 +15,12 @@ from ..engine.layout import GraphNode, graph
 from ..engine.records import EngineInfo, EngineLayer, Timing
 from ..engine.times import layer_times as join_times
 from ..errors import DataError
+from ..model.describe import OnnxModel
 from ..record import plural, show, without_collector
 from . import draw
-from .draw import Source, Style
+from .draw import Figure, Source, Style
 from .graphs import BrokenLines, Mark, draw_graph
 from .theme import BAD, DTYPE_COLORS, INK, WARN, dtype_color
-
-if typing.TYPE_CHECKING:
-    import plotly.graph_objects as go
-
-    from ..model.describe import OnnxModel
 
 __all__ = ["engine", "engine_diff", "fusion", "layer_facts", "layer_times", "precision"]
 
@@ -85,7 +80,7 @@ def engine(
     *,
     title: str = "What does the engine do, in which type?",
     source: Source = None,
-) -> go.Figure:
+) -> Figure:
     """The engine from its inputs at the top: one colour a data type, one mark a role.
 
     A circle is a layer that computes, a diamond a reformat, a cross a layer without a kernel; lines
@@ -119,7 +114,7 @@ def engine(
     return draw.finish(fig, source, f"; {names} no layer of this engine" if strangers else "")
 
 
-def precision(engine: Engine, *, source: Source = None) -> go.Figure:
+def precision(engine: Engine, *, source: Source = None) -> Figure:
     """One row an engine layer: the types of its first input, its weights and its first output.
 
     >>> precision(EngineInfo(())).layout.title.text
@@ -160,7 +155,7 @@ def precision(engine: Engine, *, source: Source = None) -> go.Figure:
 
 def layer_times(
     engine: Engine, times: Times | None = None, *, most: int = 20, source: Source = None
-) -> go.Figure:
+) -> Figure:
     """The ``most`` slowest layers, coloured by the type they work in; the rest together in one bar.
 
     ``times`` are the profiler's, of a build its own, joined by name; layers and times that do not
@@ -230,7 +225,7 @@ def _layer_rows(info: EngineInfo, stretch: float = 1) -> list[Row]:
 
 
 def _two_sides(
-    fig: go.Figure, left: Sequence[Row], right: Sequence[Row], titles: Sequence[str]
+    fig: Figure, left: Sequence[Row], right: Sequence[Row], titles: Sequence[str]
 ) -> None:
     """Names at both sides, a box of the type's colour beside each; of too many some are named."""
     for x, rows, align in ((0, left, "middle left"), (1, right, "middle right")):
@@ -264,7 +259,7 @@ def engine_diff(
     *,
     labels: tuple[str, str] = ("first", "second"),
     source: Source = None,
-) -> go.Figure:
+) -> Figure:
     """Two engines side by side: lines join the layers that hold the same ONNX nodes.
 
     Dotted: the same; solid: another type, format or kernel (hover names it); dashed: fused
@@ -306,7 +301,7 @@ def fusion(
     nodes: OnnxModel | Iterable[str] | FusionMap | None = None,
     *,
     source: Source = None,
-) -> go.Figure:
+) -> Figure:
     """ONNX nodes on the left, engine layers on the right, joined where a layer holds a node.
 
     A node without a line is in no engine layer; a layer without one was added by TensorRT. Boxes

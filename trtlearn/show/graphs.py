@@ -10,11 +10,8 @@ import numpy as np
 
 from ..engine.layout import EngineGraph, GraphEdge
 from . import draw
-from .draw import TALLEST, Style
+from .draw import TALLEST, Figure, Style
 from .theme import INK
-
-if typing.TYPE_CHECKING:
-    import plotly.graph_objects as go
 
 __all__ = ["NAMED", "BrokenLines", "Mark", "draw_graph"]
 
@@ -104,7 +101,7 @@ def draw_graph(
     drawn: EngineGraph,
     marks: Sequence[Mark | None],
     edge_color: Callable[[GraphEdge], str],
-) -> go.Figure:
+) -> Figure:
     """The nodes of ``drawn`` as ``marks``, in the same order; None is not drawn, nor its lines.
 
     Up to NAMED nodes are labelled; hovering names every one. A long graph goes on in a next column.

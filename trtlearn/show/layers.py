@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-import typing
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ..builds import Build
 from ..engine.times import layer_times
 from ..errors import DataError
 from ..int8.layer import PixelTrace
+from ..int8.simulate import TensorError
 from ..record import plural, show
+from ..recorded.layers import PlanSizes
 from . import draw
-from .draw import Source, Style
+from .draw import Figure, Source, Style
 from .theme import BAD, GOOD, INK, WARN, dtype_color, series
-
-if typing.TYPE_CHECKING:
-    import plotly.graph_objects as go
-
-    from ..builds import Build
-    from ..int8.simulate import TensorError
-    from ..recorded.layers import PlanSizes
 
 __all__ = ["pixel", "plan_sizes", "read_back", "tensor_errors", "time_by_dtype"]
 
 
-def read_back(expected: ArrayLike, read: ArrayLike, *, source: Source = None) -> go.Figure:
+def read_back(expected: ArrayLike, read: ArrayLike, *, source: Source = None) -> Figure:
     """Each weight's code, numpy's against the engine's: points on the diagonal are equal.
 
     Args:
@@ -61,7 +56,7 @@ def read_back(expected: ArrayLike, read: ArrayLike, *, source: Source = None) ->
     return draw.finish(fig, source)
 
 
-def pixel(trace: PixelTrace, *, source: Source = None) -> go.Figure:
+def pixel(trace: PixelTrace, *, source: Source = None) -> Figure:
     """One output pixel: each product of an input and a weight code, and the sum that grows."""
     fig = draw.figure(f"How does pixel {trace.position} become code {trace.code}?", height=400)
     order = np.arange(1, len(trace.products) + 1)
@@ -81,9 +76,7 @@ def pixel(trace: PixelTrace, *, source: Source = None) -> go.Figure:
     return draw.finish(fig, source)
 
 
-def tensor_errors(
-    errors: Mapping[str, Sequence[TensorError]], *, source: Source = None
-) -> go.Figure:
+def tensor_errors(errors: Mapping[str, Sequence[TensorError]], *, source: Source = None) -> Figure:
     """Signal to noise of every tensor, the network's input on top, a line for each set of ranges.
 
     Higher is better: 20 dB is an error of a tenth, 40 dB of a hundredth. A cross stands where
@@ -124,7 +117,7 @@ def tensor_errors(
     return draw.finish(fig, source)
 
 
-def plan_sizes(sizes: PlanSizes, *, source: Source = None) -> go.Figure:
+def plan_sizes(sizes: PlanSizes, *, source: Source = None) -> Figure:
     """The plan of each build, and in how many layers its kernel is not the first build's."""
     first = sizes.builds[0].kernels
     kilobytes = [build.plan_bytes / 1000 for build in sizes.builds]
@@ -147,7 +140,7 @@ def plan_sizes(sizes: PlanSizes, *, source: Source = None) -> go.Figure:
 
 def time_by_dtype(
     builds: Mapping[str, Build], *, title: str = "What does each type cost?", source: Source = None
-) -> go.Figure:
+) -> Figure:
     """The layers' time of each engine, stacked by type, and the time of the whole run beside it.
 
     The bars are the profiler's medians, layer by layer; the diamond is the median of whole runs

@@ -6,17 +6,14 @@ import typing
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from ..calibration.cache import CacheEntry
 from ..errors import DataError
 from ..int8 import quant
 from . import draw
-from .draw import Source, Style
+from .draw import Figure, Source, Style
 from .theme import BAD, GOOD, INK, SERIES, WARN, series
-
-if typing.TYPE_CHECKING:
-    import plotly.graph_objects as go
-    from numpy.typing import ArrayLike, NDArray
 
 __all__ = [
     "Curves",
@@ -63,7 +60,7 @@ def number_line(
     qmin: int = -128,
     qmax: int = 127,
     source: Source = None,
-) -> go.Figure:
+) -> Figure:
     """Which real numbers can the codes say? A tick for each, and where each of ``values`` lands.
 
     ``values`` is float [N], N up to a few dozen. A value inside the grid goes to the nearest tick;
@@ -112,7 +109,7 @@ def histogram(
     *,
     bins: int = 80,
     source: Source = None,
-) -> go.Figure:
+) -> Figure:
     """What does the range ±amax keep of these values, and what does it clip?
 
     ``values`` float, any shape; counts on a log axis. ``amax``: by default the largest magnitude,
@@ -146,7 +143,7 @@ def histogram(
 
 
 def _kept_and_clipped(
-    fig: go.Figure,
+    fig: Figure,
     edges: NDArray[np.float64],
     counts: NDArray[np.int64],
     amax: float,
@@ -184,7 +181,7 @@ def error_curves(x: ArrayLike, amax: ArrayLike) -> Curves:
     return Curves(grid, clip, np.array([error.rounding_error for error in errors]))
 
 
-def _error_lines(fig: go.Figure, curves: Curves, panel: tuple[int, int] | None = None) -> None:
+def _error_lines(fig: Figure, curves: Curves, panel: tuple[int, int] | None = None) -> None:
     """The two errors and their sum against amax, on logarithmic axes."""
     total = curves.clip + curves.rounding
     for name, y, color, dash in (
@@ -198,7 +195,7 @@ def _error_lines(fig: go.Figure, curves: Curves, panel: tuple[int, int] | None =
     draw.log_axis(fig, "y", "mean squared error", [*total, *curves.rounding], panel=panel)
 
 
-def clip_or_round(values: ArrayLike, *, source: Source = None) -> go.Figure:
+def clip_or_round(values: ArrayLike, *, source: Source = None) -> Figure:
     """Where should the range end? Mean squared error of clipping and of rounding against amax.
 
     ``values`` float, any shape; 60 ranges from a fiftieth of max|x| to four times it.
@@ -220,7 +217,7 @@ def clip_or_round(values: ArrayLike, *, source: Source = None) -> go.Figure:
     return draw.finish(fig, source)
 
 
-def weight_error(weights: ArrayLike, name: str = "weights", *, source: Source = None) -> go.Figure:
+def weight_error(weights: ArrayLike, name: str = "weights", *, source: Source = None) -> Figure:
     """Does one scale per channel pay? RMS rounding error of each output channel, both ways.
 
     ``weights`` float [channels, ...]. Scales are amax / 127, of the tensor or of each channel.
@@ -281,7 +278,7 @@ class ValueBars:
 
 def slider_figure(
     bars: ValueBars, curves: Curves | None, name: str, amax: float, source: Source = None
-) -> go.Figure:
+) -> Figure:
     """Traces 0 and 1 are the kept and the clipped bars, the last is the mark on the error curves
     (if any).
     """
@@ -300,7 +297,7 @@ def slider_figure(
     return draw.finish(fig, source)
 
 
-def float_bits(entry: CacheEntry, *, source: Source = None) -> go.Figure:
+def float_bits(entry: CacheEntry, *, source: Source = None) -> Figure:
     """The 32 bits of one cache line's hex, as IEEE 754 reads them: sign, exponent, fraction.
 
     >>> from trtlearn.calibration.cache import entry

@@ -4,15 +4,12 @@ an engine computes a network's operators in.
 
 from __future__ import annotations
 
-import base64
 import itertools
-import struct
-import typing
-import zlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from ..builds import Build
 from ..engine.precision import PrecisionReport
@@ -20,12 +17,8 @@ from ..errors import DataError
 from ..model.detections import SURE, Detections, hits
 from . import draw
 from .digits import HEADS, answers_of
-from .draw import Source, Style
+from .draw import Figure, Source, Style
 from .theme import BAD, GOOD, INK, dtype_color
-
-if typing.TYPE_CHECKING:
-    import plotly.graph_objects as go
-    from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["boxes", "operators", "photographs"]
 
@@ -33,37 +26,21 @@ GAP = 6  # pixels between two pictures
 LETTER, ROW = 7, 13  # a label's letter and height, in pixels of a scene in the narrowest page
 
 
-def png(pixels: NDArray[np.uint8]) -> str:
-    """An image uint8 [H,W,3] as an address that holds it, a PNG.
-
-    >>> png(np.zeros((1, 1, 3), np.uint8))[:22]
-    'data:image/png;base64,'
-    """
-    high, wide, _ = pixels.shape
-    lines = np.concatenate([np.zeros((high, 1), np.uint8), pixels.reshape(high, -1)], axis=1)
-    content = b"\x89PNG\r\n\x1a\n"
-    for kind, data in (
-        (b"IHDR", struct.pack(">IIBBBBB", wide, high, 8, 2, 0, 0, 0)),
-        (b"IDAT", zlib.compress(lines.tobytes(), 9)),
-        (b"IEND", b""),
-    ):
-        content += struct.pack(">I", len(data)) + kind + data
-        content += struct.pack(">I", zlib.crc32(kind + data))
-    return "data:image/png;base64," + base64.b64encode(content).decode("ascii")
-
-
 def _album(
     title: str, pictures: Sequence[NDArray[np.uint8]], columns: int, under: int = 0
-) -> go.Figure:
+) -> Figure:
     """A figure of pictures in rows of ``columns``, ``under`` free pixels below each row."""
     fig = draw.figure(title, showlegend=False)
+    from plotly.utils import image_array_to_data_uri
+
     high, wide = pictures[0].shape[:2]
     rows = -(-len(pictures) // columns)
     for index, picture in enumerate(pictures):
         row, column = divmod(index, columns)
         place = {"x": column * (wide + GAP), "y": row * (high + GAP + under)}
         size = {"sizex": wide, "sizey": high, "sizing": "stretch", "layer": "below"}
-        fig.add_layout_image(source=png(picture), xref="x", yref="y", **place, **size)
+        png = image_array_to_data_uri(picture, backend="pypng", compression=9)
+        fig.add_layout_image(source=png, xref="x", yref="y", **place, **size)
     still: Style = {"showgrid": False, "zeroline": False, "constrain": "domain"}
     still |= {"ticks": "", "showticklabels": False}
     fig.update_xaxes(**still, range=[-1, columns * (wide + GAP)], constraintoward="left")
@@ -81,7 +58,7 @@ def photographs(
     *,
     title: str = "What does each engine answer?",
     source: Source = None,
-) -> go.Figure:
+) -> Figure:
     """A row of photographs, and under each what the engines answer; wrong answers are marked.
 
     Args:
@@ -125,7 +102,7 @@ def boxes(
     *,
     title: str = "Which boxes does each engine find?",
     source: Source = None,
-) -> go.Figure:
+) -> Figure:
     """Scenes with the boxes of each way of running the detector, the class beside each.
 
     Args:
@@ -164,7 +141,7 @@ def boxes(
 
 
 def _draw_box(
-    fig: go.Figure,
+    fig: Figure,
     one: Detections,
     index: int,
     at: tuple[float, float],
@@ -201,7 +178,7 @@ def _draw_box(
             break
 
 
-def operators(reports: Mapping[str, PrecisionReport], *, source: Source = None) -> go.Figure:
+def operators(reports: Mapping[str, PrecisionReport], *, source: Source = None) -> Figure:
     """A panel for each engine: its ONNX nodes by operator, coloured by what they are computed in.
 
     Grey stands for nodes that no layer of the engine names: inside one block, or folded.

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import typing
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import DataError
 from ..int8.layer import PixelTrace
 from ..int8.simulate import Int8Run
 from . import draw
-from .draw import Source, Style
+from .draw import Figure, Source, Style
 from .theme import BAD, GOOD, GRAYS
-
-if typing.TYPE_CHECKING:
-    import plotly.graph_objects as go
-    from numpy.typing import NDArray
 
 __all__ = ["PixelScene", "WindowPixel", "describe_pixel", "scene_figure"]
 
@@ -100,7 +96,7 @@ class PixelScene:
         )
 
 
-def scene_figure(scene: PixelScene, pixel: WindowPixel, source: Source = None) -> go.Figure:
+def scene_figure(scene: PixelScene, pixel: WindowPixel, source: Source = None) -> Figure:
     """The input with the window, the window's products, the output with the pixel.
 
     Traces: 0 the input's codes, 1 the products, 2 the output's codes, 3 the mark of the pixel;

@@ -5,19 +5,16 @@ from __future__ import annotations
 import html
 from collections.abc import Container, Iterable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from ..builds import Build
 from ..errors import DataError
 from ..record import plural
 from .blocks import EDGES, NODES, PAIRS_ON, RIGHT, draw_block, fault, layers_time, mark
 from .controls import badge, beside, button, guarded, ipywidgets, say, stack, switch
-from .draw import Source, bars, finish, name_rows, panels, points
+from .draw import Figure, Source, bars, finish, name_rows, panels, points
 from .live_figure import figure_widget
 from .theme import BAD, DTYPE_COLORS, GOOD, INK, WARN
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
 
 __all__ = ["nearest", "place_pairs"]
 
@@ -79,7 +76,7 @@ def _layers(build: Build) -> _Layers:
     return layers
 
 
-def _picture(builds: Mapping[str, Build], source: Source) -> go.Figure:
+def _picture(builds: Mapping[str, Build], source: Source) -> Figure:
     """The block with a mark on every edge, room for five layers, and a bar for each build."""
     fig = panels(
         TITLE,

@@ -1,11 +1,12 @@
-"""Ranges of tensors: beside what the data need, and beside each other."""
+"""Ranges of tensors: beside what the data need, beside each other, and what repairing one gives."""
 
 from __future__ import annotations
 
 import itertools
-import typing
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
+
+from numpy.typing import ArrayLike
 
 from ..builds import Build
 from ..calibration.cache import CalibrationCache
@@ -14,15 +15,12 @@ from ..calibration.ranges import Ranges, amax_by_tensor
 from ..errors import DataError
 from ..int8.quant import finite_array
 from ..record import plural
+from ..recorded.computed import Repairs
 from . import draw
-from .draw import Source, Style
-from .theme import BAD, GOOD, INK, SERIES, series
+from .draw import Figure, Source, Style
+from .theme import BAD, GOOD, INK, SERIES, WARN, series
 
-if typing.TYPE_CHECKING:
-    import plotly.graph_objects as go
-    from numpy.typing import ArrayLike
-
-__all__ = ["fit", "ranges", "scales"]
+__all__ = ["fit", "ranges", "repair_preview", "scales"]
 
 
 def fit(
@@ -30,7 +28,7 @@ def fit(
     *,
     title: str = "Does each range fit what the data need?",
     source: Source = None,
-) -> go.Figure:
+) -> Figure:
     """Each tensor's range beside what its data need, the worst first.
 
     ``report`` is what ``trtlearn.fit`` gives; tensors without a range or without data are counted
@@ -81,7 +79,7 @@ def _waste(tensor: TensorFit) -> str:
 
 def ranges(
     holder: Ranges, activations: Mapping[str, ArrayLike] | None = None, *, source: Source = None
-) -> go.Figure:
+) -> Figure:
     """:func:`fit` for tensors at hand: ``activations`` maps tensor names to arrays of any shape.
 
     ``holder``: what holds the ranges, a cache or its file, a build, a RangeReport or {tensor:
@@ -106,7 +104,7 @@ def scales(
     *,
     title: str = "Which range does each way give?",
     source: Source = None,
-) -> go.Figure:
+) -> Figure:
     """Every tensor's amax, one mark for each way of getting it.
 
     ``ways`` maps a label to what holds ranges, for example ``{"entropy2": cache, "min-max":
@@ -141,3 +139,26 @@ def _by_label(ways: Any) -> dict[str, Any]:
     if not is_labelled or all(isinstance(value, (int, float)) for value in ways.values()):
         return {"range": ways}
     return dict(ways)
+
+
+def repair_preview(
+    repairs: Repairs, repaired: Collection[str] = (), *, source: Source = None
+) -> Figure:
+    """A bar a tensor: the share of right answers if this one, too, is switched; dashed: now.
+
+    ``repaired``: the tensors that have min-max's range already; switching one of them takes it
+    back.
+    """
+    names = repairs.tensors
+    shares = [repairs.accuracy(set(repaired) ^ {name}) for name in names]
+    marks = ["off again" if name in repaired else "on" for name in names]
+    texts = [f"{share:.1%}, {mark}" for share, mark in zip(shares, marks, strict=True)]
+    colors = [GOOD if name in repaired else WARN for name in names]
+    question = "What would one more switch do?"
+    fig = draw.figure(question, height=draw.tall(len(names)), showlegend=False)
+    draw.bars(fig, list(range(len(names))), shares, color=colors, texts=texts)
+    draw.ends(fig, repairs.accuracy(repaired))
+    draw.name_rows(fig, names)
+    fig.update_xaxes(title="right answers (dashed: now)", range=[0, 1.25], tickformat=".0%")
+    fig.update_xaxes(tickvals=[0, 0.25, 0.5, 0.75, 1])
+    return draw.finish(fig, source or repairs.provenance)

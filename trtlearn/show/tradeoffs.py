@@ -16,11 +16,8 @@ from ..errors import DataError
 from ..record import show
 from ..recorded.tradeoffs import MixedSearch, Sensitivity, Tradeoff, pareto
 from . import draw
-from .draw import Source, Style
+from .draw import Figure, Source, Style
 from .theme import BAD, GOOD, INK, dtype_color, series
-
-if typing.TYPE_CHECKING:
-    import plotly.graph_objects as go
 
 __all__ = [
     "COSTS",
@@ -158,7 +155,7 @@ def tradeoff(
     *,
     title: str = "Which engine does nothing else beat?",
     source: Source = None,
-) -> go.Figure:
+) -> Figure:
     """Accuracy against ``cost`` (see COSTS), a panel for each batch size, with the Pareto front
     drawn through.
 
@@ -257,7 +254,7 @@ def builds(
     *,
     title: str = "What does each way cost, and what does it win?",
     source: Source = None,
-) -> go.Figure:
+) -> Figure:
     """Accuracy, median latency, plan size and activation memory of each build, side by side.
 
     Latency is by graph replay where some build was timed so. What one build does not know is
@@ -309,7 +306,7 @@ def batch_sizes(
     *,
     title: str = "What does a larger batch bring?",
     source: Source = NOT_GIVEN,
-) -> go.Figure:
+) -> Figure:
     """Images a second, by graph replay, against the batch size: a line for each way of building one
     model.
 
@@ -350,7 +347,7 @@ TIMED: dict[str, Callable[[Build], tuple[Timing | None, float | None]]] = {
 """A way of timing -> our timing and trtexec's median, ms."""
 
 
-def launches(groups: Groups, *, source: Source = NOT_GIVEN) -> go.Figure:
+def launches(groups: Groups, *, source: Source = NOT_GIVEN) -> Figure:
     """Each engine's latency by graph replay and launch after launch, with their 5 to 95 % spreads,
     a panel a group.
 
@@ -395,7 +392,7 @@ def launches(groups: Groups, *, source: Source = NOT_GIVEN) -> go.Figure:
     return draw.finish(fig, source)
 
 
-def against_trtexec(groups: Groups, *, source: Source = NOT_GIVEN) -> go.Figure:
+def against_trtexec(groups: Groups, *, source: Source = NOT_GIVEN) -> Figure:
     """How far trtexec's median lies above ours for the same plan, over the latency: in
     microseconds, for engines SHORT enough that these matter, and in percent.
 
@@ -445,7 +442,7 @@ def against_trtexec(groups: Groups, *, source: Source = NOT_GIVEN) -> go.Figure:
 # --- Mixed precision: which layers lose accuracy in INT8, and how many must leave it.
 
 
-def sensitivity(study: Sensitivity, *, source: Source = None) -> go.Figure:
+def sensitivity(study: Sensitivity, *, source: Source = None) -> Figure:
     """Accuracy lost with one unit alone in INT8, and regained with that unit alone in FP32, in
     graph order.
 
@@ -473,7 +470,7 @@ def sensitivity(study: Sensitivity, *, source: Source = None) -> go.Figure:
     return draw.finish(fig, source or study.provenance)
 
 
-def mixed_search(study: Sensitivity, *, source: Source = None) -> go.Figure:
+def mixed_search(study: Sensitivity, *, source: Source = None) -> Figure:
     """Accuracy after each unit taken out of INT8: the greedy order, and random ones, up to the
     target.
     """

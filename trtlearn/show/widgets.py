@@ -5,11 +5,11 @@ keyboard.
 from __future__ import annotations
 
 import math
-import typing
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from ..builds import Build
 from ..calibration.observers import Threshold
@@ -18,22 +18,19 @@ from ..errors import DataError
 from ..int8 import quant
 from ..int8.simulate import Int8Run
 from ..record import plural
-from ..recorded.computed import FactorTrial, RangeFactors
+from ..recorded.computed import FactorTrial, RangeFactors, Repairs
 from ..recorded.tradeoffs import Tradeoff, tradeoff_of
 from . import draw
 from .calibration import centres, filling, kl, on_log_axis, p_and_q
-from .controls import FITTED, button, ipywidgets, move_ends, moving, wired
-from .cuts import background, cut_digit, spike
-from .digits import answer_look, as_seen, board, mosaic, place_of
+from .controls import FITTED, button, ipywidgets, move_ends, moving, switch, wired
+from .digits import answer_look, as_seen, background, board, cut_digit, mosaic, place_of, spike
 from .draw import Source, Style
 from .live_figure import figure_widget, redraw
 from .numbers import ValueBars, error_curves, finite, slider_figure
 from .pixels import PixelScene, describe_pixel, scene_figure
+from .tensor_ranges import repair_preview
 from .theme import GOOD, INK
 from .tradeoffs import COSTS, tradeoff
-
-if typing.TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
 
 __all__ = [
     "amax_slider",
@@ -41,6 +38,7 @@ __all__ = [
     "follow_pixel",
     "kl_slider",
     "range_browser",
+    "repair_switches",
     "spike_slider",
     "tradeoff_explorer",
 ]
@@ -444,3 +442,26 @@ def _factor_curves(
         fig.update_yaxes(rangemode="tozero", row=1, col=column)
     fig.update_layout(showlegend=False)
     return draw.finish(fig, source)
+
+
+def repair_switches(repairs: Repairs, *, source: Source = None) -> ipywidgets.Widget:
+    """Give tensors min-max's range instead of entropy 2's, and see the right answers at once.
+
+    ``repairs`` is what ``tl.recorded.repairs()`` gives: every choice was computed before.
+    """
+    fig = figure_widget(repair_preview(repairs, source=source))
+    switches = {name: switch(name) for name in repairs.tensors}
+
+    def move() -> str:
+        repaired = [name for name, one in switches.items() if one.value]
+        share = repairs.accuracy(repaired)
+        bars, now = fig.data[0], repair_preview(repairs, repaired).data[0]
+        bars.x, bars.text, bars.marker.color = now.x, now.text, now.marker.color
+        move_ends(fig, share)
+        right = plural(round(share * repairs.count), "right answer")
+        return (
+            f"min-max's range for {', '.join(repaired) or 'no tensor'}, entropy 2's for the rest: "
+            f"<b>{share:.1%}</b> ({right} of {repairs.count})"
+        )
+
+    return moving(move, *switches.values(), shown=(fig,), row=True)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ...errors import DataError
 from ...networks import network
+from ...show.digits import digits_grid
+from ...trtexec.explanation import Explanation, explain
 from ..verdict import Verdict, kind_of
-
-if TYPE_CHECKING:
-    from ...trtexec.explanation import Explanation
 
 __all__: list[str] = []
 
@@ -27,8 +26,6 @@ def engine_of(answer: Any) -> tuple[Explanation, str]:
 
     DataError where the answer is no text, CommandError where it is no trtexec command.
     """
-    from ...trtexec.explanation import explain
-
     if isinstance(answer, (list, tuple)):
         answer = " ".join(map(str, answer))
     if not isinstance(answer, str):
@@ -73,8 +70,6 @@ def judge_command(answer: Any) -> Verdict:
 
 def draw_command(answer: Any) -> Any:
     """The digits as FP32 and as the reader's engine reads them; without a command, bare --int8."""
-    from ...show.digits import digits_grid
-
     variant = "int8-placeholder" if answer is None else engine_of(answer)[1]
     mobile = network("mobile", mode="recorded")
     title = "What does your engine see, and what does it answer?"

@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 from ...int8 import quant
 from ...model.course_data import load_images
+from ...show.digits import Column, digit_columns
+from ...show.draw import figure, footer
+from ...show.theme import SERIES
 from ..verdict import call, judge_function, judge_number, one_number, random_cases
 
 __all__: list[str] = []
@@ -45,8 +48,6 @@ def digit_amax() -> float:
 
 def draw_scale(answer: Any) -> Any:
     """The digit, and what the codes of the reader's scale keep of it."""
-    from ...show.digits import Column, digit_columns
-
     amax = CUT if answer is None else 127 * one_number(answer)
     name = "range too short" if answer is None else "your scale"
     columns = [Column("the digit", None), Column(name, amax)]
@@ -55,9 +56,6 @@ def draw_scale(answer: Any) -> Any:
 
 def draw_quantize(answer: Any) -> Any:
     """The reader's quantize beside the reference, as two staircases."""
-    from ...show.draw import figure, footer
-    from ...show.theme import SERIES
-
     x, scale = np.linspace(-1.5, 1.5, 601, dtype=np.float32), 1 / 127
     fig = figure("What does your quantize do, beside the reference?")
     stairs = [("reference", quant.quantize(x, scale), SERIES[0], 5)]

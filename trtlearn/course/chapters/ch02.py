@@ -14,7 +14,9 @@ from ...errors import DataError
 from ...int8.placeholder import placeholder_amax
 from ...model.course_data import load_images
 from ...model.describe import OnnxNode
+from ...networks import network
 from ...record import plural
+from ...show.digits import Column, digit_columns
 from ..verdict import (
     Difference,
     Verdict,
@@ -90,8 +92,6 @@ ROWS = [0, 4, 7]  # the images that the picture shows
 @cache
 def mobile_needs() -> dict[str, float]:
     """What the reader measures: each tensor's largest |value| in 64 calibration images."""
-    from ...networks import network
-
     mobile = network("mobile", mode="recorded")
     values = mobile.activations(mobile.images()[:64])
     return {name: float(np.abs(array).max()) for name, array in values.items()}
@@ -121,8 +121,6 @@ def ranges_of(answer: Any) -> dict[str, float]:
 @lru_cache(maxsize=8)
 def answers_with(ranges: tuple[tuple[str, float], ...]) -> NDArray[np.int64]:
     """The answers of bare --int8's engine in numpy, with these ranges in place of its own."""
-    from ...networks import network
-
     mobile = network("mobile", mode="recorded")
     scales = {name: amax / 127 for name, amax in ranges}
     run = mobile.build("int8-placeholder").simulate(mobile.images("test")[:COUNT], scales)
@@ -156,9 +154,6 @@ def judge_ranges(answer: Any) -> Verdict:
 
 def draw_ranges(answer: Any) -> Any:
     """Digits as FP32 and as the engine with the reader's ranges reads them."""
-    from ...networks import network
-    from ...show.digits import Column, digit_columns
-
     mobile = network("mobile", mode="recorded")
     ranges = {} if answer is None else ranges_of(answer)
     images, labels = mobile.images("test")[ROWS], mobile.labels()[ROWS]

@@ -12,9 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...calibration.entropy import divergence, reference_and_candidate
+from ...calibration.histogram import Histogram
 from ...calibration.observers import threshold_of
 from ...errors import DataError
 from ...model.course_data import load_images
+from ...networks import network
+from ...show.digits import spike
 from ..verdict import Case, Verdict, judge_function, kind_of
 
 __all__: list[str] = []
@@ -27,8 +31,6 @@ REAL = {"minmax": ("image", "stem", "b2_add"), "entropy2": ("b1_relu1", "gap")}
 @cache
 def _tensorrt_cases(algorithm: str) -> tuple[Case, ...]:
     """Values of real tensors, in batches of 8 as TensorRT got them, and amax of its cache."""
-    from ...networks import network
-
     resnet = network("resnet", mode="recorded")
     lines = resnet.build(f"int8-{algorithm}").cache
     assert lines is not None
@@ -80,9 +82,6 @@ def flat(batches: Batches) -> NDArray[np.float32]:
 
 def with_zeros(batches: Batches) -> float:
     """The entropy rule with zeros counted and bin 0 kept as it is."""
-    from ...calibration.entropy import divergence, reference_and_candidate
-    from ...calibration.histogram import Histogram
-
     h = Histogram(keep_steps=False)
     for batch in batches:
         h.add(batch)
@@ -147,8 +146,6 @@ def judge_spike(answer: Any) -> Verdict:
 
 def draw_spike(answer: Any) -> Any:
     """The histogram of the reader's pixels, and the digit as the cut leaves it."""
-    from ...show.cuts import spike
-
     images = pixels()[0]
     values = images.ravel() if answer is None else values_of(answer)
     return spike(images, cut_of(values), values=values)

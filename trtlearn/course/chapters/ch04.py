@@ -14,6 +14,7 @@ from ...errors import DataError
 from ...model.course_data import load_images
 from ...networks import network
 from ...record import plural
+from ...show.digits import Column, digit_columns
 from ..verdict import Verdict, compare, cut, judge_function, kind_of, random_cases
 
 __all__: list[str] = []
@@ -114,8 +115,6 @@ def judge_line(answer: Any) -> Verdict:
 
 def draw_line(answer: Any) -> Any:
     """The digit, and what the range in the reader's text keeps of it."""
-    from ...show.digits import Column, digit_columns
-
     lines = broken_text().splitlines() if answer is None else lines_of(answer)
     amax = 127 * scale_of(digits_of(lines))
     columns = [Column("the digit", None), Column("your cache", amax)]

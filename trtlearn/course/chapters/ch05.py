@@ -10,6 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import DataError
+from ...networks import network
+from ...recorded.layers import layer_case
+from ...show import draw
+from ...show.theme import BAD, GOOD
 from ..verdict import Case, Difference, Verdict, judge_function, kind_of, text
 
 __all__ = ["convolve"]
@@ -35,8 +39,6 @@ def convolve(
 
 def engine_case() -> Iterator[Case]:
     """The recorded inputs and weights of the engine, and the codes that it gave."""
-    from ...recorded.layers import layer_case
-
     case = layer_case(RECORDED)
     w = case.weights["w"]
     arguments = (
@@ -76,8 +78,6 @@ SIDE, CHANNEL = 7, 5
 @cache
 def kernel() -> NDArray[np.int64]:
     """The codes of one channel of resnet's first convolution, [3,3]."""
-    from ...networks import network
-
     w = network("resnet", mode="recorded").weights()["stem.weight"][CHANNEL, 0]
     return np.asarray(np.rint(w / np.abs(w).max() * 127), np.int64)
 
@@ -124,9 +124,6 @@ def judge_light(answer: Any) -> Verdict:
 
 def draw_light(answer: Any) -> Any:
     """The reader's image, and the sums that come out."""
-    from ...show import draw
-    from ...show.theme import BAD, GOOD
-
     image = np.zeros((SIDE, SIDE), np.int64) if answer is None else image_of(answer)
     heads = ["your image: codes", "the kernel: weight codes", "out: sums of nine products"]
     fig = draw.panels("What comes out of the convolution?", heads, height=330)

@@ -12,6 +12,7 @@ from ...errors import TrtlearnError
 from ...networks import network
 from ...record import plural
 from ...recorded.computed import repairs
+from ...show.tensor_ranges import repair_preview
 from ..verdict import Difference, Verdict, judge_function, judge_number, kind_of, random_cases
 
 __all__: list[str] = []
@@ -113,8 +114,6 @@ def judge_repair(answer: Any) -> Verdict:
 
 def draw_repair(answer: Any) -> Any:
     """The bars of ``tl.show.repair_switches`` with the reader's tensors switched on."""
-    from ...show.repairing import repair_preview
-
     return repair_preview(repairs(), _names([] if answer is None else answer))
 
 

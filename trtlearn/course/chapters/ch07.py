@@ -8,6 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...recorded.tradeoffs import tradeoff
+from ...show import draw
+from ...show.theme import GOOD, INK
 from ..verdict import call, judge_function, random_cases
 
 __all__: list[str] = []
@@ -31,10 +34,6 @@ def random_points(rng: np.random.Generator) -> tuple[Array, Array]:
 
 def draw_front(answer: Any) -> Any:
     """The recorded engines of mobile at batch 8, with the reader's front drawn through them."""
-    from ...recorded.tradeoffs import tradeoff
-    from ...show import draw
-    from ...show.theme import GOOD, INK
-
     engines = tradeoff("points-mobile")
     timed = [way for way in engines.select("mobile", 8) if way.graph_timing and way.accuracy]
     cost = np.array([way.graph_timing.median_ms for way in timed if way.graph_timing])

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 
 from ...model.describe import OnnxNode
+from ...recorded.tradeoffs import placements
+from ...show.blocks import EDGES, placed_block
 from ..verdict import compare, judge_function, random_cases
 from .ch02 import Network, nodes_with
 from .ch04 import scale_of
@@ -79,9 +81,6 @@ BLOCK = (
 
 def draw_sites(answer: Any) -> Any:
     """The pairs that the reader's function puts on a block; without one, none."""
-    from ...recorded.tradeoffs import placements
-    from ...show.blocks import EDGES, placed_block
-
     pairs = set() if answer is None else set(answer(BLOCK) or ())
     return placed_block([edge for edge in EDGES if edge in pairs], placements("resnet"))
 

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from ...int8.quant import sqnr_db
 from ...model.course_data import load_images
+from ...networks import network
+from ...show.digits import Column, digit_columns
 from ..verdict import Case, compare, judge_function, random_cases
 
 __all__: list[str] = []
@@ -52,9 +54,6 @@ def draw_load(answer: Any) -> Any:
 
     Without one, its pixels as they are.
     """
-    from ...networks import network
-    from ...show.digits import Column, digit_columns
-
     mobile = network("mobile", mode="recorded")
     right = np.stack([case.expected for case in pixel_cases()])
     given = [case.arguments[0].astype(np.float32)[None] for case in pixel_cases()]

@@ -10,10 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...calibration.fitting import FitReport, TensorFit
+from ...calibration.fitting import FitReport, TensorFit, fit
 from ...errors import DataError
+from ...model.detections import decode
 from ...networks import Network, network
 from ...record import plural
+from ...show import draw
+from ...show.pictures import boxes
+from ...show.tensor_ranges import fit as draw_fit
 from ..verdict import Case, call, judge_function, kind_of, random_cases
 
 __all__: list[str] = []
@@ -40,8 +44,6 @@ def clipping(report: FitReport) -> set[str]:
 @cache
 def real_report(name: str) -> FitReport:
     """entropy 2's ranges of a network beside its calibration images."""
-    from ...calibration.fitting import fit
-
     one = recorded(name)
     cache = one.build("int8-entropy2").cache
     assert cache is not None
@@ -69,8 +71,6 @@ def report_cases() -> Iterator[Case]:
 
 def draw_clipping(answer: Any) -> Any:
     """The ranges of mobile and photo that the reader's function picks, beside their data."""
-    from ...show.tensor_ranges import fit as draw_fit
-
     report = real_report("mobile")
     if answer is None:
         return draw_fit(report, title="mobile, entropy 2: which of these ranges clip?")
@@ -121,9 +121,6 @@ def scene_output() -> Array:
 
 def draw_scales(answer: Any) -> Any:
     """The scenes with the boxes of FP32, of one scale for all, and of the reader's codes."""
-    from ...model.detections import decode
-    from ...show.pictures import boxes
-
     detector, exact = recorded("detector"), scene_output()
     ways = {"FP32": exact, "one scale": in_eight_bits(exact)}
     if answer is not None:
@@ -186,8 +183,6 @@ def product_cases() -> Iterator[Case]:
 
 def draw_products(answer: Any) -> Any:
     """Each engine's share as the reader's function finds it."""
-    from ...show import draw
-
     fig = draw.figure("How much of the matrix products is INT8?", showlegend=False, height=300)
     shares = {
         name: 0.0 if answer is None else float(answer(list(nodes)))

@@ -11,6 +11,8 @@ import numpy as np
 from ...errors import DataError
 from ...record import plural
 from ...recorded.calibration import CAUSES, agreement, origin
+from ...show.calibration import agreement as picture
+from ...show.draw import Style, points
 from ..verdict import Verdict, cut, judge_function, kind_of, random_cases
 
 __all__: list[str] = []
@@ -49,9 +51,6 @@ def judge_odd(answer: Any) -> Verdict:
 
 def draw_odd(answer: Any) -> Any:
     """The picture of all scales, with a ring around the reader's tensor."""
-    from ...show.calibration import agreement as picture
-    from ...show.draw import Style, points
-
     fig = picture(agreement(), source=origin())
     if answer is not None:
         tensor = pair_of(answer)[0]
