@@ -514,6 +514,17 @@ def _own_network(
     model = read_model(path)
     arrays = None if data is None else arrays_by_name(model, data)
     if isinstance(labels, (str, os.PathLike)):
-        labels = load_arrays(labels, ("labels",))["labels"]
-    classes = None if labels is None else np.asarray(labels, np.int64).reshape(-1)
+        labels = load_arrays(labels, ("labels",), check=_check_classes)["labels"]
+    classes = None
+    if labels is not None:
+        _check_classes({"labels": np.asarray(labels)})
+        classes = np.asarray(labels, np.int64)
     return Network(path.stem, path, data=arrays, labels=classes)
+
+
+def _check_classes(labels: Mapping[str, Array]) -> None:
+    """DataError unless the labels are whole numbers [N]."""
+    classes = labels["labels"]
+    if classes.dtype.kind not in "iu" or classes.ndim != 1:
+        what = f"the labels are {classes.dtype} {list(classes.shape)}, expected whole numbers [N]"
+        raise DataError(what, "give the class of each row of the data")

@@ -1,10 +1,19 @@
 """Arrays from outside: one check names what does not fit, files stay on disk, batches never overlap."""
 
+import io
+import struct
+import tracemalloc
 import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+import trtlearn as tl
+from trtlearn.calibration.cache import new_cache
+from trtlearn.course.own_model.task import load_labels
 from trtlearn.errors import DataError
 from trtlearn.model.arrays import check_array, check_batch_size, check_finite, load_arrays
 from trtlearn.model.course_data import load_images, model_path
@@ -91,3 +100,46 @@ def test_batches_are_those_of_the_data_or_given():
     for wrong in (7, None, ""):
         with pytest.raises(DataError):
             input_batches(model, wrong)
+
+
+def _refusals(folder: Path) -> dict[str, tuple[Callable[[], Any], str]]:
+    """Calls with packed arrays that do not fit, and what each is told."""
+    long_header = io.BytesIO(b"\x93NUMPY\x02\x00" + struct.pack("<I", 60 << 20) + bytes(60 << 20))
+    packed = {
+        "shape": [("image.npy", np.zeros((1 << 12, 64, 64), np.float32))],
+        "type": [("image.npy", np.zeros((1 << 13, 1, 28, 28)))],
+        "classes": [("labels.npy", np.zeros(1 << 23, np.int64))],
+        "boxes": [
+            ("boxes.npy", np.zeros((1 << 12, 256, 4), np.float64)),
+            ("classes.npy", np.zeros((1 << 12, 255), np.int64)),
+        ],
+        "header": [("image.npy", long_header.getvalue())],
+    }
+    for name, members in packed.items():
+        with zipfile.ZipFile(folder / f"{name}.npz", "w", zipfile.ZIP_DEFLATED, True, 1) as archive:
+            for member, content in members:
+                with archive.open(member, "w") as file:
+                    if isinstance(content, bytes):
+                        file.write(content)
+                    else:
+                        np.lib.format.write_array(file, content)
+    model, cache = model_path("resnet"), new_cache({"image": 0.02}, "minmax")
+    data = {name: folder / f"{name}.npz" for name in packed}
+    return {
+        "calibrate": (lambda: tl.calibrate(model, data["shape"]), r"\[4096,64,64\]"),
+        "agree": (lambda: tl.agree(model, data["shape"], cache), r"\[4096,64,64\]"),
+        "network": (lambda: tl.network(model, data=data["type"]), "float64, expected float32"),
+        "labels": (lambda: load_labels(data["classes"], 8), r"\[8388608\]"),
+        "boxes": (lambda: load_labels(data["boxes"], 8), r"boxes \[4096, 256, 4\]"),
+        "header": (lambda: tl.calibrate(model, data["header"]), "no .npy or .npz file"),
+    }
+
+
+def test_arrays_that_do_not_fit_are_refused_before_they_are_unpacked(tmp_path: Path) -> None:
+    for name, (call, message) in _refusals(tmp_path).items():
+        tracemalloc.start()
+        with pytest.raises(DataError, match=message):
+            call()
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak < 16 << 20, name

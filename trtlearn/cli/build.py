@@ -177,12 +177,12 @@ def _calibrator(
     """A calibrator over the arrays of ``data``; reads the cache if it exists, else writes it."""
     from ..calibration.network import progress_line
     from ..live.calibrator import make_calibrator
-    from ..model.arrays import load_arrays
+    from ..model.data import arrays_by_name
 
     has_cache = cache is not None and cache.exists()
     return make_calibrator(
         algorithm,
-        load_arrays(data, [value.name for value in model.inputs]),
+        arrays_by_name(model, data),
         batch,
         cache=cache if has_cache else None,
         write_cache_path=None if has_cache else cache,

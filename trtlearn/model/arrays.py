@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import permutations
-from typing import IO, Any, TypeVar
+from typing import IO, Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ __all__ = [
     "check_batch_size",
     "check_feed",
     "check_finite",
+    "check_form",
     "feeds",
     "for_each_array",
     "load_arrays",
@@ -35,6 +36,7 @@ Array = NDArray[Any]
 R = TypeVar("R")
 MOST_UNPACKED = 1 << 31  # bytes that the compressed arrays of a file may unpack to
 MOST_RECORDED = 1 << 26  # bytes that a recording's arrays may unpack to
+HEADER_BYTES = 1 << 16  # a .npy file's header is shorter, whatever length it states
 CHUNK = 1 << 20  # values looked at together
 MANY_VALUES = 1 << 20  # from here on several threads pay: numpy lets go of the lock while it works
 
@@ -60,23 +62,28 @@ def check_array(
     if not isinstance(value, np.ndarray):
         kind = type(value).__name__
         raise DataError(f"{where} is a {kind}, expected a numpy array", "use numpy.asarray on it")
-    if dtype is not None and value.dtype != dtype:
-        is_image = value.dtype == np.uint8
-        convert = f"convert it with .astype('{dtype}')"
-        raise DataError(
-            f"{where} is {value.dtype}, expected {dtype}",
-            "normalise it as the network's training did" if is_image else convert,
-        )
-    if shape is not None and not _fits(value.shape, shape):
-        wanted, size = _shape_text(shape), _shape_text(value.shape)
-        fix = _shape_advice(value.shape, shape)
-        raise DataError(f"{where} has shape [{size}], expected [{wanted}]", fix)
-    if value.size == 0:
-        raise DataError(
-            f"{where} is empty, shape [{_shape_text(value.shape)}]", "give at least one row"
-        )
+    check_form(value, where, dtype, shape)
     check_finite(value, where)
     return np.asarray(value, order="C")
+
+
+def check_form(array: Array, where: str, dtype: str | None, shape: Sequence[object] | None) -> None:
+    """:func:`check_array` without a look at the values: type and shape, and that there are any."""
+    if dtype is not None and array.dtype != dtype:
+        is_image = array.dtype == np.uint8
+        convert = f"convert it with .astype('{dtype}')"
+        raise DataError(
+            f"{where} is {array.dtype}, expected {dtype}",
+            "normalise it as the network's training did" if is_image else convert,
+        )
+    if shape is not None and not _fits(array.shape, shape):
+        wanted, size = _shape_text(shape), _shape_text(array.shape)
+        fix = _shape_advice(array.shape, shape)
+        raise DataError(f"{where} has shape [{size}], expected [{wanted}]", fix)
+    if array.size == 0:
+        raise DataError(
+            f"{where} is empty, shape [{_shape_text(array.shape)}]", "give at least one row"
+        )
 
 
 def check_feed(
@@ -179,55 +186,49 @@ def check_batch_size(batch: object) -> int:
     return batch
 
 
-def load_arrays(path: str | os.PathLike[str], input_names: Iterable[str]) -> dict[str, Array]:
-    """The network's inputs from a .npy (a network with one input) or .npz file (arrays named after
-    the inputs).
+def load_arrays(
+    path: str | os.PathLike[str],
+    *choices: Iterable[str],
+    check: Callable[[dict[str, Array]], object] = len,
+) -> dict[str, Array]:
+    """Arrays by name from a .npz file, or from a .npy file where one name alone is expected.
 
     Arrays stay on disk until they are used, except those that a .npz file holds compressed. Nothing
     is unpickled. DataError where the file is neither, or holds other names.
+
+    Args:
+        choices: names; of several sets of names the first that the file holds.
+        check: gets the arrays before any is read, without their values, and raises DataError where
+            a type or a shape does not fit.
     """
-    names = tuple(input_names)
+    several = [tuple(names) for names in choices]
     other = recognize(read_bytes(path, DataError, HEAD_BYTES))
     if other and other.kind not in ("numpy", "archive"):
         raise DataError(f"{path} is {other.words}, expected a .npy or .npz file", other.fix)
     try:
-        if not zipfile.is_zipfile(path):
-            held, arrays = ["one array without a name"], {names[0]: _from_npy(path)}
-        else:
-            held, arrays = _from_npz(path, names)
+        with open(path, "rb") as file:
+            archive = zipfile.ZipFile(file) if zipfile.is_zipfile(file) else None
+            members = _members(archive) if archive else dict.fromkeys(one[0] for one in several)
+            names = next((one for one in several if set(one) <= set(members)), None)
+            if names is not None:
+                forms = {name: _form(file, archive, members[name]) for name in names}
+                check({name: form.outline for name, form in forms.items()})
+                return {name: _read(file, archive, members[name], forms[name]) for name in names}
+    except DataError:
+        raise
     except Exception as problem:  # numpy, zipfile, zlib and tokenize each raise their own
         raise DataError(
             f"{path} is no .npy or .npz file of plain arrays: {first_line(problem)[:200]}",
             "save it with numpy.save",
         ) from None
-    if missing := [name for name in names if name not in arrays]:
-        named = ", ".join(f"{name}=..." if name.isidentifier() else "**arrays" for name in names)
-        raise DataError(
-            f"{path} holds {', '.join(sorted(held))}, expected arrays for the inputs "
-            f"{', '.join(names)}: {missing[0]} is missing",
-            f"numpy.savez(FILE, {named})",
-        )
-    return {name: np.asarray(arrays[name]) for name in names}
-
-
-def _from_npy(path: str | os.PathLike[str]) -> Array:
-    try:
-        array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError):  # an empty array, or a file system without memory maps
-        with open(path, "rb") as file:
-            _check_length(file, os.path.getsize(path))
-        array = np.load(path, allow_pickle=False)
-    return array
-
-
-def _from_npz(
-    path: str | os.PathLike[str], names: Iterable[str]
-) -> tuple[list[str], dict[str, Array]]:
-    """The names of all arrays in a .npz file, and those of ``names`` that are among them."""
-    with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
-        members = {item.filename.removesuffix(".npy"): item for item in archive.infolist()}
-        arrays = {name: _member(path, archive, members[name]) for name in names if name in members}
-        return list(members), arrays
+    names = several[-1]
+    missing = next(name for name in names if name not in members)
+    named = ", ".join(f"{name}=..." if name.isidentifier() else "**arrays" for name in names)
+    raise DataError(
+        f"{path} holds {', '.join(sorted(members)) if archive else 'one array without a name'}, "
+        f"expected arrays for the inputs {', '.join(names)}: {missing} is missing",
+        f"numpy.savez(FILE, {named})",
+    )
 
 
 def read_npz(content: bytes) -> dict[str, Array]:
@@ -236,11 +237,13 @@ def read_npz(content: bytes) -> dict[str, Array]:
     Raises what numpy and zipfile raise for a damaged file, ValueError for one that unpacks to over
     ``MOST_RECORDED`` bytes.
     """
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        members = archive.infolist()
-        if (size := sum(item.file_size for item in members)) > MOST_RECORDED:
+    with io.BytesIO(content) as file, zipfile.ZipFile(file) as archive:
+        members = _members(archive)
+        if (size := sum(item.file_size for item in members.values())) > MOST_RECORDED:
             raise ValueError(f"it unpacks to {size:,} bytes, expected at most {MOST_RECORDED:,}")
-        return {item.filename.removesuffix(".npy"): _unpacked(archive, item) for item in members}
+        for member in members.values():
+            _form(file, archive, member)
+        return {name: _unpacked(archive, member) for name, member in members.items()}
 
 
 def npz_bytes(arrays: Mapping[str, Array], compression: int = zipfile.ZIP_DEFLATED) -> bytes:
@@ -253,65 +256,74 @@ def npz_bytes(arrays: Mapping[str, Array], compression: int = zipfile.ZIP_DEFLAT
     return buffer.getvalue()
 
 
-def _member(
-    path: str | os.PathLike[str], archive: zipfile.ZipFile, member: zipfile.ZipInfo
+class _Form(NamedTuple):
+    """What the header of a .npy file says."""
+
+    outline: Array  # of the file's type and shape, without its values
+    offset: int  # where the values begin
+    order: Literal["C", "F"]
+
+
+def _members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
+    return {item.filename.removesuffix(".npy"): item for item in archive.infolist()}
+
+
+def _form(
+    file: IO[bytes], archive: zipfile.ZipFile | None, member: zipfile.ZipInfo | None
+) -> _Form:
+    """The header of a .npy file, or of a .npz file's member; ValueError where what follows is not
+    as long as it says.
+    """
+    if archive is None or member is None:
+        file.seek(0)
+        head, size = file.read(HEADER_BYTES), os.fstat(file.fileno()).st_size
+    else:
+        with archive.open(member) as inside:
+            head, size = inside.read(HEADER_BYTES), member.file_size
+    start = io.BytesIO(head)
+    version = np.lib.format.read_magic(start)
+    second = np.lib.format.read_array_header_2_0
+    if version not in ((1, 0), (2, 0)):  # 3.0: field names in UTF-8, which no array of ours has
+        raise ValueError(f"format {version[0]}.{version[1]} of .npy, expected 1.0 or 2.0")
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else second
+    shape, is_fortran, dtype = read(start)
+    if dtype.hasobject or not dtype.itemsize:
+        raise ValueError(f"its values are {dtype}, expected numbers")
+    needed, held = math.prod(shape) * dtype.itemsize, size - start.tell()
+    if min(shape, default=0) < 0 or needed != held:
+        raise ValueError(f"its header says {needed:,} bytes, it holds {held:,}")
+    outline = np.broadcast_to(np.zeros((), dtype), shape)
+    return _Form(outline, start.tell(), "F" if is_fortran else "C")
+
+
+def _read(
+    file: IO[bytes], archive: zipfile.ZipFile | None, member: zipfile.ZipInfo | None, form: _Form
 ) -> Array:
-    """One array of a .npz file: left on disk where it is not compressed."""
-    mapped = _mapped(path, member)
-    if mapped is not None:
-        return mapped
+    """The array itself: left on disk where it is not compressed."""
+    outline, start = form.outline, form.offset
+    if archive is not None and member is not None:
+        if member.compress_type != zipfile.ZIP_STORED:
+            return _unpacked(archive, member)
+        file.seek(member.header_offset + 26)  # a local header: 30 bytes, name, extra field
+        start += member.header_offset + 30 + sum(struct.unpack("<HH", file.read(4)))
+    if not outline.size:
+        return outline.copy()
+    try:
+        return np.asarray(np.memmap(file, outline.dtype, "r", start, outline.shape, form.order))
+    except OSError:  # a file system without memory maps
+        file.seek(start)
+        flat = np.fromfile(file, outline.dtype, outline.size)
+        return flat.reshape(outline.shape, order=form.order)
+
+
+def _unpacked(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Array:
     if member.file_size > MOST_UNPACKED:
         raise ValueError(
             f"{member.filename} unpacks to {member.file_size:,} bytes, expected at most "
             f"{MOST_UNPACKED:,}: numpy.savez does not compress, and such arrays stay on disk"
         )
-    return _unpacked(archive, member)
-
-
-def _unpacked(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Array:
-    """The array in a member, its header checked against the member's size before any is read."""
-    with archive.open(member) as file:
-        _check_length(file, member.file_size)
     with archive.open(member) as file:
         return np.lib.format.read_array(file, allow_pickle=False)
-
-
-def _check_length(file: IO[bytes], size: int) -> None:
-    """ValueError unless ``file`` of ``size`` bytes holds just the array that its header says."""
-    version = np.lib.format.read_magic(file)
-    if version not in ((1, 0), (2, 0)):
-        return  # 3.0: field names in UTF-8, which no input of a network has
-    second = np.lib.format.read_array_header_2_0
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else second
-    shape, _, dtype = read(file)
-    needed = math.prod(shape) * dtype.itemsize
-    if min(shape, default=0) < 0 or (not dtype.hasobject and needed != size - file.tell()):
-        raise ValueError(f"its header says {needed:,} bytes, it holds {size - file.tell():,}")
-
-
-def _mapped(path: str | os.PathLike[str], member: zipfile.ZipInfo) -> Array | None:
-    """The array of a .npz file's uncompressed member, left on disk; None where it has to be
-    read.
-    """
-    if member.compress_type != zipfile.ZIP_STORED:
-        return None
-    with open(path, "rb") as file:
-        file.seek(
-            member.header_offset + 26
-        )  # behind a local header of 30 bytes: name, extra field, data
-        name_length, extra_length = struct.unpack("<HH", file.read(4))
-        start = member.header_offset + 30 + name_length + extra_length
-        file.seek(start)
-        if np.lib.format.read_magic(file) != (1, 0):
-            return None
-        shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(file)
-        offset = file.tell()
-    size_bytes = math.prod(shape) * dtype.itemsize
-    if dtype.hasobject or not size_bytes or offset + size_bytes != start + member.file_size:
-        return None
-    return np.memmap(
-        path, dtype, mode="r", offset=offset, shape=shape, order="F" if is_fortran else "C"
-    )
 
 
 def feeds(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy as np
 from ..dtypes import NUMPY
 from ..errors import DataError, ModelError
 from ..record import Record, plural
-from .arrays import Array, check_array, check_batch_size, feeds, load_arrays
+from .arrays import Array, check_array, check_batch_size, check_form, feeds, load_arrays
 from .describe import OnnxModel, OnnxValue, whole_inputs
 
 __all__ = [
@@ -94,14 +95,12 @@ def input_data(model: OnnxModel, data: Data | None, batch: int = 8) -> InputData
     fewer rows than one batch, NaN or infinity. An input without a batch axis (a scalar, a state:
     :func:`whole_inputs`) goes whole into every batch.
     """
-    if not model.inputs:
-        raise ModelError("the network has no inputs", "export it with its input as a graph input")
     for value in model.inputs:
         if value.shape is None:
             raise ModelError(
                 f"input {value.name!r} has no known shape", "export it with a shape [batch, ...]"
             )
-    if all(value.shape == () for value in model.inputs):
+    if model.inputs and all(value.shape == () for value in model.inputs):
         raise ModelError(
             "no input of the network has an axis", "export it with a shape [batch, ...]"
         )
@@ -110,8 +109,8 @@ def input_data(model: OnnxModel, data: Data | None, batch: int = 8) -> InputData
     whole = whole_inputs(model, arrays)
     cut = tuple(value for value in model.inputs if value.name not in whole)
     fixed = _fixed_batch(cut)
-    for value in model.inputs:
-        arrays[value.name] = _checked(value, arrays[value.name], value.name in whole)
+    _check_forms(model, arrays)
+    arrays = {name: check_array(array, f"input {name!r}") for name, array in arrays.items()}
     lengths = {value.name: len(arrays[value.name]) for value in cut}
     if len(set(lengths.values())) != 1:
         raise DataError(
@@ -149,6 +148,8 @@ def _fixed_batch(inputs: tuple[OnnxValue, ...]) -> int | None:
 def arrays_by_name(model: OnnxModel, data: Data | None) -> dict[str, Array]:
     """The data as one array for each input; DataError where an input has none."""
     names = [value.name for value in model.inputs]
+    if not names:
+        raise ModelError("the network has no inputs", "export it with its input as a graph input")
     if data is None or (isinstance(data, str) and not data.strip()):
         raise DataError(f"no data given for {', '.join(map(repr, names))}", EXPECTED_DATA)
     if isinstance(data, np.ndarray):
@@ -161,15 +162,20 @@ def arrays_by_name(model: OnnxModel, data: Data | None) -> dict[str, Array]:
                 f"no data for input {missing[0]!r} (given: {sorted(data)})", EXPECTED_DATA
             )
         return {name: np.asarray(data[name]) for name in names}
-    return load_arrays(data, names)
+    return load_arrays(data, names, check=partial(_check_forms, model))
 
 
-def _checked(value: OnnxValue, array: Array, whole: bool) -> Array:
-    shape, where = value.shape or (), f"input {value.name!r}"
-    if value.dtype not in FEEDABLE:
-        raise ModelError(
-            f"{where} is {value.dtype or 'no tensor of a known type'}, which trtlearn cannot feed",
-            "export it with float32 inputs",
-        )
-    dtype = NUMPY[value.dtype]
-    return check_array(array, where, dtype, shape if whole else ("rows", *shape[1:]))
+def _check_forms(model: OnnxModel, arrays: Mapping[str, Array]) -> None:
+    """Whether the network can be given arrays of these types and shapes; no value is looked at."""
+    whole = whole_inputs(model, arrays)
+    for value in model.inputs:
+        shape, where = value.shape, f"input {value.name!r}"
+        if value.dtype not in FEEDABLE:
+            raise ModelError(
+                f"{where} is {value.dtype or 'no tensor of a known type'}, "
+                "which trtlearn cannot feed",
+                "export it with float32 inputs",
+            )
+        if shape and value.name not in whole:
+            shape = ("rows", *shape[1:])
+        check_form(arrays[value.name], where, NUMPY[value.dtype], shape)

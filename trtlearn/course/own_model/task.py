@@ -6,6 +6,7 @@ import ast
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -205,26 +206,31 @@ def load_labels(source: str | os.PathLike[str] | Labels | None, rows: int) -> La
     """
     if source is None or (isinstance(source, str) and not source.strip()):
         return None
-    labels = _read_labels(source) if isinstance(source, (str, os.PathLike)) else source
-    if isinstance(labels, Mapping):
-        return _load_boxes({name: np.asarray(values) for name, values in labels.items()}, rows)
-    if labels.dtype.kind not in "iu" or labels.shape != (rows,):
-        raise DataError(
-            f"the labels are {labels.dtype} {list(labels.shape)}, expected whole numbers [{rows}]",
-            LABELS,
-        )
-    return labels
+    check = partial(_check_labels, rows=rows)
+    if isinstance(source, (str, os.PathLike)):
+        arrays = load_arrays(source, ("boxes", "classes"), ("labels",), check=check)
+    elif isinstance(source, Mapping):
+        arrays = {name: np.asarray(source.get(name, ())) for name in ("boxes", "classes")}
+    else:
+        arrays = {"labels": source}
+    check(arrays)
+    if "labels" in arrays:
+        return arrays["labels"]
+    if not (arrays["classes"] >= 0).any():
+        raise DataError("the labels name no object", "give the classes from 0, and boxes for them")
+    return arrays
 
 
-def _read_labels(path: str | os.PathLike[str]) -> Labels:
-    try:
-        return load_arrays(path, ["boxes", "classes"])
-    except DataError:
-        return load_arrays(path, ["labels"])["labels"]
-
-
-def _load_boxes(labels: Mapping[str, Array], rows: int) -> Labels:
-    boxes, classes = (labels.get(name, np.zeros(0)) for name in ("boxes", "classes"))
+def _check_labels(labels: Mapping[str, Array], rows: int) -> None:
+    """DataError unless these are ``labels`` [rows], or ``boxes`` and ``classes`` of ``rows``."""
+    if "labels" in labels:
+        one, expected = labels["labels"], f"expected whole numbers [{rows}]"
+        if not isinstance(one, np.ndarray):
+            raise DataError(f"the labels are a {type(one).__name__}, {expected}", LABELS)
+        if one.dtype.kind not in "iu" or one.shape != (rows,):
+            raise DataError(f"the labels are {one.dtype} {list(one.shape)}, {expected}", LABELS)
+        return
+    boxes, classes = labels["boxes"], labels["classes"]
     whole = classes.dtype.kind in "iu" and boxes.dtype.kind in "fiu"
     if not whole or classes.ndim != 2 or boxes.shape != (rows, *classes.shape[1:], 4):
         raise DataError(
@@ -232,9 +238,6 @@ def _load_boxes(labels: Mapping[str, Array], rows: int) -> Labels:
             f"[{rows}, K, 4] and whole numbers [{rows}, K]",
             "boxes are (cx, cy, w, h) in the output's unit, a class of -1 stands for no object",
         )
-    if not (classes >= 0).any():
-        raise DataError("the labels name no object", "give the classes from 0, and boxes for them")
-    return {"boxes": boxes, "classes": classes}
 
 
 def join_batches(batches: Iterable[Mapping[str, Any]]) -> dict[str, Array]:
