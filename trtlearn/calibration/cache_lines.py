@@ -14,6 +14,7 @@ import struct
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from ..files import load_table
 from ..record import Record, plural
 from .cache import ignored_by_trtexec
 
@@ -27,19 +28,7 @@ class Oddity(NamedTuple):
     case: str | None
 
 
-ODDITIES = {
-    "no colon": Oddity("skipped, with a warning in the log", "blank_lines"),
-    "no space": Oddity("one character after the colon is skipped: a digit is lost", "no_space"),
-    "no hex": Oddity("hex is read as far as it goes", "bad_hex"),
-    "too long": Oddity("more than 8 digits: not measured", None),
-    "cut": Oddity("the file ends inside the scale: the digits left count", "truncated_line"),
-    "given twice": Oddity("the last line of a tensor counts", "duplicate_line"),
-    "negative": Oddity("taken as it is: a negative scale", "negative_scale"),
-    "NaN": Oddity("taken as it is: NaN", "nan_scale"),
-    "infinite": Oddity("taken as it is: infinity", "inf_scale"),
-    "zero": Oddity("taken: a scale of 0", "zero_scale"),
-    "other name": Oddity("no tensor has this name: ignored without a message", "extra_tensor"),
-}
+ODDITIES = {word: Oddity(**row) for word, row in load_table("oddities").items()}
 """Oddity of a line -> what it means."""
 
 _DIGITS = re.compile(r"\s*([0-9a-fA-F]*)\s*")

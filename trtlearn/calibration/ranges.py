@@ -41,14 +41,7 @@ def amax_by_tensor(ranges: Ranges) -> dict[str, float]:
     >>> amax_by_tensor({"x": 4.0}), amax_by_tensor([TensorRange("x", 4.0, 4 / 127, "user")])
     ({'x': 4.0}, {'x': 4.0})
     """
-    source: Any = ranges
-    if isinstance(source, (str, os.PathLike)):
-        source = read_cache(source)
-    if isinstance(source, CalibrationCache):
-        return source.amax
-    if isinstance(source, Mapping):
-        return _floats(source)
-    return {tensor.name: tensor.amax for tensor in _tensors(source) if tensor.amax is not None}
+    return _numbers(ranges, "amax")
 
 
 def scales_by_tensor(scales: Scales) -> dict[str, float]:
@@ -57,21 +50,20 @@ def scales_by_tensor(scales: Scales) -> dict[str, float]:
     >>> scales_by_tensor({"x": 0.5}), scales_by_tensor([TensorRange("x", 63.5, 0.5, "user")])
     ({'x': 0.5}, {'x': 0.5})
     """
-    source: Any = read_cache(scales) if isinstance(scales, (str, os.PathLike)) else scales
+    return _numbers(scales, "scale")
+
+
+def _numbers(source: Any, what: str) -> dict[str, float]:
+    """The ``what`` of each tensor, amax or scale; numbers by name are taken as they are."""
+    if isinstance(source, (str, os.PathLike)):
+        source = read_cache(source)
+    if isinstance(source, CalibrationCache) and what == "amax":
+        return source.amax
     if isinstance(source, Mapping):
-        return _floats(source)
-    return {tensor.name: tensor.scale for tensor in _tensors(source) if tensor.scale is not None}
-
-
-def _floats(numbers: Mapping[Any, Any]) -> dict[str, float]:
-    try:
-        return {str(name): float(number) for name, number in numbers.items()}
-    except (TypeError, ValueError) as problem:
-        raise DataError(f"the ranges hold no number: {first_line(problem)}", EXPECTED) from None
-
-
-def _tensors(source: Any) -> tuple[TensorRange, ...]:
-    """The tensors of a report or a build."""
+        try:
+            return {str(name): float(number) for name, number in source.items()}
+        except (TypeError, ValueError) as problem:
+            raise DataError(f"the ranges hold no number: {first_line(problem)}", EXPECTED) from None
     if hasattr(source, "ranges"):
         source = source.ranges or source.build.scales
         if not source:
@@ -79,4 +71,5 @@ def _tensors(source: Any) -> tuple[TensorRange, ...]:
     tensors = tuple(source) if isinstance(source, Iterable) else (source,)
     if wrong := [one for one in tensors if not isinstance(one, TensorRange)]:
         raise DataError(f"the ranges hold a {type(wrong[0]).__name__}", EXPECTED)
-    return tensors
+    numbers = {tensor.name: getattr(tensor, what) for tensor in tensors}
+    return {name: number for name, number in numbers.items() if number is not None}

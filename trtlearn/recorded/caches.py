@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from ..calibration.cache import CalibrationCache, format_cache, parse_cache
 from ..engine.records import BuildOptions, Message
 from ..errors import CacheError, RecordingError
+from ..files import load_table
 from ..record import Record, Table
 from .calibration import load, origin
 
@@ -173,8 +174,9 @@ def broken_files(text: str) -> dict[str, bytes]:
     def put(*pieces: str) -> str:
         return file(header, *lines[:middle], *pieces, *lines[middle + 1 :])
 
-    made = {case: file(first, *lines) for case, first in _HEADERS.items()}
-    made |= {case: put(f"{name}: {digits}") for case, digits in _DIGITS.items()}
+    table = load_table("broken_caches")
+    made = {case: file(first, *lines) for case, first in table["headers"].items()}
+    made |= {case: put(f"{name}: {digits}") for case, digits in table["digits"].items()}
     made |= {
         "whole": text,
         "padded_hex": file(header, *[f"{tensor}: {hex.zfill(8)}" for tensor, _, hex in parts]),
@@ -199,25 +201,6 @@ def broken_files(text: str) -> dict[str, bytes]:
     }
     files = {case: content.encode() for case, content in made.items()}
     return files | {"empty": b"", "binary": bytes(range(256))}
-
-
-_HEADERS = {
-    "version_7600": "TRT-7600-EntropyCalibration2",
-    "version_8601": "TRT-8601-EntropyCalibration2",
-    "version_101600": "TRT-101600-EntropyCalibration2",
-    "header_minmax": "TRT-8600-MinMaxCalibration",
-    "header_entropy": "TRT-8600-EntropyCalibration",
-    "header_legacy": "0 3ff0000000000000 3feff7ced916872b",
-    "header_bogus": "hello world",
-}
-_DIGITS = {
-    "zero_scale": "0",
-    "nan_scale": "7fc00000",
-    "inf_scale": "7f800000",
-    "negative_scale": "bd90a39c",
-    "bad_hex": "zzzz",
-    "decimal_scale": "0.0706",
-}
 
 
 def cache_cases(changed: Mapping[str, tuple[str, CalibrationCache | bytes | str]]) -> CacheCases:

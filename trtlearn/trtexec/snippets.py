@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from ..errors import CommandError
+from ..files import load_table
 from .shell import PLACEHOLDER, Word, simple_commands
 from .versions import read_spelling
 
@@ -54,18 +55,6 @@ SOURCES = re.compile(r"(?:onnx|loadEngine|uff|model|deploy)\b")
 IN_TEXT = re.compile(r"trtexec(?:\.exe)?[\"']?\s+[-{%$]", re.I)
 """A command inside a string of a program."""
 DECLARED = re.compile(r"^[ \t]*(?:(?:const|auto|let|var|std::string|String|string)\s+)+", re.M)
-OTHERS = {
-    "polygraphy": "polygraphy calibrates by itself: with the scales of --calibration-cache where "
-    "that file is there, else on --data-loader-script's data, else on random numbers; "
-    "`trtlearn log FILE` reads its log, `trtlearn cache show FILE` its cache",
-    "tao(?:-converter|[ -]deploy)?": "TAO takes the scales of the cache that -c or cal_cache_file "
-    "names: `trtlearn cache show FILE` reads it",
-    "yolo": "Ultralytics calibrates by itself, min-max on the images of data=: `trtlearn log FILE` "
-    "reads its log",
-    "tensorrt_rtx": "tensorrt_rtx has trtexec's options of 11.x: write trtexec in its place, and "
-    "ask with --trt 11.1",
-}
-"""Other programs that build engines -> what to do (no trtexec command is in the text)."""
 NO_VERSION = "the log names no version, so it is of TensorRT 7.x or before (8.0.1:logging.h:314)"
 
 
@@ -116,11 +105,10 @@ def read_command_line(command: str | Sequence[str]) -> CommandLine:
         return CommandLine(tuple(words[at + 1 :]), banner[1], () if banner[1] else (NO_VERSION,))
     commands = _commands(command, DEEPEST)
     if not commands:
-        other = next((name for name in OTHERS if re.search(rf"\b{name}\b", command)), None)
-        raise CommandError(
-            f"no trtexec in {command.strip()[:80]!r}",
-            OTHERS.get(other or "", 'write it as "trtexec --onnx=model.onnx --int8"'),
-        )
+        fix = 'write it as "trtexec --onnx=model.onnx --int8"'
+        others = load_table("parser")["programs"].items()
+        advice = (advice for name, advice in others if re.search(rf"\b{name}\b", command))
+        raise CommandError(f"no trtexec in {command.strip()[:80]!r}", next(advice, fix))
     best = max(map(_rank, commands))
     image = IMAGE.search(command)
     named = image[0] if image and read_spelling(image[0]) else None

@@ -1,8 +1,9 @@
 """How people write a TensorRT version: every spelling becomes (major, minor, patch).
 
 TensorRT's own macros ("8601", "v101303"), NVIDIA's Debian, RPM, tar and pip packages, git tags and
-branches, containers ("24.05-py3"), and JetPack, Jetson Linux or DeepStream, each by
-tables/versions.json, where a "?" marks what no page of NVIDIA and no log at hand confirms.
+branches, containers ("24.05-py3"), and JetPack, Jetson Linux or DeepStream. tables/versions.json
+has the patterns, the numbers to overlook beside a version ("noise": CUDA's, Python's, a library's),
+and who ships what; there a "?" marks what no page of NVIDIA and no log at hand confirms.
 """
 
 from __future__ import annotations
@@ -28,15 +29,6 @@ DOTTED = r"(\d{1,3})(?:\.(\d{1,3}|[xX*])(?:\.(\d{1,3}|[xX*])(?:\.(?:\d{1,4}|[xX*
 SUFFIX = (
     r"(?:\.?(?:post|dev|rc|a|b)\d+)?(?:[-+~_ ]*\(?(?:\d+[-+.]|ga|ea|dp|oss|rel|cuda|jetson).*)?"
 )
-NAMED = (
-    r"tensor\s?rt|\btrt|nvinfer|trtexec|release|\brel\b|\btags?\b|\bversion\b|\bbranch\b|inferlib"
-)
-NOISE = (  # numbers beside the version: CUDA's, Python's, a system's, a library's name
-    r"(?:cuda|cudnn|cublas|python|py|cp|cu|ubuntu|debian|rhel|win|vc|sm)[-_ ]?v?\d[\d.]*"
-    r"|(?:nvinfer|onnxparser)(?:[-_]plugin)?\d+(?=[\s=:_/]+v?\d)|x86_64|aarch64|arm64|amd64"
-    r"|(?:tensorrt[-_ ]?(?:llm|rtx)|torch[-_ ]tensorrt|\bonnxruntime(?:[-_]gpu)?|\bort|\bp?y?torch"
-    r"|\bonnx|\bdriver|\bdrive ?os|polygraphy)[-_ =<>~:]*v?\d[\d.]*"
-)
 
 
 def read_spelling(text: str) -> Spelling | None:
@@ -51,27 +43,7 @@ def read_spelling(text: str) -> Spelling | None:
     """
     text = unicodedata.normalize("NFKC", text).encode("ascii", "replace").decode()
     text = " ".join(text.split()).strip("'\"[](),;`")
-    month = r"(?<![\d.])(2\d\.(?:0[1-9]|1[0-2]))"
-    for kind, pattern, label in (
-        (
-            "jetpack",
-            r"(?:jetpack|\bjp)(?:[-_ =:]*(?:sdk|v|version)|/\w+)?[-_ =:(]*(\d[\d.]*)",
-            "JetPack",
-        ),
-        (
-            "l4t",
-            r"(?:l4t|jetson linux|tegra)\D{0,12}?([34]\d(?:\.[\d.]+)?)\b|^#? ?r([34]\d\.[\d.]+)",
-            "L4T",
-        ),
-        ("l4t", r"^#? ?r([34]\d) .*revision: ([\d.]+)", "L4T"),
-        ("trtllm", month + r"-trtllm(?:-\w+)*$", "Triton's container with TensorRT-LLM"),
-        (
-            "deepstream",
-            r"(?:deepstream|\bds)(?:[-_ ]*(?:sdk|v|version))?[-_ :]*(\d\.\d[\d.]*)",
-            "DeepStream",
-        ),
-        ("container", month + r"(?:-\w+)*$", "container"),
-    ):
+    for kind, label, pattern in load_table("versions")["spellings"]:
         if match := re.search(pattern, text, re.I):
             return _shipped(kind, label, ".".join(part for part in match.groups() if part))
     return _own(text)
@@ -127,17 +99,19 @@ def _order(version: str) -> tuple[int, ...]:
 
 def _own(text: str) -> Spelling | None:
     """A version of TensorRT itself, alone or beside its name."""
+    table = load_table("versions")
+    is_named = re.search("|".join(table["named"]), text, re.I)
     macros = dict(re.findall(r"\b\w*(MAJOR|MINOR|PATCH)\w*\W+(\d+)", text))
     if "MAJOR" in macros:
         return Spelling(_triple(*(macros.get(part, "") for part in ("MAJOR", "MINOR", "PATCH"))))
     packed = re.search(r"(?<![\d.])(?:v|trt[-_ ]?)?([5-9]\d{3}|[1-9]\d{5})(?![\d.])", text, re.I)
-    if packed and (re.fullmatch(r"v?\d+", text, re.I) or re.search(NAMED, text, re.I)):
+    if packed and (re.fullmatch(r"v?\d+", text, re.I) or is_named):
         number = int(packed[1])
         unit = 1000 if number < 10_000 else 10_000  # NvInferVersion.h up to 9, from 10 on
         return Spelling((number // unit, number % unit // 100, number % 100))
     alone = re.fullmatch(rf"([<>=~!^ ]*)v?{DOTTED}{SUFFIX}", text, re.I)
-    if alone is None and re.search(NAMED, text, re.I):
-        bare = re.sub(NOISE, " ", text, flags=re.I)
+    if alone is None and is_named:
+        bare = re.sub("|".join(table["noise"]), " ", text, flags=re.I)
         spelled = rf"([<>=~!^]*) ?(?<!\d)(?<!\d\.)v?{DOTTED}(?![\d]|\.\d)"
         found = [match for match in re.finditer(spelled, bare, re.I) if "!" not in match[1]]
         dotted = [match for match in found if match[3]]
