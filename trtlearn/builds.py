@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .calibration.cache import CalibrationCache, parse_cache
-from .engine.inspector import read_engine
+from .engine.inspector import parse, read_engine
+from .engine.precision import PrecisionReport, precision_report
 from .engine.records import (
     BuildOptions,
     BuildReport,
@@ -27,12 +28,11 @@ from .engine.records import (
 )
 from .errors import BuildError, DataError, InspectorError, TrtlearnError
 from .files import write_atomic
+from .int8.simulate import Int8Run, TensorError, run_like, tensor_errors
+from .model.course_data import NETWORKS, model_path
+from .model.describe import OnnxModel, read_model
+from .model.run import activations
 from .record import Record
-
-if TYPE_CHECKING:
-    from .engine.precision import PrecisionReport
-    from .int8.simulate import Int8Run, TensorError
-    from .model.describe import OnnxModel
 
 __all__ = ["Build", "BuiltEngine", "LayerCounts", "engine_info", "failed_build"]
 
@@ -218,8 +218,6 @@ class Build(Record):
     @property
     def layer_dicts(self) -> list[Any]:
         """The inspector's own JSON, one item a layer; none where its text was not kept."""
-        from .engine.inspector import parse
-
         return list(parse(self.engine.raw)["Layers"]) if self.engine.raw else []
 
     def warning(self, code: str) -> Message:
@@ -232,14 +230,10 @@ class Build(Record):
         return messages[code]
 
     def _model_path(self) -> str | os.PathLike[str] | None:
-        from .model.course_data import NETWORKS, model_path
-
         return self.model_file or (model_path(self.model) if self.model in NETWORKS else None)
 
     def onnx(self) -> OnnxModel | None:
         """The model's nodes and tensors; None without onnx or without the ONNX file."""
-        from .model.describe import read_model
-
         try:
             path = self._model_path()
             return None if path is None else read_model(path)
@@ -252,8 +246,6 @@ class Build(Record):
         ``model``: the ONNX file, where it is not the one that the build names. Without onnx or
         without that file the nodes that the engine does not name are left out.
         """
-        from .engine.precision import precision_report
-
         return precision_report(self.engine, build=self.build, model=model or self.onnx())
 
     def simulate(
@@ -264,8 +256,6 @@ class Build(Record):
         Ranges, fused groups and tensors that stay in float are the engine's. ``scales``: tensor ->
         scale, in place of its own. DataError for a build without ranges.
         """
-        from .int8.simulate import run_like
-
         path = self._model_path()
         if path is None:
             raise DataError(f"{self.model} is not on this machine", "use one of the networks here")
@@ -279,9 +269,6 @@ class Build(Record):
 
         Raises as :meth:`simulate` does.
         """
-        from .int8.simulate import tensor_errors
-        from .model.run import activations
-
         run = self.simulate(images)
         return tensor_errors(run, next(iter(activations(self._model_path() or "", [images]))))
 

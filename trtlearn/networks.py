@@ -14,19 +14,27 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .builds import Build, BuiltEngine
+from .calibration import network as calibration
+from .calibration.cache import CalibrationCache, calibrator_word
+from .calibration.observers import Threshold, threshold_of
 from .engine.records import Provenance
 from .engine.variants import VARIANTS, live_options
 from .errors import DataError, LiveUnavailable, ModelError, RecordingError
 from .files import sha256
-from .model import course_data
+from .live import experiment, trt
+from .model import course_data, run
 from .model.arrays import load_arrays
 from .model.course_data import NETWORKS, ModelCard, data_hashes, load_images, model_path
+from .model.data import Data, arrays_by_name
+from .model.describe import OnnxNode, read_model
+from .model.read import load_proto
+from .recorded import layers
 from .recorded.files import (
     AGAIN,
     check_hashes,
@@ -37,12 +45,6 @@ from .recorded.files import (
 from .recorded.networks import build as recorded_build
 from .recorded.networks import origin_folder
 from .recorded.store import Wanted, build_once, digests, find
-
-if TYPE_CHECKING:
-    from .calibration.cache import CalibrationCache
-    from .calibration.observers import Threshold
-    from .model.data import Data
-    from .model.describe import OnnxNode
 
 __all__ = ["Network", "network"]
 
@@ -85,9 +87,7 @@ class Network:
         """Where builds come from: the recording's machine, or this one."""
         if self.folder is not None:
             return load_provenance(origin_folder(self.folder, self.name))
-        from .live.experiment import provenance
-
-        return provenance(None if self._own else self.name)
+        return experiment.provenance(None if self._own else self.name)
 
     @property
     def label(self) -> str:
@@ -99,8 +99,6 @@ class Network:
     @cached_property
     def input_shapes(self) -> dict[str, tuple[int | str | None, ...]]:
         """Input -> its shape in the ONNX file, the batch axis included."""
-        from .model.describe import read_model
-
         return {value.name: tuple(value.shape or ()) for value in read_model(self.path).inputs}
 
     @property
@@ -172,8 +170,6 @@ class Network:
         >>> network("resnet", mode="recorded").nodes[0].op
         'Conv'
         """
-        from .model.describe import read_model
-
         return read_model(self.path).nodes
 
     def weights(self) -> dict[str, NDArray[np.float32]]:
@@ -183,8 +179,6 @@ class Network:
         (24, 1, 3, 3)
         """
         from onnx import numpy_helper
-
-        from .model.read import load_proto
 
         arrays = {
             item.name: numpy_helper.to_array(item)
@@ -208,8 +202,6 @@ class Network:
         >>> resnet.activations(resnet.images("test")[:3], ["logits"])["logits"].shape
         (3, 10)
         """
-        from .model.run import activations
-
         data: Any = self.data if images is None else images
         arrays = data if isinstance(data, Mapping) else {next(iter(self.input_shapes)): data}
         count = 0 if data is None else min((len(array) for array in arrays.values()), default=0)
@@ -221,7 +213,7 @@ class Network:
             {name: array[start : start + batch] for name, array in arrays.items()}
             for start in range(0, count, batch)
         ]
-        parts = list(activations(self.path, batches, names))
+        parts = list(run.activations(self.path, batches, names))
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def calibrate(
@@ -234,9 +226,7 @@ class Network:
             mobile = tl.network("mobile")
             mobile.calibrate("minmax").equals(mobile.build("int8-minmax").cache)
         """
-        from .calibration.network import calibrate
-
-        return calibrate(self, images, algorithm, batch, **settings)
+        return calibration.calibrate(self, images, algorithm, batch, **settings)
 
     def observe(
         self, tensor: str, algorithm: str = "entropy2", batch: int = 8, **settings: Any
@@ -246,8 +236,6 @@ class Network:
         >>> network("resnet", mode="recorded").observe("image", "minmax").batches
         64
         """
-        from .calibration.observers import threshold_of
-
         values = self.activations(names=[tensor])[tensor]
         parts = [values[start : start + batch] for start in range(0, len(values), batch)]
         return threshold_of(algorithm, *parts, **settings)
@@ -284,8 +272,6 @@ class Network:
 
             tl.network("resnet").build("int8-placeholder").accuracy
         """
-        from .calibration.cache import calibrator_word
-
         word = calibrator_word(variant.removeprefix("int8-"))
         spellings = (variant, f"int8-{variant}", f"int8-{word}")
         if not (names := [name for name in spellings if name in self._names]):
@@ -355,8 +341,6 @@ class Network:
     def _make(
         self, wanted: Wanted, progress: Progress | None, stage: Callable[[str], None]
     ) -> tuple[Build, bytes]:
-        from .live.experiment import run_own, run_variant
-
         options, timings = wanted.options, wanted.place.parent / f"{self.name}.timing"
         plans: list[bytes] = []
 
@@ -369,8 +353,10 @@ class Network:
             how: dict[str, Any] = {"name": wanted.variant, "timing_cache": timings}
             how |= {"progress": progress, "keep": keep}
             if self._own:
-                return run_own(self.path, options, data=self._data, labels=self._labels, **how)
-            return run_variant(self.name, options, **how)
+                return experiment.run_own(
+                    self.path, options, data=self._data, labels=self._labels, **how
+                )
+            return experiment.run_variant(self.name, options, **how)
 
         build = make()
         first = _hardly_int8(build)
@@ -396,10 +382,8 @@ class Network:
     @property
     def studies(self) -> tuple[str, ...]:
         """The names of the builds that answer one question each; live: the newest recordings'."""
-        from .recorded.layers import studies
-
         try:
-            return studies(self.name, self.folder)
+            return layers.studies(self.name, self.folder)
         except RecordingError:
             return ()
 
@@ -409,9 +393,7 @@ class Network:
         >>> network("resnet", mode="recorded").study("missing-one").warning("missing-scale").names
         ('b1_relu1',)
         """
-        from .recorded.layers import study
-
-        return study(self.name, name, self.folder)
+        return layers.study(self.name, name, self.folder)
 
     def __fspath__(self) -> str:
         """The ONNX file's path: whatever takes a model's path takes a Network."""
@@ -479,10 +461,8 @@ def network(
     if asked not in ("best", "live", "recorded"):
         raise DataError(f"the mode is {asked!r}", "live or recorded (TRTLEARN_MODE)")
     if asked != "recorded":
-        from .live.trt import live
-
         try:
-            live()
+            trt.live()
             return Network(name, model_path(name))
         except LiveUnavailable:
             if asked == "live":
@@ -502,9 +482,6 @@ def _own_network(
     data: Data | None,
     labels: str | os.PathLike[str] | Array | None,
 ) -> Network:
-    from .model.data import arrays_by_name
-    from .model.describe import read_model
-
     path = Path(name)
     if not path.suffix and not os.path.exists(path):
         known = ", ".join(NETWORKS)

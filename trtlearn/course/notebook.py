@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from .. import __version__
 from ..errors import LiveUnavailable, TrtlearnError
+from ..live import trt
 from ..record import Record, html_text, show
+from .doctor import installed
 
 if TYPE_CHECKING:
     from ..networks import Network
@@ -71,8 +73,6 @@ def setup(network: Network | None = None) -> Setup:
     ``network`` is what ``tl.network(name)`` gave; without one the notebook computes everything in
     numpy.
     """
-    from .doctor import installed
-
     versions = {
         "trtlearn": __version__,
         "Python": platform.python_version(),
@@ -103,10 +103,8 @@ def _begin_lesson() -> None:
 
 def why_recorded() -> str:
     """Why this machine replays recordings; "" where it builds its own engines."""
-    from ..live.trt import live
-
     try:
-        live()
+        trt.live()
     except LiveUnavailable as problem:
         return f"not live: {problem.problem}"
     return "as TRTLEARN_MODE asks" if os.environ.get("TRTLEARN_MODE") == "recorded" else ""

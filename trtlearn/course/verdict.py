@@ -24,7 +24,6 @@ from ..record import Record, html_table, html_text, plural
 __all__ = [
     "Case",
     "Comparison",
-    "Difference",
     "Verdict",
     "call",
     "compare",
@@ -42,12 +41,13 @@ NOTHING = "nothing"  # what differs where the results are equal
 
 @dataclass(frozen=True)
 class Comparison(Record):
-    """One input with both results, as text."""
+    """Both results of one input, as text: in a dict or set the first entry that differs."""
 
-    input: str
+    differs: str  # what, in words
     yours: str
     reference: str
-    differs: str = NOTHING
+    entry: Any = None  # of a dict or a set: the first key that differs
+    input: str = ""
 
 
 @dataclass(frozen=True)
@@ -179,27 +179,17 @@ def one_number(answer: Any) -> float:
 # --- Comparing one result with the reference's
 
 
-@dataclass(frozen=True)
-class Difference:
-    """What differs, in words, and both values: in a dict or set of the first such entry."""
-
-    words: str
-    yours: str
-    reference: str
-    entry: Any = None  # of a dict or a set: the first key that differs
-
-
 def compare(
     yours: Any, reference: Any, *, rtol: float = 1e-6, atol: float = 0.0
-) -> Difference | None:
+) -> Comparison | None:
     """What differs between a reader's result and the reference's; None where nothing does.
 
     The reference decides the kind: numbers and arrays within ``rtol`` and ``atol``, dicts key by
     key, sets name by name.
 
-    >>> compare([1, 2, 4], np.array([1, 2, 3])).words
+    >>> compare([1, 2, 4], np.array([1, 2, 3])).differs
     '1 of 3 elements differ, first at [2]: 4 where the reference has 3'
-    >>> compare({"x": 2.0}, {"x": 2.0, "y": 4.0}).words
+    >>> compare({"x": 2.0}, {"x": 2.0, "y": 4.0}).differs
     "1 of 2 entries differ, first 'y'"
     """
     if isinstance(reference, dict):
@@ -207,16 +197,16 @@ def compare(
     if isinstance(reference, set):
         return _compare_sets(yours, reference)
     words = _what_differs(yours, reference, rtol, atol)
-    return Difference(words, text(yours), text(reference)) if words else None
+    return Comparison(words, text(yours), text(reference)) if words else None
 
 
 def _compare_dicts(
     yours: Any, reference: dict[Any, Any], rtol: float, atol: float
-) -> Difference | None:
+) -> Comparison | None:
     try:
         yours = dict(yours)  # pairs are a dict too
     except (TypeError, ValueError):
-        return Difference(f"{kind_of(yours)}, expected a dict", text(yours), "a dict")
+        return Comparison(f"{kind_of(yours)}, expected a dict", text(yours), "a dict")
 
     def same(key: Any) -> bool:
         if key not in yours or key not in reference:
@@ -229,12 +219,12 @@ def _compare_dicts(
     first = wrong[0]
     words = f"{len(wrong)} of {plural(len(reference), 'entry', 'entries')} differ, first {first!r}"
     values = [text(table.get(first, "no entry")) for table in (yours, reference)]
-    return Difference(words, values[0], values[1], first)
+    return Comparison(words, values[0], values[1], first)
 
 
-def _compare_sets(yours: Any, reference: set[Any]) -> Difference | None:
+def _compare_sets(yours: Any, reference: set[Any]) -> Comparison | None:
     if isinstance(yours, str) or not isinstance(yours, Iterable):
-        return Difference(f"{kind_of(yours)}, expected a set of names", text(yours), "a set")
+        return Comparison(f"{kind_of(yours)}, expected a set of names", text(yours), "a set")
     wrong = sorted(map(str, reference ^ set(yours)))
     if not wrong:
         return None
@@ -243,7 +233,7 @@ def _compare_sets(yours: Any, reference: set[Any]) -> Difference | None:
     if len(wrong) > 1:
         words += f", and {len(wrong) - 1} more differ"
     yes, no = f"with {first!r}", f"without {first!r}"
-    return Difference(words, no if missing else yes, yes if missing else no, first)
+    return Comparison(words, no if missing else yes, yes if missing else no, first)
 
 
 def _what_differs(yours: Any, reference: Any, rtol: float, atol: float) -> str:
@@ -339,7 +329,7 @@ def judge_number(
         for reason, mistake in (common_mistakes or {}).items()
         if compare(answer, float(mistake()), rtol=rtol) is None
     )
-    return Verdict("", False, f"Not yet: {next(reasons, wrong.words)}.")
+    return Verdict("", False, f"Not yet: {next(reasons, wrong.differs)}.")
 
 
 @dataclass(frozen=True)
@@ -372,7 +362,7 @@ def random_cases(
     return draw
 
 
-def show_arguments(arguments: tuple[Any, ...], difference: Difference | None) -> str:
+def show_arguments(arguments: tuple[Any, ...], difference: Comparison | None) -> str:
     """The arguments of a case as text, whatever differs."""
     return "; ".join(map(text, arguments))
 
@@ -382,8 +372,8 @@ def judge_function(
     *,
     cases: Callable[[], Iterable[Case]],
     common_mistakes: Mapping[str, Callable[..., Any]] | None = None,
-    compare: Callable[[Any, Any], Difference | None] = compare,
-    show_input: Callable[[tuple[Any, ...], Difference | None], str] = show_arguments,
+    compare: Callable[[Any, Any], Comparison | None] = compare,
+    show_input: Callable[[tuple[Any, ...], Comparison | None], str] = show_arguments,
     right: str = "Right on {count} random inputs.",
 ) -> Verdict:
     """Judge code: run it on every case, show the first that differs, and name the likely mistake.
@@ -406,8 +396,8 @@ def judge_function(
         tried.append((case, result))
         difference = compare(result, case.expected)
         where = case.name or cut(show_input(case.arguments, difference))
-        shown = difference or Difference(NOTHING, text(result), text(case.expected))
-        rows.append(Comparison(where, shown.yours, shown.reference, shown.words))
+        row = difference or Comparison(NOTHING, text(result), text(case.expected))
+        rows.append(dataclasses.replace(row, input=where))
 
     wrong = [row for row in rows if row.differs != NOTHING]
     shown_rows = tuple(rows if tried[0][0].name else (wrong or rows)[:1])

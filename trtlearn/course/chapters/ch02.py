@@ -18,7 +18,7 @@ from ...networks import network
 from ...record import plural
 from ...show.digits import Column, digit_columns
 from ..verdict import (
-    Difference,
+    Comparison,
     Verdict,
     judge_function,
     judge_number,
@@ -61,7 +61,7 @@ def last_ranges(nodes: Network) -> dict[str, float]:
     return ranges
 
 
-def nodes_with(arguments: tuple[Any, ...], difference: Difference | None) -> str:
+def nodes_with(arguments: tuple[Any, ...], difference: Comparison | None) -> str:
     """The nodes of a case that make or read the first tensor that differs."""
     nodes = arguments[0]
     near = [
@@ -72,7 +72,7 @@ def nodes_with(arguments: tuple[Any, ...], difference: Difference | None) -> str
     return "; ".join(f"{n.op}({', '.join(n.inputs)}) → {', '.join(n.outputs)}" for n in near)
 
 
-def _nodes_and_value(arguments: tuple[Any, ...], difference: Difference | None) -> str:
+def _nodes_and_value(arguments: tuple[Any, ...], difference: Comparison | None) -> str:
     name = difference.entry if difference else None
     value = arguments[1].get(name)
     return nodes_with(arguments, difference) + (f"; largest {value:g}" if value else "")

@@ -14,7 +14,7 @@ from ...networks import network
 from ...recorded.layers import layer_case
 from ...show import draw
 from ...show.theme import BAD, GOOD
-from ..verdict import Case, Difference, Verdict, judge_function, kind_of, text
+from ..verdict import Case, Comparison, Verdict, judge_function, kind_of, text
 
 __all__ = ["convolve"]
 
@@ -51,12 +51,12 @@ def engine_case() -> Iterator[Case]:
     yield Case(arguments, case.output)
 
 
-def compare_codes(yours: Any, reference: Any) -> Difference | None:
+def compare_codes(yours: Any, reference: Any) -> Comparison | None:
     """None where 99 % of the codes are equal and 99.9 % at most one step off, as ties may be."""
     codes = np.asarray(yours)
     if codes.shape != reference.shape or not np.issubdtype(codes.dtype, np.number):
         words = f"you return {kind_of(yours)}, the engine gives the shape {list(reference.shape)}"
-        return Difference(words, text(codes), text(reference))
+        return Comparison(words, text(codes), text(reference))
     gap = np.abs(codes.astype(np.float64) - reference)
     if np.mean(gap <= 1) >= 0.999 and np.mean(gap == 0) >= 0.99:
         return None
@@ -67,7 +67,7 @@ def compare_codes(yours: Any, reference: Any) -> Difference | None:
         f"{100 * np.mean(gap != 0):.1f} % of {gap.size:,} codes differ from the engine's, "
         f"most at {pixel}: by {gap[at]:g}"
     )
-    return Difference(words, str(codes[at]), str(reference[at]), pixel)
+    return Comparison(words, str(codes[at]), str(reference[at]), pixel)
 
 
 # --- 05-light: one lit pixel of an image makes the output show the kernel.

@@ -13,7 +13,7 @@ from ...networks import network
 from ...record import plural
 from ...recorded.computed import repairs
 from ...show.tensor_ranges import repair_preview
-from ..verdict import Difference, Verdict, judge_function, judge_number, kind_of, random_cases
+from ..verdict import Comparison, Verdict, judge_function, judge_number, kind_of, random_cases
 
 __all__: list[str] = []
 
@@ -75,7 +75,7 @@ def weights(layers: Layers, dtype: str) -> int:
     return sum(one["Count"] for one in held if one["Type"] == dtype)
 
 
-def _describe(arguments: tuple[Any, ...], difference: Difference | None) -> str:
+def _describe(arguments: tuple[Any, ...], difference: Comparison | None) -> str:
     """An engine in a line, in place of its dicts."""
     (layers,) = arguments
     types = weight_types(layers)

@@ -16,12 +16,12 @@ from ...files import Content, shell_command, write_all
 from ...model.arrays import npz_bytes
 from ...model.read import serialized_in_pieces
 from ...record import Record, html_table, html_text, plural
+from ...show.draw import Figure
+from ...show.tensor_ranges import scales
+from .records import ChosenRange, Walk
 
 if TYPE_CHECKING:
     import onnx
-    import plotly.graph_objects as go
-
-    from .records import ChosenRange, Walk
 
 __all__ = ["gpu_script", "range_figure", "report_html", "write_files"]
 
@@ -86,9 +86,8 @@ def report_html(walk: Walk) -> str:
     )
 
 
-def range_figure(walk: Walk) -> go.Figure:
+def range_figure(walk: Walk) -> Figure:
     """Each quantized tensor's range beside the largest magnitude in the data, widest gap first."""
-    from ...show.tensor_ranges import scales
 
     def share(fit: ChosenRange) -> float:
         return fit.amax / fit.largest if fit.largest else 1.0

@@ -38,6 +38,7 @@ from ...recorded.store import digests
 from ..doctor import DoctorReport, examine
 from .engines import OwnEngines, build_engines, builds_behind_page, engines_of
 from .records import Answer, ChosenRange, EngineResult, Walk, why_skipped
+from .report import write_files
 from .task import Array, Labels, Outputs, Task, join_batches, load_task
 
 if TYPE_CHECKING:
@@ -136,8 +137,6 @@ def try_int8(
     )
     if out is None:
         return result
-    from .report import write_files
-
     begin("write")
     return write_files(result, Path(out), best.quantized(task), task.path, data, labels)
 
