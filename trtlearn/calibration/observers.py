@@ -11,7 +11,7 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -105,16 +105,6 @@ class Threshold(Record):
         return kept, search.kl[index], search.kl[search.chosen - search.first]
 
 
-class Observer(Protocol):
-    """What every observer does."""
-
-    def observe(self, batch: ArrayLike, ends: Ends | None = None) -> None:
-        """Look at one batch (any shape, float); ``ends``: its smallest and largest, if known."""
-
-    def result(self) -> Threshold:
-        """The threshold chosen from all batches so far; DataError before the first."""
-
-
 class HistogramObserver:
     """The observers that decide from a histogram."""
 
@@ -124,7 +114,7 @@ class HistogramObserver:
         self.histogram = Histogram(keep_steps)
 
     def observe(self, batch: ArrayLike, ends: Ends | None = None) -> None:
-        """Count one batch (any shape, float)."""
+        """Count one batch (any shape, float); ``ends``: its smallest and largest, if known."""
         self.histogram.add(batch, ends)
 
     def result(self) -> Threshold:
@@ -359,6 +349,7 @@ class MseObserver(HistogramObserver):
         return self.threshold(best * width, bins_kept=best, curve=costs, note=note)
 
 
+Observer = HistogramObserver | MinMaxObserver
 OBSERVERS: dict[str, Callable[..., Observer]] = {
     "entropy2": EntropyObserver,
     "entropy": EntropyObserver,

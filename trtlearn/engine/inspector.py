@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable
 from itertools import chain
 from typing import Any
 
@@ -22,7 +21,7 @@ from ..files import decode_text, plan_in, read_bytes, recognize
 from ..record import parse_json, without_collector
 from .formats import dtype_bits, parse_dtype, parse_format
 from .log_layers import layers_in_text
-from .names import infer_nodes, nodes_in_metadata, reformat_target
+from .names import nodes_in_metadata, reformat_target
 from .records import Binding, EngineInfo, EngineLayer, EngineTensor
 
 __all__ = ["EXPORT", "inspector_text", "log_layers", "parse", "read_engine"]
@@ -359,23 +358,12 @@ def _unwrap(data: Any) -> tuple[dict[str, Any], list[Any]]:
 
 
 @without_collector()
-def read_engine(
-    source: str | bytes | os.PathLike[str], onnx_nodes: Iterable[str] | None = None
-) -> EngineInfo:
-    """The layers of an engine from its inspector's JSON.
+def read_engine(source: str | bytes | os.PathLike[str]) -> EngineInfo:
+    """The layers of an engine from its inspector's JSON: text, bytes, or the path of a file.
 
-    Args:
-        source: the JSON as text or bytes, or the path of a file.
-        onnx_nodes: the model's node names in order; used to infer a layer's nodes from its fused
-            name where its Metadata is silent (``onnx_nodes_inferred`` then is True).
-
-    Returns:
-        EngineInfo; ``detailed`` is False where the engine was built without detailed profiling
-        verbosity, so that only names are known. ``schema`` is 8.6, 10 or 11, None where names alone
-        do not tell.
-
-    Raises:
-        InspectorError: an empty or broken file, or another kind of file (a plan, an ONNX model).
+    ``detailed`` is False where the engine was built without detailed profiling verbosity, so that
+    only names are known. ``schema`` is 8.6, 10 or 11, None where names alone do not tell. Raises
+    InspectorError for an empty or broken file, or another kind of file (a plan, an ONNX model).
 
     >>> x = '{"Name": "x", "Dimensions": [1,8], "Format/Datatype": "Row major linear FP32"}'
     >>> layer = '{"Name": "fc", "LayerType": "MatrixMultiply", "Inputs": [%s], "Outputs": []}' % x
@@ -392,6 +380,4 @@ def read_engine(
         bindings = _bindings(data, layers)
     except RecursionError:
         raise InspectorError("the JSON is nested too deeply for inspector output", EXPORT) from None
-    if onnx_nodes is not None:
-        layers = infer_nodes(layers, onnx_nodes)
     return EngineInfo(layers, bindings, _schema(data, items, text), _is_detailed(items), text)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..calibration.cache import calibrator_word
+from ..calibration.cache import ALGORITHMS, calibrator_word
 from ..dtypes import NUMPY
 from ..engine.records import CalibrationTrace, CalibratorCall
 from ..errors import BuildError, CacheError, DataError
@@ -44,12 +44,7 @@ Inputs = Mapping[str, tuple[tuple[int, ...], str]]
 ONLY_INPUT = ""
 """The name of the only input of unnamed data, until the network gives its own."""
 
-BASES = {
-    "entropy2": "IInt8EntropyCalibrator2",
-    "entropy": "IInt8EntropyCalibrator",
-    "minmax": "IInt8MinMaxCalibrator",
-    "legacy": "IInt8LegacyCalibrator",
-}
+BASES = {kind: f"IInt8{word}".replace("tion", "tor") for kind, word in ALGORITHMS.items()}
 """trtlearn's names of the calibrators -> TensorRT's classes."""
 
 

@@ -195,15 +195,9 @@ def merge_timing_cache(path: str | os.PathLike[str], config: trt.IBuilderConfig)
     ours: Any = config.get_timing_cache()
     if ours is None:
         return
-    try:
-        with locked(target):
-            content = read_bytes(target, BuildError) if target.exists() else None
-            theirs: Any = None if content is None else config.create_timing_cache(content)
-            if theirs is not None:
-                ours.combine(theirs, False)
-            write_atomic(target, bytes(ours.serialize()))
-    except OSError as problem:
-        raise BuildError(
-            f"cannot write the timing cache {target}: {problem.strerror}",
-            "name a file in a folder you may write to",
-        ) from None
+    with locked(target):
+        content = read_bytes(target, BuildError) if target.exists() else None
+        theirs: Any = None if content is None else config.create_timing_cache(content)
+        if theirs is not None:
+            ours.combine(theirs, False)
+        write_atomic(target, bytes(ours.serialize()))

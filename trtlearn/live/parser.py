@@ -191,7 +191,7 @@ def set_precisions(
         )
     layers = _layers(network)
     known = dict.fromkeys(chain.from_iterable(names for _, names in layers))
-    for wanted, apply in ((precisions, _set_precision), (output_types, _set_outputs)):
+    for wanted in (precisions, output_types):
         types = {name: _dtype(name, dtype) for name, dtype in wanted.items()}
         for name in wanted:
             if name != "*" and name not in known:
@@ -200,8 +200,13 @@ def set_precisions(
                 )
         for layer, names in layers:
             asked = [dtype for name, dtype in types.items() if name in names]
-            if asked or ("*" in types and _is_float(layer)):
-                apply(layer, asked[-1] if asked else types["*"])
+            if not asked and not ("*" in types and _is_float(layer)):
+                continue
+            dtype = asked[-1] if asked else types["*"]
+            if wanted is precisions:
+                layer.precision = dtype
+            for index in range(layer.num_outputs) if wanted is output_types else ():
+                layer.set_output_type(index, dtype)
 
 
 def _dtype(name: str, dtype: str) -> Any:
@@ -212,12 +217,3 @@ def _dtype(name: str, dtype: str) -> Any:
             f"layer {name!r}: this TensorRT has no data type {dtype!r}",
             f"one of {', '.join(DTYPES)}",
         ) from None
-
-
-def _set_precision(layer: trt.ILayer, dtype: Any) -> None:
-    layer.precision = dtype
-
-
-def _set_outputs(layer: trt.ILayer, dtype: Any) -> None:
-    for index in range(layer.num_outputs):
-        layer.set_output_type(index, dtype)

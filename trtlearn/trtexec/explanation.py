@@ -37,15 +37,6 @@ class Step(Record):
     def __str__(self) -> str:
         return self.summary() + (f" ({self.source.summary()})" if self.source else "")
 
-    def rows(self) -> list[dict[str, Any]]:
-        return [
-            {
-                "does": self.text,
-                "because": self.condition,
-                "source": self.source and self.source.summary(),
-            }
-        ]
-
 
 @dataclass(frozen=True)
 class Explanation(Record):
