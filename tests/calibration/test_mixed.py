@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +15,18 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+import trtlearn as tl
 from recording.networks.measure import images_of, model_bytes
 from recording.networks.one_scale import rounded
 from trtlearn.calibration.cache import read_cache
 from trtlearn.calibration.fitting import FitReport, fit
 from trtlearn.calibration.network import calibrate
-from trtlearn.course.own_model.records import Walk
+from trtlearn.course.own_model.records import EngineResult, Walk
 from trtlearn.course.own_model.walk import try_int8
 from trtlearn.errors import DataError
 from trtlearn.files import data_dir
 from trtlearn.model.course_data import load_images, model_path
-from trtlearn.model.detections import Detections, decode, find_head, share_matched
+from trtlearn.model.detections import Detections, Head, decode, find_head, share_matched
 from trtlearn.model.run import activations
 from trtlearn.recorded import detections
 
@@ -433,11 +435,22 @@ def test_the_detectors_own_cache_says_what_was_measured() -> None:
         assert rows[names]["map50"] > 0.97
 
 
-def test_a_walk_judges_a_detector_by_its_boxes(tmp_path: Path) -> None:
+def test_a_walk_judges_a_detector_by_its_boxes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     data, truth = scenes(16)
+    calls: list[int] = []
+
+    def counted(head: Head, *arguments: Any) -> list[Detections]:
+        calls.append(1)
+        return detect(head, *arguments)
+
+    detect = Head.detections
+    monkeypatch.setattr(Head, "detections", counted)
     walk = try_int8(
         model_path("detector"), data, labels=truth, algorithm="minmax", out=tmp_path, live=False
     )
+    assert len(calls) == len(walk.answers), "each way's boxes are decoded once, FP32's too"
     exact, ours = walk.answers[0], walk.answer
     assert (exact.boxes_matched, exact.agreement) == (1.0, None)
     assert ours.boxes_matched is not None
@@ -445,6 +458,11 @@ def test_a_walk_judges_a_detector_by_its_boxes(tmp_path: Path) -> None:
     assert ours.boxes_matched > 0.95
     assert ours.map50 > 0.93
     assert "of FP32's 56 boxes" in walk.verdict
+    build = tl.network("detector", mode="recorded").build("int8-minmax")
+    verdict = replace(walk, live=(EngineResult(build, ours),)).verdict
+    assert verdict.startswith("The engine that TensorRT built here with minmax ranges finds ")
+    assert f"mAP50 {100 * ours.map50:.1f} %" in verdict.split("Simulated")[0]
+    assert "answers" not in verdict
     assert {one.tensor for one in walk.mixed} >= {"output0", "h8_both"}
     assert "The Q/DQ model written here has no pair there" in walk.notes[0]
     assert "mixes ranges" in Path(walk.files["report"]).read_text(encoding="utf-8")

@@ -11,7 +11,6 @@ import pytest
 
 import trtlearn as tl
 from trtlearn.errors import DataError
-from trtlearn.model.detections import SURE
 from trtlearn.show.draw import TALLEST
 from trtlearn.show.theme import BAD
 
@@ -67,7 +66,7 @@ def test_every_sure_box_is_drawn_right_or_wrong() -> None:
     heads = [note.text for note in fig.layout.annotations if note.text.startswith("<b>")]
     for name, head in zip(names, heads, strict=True):
         right, wrong, count = _numbers(head)
-        sure = sum(int((found[name][row].scores >= SURE).sum()) for row in rows)
+        sure = sum(int(found[name][row].sure.sum()) for row in rows)
         assert right + wrong == sure
         assert count == int((truth[1][rows] >= 0).sum())
         assert right <= count

@@ -173,7 +173,7 @@ def hits(one: Detections, boxes: Array, classes: Array) -> Array:
 def share_matched(
     reference: Sequence[Detections], detections: Sequence[Detections]
 ) -> float | None:
-    """Share of the reference's boxes with a score above 0.25 that ``detections`` hold, too.
+    """Share of the reference's sure boxes that ``detections`` hold, too.
 
     A box holds another of its class that it overlaps by half or more, whatever its score. None
     where the reference has no such box.

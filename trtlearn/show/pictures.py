@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..builds import Build
 from ..engine.precision import PrecisionReport
 from ..errors import DataError
-from ..model.detections import SURE, Detections, hits
+from ..model.detections import Detections, hits
 from . import draw
 from .digits import HEADS, answers_of
 from .draw import Figure, Source, Style
@@ -109,7 +109,7 @@ def boxes(
         pictures: uint8 [N,H,W,3]; ways: a name -> one Detections a picture.
         truth: the objects' boxes [N,K,4] (cx, cy, w, h) and classes [N,K], -1 where there is none.
             A box is right where it hits an object of its class that no better one has hit.
-        rows: which pictures. Boxes with a score below 0.25 are left out.
+        rows: which pictures. Boxes that are not sure, of a score up to 0.25, are left out.
 
     >>> empty = [Detections(np.zeros((0, 4)), np.zeros(0), np.zeros(0, int))]
     >>> scene, truth = np.zeros((1, 8, 8, 3), np.uint8), (np.zeros((1, 1, 4)), np.array([[3]]))
@@ -127,7 +127,7 @@ def boxes(
         for place, row in enumerate(chosen):
             one = ways[name][row]
             good = hits(one, objects[row], kinds[row])
-            for index in np.flatnonzero(one.scores >= SURE):
+            for index in np.flatnonzero(one.sure):
                 right, wrong = right + int(good[index]), wrong + int(not good[index])
                 at = (column * (wide + GAP), place * (high + GAP))
                 _draw_box(fig, one, int(index), at, bool(good[index]), taken)

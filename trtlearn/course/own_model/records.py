@@ -162,17 +162,20 @@ class Walk(Record):
     def _measured(self) -> str:
         """What the INT8 engine does that was built here; "" where there is none."""
         built = {one.way: one.build for one in self.live if one.build.latency_ms}
-        answers = {one.way: one.answer.kept for one in self.live if one.answer}
-        engine, kept = built.get(self.answer.way), answers.get(self.answer.way)
-        if engine is None or engine.latency_ms is None or kept is None:
+        answers = {one.way: one.answer for one in self.live if one.answer}
+        engine, answer = built.get(self.answer.way), answers.get(self.answer.way)
+        if engine is None or not engine.latency_ms or answer is None or answer.kept is None:
             return ""
+        does = f"keeps {100 * answer.kept:.1f} % of FP32's answers"
+        if answer.boxes_matched is not None:
+            does = self._boxes(answer)
         others = [(way, built[way].latency_ms) for way in ("fp32", "fp16") if way in built]
         faster = [f"{ms / engine.latency_ms:.2g} times {way.upper()}'s" for way, ms in others if ms]
         speed = f"; its speed is {' and '.join(faster)}" if faster else ""
         layers = f"; {engine.int8_layers} of {engine.layers} layers have INT8 weights"
         return (
-            f"The engine that TensorRT built here with {self.answer.ranges} keeps "
-            f"{100 * kept:.1f} % of FP32's answers{layers if engine.layers else ''}{speed}"
+            f"The engine that TensorRT built here with {self.answer.ranges} {does}"
+            f"{layers if engine.layers else ''}{speed}"
         )
 
     def _simulated(self) -> str:

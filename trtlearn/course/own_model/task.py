@@ -22,7 +22,7 @@ from ...model.arrays import load_arrays
 from ...model.course_data import accuracy
 from ...model.data import Data, InputData, input_data
 from ...model.describe import OnnxModel
-from ...model.detections import Head, find_head, mean_ap, share_matched
+from ...model.detections import Detections, Head, find_head, mean_ap, share_matched
 from ...model.fold import copied
 from ...model.quantization import judge_quantization
 from ...model.run import activations
@@ -53,6 +53,7 @@ class Task:
     labels: Labels | None
     algorithm: str
     head: Head | None = None  # where the outputs hold boxes; set when FP32 has run
+    found: tuple[Detections, ...] = ()  # FP32's boxes, which the head holds
 
     @property
     def name(self) -> str:
@@ -129,13 +130,13 @@ class Task:
         self, way: str, sqnr: float | None, head: Head, reference: Outputs, outputs: Outputs
     ) -> Answer:
         """A detector's answers: the boxes found again, the scores left, mAP50 by the labels."""
-        detections = head.detections(outputs, BOXES)
+        found = self.found
+        detections = found if outputs is reference else head.detections(outputs, BOXES)
         quality = None
         if isinstance(self.labels, Mapping):
             boxes, classes = (self.labels[name][: len(detections)] for name in ("boxes", "classes"))
             _check_classes(classes, self.known_classes(head))
             quality = mean_ap(detections, boxes, classes)
-        found = head.detections(reference, BOXES)
         matched, count = share_matched(found, detections), sum(int(one.sure.sum()) for one in found)
         scores = int(np.unique(head.joined(outputs)[:, 4:].max(axis=1)).size)
         return Answer(way, sqnr, None, None, matched, scores, quality, count)
@@ -156,8 +157,11 @@ class Task:
         return self.stated_classes if head.known_classes is None else head.known_classes
 
     def with_head(self, outputs: Outputs) -> Task:
-        """The same, with the detector's head among FP32's ``outputs``."""
-        return replace(self, head=find_head(outputs, self.stated_classes))
+        """The same, with the detector's head among FP32's ``outputs``, and its boxes."""
+        head = find_head(outputs, self.stated_classes)
+        return replace(
+            self, head=head, found=tuple(head.detections(outputs, BOXES)) if head else ()
+        )
 
 
 def load_task(
@@ -178,7 +182,7 @@ def load_task(
     task = Task(path, proto, facts, inputs, classes, algorithm)
     if isinstance(classes, Mapping):  # only the values say how many classes a detector has
         outputs = next(activations(proto, islice(inputs, 1), task.output_names))
-        if head := task.with_head(outputs).head:
+        if head := find_head(outputs, task.stated_classes):
             _check_classes(classes["classes"], task.known_classes(head))
         return task
     shapes = (value.shape for value in facts.outputs if value.name in facts.tensors)

@@ -378,13 +378,14 @@ def _head_notes(task: Task, exact: Answer) -> list[str]:
     return notes
 
 
-def _ranges_notes(algorithm: str, answers: Iterable[Answer]) -> list[str]:
+def _ranges_notes(algorithm: str, answers: tuple[Answer, ...]) -> list[str]:
+    kind = "answers" if answers[0].boxes_matched is None else "boxes"
     agreement = {answer.way: answer.kept for answer in answers}
     ours, minmax = agreement[f"int8-{algorithm}"], agreement.get("int8-minmax")
     if ours is None or minmax is None or minmax <= ours + 0.005:
         return []
     return [
-        f"min-max ranges keep {100 * minmax:.1f} % of the answers, {algorithm} only "
+        f"min-max ranges keep {100 * minmax:.1f} % of the {kind}, {algorithm} only "
         f"{100 * ours:.1f} %: look at the ranges before you trust a calibrator's name"
     ]
 
