@@ -11,6 +11,8 @@ import pytest
 from trtlearn.calibration.cache import format_cache, read_cache
 from trtlearn.calibration.network import calibrate
 from trtlearn.cli import main
+from trtlearn.course.own_model.walk import try_int8
+from trtlearn.errors import DataError
 from trtlearn.model.course_data import load_images, model_path
 
 IMAGES = load_images("calibration")[0][:64]
@@ -83,3 +85,18 @@ def test_bad_input_is_one_line(files, capsys):
         out, err = capsys.readouterr()
         assert out == ""
         assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("empty", [("-o", ""), ("--output=",), ("-o=",), ("--labels", "")])
+def test_an_empty_path_is_refused_and_nothing_is_written(
+    files, empty, tmp_path, monkeypatch, capsys
+):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert run("walk", files["model"], files["data"], *empty, "--no-live") == 2
+    assert capsys.readouterr().err.startswith(
+        "trtlearn: an argument is empty. Try: give it a value"
+    )
+    with pytest.raises(DataError, match="empty path"):
+        try_int8(files["model"], files["data"], out="", live=False)
+    assert not list(Path().iterdir())

@@ -10,6 +10,7 @@ import codecs
 import contextlib
 import io
 import os
+import re
 import sys
 import warnings
 from collections.abc import Iterator
@@ -345,6 +346,9 @@ def _command() -> Any:
 
 def _invoke(words: list[str]) -> int:
     """Run one command; its exit status."""
+    if any(re.fullmatch("(-[a-z-]+=)?", word) for word in words):
+        fix = "give it a value, or leave it out: a variable of your shell may be empty"
+        raise TrtlearnError("an argument is empty", fix)
     command = _command()
     try:
         with warnings_as_lines(), command.make_context("trtlearn", words) as context:

@@ -95,6 +95,8 @@ def try_int8(
     algorithms = _algorithms(algorithm)
     task = load_task(model, data, labels, algorithms[0], batch)
     if out is not None:
+        if not os.fspath(out):
+            raise DataError("out is an empty path", 'name a folder: "." is the current one')
         check_writable(Path(out) / f"{task.name}.html", "")  # said before minutes of work
 
     key = _key(task, algorithms) if builds_behind_page() else ""
