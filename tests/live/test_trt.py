@@ -7,7 +7,9 @@ from __future__ import annotations
 import ast
 import sys
 import types
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import numpy as np
@@ -149,3 +151,31 @@ def test_buffers(fake: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
         DeviceBuffer(1000)
     with pytest.raises(EngineError, match="copying failed: cudaErrorUnknown"):
         cuda.check((status(999, "cudaErrorUnknown"),), "copying")
+
+
+def test_two_threads_do_not_get_each_others_messages(fake: dict[str, Any]) -> None:
+    info, say = fake["module"].ILogger.Severity.INFO, trt.logger().log
+    both = Barrier(3)
+
+    def build(name: str) -> str:
+        with trt.Log() as log:
+            both.wait(10)
+            for index in range(100):
+                say(info, f"{name} {index}")
+            both.wait(10)
+            both.wait(10)
+        return log.text()
+
+    with ThreadPoolExecutor(2) as threads:
+        builds = {name: threads.submit(build, name) for name in ("first", "second")}
+        both.wait(10)
+        both.wait(10)
+        say(info, "of a thread of TensorRT's own")
+        both.wait(10)
+        texts = {name: done.result() for name, done in builds.items()}
+    strangers = 0
+    for name, text in texts.items():
+        lines = text.splitlines()
+        assert lines[:100] == [f"[I] {name} {index}" for index in range(100)]
+        strangers += len(lines[100:])
+    assert strangers == 1

@@ -14,6 +14,7 @@ import os
 import re
 from dataclasses import dataclass
 from functools import cache
+from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 from ..dtypes import TENSORRT
@@ -47,7 +48,7 @@ __all__ = [
     "trt",
 ]
 
-_listeners: list[Log] = []  # the newest one gets each message
+_listeners: list[Log] = []  # the newest one of a thread gets its messages
 
 _LETTERS = {"INTERNAL_ERROR": "F", "ERROR": "E", "WARNING": "W", "INFO": "I", "VERBOSE": "V"}
 
@@ -160,7 +161,8 @@ class Log:
 
     Letters: F internal error, E error, W warning, I info, V verbose. A message of several lines
     keeps its letter on each. Of logs inside each other the inner one gets a message, and the outer
-    one goes on behind it. A log can be opened again: it keeps its lines.
+    one goes on behind it. A thread's messages go to its own logs; those of a thread without one, as
+    TensorRT's own are, to the newest. A log can be opened again: it keeps its lines.
 
     Example (with TensorRT)::
 
@@ -171,8 +173,10 @@ class Log:
 
     def __init__(self) -> None:
         self.lines: list[str] = []
+        self.thread = 0
 
     def __enter__(self) -> Log:
+        self.thread = get_ident()
         _listeners.append(self)
         return self
 
@@ -205,7 +209,8 @@ def _logger_of(found: Any) -> Any:
 
         def log(self, severity: Any, msg: str) -> None:
             letter = _LETTERS.get(severity.name, "V")
-            for log in _listeners[-1:]:
+            mine = [log for log in _listeners if log.thread == get_ident()]
+            for log in (mine or _listeners)[-1:]:
                 log.lines.extend(f"[{letter}] {line}" for line in msg.splitlines() or [""])
 
     return Logger()
