@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import __version__
 from ..errors import LiveUnavailable, TrtlearnError
+from ..files import load_table
 from ..live import trt
 from ..record import Record, html_text, show
 from .doctor import installed
@@ -19,18 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["NOTEBOOKS", "TAGS", "ClaimError", "Setup", "claim", "setup"]
 
 NOTEBOOKS: dict[str, tuple[str, str]] = {
-    "00": ("00_what_int8_does.ipynb", "What does --int8 actually do?"),
-    "01": ("01_a_number_in_eight_bits.ipynb", "A number in eight bits"),
-    "02": ("02_bare_int8.ipynb", "Bare --int8"),
-    "03": ("03_what_a_calibrator_does.ipynb", "What a calibrator does"),
-    "04": ("04_the_calibration_cache.ipynb", "The calibration cache"),
-    "05": ("05_where_weights_become_int8.ipynb", "Where the weights become INT8"),
-    "06": ("06_which_layers_run_int8.ipynb", "Which layers really run INT8"),
-    "07": ("07_size_speed_accuracy.ipynb", "Size, speed, accuracy"),
-    "08": ("08_qdq_and_tensorrt_11.ipynb", "Q/DQ and TensorRT 11"),
-    "09": ("09_bring_your_own_model.ipynb", "Bring your own model"),
-    "10": ("10_photographs_boxes_transformers.ipynb", "Photographs, boxes, transformers"),
-    "11": ("11_how_do_we_know.ipynb", "How do we know?"),
+    number: (row["file"], row["title"]) for number, row in load_table("notebooks").items()
 }
 """Number -> (file in notebooks/, title), in course order."""
 

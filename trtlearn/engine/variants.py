@@ -11,6 +11,7 @@ from .records import BuildOptions
 
 __all__ = [
     "ALGORITHMS",
+    "HEADS",
     "LABELS",
     "TACTIC_SOURCES",
     "TRTEXEC_AVG_TIMING",
@@ -37,6 +38,8 @@ VARIANTS = {name: BuildOptions(**row["options"]) for name, row in _ROWS.items()}
 """Name -> how it is built. TF32 is off except in "tf32", so that FP32 means FP32."""
 LABELS: dict[str, str] = {name: row["label"] for name, row in _ROWS.items()}
 """Name -> plain words."""
+HEADS: dict[str, str] = {name: row["head"] for name, row in _ROWS.items()}
+"""Name -> the head of its column in a picture."""
 
 
 def variant_options(variant: str) -> BuildOptions:

@@ -10,6 +10,7 @@ from typing import Any
 from ..calibration.cache import CalibrationCache, NameCheck, parse_cache
 from ..calibration.cache_lines import ODDITIES, CacheReading, as_tensorrt_reads
 from ..errors import CacheError
+from ..files import load_table
 from ..model.describe import OnnxModel, read_model
 from ..record import html_table, html_text, plural, show
 from .controls import badge, beside, button, guarded, ipywidgets, say, stack
@@ -18,22 +19,7 @@ from .theme import BAD, GOOD, INK, WARN
 
 __all__ = ["cache_editor"]
 
-BUTTONS = {
-    "line_deleted": "delete a line",
-    "renamed": "rename a tensor",
-    "header_minmax": "header of min-max",
-    "version_7600": "header of 7.6.0",
-    "version_101600": "header of 10.16.0",
-    "bom": "byte order mark",
-    "upper_hex": "capital letters",
-    "no_space": "no space",
-    "bad_hex": "hex is zzzz",
-    "duplicate_line": "a tensor twice",
-    "truncated_line": "cut the last 5 bytes",
-    "truncated_half": "cut in the middle",
-    "other_models_cache": "another model's cache",
-    "whole": "restore the file",
-}
+BUTTONS: dict[str, str] = load_table("cache_edits")
 """Recorded case -> what its button says."""
 
 HALF = {"flex": "1 1 22em", "min_width": "22em", "margin": "0 1em 0 0"}

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..builds import Build
 from ..calibration.ranges import amax_by_tensor
+from ..engine.variants import HEADS
 from ..errors import DataError
 from ..int8.quant import dequantize, quantize
 from . import draw
@@ -17,20 +18,6 @@ from .draw import Figure, Source, Style
 from .theme import BAD, GRAYS, INK
 
 __all__ = ["Column", "background", "cut_digit", "digit_columns", "digits_grid", "spike"]
-
-HEADS = {
-    "fp32": "FP32",
-    "tf32": "TF32",
-    "fp16": "FP16",
-    "int8-placeholder": "bare --int8",
-    "int8-random": "missing file",
-    "int8-entropy2": "entropy 2",
-    "int8-minmax": "min-max",
-    "int8-entropy": "entropy",
-    "int8-legacy": "legacy",
-    "int8-fp16": "INT8 + FP16",
-}
-"""A build's variant -> the head of its column."""
 
 BESIDE, BELOW = 6, 9  # free pixels at an image's right, and under it for the answer
 

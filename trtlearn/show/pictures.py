@@ -13,10 +13,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..builds import Build
 from ..engine.precision import PrecisionReport
+from ..engine.variants import HEADS
 from ..errors import DataError
 from ..model.detections import Detections, hits
 from . import draw
-from .digits import HEADS, answers_of
+from .digits import answers_of
 from .draw import Figure, Source, Style
 from .theme import BAD, GOOD, INK, dtype_color
 
