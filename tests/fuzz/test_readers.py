@@ -349,7 +349,7 @@ def test_files_of_engines(tmp_path_factory: pytest.TempPathFactory, content: byt
     path.write_bytes(content)
     opened = read(open_engine, path)
     if opened is not None:
-        assert str(opened.engine).encode()
+        assert str(getattr(opened[0], "engine", opened[0])).encode()
 
 
 @bounded

@@ -84,9 +84,9 @@ def inspect(file: File, as_json: Json = False) -> None:
 
     FILE is inspector JSON, a report of `trtlearn build`, a recording, or a plan (on its own GPU).
     """
-    from ..recorded.open import open_engine
+    from ..recorded.open import read_engine
 
-    engine = open_engine(file).engine
+    engine = read_engine(file)
     facts = {
         "schema": engine.schema,
         "detailed": engine.detailed,
@@ -112,9 +112,9 @@ def precision(
 
     FILE is as for `trtlearn inspect`; a report or a recording also says what was requested.
     """
-    from ..recorded.open import open_engine
+    from ..recorded import open as opened
 
-    print_record(open_engine(file).precision(model), as_json)
+    print_record(opened.precision(file, model), as_json)
 
 
 @app.command()

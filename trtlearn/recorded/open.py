@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..builds import Build
@@ -19,25 +18,10 @@ from .files import GZIP, load_build
 if TYPE_CHECKING:
     from ..model.describe import OnnxModel
 
-__all__ = ["EngineFile", "open_engine", "precision", "read_engine"]
+__all__ = ["open_engine", "precision", "read_engine"]
 
 Engine = Build | EngineInfo | str | bytes | os.PathLike[str]
 """A build, an engine's layers, a file as :func:`open_engine` takes it, or the inspector's JSON."""
-
-
-@dataclass(frozen=True)
-class EngineFile:
-    """An engine, and the build or only its report that it came from where the file says so."""
-
-    engine: EngineInfo
-    build: Build | None = None
-    report: BuildReport | None = None
-
-    def precision(self, model: OnnxModel | str | os.PathLike[str] | None = None) -> PrecisionReport:
-        """Requested against chosen type; ``model``: the ONNX file; a recording finds its own."""
-        if self.build is not None:
-            return self.build.precision(model)
-        return precision_report(self.engine, build=self.report, model=model)
 
 
 def _from_plan(content: bytes, path: object) -> EngineInfo:
@@ -55,7 +39,7 @@ def _from_plan(content: bytes, path: object) -> EngineInfo:
         ) from None
 
 
-def _from_report(content: bytes, path: object) -> EngineFile | None:
+def _from_report(content: bytes, path: object) -> tuple[EngineInfo, BuildReport] | None:
     """What ``trtlearn build --report`` wrote; None for any other JSON."""
     try:
         facts = parse_json(decode_text(content))
@@ -68,27 +52,40 @@ def _from_report(content: bytes, path: object) -> EngineFile | None:
     if not isinstance(facts["inspector"], str):
         problem = f"{path} holds no inspector text: the plan was for another GPU"
         raise InspectorError(problem, "inspect it there")
-    return EngineFile(read_inspector(facts["inspector"]), None, report)
+    return read_inspector(facts["inspector"]), report
 
 
-def open_engine(path: str | os.PathLike[str]) -> EngineFile:
-    """The engine that a file describes: inspector JSON, a report of ``trtlearn build``, a
-    recording, or a plan.
+def open_engine(path: str | os.PathLike[str]) -> tuple[Build | EngineInfo, BuildReport | None]:
+    """What a file holds: a recorded build; or an engine, from inspector JSON, a plan, or a report
+    of ``trtlearn build``, which is given too.
 
     Raises InspectorError for a file that cannot be read, is empty or is broken JSON, RecordingError
     for a damaged recording, EngineError for a plan that cannot be loaded here.
     """
     content = plan_in(read_bytes(path, InspectorError))
     if content.startswith(GZIP):
-        build = load_build(path)
-        return EngineFile(build.engine, build, build.build)
+        return load_build(path), None
     other = recognize(content)
     if other.kind == "plan" if other else "\0" in decode_text(content[:64], "replace"):
-        return EngineFile(_from_plan(content, path))
+        return _from_plan(content, path), None
     try:
-        return _from_report(content, path) or EngineFile(read_inspector(content))
+        return _from_report(content, path) or (read_inspector(content), None)
     except InspectorError as problem:
         raise InspectorError(f"{path}: {problem.problem}", problem.fix) from None
+
+
+def _opened(source: Engine) -> tuple[Build | EngineInfo, BuildReport | None]:
+    """``source`` itself where it is a build or an engine, else as :func:`open_engine` has it."""
+    if isinstance(source, (Build, EngineInfo)):
+        return source, None
+    if isinstance(source, bytes) or (isinstance(source, str) and source.lstrip()[:1] in "{["):
+        return read_inspector(source), None
+    if not isinstance(source, (str, os.PathLike)):
+        raise InspectorError(
+            f"an engine is expected, found a {type(source).__name__}",
+            "give a build, what tl.read_engine gave, or the path of the inspector's JSON",
+        )
+    return open_engine(source)
 
 
 def read_engine(source: Engine) -> EngineInfo:
@@ -101,18 +98,8 @@ def read_engine(source: Engine) -> EngineInfo:
 
         tl.read_engine("layers.json").layers[0].weight_dtype
     """
-    if isinstance(source, Build):
-        return source.engine
-    if isinstance(source, EngineInfo):
-        return source
-    if not isinstance(source, (str, bytes, os.PathLike)):
-        raise InspectorError(
-            f"an engine is expected, found a {type(source).__name__}",
-            "give a build, what tl.read_engine gave, or the path of the inspector's JSON",
-        )
-    if isinstance(source, bytes) or (isinstance(source, str) and source.lstrip()[:1] in "{["):
-        return read_inspector(source)
-    return open_engine(source).engine
+    one, _ = _opened(source)
+    return one.engine if isinstance(one, Build) else one
 
 
 def precision(
@@ -134,11 +121,7 @@ def precision(
 
         tl.precision("layers.json", "my.onnx").where(computed_in="fp32")
     """
-    if isinstance(engine, (str, os.PathLike)) and not os.fspath(engine).lstrip().startswith("{"):
-        file = open_engine(engine)
-        if file.report is not None:
-            return file.precision(model)
-        engine = file.engine
-    elif isinstance(engine, Build):
-        return engine.precision(model)
-    return precision_report(read_engine(engine), model, options=options)
+    one, report = _opened(engine)
+    if isinstance(one, Build):
+        return one.precision(model)
+    return precision_report(one, model, options=options, build=report)
