@@ -6,12 +6,13 @@ import math
 from itertools import pairwise
 
 import pytest
+from timings import slower
 
 import trtlearn as tl
 from trtlearn.builds import Build
 from trtlearn.course import exercise
 from trtlearn.engine.records import Timing
-from trtlearn.recorded.tradeoffs import Tradeoff, slower
+from trtlearn.recorded.tradeoffs import Tradeoff
 
 RESNET = tl.recorded.tradeoff("points-resnet", build_times=True)
 MOBILE = tl.recorded.tradeoff("points-mobile", build_times=True)

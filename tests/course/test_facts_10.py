@@ -6,6 +6,7 @@ from functools import cache
 
 import numpy as np
 import pytest
+from timings import slower
 
 import trtlearn as tl
 from trtlearn.builds import Build
@@ -15,7 +16,6 @@ from trtlearn.course.chapters import ch10
 from trtlearn.engine.precision import PrecisionReport
 from trtlearn.errors import DataError, RecordingError
 from trtlearn.model.detections import share_matched
-from trtlearn.recorded.tradeoffs import slower
 
 PHOTO, DETECTOR, VIT = (tl.network(name, mode="recorded") for name in ("photo", "detector", "vit"))
 POINTS = tl.recorded.tradeoff("points-detector")

@@ -11,6 +11,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+from timings import slower
 
 from recording.sensitivity import search_mixed, units
 from trtlearn.builds import Build, LayerCounts
@@ -37,7 +38,6 @@ from trtlearn.recorded.tradeoffs import (
     pareto,
     placements,
     sensitivity,
-    slower,
     tradeoff,
     tradeoff_of,
 )

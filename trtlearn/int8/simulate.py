@@ -18,7 +18,7 @@ from ..errors import DataError, ModelError
 from ..model.arrays import Array
 from ..model.describe import describe
 from ..model.fold import folded_batch_norms
-from ..model.graph import attributes, evaluate, node_key
+from ..model.graph import Graph, attributes, evaluate, node_key
 from ..model.operators import REARRANGE, WEIGHTED
 from ..model.read import load_proto
 from ..record import Record
@@ -274,10 +274,7 @@ class _Network:
         from onnx import numpy_helper
 
         self.model = proto
-        self.readers: dict[str, set[str]] = {}
-        for node in proto.graph.node:
-            for name in node.input:
-                self.readers.setdefault(name, set()).add(node_key(node))
+        self.readers = Graph(proto).readers
         self.scales = scales
         self.weights = {w.name: numpy_helper.to_array(w) for w in proto.graph.initializer}
         self.tensors: dict[str, Int8Tensor] = {}
@@ -395,7 +392,7 @@ class _Network:
         inside = {node_key(node) for node in nodes}
         last = nodes[-1].output[0]
         for name, values in computed.items():
-            readers = self.readers.get(name, set())
+            readers = {node_key(node) for node in self.readers.get(name, ())}
             if name == last or not readers or readers - inside:
                 self.put(name, values)
 

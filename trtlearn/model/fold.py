@@ -16,6 +16,7 @@ import numpy as np
 from ..errors import ModelError, first_line
 from .arrays import Array
 from .graph import (
+    Graph,
     all_graphs,
     all_nodes,
     attributes,
@@ -236,14 +237,11 @@ def _computed(
 
 def _fold_batch_norms(model: onnx.ModelProto) -> None:
     """Put each BatchNormalization into the convolution that it alone reads, where it can be."""
-    known, reads = constants(model), Counter(read_names(model))
-    producer: dict[str, onnx.NodeProto] = {}
-    for node in model.graph.node:
-        producer.update(dict.fromkeys(node.output, node))
+    graph, reads = Graph(model), Counter(read_names(model))
     for norm in [node for node in model.graph.node if node.op_type == "BatchNormalization"]:
-        conv = producer.get(norm.input[0])
-        if conv is not None and reads[norm.input[0]] == 1 and _folds(conv, norm, known):
-            _fold(model, conv, norm, known)
+        conv = graph.producer.get(norm.input[0])
+        if conv is not None and reads[norm.input[0]] == 1 and _folds(conv, norm, graph.constants):
+            _fold(model, conv, norm, graph.constants)
 
 
 def _folds(conv: onnx.NodeProto, norm: onnx.NodeProto, known: dict[str, onnx.TensorProto]) -> bool:

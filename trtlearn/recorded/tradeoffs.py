@@ -33,7 +33,6 @@ __all__ = [
     "pareto",
     "placements",
     "sensitivity",
-    "slower",
     "tradeoff",
     "tradeoff_of",
 ]
@@ -103,15 +102,6 @@ def pareto(
         if not any(c2 <= c and v2 >= v and (c2 < c or v2 > v) for c2, v2, _ in known)
     ]
     return tuple(p for _, _, p in sorted(front, key=lambda item: (item[0], -item[1])))
-
-
-def slower(one: Build, other: Build) -> bool:
-    """Whether ``one`` is slower by more than both spreads: its 5th percentile above the 95th.
-
-    By graph replay, by which small engines compare; False where either was not timed so.
-    """
-    first, second = one.graph_timing, other.graph_timing
-    return first is not None and second is not None and first.p05_ms > second.p95_ms
 
 
 @dataclass(frozen=True)
