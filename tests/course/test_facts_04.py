@@ -1,6 +1,6 @@
 """What notebook 04, "The calibration cache", states: one test a fact, from the same recordings.
 
-A docstring names the question of trtlearn/tables/questions.json that the fact answers, if one.
+A docstring names the question of tools/questions.json that the fact answers, if one.
 """
 
 from __future__ import annotations

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from tools import questions as questions_page
+from tools.questions import NEWER, OTHERS, QUESTIONS, THREAD, UNMEASURED, Question
 from trtlearn.course.notebook import NOTEBOOKS
-from trtlearn.course.questions import NEWER, OTHERS, QUESTIONS, THREAD, UNMEASURED, Question
 from trtlearn.files import notebooks_dir
 
 ROOT = Path(__file__).resolve().parents[2]

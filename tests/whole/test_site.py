@@ -22,8 +22,8 @@ if (
     )
 
 from tools import notebooks
+from tools.questions import OTHERS, THREAD
 from tools.site import api, build, markdown, notebook
-from trtlearn.course.questions import OTHERS, THREAD
 
 pytestmark = pytest.mark.xdist_group("notebooks")
 

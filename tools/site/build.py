@@ -20,11 +20,11 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import trtlearn
+from tools.questions import NEWER, OTHERS, THREAD, Question
 from tools.site import api, facts, notebook
 from tools.site import markdown as site_md
 from tools.site.markdown import Page, markdown
 from trtlearn.course.notebook import NOTEBOOKS
-from trtlearn.course.questions import NEWER, OTHERS, THREAD, Question
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
