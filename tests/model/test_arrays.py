@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 import trtlearn as tl
 from trtlearn.calibration.cache import new_cache
 from trtlearn.course.own_model.task import load_labels
-from trtlearn.errors import DataError
+from trtlearn.errors import DataError, ModelError
 from trtlearn.model.arrays import check_array, check_batch_size, check_finite, load_arrays
 from trtlearn.model.course_data import load_images, model_path
 from trtlearn.model.data import input_batches, input_data
@@ -143,3 +144,18 @@ def test_arrays_that_do_not_fit_are_refused_before_they_are_unpacked(tmp_path: P
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         assert peak < 16 << 20, name
+
+
+def test_a_network_that_takes_no_such_data_is_named_and_long_lists_of_arrays_are_cut(tmp_path):
+    value = onnx.helper.make_tensor_value_info
+    ends = [value(name, onnx.TensorProto.BFLOAT16, ["n", 2]) for name in "xy"]
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Identity", ["x"], ["y"])], "g", ends[:1], ends[1:]
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)])
+    np.save(tmp_path / "x.npy", np.zeros((8, 2), np.float32))
+    with pytest.raises(ModelError, match=r"^input 'x' is bf16, which trtlearn cannot feed"):
+        input_data(read_model(model.SerializeToString()), tmp_path / "x.npy")
+    np.savez(tmp_path / "many.npz", **{f"a{index:03}": np.zeros(1) for index in range(300)})
+    with pytest.raises(DataError, match=r"a018, a019, …, expected arrays for the inputs x: x is"):
+        load_arrays(tmp_path / "many.npz", ["x"])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import onnx
 import pytest
@@ -104,3 +107,33 @@ def test_weights_with_q_dq_are_rounded_once_and_the_same():
     logits = next(activations(changed, [images], ["logits"]))["logits"]
     assert np.array_equal(logits, session.run(["logits"], {"image": images})[0])
     assert onnx.checker.check_model(changed) is None
+
+
+ATTACK = """
+import resource, sys
+import numpy as np
+from trtlearn.errors import ModelError
+from trtlearn.model.run import activations
+
+resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))  # else a fault takes the machine along
+try:
+    list(activations(sys.argv[1], [np.ones((8, 1), np.float32)]))
+except ModelError as problem:
+    print(problem)
+"""
+
+
+def test_a_tensor_that_no_memory_holds_is_refused_before_it_is_made(tmp_path):
+    shape = numpy_helper.from_array(np.array([1 << 40], np.int64), "shape")
+    nodes = [
+        helper.make_node("ConstantOfShape", ["shape"], ["zeros"], "many"),
+        helper.make_node("Add", ["zeros", "x"], ["y"], "sum"),
+    ]
+    ends = [helper.make_tensor_value_info(name, 1, ["n", None]) for name in "xy"]
+    graph = helper.make_graph(nodes, "large", ends[:1], ends[1:], [shape])
+    opsets = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), tmp_path / "m.onnx")
+    command = [sys.executable, "-c", ATTACK, str(tmp_path / "m.onnx")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout.startswith("tensor 'zeros' takes 4,398,046,511,104 bytes for one batch")
+    assert "take a smaller batch" in done.stdout

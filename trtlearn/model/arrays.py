@@ -15,7 +15,7 @@ from typing import IO, Any, Literal, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import DataError, first_line
+from ..errors import DataError, TrtlearnError, first_line
 from ..files import HEAD_BYTES, read_bytes, recognize
 from ..record import plural
 
@@ -36,6 +36,7 @@ Array = NDArray[Any]
 R = TypeVar("R")
 MOST_UNPACKED = 1 << 31  # bytes that the compressed arrays of a file may unpack to
 MOST_RECORDED = 1 << 26  # bytes that a recording's arrays may unpack to
+SHOWN = 20  # names of arrays in a message
 HEADER_BYTES = 1 << 16  # a .npy file's header is shorter, whatever length it states
 CHUNK = 1 << 20  # values looked at together
 MANY_VALUES = 1 << 20  # from here on several threads pay: numpy lets go of the lock while it works
@@ -214,18 +215,19 @@ def load_arrays(
                 forms = {name: _form(file, archive, members[name]) for name in names}
                 check({name: form.outline for name, form in forms.items()})
                 return {name: _read(file, archive, members[name], forms[name]) for name in names}
-    except DataError:
+    except TrtlearnError:
         raise
     except Exception as problem:  # numpy, zipfile, zlib and tokenize each raise their own
         raise DataError(
             f"{path} is no .npy or .npz file of plain arrays: {first_line(problem)[:200]}",
             "save it with numpy.save",
         ) from None
-    names = several[-1]
+    names, held = several[-1], sorted(members) or ["no array"]
+    held = [*held[:SHOWN], "…"] if len(held) > SHOWN else held
     missing = next(name for name in names if name not in members)
     named = ", ".join(f"{name}=..." if name.isidentifier() else "**arrays" for name in names)
     raise DataError(
-        f"{path} holds {', '.join(sorted(members)) if archive else 'one array without a name'}, "
+        f"{path} holds {', '.join(held) if archive else 'one array without a name'}, "
         f"expected arrays for the inputs {', '.join(names)}: {missing} is missing",
         f"numpy.savez(FILE, {named})",
     )

@@ -8,9 +8,11 @@ last bit.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from ..errors import ModelError
 from .graph import all_nodes, inner_graphs, without_graph, without_large_constants
 
 if TYPE_CHECKING:
@@ -20,6 +22,8 @@ __all__ = ["PIECE_BYTES", "cut"]
 
 PIECE_BYTES = 1 << 26
 """A piece ends where its activations reach this size."""
+FOLLOWED_BYTES = 1 << 22
+"""The values of larger tensors are not followed from node to node: onnx keeps each apart."""
 
 
 def cut(
@@ -66,6 +70,23 @@ def cut(
             yield piece, later
 
 
+def _check_sizes(known: Mapping[str, onnx.ValueInfoProto]) -> None:
+    """ModelError for a tensor that does not fit into this machine's memory: to try it may end the
+    process without a word.
+    """
+    try:
+        most = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):  # Windows
+        return
+    for name, value in known.items():
+        if (size := _bytes(value)) > most:
+            raise ModelError(
+                f"tensor {name!r:.200} takes {size:,} bytes for one batch, "
+                f"this machine has {most:,} bytes of memory",
+                "take a smaller batch, or smaller inputs",
+            )
+
+
 def _groups(
     model: onnx.ModelProto, wanted: Collection[str], known: Mapping[str, onnx.ValueInfoProto]
 ) -> list[list[onnx.NodeProto]]:
@@ -94,8 +115,11 @@ def _reads(nodes: list[onnx.NodeProto]) -> list[str]:
 def _inferred(
     model: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]]
 ) -> dict[str, onnx.ValueInfoProto]:
-    """Tensor -> its type and shape, as onnx infers them without looking at weights."""
-    from onnx import helper, shape_inference
+    """Tensor -> its type and shape, as onnx infers them without looking at weights.
+
+    ModelError for a tensor that does not fit into memory.
+    """
+    from onnx import helper
 
     bare = without_large_constants(model)
     stored = {tensor.name for tensor in model.graph.initializer}
@@ -103,8 +127,19 @@ def _inferred(
         if value.name in shapes and value.name not in stored:
             kind = value.type.tensor_type.elem_type
             value.CopyFrom(helper.make_tensor_value_info(value.name, kind, shapes[value.name]))
+    made = [node.output[0] for node in model.graph.node if node.op_type == "ConstantOfShape"]
+    known = _infer(bare, follow=not made)
+    if made and all(_bytes(known[name]) < FOLLOWED_BYTES for name in made if name in known):
+        known = _infer(bare, follow=True)
+    _check_sizes(known)
+    return known
+
+
+def _infer(model: onnx.ModelProto, follow: bool) -> dict[str, onnx.ValueInfoProto]:
+    from onnx import shape_inference
+
     try:
-        graph = shape_inference.infer_shapes(bare, data_prop=True).graph
+        graph = shape_inference.infer_shapes(model, data_prop=follow).graph
     except Exception:  # errors of several kinds, by version: then nothing is known
         return {}
     values = {value.name: value for value in (*graph.value_info, *graph.output)}
