@@ -5,8 +5,8 @@ import ipywidgets
 import plotly.graph_objects as go
 import pytest
 
-from trtlearn.show import live_figure
-from trtlearn.show.live_figure import SCRIPT, figure_widget
+from trtlearn.show import controls
+from trtlearn.show.controls import SCRIPT, figure_widget
 
 
 @pytest.fixture
@@ -44,13 +44,13 @@ def test_a_figure_opens_in_its_place_with_what_was_changed_before(sent):
 
 
 def test_plotly_js_travels_once(sent):
-    live_figure._plotly_js.cache_clear()
+    controls._plotly_js.cache_clear()
     for _ in range(3):
         ipywidgets.VBox([figure_widget(go.Figure())])
     large = [state for _, state in sent if len(str(state)) > 1_000_000]
     assert len(large) == 1
     assert {state["_plotly_id"] for state in drawn(sent)} == {
-        live_figure._plotly_js(large[0]["value"]).model_id
+        controls._plotly_js(large[0]["value"]).model_id
     }
 
 

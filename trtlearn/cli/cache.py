@@ -30,8 +30,11 @@ def cache_facts(cache: CalibrationCache) -> dict[str, Any]:
     return facts | ({"unusable": cache.unusable} if cache.unusable else {})
 
 
-def _print(cache: CalibrationCache, as_json: bool) -> None:
-    print_record(cache, as_json, cache_facts(cache) if as_json else None)
+def read(file: Path) -> CalibrationCache:
+    """The cache in a file."""
+    from ..calibration.cache import read_cache
+
+    return read_cache(file)
 
 
 def save(cache: CalibrationCache, output: Path, as_json: bool) -> None:
@@ -39,7 +42,7 @@ def save(cache: CalibrationCache, output: Path, as_json: bool) -> None:
     from ..calibration.cache import format_cache, ignored_by_trtexec
 
     cache.save(output)
-    _print(cache, as_json)
+    print_record(cache, as_json, cache_facts(cache))
     if not as_json:
         say(f"wrote {output}")
         if ignored := ignored_by_trtexec(format_cache(cache).encode(), str(output)):
@@ -49,17 +52,14 @@ def save(cache: CalibrationCache, output: Path, as_json: bool) -> None:
 @cache_app.command()
 def show(file: File, as_json: Json = False) -> None:
     """Print a calibration cache: header, and every tensor's scale and amax."""
-    from ..calibration.cache import read_cache
-
-    _print(read_cache(file), as_json)
+    cache = read(file)
+    print_record(cache, as_json, cache_facts(cache))
 
 
 @cache_app.command()
 def diff(a: File, b: File, as_json: Json = False) -> None:
     """Compare two calibration caches tensor by tensor."""
-    from ..calibration.cache import read_cache
-
-    print_record(read_cache(a).diff(b), as_json)
+    print_record(read(a).diff(b), as_json)
 
 
 @cache_app.command()
@@ -69,9 +69,7 @@ def check(
     as_json: Json = False,
 ) -> None:
     """Compare a cache's names with a model's tensors; exit status 1 where a line is stale."""
-    from ..calibration.cache import read_cache
-
-    report = read_cache(file).check(model)
+    report = read(file).check(model)
     print_record(report, as_json)
     raise typer.Exit(1 if report.stale else 0)
 
@@ -112,10 +110,10 @@ def edit(
 
 def _read_under(file: Path, header: str | None) -> CalibrationCache:
     """The cache; where its first line cannot be read, under ``header``."""
-    from ..calibration.cache import is_ort_table, parse_cache, read_cache, with_first_line
+    from ..calibration.cache import is_ort_table, parse_cache, with_first_line
 
     try:
-        return read_cache(file)
+        return read(file)
     except CacheError:
         content = read_bytes(file, CacheError)
         if header is None or is_ort_table(content) or recognize(content):
@@ -139,10 +137,8 @@ def merge(
 ) -> None:
     """Write one cache with the tensors of several."""
     from ..calibration import edit as edits
-    from ..calibration.cache import read_cache
 
-    merged = edits.merge(*map(read_cache, files), prefer=prefer)
-    save(merged, output, as_json)
+    save(edits.merge(*map(read, files), prefer=prefer), output, as_json)
 
 
 @cache_app.command()

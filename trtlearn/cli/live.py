@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 from ..errors import BuildError, DataError, TrtlearnError
+from ..files import load_table
 from ..record import plural
 from .base import Argument, Json, Option, print_record, say, typer
 
@@ -19,18 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["USED", "live_app", "make_builds", "minutes", "pending"]
 
-USED = {
-    "photo": [
-        "fp32",
-        "int8-placeholder",
-        "int8-random",
-        "int8-entropy2",
-        "int8-minmax",
-        "int8-legacy",
-    ],
-    "detector": ["int8-minmax"],
-    "vit": ["fp32", "int8-placeholder"],
-}
+USED: dict[str, list[str]] = load_table("notebook_builds")
 """What the notebooks build of these networks; of the others every way."""
 
 live_app = typer.Typer(

@@ -54,9 +54,8 @@ def residual_block(builds: Mapping[str, Build], *, source: Source = None) -> Fig
     for placement, build in builds.items():
         name = "right" if placement == "tensorrt" else placement
         rows.append((f"<b>{name}</b><br>{_cost(build)}", PAIRS_ON[placement]))
-    if source is None:
-        source = next(iter(builds.values())).provenance
-    return _blocks(rows, "Where do the pairs go, and what do the other places cost?", source)
+    title = "Where do the pairs go, and what do the other places cost?"
+    return _blocks(rows, title, source or next(iter(builds.values())).provenance)
 
 
 def placed_block(
@@ -68,11 +67,9 @@ def placed_block(
     """
     known = [build for name, build in builds.items() if set(PAIRS_ON[name]) == set(pairs)]
     cost = _cost(known[0]) if known else "not recorded"
-    if source is None:
-        source = next(iter(builds.values())).provenance
-    return _blocks(
-        [(f"<b>yours</b><br>{cost}", tuple(pairs))], "What do your pairs do to the block?", source
-    )
+    source = source or next(iter(builds.values())).provenance
+    row = (f"<b>yours</b><br>{cost}", tuple(pairs))
+    return _blocks([row], "What do your pairs do to the block?", source)
 
 
 def _cost(build: Build) -> str:

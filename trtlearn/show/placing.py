@@ -11,9 +11,8 @@ from ..builds import Build
 from ..errors import DataError
 from ..record import plural
 from .blocks import EDGES, NODES, PAIRS_ON, RIGHT, draw_block, fault, layers_time, mark
-from .controls import badge, beside, button, guarded, ipywidgets, say, stack, switch
+from .controls import badge, beside, button, figure_widget, guarded, ipywidgets, say, stack, switch
 from .draw import Figure, Source, bars, finish, name_rows, panels, points
-from .live_figure import figure_widget
 from .theme import BAD, DTYPE_COLORS, GOOD, INK, WARN
 
 __all__ = ["nearest", "place_pairs"]

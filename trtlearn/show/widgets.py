@@ -22,12 +22,21 @@ from ..recorded.computed import FactorTrial, RangeFactors, Repairs
 from ..recorded.tradeoffs import Tradeoff, tradeoff_of
 from . import draw
 from .calibration import centres, filling, kl, on_log_axis, p_and_q
-from .controls import FITTED, button, ipywidgets, move_ends, moving, switch, wired
+from .controls import (
+    FITTED,
+    button,
+    figure_widget,
+    ipywidgets,
+    move_ends,
+    moving,
+    redraw,
+    switch,
+    wired,
+)
 from .digits import answer_look, as_seen, background, board, cut_digit, mosaic, place_of, spike
 from .draw import Source, Style
-from .live_figure import figure_widget, redraw
+from .layers import PixelScene, describe_pixel, scene_figure
 from .numbers import ValueBars, error_curves, finite, slider_figure
-from .pixels import PixelScene, describe_pixel, scene_figure
 from .tensor_ranges import repair_preview
 from .theme import GOOD, INK
 from .tradeoffs import COSTS, tradeoff

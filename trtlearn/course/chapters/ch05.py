@@ -13,7 +13,7 @@ from ...errors import DataError
 from ...networks import network
 from ...recorded.layers import layer_case
 from ...show import draw
-from ...show.theme import BAD, GOOD
+from ...show.layers import SIGNS
 from ..verdict import Case, Comparison, Verdict, judge_function, kind_of, text
 
 __all__ = ["convolve"]
@@ -127,9 +127,8 @@ def draw_light(answer: Any) -> Any:
     image = np.zeros((SIDE, SIDE), np.int64) if answer is None else image_of(answer)
     heads = ["your image: codes", "the kernel: weight codes", "out: sums of nine products"]
     fig = draw.panels("What comes out of the convolution?", heads, height=330)
-    colors = [[0, BAD], [0.5, "#444444"], [1, GOOD]]
     for column, codes in enumerate((image, kernel(), sums_of(image)), start=1):
-        look: draw.Style = {"colorscale": colors, "zmid": 0, "showscale": False, "xgap": 2}
+        look: draw.Style = {"colorscale": SIGNS, "zmid": 0, "showscale": False, "xgap": 2}
         look |= {"texttemplate": "%{z}", "textfont": {"color": "white", "size": 11}, "ygap": 2}
         fig.add_heatmap(z=codes, **look, hoverinfo="skip", row=1, col=column)
         anchor = f"x{column if column > 1 else ''}"
