@@ -20,13 +20,36 @@ WINDOWS = re.compile(
 )
 PLACEHOLDER = r"(?<=[=:])<[^<>|&;\n]+>|(?<==)(?:\.\.\.|…)(?=\s|$)|\{[\w.\[\]'\"()]*\}|%[sd]\b"
 """What a page or a program leaves to be filled in: <file>, ..., {name}, %s."""
-VARIABLE = re.compile(
-    r"\$env:\w+|\$\(\(?[^()]*\)\)?|\$\{(\w+)(?::?[-=]([^}]*))?[^}]*\}|\$(\w+|[@*#?<^])|`[^`\n]*`|"
-    + PLACEHOLDER
+VARIABLE = (
+    r"\$env:\w+|\$\(\(?[^()]*\)\)?|\$\{\w+(?::?[-=](?P<default>[^}]*))?[^}]*\}|\$(?:\w+|[@*#?<^])"
+    r"|`[^`\n]*`|" + PLACEHOLDER
 )
-WINDOWS_VARIABLE = re.compile(
-    r"\$env:\w+|\$\{(\w+)()\}|\$(\w+)|%%~?\w+|%(\w+)%|!(\w+)!|" + PLACEHOLDER
+WINDOWS_VARIABLE = r"\$env:\w+|\$\{\w+\}|\$\w+|%%~?\w+|%\w+%|!\w+!|" + PLACEHOLDER
+OUTSIDE = (
+    r"|'(?P<single>[^']*)'|(?P<open>\")|(?P<unclosed>')|(?P<variable>VARIABLE)|(?P<comment>#[^\n]*)"
+    r"|(?P<operator>[|&;<>\n]+)|(?P<bracket>[(){}])|(?P<space>[ \t\r]+)|(?P<plain>.)"
 )
+INSIDE = r"|(?P<joined>\\\n)|(?P<close>\")|(?P<variable>VARIABLE)|(?P<plain>.)"
+
+
+def _scanner(start: str, others: str, variable: str) -> re.Pattern[str]:
+    """What the next piece of a line is, ``start`` before all others."""
+    return re.compile(start + others.replace("VARIABLE", variable), re.S)
+
+
+POSIX_PIECES = (
+    _scanner(r"(?P<joined>\\\n)|\\(?P<escaped>.?)", OUTSIDE, VARIABLE),
+    _scanner(r"\\(?P<escaped>[\"\\$])", INSIDE, VARIABLE),
+)
+WINDOWS_PIECES = (  # a ` alone escapes; of two, neither does
+    _scanner(
+        r"(?P<joined>[\\^`][ \t]*\n)|(?:\^|`(?![^`]*`))(?P<escaped>.?)|(?P<skipped>`)",
+        OUTSIDE,
+        WINDOWS_VARIABLE,
+    ),
+    _scanner(r"\\(?P<escaped>\")", INSIDE, WINDOWS_VARIABLE),
+)
+"""The pieces of a line outside double quotes and inside them."""
 STARTERS = ("then", "do", "else")
 ENDS = ("fi", "esac", "done")
 
@@ -102,79 +125,41 @@ def _key(name: str) -> str:
 
 def _words(text: str, windows: bool) -> list[Word]:
     """The words and operators of a shell line; CommandError where a quote is not closed."""
+    outside, inside = WINDOWS_PIECES if windows else POSIX_PIECES
     words: list[Word] = []
     word: Word | None = None
-    depth, at = 0, 0
-    escapes = "\\" if not windows else "^`"
-    variable = WINDOWS_VARIABLE if windows else VARIABLE
+    depth = at = 0
+    quoted = False
     while at < len(text):
-        char, quote = text[at], ""
-        if char in escapes or (char == "\\" and re.match(r"\\[ \t]*\n", text[at:])):
-            space = re.match(r"[ \t]*\n" if windows else r"\n", text[at + 1 :])
-            at += 1 + (space.end() if space else 0)
-            if not space and (windows is False or text[at - 1] == "^" or "`" not in text[at:]):
-                word = word or Word("")
-                word.text += text[at : at + 1]
-                at += 1
+        match = (inside if quoted else outside).match(text, at)
+        assert match  # one piece is any character
+        kind = match.lastgroup or "plain"
+        piece, at = match[kind], match.end()
+        behind = text[at : at + 1]
+        opens = piece in ("(", "{") and word is None and (piece == "(" or behind in " \n")
+        closes = depth and piece in (")", "}") and (piece == ")" or word is None)
+        if kind in ("joined", "skipped"):
             continue
-        if char in "'\"":
-            quote, at = char, at + 1
-            word = word or Word("")
-            while at < len(text) and text[at] != quote:
-                escaped = text[at + 1 : at + 2] if text[at] == "\\" and quote == '"' else ""
-                if escaped and escaped in ('"' if windows else '"\\$'):
-                    word.text += escaped
-                    at += 2
-                    continue
-                if escaped == "\n":
-                    at += 2
-                    continue
-                match = quote == '"' and variable.match(text, at)
-                at = _take(word, match, at) if match else _copy(word, text, at)
-            if at >= len(text):
-                raise CommandError(
-                    "the command line does not split: No closing quotation", "close every quote"
-                )
-            at += 1
-            continue
-        if match := variable.match(text, at):
-            word = word or Word("")
-            at = _take(word, match, at)
-            continue
-        if char == "#" and word is None:
-            at = text.find("\n", at) if "\n" in text[at:] else len(text)
-            continue
-        opens = char in "({" and word is None and (char == "(" or text[at + 1 : at + 2] in " \n")
-        closes = depth and char in ")}" and (char == ")" or word is None)
-        if char in "|&;<>\n" or opens or closes:
+        if kind == "operator" or (kind == "bracket" and (opens or closes)):
+            words += [word] if word else []
+            words.append(Word(piece, operator=True))
+            word, depth = None, depth + int(opens) - int(bool(closes))
+        elif kind == "space" or (kind == "comment" and word is None):
             words += [word] if word else []
             word = None
-            operator = re.compile(r"[|&;<>\n]+|.").match(text, at)
-            symbol = operator[0] if operator else char
-            depth += int(opens) - int(bool(closes))
-            words.append(Word(symbol, True))
-            at += len(symbol)
-            continue
-        if char in " \t\r":
-            words += [word] if word else []
-            word, at = None, at + 1
-            continue
-        word = word or Word("")
-        at = _copy(word, text, at)
+        elif kind in ("open", "close", "unclosed"):
+            quoted, word = kind != "close", word or Word("")
+            at = len(text) if kind == "unclosed" else at
+        elif kind == "variable":
+            word = word or Word("")
+            default = match.groupdict().get("default")  # else its name
+            word.text += default or piece
+            word.variables += [] if default else [piece]
+        else:
+            word = word or Word("")
+            word.text += piece[:1] if kind == "comment" else piece
+            at = match.start() + 1 if kind == "comment" else at
+    if quoted:
+        problem = "the command line does not split: No closing quotation"
+        raise CommandError(problem, "close every quote")
     return words + ([word] if word else [])
-
-
-def _copy(word: Word, text: str, at: int) -> int:
-    word.text += text[at]
-    return at + 1
-
-
-def _take(word: Word, match: re.Match[str], at: int) -> int:
-    """Add a variable to ``word``: its default where it has one, else its name."""
-    default = match[2] if match.re is VARIABLE else None
-    if default:
-        word.text += default
-    else:
-        word.text += match[0]
-        word.variables.append(match[0])
-    return match.end()
