@@ -346,19 +346,18 @@ def ties(raw: Raw) -> Record | None:
 
 def provenance(options: argparse.Namespace) -> Provenance:
     """Where the raw results came from, with the hashes of the networks and data that they rest
-    on.
+    on: those of the zoo that are there, for a run may have asked for some networks only.
     """
-    names = [f"{network}.{kind}" for network in KINDS for kind in ("onnx", "npz")]
-    hashes = {
-        f"zoo/{network}.onnx": sha256(model_file(network, options.zoo, options.out))
-        for network in KINDS
-    }
-    for name in names:
-        if name.endswith(".npz"):  # the file's own bytes depend on the time: its arrays' do not
-            with np.load(options.zoo / name) as file:
-                hashes[f"zoo/{name}"] = sha256(
-                    b"".join(file[key].tobytes() for key in sorted(file.files))
-                )
+    hashes = {}
+    for network in KINDS:
+        model = model_file(network, options.zoo, options.out)
+        if not model.is_file():
+            continue
+        hashes[f"zoo/{network}.onnx"] = sha256(model)
+        with np.load(options.zoo / f"{network}.npz") as file:
+            # the file's own bytes depend on the time: its arrays' do not
+            arrays = b"".join(file[key].tobytes() for key in sorted(file.files))
+        hashes[f"zoo/{network}.npz"] = sha256(arrays)
     return Provenance(
         gpu=options.gpu,
         driver=options.driver,

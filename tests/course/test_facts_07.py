@@ -86,6 +86,13 @@ def test_on_photographs_int8_is_3_8_times_as_fast_as_fp32_and_1_2_times_as_fp16(
     assert shown == [0.306, 0.098, 0.081]
 
 
+def test_on_photographs_int8_is_1_5_times_as_fast_at_batch_256_in_each_of_three_builds() -> None:
+    for end in ("", "-again1", "-again2"):
+        half, fast = (PHOTO.point("photo", way + end, 256) for way in ("fp16", "int8-minmax"))
+        assert round(replay(half) / replay(fast), 1) == 1.5
+        assert slower(half, fast)
+
+
 def test_on_photographs_the_plans_have_11_6_and_4_4_and_2_6_mb() -> None:
     sizes = [round(plan(P8[name]) / 1e6, 1) for name in ("fp32", "fp16", "int8-minmax")]
     assert sizes == [11.6, 4.4, 2.6]

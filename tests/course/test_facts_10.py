@@ -192,6 +192,28 @@ def test_qdq_on_all_its_products_keeps_the_answers() -> None:
     assert known(walk.answer.agreement) == pytest.approx(0.992, abs=0.006)
 
 
+def test_qdq_leaves_the_block_whole_and_fp16_is_faster_still() -> None:
+    """newer-7"""
+    whole = tl.recorded.tradeoff("points-vit")
+    qdq, ranges = VITS["qdq"], VITS["int8-minmax"]
+    assert (qdq.layers, ranges.layers) == (3, 285)
+    assert [round(median(one), 3) for one in (qdq, ranges)] == [0.206, 0.465]
+    assert median(qdq) < median(ranges) / 2
+    for batch in (1, 8, 64, 256):
+        half, ours, both = (whole.point("vit", way, batch) for way in ("fp16", "qdq", "qdq-fp16"))
+        assert slower(ours, half)
+        assert 1.35 < median(ours) / median(half) < 1.65
+        assert median(both) == pytest.approx(median(ours), rel=0.04)
+        assert slower(whole.point("vit", "fp32", batch), ours)
+        assert slower(whole.point("vit", "int8-minmax", batch), whole.point("vit", "fp32", batch))
+    sizes = [round(known(VITS[name].plan_bytes) / 1e6, 1) for name in ("qdq", "fp16")]
+    assert sizes == [2.1, 3.5]
+    assert slower(VITS["qdq-weights"], qdq)
+    assert median(VITS["qdq-weights"]) / median(qdq) < 1.1
+    (missing,) = (note for note in whole.provenance.notes if note.startswith("missing"))
+    assert "vit int8-fp16: stopped after 420 s" in missing
+
+
 # --- The exercises
 
 

@@ -7,9 +7,12 @@ import gzip
 import pytest
 
 import trtlearn as tl
+from recording.rest import ClockedTimings
+from trtlearn.builds import engine_info
 from trtlearn.calibration.cache import read_cache
 from trtlearn.recorded.files import parts
 from trtlearn.recorded.layers import studies, study
+from trtlearn.recorded.logs import trtexec_log
 from trtlearn.recorded.tradeoffs import PLACEMENTS, placements
 
 
@@ -51,3 +54,27 @@ def test_the_script_of_notebook_09_ran_on_a_network_that_is_not_the_course_s() -
     report = gzip.decompress((folder / "ocr.html.gz").read_bytes()).decode()
     assert "NVIDIA H200" in report
     assert len(read_cache(folder / "ocr.cache")) > 200
+
+
+@pytest.mark.parametrize("model", ["resnet", "mobile"])
+def test_trtexec_dies_of_a_min_max_cache_and_builds_with_the_other_header(model: str) -> None:
+    """T#3430"""
+    died = trtexec_log(model, "int8-minmax-cache")
+    assert died.status == -6  # SIGABRT
+    assert any("illegal memory access" in line for line in died.errors)
+    assert not died.inspector
+    built = trtexec_log(model, "int8-minmax-cache-new-header")
+    assert (built.status, built.errors) == (0, ())
+    theirs = engine_info(built.inspector)
+    ours = tl.network(model, "h200-8.6.0").build("int8-minmax").engine
+    assert len(theirs.int8) > 5
+    assert abs(len(theirs.int8) - len(ours.int8)) <= 2
+
+
+def test_the_clock_stood_still_beside_eight_small_engines() -> None:
+    (path,) = parts("clocks.json")
+    clocked = ClockedTimings.from_json(path.read_text(encoding="utf-8"))
+    assert len(clocked.timings) == 8
+    for one in clocked.timings:
+        assert set(one.sm_clock_mhz) == {one.most_mhz} == {1980.0}
+        assert len(one.sm_clock_mhz) > 50

@@ -10,7 +10,7 @@ from typing import Any
 from ..engine.records import Provenance
 from ..files import data_dir
 from ..record import Record, plural
-from .files import folder_with, load_record
+from .files import folder_with, load_record, parts
 
 __all__ = [
     "Interruption",
@@ -75,10 +75,12 @@ def trtexec_log(model: str, variant: str = "int8", folder: Path | None = None) -
     """A recording of trtexec on one of the course's networks; RecordingError where there is none.
 
     ``variant``: "int8" for bare ``--int8``, "int8-random" for ``--int8 --calib=FILE`` with no such
-    file.
+    file, "int8-minmax-cache" for a cache as min-max writes it, "int8-minmax-cache-new-header" for
+    the same with entropy 2's header.
     """
-    base = folder or folder_with("trtexec") / "trtexec"
-    return load_record(TrtexecLog, base / f"{model}-{variant}.json")
+    part = f"trtexec/{model}-{variant}.json"
+    found = [folder / Path(part).name] if folder else parts(part)
+    return load_record(TrtexecLog, found[0] if found else folder_with("trtexec") / part)
 
 
 @dataclass(frozen=True)
