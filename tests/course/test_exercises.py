@@ -104,10 +104,13 @@ def test_choice_ignores_case_and_says_what_speaks_against():
     assert "its weights are bytes" in judge("FP32").text
 
 
-def test_show_draws_even_what_is_wrong_and_reports_what_raises():
-    assert exercise.show("99-double", lambda x: 7) == 7
-    assert exercise.show("99-double", None) is None
-    assert "no such luck" in exercise.show("99-double", boom).text
+def test_even_what_is_wrong_is_drawn_and_what_raises_is_said():
+    wrong = exercise.check("99-double", lambda x: 7)
+    assert (wrong.passed, wrong.figure) == (False, 7)
+    assert exercise.check("99-double", None).figure is None
+    raising = exercise.check("99-double", boom)
+    assert raising.figure is None
+    assert "no such luck" in raising.text
 
 
 def test_hints_and_solutions():

@@ -426,9 +426,9 @@ def test_a_wrong_repair_hears_what_is_wrong(answer: object, words: str) -> None:
 
 
 def test_names_in_one_text_are_a_list_too_and_the_answer_is_drawn() -> None:
-    assert exercise.check("06-repair", "pool, stem_relu, image").passed
-    fig = exercise.show("06-repair", ["pool", "stem_relu", "image"])
-    assert max(fig.data[0].x) == 0.99
+    verdict = exercise.check("06-repair", "pool, stem_relu, image")
+    assert verdict.passed
+    assert max(verdict.figure.data[0].x) == 0.99
 
 
 def test_of_a_trained_transformer_int8_reaches_the_mlp_s_products_and_the_gelu_only() -> None:

@@ -8,6 +8,7 @@ one word to choose; ``draw_WORD``, if there, draws the answer. ``passed`` is sai
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib
 import json
@@ -34,7 +35,6 @@ __all__ = [
     "predict",
     "register",
     "report",
-    "show",
 ]
 
 
@@ -204,20 +204,14 @@ def outcome(prediction_id: str, measured: str) -> Verdict:
     return Verdict(prediction_id, right, f"Measured: {measured}; {words}.", surprise=not right)
 
 
-def show(exercise_id: str, answer: Any) -> Any:
-    """A figure of what your answer does, right or wrong; None where there is nothing to draw.
-
-    Without an answer it shows what there is to change.
+def _picture(exercise: Exercise, answer: Any) -> Any:
+    """A figure of what an answer does, right or wrong; where it cannot be drawn, of what there is
+    to change. None where there is nothing to draw.
     """
-    draw = _exercise(exercise_id).draw
-    if draw is None:
-        return None
-    try:
-        return draw(None if answer is ... else answer)
-    except Exception as problem:
-        if answer is None or answer is ...:
-            return None
-        return Verdict(exercise_id, False, f"Your code raised {raised(problem)}")
+    for given in (None if answer is ... else answer, None):
+        with contextlib.suppress(Exception):
+            return exercise.draw and exercise.draw(given)
+    return None
 
 
 def check(exercise_id: str, answer: Any) -> Verdict:
@@ -229,9 +223,6 @@ def check(exercise_id: str, answer: Any) -> Verdict:
     if isinstance(answer, Iterator):
         answer = list(answer)  # it is read twice
     verdict = _judged(exercise, answer)
-    picture = show(exercise_id, answer)
-    if isinstance(picture, Verdict):
-        picture = show(exercise_id, None)
     number = len(exercise.hints)
     folds = [(f"Hint {index} of {number}", hint) for index, hint in enumerate(exercise.hints, 1)]
     folds.append(("One solution (open it after your own try)", exercise.solution))
@@ -241,7 +232,7 @@ def check(exercise_id: str, answer: Any) -> Verdict:
         not_saved_because=(
             "" if verdict.passed is None else progress.note(exercise_id, verdict.passed)
         ),
-        figure=picture,
+        figure=_picture(exercise, answer),
         folds=() if verdict.passed else tuple(folds),
     )
 
