@@ -8,7 +8,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,15 +51,8 @@ ONLY_FP32 = "export it in FP32: INT8 is made from that"
 PATIENCE_SECONDS = 5.0  # work that is done sooner shows no progress
 
 
-class HasPath(Protocol):
-    """A network that knows its ONNX file."""
-
-    @property
-    def path(self) -> str | os.PathLike[str]: ...
-
-
-Model = str | os.PathLike[str] | bytes | HasPath
-"""An ONNX file, its bytes, or anything whose ``.path`` is one."""
+Model = str | os.PathLike[str] | bytes
+"""An ONNX file, its bytes, or a Network, which stands for its file."""
 
 
 class NetworkObserver:

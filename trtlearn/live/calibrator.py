@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..calibration.cache import ALGORITHMS, calibrator_word
+from ..calibration.observers import fraction
 from ..dtypes import NUMPY
 from ..engine.records import CalibrationTrace, CalibratorCall
 from ..errors import BuildError, CacheError, DataError
@@ -353,9 +354,6 @@ def make_calibrator(
     algorithm = calibrator_word(algorithm)
     if algorithm not in BASES:
         raise DataError(f"no calibrator {algorithm!r}", f"one of {', '.join(BASES)}")
-    for name, value in (("quantile", quantile), ("cutoff", cutoff)):
-        if not 0 <= value <= 1:
-            raise DataError(f"{name} is {value}, expected a number from 0 to 1")
     if cache is not None and not isinstance(cache, bytes):
         cache = read_bytes(cache, CacheError)
     if cache == b"":
@@ -367,8 +365,8 @@ def make_calibrator(
         batches_from(data, batch_size),
         cache=cache,
         write_cache_path=write_cache_path,
-        quantile=quantile,
-        cutoff=cutoff,
+        quantile=fraction(quantile, "quantile"),
+        cutoff=fraction(cutoff, "cutoff"),
         progress=progress,
     )
 

@@ -119,8 +119,10 @@ def at_least_opset_13(model: onnx.ModelProto) -> onnx.ModelProto:
             "export it at opset 13",
         ) from None
     graph = converted.graph
-    if plugins:
-        _show_plugins(converted)
+    for node in all_nodes(graph.node) if plugins else ():
+        node.domain = "" if node.domain == _PLUGINS else node.domain
+    own = [item for item in converted.opset_import if item.domain != _PLUGINS]
+    _replace(converted.opset_import, own)
     _replace(graph.output, [value for value in graph.output if value.name in outputs])
     if version < 11:
         _set_resize_attributes(converted)
@@ -149,13 +151,6 @@ def _hide_plugins(model: onnx.ModelProto) -> bool:
     if unknown:
         model.opset_import.append(helper.make_opsetid(_PLUGINS, 1))
     return bool(unknown)
-
-
-def _show_plugins(model: onnx.ModelProto) -> None:
-    for node in all_nodes(model.graph.node):
-        if node.domain == _PLUGINS:
-            node.domain = ""
-    _replace(model.opset_import, [item for item in model.opset_import if item.domain != _PLUGINS])
 
 
 def _set_resize_attributes(model: onnx.ModelProto) -> None:

@@ -264,10 +264,6 @@ def is_deprecated(case: Case) -> bool:
     return case.release.number >= (10, 1) and case.int8 and case.mode in modes
 
 
-def safe_is_typed(case: Case) -> bool:
-    return case.has("--safe") and case.cites("safe_is_strongly_typed")
-
-
 def has_no_dla(case: Case) -> bool:
     return on_dla(case) and (11, 0) <= case.release.number < (11, 4)
 
@@ -349,7 +345,7 @@ AFTERWARDS: Table = (
     ("dla_off", lambda c: c.has("--useDLACore") and c.dla_core < 0),
     ("dla_qdq", lambda c: on_dla(c) and c.has_qdq and c.before_11),
     ("sparsity", lambda c: c.value("--sparsity") == "force"),
-    ("safe", safe_is_typed),
+    ("safe", lambda c: c.has("--safe") and c.cites("safe_is_strongly_typed")),
     ("calib_without_int8", lambda c: c.before_11 and c.cache and not c.int8),
     ("no_range", lambda c: c.int8_ends and not c.int8 and c.cache and not c.has_qdq),
     ("takes_no_range", lambda c: c.int8_ends and c.flags_are_off and not c.has_qdq),

@@ -106,7 +106,12 @@ def migrate(
     cache = _file_of(command, "--calib") if cache is None else cache
     proto = load_proto(model)
     scales = cache if isinstance(cache, CalibrationCache) else read_cache(cache)
-    _refuse_an_input(output, model, cache)
+    if any(
+        isinstance(path, (str, os.PathLike)) and is_same_file(path, output)
+        for path in (model, cache)
+    ):
+        problem = f"the output {os.fspath(output)} is one of the inputs"
+        raise ModelError(problem, "name another file with -o")
     quantization = judge_quantization(proto)
     if quantization.refused:
         raise ModelError(*quantization.why_not_again())
@@ -179,14 +184,6 @@ def _file_of(command: str, option: str) -> str:
         return name
     word = "the model" if option == "--onnx" else "the calibration cache"
     raise CommandError(f"the command names no file with {option}", f"give {word} yourself")
-
-
-def _refuse_an_input(output: str | os.PathLike[str], *inputs: object) -> None:
-    for path in inputs:
-        if isinstance(path, (str, os.PathLike)) and is_same_file(path, output):
-            raise ModelError(
-                f"the output {os.fspath(output)} is one of the inputs", "name another file with -o"
-            )
 
 
 def _old_meaning(command: str, model: str) -> Explanation:
