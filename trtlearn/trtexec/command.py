@@ -133,44 +133,11 @@ def _check_number(value: str, kind: str) -> None:
         raise _Refusal("stoi" if kind == "int" else "stof")
 
 
-def _check_formats(value: str, tag: str) -> None:
-    types, formats = words(tag, "types"), words(tag, "formats")
-    for piece in _pieces(value):
-        kind, colon, layouts = piece.partition(":")
-        if types:  # up to 10.16: type:format+format
-            if not colon:
-                raise _Refusal(f"Invalid IOFormat {piece}", "io_format_value")
-            if kind not in types:
-                raise _Refusal(f"Invalid DataType {kind}", "io_format_value")
-        for name in _pieces(layouts if types else piece, "+"):
-            if name not in formats:
-                raise _Refusal(f"Invalid TensorFormat {name}", "io_format_value")
-
-
-def _check_types(value: str, tag: str, several: bool) -> None:
-    for piece in _pieces(value):
-        named = piece.rpartition(":")[2]
-        for name in (_pieces(named, "+") or [""]) if several else [named]:
-            if name not in words(tag, "types"):
-                raise _Refusal(f"Invalid DataType {name}", "options")
-
-
 def _check_word(option: str, word: str, known: Sequence[str], refusal: str) -> None:
     if option in load_table("parser")["any_case"]:
         word = word.upper() if known[0].isupper() else word.lower()
     if word not in known:
         raise _Refusal(refusal + word, "options")
-
-
-def _check_pair(piece: str, pools: bool) -> str:
-    """The word of NAME:VALUE; without a colon trtexec takes the text for both."""
-    name, _, text = piece.rpartition(":")
-    if not pools:
-        return text
-    _check_number(text, "float")
-    if text.strip().startswith("-"):
-        raise _Refusal(f"Negative memory pool size: {text}", "options")
-    return name or text
 
 
 def _check_words(option: str, value: str, tag: str) -> None:
@@ -183,7 +150,12 @@ def _check_words(option: str, value: str, tag: str) -> None:
     refusal, names = known
     if option in table["pairs"]:
         for piece in _pieces(value):
-            word = _check_pair(piece, option == "--memPoolSize")
+            name, _, word = piece.rpartition(":")
+            if option == "--memPoolSize":
+                _check_number(word, "float")
+                if word.strip().startswith("-"):
+                    raise _Refusal(f"Negative memory pool size: {word}", "options")
+                word = name or word  # without a colon trtexec takes the text for both
             _check_word(option, word, names, refusal)
     elif option in table["switches"]:
         signs: dict[str, str] = {}
@@ -199,20 +171,33 @@ def _check_words(option: str, value: str, tag: str) -> None:
 
 
 def _check(option: str, kind: str, value: str, tag: str) -> None:
+    """Refuse a value as trtexec at ``tag`` does."""
+    types, formats = words(tag, "types"), words(tag, "formats")
     if kind in ("int", "float", "profile"):
         _check_number(value, "float" if kind == "float" else "int")
-    elif kind == "formats":
-        _check_formats(value, tag)
-    elif kind == "types":
-        _check_types(value, tag, option == "--layerOutputTypes")
     elif option == "--sparsity" and kind == "text" and not value:
         return  # up to 8.2 an empty mode is none
     elif kind in ("text", "sparsity", "repeat"):
         _check_words(option, value, tag)
-    elif kind == "shapes":
-        for piece in _pieces(value):
-            for dimension in _pieces(piece.rpartition(":")[2], "x"):
+    for piece in _pieces(value) if kind in ("formats", "types", "shapes") else ():
+        before, colon, behind = piece.partition(":")
+        last = piece.rpartition(":")[2]
+        if kind == "shapes":
+            for dimension in _pieces(last, "x"):
                 _check_number(dimension, "int")
+        elif kind == "types":
+            several = option == "--layerOutputTypes"
+            for name in (_pieces(last, "+") or [""]) if several else [last]:
+                if name not in types:
+                    raise _Refusal(f"Invalid DataType {name}", "options")
+        else:
+            if types and not colon:  # up to 10.16: type:format+format
+                raise _Refusal(f"Invalid IOFormat {piece}", "io_format_value")
+            if types and before not in types:
+                raise _Refusal(f"Invalid DataType {before}", "io_format_value")
+            for name in _pieces(behind if types else piece, "+"):
+                if name not in formats:
+                    raise _Refusal(f"Invalid TensorFormat {name}", "io_format_value")
 
 
 def _take(
