@@ -277,8 +277,8 @@ def _missing_folders(folder: Path) -> list[Path]:
 
 def check_writable(path: str | os.PathLike[str], content: str | None = None) -> None:
     """TrtlearnError where ``path``, or text there, cannot be written: said before long work."""
-    folder = Path(path).absolute().parent
     try:
+        folder = Path(path).absolute().parent  # OSError where the current folder is gone
         _place(Path(path), content)
         while not os.path.lexists(folder):
             folder = folder.parent

@@ -453,7 +453,11 @@ def network(
         resnet.label, resnet.variants, resnet.build("int8-minmax").accuracy
         tl.network("my.onnx", data="images.npy").calibrate("minmax")
     """
-    name = os.fspath(model)
+    try:
+        name = os.fspath(model)
+    except TypeError:
+        what = f"a network's name or path is expected, found a {type(model).__name__}"
+        raise DataError(what, f"one of {', '.join(NETWORKS)}, or an ONNX file") from None
     if name not in NETWORKS:
         return _own_network(name, folder, data, labels)
     replay = "recorded" if folder is not None else os.environ.get("TRTLEARN_MODE")
@@ -490,18 +494,24 @@ def _own_network(
         raise ModelError(f"nothing is recorded of {name}", "leave out the folder of recordings")
     model = read_model(path)
     arrays = None if data is None else arrays_by_name(model, data)
+    rows = len(next(iter(arrays.values()))) if arrays else None
+    check = partial(_check_classes, rows=rows)
     if isinstance(labels, (str, os.PathLike)):
-        labels = load_arrays(labels, ("labels",), check=_check_classes)["labels"]
+        labels = load_arrays(labels, ("labels",), check=check)["labels"]
     classes = None
     if labels is not None:
-        _check_classes({"labels": np.asarray(labels)})
+        check({"labels": labels})
         classes = np.asarray(labels, np.int64)
     return Network(path.stem, path, data=arrays, labels=classes)
 
 
-def _check_classes(labels: Mapping[str, Array]) -> None:
-    """DataError unless the labels are whole numbers [N]."""
-    classes = labels["labels"]
-    if classes.dtype.kind not in "iu" or classes.ndim != 1:
-        what = f"the labels are {classes.dtype} {list(classes.shape)}, expected whole numbers [N]"
-        raise DataError(what, "give the class of each row of the data")
+def _check_classes(labels: Mapping[str, Any], rows: int | None) -> None:
+    """DataError unless the labels are an array of whole numbers, one for each of the rows."""
+    classes, fix = labels["labels"], "give the class of each row of the data"
+    expected = f"whole numbers [{'N' if rows is None else rows}]"
+    if not isinstance(classes, np.ndarray):
+        what = f"the labels are a {type(classes).__name__}, expected an array of {expected}"
+        raise DataError(what, fix)
+    if classes.dtype.kind not in "iu" or classes.ndim != 1 or rows not in (None, len(classes)):
+        what = f"the labels are {classes.dtype} {list(classes.shape)}, expected {expected}"
+        raise DataError(what, fix)

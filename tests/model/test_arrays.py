@@ -1,6 +1,7 @@
 """Arrays from outside: one check names what does not fit, files stay on disk, batches never overlap."""
 
 import io
+import os
 import struct
 import tracemalloc
 import zipfile
@@ -159,3 +160,12 @@ def test_a_network_that_takes_no_such_data_is_named_and_long_lists_of_arrays_are
     np.savez(tmp_path / "many.npz", **{f"a{index:03}": np.zeros(1) for index in range(300)})
     with pytest.raises(DataError, match=r"a018, a019, …, expected arrays for the inputs x: x is"):
         load_arrays(tmp_path / "many.npz", ["x"])
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no such pipes")
+def test_data_in_a_pipe_are_refused_by_name(tmp_path):
+    reader, writer = os.pipe()
+    with os.fdopen(writer, "wb") as file:
+        file.write(b"\x93NUMPY and more")
+    with os.fdopen(reader), pytest.raises(DataError, match=r"is a pipe, .* write them to a file"):
+        load_arrays(f"/dev/fd/{reader}", ["x"])

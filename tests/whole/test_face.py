@@ -197,6 +197,16 @@ REFUSED = {
     'tl.read_cache("my.cache").save("my.onnx")': "name another file",
     'tl.read_cache("my.cache").save("images.npy")': "name another file",
     "tl.show.builds([1, 2])": 'tl.network("resnet")',
+    "tl.network(None)": "one of resnet",
+    'tl.network("my.onnx", data="images.npy", labels=[[1], [2, 3]])': "the class of each row",
+    'tl.network("my.onnx", data="images.npy", labels=np.array([1]))': "the class of each row",
+    'tl.network("my.onnx", data="images.npy", labels=np.full(64, 0.5))': "the class of each row",
+    'tl.calibrate("my.onnx", "images.npy", "percentile", percentile="99")': "give a number",
+    'tl.agree("my.onnx", "images.npy", "my.cache", batch=2.5)': "8 is a good start",
+    'tl.agree("my.onnx", "images.npy", "my.cache", tolerance="1e-6")': "1e-6 is a few last bits",
+    'tl.insert_qdq("my.onnx", {"x": float("nan")})': "give amax / 127",
+    'tl.insert_qdq("my.onnx", {"x": 0.0})': "give amax / 127",
+    'tl.try_int8("my.onnx", "images.npy", labels=[1, 2])': "the class number of each row",
 }
 SAYS = {
     'tl.calibrate("my.onnx", np.load("images.npy")[:3])': "on 3 rows only: take 100",

@@ -259,3 +259,16 @@ def test_a_command_is_read_as_it_was_meant(tmp_path: Path, shell: str) -> None:
         assert line == str([os.fsencode(name), path])
     assert ran.stderr == b""
     assert os.listdir(tmp_path) == []
+
+
+def test_a_current_folder_that_is_gone_is_one_clear_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    for write in (check_writable, lambda path: write_atomic(path, "text")):
+        with pytest.raises(
+            TrtlearnError, match=r"cannot write x\.txt.* folder that you may write to"
+        ):
+            write("x.txt")

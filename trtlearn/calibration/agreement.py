@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import CacheError, DataError, ModelError
-from ..model.arrays import feeds
+from ..model.arrays import check_batch_size, feeds
 from ..model.data import arrays_by_name
 from ..model.describe import OnnxModel, describe, whole_inputs
 from ..model.read import load_proto
@@ -319,8 +319,8 @@ def agree(
     if kind is None:
         problem = f"the header {known.header!r} names no known calibrator"
         raise CacheError(problem, "say which with algorithm=")
-    if not 0 <= tolerance < 1:
-        problem = f"tolerance is {tolerance}, expected a number from 0 to below 1"
+    if not isinstance(tolerance, (int, float)) or not 0 <= tolerance < 1:
+        problem = f"tolerance is {tolerance!r}, expected a number from 0 to below 1"
         raise DataError(problem, "1e-6 is a few last bits")
     proto = load_proto(model)
     facts = describe(proto)
@@ -328,9 +328,10 @@ def agree(
     settings: dict[str, Any] = {}
     if kind == "legacy" and known.quantile is not None and known.cutoff is not None:
         settings = {"quantile": known.quantile, "cutoff": known.cutoff}
-    size, note = batch, ""
-    if size is None:
+    if batch is None:
         size, note = find_batch_size(facts, proto, arrays, known, kind, settings)
+    else:
+        size, note = check_batch_size(batch), ""
     notes = [note] if note else []
     whole = whole_inputs(facts, arrays)
     parts = () if set(known.names) <= set(facts.tensors) else hidden_parts(proto)

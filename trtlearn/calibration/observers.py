@@ -380,6 +380,9 @@ def make_observer(algorithm: str, **settings: Any) -> Observer:
         others = ", ".join(name for name in known if name != "keep_steps")
         fix = f"it has {others}" if others else 'another calibrator is algorithm="minmax", say'
         raise DataError(f"the calibrator {word} has no setting {wrong[0]!r}", fix)
+    if wrong := [name for name, value in settings.items() if not isinstance(value, (int, float))]:
+        what = f"{wrong[0]} is {settings[wrong[0]]!r}, expected a number"
+        raise DataError(what, "give a number")
     return OBSERVERS[word](**settings)
 
 

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import ModelError, first_line
+from ..errors import DataError, ModelError, first_line
 from ..int8.quant import quantize, weight_scales
 from ..model.fold import named, prepared
 from ..model.graph import (
@@ -223,6 +223,9 @@ def plan_sites(
         source = graph.scale_of(tensor, scales)
         if active and source is not None:
             scale = float(np.float32(scales[source]))
+            if not 0 < scale < np.inf:
+                what = f"the scale of {source!r} is {scales[source]}, expected a float32 above 0"
+                raise DataError(what, "give amax / 127, or leave the tensor out")
             sites.append(
                 QdqSite(tensor, scale, active, scale_of="" if source == tensor else source)
             )
@@ -346,7 +349,7 @@ def insert_qdq(
         INT8, and why each of the others cannot.
 
     Raises ModelError for a model that cannot be read, that has Q/DQ already, or an unknown
-    placement.
+    placement; DataError for a scale in use that is not above 0.
 
     >>> from trtlearn.model.course_data import model_path
     >>> changed, report = insert_qdq(model_path("resnet"), {"image": 0.02, "pool": 0.03})

@@ -206,6 +206,9 @@ def load_arrays(
     other = recognize(read_bytes(path, DataError, HEAD_BYTES))
     if other and other.kind not in ("numpy", "archive"):
         raise DataError(f"{path} is {other.words}, expected a .npy or .npz file", other.fix)
+    if not os.path.isfile(path):
+        fix = "write them to a file: arrays stay there until they are used"
+        raise DataError(f"{path} is a pipe, expected a .npy or .npz file", fix)
     try:
         with open(path, "rb") as file:
             archive = zipfile.ZipFile(file) if zipfile.is_zipfile(file) else None
