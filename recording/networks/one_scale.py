@@ -119,7 +119,7 @@ def main() -> None:
         time_utc=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         sha256=hashes("detector") | made_from,
     )
-    whole = {"about": about, "provenance": origin.to_dict(), "rows": rows}
+    whole = {"about": about, "provenance": origin.to_dict(), "trials": rows}
     path.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
 
 

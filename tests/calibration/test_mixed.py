@@ -424,7 +424,7 @@ def test_the_detectors_own_cache_says_what_was_measured() -> None:
     study = json.loads((RECORDED / "networks" / "one-scale.json").read_text(encoding="utf-8"))
     rows = {
         tuple(row["rounded"]): row
-        for row in study["rows"]
+        for row in study["trials"]
         if row.get("rounded") and row["model"] == "detector"
     }
     assert found["output0"].codes == rows["output0",]["distinct_scores"] == 2

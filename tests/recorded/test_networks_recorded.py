@@ -132,7 +132,7 @@ def test_one_scale_for_boxes_and_scores_leaves_two_codes_of_score_and_coarse_box
     text = (FOLDER / "networks" / "one-scale.json").read_text(encoding="utf-8")
     rows = {
         (row["model"], *row.get("rounded", [row.get("qdq")])): row
-        for row in json.loads(text)["rows"]
+        for row in json.loads(text)["trials"]
     }
     exact = rows[("detector",)]["map50"]
     assert exact == pytest.approx(CARD["networks"]["detector"]["map50"], abs=0.002)

@@ -97,11 +97,6 @@ class Histogram:
         self._every = 1
 
     @property
-    def top(self) -> float:
-        """The upper edge of the last bin; 0 before the first value that is not zero."""
-        return 0.0 if self.width is None else self.width * BINS
-
-    @property
     def steps(self) -> tuple[HistogramStep, ...]:
         """What the batches did, one step for each of at most 32 of them."""
         return tuple(self._steps)

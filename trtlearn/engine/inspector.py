@@ -11,6 +11,7 @@ does not say stays None.
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 from itertools import chain
@@ -185,20 +186,13 @@ def _tensors(layer: dict[str, Any], key: str, index: int) -> tuple[EngineTensor,
     raise InspectorError(f"layer {index} ({name[:60]!r}): {key} {problem}", AGAIN)
 
 
-def _count(dims: Any) -> int | None:
-    sizes, count = _dims(dims), 1
-    for size in sizes or ():
-        count *= size
-    return count if sizes is not None and count >= 0 else None
-
-
 def _largest_constant(constants: list[Any]) -> tuple[str | None, int | None]:
     """Data type and count of the largest of Myelin's constants; (None, None) without any."""
     word, largest = None, None
     for item in constants:
-        count = _count(item.get("Dimensions")) if isinstance(item, dict) else None
-        if count is not None and count > max(largest or 0, 1):
-            largest = count
+        dims = _dims(item.get("Dimensions")) if isinstance(item, dict) else None
+        if dims is not None and math.prod(dims) > max(largest or 0, 1):
+            largest = math.prod(dims)
             named = item.get("Datatype") or item.get("DataType") or item.get("Format/Datatype")
             word = _string(named)
     if word is not None and parse_format(word).known:

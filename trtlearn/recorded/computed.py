@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,8 +14,8 @@ from numpy.typing import NDArray
 from ..engine.records import Provenance
 from ..errors import DataError, RecordingError
 from ..files import data_dir, sha256
-from ..record import Record, Table, parse_json, plural
-from .files import AGAIN, check_hashes, check_origin, folder_with, load_record, read_text
+from ..record import Record, Table, plural
+from .files import check_hashes, folder_with, load_record, read_text
 
 __all__ = [
     "FactorTrial",
@@ -213,20 +214,14 @@ def one_scale(model: str = "detector") -> OneScale:
     Source: measured, data/recordings/*/networks/one-scale.json (ONNX Runtime on a CPU).
     """
     path = folder_with("networks") / "networks" / "one-scale.json"
-    try:
-        whole = parse_json(read_text(path))
-        trials = [OneScaleTrial.from_dict(row) for row in whole["rows"]]
-        origin = Provenance.from_dict(whole["provenance"])
-    except (ValueError, KeyError, TypeError) as problem:
-        raise RecordingError(f"{path} is damaged: {problem}", AGAIN) from None
-    check_origin(origin, path)
-    caches = [name for name in origin.sha256 if name.endswith(".cache")]
-    check_hashes(origin, {name: sha256(data_dir() / name) for name in caches}, str(path))
-    ours = tuple(trial for trial in trials if trial.model == model)
+    whole = load_record(OneScale, path)
+    caches = [name for name in whole.provenance.sha256 if name.endswith(".cache")]
+    check_hashes(whole.provenance, {name: sha256(data_dir() / name) for name in caches}, str(path))
+    ours = tuple(trial for trial in whole.trials if trial.model == model)
     if not ours:
-        known = ", ".join(dict.fromkeys(trial.model for trial in trials))
+        known = ", ".join(dict.fromkeys(trial.model for trial in whole.trials))
         raise RecordingError(f"nothing of {model!r} in {path}", f"one of {known}")
-    return OneScale(ours, whole["about"], origin)
+    return dataclasses.replace(whole, trials=ours)
 
 
 @dataclass(frozen=True)
