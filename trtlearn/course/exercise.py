@@ -1,9 +1,10 @@
 """Exercises: predict before you run, get a hint, check what you wrote; no wrong answer raises.
 
 A notebook's questions, hints and solutions stand in ``chapters/chNN.json`` (NN = the notebook's
-number; code line by line), with what each common mistake gets told, and the function that makes it.
-Exercise NN-WORD is judged by ``judge_WORD`` of ``chapters/chNN.py``, or in the file by ``choice``,
-one word to choose; ``draw_WORD``, if there, draws the answer. ``passed`` is said of a right one.
+number; code line by line). Exercise NN-WORD is judged by ``judge_WORD`` of ``chapters/chNN.py``, or
+in the file by ``choice``, one word to choose. ``mistakes_WORD``, if there, maps what a common
+mistake gets told to the function that makes it; ``draw_WORD`` draws the answer. ``passed`` is said
+of a right one.
 """
 
 from __future__ import annotations
@@ -101,9 +102,8 @@ def _load(number: str) -> None:
             judge = partial(judge_choice, **row["choice"])
         else:
             judge = getattr(module, f"judge_{word}")
-        if "mistakes" in row:
-            makers = {told: eval(code, vars(module)) for told, code in row["mistakes"].items()}
-            judge = partial(judge, common_mistakes=makers)
+        if mistakes := getattr(module, f"mistakes_{word}", None):
+            judge = partial(judge, common_mistakes=mistakes)
         register(
             Exercise(
                 row["id"],

@@ -177,3 +177,28 @@ judge_rule = partial(
     show_input=_nodes_and_value,
 )
 judge_clipped = partial(judge_number, reference=percent_clipped, unit="%")
+
+
+# What each common mistake gets told, and the function that makes it
+
+mistakes_rule = {
+    "±2 and ±4 both occur: apply the rule to each tensor": lambda nodes, largest: {
+        name for name, value in largest.items() if value > 4
+    },
+    "most tensors are a layer's output first, and get ±4": lambda nodes, largest: {
+        name for name, value in largest.items() if value > 2
+    },
+    "a value equal to amax still has a code: only larger ones are clipped": lambda nodes, largest: {
+        name for name, amax in placeholder_amax(nodes).items() if largest[name] >= amax
+    },
+    (
+        "a tensor that has a range keeps it: the FIRST layer that meets it decides"
+    ): lambda nodes, largest: {
+        name for name, amax in last_ranges(nodes).items() if largest[name] > amax
+    },
+}
+
+mistakes_clipped = {
+    "that is a share between 0 and 1; give percent": lambda: percent_clipped() / 100,
+    "count what lies outside ±2, not inside": lambda: 100 - percent_clipped(),
+}

@@ -146,3 +146,19 @@ judge_conv = partial(
         (difference and difference.entry) or "the recorded inputs and weights"
     ),
 )
+
+
+# What each common mistake gets told, and the function that makes it
+
+mistakes_conv = {
+    "the codes of the output end at -128 and 127: clip": lambda x, w, bias, s_x, s_y: convolve(
+        x, w, bias, s_x, s_y, clip=np.inf
+    ),
+    "the bias is missing": lambda x, w, bias, s_x, s_y: convolve(x, w, 0 * bias, s_x, s_y),
+    "one scale for all weights: each output channel has its own": lambda x, w, bias, s_x, s_y: (
+        convolve(x, w, bias, s_x, s_y, s_w=np.full(len(w), np.abs(w).max() / 127))
+    ),
+    (
+        "the bias is in the output's units: divide it by the output's scale"
+    ): lambda x, w, bias, s_x, s_y: convolve(x, w, bias * s_y, s_x, s_y),
+}

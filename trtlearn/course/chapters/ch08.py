@@ -95,3 +95,29 @@ judge_sites = partial(
     cases=random_cases(tensors_with_pair, random_network, 8),
     show_input=nodes_with,
 )
+
+
+# What each common mistake gets told, and the function that makes it
+
+mistakes_scale = {
+    "the bytes are big-endian: the sign comes first": lambda bits: scale_of(bits, "<"),
+    "that is the number as an integer; read its bits as a float32": lambda bits: float(
+        int(bits, 16)
+    ),
+    "that is amax; the pair takes the scale": lambda bits: 127 * scale_of(bits),
+}
+
+mistakes_sites = {
+    "an Add adds two tensors: the one that it does not fuse with needs a pair too": lambda nodes: {
+        node.inputs[0] for node in nodes if node.op in ("Conv", "Gemm")
+    },
+    "a Relu fuses into the convolution before it: nothing in front of it": lambda nodes: {
+        node.inputs[0] for node in nodes if node.op in ("Conv", "Gemm", "Relu")
+    },
+    (
+        "every output has a pair now: a convolution, its Add and its Relu fuse only without"
+    ): lambda nodes: set(chain.from_iterable(node.outputs for node in nodes)),
+    "a pair on the input that an Add fuses with keeps the two apart": lambda nodes: set(
+        chain.from_iterable(node.inputs for node in nodes if node.op != "Relu")
+    ),
+}

@@ -198,3 +198,54 @@ def draw_products(answer: Any) -> Any:
 judge_clipping = partial(judge_function, cases=report_cases)
 judge_scales = partial(judge_function, cases=random_cases(with_own_scales, random_output))
 judge_products = partial(judge_function, cases=product_cases)
+
+
+# What each common mistake gets told, and the function that makes it
+
+mistakes_clipping = {
+    "clipped is a share: 1 % is 0.01": lambda report: {
+        tensor.name for tensor in report.tensors if tensor.clipped > 1
+    },
+    "nearly every calibrated range clips a few values: only those above 1 % count": lambda report: {
+        tensor.name for tensor in report.tensors if tensor.clipped > 0
+    },
+    "a range can be too LARGE: look at what is clipped": lambda report: {
+        tensor.name for tensor in report.tensors if tensor.verdict != "fits"
+    },
+    "more than 1 %: exactly 1 % does not count": lambda report: {
+        tensor.name for tensor in report.tensors if tensor.clipped >= 0.01
+    },
+}
+
+mistakes_scales = {
+    (
+        "that is one scale for all: split along axis 1, where the scores begin at index 4"
+    ): in_eight_bits,
+    "those are the codes; times the scale they are values again": lambda output: with_own_scales(
+        output, values=False
+    ),
+    "the first FOUR rows are the box, the scores begin at index 4": lambda output: with_own_scales(
+        output, 5
+    ),
+    "a box has four values: x, y, width and height": lambda output: with_own_scales(output, 2),
+    "the divisor is 127, the largest code": lambda output: with_own_scales(output, divisor=128),
+}
+
+mistakes_products = {
+    "Gemm is a matrix product, too": lambda nodes: np.mean(
+        [node.computed_in == "int8" for node in nodes if node.op == "MatMul"]
+    ),
+    "of the matrix products, not of all nodes": lambda nodes: np.mean(
+        [node.computed_in == "int8" for node in nodes]
+    ),
+    "that was requested; computed_in says what runs": lambda nodes: np.mean(
+        [node.requested_dtype == "int8" for node in products(nodes)]
+    ),
+    "that is how many; divide by the number of products": lambda nodes: sum(
+        node.computed_in == "int8" for node in products(nodes)
+    ),
+    "divide by the products, not by all nodes": lambda nodes: (
+        sum(node.computed_in == "int8" for node in products(nodes)) / len(nodes)
+    ),
+    "that is a percentage; return a share from 0 to 1": lambda nodes: 100 * int8_share(nodes),
+}
