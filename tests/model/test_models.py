@@ -162,18 +162,19 @@ def test_images_are_network_ready_and_ones_own():
 
 def test_the_card_describes_the_files():
     card = json.loads((paths.data_dir() / "card.json").read_text())
-    for entry in (*card["models"].values(), card["images"]):
+    for entry in (*card["networks"].values(), card["images"]["digits"]):
         content = (paths.data_dir() / entry["file"]).read_bytes()
         assert hashlib.sha256(content).hexdigest() == entry["sha256"]
     text = (paths.data_dir() / "CARD.md").read_text()
-    for name, entry in card["models"].items():
+    for name, entry in card["networks"].items():
         assert (
             f"| `{name}` | {entry['nodes']} | {entry['parameters']:,} | {entry['size_bytes']:,} |"
             in text
         )
         assert f"{entry['tested'] - entry['correct']} of 1,000" in text
     files = [
-        paths.data_dir() / entry["file"] for entry in (*card["models"].values(), card["images"])
+        paths.data_dir() / entry["file"]
+        for entry in (*card["networks"].values(), card["images"]["digits"])
     ]
     assert sum(file.stat().st_size for file in files) < 5_000_000
 

@@ -23,7 +23,6 @@ from ..files import data_dir, read_bytes, sha256
 from ..record import Record
 
 __all__ = [
-    "LABELS",
     "MODELS",
     "NETWORKS",
     "SPLITS",
@@ -45,8 +44,6 @@ NETWORKS = (*MODELS, "photo", "detector", "vit")
 """All networks of the course."""
 SPLITS = ("calibration", "test")
 """The two splits that are shipped: 512 and 1,000 images; of the scenes 128 and 300."""
-LABELS = tuple("0123456789")
-"""What each of the ten logits of resnet and mobile stands for."""
 SIDES = {"digits": 28, "photos": 32, "scenes": 128}
 """How many pixels high and wide the images are."""
 
@@ -105,19 +102,16 @@ class ImageSet:
 
 @cache
 def _card(file: str) -> dict[str, Any]:
-    """What a card holds, in the form of networks.json: all by the name of a network or images."""
+    """What a card holds: networks by name; images, their constants and classes by their kind."""
     path = data_dir() / file
     try:
         card: Any = json.loads(read_bytes(path, DataError))
     except ValueError as problem:
         raise DataError(f"{path} is not JSON: {problem}", REMEDY) from None
-    networks = "models" if file == FIRST else "networks"
-    if not isinstance(card, dict) or not {networks, "images", "normalisation"} <= set(card):
-        raise DataError(f"{path} does not describe {networks}, images and normalisation", REMEDY)
-    if file == OTHERS:
-        return card
-    digits = {name: {"digits": card[name]} for name in ("images", "normalisation")}
-    return {"networks": card["models"], "classes": {"digits": LABELS}, **digits}
+    parts = {"networks", "images", "normalisation", "classes"}
+    if not isinstance(card, dict) or not parts <= set(card):
+        raise DataError(f"{path} does not describe networks, images and normalisation", REMEDY)
+    return card
 
 
 def _checked(path: Path, expected: str) -> bytes:
