@@ -7,7 +7,7 @@
 The first says what is missing and needs no GPU. The second makes it, vit's engines first: what is
 recorded already is not built again, and each engine is saved when it is done. Stopped, by its limit
 or by hand, it goes on where it was when the same command is given again. The third moves what was
-made into the recordings, any time in between. One job may take 420 seconds.
+made into the recordings, any time in between. One job may take 420 seconds, or --longest.
 
 With --gpus the command starts a worker for each GPU and they share the work: a worker claims a job
 by creating a file. A job whose calibration is not recorded yet waits. Each job runs in a process
@@ -100,14 +100,16 @@ def _guarded(job: Job, out: Path, scratch: Path) -> tuple[bool, str]:
         return False, f"{type(error).__name__}: {error!s:.1500}"
 
 
-def _run(pool: ProcessPoolExecutor, job: Job, out: Path, scratch: Path) -> tuple[bool, str, bool]:
+def _run(
+    pool: ProcessPoolExecutor, job: Job, out: Path, scratch: Path, longest: float
+) -> tuple[bool, str, bool]:
     """As _guarded, and whether the process can take another job."""
     try:
-        return (*pool.submit(_guarded, job, out, scratch).result(timeout=LONGEST), True)
+        return (*pool.submit(_guarded, job, out, scratch).result(timeout=longest), True)
     except BrokenProcessPool:
         return False, "the process that built it died", False
     except TimeoutError:
-        return False, f"stopped after {LONGEST} s", False
+        return False, f"stopped after {longest:g} s", False
 
 
 def _stop(pool: ProcessPoolExecutor) -> None:
@@ -152,7 +154,7 @@ def _start_all(options: argparse.Namespace, desk: Desk) -> int:
     desk.release()
     arguments = [f"--out={options.out}", f"--recorded={options.recorded}", f"--home={options.home}"]
     arguments += [f"--limit={options.limit}", f"--until={options.until}"]
-    arguments += ["--networks", *options.networks]
+    arguments += [f"--longest={options.longest}", "--networks", *options.networks]
     scratch = options.scratch or options.out / "scratch"
     running = [
         subprocess.Popen(command, env=environment)
@@ -179,6 +181,7 @@ def main() -> int:
         default=NETWORKS,
         help="build engines of these only",
     )
+    parser.add_argument("--longest", type=float, default=LONGEST, help="seconds of one job")
     parser.add_argument(
         "--limit", type=float, default=1e9, help="seconds after which no job begins"
     )
@@ -219,7 +222,7 @@ def _work(options: argparse.Namespace, desk: Desk) -> int:
             time.sleep(0.5)
             continue
         since = time.monotonic()
-        fine, text, fit = _run(pool, job, options.out, scratch)
+        fine, text, fit = _run(pool, job, options.out, scratch, options.longest)
         if not fine:
             desk.fail(job, text)
         if not fit:
