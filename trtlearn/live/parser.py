@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import chain
@@ -12,6 +11,7 @@ from typing import Any
 
 from ..dtypes import DTYPES
 from ..engine.log import split_line
+from ..engine.names import nodes_in_metadata
 from ..errors import BuildError, LiveUnavailable, ModelError
 from ..files import read_bytes
 from .ranges import network_tensors
@@ -145,12 +145,9 @@ def _some(names: Mapping[str, Any]) -> str:
 
 def _layers(network: trt.INetworkDefinition) -> list[tuple[trt.ILayer, list[str]]]:
     """Each layer with its names: its own, and the ONNX nodes of its metadata."""
-    layers: list[tuple[trt.ILayer, list[str]]] = []
-    for index in range(network.num_layers):
-        layer = network.get_layer(index)
-        nodes = re.findall(r"\[ONNX Layer: ([^\]]*)\]", getattr(layer, "metadata", "") or "")
-        layers.append((layer, [layer.name, *nodes]))
-    return layers
+    layers = map(network.get_layer, range(network.num_layers))
+    metadata = ((layer, getattr(layer, "metadata", "") or "") for layer in layers)
+    return [(layer, [layer.name, *nodes_in_metadata(text)]) for layer, text in metadata]
 
 
 def _is_float(layer: trt.ILayer) -> bool:

@@ -17,6 +17,7 @@ from functools import cache
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
+from ..calibration.cache import version_text
 from ..dtypes import TENSORRT
 from ..errors import LiveUnavailable
 from ..record import Record
@@ -96,9 +97,7 @@ def library_version(found: Any) -> str:
         )
     except (OSError, AttributeError):
         return version
-    major, rest = divmod(number, 1000 if number < 10000 else 10000)
-    minor, patch = divmod(rest, 100)
-    return f"{major}.{minor}.{patch}"
+    return version_text(number)
 
 
 def available() -> str | None:

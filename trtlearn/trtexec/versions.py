@@ -12,6 +12,7 @@ import re
 import unicodedata
 from typing import NamedTuple
 
+from ..calibration.cache import version_text
 from ..files import load_table
 
 __all__ = ["Spelling", "read_spelling"]
@@ -106,9 +107,7 @@ def _own(text: str) -> Spelling | None:
         return Spelling(_triple(*(macros.get(part, "") for part in ("MAJOR", "MINOR", "PATCH"))))
     packed = re.search(r"(?<![\d.])(?:v|trt[-_ ]?)?([5-9]\d{3}|[1-9]\d{5})(?![\d.])", text, re.I)
     if packed and (re.fullmatch(r"v?\d+", text, re.I) or is_named):
-        number = int(packed[1])
-        unit = 1000 if number < 10_000 else 10_000  # NvInferVersion.h up to 9, from 10 on
-        return Spelling((number // unit, number % unit // 100, number % 100))
+        return Spelling(_triple(*version_text(int(packed[1])).split(".")))
     alone = re.fullmatch(rf"([<>=~!^ ]*)v?{DOTTED}{SUFFIX}", text, re.I)
     if alone is None and is_named:
         bare = re.sub("|".join(table["noise"]), " ", text, flags=re.I)
