@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..builds import Build
-from ..engine.variants import ALGORITHMS, LABELS
+from ..engine.variants import ALGORITHMS, LABELS, VARIANTS
 from ..errors import TrtlearnError
+from ..files import load_table
 from ..model.course_data import MODELS, model_path
 from ..record import html_table, html_text, plural, show
 from ..trtexec.explanation import explain
@@ -20,30 +21,12 @@ from .theme import DTYPE_COLORS, INK, WARN
 __all__ = ["MODES", "explainer"]
 
 MODES: dict[str, tuple[str, str]] = {
-    "not-int8": ("No INT8 is asked for.", DTYPE_COLORS["fp32"]),
-    "placeholder-ranges": (
-        "INT8 with invented ranges: every tensor gets ±4 or ±2, whatever its data.",
-        WARN,
-    ),
-    "random-calibration": ("INT8 calibrated on random noise instead of images.", WARN),
-    "cached-scales": (
-        "INT8 with the scales of a calibration cache: as good as whatever made the cache.",
-        DTYPE_COLORS["int8"],
-    ),
-    "explicit-qdq": ("INT8 where the model's own Q/DQ nodes say so.", DTYPE_COLORS["int8"]),
-    "rejected": ("This version of trtexec refuses the command.", DTYPE_COLORS["unknown"]),
+    mode: (row["words"], DTYPE_COLORS.get(row["color"], WARN))
+    for mode, row in load_table("modes").items()
 }
 """Mode -> the answer in one sentence, and the colour of its frame."""
 
-EXAMPLES = (
-    "fp32",
-    "fp16",
-    "int8-placeholder",
-    "int8-random",
-    "int8-entropy2",
-    "int8-minmax",
-    "int8-fp16",
-)
+EXAMPLES = [name for name in VARIANTS if name not in ("tf32", "int8-entropy", "int8-legacy")]
 OWN_HEADER = (
     "Measured with these scales under trtexec's own header, as cache.save(path, for_trtexec=True) "
     "writes it. With the file that another calibrator wrote, the build fails."
