@@ -200,6 +200,8 @@ def test_editing():
         edit.rename(cache, {"nobody": "x"})
     with pytest.raises(CacheError, match="already given"):
         edit.rename(cache, {"stem": "image"})
+    with pytest.raises(CacheError, match=r"line break.*choose another name"):
+        edit.rename(cache, {"stem": "a\nb"})
     with pytest.raises(CacheError, match="no tensor 'nobody'"):
         edit.drop(cache, ["nobody"])
 

@@ -292,7 +292,7 @@ WRONG = {
         "lambda p: load(p).transpose(1, 2, 0)": "the channels come first",
         "lambda p: load(p)[None]": "np.stack adds the axis of the rows",
         "lambda p: load(p.T)": "the image is turned",
-        "lambda p: p.resize(224, 224)": "Your code raised",
+        "lambda p: p.convert('L').resize((28, 28))": "Your code raised",
         "lambda p: str(p)": "expected numbers",
         "np.zeros((1, 28, 28))": "Expected a function, got an array",
     },

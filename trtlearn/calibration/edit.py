@@ -14,7 +14,7 @@ import numpy as np
 from ..errors import CacheError, DataError, first_line
 from ..int8.quant import scale_from_amax
 from ..record import parse_json
-from .cache import CacheEntry, CalibrationCache, make_header, new_cache, parse_cache
+from .cache import CacheEntry, CalibrationCache, entry, make_header, new_cache, parse_cache
 
 __all__ = [
     "ONE_SIDED",
@@ -268,7 +268,8 @@ def rename(cache: CalibrationCache, names: Mapping[str, str]) -> CalibrationCach
     _known(cache, names)
     if not names:
         return cache
-    new = {name: replace(cache.entry(name), name=names[name]) for name in names}
+    checked = {old: entry(new, 0.0).name for old, new in names.items()}
+    new = {old: replace(cache.entry(old), name=name) for old, name in checked.items()}
     return new_cache([new.get(item.name, item) for item in cache.scales], header=cache.header)
 
 
