@@ -299,3 +299,10 @@ def test_layers_in_a_long_line_are_read_in_a_moment(before: str, part: str) -> N
     begin = time.process_time()
     layers_in_text(before + part * (40_000 // len(part)))  # 115 s, where every start is tried
     assert time.process_time() - begin < 10
+
+
+def test_empty_lines_take_no_time() -> None:
+    begin = time.process_time()
+    report = read_log("\r" * 200_000 + "[E] 10: Could not find any implementation for node conv1.")
+    assert (report.lines, report.failing_layer) == (200_001, "conv1")
+    assert time.process_time() - begin < 2  # each pattern tried on each line: 8 s

@@ -138,7 +138,7 @@ def _split(line: str) -> tuple[str | None, str]:
                 break  # "[W] Error: ..." is a warning's own text
             severity = _SEVERITY[level[0].upper()]
         text = _respelled(text[prefix.end() :])
-    if severity is None and _LOOKS_LIKE_ERROR.search(text):
+    if severity is None and _LOOKS_LIKE_ERROR.search(text, 0, LONGEST):
         severity = "error"
     quoted = len(text) > 1 and text[0] == text[-1] == '"'
     return severity, text[1:-1] if quoted else text
@@ -151,7 +151,8 @@ def _respelled(text: str) -> str:
 
 
 def _lines(log: str | Iterable[str]) -> Iterator[tuple[str | None, str]]:
-    for line in log.splitlines() if isinstance(log, str) else log:
+    """(severity, text) of each line that is not empty."""
+    for line in filter(str.strip, log.splitlines() if isinstance(log, str) else log):
         for part in _JOINED.split(line.rstrip("\n")):
             yield _split(part)
 
