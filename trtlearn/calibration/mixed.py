@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..model.graph import Graph, live_tensors
+from ..model.operators import REARRANGE
 from ..record import Record, plural
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ CHANNELS = {3: (1, 2), 4: (1,), 5: (2, 4)}
 """Rank of a network output -> the axes that can be a detector's channels: [N, channels, cells] or
 turned, [N, channels, H, W], [N, anchors, channels, H, W] or with the channels last.
 """
-SAME_VALUES = ("Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Concat")
+SAME_VALUES = (*REARRANGE, "Concat")
 
 Array = NDArray[Any]
 

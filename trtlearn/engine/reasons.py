@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ..model.operators import QDQ
 from ..record import show
 from .names import plain_name, reformat_target, without_profile
-from .records import BuildOptions, BuildReport, EngineInfo, EngineLayer, EngineTensor
+from .records import QUANTIZED, BuildOptions, BuildReport, EngineInfo, EngineLayer, EngineTensor
 
 if TYPE_CHECKING:
     from ..model.describe import OnnxModel
@@ -22,7 +22,6 @@ __all__ = ["Facts", "Reason", "layer_reason", "sources_of"]
 _INTEGERS = {"int32", "int64", "bool", "uint8"}
 _NARROW = ("int4", "fp8", "int8", "fp16", "bf16", "fp32")
 """Types, the narrowest first."""
-_QUANTIZED = {"int8", "int4", "fp8"}
 
 
 class Reason(NamedTuple):
@@ -185,7 +184,7 @@ def _conversion(before: EngineTensor, after: EngineTensor) -> str:
 
 def _wider_output(layer: EngineLayer, facts: Facts) -> str:
     """What is to be said of a narrow layer that writes a wider type."""
-    if layer.computed_in not in _QUANTIZED:
+    if layer.computed_in not in QUANTIZED:
         return ""
     for tensor in layer.outputs:
         if tensor.dtype not in (None, layer.computed_in):
@@ -227,7 +226,7 @@ def _wider(layer: EngineLayer, allowed: str, facts: Facts) -> Iterator[Reason]:
             words = f"reads {_listed(read)}; the type inside is not shown"
         yield Reason("unknown", words, "inferred")
     makes_codes = kind == "kgen" or "quantize" in kind.lower()
-    if makes_codes and written and _QUANTIZED.issuperset(written):
+    if makes_codes and written and QUANTIZED.issuperset(written):
         words = f"reads {layer.computed_in} and writes {written[0]}: it quantizes"
         yield Reason("quantizes", words, "measured")
     edges = (*layer.inputs, *layer.outputs)  # by the names that they had before any reformat

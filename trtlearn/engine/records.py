@@ -38,7 +38,7 @@ NAMES_ONLY = (
     "with --loadEngine"
 )
 _FLOATS = {"fp32", "fp16", "bf16"}
-_QUANTIZED = {"int8", "int4", "fp8"}
+QUANTIZED = {"int8", "int4", "fp8"}
 _IDLE_KINDS = {
     "Constant",
     "DeviceToShapeHost",
@@ -120,12 +120,12 @@ class EngineLayer(Record):
             return None
         inputs = {dtype for dtype in self.input_dtypes if dtype is not None}
         if self.weight_count and self.weight_dtype:
-            weight_only = self.weight_dtype in _QUANTIZED and inputs and inputs <= _FLOATS
+            weight_only = self.weight_dtype in QUANTIZED and inputs and inputs <= _FLOATS
             return _only(inputs) if weight_only else self.weight_dtype
         if None in self.input_dtypes or self.kind == "Myelin":
             return None
-        data = inputs & (_FLOATS | _QUANTIZED)
-        if self.kind == "kgen" and data & _QUANTIZED:
+        data = inputs & (_FLOATS | QUANTIZED)
+        if self.kind == "kgen" and data & QUANTIZED:
             return None
         return _only(data or inputs)
 
