@@ -29,6 +29,7 @@ IMAGES = ("*", 1, 28, 28)
     ("value", "message"),
     [
         ([[1.0]], "is a list"),
+        (np.ma.masked_array(np.zeros((2, 1, 28, 28), np.float32)), "is a MaskedArray.*filled"),
         (np.zeros((2, 1, 28, 28)), "float64, expected float32"),
         (np.zeros((2, 28, 28), np.uint8), "normalise"),
         (np.zeros((2, 28, 28), np.float32), r"\[2,28,28\], expected \[\*,1,28,28\]"),

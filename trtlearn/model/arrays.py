@@ -60,9 +60,10 @@ def check_array(
     ...
     trtlearn.errors.DataError: x has shape [2,27], expected [batch,28]. Try: reshape or resize it
     """
-    if not isinstance(value, np.ndarray):
+    if not isinstance(value, np.ndarray) or isinstance(value, np.ma.MaskedArray):
         kind = type(value).__name__
-        raise DataError(f"{where} is a {kind}, expected a numpy array", "use numpy.asarray on it")
+        fix = "use .filled(0), or leave rows out" if kind == "MaskedArray" else "use numpy.asarray"
+        raise DataError(f"{where} is a {kind}, expected a numpy array", fix)
     check_form(value, where, dtype, shape)
     check_finite(value, where)
     return np.asarray(value, order="C")
@@ -71,7 +72,7 @@ def check_array(
 def check_form(array: Array, where: str, dtype: str | None, shape: Sequence[object] | None) -> None:
     """:func:`check_array` without a look at the values: type and shape, and that there are any."""
     if dtype is not None and array.dtype != dtype:
-        is_image = array.dtype == np.uint8
+        is_image = array.dtype == np.uint8 and dtype.startswith("float")
         convert = f"convert it with .astype('{dtype}')"
         raise DataError(
             f"{where} is {array.dtype}, expected {dtype}",

@@ -155,7 +155,8 @@ def _load_external(tensor: onnx.TensorProto, folder: Path | None, most: int | No
         raise ModelError(f"{where}, which leads outside the model's folder", inside)
     if not is_file:
         raise ModelError(
-            f"{where}, but there is no such file in {folder}", "put the data file beside the model"
+            f"{where}, but there is no such file in {str(folder)!r}",
+            "put the data file beside the model",
         )
     size = target.stat().st_size
     try:
