@@ -125,8 +125,9 @@ def test_ctrl_c_ends_a_build_and_leaves_nothing(
     fake: dict[str, Any], run: Any, model: Path, tmp_path: Path
 ) -> None:
     fake["during"] = lambda: os.kill(os.getpid(), 2)
-    status, out, _ = run("build", model, "-o", tmp_path / "r.plan")
-    assert (status, out) == (130, "")
+    status, out, err = run("build", model, "-o", tmp_path / "r.plan")
+    assert (status, out, err.count("\n")) == (130, "", 1)
+    assert "stopped by Ctrl-C" in err
     assert list(tmp_path.iterdir()) == []
     assert not fake["cuda"].memory
 

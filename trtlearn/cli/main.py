@@ -310,7 +310,7 @@ def run(arguments: list[str] | None = None) -> int:
     except TrtlearnError as problem:
         return _fail(str(problem))
     except (KeyboardInterrupt, typer.Abort):
-        return 130
+        return _fail("stopped by Ctrl-C", 130)
     except MemoryError:
         return _fail("not enough memory. Try: a smaller file, or fewer rows of data")
     except OSError as problem:  # above all: nothing more can be written to standard output
@@ -374,7 +374,7 @@ def _prepare_streams() -> None:
             stream.reconfigure(encoding=encoding, errors="backslashreplace")
 
 
-def _fail(line: str) -> int:
+def _fail(line: str, status: int = 2) -> int:
     with contextlib.suppress(OSError):
         say(f"trtlearn: {' '.join(line.split())}", file=sys.stderr)
-    return 2
+    return status
