@@ -14,6 +14,7 @@ def main(arguments: list[str] | None = None) -> int:
 
         return run(arguments)
     except KeyboardInterrupt:  # while it imports
+        print("trtlearn: stopped by Ctrl-C", file=sys.stderr)
         return 130
     except ModuleNotFoundError as missing:
         print(f"trtlearn: {missing}", file=sys.stderr)
