@@ -29,9 +29,8 @@ from .errors import DataError, LiveUnavailable, ModelError, RecordingError
 from .files import sha256
 from .live import experiment, trt
 from .model import course_data, run
-from .model.arrays import load_arrays
 from .model.course_data import NETWORKS, ModelCard, data_hashes, load_images, model_path
-from .model.data import Data, arrays_by_name
+from .model.data import Data, arrays_by_name, load_labels
 from .model.describe import OnnxNode, read_model
 from .model.read import load_proto
 from .recorded import layers
@@ -495,23 +494,8 @@ def _own_network(
     model = read_model(path)
     arrays = None if data is None else arrays_by_name(model, data)
     rows = len(next(iter(arrays.values()))) if arrays else None
-    check = partial(_check_classes, rows=rows)
-    if isinstance(labels, (str, os.PathLike)):
-        labels = load_arrays(labels, ("labels",), check=check)["labels"]
-    classes = None
-    if labels is not None:
-        check({"labels": labels})
-        classes = np.asarray(labels, np.int64)
+    classes = load_labels(labels, rows)
+    if isinstance(classes, Mapping):
+        raise DataError("the labels are boxes, a Network takes classes", "tl.try_int8 takes boxes")
+    classes = None if classes is None else np.asarray(classes, np.int64)
     return Network(path.stem, path, data=arrays, labels=classes)
-
-
-def _check_classes(labels: Mapping[str, Any], rows: int | None) -> None:
-    """DataError unless the labels are an array of whole numbers, one for each of the rows."""
-    classes, fix = labels["labels"], "give the class of each row of the data"
-    expected = f"whole numbers [{'N' if rows is None else rows}]"
-    if not isinstance(classes, np.ndarray):
-        what = f"the labels are a {type(classes).__name__}, expected an array of {expected}"
-        raise DataError(what, fix)
-    if classes.dtype.kind not in "iu" or classes.ndim != 1 or rows not in (None, len(classes)):
-        what = f"the labels are {classes.dtype} {list(classes.shape)}, expected {expected}"
-        raise DataError(what, fix)

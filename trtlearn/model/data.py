@@ -21,13 +21,18 @@ __all__ = [
     "Data",
     "DataFacts",
     "InputData",
+    "Labels",
     "arrays_by_name",
     "input_batches",
     "input_data",
+    "load_labels",
 ]
 
 Data = str | os.PathLike[str] | Array | Mapping[str, Array]
 """A .npy or .npz file, one array, or arrays by input name; [rows, ...] each."""
+Labels = Array | Mapping[str, Array]
+"""The class of each row; for a detector ``boxes`` [rows,K,4] and ``classes`` [rows,K]."""
+LABELS = "give the class number of each row, or a detector's boxes [rows,K,4] and classes [rows,K]"
 FEEDABLE = ("fp32", "fp16", "int32", "int64", "bool", "uint8")
 """The data types of network inputs that trtlearn can feed."""
 EXPECTED_DATA = (
@@ -179,3 +184,44 @@ def _check_forms(model: OnnxModel, arrays: Mapping[str, Array]) -> None:
         if shape and value.name not in whole:
             shape = ("rows", *shape[1:])
         check_form(arrays[value.name], where, NUMPY[value.dtype], shape)
+
+
+def load_labels(source: str | os.PathLike[str] | Labels | None, rows: int | None) -> Labels | None:
+    """The class number of each row, or a detector's boxes and classes; DataError for other labels.
+
+    From an array, a .npy file, arrays by name or a .npz file of them. ``rows`` None: any number.
+    """
+    if source is None or (isinstance(source, str) and not source.strip()):
+        return None
+    check = partial(_check_labels, rows=rows)
+    if isinstance(source, (str, os.PathLike)):
+        arrays = load_arrays(source, ("boxes", "classes"), ("labels",), check=check)
+    elif isinstance(source, Mapping):
+        arrays = {name: np.asarray(source.get(name, ())) for name in ("boxes", "classes")}
+    else:
+        arrays = {"labels": source}
+    check(arrays)
+    if "labels" in arrays:
+        return arrays["labels"]
+    if not (arrays["classes"] >= 0).any():
+        raise DataError("the labels name no object", "give the classes from 0, and boxes for them")
+    return arrays
+
+
+def _check_labels(labels: Mapping[str, Array], rows: int | None) -> None:
+    """DataError unless these are ``labels`` [rows], or ``boxes`` and ``classes`` of ``rows``."""
+    if "labels" in labels:
+        one, expected = labels["labels"], f"expected whole numbers [{rows or 'N'}]"
+        if not isinstance(one, np.ndarray):
+            raise DataError(f"the labels are a {type(one).__name__}, {expected}", LABELS)
+        if one.dtype.kind not in "iu" or one.shape != (rows or one.size,):
+            raise DataError(f"the labels are {one.dtype} {list(one.shape)}, {expected}", LABELS)
+        return
+    boxes, classes = labels["boxes"], labels["classes"]
+    whole = classes.dtype.kind in "iu" and boxes.dtype.kind in "fiu"
+    if not whole or classes.ndim != 2 or boxes.shape != (rows, *classes.shape[1:], 4):
+        raise DataError(
+            f"the labels are boxes {list(boxes.shape)} and classes {list(classes.shape)}, expected "
+            f"[{rows}, K, 4] and whole numbers [{rows}, K]",
+            "boxes are (cx, cy, w, h) in the output's unit, a class of -1 stands for no object",
+        )

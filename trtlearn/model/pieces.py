@@ -22,6 +22,9 @@ __all__ = ["PIECE_BYTES", "cut"]
 
 PIECE_BYTES = 1 << 26
 """A piece ends where its activations reach this size."""
+PAGES = ("SC_PAGE_SIZE", "SC_PHYS_PAGES")
+MEMORY_BYTES = math.prod(map(os.sysconf, PAGES)) if hasattr(os, "sysconf") else 1 << 40
+"""Of this machine; no tensor may take more."""
 FOLLOWED_BYTES = 1 << 22
 """The values of larger tensors are not followed from node to node: onnx keeps each apart."""
 
@@ -70,23 +73,6 @@ def cut(
             yield piece, later
 
 
-def _check_sizes(known: Mapping[str, onnx.ValueInfoProto]) -> None:
-    """ModelError for a tensor that does not fit into this machine's memory: to try it may end the
-    process without a word.
-    """
-    try:
-        most = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, OSError, ValueError):  # Windows
-        return
-    for name, value in known.items():
-        if (size := _bytes(value)) > most:
-            raise ModelError(
-                f"tensor {name!r:.200} takes {size:,} bytes for one batch, "
-                f"this machine has {most:,} bytes of memory",
-                "take a smaller batch, or smaller inputs",
-            )
-
-
 def _groups(
     model: onnx.ModelProto, wanted: Collection[str], known: Mapping[str, onnx.ValueInfoProto]
 ) -> list[list[onnx.NodeProto]]:
@@ -131,7 +117,13 @@ def _inferred(
     known = _infer(bare, follow=not made)
     if made and all(_bytes(known[name]) < FOLLOWED_BYTES for name in made if name in known):
         known = _infer(bare, follow=True)
-    _check_sizes(known)
+    for name, value in known.items():
+        if (size := _bytes(value)) > MEMORY_BYTES:  # to try it may end the process without a word
+            raise ModelError(
+                f"tensor {name!r:.200} takes {size:,} bytes for one batch, "
+                f"this machine has {MEMORY_BYTES:,} bytes of memory",
+                "take a smaller batch, or smaller inputs",
+            )
     return known
 
 

@@ -6,7 +6,6 @@ import ast
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,9 +17,8 @@ from ...calibration.network import data_for, load_model
 from ...calibration.qdq import QdqReport, insert_pairs, scales_as_inputs
 from ...errors import DataError, ModelError
 from ...int8.quant import sqnr_db
-from ...model.arrays import load_arrays
 from ...model.course_data import accuracy
-from ...model.data import Data, InputData, input_data
+from ...model.data import Data, InputData, Labels, input_data, load_labels
 from ...model.describe import OnnxModel
 from ...model.detections import Detections, Head, find_head, mean_ap, share_matched
 from ...model.fold import copied
@@ -31,14 +29,11 @@ from .records import Answer
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["Array", "Labels", "Outputs", "Task", "join_batches", "load_labels", "load_task"]
+__all__ = ["Array", "Labels", "Outputs", "Task", "join_batches", "load_task"]
 
 Array = NDArray[Any]
 Outputs = Mapping[str, Array]
 """Output name -> its values for all rows."""
-Labels = Array | Mapping[str, Array]
-"""The class of each row; for a detector ``boxes`` [rows,K,4] and ``classes`` [rows,K]."""
-LABELS = "give the class number of each row, or a detector's boxes [rows,K,4] and classes [rows,K]"
 BOXES = 100  # of an image that a detector is judged by
 
 
@@ -200,47 +195,6 @@ def _check_classes(classes: Array | None, count: Any) -> None:
             f"the labels go from {classes.min()} to {classes.max()}, "
             f"the network knows the classes 0 to {count - 1}",
             "give the labels of this network's classes",
-        )
-
-
-def load_labels(source: str | os.PathLike[str] | Labels | None, rows: int) -> Labels | None:
-    """The class number of each row, or a detector's boxes and classes; DataError for other labels.
-
-    From an array, a .npy file, arrays by name or a .npz file of them.
-    """
-    if source is None or (isinstance(source, str) and not source.strip()):
-        return None
-    check = partial(_check_labels, rows=rows)
-    if isinstance(source, (str, os.PathLike)):
-        arrays = load_arrays(source, ("boxes", "classes"), ("labels",), check=check)
-    elif isinstance(source, Mapping):
-        arrays = {name: np.asarray(source.get(name, ())) for name in ("boxes", "classes")}
-    else:
-        arrays = {"labels": source}
-    check(arrays)
-    if "labels" in arrays:
-        return arrays["labels"]
-    if not (arrays["classes"] >= 0).any():
-        raise DataError("the labels name no object", "give the classes from 0, and boxes for them")
-    return arrays
-
-
-def _check_labels(labels: Mapping[str, Array], rows: int) -> None:
-    """DataError unless these are ``labels`` [rows], or ``boxes`` and ``classes`` of ``rows``."""
-    if "labels" in labels:
-        one, expected = labels["labels"], f"expected whole numbers [{rows}]"
-        if not isinstance(one, np.ndarray):
-            raise DataError(f"the labels are a {type(one).__name__}, {expected}", LABELS)
-        if one.dtype.kind not in "iu" or one.shape != (rows,):
-            raise DataError(f"the labels are {one.dtype} {list(one.shape)}, {expected}", LABELS)
-        return
-    boxes, classes = labels["boxes"], labels["classes"]
-    whole = classes.dtype.kind in "iu" and boxes.dtype.kind in "fiu"
-    if not whole or classes.ndim != 2 or boxes.shape != (rows, *classes.shape[1:], 4):
-        raise DataError(
-            f"the labels are boxes {list(boxes.shape)} and classes {list(classes.shape)}, expected "
-            f"[{rows}, K, 4] and whole numbers [{rows}, K]",
-            "boxes are (cx, cy, w, h) in the output's unit, a class of -1 stands for no object",
         )
 
 
