@@ -449,7 +449,7 @@ def _name_problem(name: object) -> str | None:
 
 
 def entry(name: str, scale: float) -> CacheEntry:
-    """The line of one tensor; CacheError for a scale that is not finite and from 0, or a bad name.
+    """The line of one tensor; CacheError for a scale that float32 does not hold, or a bad name.
 
     >>> entry("conv1", 0.0706246570).hex, entry("zeros", 0.0).hex
     ('3d90a3a9', '0')
@@ -461,9 +461,9 @@ def entry(name: str, scale: float) -> CacheEntry:
             value = np.float32(scale)
     except (TypeError, ValueError, OverflowError):  # no number, or one of hundreds of digits
         value = np.float32(np.nan)
-    if np.ndim(value) or not np.isfinite(value) or value < 0:
-        problem = f"scale of {name!r:.80} is {scale!s:.40}, expected a finite number from 0"
-        raise CacheError(problem, "use amax / 127")
+    if np.ndim(value) or not np.isfinite(value) or value < 0 or value == 0 < scale:
+        problem = f"scale of {name!r:.80} is {scale!s:.40}, expected 0, or a positive number"
+        raise CacheError(f"{problem} that float32 holds", "use amax / 127")
     bits = abs(value).view(np.uint32)  # abs: -0.0 is written 0
     return _entries([name], [f"{bits:x}"])[0]
 

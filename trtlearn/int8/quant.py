@@ -96,8 +96,9 @@ def scale_from_amax(amax: float) -> np.float32:
     1.0
     """
     value = np.float32(amax)
-    if not np.isfinite(value) or value < 0:
-        raise DataError(f"amax is {amax}, expected a finite number from 0", "pass max(abs(x))")
+    if not np.isfinite(value) or value < 0 or value == 0 < amax:
+        problem = f"amax is {amax}, expected 0, or a positive number that float32 holds"
+        raise DataError(problem, "pass max(abs(x))")
     return np.float32(value / np.float32(127.0))
 
 
