@@ -462,7 +462,7 @@ def entry(name: str, scale: float) -> CacheEntry:
     except (TypeError, ValueError, OverflowError):  # no number, or one of hundreds of digits
         value = np.float32(np.nan)
     if np.ndim(value) or not np.isfinite(value) or value < 0 or value == 0 < scale:
-        problem = f"scale of {name!r:.80} is {scale!s:.40}, expected 0, or a positive number"
+        problem = f"scale of {name!r:.80} is {scale!s:.40}, expected a finite number from 0"
         raise CacheError(f"{problem} that float32 holds", "use amax / 127")
     bits = abs(value).view(np.uint32)  # abs: -0.0 is written 0
     return _entries([name], [f"{bits:x}"])[0]

@@ -97,7 +97,7 @@ def scale_from_amax(amax: float) -> np.float32:
     """
     value = np.float32(amax)
     if not np.isfinite(value) or value < 0 or value == 0 < amax:
-        problem = f"amax is {amax}, expected 0, or a positive number that float32 holds"
+        problem = f"amax is {amax}, expected a finite number from 0 that float32 holds"
         raise DataError(problem, "pass max(abs(x))")
     return np.float32(value / np.float32(127.0))
 
