@@ -442,3 +442,62 @@ def test_precision_takes_a_build_or_an_engine() -> None:
     alone = precision(build.engine, path, options=build.options)
     assert {row.name for row in alone.nodes} == {row.name for row in build.precision().nodes}
     assert precision(build.engine).where(code="as-requested") == ()
+
+
+def test_a_node_split_over_layers_has_the_type_of_the_layer_that_computes():
+    shapes = {"nodes": ("product",), "kind": "NoOp"}
+    before = layer("reshape_before_product", [t("x", "fp32")], [t("a", "fp32")], **shapes)
+    product = layer("product", [t("b", "int8")], [t("c", "fp32")], "int8")
+    after = layer("reshape_after_product", [t("c", "fp32")], [t("y", "fp32")], **shapes)
+    rows = report([before, product, after])
+    row = rows["product"]
+    assert (row.code, row.computed_in, row.weight_dtype) == ("as-requested", "int8", "int8")
+    assert (row.input_dtypes, row.output_dtypes) == (("int8",), ("fp32",))
+    assert len(row.engine_layers) == 3
+    assert rows.counts == {"int8": 1}
+
+
+def test_a_block_named_by_tensorrt_holds_the_nodes_between_its_tensors():
+    nodes = (
+        ("stem", "Conv", "x w", "a"),
+        ("add", "Add", "a bias", "b"),
+        ("side", "Relu", "x", "c"),
+    )
+    onnx = model(*nodes, ("norm", "Softmax", "b", "y"))
+    stem = layer("stem", [t("x", "fp32")], [t("a", "fp32")], "fp32")
+    block = layer(
+        "{ForeignNode[bias...(Unnamed Layer* 3) [Softmax]]}",
+        [t("a", "fp32")],
+        [t("made by the block", "fp32")],
+        nodes=(),
+        kind="Myelin",
+    )
+    copy = layer(
+        "Reformatting CopyNode for Output Tensor 0 to the block",
+        [t("made by the block", "fp32")],
+        [t("y", "fp32")],
+        nodes=(),
+        kind="Reformat",
+        is_reformat=True,
+    )
+    rows = report([stem, block, copy], BuildOptions(), onnx=onnx)
+    for name in ("add", "norm"):
+        assert rows[name].engine_layers == (block.name,)
+        assert (rows[name].code, rows[name].computed_in) == ("unknown", None)
+        assert "the type inside is not shown" in rows[name].reason
+        assert rows[name].evidence == "inferred"
+    assert rows["side"].code == "removed"  # no way leads from it to the block's output
+    assert rows.counts == {"unknown": 2, "fp32": 1, "no kernel": 1}
+
+
+def test_a_transformer_s_nodes_lie_in_its_block_and_its_products_count():
+    """The block's name holds names of TensorRT's own: its nodes are not removed for that."""
+    for variant in ("fp32", "fp16", "qdq"):
+        rows = network("vit", mode="recorded").build(variant).precision()
+        inside = [row for row in rows.nodes if "ForeignNode" in "".join(row.engine_layers)]
+        assert len(inside) == 308
+        assert {row.code for row in inside} == {"unknown"}
+    assert rows["patches"].code == "request-unknown"  # the pairs ask; this file has none
+    rows = network("vit", mode="recorded").build("int8-minmax").precision()
+    assert rows.counts == {"fp32": 267, "no kernel": 36, "int8": 6}
+    assert rows["l0_narrow_matmul"].code == "as-requested"

@@ -85,7 +85,7 @@ def test_operators_counts_every_node_once() -> None:
     report = VIT.build("int8-placeholder").precision()
     fig = tl.show.operators({"INT8": report})
     drawn = {trace.name: sum(trace.x) for trace in fig.data}
-    counts = Counter(node.computed_in or "no layer names it" for node in report.nodes)
+    counts = Counter(node.computed_in or "type not shown" for node in report.nodes)
     assert drawn == counts
     assert "303 layers" in fig.layout.annotations[0].text
     with pytest.raises(DataError, match="no report"):

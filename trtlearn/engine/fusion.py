@@ -12,7 +12,7 @@ from .names import infer_nodes
 from .records import EngineInfo, EngineLayer
 
 if TYPE_CHECKING:
-    from ..model.describe import OnnxModel
+    from ..model.describe import OnnxModel, OnnxNode
 
 __all__ = ["FusionMap", "fusion_map"]
 
@@ -77,9 +77,11 @@ def fusion_map(engine: EngineInfo, nodes: OnnxModel | Iterable[str] | None = Non
     """
     from ..model.describe import OnnxModel
 
-    listed = (node.name for node in nodes.nodes) if isinstance(nodes, OnnxModel) else nodes or ()
-    names = [name for name in listed if name]
-    layers = infer_nodes(engine.layers, names) if names else engine.layers
+    onnx: tuple[OnnxNode, ...] = ()
+    if isinstance(nodes, OnnxModel):
+        onnx, nodes = nodes.nodes, [node.name for node in nodes.nodes]
+    names = [name for name in nodes or () if name]
+    layers = infer_nodes(engine.layers, names, onnx) if names else engine.layers
     held: dict[str, list[EngineLayer]] = {name: [] for name in names}
     for layer in layers:
         for node in layer.onnx_nodes:

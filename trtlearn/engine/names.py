@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from .records import EngineLayer
+
+if TYPE_CHECKING:
+    from ..model.describe import OnnxNode
 
 __all__ = [
     "foreign_ends",
     "infer_nodes",
+    "nodes_between",
     "nodes_in_metadata",
     "nodes_in_name",
     "plain_name",
@@ -114,23 +119,64 @@ def nodes_in_name(name: str, order: dict[str, int], others: Collection[str] = ()
     return sorted({piece for piece in _pieces(plain) if piece in order}, key=order.__getitem__)
 
 
-def infer_nodes(layers: Iterable[EngineLayer], known: Iterable[str]) -> tuple[EngineLayer, ...]:
+def nodes_between(
+    block: EngineLayer,
+    nodes: Iterable[OnnxNode],
+    copies: Mapping[str, str],
+    others: Collection[str],
+) -> tuple[str, ...]:
+    """The model's nodes from which a block's inputs lead to its outputs, where its name is silent.
+
+    Args:
+        copies: tensor -> what a reformat makes of it, such as the network's output.
+        others: nodes that other layers hold: the walk from the outputs back ends there.
+    """
+    nodes = tuple(nodes)
+    makers: dict[str, OnnxNode] = {}
+    for node in nodes:
+        makers |= dict.fromkeys(node.outputs, node)
+    walk = [tensor.name for tensor in block.outputs]
+    walk += [copies[name] for name in walk if name in copies]
+    passed, inside = {tensor.name for tensor in block.inputs}, set()
+    while walk:
+        name = walk.pop()
+        maker = makers.get(name)
+        if name not in passed and maker and maker.name not in others:
+            inside.add(maker.name)
+            walk += maker.inputs
+        passed.add(name)
+    return tuple(node.name for node in nodes if node.name and node.name in inside)
+
+
+def infer_nodes(
+    layers: Iterable[EngineLayer], known: Iterable[str], nodes: Iterable[OnnxNode] = ()
+) -> tuple[EngineLayer, ...]:
     """The layers, with nodes of ``known`` read off their names where Metadata is silent.
+
+    ``nodes``: the model's, where it is there. Then a ForeignNode whose name holds TensorRT's own
+    names gets the nodes that lie between its tensors.
 
     >>> infer_nodes([EngineLayer("conv + relu", None, (), ())], ["conv", "relu"])[0].onnx_nodes
     ('conv', 'relu')
     """
-    layers = tuple(layers)
+    layers, nodes = tuple(layers), tuple(nodes)
     names = dict.fromkeys(name for name in known if name)
     order = {name: place for place, name in enumerate(names)}
     claimed: set[str] = set()
+    copies: dict[str, str] = {}
     for layer in layers:
         claimed.update(layer.onnx_nodes)
+        if layer.is_reformat and layer.inputs and layer.outputs:
+            copies[layer.inputs[0].name] = layer.outputs[0].name
         if not layer.onnx_nodes and foreign_ends(layer.name) is None:
             claimed.update(nodes_in_name(layer.name, order))
     inferred = []
     for layer in layers:
-        nodes = () if layer.onnx_nodes else tuple(nodes_in_name(layer.name, order, claimed))
-        named = replace(layer, onnx_nodes=nodes, onnx_nodes_inferred=True) if nodes else layer
+        held = () if layer.onnx_nodes else tuple(nodes_in_name(layer.name, order, claimed))
+        ends = None if layer.onnx_nodes else foreign_ends(layer.name)
+        if ends and not order.keys() >= set(ends):
+            held = nodes_between(layer, nodes, copies, claimed) or held
+            claimed.update(held)
+        named = replace(layer, onnx_nodes=held, onnx_nodes_inferred=True) if held else layer
         inferred.append(named)
     return tuple(inferred)

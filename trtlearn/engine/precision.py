@@ -171,7 +171,8 @@ def _node_row(
     name: str, op: str | None, requested: str | None, held: list[tuple[EngineLayer, PrecisionRow]]
 ) -> PrecisionRow:
     """The row of an ONNX node that the layers ``held`` do the work of."""
-    layer, row = held[0]
+    working = [part for part in held if part[1].code not in IDLE] or held
+    layer, row = working[0]
     code, words, evidence = row.code, row.reason, row.evidence
     if len(layer.onnx_nodes) > 1:
         code = "fused" if code in ("as-requested", "request-unknown") else code
@@ -181,7 +182,7 @@ def _node_row(
         each = " (each profile has its own)" if profiles else ""
         words = f"split over {len(held)} engine layers{each}: {words}"
     if layer.onnx_nodes_inferred:
-        words, evidence = f"{words} (node read off the layer's name)", "inferred"
+        words, evidence = f"{words} (inferred from the layer's name or tensors)", "inferred"
     computed = {part.computed_in for part, _ in held} - {None}
     return PrecisionRow(
         name,
@@ -190,7 +191,7 @@ def _node_row(
         requested,
         computed.pop() if len(computed) == 1 else None,
         layer.input_dtypes,
-        held[-1][0].output_dtypes,
+        working[-1][0].output_dtypes,
         layer.weight_dtype,
         tuple(part.name for part, _ in held),
         code,
@@ -231,7 +232,9 @@ def precision_report(
 
         model = read_model(model)
     facts = Facts(engine, options, build, model)
-    layers = infer_nodes(engine.layers, facts.operators) if model else engine.layers
+    layers = engine.layers
+    if model:
+        layers = infer_nodes(layers, facts.operators, model.nodes)
     rows = []
     held: dict[str, list[tuple[EngineLayer, PrecisionRow]]] = {}
     for layer in layers:

@@ -108,8 +108,10 @@ class Facts:
         wide = "fp16" if self.options.fp16 else "fp32"
         if alone := self.requested_alone(names):
             return alone
-        if self._has_qdq or self.options.ranges == "qdq":
+        if self._has_qdq:
             return by_qdq or wide
+        if self.options.ranges == "qdq":  # the pairs ask, and they are not in the model read here
+            return None
         return "int8" if self.options.int8 else wide
 
 
@@ -138,7 +140,12 @@ def layer_reason(layer: EngineLayer, facts: Facts) -> Reason:
     names = (*layer.onnx_nodes, layer.name)
     requested, alone = facts.requested(names), facts.requested_alone(names) is not None
     computed, expected = layer.computed_in, requested or facts.allowed
-    unknown = Reason("request-unknown", "what was requested is not known", "measured")
+    words = "what was requested is not known"
+    if facts.options and facts.options.ranges == "qdq":
+        words = "the Q/DQ pairs ask for the type, and this ONNX file has none"
+    unknown = Reason("request-unknown", words, "measured")
+    if facts.options and computed is expected is None:
+        return next(_wider(layer, "int8", facts))
     if expected is None or computed == expected:
         match = Reason("as-requested", "as requested", "measured") if requested else unknown
         return match._replace(words=match.words + _wider_output(layer, facts))

@@ -82,7 +82,7 @@ class EngineLayer(Record):
     kernel: str | None = None  # the tactic's name
     tactic: str | None = None
     onnx_nodes: tuple[str, ...] = ()
-    onnx_nodes_inferred: bool = False  # read off the layer's name: its Metadata does not say
+    onnx_nodes_inferred: bool = False  # by its name or tensors: its Metadata does not say
     is_reformat: bool = False
     stream: int | None = None
     raw: str = later(str, json.dumps, "")  # the inspector's JSON

@@ -182,7 +182,7 @@ def _draw_box(
 def operators(reports: Mapping[str, PrecisionReport], *, source: Source = None) -> Figure:
     """A panel for each engine: its ONNX nodes by operator, coloured by what they are computed in.
 
-    Grey stands for nodes that no layer of the engine names: inside one block, or folded.
+    Grey stands for nodes whose type the engine does not show: inside one block, or folded.
 
     >>> import trtlearn as tl
     >>> report = tl.network("resnet", mode="recorded").build("int8-minmax").precision()
@@ -215,7 +215,7 @@ def operators(reports: Mapping[str, PrecisionReport], *, source: Source = None) 
             look: Style = {"color": dtype_color(kind), "pattern": "/" if kind == "int8" else ""}
             look["hover"] = [f"{count} {op}" for op, count in zip(ops, values, strict=True)]
             look |= {"panel": (1, column), "showlegend": column == 1}
-            draw.bars(fig, ops, values, kind or "no layer names it", **look)
+            draw.bars(fig, ops, values, kind or "type not shown", **look)
     fig.update_yaxes(autorange="reversed", type="category")
     fig.update_xaxes(title="nodes")
     return draw.finish(fig, source)
