@@ -283,7 +283,8 @@ class Build(Record):
         facts = {
             "accuracy": None if self.accuracy is None else f"{100 * self.accuracy:.1f} %",
             **({} if self.map50 is None else {"mAP50": f"{100 * self.map50:.1f} %"}),
-            "latency": self.timing and self.timing.summary(),
+            "latency, launch after launch": self.timing and self.timing.summary(),
+            **({"latency, graph replay": self.graph_timing.summary()} if self.graph_timing else {}),
             "plan size": size and f"{size:,} bytes",
             "engine layers": self.layers,
             "layers with INT8 weights": self.int8_layers,

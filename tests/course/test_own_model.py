@@ -36,6 +36,7 @@ from trtlearn.model.arrays import npz_bytes
 from trtlearn.model.course_data import load_images, model_path
 from trtlearn.model.describe import read_model
 from trtlearn.model.fold import prepared
+from trtlearn.record import html_text
 from trtlearn.recorded.store import own_builds
 from trtlearn.trtexec.explanation import explain
 
@@ -225,6 +226,8 @@ def test_best_judges_by_sqnr_where_no_output_is_a_table_of_classes(tmp_path):
     assert walked.answer.sqnr_db == max(one.sqnr_db for one in tried.values())
     assert walked.answer.error == pytest.approx(10 ** (-walked.answer.sqnr_db / 20))
     assert "judge the Q/DQ model with your own metric" in walked.verdict
+    assert walked.verdict in repr(walked)
+    assert html_text(walked.verdict) in walked._repr_html_()
 
 
 def test_inputs_may_be_called_as_numpy_calls_its_arguments(tmp_path):

@@ -9,6 +9,7 @@ from typing import Any
 from ...builds import Build
 from ...calibration.mixed import MixedRange
 from ...calibration.qdq import QdqReport
+from ...errors import printable
 from ...model.data import DataFacts
 from ...model.describe import OnnxModel
 from ...record import Record, html_table, html_text, plural
@@ -243,8 +244,12 @@ class Walk(Record):
         failed = [one.summary() for one in self.live if one.problem and not one.building]
         return html_table(rows) + "".join(f"<p>✘ {html_text(line)}</p>" for line in failed)
 
+    def __repr__(self) -> str:
+        return printable(f"<Walk: {self.name}: {self.verdict}>")
+
     def _repr_html_(self) -> str:
-        return super()._repr_html_() + self.engines_html()
+        verdict = f"<p><b>{html_text(self.verdict)}.</b></p>"
+        return verdict + super()._repr_html_() + self.engines_html()
 
     def rows(self) -> list[dict[str, Any]]:
         return [
