@@ -25,11 +25,13 @@ def test_photos_engine_in_numpy_gives_its_answers_where_fp32_gives_others() -> N
     assert exact is not None
     rows = np.flatnonzero(engine.answers != exact)[:6]
     rows = np.concatenate([rows, np.flatnonzero(engine.answers == exact)[:2]])
-    ours = engine.simulate(photo.images("test")[rows])["logits"].values.argmax(1)
+    run = engine.simulate(photo.images("test")[rows])
+    assert repr(run) == f"<Int8Run: {len(run.tensors)} tensors, {len(run.layers)} INT8 layers>"
+    ours = run["logits"].values.argmax(1)
     np.testing.assert_array_equal(ours, engine.answers[rows])
 
 
-@pytest.mark.filterwarnings("ignore:overflow")
+@pytest.mark.filterwarnings("error:overflow")
 def test_the_detectors_engine_in_numpy_finds_its_boxes() -> None:
     detector = tl.network("detector", mode="recorded")
     engine = detector.build("int8-minmax")

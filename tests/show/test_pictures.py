@@ -90,3 +90,5 @@ def test_operators_counts_every_node_once() -> None:
     assert "303 layers" in fig.layout.annotations[0].text
     with pytest.raises(DataError, match="no report"):
         tl.show.operators({})
+    with pytest.raises(DataError, match=r"\{name: build"):
+        tl.show.operators(report)

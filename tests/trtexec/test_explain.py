@@ -482,6 +482,8 @@ def test_hints() -> None:
     assert any("--onnx=m.onnx" in hint for hint in explain("trtexec --onnx m.onnx --int8").advice)
     assert any("--int8 is" in hint for hint in explain(f"{BARE} --int_8").advice)
     assert any("once" in hint for hint in explain(f"{BARE} --int8 --int8").advice)
+    newer = explain(f"{BARE} --stronglyTyped").advice
+    assert newer == ("trtexec knows --stronglyTyped first in v9.1.0 and last in v11.1",)
 
 
 REFUSED = {

@@ -21,7 +21,7 @@ from ..model.fold import folded_batch_norms
 from ..model.graph import Graph, attributes, evaluate, node_key
 from ..model.operators import REARRANGE, WEIGHTED
 from ..model.read import load_proto
-from ..record import Record
+from ..record import Record, plural
 from .groups import (
     BOUNDING,
     PICKS_CODES,
@@ -68,6 +68,10 @@ class Int8Run:
     layers: dict[str, Int8Layer]
     groups: Groups
     residuals: dict[str, Array] = field(default_factory=dict, repr=False)
+
+    def __repr__(self) -> str:
+        held = f"{plural(len(self.tensors), 'tensor')}, {plural(len(self.layers), 'INT8 layer')}"
+        return f"<Int8Run: {held}>"
 
     @property
     def convolutions(self) -> tuple[str, ...]:

@@ -33,6 +33,7 @@ Data = str | os.PathLike[str] | Array | Mapping[str, Array]
 Labels = Array | Mapping[str, Array]
 """The class of each row; for a detector ``boxes`` [rows,K,4] and ``classes`` [rows,K]."""
 LABELS = "give the class number of each row, or a detector's boxes [rows,K,4] and classes [rows,K]"
+NUMPY_LABELS = f"{LABELS}; as numpy arrays: np.array(labels)"
 FEEDABLE = ("fp32", "fp16", "int32", "int64", "bool", "uint8")
 """The data types of network inputs that trtlearn can feed."""
 EXPECTED_DATA = (
@@ -213,7 +214,7 @@ def _check_labels(labels: Mapping[str, Array], rows: int | None) -> None:
     if "labels" in labels:
         one, expected = labels["labels"], f"expected whole numbers [{rows or 'N'}]"
         if not isinstance(one, np.ndarray):
-            raise DataError(f"the labels are a {type(one).__name__}, {expected}", LABELS)
+            raise DataError(f"the labels are a {type(one).__name__}, {expected}", NUMPY_LABELS)
         if one.dtype.kind not in "iu" or one.shape != (rows or one.size,):
             raise DataError(f"the labels are {one.dtype} {list(one.shape)}, {expected}", LABELS)
         return

@@ -189,7 +189,7 @@ def operators(reports: Mapping[str, PrecisionReport], *, source: Source = None) 
     >>> operators({"INT8": report}).data[0].name
     'int8'
     """
-    if not reports:
+    if not reports or not isinstance(reports, Mapping):
         raise DataError("no report to draw", "pass {name: build.precision()}")
     counts = {
         name: Counter((row.op or "unknown", row.computed_in) for row in report.nodes)

@@ -356,6 +356,8 @@ def _hint(name: str, argument: str, before: str, tag: str) -> str | None:
     option, colon, value = name.partition(":")
     if colon and option in known:
         return f"{name} is written {option}={value}"
+    if having := [one for one in load_table("trtexec")["tags"] if plain in option_kinds(one)]:
+        return f"trtexec knows {name} first in {having[0]} and last in {having[-1]}"
     close = [option for option in known if option.lower() == plain.lower()]
     close = close or get_close_matches(plain, known, 1, 0.8)
     return f"{name} is not an option of this version; {close[0]} is" if close else None
