@@ -32,9 +32,9 @@ from .int8.simulate import Int8Run, TensorError, run_like, tensor_errors
 from .model.course_data import NETWORKS, model_path
 from .model.describe import OnnxModel, read_model
 from .model.run import activations
-from .record import Record
+from .record import Record, html_table, plural
 
-__all__ = ["Build", "BuiltEngine", "LayerCounts", "engine_info", "failed_build"]
+__all__ = ["Build", "Builds", "BuiltEngine", "LayerCounts", "engine_info", "failed_build"]
 
 
 @dataclass(frozen=True)
@@ -260,7 +260,7 @@ class Build(Record):
         if path is None:
             raise DataError(f"{self.model} is not on this machine", "use one of the networks here")
         if self.ranges is None:
-            raise DataError(f"{self.variant} has no ranges", "use an INT8 variant")
+            raise DataError(f"{self.variant} has no ranges", "use a build by ranges: int8-minmax")
         own = {tensor.name: tensor.scale for tensor in self.ranges.tensors if tensor.scale}
         return run_like(path, self.engine, images, own | dict(scales or {}))
 
@@ -291,6 +291,31 @@ class Build(Record):
             "build time": seconds and f"{seconds:.1f} s",
         }
         return [{"fact": key, "value": value} for key, value in facts.items()]
+
+
+class Builds(dict[str, Build]):
+    """Variant -> build of a network; shown as a table, a row a build."""
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One dictionary a build, for a table."""
+        return [
+            {
+                "variant": variant,
+                "right or mAP50 %": None if build.quality is None else 100 * build.quality,
+                "ms, launch after launch": build.latency_ms,
+                "plan bytes": build.plan_bytes,
+                "layers": build.layers,
+                "with INT8 weights": build.int8_layers,
+                "reformats": build.reformats,
+            }
+            for variant, build in self.items()
+        ]
+
+    def __repr__(self) -> str:
+        return f"<{plural(len(self), 'build')}: {', '.join(self) or 'none'}>"
+
+    def _repr_html_(self) -> str:
+        return f"<p><b>{plural(len(self), 'build')}</b></p>{html_table(self.rows())}"
 
 
 def failed_build(

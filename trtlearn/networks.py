@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .builds import Build, BuiltEngine
+from .builds import Build, Builds, BuiltEngine
 from .calibration import network as calibration
 from .calibration.cache import CalibrationCache, calibrator_word
 from .calibration.observers import Threshold, threshold_of
@@ -299,14 +299,14 @@ class Network:
             self._builds[variant] = own.build
         return self._builds[variant]
 
-    def builds(self, *variants: str) -> dict[str, Build]:
+    def builds(self, *variants: str) -> Builds:
         """Variant -> its build, for these variants.
 
         Where none is named: for all, on one machine, without the recordings that stand in for own
         builds that failed.
         """
-        builds = {name: self.build(name) for name in variants or self.variants}
-        own = {name: build for name, build in builds.items() if not build.provenance.recorded}
+        builds = Builds({name: self.build(name) for name in variants or self.variants})
+        own = Builds({name: one for name, one in builds.items() if not one.provenance.recorded})
         return builds if variants or not own else own
 
     def wanted(self, variant: str) -> Wanted:

@@ -227,7 +227,7 @@ def test_best_judges_by_sqnr_where_no_output_is_a_table_of_classes(tmp_path):
     assert walked.answer.error == pytest.approx(10 ** (-walked.answer.sqnr_db / 20))
     assert "judge the Q/DQ model with your own metric" in walked.verdict
     assert walked.verdict in repr(walked)
-    assert html_text(walked.verdict) in walked._repr_html_()
+    assert html_text(walked.verdict) in walked._repr_html_()  # what the reader asked, first
 
 
 def test_inputs_may_be_called_as_numpy_calls_its_arguments(tmp_path):

@@ -27,6 +27,15 @@ def test_weights_are_float32_and_named_as_in_the_file() -> None:
     assert any(name.endswith(".weight") and array.ndim == 4 for name, array in found.items())
 
 
+def test_a_network_s_builds_show_themselves_as_a_table() -> None:
+    builds = network("detector", mode="recorded").builds("fp32", "int8-minmax")
+    assert repr(builds) == "<2 builds: fp32, int8-minmax>"
+    one, other = builds.rows()
+    assert (one["variant"], one["with INT8 weights"]) == ("fp32", 0)
+    assert other["right or mAP50 %"] == pytest.approx(97.8, abs=0.05)
+    assert str(other["plan bytes"]) in builds._repr_html_()
+
+
 def test_a_file_of_ones_own_has_everything_but_recordings(tmp_path: Path) -> None:
     """The same calls on a copy of a course network; its builds are live, and say so where there is no GPU."""
     path = tmp_path / "my.onnx"

@@ -89,8 +89,8 @@ def walk(
     how = {"labels": labels, "algorithm": algorithm, "batch": batch, "out": output, "live": live}
     result = try_int8(model, data, **how)  # type: ignore[arg-type]
     print_record(result, as_json)
-    if not as_json:
-        say("\n".join([f"{result.verdict}.", *result.files.values()]))
+    if result.files and not as_json:
+        say("\n".join(result.files.values()))
         if cache := result.files.get("cache for trtexec", result.files.get("cache")):
             words = (f"--onnx={model}", "--int8", f"--calib={cache}")
             say(f"up to TensorRT 10.16: {shell_command('trtexec', *words)}")

@@ -9,7 +9,6 @@ from typing import Any
 from ...builds import Build
 from ...calibration.mixed import MixedRange
 from ...calibration.qdq import QdqReport
-from ...errors import printable
 from ...model.data import DataFacts
 from ...model.describe import OnnxModel
 from ...record import Record, html_table, html_text, plural
@@ -229,7 +228,13 @@ class Walk(Record):
         return Path(self.files[word]).read_text(encoding="utf-8")
 
     def summary(self) -> str:
-        here = "no GPU here: run the script on a machine that has one"
+        return f"{self.verdict}. {self.facts}"
+
+    @property
+    def facts(self) -> str:
+        """The network, the data, and what was built here."""
+        todo = "run the script" if self.files else "name an output folder, and run its script"
+        here = f"no GPU here: {todo} on a machine that has one"
         if self.live:
             built = sum(not engine.problem for engine in self.live)
             here = f"{built} of {len(self.live)} engines built and timed here"
@@ -244,12 +249,8 @@ class Walk(Record):
         failed = [one.summary() for one in self.live if one.problem and not one.building]
         return html_table(rows) + "".join(f"<p>✘ {html_text(line)}</p>" for line in failed)
 
-    def __repr__(self) -> str:
-        return printable(f"<Walk: {self.name}: {self.verdict}>")
-
     def _repr_html_(self) -> str:
-        verdict = f"<p><b>{html_text(self.verdict)}.</b></p>"
-        return verdict + super()._repr_html_() + self.engines_html()
+        return super()._repr_html_() + self.engines_html()
 
     def rows(self) -> list[dict[str, Any]]:
         return [

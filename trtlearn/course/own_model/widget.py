@@ -157,7 +157,7 @@ def walk_html(walk: Walk) -> str:
     """A walk's result as HTML; names from the model are escaped."""
     place = badge("live" if walk.live else "no GPU", WARN)
     parts = [f"<p><b>{html_text(walk.verdict)}.</b></p>"]
-    parts.append(f"<p>{place} {html_text(walk.summary())}</p>")
+    parts.append(f"<p>{place} {html_text(walk.facts)}</p>")
     parts += [f"<p>⚠ {html_text(note)}</p>" for note in walk.notes]
     parts.append(html_table(walk.rows()))
     parts.append(walk.engines_html())
