@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..calibration.cache import ALGORITHMS, calibrator_word
+from ..calibration.cache import calibrator_word
 from ..calibration.observers import fraction
 from ..dtypes import NUMPY
 from ..engine.records import CalibrationTrace, CalibratorCall
@@ -45,7 +45,12 @@ Inputs = Mapping[str, tuple[tuple[int, ...], str]]
 ONLY_INPUT = ""
 """The name of the only input of unnamed data, until the network gives its own."""
 
-BASES = {kind: f"IInt8{word}".replace("tion", "tor") for kind, word in ALGORITHMS.items()}
+BASES = {
+    "entropy2": "IInt8EntropyCalibrator2",
+    "entropy": "IInt8EntropyCalibrator",
+    "minmax": "IInt8MinMaxCalibrator",
+    "legacy": "IInt8LegacyCalibrator",
+}
 """trtlearn's names of the calibrators -> TensorRT's classes."""
 
 
