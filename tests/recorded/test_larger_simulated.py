@@ -48,12 +48,11 @@ def test_the_detectors_engine_in_numpy_finds_its_boxes() -> None:
     assert np.abs(ours - theirs).mean() < 0.05
 
 
-@pytest.mark.parametrize(("name", "given", "same"), [("qdq", "minmax", 995)])
-def test_vits_qdq_engine_answers_as_onnx_runtime_does(name: str, given: str, same: int) -> None:
+def test_vits_qdq_engine_answers_as_onnx_runtime_does() -> None:
     """TensorRT's one block rounds elsewhere than ONNX Runtime: 5 of 1000 answers differ."""
     onnxruntime = pytest.importorskip("onnxruntime")
     vit = tl.network("vit", mode="recorded")
-    cache, engine = vit.build(f"int8-{given}").cache, vit.build(name)
+    cache, engine = vit.build("int8-minmax").cache, vit.build("qdq")
     assert cache is not None
     assert engine.answers is not None
     scales = {tensor: scale for tensor, scale in cache.items() if scale > 0}
@@ -62,7 +61,7 @@ def test_vits_qdq_engine_answers_as_onnx_runtime_does(name: str, given: str, sam
     feed, images = session.get_inputs()[0].name, vit.images("test")
     batches = [session.run(["logits"], {feed: part})[0] for part in np.array_split(images, 20)]
     answers = np.concatenate(batches).reshape(len(images), -1).argmax(1)
-    assert abs(int((answers == engine.answers).sum()) - same) <= 1  # ONNX Runtime's versions differ
+    assert abs(int((answers == engine.answers).sum()) - 995) <= 1  # ONNX Runtime's versions differ
     exact = vit.build("fp32").answers
     assert exact is not None
-    assert (exact == engine.answers).sum() < same - 3  # FP32 would not pass
+    assert (exact == engine.answers).sum() < 992  # FP32 would not pass

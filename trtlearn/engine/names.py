@@ -121,20 +121,17 @@ def nodes_in_name(name: str, order: dict[str, int], others: Collection[str] = ()
 
 def nodes_between(
     block: EngineLayer,
-    nodes: Iterable[OnnxNode],
+    makers: Mapping[str, OnnxNode],
     copies: Mapping[str, str],
     others: Collection[str],
-) -> tuple[str, ...]:
+) -> set[str]:
     """The model's nodes from which a block's inputs lead to its outputs, where its name is silent.
 
     Args:
+        makers: tensor -> the node that makes it.
         copies: tensor -> what a reformat makes of it, such as the network's output.
         others: nodes that other layers hold: the walk from the outputs back ends there.
     """
-    nodes = tuple(nodes)
-    makers: dict[str, OnnxNode] = {}
-    for node in nodes:
-        makers |= dict.fromkeys(node.outputs, node)
     walk = [tensor.name for tensor in block.outputs]
     walk += [copies[name] for name in walk if name in copies]
     passed, inside = {tensor.name for tensor in block.inputs}, set()
@@ -145,7 +142,7 @@ def nodes_between(
             inside.add(maker.name)
             walk += maker.inputs
         passed.add(name)
-    return tuple(node.name for node in nodes if node.name and node.name in inside)
+    return inside - {""}
 
 
 def infer_nodes(
@@ -159,7 +156,10 @@ def infer_nodes(
     >>> infer_nodes([EngineLayer("conv + relu", None, (), ())], ["conv", "relu"])[0].onnx_nodes
     ('conv', 'relu')
     """
-    layers, nodes = tuple(layers), tuple(nodes)
+    layers = tuple(layers)
+    makers: dict[str, OnnxNode] = {}
+    for node in nodes:
+        makers.update(dict.fromkeys(node.outputs, node))
     names = dict.fromkeys(name for name in known if name)
     order = {name: place for place, name in enumerate(names)}
     claimed: set[str] = set()
@@ -175,7 +175,8 @@ def infer_nodes(
         held = () if layer.onnx_nodes else tuple(nodes_in_name(layer.name, order, claimed))
         ends = None if layer.onnx_nodes else foreign_ends(layer.name)
         if ends and not order.keys() >= set(ends):
-            held = nodes_between(layer, nodes, copies, claimed) or held
+            between = nodes_between(layer, makers, copies, claimed)
+            held = tuple(sorted(between, key=order.__getitem__)) or held
             claimed.update(held)
         named = replace(layer, onnx_nodes=held, onnx_nodes_inferred=True) if held else layer
         inferred.append(named)

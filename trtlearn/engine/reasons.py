@@ -144,7 +144,7 @@ def layer_reason(layer: EngineLayer, facts: Facts) -> Reason:
     if facts.options and facts.options.ranges == "qdq":
         words = "the Q/DQ pairs ask for the type, and this ONNX file has none"
     unknown = Reason("request-unknown", words, "measured")
-    if facts.options and computed is expected is None:
+    if facts.options and computed is None and expected is None:
         return next(_wider(layer, "int8", facts))
     if expected is None or computed == expected:
         match = Reason("as-requested", "as requested", "measured") if requested else unknown
