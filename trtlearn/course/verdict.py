@@ -21,18 +21,7 @@ import numpy as np
 from ..errors import DataError, first_line
 from ..record import Record, html_table, html_text, plural
 
-__all__ = [
-    "Case",
-    "Comparison",
-    "Verdict",
-    "call",
-    "compare",
-    "judge_choice",
-    "judge_function",
-    "judge_number",
-    "random_cases",
-    "text",
-]
+__all__ = ["Case", "Verdict", "compare", "judge_choice", "judge_function", "judge_number"]
 
 SHOWN = 8  # elements of an array that a verdict shows
 LONGEST = 120  # characters of any other value, of a case's input and of an error's message

@@ -8,18 +8,7 @@ from ..builds import Build
 from .draw import Figure, Source, figure, finish, line, note, points
 from .theme import GOOD, INK, WARN
 
-__all__ = [
-    "EDGES",
-    "NODES",
-    "PAIRS_ON",
-    "RIGHT",
-    "draw_block",
-    "fault",
-    "layers_time",
-    "mark",
-    "placed_block",
-    "residual_block",
-]
+__all__ = ["residual_block"]
 
 RIGHT = ("input", "shortcut", "relu1", "relu2")
 PAIRS_ON = {

@@ -26,14 +26,11 @@ from .theme import BAD, GOOD, INK, MARKS, SERIES, WARN, series
 
 __all__ = [
     "agreement",
-    "centres",
     "filling",
     "images_needed",
     "kl",
     "legacy_line",
-    "on_log_axis",
     "orders",
-    "p_and_q",
     "shared_scales",
     "thresholds",
     "toy_cut",

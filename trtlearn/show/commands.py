@@ -18,7 +18,7 @@ from ..trtexec.sources import known_versions
 from .controls import FITTED, badge, guarded, ipywidgets, say, stack
 from .theme import DTYPE_COLORS, INK, WARN
 
-__all__ = ["MODES", "explainer"]
+__all__ = ["explainer"]
 
 MODES: dict[str, tuple[str, str]] = {
     mode: (row["words"], DTYPE_COLORS.get(row["color"], WARN))

@@ -16,29 +16,11 @@ from .draw import Style
 from .theme import BAD, INK
 
 try:
-    import ipywidgets
+    import ipywidgets as ipywidgets  # noqa: PLC0414 (the other modules take it from here)
 except ModuleNotFoundError as missing:
     raise ModuleNotFoundError(
         "widgets need ipywidgets. Try: pip install 'trtlearn[lab]'", name=missing.name
     ) from None
-
-__all__ = [
-    "FITTED",
-    "alert",
-    "badge",
-    "beside",
-    "button",
-    "figure_widget",
-    "guarded",
-    "ipywidgets",
-    "move_ends",
-    "moving",
-    "redraw",
-    "say",
-    "stack",
-    "switch",
-    "wired",
-]
 
 FITTED = {"width": "max-content", "max_width": "98%"}
 """The layout of what is as wide as its text."""

@@ -17,7 +17,7 @@ from . import draw
 from .draw import Figure, Source, Style
 from .theme import BAD, GRAYS, INK
 
-__all__ = ["Column", "background", "cut_digit", "digit_columns", "digits_grid", "spike"]
+__all__ = ["digits_grid", "spike"]
 
 BESIDE, BELOW = 6, 9  # free pixels at an image's right, and under it for the answer
 

@@ -21,32 +21,6 @@ from .theme import GOOD, INK, LAYOUT
 if typing.TYPE_CHECKING:
     import plotly.graph_objects as go
 
-__all__ = [
-    "Figure",
-    "Source",
-    "Style",
-    "bars",
-    "columns",
-    "ends",
-    "figure",
-    "finish",
-    "folded",
-    "footer",
-    "label",
-    "label_points",
-    "line",
-    "log_axis",
-    "name_rows",
-    "note",
-    "overlap",
-    "panels",
-    "points",
-    "short",
-    "source_label",
-    "spread",
-    "tall",
-]
-
 Figure: typing.TypeAlias = "go.Figure"
 Source = Provenance | str | None
 """Where a figure's numbers come from; the last keyword of every figure."""

@@ -22,7 +22,7 @@ from .draw import Figure, Source, Style
 from .graphs import BrokenLines, Mark, draw_graph
 from .theme import BAD, DTYPE_COLORS, INK, WARN, dtype_color
 
-__all__ = ["engine", "engine_diff", "fusion", "layer_facts", "layer_times", "precision"]
+__all__ = ["engine", "engine_diff", "fusion", "layer_times", "precision"]
 
 Engine = EngineInfo | Build | str | os.PathLike[str]
 """An engine: as its inspector describes it, a build, or the path of the inspector's JSON."""

@@ -13,8 +13,6 @@ from . import draw
 from .draw import TALLEST, Figure, Style
 from .theme import INK
 
-__all__ = ["NAMED", "BrokenLines", "Mark", "draw_graph"]
-
 NAMED = 150  # nodes that get their name written beside them
 COLUMN, LONG_COLUMN = 24, 150  # ranks below each other, with and without names
 DRAWN = 1500  # nodes up to which a figure is drawn as SVG; above that by WebGL

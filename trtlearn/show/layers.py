@@ -19,17 +19,7 @@ from . import draw
 from .draw import Figure, Source, Style
 from .theme import BAD, GOOD, GRAYS, INK, WARN, dtype_color, series
 
-__all__ = [
-    "PixelScene",
-    "WindowPixel",
-    "describe_pixel",
-    "pixel",
-    "plan_sizes",
-    "read_back",
-    "scene_figure",
-    "tensor_errors",
-    "time_by_dtype",
-]
+__all__ = ["pixel", "plan_sizes", "read_back", "tensor_errors", "time_by_dtype"]
 
 
 def read_back(expected: ArrayLike, read: ArrayLike, *, source: Source = None) -> Figure:

@@ -15,18 +15,7 @@ from . import draw
 from .draw import Figure, Source, Style
 from .theme import BAD, GOOD, INK, SERIES, WARN, series
 
-__all__ = [
-    "Curves",
-    "ValueBars",
-    "clip_or_round",
-    "error_curves",
-    "finite",
-    "float_bits",
-    "histogram",
-    "number_line",
-    "slider_figure",
-    "weight_error",
-]
+__all__ = ["clip_or_round", "float_bits", "histogram", "number_line", "weight_error"]
 
 QMAX = 127
 BINS = 81  # of the histogram behind a slider

@@ -15,7 +15,7 @@ from .controls import badge, beside, button, figure_widget, guarded, ipywidgets,
 from .draw import Figure, Source, bars, finish, name_rows, panels, points
 from .theme import BAD, DTYPE_COLORS, GOOD, INK, WARN
 
-__all__ = ["nearest", "place_pairs"]
+__all__ = ["place_pairs"]
 
 BUTTONS = {
     "tensorrt": "right",

@@ -20,7 +20,7 @@ from . import draw
 from .draw import Figure, Source, Style
 from .theme import BAD, GOOD, INK, SERIES, WARN, series
 
-__all__ = ["fit", "ranges", "repair_preview", "scales"]
+__all__ = ["fit", "ranges", "scales"]
 
 
 def fit(

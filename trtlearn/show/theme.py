@@ -10,20 +10,6 @@ from typing import NamedTuple
 from ..dtypes import DTYPES
 from ..files import load_table
 
-__all__ = [
-    "BAD",
-    "DTYPE_COLORS",
-    "GOOD",
-    "GRAYS",
-    "INK",
-    "LAYOUT",
-    "MARKS",
-    "SERIES",
-    "WARN",
-    "dtype_color",
-    "series",
-]
-
 _THEME = load_table("theme")
 DTYPE_COLORS: dict[str, str] = _THEME["dtypes"]
 """Colour of each name in ``trtlearn.dtypes.DTYPES`` and of "unknown". Never the only sign: a label

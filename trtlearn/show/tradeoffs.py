@@ -20,7 +20,6 @@ from .draw import Figure, Source, Style
 from .theme import BAD, GOOD, INK, dtype_color, series
 
 __all__ = [
-    "COSTS",
     "against_trtexec",
     "batch_sizes",
     "builds",
@@ -28,7 +27,6 @@ __all__ = [
     "mixed_search",
     "sensitivity",
     "tradeoff",
-    "ways",
 ]
 
 NOT_GIVEN = "source not given"

@@ -43,6 +43,7 @@ from .tradeoffs import COSTS, tradeoff
 
 __all__ = [
     "amax_slider",
+    "factor_slider",
     "filling_player",
     "follow_pixel",
     "kl_slider",

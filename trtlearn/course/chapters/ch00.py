@@ -11,8 +11,6 @@ from ...show.digits import digits_grid
 from ...trtexec.explanation import Explanation, explain
 from ..verdict import Verdict, kind_of
 
-__all__: list[str] = []
-
 MODEL = "mobile.onnx"
 CACHES = {f"{name}.cache": f"int8-{name}" for name in ("entropy2", "minmax", "legacy")}
 """The files that the reader may name -> the build with these ranges."""

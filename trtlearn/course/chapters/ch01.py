@@ -15,8 +15,6 @@ from ...show.draw import figure, footer
 from ...show.theme import SERIES
 from ..verdict import call, judge_function, judge_number, one_number, random_cases
 
-__all__: list[str] = []
-
 CUT = 0.45  # the range's end in the picture of 01-scale that is to change
 
 

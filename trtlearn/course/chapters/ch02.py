@@ -27,8 +27,6 @@ from ..verdict import (
     random_cases,
 )
 
-__all__ = ["nodes_with"]
-
 OPS = ("Conv", "Relu", "Add", "Concat", "MaxPool")
 
 Network = tuple[OnnxNode, ...]

@@ -21,8 +21,6 @@ from ...networks import network
 from ...show.digits import spike
 from ..verdict import Case, Verdict, judge_function, kind_of
 
-__all__: list[str] = []
-
 Batches = list[NDArray[np.float32]]
 REAL = {"minmax": ("image", "stem", "b2_add"), "entropy2": ("b1_relu1", "gap")}
 """Tensors of the course's network resnet that an answer is judged on, by calibrator."""

@@ -17,8 +17,6 @@ from ...record import plural
 from ...show.digits import Column, digit_columns
 from ..verdict import Verdict, compare, cut, judge_function, kind_of, random_cases
 
-__all__: list[str] = []
-
 WANTED = 2.83  # the end of image's range that 04-line asks for: the digits reach 2.82
 NAMES = (
     "conv1",

@@ -16,8 +16,6 @@ from ...show import draw
 from ...show.layers import SIGNS
 from ..verdict import Case, Comparison, Verdict, judge_function, kind_of, text
 
-__all__ = ["convolve"]
-
 RECORDED = "conv1x1"
 """The recorded one-layer engine that the reader's convolution is held against."""
 

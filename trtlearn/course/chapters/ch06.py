@@ -15,8 +15,6 @@ from ...recorded.computed import repairs
 from ...show.tensor_ranges import repair_preview
 from ..verdict import Comparison, Verdict, judge_function, judge_number, kind_of, random_cases
 
-__all__: list[str] = []
-
 Layers = list[dict[str, Any]]
 
 FORMATS = {

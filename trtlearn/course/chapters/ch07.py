@@ -13,8 +13,6 @@ from ...show import draw
 from ...show.theme import GOOD, INK
 from ..verdict import call, judge_function, random_cases
 
-__all__: list[str] = []
-
 Array = NDArray[np.float64]
 
 

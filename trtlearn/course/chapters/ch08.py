@@ -16,8 +16,6 @@ from ..verdict import compare, judge_function, random_cases
 from .ch02 import Network, nodes_with
 from .ch04 import scale_of
 
-__all__: list[str] = []
-
 
 def tensors_with_pair(nodes: Network) -> set[str]:
     """The reference: inputs of Conv and Gemm, and the branch of an Add that it does not fuse with.

@@ -15,8 +15,6 @@ from ...networks import network
 from ...show.digits import Column, digit_columns
 from ..verdict import Case, compare, judge_function, random_cases
 
-__all__: list[str] = []
-
 Array = NDArray[np.float64]
 
 

@@ -20,8 +20,6 @@ from ...show.pictures import boxes
 from ...show.tensor_ranges import fit as draw_fit
 from ..verdict import Case, call, judge_function, kind_of, random_cases
 
-__all__: list[str] = []
-
 Array = NDArray[np.float32]
 SCENES = (1, 4)  # the test scenes that the picture shows
 FITTED = 32  # calibration images that a real report looks at

@@ -15,8 +15,6 @@ from ...show.calibration import agreement as picture
 from ...show.draw import Style, points
 from ..verdict import Verdict, cut, judge_function, kind_of, random_cases
 
-__all__: list[str] = []
-
 Scales = Mapping[str, float]
 
 
