@@ -20,13 +20,12 @@ from trtlearn.errors import CommandError, ModelError
 from trtlearn.files import load_table
 from trtlearn.model.course_data import model_path
 from trtlearn.recorded.caches import odd_caches
+from trtlearn.show.commands import trtexec_command, variant_of
 from trtlearn.trtexec import decision
 from trtlearn.trtexec.command import parse_trtexec
 from trtlearn.trtexec.explanation import Explanation, explain
-from trtlearn.trtexec.options import options_from, trtexec_command, variant_of
-from trtlearn.trtexec.snippets import split_command
-from trtlearn.trtexec.sources import cite, known_versions, option_kinds, resolve
-from trtlearn.trtexec.versions import read_spelling
+from trtlearn.trtexec.snippets import read_command_line
+from trtlearn.trtexec.sources import cite, known_versions, option_kinds, read_spelling, resolve
 
 VERSIONS = known_versions()
 IMPLICIT = [version for version in VERSIONS if not version.startswith("11")]
@@ -451,7 +450,7 @@ def test_qdq_is_read_from_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     ],
 )
 def test_shell(command: str, arguments: tuple[str, ...]) -> None:
-    assert split_command(command) == arguments
+    assert read_command_line(command).arguments == arguments
 
 
 @pytest.mark.parametrize(
@@ -546,45 +545,16 @@ def test_no_model_is_said_and_explained_all_the_same() -> None:
 
 
 def test_variants_come_back_from_their_own_commands() -> None:
-    """trtexec_command and variant_of are inverse to each other, and so are the build options but
-    for the ranges.
+    """trtexec_command and variant_of are inverse to each other, and the command asks for what the
+    variant builds.
     """
     for name, options in VARIANTS.items():
         command = trtexec_command(name, "resnet")
         answer = explain(command, cache_exists="missing" not in command, has_qdq=False)
         assert variant_of(answer) == name
-        back = options_from(answer)
-        assert (back.int8, back.fp16, back.tf32, back.batch) == (
-            options.int8,
-            options.fp16,
-            options.tf32,
-            options.batch,
-        )
-
-
-def test_options_from() -> None:
-    answer = explain(
-        f"{BARE} --int8 --layerPrecisions=conv1:fp16,'a:b':int8 --precisionConstraints=obey "
-        "--builderOptimizationLevel=2 --timingCacheFile=t --optShapes=x:4x3x8x8 --tacticSources=-CUDNN,+CUBLAS"
-    )
-    options = options_from(answer)
-    assert options.layer_precisions == {"conv1": "fp16", "a:b": "int8"}
-    assert (options.ranges, options.precision_constraints, options.batch) == (
-        "placeholder",
-        "obey",
-        4,
-    )
-    assert (options.optimization_level, options.timing_cache) == (2, "t")
-    assert options.tactic_sources == ("-CUDNN", "+CUBLAS")
-    typed = options_from(explain(f"{BARE} --fp16 --layerOutputTypes=a:fp16 --avgTiming=3"))
-    assert (typed.layer_output_types, typed.avg_timing) == ({"a": "fp16"}, 3)
-    for command, trt in (
-        (f"{BARE} --int8", "11.1"),
-        ("trtexec --loadEngine=e", "8.6"),
-        ("trtexec", "8.6"),
-    ):
-        with pytest.raises(CommandError, match="builds nothing"):
-            options_from(explain(command, trt=trt))
+        assert (answer.int8, answer.fp16) == (options.int8, options.fp16)
+        assert ("--noTF32" in answer.options) is not options.tf32
+        assert answer.options["--shapes"] == f"image:{options.batch}x1x28x28"
 
 
 def test_record_goes_to_json_and_back_and_shows_itself() -> None:
@@ -630,4 +600,4 @@ def test_any_text_gives_an_explanation_or_a_command_error(command: str, trt: str
     assert Explanation.from_json(answer.to_json()) == answer
     variant = variant_of(answer)
     assert variant is None or variant in VARIANTS
-    assert parse_trtexec(command, trt).tag == answer.tag
+    assert parse_trtexec(command, trt).release.tag == answer.tag

@@ -34,7 +34,7 @@ from trtlearn.errors import HIDDEN, CacheError, RecordingError, printable
 from trtlearn.files import shell_command
 from trtlearn.record import html_link
 from trtlearn.recorded.files import folder_with, load_build
-from trtlearn.trtexec.snippets import split_command
+from trtlearn.trtexec.snippets import read_command_line
 from trtlearn.trtexec.sources import Source
 
 pytestmark = pytest.mark.filterwarnings("ignore:tensor format")
@@ -293,7 +293,7 @@ def test_the_script_compiles_and_runs_nothing(walk: Walk, name: str, tmp_path: P
 def test_explain_s_advice_is_read_back_as_it_was_meant(name: str, tmp_path: Path) -> None:
     command = shell_command("trtexec", f"--onnx={name}.onnx", "--int8", f"--calib={name}.cache")
     if not HIDDEN.search(name) and "\n" not in name:
-        assert split_command(command)[0] == f"--onnx={name}.onnx"
+        assert read_command_line(command).arguments[0] == f"--onnx={name}.onnx"
     advice = tl.explain(command, trt="11.1").advice
     lines = [match[1] for text in advice for match in re.finditer(r"`(trtlearn migrate .*?)` writes", text, re.S)]  # fmt: skip
     for line in lines:

@@ -19,7 +19,7 @@ from ..files import data_dir, sha256
 from ..live import cuda, trt
 from ..record import Record, plural, show
 from ..recorded.files import load_provenance
-from ..trtexec.versions import read_spelling
+from ..trtexec.sources import read_spelling
 
 __all__ = ["DoctorReport", "Extra", "Finding", "RecordingFolder", "examine", "installed"]
 

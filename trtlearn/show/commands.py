@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import PurePath
 from typing import Any
 
 from ..builds import Build
-from ..engine.variants import ALGORITHMS, LABELS, VARIANTS
+from ..engine.variants import ALGORITHMS, LABELS, VARIANTS, variant_options
 from ..errors import TrtlearnError
-from ..files import load_table
+from ..files import load_table, shell_command
 from ..model.course_data import MODELS, model_path
 from ..record import html_table, html_text, plural, show
-from ..trtexec.explanation import explain
-from ..trtexec.options import trtexec_command, variant_of
+from ..trtexec.explanation import Explanation, explain
 from ..trtexec.sources import known_versions
 from .controls import FITTED, badge, guarded, ipywidgets, say, stack
 from .theme import DTYPE_COLORS, INK, WARN
@@ -159,3 +159,59 @@ def build_facts(build: Build) -> dict[str, Any]:
         "plan size": f"{size / 1000:,.0f} kB" if size else None,
         "engine layers with INT8 weights": len(build.engine.int8),
     }
+
+
+def trtexec_command(variant: str, model: str) -> str:
+    """The trtexec command line (TensorRT 8.4 to 10.x) that asks for what the variant builds.
+
+    A calibrated variant names the calibration cache that the course recorded: trtexec itself cannot
+    calibrate with images (v8.6.1:samples/common/sampleEngines.cpp:362-457). Its calibrator is an
+    EntropyCalibration2, so the caches of min-max, entropy and legacy need that header before it
+    takes them (``trtlearn cache edit --header``).
+
+    >>> trtexec_command("int8-placeholder", "resnet")
+    'trtexec --onnx=resnet.onnx --shapes=image:8x1x28x28 --noTF32 --int8'
+    """
+    options = variant_options(variant)
+    words = [f"--onnx={model}.onnx", f"--shapes=image:{options.batch}x1x28x28"]
+    words += [] if options.tf32 else ["--noTF32"]
+    flags = {(True, True): ["--best"], (True, False): ["--int8"], (False, True): ["--fp16"]}
+    words += flags.get((options.int8, options.fp16), [])
+    if options.ranges == "random":
+        words.append("--calib=missing.cache")
+    elif options.ranges in ALGORITHMS:
+        words.append(f"--calib={variant}.cache")
+    return shell_command("trtexec", *words)
+
+
+def variant_of(explanation: Explanation) -> str | None:
+    """The course's build that comes closest to an explained command; None where none was recorded.
+
+    A cache named after a variant (int8-minmax.cache) means that one, any other entropy 2, the kind
+    that trtexec takes.
+
+    >>> from trtlearn.trtexec.explanation import explain
+    >>> variant_of(explain("trtexec --onnx=m.onnx --int8"))
+    'int8-placeholder'
+    """
+    options, mode, fp16 = explanation.options, explanation.mode, explanation.fp16
+    if not options or "--loadEngine" in options or explanation.tag.startswith("v11"):
+        return None
+    if mode == "not-int8":
+        return "fp16" if fp16 else "fp32" if "--noTF32" in options else "tf32"
+    if not explanation.int8 or explanation.cache_set_aside:
+        return None
+    if mode == "cached-scales":
+        algorithm = _algorithm(explanation.cache or "")
+        if fp16:
+            return "int8-fp16" if algorithm in ("entropy2", "fp16") else None
+        return f"int8-{algorithm}" if algorithm != "fp16" else None
+    uncalibrated = {"placeholder-ranges": "int8-placeholder", "random-calibration": "int8-random"}
+    return None if fp16 else uncalibrated.get(mode)
+
+
+def _algorithm(cache: str) -> str:
+    """The calibrator (or fp16) in a cache's name; otherwise entropy2, trtexec's own."""
+    pattern = r"(?:.*[-_.])?int8-(entropy2|minmax|entropy|legacy|fp16)"
+    match = re.fullmatch(pattern, PurePath(cache).stem)
+    return match[1] if match else "entropy2"

@@ -15,24 +15,25 @@ from difflib import get_close_matches
 
 from ..files import load_table
 from .snippets import DASHES, read_command_line
-from .sources import choices, cite, option_kinds, resolve, words
+from .sources import Release, choices, cite, option_kinds, resolve, words
 
 __all__ = ["TrtexecCommand", "int8_count", "parse_trtexec"]
 
 SHAPES = ("--minShapes", "--optShapes", "--maxShapes")
 SOURCES = ("--onnx", "--uff", "--model")
+DEFAULT_VERSION = "8.6"
 
 
 @dataclass(frozen=True)
 class TrtexecCommand:
-    """One trtexec command line after trtexec's own parser, at one version.
+    """One trtexec command line after trtexec's own parser, at one release.
 
     ``error`` is what trtexec prints before it stops, ``error_key`` the place in its source (see
     ``sources.cite``).
     """
 
     arguments: tuple[str, ...]
-    tag: str
+    release: Release
     values: dict[str, str] = field(default_factory=dict)  # option -> value, "" where it has none
     helps: bool = False  # prints its help and stops
     error: str | None = None
@@ -50,8 +51,10 @@ class TrtexecCommand:
         return "refused" if self.error or self.names_no_model else "taken"
 
 
-def parse_trtexec(command: str, trt: str = "8.6") -> TrtexecCommand:
+def parse_trtexec(command: str, trt: str | None = None) -> TrtexecCommand:
     """What trtexec's parser makes of ``command`` at version ``trt``.
+
+    Without ``trt`` the version is that of the log which the command stands in, otherwise 8.6.
 
     Numbers, data types, formats and options that know a list of words are checked as trtexec of
     that version does; the values of other options are taken as they are. Raises CommandError only
@@ -65,11 +68,11 @@ def parse_trtexec(command: str, trt: str = "8.6") -> TrtexecCommand:
     Source: v8.6.1:samples/common/sampleOptions.cpp:682-699 and :846-1249,
     v8.6.1:samples/trtexec/trtexec.cpp:294-320.
     """
-    line, release = read_command_line(command), resolve(trt)
-    tag = release.tag
-    arguments = line.arguments
+    line = read_command_line(command)
+    release = resolve((line.version or DEFAULT_VERSION) if trt is None else trt)
+    tag, arguments = release.tag, line.arguments
     if not arguments or {argument.partition("=")[0] for argument in arguments} & {"--help", "-h"}:
-        return TrtexecCommand(arguments, tag, helps=True, notes=line.notes)
+        return TrtexecCommand(arguments, release, helps=True, notes=line.notes)
     values: dict[str, str] = {}
     left: list[str] = []
     error = key = form = None
@@ -86,7 +89,7 @@ def parse_trtexec(command: str, trt: str = "8.6") -> TrtexecCommand:
     names_model = {*SOURCES, "--deploy", "--loadEngine", "--helpBuildRoute"} & values.keys()
     return TrtexecCommand(
         arguments,
-        tag,
+        release,
         values,
         error=error,
         error_key=key,

@@ -30,7 +30,6 @@ class Case:
     """All that decides what trtexec does with a command: options, version, the files named."""
 
     parsed: TrtexecCommand
-    release: Release
     model: str = "MODEL"
     has_qdq: bool | None = None  # None: not known, and taken as no
     model_problem: str | None = None  # why the model could not be read
@@ -39,6 +38,10 @@ class Case:
     cache_exists: bool | None = None
     cache_problem: CacheIgnored | None = None  # why TensorRT ignores the cache
     cache_doubt: CacheIgnored | None = None  # why it may ignore the cache
+
+    @property
+    def release(self) -> Release:
+        return self.parsed.release
 
     @property
     def before_11(self) -> bool:

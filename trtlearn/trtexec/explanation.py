@@ -14,12 +14,10 @@ from ..model.quantization import SYMMETRIC, RefusedNode
 from ..record import Record, html_text, plural
 from .command import parse_trtexec
 from .decision import Case, sentences, takes_asymmetric
-from .snippets import read_command_line, split_command
-from .sources import Source, cite, resolve
+from .sources import Source, cite
 
 __all__ = ["Explanation", "Step", "explain"]
 
-DEFAULT_VERSION = "8.6"
 LOOKED_AT = 1 << 16  # bytes of a cache that are enough to tell whether TensorRT uses it
 
 
@@ -147,10 +145,8 @@ def explain(
     Source: samples/common/sampleOptions.cpp, sampleEngines.cpp and samples/trtexec/trtexec.cpp at
     each tag.
     """
-    if trt is None:
-        trt = read_command_line(command).version or DEFAULT_VERSION
-    release = resolve(trt)
-    case = Case(parse_trtexec(command, trt), release)
+    case = Case(parse_trtexec(command, trt))
+    release = case.release
     if not case.stops_early:
         case = _look_at_model(case, model, has_qdq)
         case = _look_at_cache(case, cache_exists)
@@ -186,7 +182,7 @@ def explain(
             *(node.fix for node in case.refused),
             *case.parsed.hints,
             *([case.cache_doubt.fix] if case.cache_doubt else []),
-            *_replacements(case.removed, command),
+            *_replacements(case, command),
         ),
         warnings=texts(
             "warning",
@@ -285,15 +281,15 @@ def _cache_notes(case: Case) -> list[str]:
     ]
 
 
-def _replacements(removed: tuple[str, ...], command: str) -> list[str]:
+def _replacements(case: Case, command: str) -> list[str]:
     """What to do instead of the options that 11.0 removed."""
-    if not removed:
+    if not (removed := case.removed):
         return []
     table = load_table("removed")
     instead: dict[str, str] = table["instead"]
     advice = [f"instead of {option}: {instead[option]}" for option in removed if option in instead]
     if {"--int8", "--best", "--calib"} & set(removed):
-        values = dict(argument.partition("=")[::2] for argument in split_command(command))
+        values = dict(argument.partition("=")[::2] for argument in case.parsed.arguments)
         model, cache = values.get("--onnx") or "MODEL.onnx", values.get("--calib") or "FILE"
         line = migrate_command(command, model, cache)
         advice.append(

@@ -22,9 +22,8 @@ from ..model.quantization import judge_quantization
 from ..model.read import load_proto, serialized_in_pieces
 from ..record import Record
 from .command import parse_trtexec
-from .explanation import DEFAULT_VERSION, Explanation, explain
-from .options import options_from
-from .snippets import read_command_line, split_command
+from .explanation import Explanation, explain
+from .snippets import read_command_line
 from .sources import choices, known_versions, layer_matches, option_kinds, resolve
 
 __all__ = ["MigrationReport", "migrate", "modern_command"]
@@ -179,8 +178,7 @@ NO_DLA = (
 
 def _file_of(command: str, option: str) -> str:
     """The file that the command names with ``option``; CommandError where it names none."""
-    version = read_command_line(command).version or DEFAULT_VERSION
-    if name := parse_trtexec(command, version).values.get(option):
+    if name := parse_trtexec(command).values.get(option):
         return name
     word = "the model" if option == "--onnx" else "the calibration cache"
     raise CommandError(f"the command names no file with {option}", f"give {word} yourself")
@@ -210,10 +208,11 @@ def _old_meaning(command: str, model: str) -> Explanation:
 
 def _nodes_without_int8(old: Explanation, proto: Any) -> tuple[str, ...]:
     """The nodes that --layerPrecisions keeps out of INT8, an exact name before a ``*``."""
-    options = options_from(old)
-    if options.precision_constraints not in ("obey", "prefer"):
+    if old.options.get("--precisionConstraints") not in ("obey", "prefer"):
         return ()
-    types = options.layer_precisions
+    entries = old.options.get("--layerPrecisions", "").replace("'", "").split(",")
+    named = (entry.rpartition(":") for entry in entries if ":" in entry)
+    types = {layer: dtype for layer, _, dtype in named}
 
     def dtype(name: str) -> str:
         patterns = (pattern for pattern in types if layer_matches(pattern, name, old.tag))
@@ -248,7 +247,7 @@ def modern_command(command: str, onnx: str, trt: str = "11.1") -> tuple[str, tup
     options: list[str] = []
     notes: list[str] = []
     names = set()
-    for argument in split_command(command):
+    for argument in read_command_line(command).arguments:
         name, equals, value = argument.partition("=")
         names.add(name)
         if name in table["dropped"]:

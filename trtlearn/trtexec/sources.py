@@ -1,21 +1,23 @@
 """Where NVIDIA's own sources say what trtexec and the samples do, at every release tag since 8.0.
 
-Two tables hold it: tables/trtexec.json (trtexec's options, and the line range of each of its
-decisions) and tables/samples.json (which sample directories show which kind of quantization).
+Which release a text names, in every way that people write one; and what stands at its tag:
+tables/trtexec.json (trtexec's options, and the line range of each of its decisions) and
+tables/samples.json (which sample directories show which kind of quantization).
 tools/trtexec_sources.py and tools/trtexec_samples.py read them off a checkout of NVIDIA/TensorRT.
 """
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
+from ..calibration.cache import version_text
 from ..errors import CommandError
 from ..files import load_table
 from ..record import Record, html_link
-from .versions import read_spelling
 
 __all__ = [
     "KINDS",
@@ -23,12 +25,14 @@ __all__ = [
     "Sample",
     "SampleTable",
     "Source",
+    "Spelling",
     "best_skips_sm103",
     "choices",
     "cite",
     "known_versions",
     "layer_matches",
     "option_kinds",
+    "read_spelling",
     "resolve",
     "samples",
     "wildcard_anywhere",
@@ -97,27 +101,23 @@ def resolve(trt: str) -> Release:
     'JetPack 6.2 has TensorRT 10.3.0'
     """
     text = str(trt).strip()
-    spelling = read_spelling(text)
-    known = [(numbers[0], numbers[1]) for numbers in map(_numbers, known_versions())]
-    major, minor, patch = spelling.numbers if spelling else (None, None, None)
-    if spelling and spelling.below:
+    spelling = read_spelling(text) or Spelling((None, None, None))
+    major, minor, patch = spelling.numbers
+    known = [_numbers(version) for version in known_versions()]
+    if spelling.below:
         known = [number for number in known if number < (major, minor or 0)]
         major, minor, patch = (*known[-1], None) if known else (None, None, None)
-    if major is None:
-        raise _unknown(text)
-    notes = [spelling.note] if spelling and spelling.note else []
     minors = [number for number in known if number[0] == major and minor in (None, number[1])]
+    if major is None or (not minors and (major, minor or 0) < known[-1]):
+        raise _unknown(text, spelling.note, major, minor, patch)
+    notes = [spelling.note] if spelling.note else []
     number = max(minors, default=known[-1])
-    if not minors and (major, minor or 0) < number:
-        older = (major, minor or 0) < known[0]
-        raise _too_old(text, notes, _dotted(major, minor, patch)) if older else _unknown(text)
+    asked, newest, whole = _dotted(major, minor), _dotted(*number), _dotted(major, minor, patch)
     if not minors:
-        newest = _dotted(*number)
         notes.append(
-            f"TensorRT {_dotted(major, minor, patch)} is newer than {newest}, the newest version "
-            f"known here: the answer is that of {newest}"
+            f"TensorRT {whole} is newer than {newest}, the newest version known here: the answer "
+            f"is that of {newest}"
         )
-    asked, newest = _dotted(major, minor), _dotted(*number)
     versions = load_table("versions")
     changes = versions["later"].get(asked) or versions["untagged"].get(newest)
     tags = {_numbers(tag): tag for tag in load_table("trtexec")["tags"]}
@@ -129,41 +129,33 @@ def resolve(trt: str) -> Release:
             f"{source}'s {changes}"
         )
     else:
-        tags = {numbers: tag for numbers, tag in tags.items() if numbers[:2] == number}
-        best = max(tags)
+        patches = {_patch(numbers): tag for numbers, tag in tags.items() if numbers[:2] == number}
+        nearest = max(patches)
         if patch is not None:
-            best = min(sorted(tags), key=lambda numbers: abs(_patch(numbers) - patch))
-        tag = tags[best]
-        if patch is not None and _patch(best) != patch and len(best) > 2:
+            nearest = min(sorted(patches), key=lambda one: abs(one - patch))
+        tag = patches[nearest]
+        if patch not in (None, nearest) and len(_numbers(tag)) > 2:
             notes.append(
-                f"{_dotted(major, minor, patch)} has no tag in NVIDIA/TensorRT; the source lines "
-                f"are those of {tag}"
+                f"{whole} has no tag in NVIDIA/TensorRT; the source lines are those of {tag}"
             )
     plain = re.fullmatch(r"v?\d+(\.\d+)*", text, re.I) and "." in text
-    version = text.lstrip("vV") if plain else _dotted(major, minor, patch)
     return Release(
-        version,
+        text.lstrip("vV") if plain else whole,
         tag,
-        number if minors else (major, minor or 0),
+        (number[0], number[1]) if minors else (major, minor or 0),
         "; ".join(notes),
         tuple(re.findall(r"--\w+", changes or "")),
     )
 
 
-def _unknown(text: str) -> CommandError:
+def _unknown(text: str, note: str, major: int | None, *rest: int | None) -> CommandError:
+    versions = known_versions()
+    problem, known = f"TensorRT version {text[:40]!r} is not known", ", ".join(versions)
+    if major is None or (major, rest[0] or 0) >= _numbers(versions[0]):
+        return CommandError(f"{problem}, expected one of {known}", "name one of these with --trt")
     return CommandError(
-        f"TensorRT version {text[:40]!r} is not known, expected one of "
-        f"{', '.join(known_versions())}",
-        "name one of these with --trt",
-    )
-
-
-def _too_old(text: str, notes: list[str], version: str) -> CommandError:
-    return CommandError(
-        "; ".join(
-            [*notes, f"TensorRT version {text[:40]!r} is not known: {version} is older than "]
-        )
-        + f"{known_versions()[0]}, the oldest of {', '.join(known_versions())}",
+        f"{note}; " * bool(note)
+        + f"{problem}: {_dotted(major, *rest)} is older than {versions[0]}, the oldest of {known}",
         "ask with --trt 8.0: from 7.1 on --int8 without --calib sets the same ranges "
         "(7.1.3:samples/common/sampleEngines.cpp:492-496)",
     )
@@ -252,6 +244,117 @@ def layer_matches(pattern: str, name: str, tag: str) -> bool:
 def best_skips_sm103(tag: str) -> bool:
     """Whether ``--best`` leaves INT8 out on GPUs of compute capability 10.3 at ``tag``."""
     return bool(_at(tag)["best_skips_sm103"])
+
+
+# How people write a TensorRT version: TensorRT's own macros ("8601", "v101303"), NVIDIA's Debian,
+# RPM, tar and pip packages, git tags and branches, containers ("24.05-py3"), and JetPack, Jetson
+# Linux or DeepStream. tables/versions.json has the patterns, the numbers to overlook beside a
+# version ("noise": CUDA's, Python's, a library's), and who ships what; there a "?" marks what no
+# page of NVIDIA and no log at hand confirms.
+
+
+class Spelling(NamedTuple):
+    """A version as numbers, None for what is not given, and what the text named instead of it."""
+
+    numbers: tuple[int | None, int | None, int | None]
+    note: str = ""  # "JetPack 6.2 has TensorRT 10.3.0"; empty where the text names TensorRT itself
+    below: bool = False  # "<11": the newest release before it
+
+
+DOTTED = r"(\d{1,3})(?:\.(\d{1,3}|[xX*])(?:\.(\d{1,3}|[xX*])(?:\.(?:\d{1,4}|[xX*]))?)?)?"
+SUFFIX = (
+    r"(?:\.?(?:post|dev|rc|a|b)\d+)?(?:[-+~_ ]*\(?(?:\d+[-+.]|ga|ea|dp|oss|rel|cuda|jetson).*)?"
+)
+
+
+def read_spelling(text: str) -> Spelling | None:
+    """The version that ``text`` names; None where it names none.
+
+    >>> read_spelling("v8601").numbers, read_spelling("TRT-101303-EntropyCalibration2").numbers
+    ((8, 6, 1), (10, 13, 3))
+    >>> read_spelling("libnvinfer8 (8.5.2-1+cuda11.4)").numbers
+    (8, 5, 2)
+    >>> read_spelling("jetpack 6.2")
+    Spelling(numbers=(10, 3, 0), note='JetPack 6.2 has TensorRT 10.3.0', below=False)
+    """
+    text = unicodedata.normalize("NFKC", text).encode("ascii", "replace").decode()
+    text = " ".join(text.split()).strip("'\"[](),;`")
+    for kind, label, pattern in load_table("versions")["spellings"]:
+        if match := re.search(pattern, text, re.I):
+            return _shipped(kind, label, ".".join(part for part in match.groups() if part))
+    return _own(text)
+
+
+UNCHECKED = "; that could not be checked: the first line of trtexec's log names the version"
+
+
+def _shipped(kind: str, label: str, version: str) -> Spelling | None:
+    """TensorRT's version in a JetPack, a Jetson Linux or a container.
+
+    The longest row that fits, a major version's last that ships one, or the nearest row before it.
+    """
+    if kind == "jetpack" and version.isdigit():  # "jp62"
+        version = ".".join(version)
+    table, parts = load_table("versions")[kind], version.strip(".").split(".")
+    fitting = [".".join(parts[:length]) for length in range(len(parts), 0, -1)]
+    row = next((row for row in fitting if row in table), None)
+    unchecked = row is None
+    if row is None:
+        if len(parts) == 1 and (series := _series(kind, label, parts[0])):
+            return series
+        older = [row for row in table if _numbers(row) <= _numbers(version.strip("."))]
+        row = max(older, key=_numbers, default=None)
+    if row is None:
+        return None
+    number, _, words = table[row].partition(" ")
+    verb = "can have" if words else "has"
+    note = f"{label} {version} {verb} TensorRT {number.rstrip('?')}"
+    note += UNCHECKED if unchecked or number.endswith("?") else ""
+    return Spelling(_triple(*number.rstrip("?").split(".")), note)
+
+
+def _series(kind: str, label: str, major: str) -> Spelling | None:
+    """A major version alone: the last of its rows that ships a TensorRT; the note has them all."""
+    rows = {
+        row: words
+        for row, words in load_table("versions")[kind].items()
+        if row.split(".")[0] == major
+    }
+    shipped = [row for row in rows if " " not in rows[row]]
+    if not shipped:
+        return None
+    last = max(shipped, key=_numbers)
+    versions = ", ".join(f"{label} {row}: {words}" for row, words in rows.items())
+    note = f"{label} {major} is taken as {last}; name yours, its TensorRT differs ({versions})"
+    return Spelling(_triple(*rows[last].split(".")), note)
+
+
+def _own(text: str) -> Spelling | None:
+    """A version of TensorRT itself, alone or beside its name."""
+    table = load_table("versions")
+    is_named = re.search("|".join(table["named"]), text, re.I)
+    macros = dict(re.findall(r"\b\w*(MAJOR|MINOR|PATCH)\w*\W+(\d+)", text))
+    if "MAJOR" in macros:
+        return Spelling(_triple(*(macros.get(part, "") for part in ("MAJOR", "MINOR", "PATCH"))))
+    packed = re.search(r"(?<![\d.])(?:v|trt[-_ ]?)?([5-9]\d{3}|[1-9]\d{5})(?![\d.])", text, re.I)
+    if packed and (re.fullmatch(r"v?\d+", text, re.I) or is_named):
+        return Spelling(_triple(*version_text(int(packed[1])).split(".")))
+    alone = re.fullmatch(rf"([<>=~!^ ]*)v?{DOTTED}{SUFFIX}", text, re.I)
+    if alone is None and is_named:
+        bare = re.sub("|".join(table["noise"]), " ", text, flags=re.I)
+        spelled = rf"([<>=~!^]*) ?(?<!\d)(?<!\d\.)v?{DOTTED}(?![\d]|\.\d)"
+        found = [match for match in re.finditer(spelled, bare, re.I) if "!" not in match[1]]
+        dotted = [match for match in found if match[3]]
+        bounds = [match for match in found if "<" in match[1]]
+        alone = next(iter(bounds or dotted or found), None)
+    if alone and len(alone[2]) < 3:
+        return Spelling(_triple(*alone.groups()[1:4]), below=alone[1].strip() == "<")
+    return None
+
+
+def _triple(*parts: str | None) -> tuple[int | None, int | None, int | None]:
+    numbers = [int(part) if part and part.isdigit() else None for part in parts] + [None, None]
+    return numbers[0], numbers[1], numbers[2]
 
 
 # The samples of NVIDIA/TensorRT that show quantization (thread question 7). A directory counts when
