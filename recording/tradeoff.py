@@ -37,7 +37,8 @@ from recording.zoo.big import big_network
 from trtlearn.builds import Build, LayerCounts
 from trtlearn.calibration.cache import read_cache
 from trtlearn.calibration.qdq import PLACEMENTS, insert_qdq
-from trtlearn.engine.records import BuildOptions, BuildReport, EngineInfo, Provenance
+from trtlearn.engine.layers import EngineInfo
+from trtlearn.engine.records import BuildOptions, BuildReport, Provenance
 from trtlearn.engine.variants import ALGORITHMS, VARIANTS
 from trtlearn.errors import RecordingError, TrtlearnError
 from trtlearn.int8.quant import sqnr_db

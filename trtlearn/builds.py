@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from .calibration.cache import CalibrationCache, parse_cache
 from .engine.inspector import parse, read_engine
+from .engine.layers import EngineInfo
 from .engine.precision import PrecisionReport, precision_report
 from .engine.records import (
     BuildOptions,
     BuildReport,
     CalibrationTrace,
-    EngineInfo,
     Message,
     Predictions,
     Provenance,

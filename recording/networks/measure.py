@@ -14,7 +14,8 @@ from recording.saving import save_build
 from trtlearn.builds import Build, BuiltEngine, LayerCounts
 from trtlearn.calibration.cache import read_cache
 from trtlearn.calibration.qdq import insert_qdq
-from trtlearn.engine.records import BuildOptions, BuildReport, EngineInfo, Predictions, Timing
+from trtlearn.engine.layers import EngineInfo
+from trtlearn.engine.records import BuildOptions, BuildReport, Predictions, Timing
 from trtlearn.engine.variants import ALGORITHMS
 from trtlearn.errors import TrtlearnError
 from trtlearn.files import sha256

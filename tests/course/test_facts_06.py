@@ -10,7 +10,7 @@ import pytest
 import trtlearn as tl
 from trtlearn.builds import Build
 from trtlearn.course import exercise
-from trtlearn.engine.fusion import fusion_map
+from trtlearn.engine.layers import fusion_map
 from trtlearn.networks import Network
 
 RESNET = tl.network("resnet", mode="recorded")

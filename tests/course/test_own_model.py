@@ -29,7 +29,8 @@ from trtlearn.course.own_model.records import Answer, EngineResult, Walk
 from trtlearn.course.own_model.report import report_html
 from trtlearn.course.own_model.task import load_task
 from trtlearn.course.own_model.walk import STEPS, try_int8
-from trtlearn.engine.records import BuildOptions, BuildReport, EngineInfo, Provenance, Timing
+from trtlearn.engine.layers import EngineInfo
+from trtlearn.engine.records import BuildOptions, BuildReport, Provenance, Timing
 from trtlearn.errors import DataError, LiveUnavailable, ModelError, TrtlearnError
 from trtlearn.model import run
 from trtlearn.model.arrays import npz_bytes

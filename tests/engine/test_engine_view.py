@@ -13,11 +13,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trtlearn.engine.diff import EngineDiff, diff_engines
-from trtlearn.engine.fusion import FusionMap, fusion_map
 from trtlearn.engine.inspector import read_engine
+from trtlearn.engine.layers import (
+    Binding,
+    EngineInfo,
+    EngineLayer,
+    EngineTensor,
+    FusionMap,
+    fusion_map,
+    reformat_target,
+)
 from trtlearn.engine.layout import EngineGraph, graph
-from trtlearn.engine.names import reformat_target
-from trtlearn.engine.records import Binding, EngineInfo, EngineLayer, EngineTensor, Timing
+from trtlearn.engine.records import Timing
 from trtlearn.engine.times import LayerTimes, layer_times
 from trtlearn.errors import InspectorError
 

@@ -13,11 +13,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from trtlearn.dtypes import DTYPES
-from trtlearn.engine import formats
-from trtlearn.engine.formats import parse_dtype, parse_format
-from trtlearn.engine.inspector import read_engine
-from trtlearn.engine.names import infer_nodes, nodes_in_metadata, nodes_in_name, reformat_target
-from trtlearn.engine.records import EngineInfo
+from trtlearn.engine import inspector
+from trtlearn.engine.inspector import parse_dtype, parse_format, read_engine
+from trtlearn.engine.layers import (
+    EngineInfo,
+    infer_nodes,
+    nodes_in_metadata,
+    nodes_in_name,
+    reformat_target,
+)
 from trtlearn.errors import InspectorError
 
 FIXTURES = Path(__file__).parent.parent / "fixtures" / "inspector"
@@ -283,7 +287,7 @@ def test_formats_of_11_take_the_type_from_their_own_field(phrase, layout):
 
 
 def test_an_unseen_phrase_warns_once_and_stays_unknown(monkeypatch):
-    monkeypatch.setattr(formats, "_warned", set())
+    monkeypatch.setattr(inspector, "_warned", set())
     with pytest.warns(UserWarning, match="Seventeen wide"):
         assert parse_format("Seventeen wide Int8 layout").dtype is None
     assert (

@@ -9,19 +9,9 @@ from hypothesis import strategies as st
 from trtlearn.builds import Build
 from trtlearn.dtypes import DTYPES
 from trtlearn.engine.inspector import read_engine
-from trtlearn.engine.precision import PrecisionReport, precision_report
-from trtlearn.engine.reasons import sources_of
-from trtlearn.engine.records import (
-    Binding,
-    BuildOptions,
-    BuildReport,
-    EngineInfo,
-    EngineLayer,
-    EngineTensor,
-    Message,
-    Provenance,
-    TensorRange,
-)
+from trtlearn.engine.layers import Binding, EngineInfo, EngineLayer, EngineTensor
+from trtlearn.engine.precision import PrecisionReport, precision_report, sources_of
+from trtlearn.engine.records import BuildOptions, BuildReport, Message, Provenance, TensorRange
 from trtlearn.errors import ModelError
 from trtlearn.model.course_data import model_path
 from trtlearn.model.describe import OnnxModel, OnnxNode, OnnxValue, read_model

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from trtlearn.engine.records import EngineInfo, EngineLayer, EngineTensor
+from trtlearn.engine.layers import EngineInfo, EngineLayer, EngineTensor
 from trtlearn.int8.groups import check_groups, engine_groups, float_tensors, fused_groups
 from trtlearn.int8.simulate import run_int8, tensor_errors
 from trtlearn.model.course_data import MODELS, load_images, model_path

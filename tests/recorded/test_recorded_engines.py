@@ -8,7 +8,7 @@ import pytest
 
 from trtlearn import show
 from trtlearn.engine.diff import diff_engines
-from trtlearn.engine.fusion import fusion_map
+from trtlearn.engine.layers import fusion_map
 from trtlearn.engine.layout import graph
 from trtlearn.engine.times import layer_times
 from trtlearn.files import data_dir

@@ -10,13 +10,8 @@ from typing import Any
 import pytest
 
 from trtlearn.builds import Build
-from trtlearn.engine.records import (
-    BuildOptions,
-    BuildReport,
-    EngineInfo,
-    Provenance,
-    TensorRange,
-)
+from trtlearn.engine.layers import EngineInfo
+from trtlearn.engine.records import BuildOptions, BuildReport, Provenance, TensorRange
 from trtlearn.errors import RecordingError
 from trtlearn.record import Record, without_collector
 

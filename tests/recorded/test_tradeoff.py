@@ -15,14 +15,8 @@ from timings import slower
 
 from recording.sensitivity import search_mixed, units
 from trtlearn.builds import Build, LayerCounts
-from trtlearn.engine.records import (
-    BuildOptions,
-    BuildReport,
-    EngineInfo,
-    Predictions,
-    Provenance,
-    Timing,
-)
+from trtlearn.engine.layers import EngineInfo
+from trtlearn.engine.records import BuildOptions, BuildReport, Predictions, Provenance, Timing
 from trtlearn.errors import DataError, RecordingError
 from trtlearn.model.course_data import data_hashes, model_path
 from trtlearn.model.describe import read_model

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from recording.plan_contents import FAT_MAGIC, plan_contents
-from trtlearn.engine.records import BuildOptions, EngineLayer, Provenance
+from trtlearn.engine.layers import EngineLayer
+from trtlearn.engine.records import BuildOptions, Provenance
 from trtlearn.int8.kernels import quantize_weights
 from trtlearn.recorded.layers import PlanBuild, PlanSizes
 

@@ -7,12 +7,10 @@ import pytest
 
 from trtlearn import show
 from trtlearn.builds import Build
+from trtlearn.engine.layers import EngineInfo, EngineLayer, EngineTensor
 from trtlearn.engine.records import (
     BuildOptions,
     BuildReport,
-    EngineInfo,
-    EngineLayer,
-    EngineTensor,
     Predictions,
     Provenance,
     TensorRange,

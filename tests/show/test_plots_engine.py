@@ -10,7 +10,8 @@ import pytest
 from trtlearn import show
 from trtlearn.engine.diff import diff_engines
 from trtlearn.engine.inspector import read_engine
-from trtlearn.engine.records import Binding, EngineInfo, EngineLayer, EngineTensor, Provenance
+from trtlearn.engine.layers import Binding, EngineInfo, EngineLayer, EngineTensor
+from trtlearn.engine.records import Provenance
 from trtlearn.errors import DataError
 from trtlearn.show.engines import STATUS_LINES, layer_facts
 from trtlearn.show.theme import dtype_color

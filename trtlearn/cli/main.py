@@ -29,7 +29,7 @@ from .calibration import calibrate, fit, walk
 from .live import live_app
 
 if TYPE_CHECKING:
-    from ..engine.records import EngineLayer
+    from ..engine.layers import EngineLayer
 
 __all__ = ["run"]
 

@@ -9,8 +9,7 @@ from itertools import chain
 from typing import Any
 
 from ..record import Record, show
-from .names import infer_nodes, plain_name, reformat_target
-from .records import EngineInfo, EngineLayer
+from .layers import EngineInfo, EngineLayer, infer_nodes, plain_name, reformat_target
 
 __all__ = ["STATUSES", "DiffRow", "EngineDiff", "diff_engines"]
 

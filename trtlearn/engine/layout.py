@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..record import Record, plural
-from .names import without_profile
-from .records import EngineInfo
+from .layers import EngineInfo, without_profile
 
 __all__ = ["EngineGraph", "GraphEdge", "GraphNode", "graph"]
 
@@ -141,7 +140,7 @@ def graph(engine: EngineInfo) -> EngineGraph:
     their neighbours (Sugiyama, Tagawa and Toda, 1981). Network inputs and outputs come last in
     ``nodes``, after the layers.
 
-    >>> from trtlearn.engine.records import Binding, EngineLayer, EngineTensor
+    >>> from trtlearn.engine.layers import Binding, EngineLayer, EngineTensor
     >>> x, y = EngineTensor("x", (1,), "fp32"), EngineTensor("y", (1,), "fp32")
     >>> bindings = (Binding("x", "input"), Binding("y", "output"))
     >>> engine = EngineInfo((EngineLayer("fc", None, (x,), (y,)),), bindings)

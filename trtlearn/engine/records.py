@@ -1,4 +1,4 @@
-"""Frozen facts: an engine and its layers; a build's options, ranges, calibration, times, answers.
+"""Frozen facts of a build: its options, ranges, calibration, messages, times and answers.
 
 Unknown is ``None`` and prints as "unknown". Nothing here knows TensorRT: a record looks the same
 live and replayed from a recording.
@@ -6,23 +6,17 @@ live and replayed from a recording.
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import Any
 
-from ..record import Record, Table, later, plural, show
+from ..record import Record, Table, plural, show
 
 __all__ = [
-    "Binding",
     "BuildOptions",
     "BuildReport",
     "CalibrationTrace",
     "CalibratorCall",
-    "EngineInfo",
-    "EngineLayer",
-    "EngineTensor",
     "Message",
     "Predictions",
     "Provenance",
@@ -30,189 +24,6 @@ __all__ = [
     "TensorRange",
     "Timing",
 ]
-
-
-NAMES_ONLY = (
-    "the engine was built without detailed profiling verbosity, so only its layers' names are "
-    "known: build it again with --profilingVerbosity=detailed, which acts at the build only, not "
-    "with --loadEngine"
-)
-_FLOATS = {"fp32", "fp16", "bf16"}
-QUANTIZED = {"int8", "int4", "fp8"}
-_IDLE_KINDS = {
-    "Constant",
-    "DeviceToShapeHost",
-    "NoOp",
-    "ShapeHostToDevice",
-    "TrainStation",
-    "cjmp",
-    "jmp",
-    "shape_call",
-    "signal",
-    "wait",
-}
-"""LayerTypes that compute nothing: renamings, Myelin's control flow, copies of shapes."""
-
-
-@dataclass(frozen=True)
-class EngineTensor(Record):
-    """A tensor at a layer's edge, as the engine stores it."""
-
-    name: str
-    dims: tuple[int, ...] | None
-    dtype: str | None
-    format: str | None = None  # TensorRT's own phrase
-    vector: int | None = None  # channels packed together: 32 of "Thirty-two wide channel ..."
-    location: str | None = None
-
-
-@dataclass(frozen=True)
-class EngineLayer(Record):
-    """One layer of a built engine."""
-
-    name: str
-    kind: str | None  # TensorRT's LayerType
-    inputs: tuple[EngineTensor, ...]
-    outputs: tuple[EngineTensor, ...]
-    weight_dtype: str | None = None
-    weight_count: int | None = None
-    weight_bytes: int | None = None
-    bias_dtype: str | None = None
-    bias_count: int | None = None
-    kernel: str | None = None  # the tactic's name
-    tactic: str | None = None
-    onnx_nodes: tuple[str, ...] = ()
-    onnx_nodes_inferred: bool = False  # by its name or tensors: its Metadata does not say
-    is_reformat: bool = False
-    stream: int | None = None
-    raw: str = later(str, json.dumps, "")  # the inspector's JSON
-
-    @property
-    def input_dtypes(self) -> tuple[str | None, ...]:
-        return tuple(tensor.dtype for tensor in self.inputs)
-
-    @property
-    def output_dtypes(self) -> tuple[str | None, ...]:
-        return tuple(tensor.dtype for tensor in self.outputs)
-
-    @property
-    def weights_listed(self) -> str | None:
-        """The weights' type, None if unknown; "none listed" may hide some, such as Myelin's."""
-        return self.weight_dtype if self.weight_count else "none listed"
-
-    @property
-    def role(self) -> str:
-        """What the layer is in the network: compute, reformat or no-op."""
-        if self.is_reformat:
-            return "reformat"
-        return "no-op" if self.kind in _IDLE_KINDS else "compute"
-
-    @property
-    def computed_in(self) -> str | None:
-        """The type in which the layer works, as far as weights and inputs show it; else None.
-
-        The weights' type where both are equally narrow (INT8 weights meet INT8 inputs); the inputs'
-        where only the weights are narrow (weight-only quantization). A reformat or a NoOp computes
-        nothing. "Myelin" is a stretch of the network in one layer; a "kgen" kernel only moves
-        quantized inputs, or scales them to a type that is not named.
-        """
-        if self.role != "compute":
-            return None
-        inputs = {dtype for dtype in self.input_dtypes if dtype is not None}
-        if self.weight_count and self.weight_dtype:
-            weight_only = self.weight_dtype in QUANTIZED and inputs and inputs <= _FLOATS
-            return _only(inputs) if weight_only else self.weight_dtype
-        if None in self.input_dtypes or self.kind == "Myelin":
-            return None
-        data = inputs & (_FLOATS | QUANTIZED)
-        if self.kind == "kgen" and data & QUANTIZED:
-            return None
-        return _only(data or inputs)
-
-    def summary(self) -> str:
-        types = show(tuple(dict.fromkeys(self.input_dtypes))), show(self.output_dtypes)
-        weights = f", {self.weight_dtype} weights" if self.weight_count else ""
-        return f"{self.name}: {types[0]} in, {types[1]} out{weights}"
-
-    @property
-    def shown_dtype(self) -> str | None:
-        """The type that stands for the layer in a picture.
-
-        The one it works in; of a layer that computes nothing the one that it hands on.
-        """
-        if self.role == "compute":
-            return self.computed_in
-        return self.outputs[0].dtype if self.outputs else None
-
-
-def _only(dtypes: set[str]) -> str | None:
-    return next(iter(dtypes)) if len(dtypes) == 1 else None
-
-
-@dataclass(frozen=True)
-class Binding(Record):
-    """An input or output of the engine."""
-
-    name: str
-    mode: str  # input, output
-    dims: tuple[int, ...] | None = None
-    dtype: str | None = None
-    format: str | None = None
-
-
-@dataclass(frozen=True)
-class EngineInfo(Table[EngineLayer]):
-    """A built engine as its inspector describes it: ``engine["conv1 + relu1"]``,
-    ``engine[0]``, ``engine.int8``.
-    """
-
-    ITEMS = "layers"
-
-    layers: tuple[EngineLayer, ...]
-    bindings: tuple[Binding, ...] = ()
-    schema: str | None = None  # 8.6, 10, 11: which inspector's JSON it was
-    detailed: bool | None = None  # False: names only, built without detailed profiling verbosity
-    raw: str = field(default="", repr=False)
-
-    @property
-    def int8(self) -> tuple[EngineLayer, ...]:
-        """The layers that have INT8 weights."""
-        return tuple(layer for layer in self.layers if layer.weight_dtype == "int8")
-
-    @property
-    def int8_nodes(self) -> frozenset[str]:
-        """The ONNX nodes inside these layers."""
-        return frozenset(chain.from_iterable(layer.onnx_nodes for layer in self.int8))
-
-    @property
-    def reformats(self) -> tuple[EngineLayer, ...]:
-        """The layers that only change a tensor's type or memory layout."""
-        return tuple(layer for layer in self.layers if layer.is_reformat)
-
-    def summary(self) -> str:
-        count = len(self.reformats)
-        names_only = "; names only" if self.detailed is False else ""
-        return (
-            f"{len(self.layers)} engine layers, {plural(count, 'reformat')} among them{names_only}"
-        )
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What to know of it: that an engine built without detailed verbosity holds names only."""
-        return (NAMES_ONLY,) if self.detailed is False else ()
-
-    def rows(self) -> list[dict[str, Any]]:
-        return [
-            {
-                "layer": layer.name,
-                "in": None if self.detailed is False else layer.input_dtypes,
-                "out": None if self.detailed is False else layer.output_dtypes,
-                "weights": None if self.detailed is False else layer.weights_listed,
-                "kernel": layer.kernel,
-                "ONNX nodes": layer.onnx_nodes,
-            }
-            for layer in self.layers
-        ]
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from typing import Any
 from ..errors import InspectorError
 from ..record import Record, plural
 from .inspector import inspector_text, parse
-from .records import EngineInfo, Timing
+from .layers import EngineInfo
+from .records import Timing
 
 __all__ = ["LayerTime", "LayerTimes", "layer_times"]
 
@@ -91,7 +92,7 @@ def layer_times(
     A name that the profile repeats is added up. Layers that share a name cannot be told apart: they
     are listed in ``repeated`` and get no time.
 
-    >>> from trtlearn.engine.records import EngineLayer
+    >>> from trtlearn.engine.layers import EngineLayer
     >>> joined = layer_times(EngineInfo((EngineLayer("a", None, (), ()),)), {"a": 0.5, "b": 0.1})
     >>> joined.layers[0].ms, joined.without_layer
     (0.5, {'b': 0.1})

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ..model.operators import REARRANGE, WEIGHTED
 
 if TYPE_CHECKING:
-    from ..engine.records import EngineInfo
+    from ..engine.layers import EngineInfo
     from ..model.describe import OnnxModel, OnnxNode
 
 __all__ = [

@@ -38,7 +38,7 @@ from .quant import QuantError, cosine, dequantize, quantization_error, sqnr_db
 if TYPE_CHECKING:
     import onnx
 
-    from ..engine.records import EngineInfo
+    from ..engine.layers import EngineInfo
 
 __all__ = ["Int8Run", "Int8Tensor", "TensorError", "run_int8", "run_like", "tensor_errors"]
 

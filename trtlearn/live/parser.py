@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ..dtypes import DTYPES
+from ..engine.layers import nodes_in_metadata
 from ..engine.log import split_line
-from ..engine.names import nodes_in_metadata
 from ..errors import BuildError, LiveUnavailable, ModelError
 from ..files import read_bytes
 from .ranges import network_tensors

@@ -18,7 +18,8 @@ from typing import TypeVar
 
 from ..builds import Build
 from ..engine.inspector import read_engine
-from ..engine.records import EngineInfo, Provenance
+from ..engine.layers import EngineInfo
+from ..engine.records import Provenance
 from ..errors import RecordingError
 from ..files import data_dir, read_bytes
 from ..model.arrays import Array, read_npz

@@ -18,7 +18,8 @@ import numpy as np
 
 from ..builds import Build
 from ..engine.inspector import read_engine
-from ..engine.records import BuildOptions, EngineInfo, EngineLayer, Provenance
+from ..engine.layers import EngineInfo, EngineLayer
+from ..engine.records import BuildOptions, Provenance
 from ..errors import RecordingError
 from ..int8.groups import engine_groups, float_tensors
 from ..int8.quant import scale_from_amax

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from ..builds import Build
 from ..engine.inspector import read_engine as read_inspector
+from ..engine.layers import EngineInfo
 from ..engine.precision import PrecisionReport, precision_report
-from ..engine.records import BuildOptions, BuildReport, EngineInfo
+from ..engine.records import BuildOptions, BuildReport
 from ..errors import EngineError, InspectorError, LiveUnavailable
 from ..files import decode_text, plan_in, read_bytes, recognize
 from ..record import parse_json

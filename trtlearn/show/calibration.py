@@ -13,8 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 from ..calibration.entropy import divergence, reference_and_candidate
 from ..calibration.observers import LEVEL, Threshold, fit_line
 from ..calibration.tensors import predict_ties
+from ..engine.layers import Binding, EngineInfo, EngineLayer, EngineTensor
 from ..engine.layout import graph
-from ..engine.records import Binding, EngineInfo, EngineLayer, EngineTensor
 from ..errors import DataError
 from ..model.describe import OnnxModel, read_model
 from ..record import show

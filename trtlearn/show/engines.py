@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 from ..builds import Build
 from ..engine.diff import diff_engines
-from ..engine.fusion import FusionMap, fusion_map
 from ..engine.inspector import read_engine
+from ..engine.layers import EngineInfo, EngineLayer, FusionMap, fusion_map
 from ..engine.layout import GraphNode, graph
-from ..engine.records import EngineInfo, EngineLayer, Timing
+from ..engine.records import Timing
 from ..engine.times import layer_times as join_times
 from ..errors import DataError
 from ..model.describe import OnnxModel
