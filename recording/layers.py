@@ -44,8 +44,7 @@ from trtlearn.live.experiment import provenance, run_variant
 from trtlearn.live.runner import Runner
 from trtlearn.live.trt import live
 from trtlearn.model.course_data import MODELS, load_images, model_path
-from trtlearn.model.describe import read_model
-from trtlearn.model.read import load_proto
+from trtlearn.model.read import load_proto, read_model
 from trtlearn.recorded.layers import PlanBuild, PlanInsides, PlanSizes
 
 FOCUS = {"resnet": ("b1_conv1", "b1_relu1"), "mobile": ("m2_dw", "m2_relu6b")}

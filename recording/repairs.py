@@ -25,8 +25,7 @@ from trtlearn.engine.records import Provenance
 from trtlearn.int8.groups import engine_groups, float_tensors
 from trtlearn.int8.simulate import _Network
 from trtlearn.model.course_data import data_hashes
-from trtlearn.model.describe import describe
-from trtlearn.model.graph import node_key
+from trtlearn.model.graph import describe, node_key
 from trtlearn.model.read import load_proto
 from trtlearn.networks import network
 from trtlearn.recorded.computed import Repairs, repairs_path

@@ -29,7 +29,7 @@ from trtlearn.engine.records import Provenance
 from trtlearn.errors import DataError
 from trtlearn.int8.quant import sqnr_db
 from trtlearn.model.course_data import accuracy, data_hashes, load_images, model_path
-from trtlearn.model.describe import describe
+from trtlearn.model.graph import describe
 from trtlearn.model.operators import WEIGHTED
 from trtlearn.model.read import load_proto
 from trtlearn.model.run import activations

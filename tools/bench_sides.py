@@ -187,7 +187,7 @@ def cache_edit(folder: Path) -> Work:
 
 def cache_check(folder: Path) -> Work:
     from trtlearn.calibration.cache import read_cache
-    from trtlearn.model.describe import read_model
+    from trtlearn.model.read import read_model
 
     model = read_model(folder / "small.onnx")
     return lambda: str(read_cache(folder / "long.cache").check(model))

@@ -30,7 +30,8 @@ from .errors import BuildError, DataError, InspectorError, TrtlearnError
 from .files import write_atomic
 from .int8.simulate import Int8Run, TensorError, run_like, tensor_errors
 from .model.course_data import NETWORKS, model_path
-from .model.describe import OnnxModel, read_model
+from .model.graph import OnnxModel
+from .model.read import read_model
 from .model.run import activations
 from .record import Record, html_table, plural
 

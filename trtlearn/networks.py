@@ -31,8 +31,8 @@ from .live import experiment, trt
 from .model import course_data, run
 from .model.course_data import NETWORKS, ModelCard, data_hashes, load_images, model_path
 from .model.data import Data, arrays_by_name, load_labels
-from .model.describe import OnnxNode, read_model
-from .model.read import load_proto
+from .model.graph import OnnxNode
+from .model.read import load_proto, read_model
 from .recorded import layers
 from .recorded.files import (
     AGAIN,

@@ -268,7 +268,7 @@ def test_bad_ort_tables():
 
 def test_stale_names_against_the_courses_model():
     from trtlearn.model.course_data import model_path
-    from trtlearn.model.describe import read_model
+    from trtlearn.model.read import read_model
 
     model = read_model(model_path("resnet"))
     cache = c.new_cache(
@@ -426,7 +426,7 @@ def test_tensorrts_own_names_are_known_from_the_models_nodes():
 
 def test_agree_says_what_is_tensorrts_own_and_leaves_infinite_lines_out():
     from trtlearn.calibration.agreement import agree
-    from trtlearn.model.describe import read_model
+    from trtlearn.model.read import read_model
 
     shape = (2, *(read_model(DATA / "trt10-model.onnx").inputs[0].shape or ())[1:])
     images = np.random.default_rng(0).normal(size=shape).astype(np.float32)

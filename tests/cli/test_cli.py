@@ -241,7 +241,7 @@ def test_progress_is_shown_exported_and_reset(
 def test_migrate_writes_the_qdq_model(
     facts: Callable[..., Any], run: Run, model: Path, tmp_path: Path
 ) -> None:
-    from trtlearn.model.describe import read_model
+    from trtlearn.model.read import read_model
 
     cache = new_cache({"image": 0.05, "conv": 0.1, "relu": 0.1}).save(tmp_path / "m.cache")
     command, out = f"trtexec --onnx={model} --int8 --calib={cache}", tmp_path / "qdq.onnx"

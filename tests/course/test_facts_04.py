@@ -16,7 +16,7 @@ from trtlearn.calibration.cache import CalibrationCache, format_cache
 from trtlearn.calibration.edit import drop, rename, with_header
 from trtlearn.calibration.observers import threshold_of
 from trtlearn.int8.simulate import run_int8
-from trtlearn.model.describe import describe
+from trtlearn.model.graph import describe
 from trtlearn.model.read import load_proto
 from trtlearn.model.run import activations
 from trtlearn.networks import Network

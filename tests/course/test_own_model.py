@@ -35,8 +35,8 @@ from trtlearn.errors import DataError, LiveUnavailable, ModelError, TrtlearnErro
 from trtlearn.model import run
 from trtlearn.model.arrays import npz_bytes
 from trtlearn.model.course_data import load_images, model_path
-from trtlearn.model.describe import read_model
 from trtlearn.model.fold import prepared
+from trtlearn.model.read import read_model
 from trtlearn.record import html_text
 from trtlearn.recorded.store import own_builds
 from trtlearn.trtexec.explanation import explain

@@ -14,7 +14,8 @@ from trtlearn.engine.precision import PrecisionReport, precision_report, sources
 from trtlearn.engine.records import BuildOptions, BuildReport, Message, Provenance, TensorRange
 from trtlearn.errors import ModelError
 from trtlearn.model.course_data import model_path
-from trtlearn.model.describe import OnnxModel, OnnxNode, OnnxValue, read_model
+from trtlearn.model.graph import OnnxModel, OnnxNode, OnnxValue
+from trtlearn.model.read import read_model
 from trtlearn.networks import network
 from trtlearn.recorded.open import precision
 

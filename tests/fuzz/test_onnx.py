@@ -23,9 +23,8 @@ from test_readers import MANY, damaged, read
 from recording.pairs import compare_pairs, read_pairs
 from trtlearn.calibration.cache import new_cache
 from trtlearn.errors import TrtlearnError
-from trtlearn.model.describe import read_model
-from trtlearn.model.quantization import judge_quantization
-from trtlearn.model.read import load_proto
+from trtlearn.model.graph import judge_quantization
+from trtlearn.model.read import load_proto, read_model
 from trtlearn.model.run import activations
 from trtlearn.trtexec.migration import migrate
 

@@ -46,7 +46,7 @@ from trtlearn.errors import TrtlearnError
 from trtlearn.files import decode_text
 from trtlearn.model.arrays import load_arrays
 from trtlearn.model.course_data import model_path
-from trtlearn.model.describe import read_model
+from trtlearn.model.read import read_model
 from trtlearn.record import Record
 from trtlearn.recorded.files import folder_with, load_build
 from trtlearn.recorded.layers import layer_case

@@ -17,8 +17,8 @@ from trtlearn.int8.layer import trace_pixel
 from trtlearn.int8.quant import quantize
 from trtlearn.int8.simulate import run_int8
 from trtlearn.model.course_data import MODELS, load_images, model_path
-from trtlearn.model.describe import describe, read_model
-from trtlearn.model.read import load_proto
+from trtlearn.model.graph import describe
+from trtlearn.model.read import load_proto, read_model
 from trtlearn.networks import network
 from trtlearn.recorded.layers import layer_case, layer_cases
 

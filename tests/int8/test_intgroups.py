@@ -12,8 +12,8 @@ from trtlearn.engine.layers import EngineInfo, EngineLayer, EngineTensor
 from trtlearn.int8.groups import check_groups, engine_groups, float_tensors, fused_groups
 from trtlearn.int8.simulate import run_int8, tensor_errors
 from trtlearn.model.course_data import MODELS, load_images, model_path
-from trtlearn.model.describe import read_model
 from trtlearn.model.fold import folded_batch_norms
+from trtlearn.model.read import read_model
 from trtlearn.model.run import activations
 
 

@@ -10,7 +10,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from trtlearn.model import pieces
+from trtlearn.model import run
 from trtlearn.model.course_data import load_images, model_path
 from trtlearn.model.run import activation_parts, activations
 
@@ -61,7 +61,7 @@ def test_every_activation_is_the_same_to_the_last_bit(monkeypatch, size):
     model = a_network()
     batches = [np.random.default_rng(seed).standard_normal((8, 4), np.float32) for seed in (0, 1)]
     whole = list(activations(model, batches))
-    monkeypatch.setattr(pieces, "PIECE_BYTES", size)
+    monkeypatch.setattr(run, "PIECE_BYTES", size)
     counts = []
     for parts, expected in zip(activation_parts(model, batches, ["class"]), whole, strict=True):
         dicts = [dict(part) for part in parts]
@@ -76,7 +76,7 @@ def test_every_activation_is_the_same_to_the_last_bit(monkeypatch, size):
 def test_a_courses_network_is_the_same_in_pieces(monkeypatch):
     images = load_images("calibration")[0][:8]
     expected = next(activations(model_path("mobile"), [images]))
-    monkeypatch.setattr(pieces, "PIECE_BYTES", 1 << 16)
+    monkeypatch.setattr(run, "PIECE_BYTES", 1 << 16)
     found = next(activations(model_path("mobile"), [images]))
     assert list(found) == list(expected)
     assert all(np.array_equal(found[name], expected[name]) for name in expected)

@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from trtlearn.model.quantization import judge_quantization
+from trtlearn.model.graph import judge_quantization
 
 FLOAT = onnx.TensorProto.FLOAT
 

@@ -14,10 +14,9 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from trtlearn.errors import ModelError
-from trtlearn.model import wire
+from trtlearn.model import read
 from trtlearn.model.course_data import model_path
-from trtlearn.model.describe import read_model
-from trtlearn.model.read import load_proto, serialized, serialized_in_pieces
+from trtlearn.model.read import load_proto, read_model, serialized, serialized_in_pieces
 
 SMALL = 40  # bytes that a field may have here and is kept
 seeds = st.integers(0, 2**32 - 1).map(random.Random)
@@ -85,9 +84,9 @@ def _packed(field, values):
 
 @pytest.fixture(autouse=True, scope="module")
 def fields_are_small():
-    kept, wire.KEPT_BYTES = wire.KEPT_BYTES, SMALL
+    kept, read.KEPT_BYTES = read.KEPT_BYTES, SMALL
     yield
-    wire.KEPT_BYTES = kept
+    read.KEPT_BYTES = kept
 
 
 @settings(max_examples=150, deadline=None)
@@ -95,7 +94,7 @@ def fields_are_small():
 def test_only_large_values_are_left_out(rng):
     model = a_model(rng)
     content = model.SerializeToString()
-    assert onnx.ModelProto.FromString(wire.without_weights(content)) == lean(model)
+    assert onnx.ModelProto.FromString(read.without_weights(content)) == lean(model)
 
 
 @settings(max_examples=100, deadline=None)
@@ -120,8 +119,8 @@ def test_broken_bytes_are_refused_or_read_as_onnx_reads_them(rng):
         for _ in range(rng.randint(1, 3)):
             content[rng.randrange(len(content))] = rng.randrange(256)
     try:
-        left = wire.without_weights(bytes(content))
-    except wire.Cut as problem:
+        left = read.without_weights(bytes(content))
+    except read.Cut as problem:
         left, reason = None, str(problem)
     try:
         whole = onnx.ModelProto.FromString(bytes(content))
@@ -142,8 +141,8 @@ def test_a_field_that_ends_too_early_is_refused_with_one_line():
         with pytest.raises(ModelError, match="is no ONNX model, or is cut"):
             load_proto(content[:end], weights=False)
     for broken in (b"\x0b\x0b", b"\x3a\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", b"\x02"):
-        with pytest.raises(wire.Cut):
-            wire.without_weights(broken)
+        with pytest.raises(read.Cut):
+            read.without_weights(broken)
 
 
 def test_a_record_is_the_same_with_and_without_weights():
@@ -161,7 +160,7 @@ def a_large_model(path, size):
     tensor = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[size // 16, 4])
 
     def field(tag, length):
-        return bytes([tag]) + wire._varint_of(length)
+        return bytes([tag]) + read._varint_of(length)
 
     start = tensor.SerializeToString() + field(9 << 3 | 2, size)
     stored = field(5 << 3 | 2, len(start) + size) + start

@@ -13,7 +13,7 @@ from trtlearn.engine.layout import graph
 from trtlearn.engine.times import layer_times
 from trtlearn.files import data_dir
 from trtlearn.model.course_data import MODELS, model_path
-from trtlearn.model.describe import read_model
+from trtlearn.model.read import read_model
 from trtlearn.recorded.files import load_build
 
 FILES = sorted(

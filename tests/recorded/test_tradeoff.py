@@ -19,7 +19,7 @@ from trtlearn.engine.layers import EngineInfo
 from trtlearn.engine.records import BuildOptions, BuildReport, Predictions, Provenance, Timing
 from trtlearn.errors import DataError, RecordingError
 from trtlearn.model.course_data import data_hashes, model_path
-from trtlearn.model.describe import read_model
+from trtlearn.model.read import read_model
 from trtlearn.networks import network
 from trtlearn.recorded.tradeoffs import (
     DynamicShapes,

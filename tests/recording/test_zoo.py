@@ -13,7 +13,7 @@ import pytest
 
 from recording.zoo import networks
 from trtlearn.model.arrays import feeds
-from trtlearn.model.describe import read_model
+from trtlearn.model.read import read_model
 from trtlearn.model.run import activations
 
 HAS_OCR = importlib.util.find_spec("rapidocr_onnxruntime") is not None

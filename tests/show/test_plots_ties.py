@@ -2,7 +2,7 @@
 
 from trtlearn.calibration.tensors import predict_ties
 from trtlearn.model.course_data import model_path
-from trtlearn.model.describe import read_model
+from trtlearn.model.read import read_model
 from trtlearn.show import shared_scales
 
 

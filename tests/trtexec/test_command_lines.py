@@ -316,7 +316,7 @@ def test_which_layers_an_entry_means() -> None:
 def test_migrate_leaves_the_layers_of_a_star_in_floating_point(tmp_path: Path) -> None:
     from trtlearn.calibration.cache import new_cache
     from trtlearn.model.course_data import model_path
-    from trtlearn.model.describe import read_model
+    from trtlearn.model.read import read_model
 
     model = read_model(model_path("resnet"))
     cache = new_cache(dict.fromkeys(model.tensors, 0.05))

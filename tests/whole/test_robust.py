@@ -26,7 +26,7 @@ from trtlearn.engine.records import BuildOptions
 from trtlearn.errors import ModelError, TrtlearnError
 from trtlearn.files import write_atomic
 from trtlearn.live.build import build_engine
-from trtlearn.model.describe import read_model
+from trtlearn.model.read import read_model
 from trtlearn.recorded.files import folder_with, load_build
 
 ROOT = Path(__file__).parent.parent.parent

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from ..errors import CacheError, DataError, ModelError
 from ..model.arrays import check_batch_size, feeds
-from ..model.data import arrays_by_name
-from ..model.describe import OnnxModel, describe, whole_inputs
+from ..model.data import arrays_by_name, whole_inputs
+from ..model.graph import OnnxModel, describe
 from ..model.read import load_proto
 from ..model.run import activation_parts, activations
 from ..record import Record, Table, plural

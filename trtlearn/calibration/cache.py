@@ -20,7 +20,7 @@ from ..files import read_bytes, recognize, shell_command, write_atomic
 from ..record import Record, plural, without_collector
 
 if TYPE_CHECKING:
-    from ..model.describe import OnnxModel
+    from ..model.graph import OnnxModel
 
 __all__ = [
     "ALGORITHMS",
@@ -208,7 +208,8 @@ class CalibrationCache(Record, Mapping[str, float]):
 
     def check(self, model: Any) -> NameCheck:
         """Which names ``model`` (an ONNX file, a Network) has or lacks, and what has no line."""
-        from ..model.describe import OnnxModel, read_model
+        from ..model.graph import OnnxModel
+        from ..model.read import read_model
 
         source = model if isinstance(model, OnnxModel) else read_model(model)
         names, tensors = dict.fromkeys(self.names), dict.fromkeys(source.tensors)

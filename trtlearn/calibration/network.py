@@ -16,10 +16,8 @@ from numpy.typing import NDArray
 from ..errors import DataError, ModelError
 from ..model.arrays import for_each_array
 from ..model.data import Data, InputData, input_batches
-from ..model.describe import OnnxModel, describe
-from ..model.graph import constants
+from ..model.graph import OnnxModel, constants, describe, judge_quantization
 from ..model.operators import WEIGHTED
-from ..model.quantization import judge_quantization
 from ..model.read import load_proto
 from ..model.run import activation_parts
 from ..record import plural

@@ -34,12 +34,12 @@ from ..model.graph import (
     Graph,
     all_graphs,
     attributes,
+    judge_quantization,
     node_key,
     read_names,
     without_large_constants,
 )
 from ..model.operators import AVERAGE_POOLS, ONNX_DOMAINS, PASS_VALUES, WEIGHTED
-from ..model.quantization import judge_quantization
 from ..model.read import load_proto, serialized
 from ..record import Record, plural
 from .ranges import Scales, scales_by_tensor

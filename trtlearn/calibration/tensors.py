@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..model.describe import OnnxModel, read_model
-from ..model.graph import Graph, attributes, live_tensors, node_key
+from ..model.graph import Graph, OnnxModel, attributes, live_tensors, node_key
 from ..model.operators import POOLS
+from ..model.read import read_model
 from ..record import Record
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from .base import CALIBRATOR, Argument, Json, Option, pair, print_record, say
 if TYPE_CHECKING:
     from ..calibration.cache import CalibrationCache
     from ..live.calibrator import Calibrator
-    from ..model.describe import OnnxModel
+    from ..model.graph import OnnxModel
 
 __all__ = ["build"]
 
@@ -76,7 +76,7 @@ def build(
     """Build an engine from an ONNX file."""
     from ..engine.records import BuildOptions
     from ..live.build import build_engine
-    from ..model.describe import read_model
+    from ..model.read import read_model
 
     sources = (
         ("placeholder", placeholder),

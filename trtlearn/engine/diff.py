@@ -11,7 +11,7 @@ from typing import Any
 from ..record import Record, show
 from .layers import EngineInfo, EngineLayer, infer_nodes, plain_name, reformat_target
 
-__all__ = ["STATUSES", "DiffRow", "EngineDiff", "diff_engines"]
+__all__ = ["DiffRow", "EngineDiff", "diff_engines"]
 
 STATUSES = ("same", "changed", "fused differently", "only in first", "only in second")
 

@@ -43,17 +43,7 @@ from .layers import (
 )
 from .log_layers import layers_in_text
 
-__all__ = [
-    "EXPORT",
-    "Format",
-    "dtype_bits",
-    "inspector_text",
-    "log_layers",
-    "parse",
-    "parse_dtype",
-    "parse_format",
-    "read_engine",
-]
+__all__ = ["Format", "inspector_text", "log_layers", "parse", "read_engine"]
 
 # The words for a tensor's data type and layout, as one exact table
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any
 
-from ..model.describe import OnnxModel, OnnxNode
+from ..model.graph import OnnxModel, OnnxNode
 from ..record import Record, Table, later, plural, show
 
 __all__ = [
@@ -22,12 +22,9 @@ __all__ = [
     "EngineLayer",
     "EngineTensor",
     "FusionMap",
-    "foreign_ends",
     "fusion_map",
     "infer_nodes",
-    "nodes_between",
     "nodes_in_metadata",
-    "nodes_in_name",
     "plain_name",
     "reformat_target",
     "without_profile",

@@ -22,7 +22,6 @@ __all__ = [
     "MessageKind",
     "decode",
     "failing_layer",
-    "message_kinds",
     "read_log",
     "scales_from_log",
     "split_line",

@@ -30,18 +30,15 @@ from .layers import (
 from .records import BuildOptions, BuildReport
 
 if TYPE_CHECKING:
-    from ..model.describe import OnnxModel
+    from ..model.graph import OnnxModel
 
 __all__ = [
-    "IDLE",
     "Facts",
     "PrecisionReport",
     "PrecisionRow",
     "PrecisionRows",
     "Reason",
-    "layer_reason",
     "precision_report",
-    "sources_of",
 ]
 
 _INTEGERS = {"int32", "int64", "bool", "uint8"}
@@ -511,7 +508,7 @@ def precision_report(
     """
     options = options or (build.options if build else None)
     if isinstance(model, (str, os.PathLike)):
-        from ..model.describe import read_model
+        from ..model.read import read_model
 
         model = read_model(model)
     facts = Facts(engine, options, build, model)

@@ -9,16 +9,9 @@ from ..model.operators import REARRANGE, WEIGHTED
 
 if TYPE_CHECKING:
     from ..engine.layers import EngineInfo
-    from ..model.describe import OnnxModel, OnnxNode
+    from ..model.graph import OnnxModel, OnnxNode
 
-__all__ = [
-    "BOUNDING",
-    "FUSED_ACTIVATIONS",
-    "PICKS_CODES",
-    "engine_groups",
-    "float_tensors",
-    "fused_groups",
-]
+__all__ = ["BOUNDING", "PICKS_CODES", "engine_groups", "float_tensors", "fused_groups"]
 
 BOUNDING = ("Relu", "Clip")
 """Activations that the kernel applies as bounds, before it rounds."""
@@ -40,7 +33,7 @@ def fused_groups(model: OnnxModel) -> Groups:
     engine_groups of a built engine where there is one.
 
     >>> from trtlearn.model.course_data import model_path
-    >>> from trtlearn.model.describe import read_model
+    >>> from trtlearn.model.read import read_model
     >>> groups = fused_groups(read_model(model_path("resnet")))
     >>> [group for group in groups if "b0_add" in group or "b1_add" in group]
     [('b0_conv2', 'b0_add', 'b0_relu2'), ('b1_proj', 'b1_add', 'b1_relu2')]

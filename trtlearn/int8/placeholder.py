@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ..model.describe import OnnxNode
+from ..model.graph import OnnxNode
 
 __all__ = ["placeholder_amax"]
 

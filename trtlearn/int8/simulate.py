@@ -16,9 +16,8 @@ import numpy as np
 
 from ..errors import DataError, ModelError
 from ..model.arrays import Array
-from ..model.describe import describe
 from ..model.fold import folded_batch_norms
-from ..model.graph import Graph, attributes, evaluate, node_key
+from ..model.graph import Graph, attributes, describe, evaluate, node_key
 from ..model.operators import REARRANGE, WEIGHTED
 from ..model.read import load_proto
 from ..record import Record, plural

@@ -20,7 +20,7 @@ from ..engine.log import decode, failing_layer, last_timed, scales_from_log
 from ..engine.records import BuildOptions, BuildReport, CalibrationTrace, RangeReport
 from ..engine.variants import variant_options
 from ..errors import BuildError, CacheError, ModelError
-from ..model.describe import read_model
+from ..model.read import read_model
 from .calibrator import Calibrator, random_calibrator
 from .configuration import (
     Shapes,

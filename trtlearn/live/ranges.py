@@ -16,7 +16,8 @@ from ..engine.records import Message, RangeReport, TensorRange
 from ..errors import BuildError, DataError
 from ..int8.placeholder import placeholder_amax
 from ..int8.quant import scale_from_amax
-from ..model.describe import OnnxNode, read_model
+from ..model.graph import OnnxNode
+from ..model.read import read_model
 from .trt import trt
 
 __all__ = ["calibrated_ranges", "network_tensors", "placeholder_ranges", "set_ranges"]

@@ -23,7 +23,6 @@ __all__ = [
     "check_array",
     "check_batch_size",
     "check_feed",
-    "check_finite",
     "check_form",
     "feeds",
     "for_each_array",

@@ -25,7 +25,6 @@ from ..record import Record
 __all__ = [
     "MODELS",
     "NETWORKS",
-    "SPLITS",
     "ModelCard",
     "accuracy",
     "boxes",

@@ -14,7 +14,7 @@ from ..dtypes import NUMPY
 from ..errors import DataError, ModelError
 from ..record import Record, plural
 from .arrays import Array, check_array, check_batch_size, check_form, feeds, load_arrays
-from .describe import OnnxModel, OnnxValue, whole_inputs
+from .graph import OnnxModel, OnnxValue
 
 __all__ = [
     "EXPECTED_DATA",
@@ -26,6 +26,7 @@ __all__ = [
     "input_batches",
     "input_data",
     "load_labels",
+    "whole_inputs",
 ]
 
 Data = str | os.PathLike[str] | Array | Mapping[str, Array]
@@ -149,6 +150,35 @@ def _fixed_batch(inputs: tuple[OnnxValue, ...]) -> int | None:
             "or export with a dynamic batch",
         )
     return fixed.pop() if fixed else None
+
+
+def whole_inputs(model: OnnxModel, arrays: Mapping[str, Array]) -> tuple[str, ...]:
+    """The inputs that hold no rows, so that every batch gets them whole: a scalar, a first state.
+
+    These are all inputs without axes, and, where the arrays differ in their first axis, those that
+    are as long there as the network fixes it. Where that would be all, the first holds the rows.
+
+    >>> from trtlearn.model.course_data import model_path
+    >>> from trtlearn.model.read import read_model
+    >>> images = np.zeros((8, 1, 28, 28), np.float32)
+    >>> whole_inputs(read_model(model_path("resnet")), {"image": images})
+    ()
+    """
+    rows: dict[str, int] = {}
+    fixed: dict[str, int] = {}
+    for value in model.inputs:
+        if not value.shape:
+            continue
+        array = arrays.get(value.name)
+        if array is not None and np.ndim(array):
+            rows[value.name] = len(array)
+        if isinstance(value.shape[0], int):
+            fixed[value.name] = value.shape[0]
+    differ = len(set(rows.values())) > 1 or len(set(fixed.values())) > 1
+    whole = {name for name, size in fixed.items() if differ and rows.get(name) == size}
+    if whole == set(rows) and whole:
+        whole.remove(next(iter(rows)))
+    return tuple(value.name for value in model.inputs if value.shape == () or value.name in whole)
 
 
 def arrays_by_name(model: OnnxModel, data: Data | None) -> dict[str, Array]:

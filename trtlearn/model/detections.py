@@ -18,7 +18,6 @@ __all__ = [
     "Columns",
     "Detections",
     "Head",
-    "average_precision",
     "decode",
     "find_head",
     "hits",

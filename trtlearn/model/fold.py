@@ -31,7 +31,7 @@ from .operators import FOLDED, ONNX_DOMAINS, WEIGHTED
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["at_least_opset_13", "copied", "folded_batch_norms", "named", "prepared"]
+__all__ = ["copied", "folded_batch_norms", "named", "prepared"]
 
 NOT_FOLDED = ("Bernoulli", "Dropout", "Multinomial", "RandomNormalLike", "RandomUniformLike")
 """In front of weights every operator but these is computed here, where its inputs are constants."""

@@ -19,15 +19,7 @@ from ..files import load_table
 from ..record import Record, Table
 from .calibration import load, origin
 
-__all__ = [
-    "CacheCase",
-    "CacheCases",
-    "broken_caches",
-    "broken_files",
-    "cache_cases",
-    "odd_caches",
-    "try_cache",
-]
+__all__ = ["CacheCase", "CacheCases", "broken_caches", "broken_files", "cache_cases", "odd_caches"]
 
 
 class Network(Protocol):

@@ -25,7 +25,7 @@ from ..int8.groups import engine_groups, float_tensors
 from ..int8.quant import scale_from_amax
 from ..int8.simulate import Int8Run, run_int8
 from ..model.arrays import Array
-from ..model.describe import describe
+from ..model.graph import describe
 from ..model.read import load_proto
 from ..record import Record, plural
 from .files import AGAIN, check_origin, folder_with, load_build, load_record, parts, read_arrays

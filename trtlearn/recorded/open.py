@@ -17,7 +17,7 @@ from ..record import parse_json
 from .files import GZIP, load_build
 
 if TYPE_CHECKING:
-    from ..model.describe import OnnxModel
+    from ..model.graph import OnnxModel
 
 __all__ = ["open_engine", "precision", "read_engine"]
 

@@ -31,7 +31,6 @@ from ..record import Record, plural, show
 from .files import folder_name, lean, read_text, recording_folders, whole
 
 __all__ = [
-    "PLANS_MB",
     "OwnBuild",
     "OwnBuilds",
     "Wanted",

@@ -11,7 +11,8 @@ from ..calibration.cache import CalibrationCache, NameCheck, parse_cache
 from ..calibration.cache_lines import ODDITIES, CacheReading, as_tensorrt_reads
 from ..errors import CacheError
 from ..files import load_table
-from ..model.describe import OnnxModel, read_model
+from ..model.graph import OnnxModel
+from ..model.read import read_model
 from ..record import html_table, html_text, plural, show
 from .controls import badge, beside, button, guarded, ipywidgets, say, stack
 from .draw import short

@@ -16,7 +16,8 @@ from ..calibration.tensors import predict_ties
 from ..engine.layers import Binding, EngineInfo, EngineLayer, EngineTensor
 from ..engine.layout import graph
 from ..errors import DataError
-from ..model.describe import OnnxModel, read_model
+from ..model.graph import OnnxModel
+from ..model.read import read_model
 from ..record import show
 from ..recorded.calibration import CAUSES, AgreementTable
 from . import draw

@@ -15,7 +15,7 @@ from ..engine.layout import GraphNode, graph
 from ..engine.records import Timing
 from ..engine.times import layer_times as join_times
 from ..errors import DataError
-from ..model.describe import OnnxModel
+from ..model.graph import OnnxModel
 from ..record import plural, show, without_collector
 from . import draw
 from .draw import Figure, Source, Style

@@ -16,8 +16,7 @@ from functools import cached_property
 
 from ..calibration.cache import CacheIgnored
 from ..files import load_table
-from ..model.describe import OnnxModel
-from ..model.quantization import RefusedNode
+from ..model.graph import OnnxModel, RefusedNode
 from ..record import plural
 from .command import TrtexecCommand, int8_count
 from .sources import Release, best_skips_sm103, cite, option_kinds, wildcard_anywhere

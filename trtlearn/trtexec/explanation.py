@@ -10,7 +10,7 @@ from typing import Any
 from ..calibration.cache import CacheIgnored, ignored_by_trtexec, old_header, read_cache
 from ..errors import CacheError, ModelError
 from ..files import load_table, read_bytes, shell_command
-from ..model.quantization import SYMMETRIC, RefusedNode
+from ..model.graph import SYMMETRIC, RefusedNode
 from ..record import Record, html_text, plural
 from .command import parse_trtexec
 from .decision import Case, sentences, takes_asymmetric
@@ -213,7 +213,7 @@ def _look_at_model(case: Case, model: Any, has_qdq: bool | None) -> Case:
     problem = None
     facts = None if has_path else model
     if has_qdq is None and path and (has_path or os.path.isfile(path)):
-        from ..model.describe import describe
+        from ..model.graph import describe
         from ..model.read import load_proto
 
         try:

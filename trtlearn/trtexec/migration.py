@@ -17,8 +17,7 @@ from ..calibration.cache import CalibrationCache, read_cache, stale_and_internal
 from ..calibration.qdq import QdqReport, insert_qdq
 from ..errors import CommandError, ModelError
 from ..files import is_same_file, load_table, shell_command, write_atomic
-from ..model.describe import describe
-from ..model.quantization import judge_quantization
+from ..model.graph import describe, judge_quantization
 from ..model.read import load_proto, serialized_in_pieces
 from ..record import Record
 from .command import parse_trtexec

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ...errors import DataError
 from ...int8.placeholder import placeholder_amax
 from ...model.course_data import load_images
-from ...model.describe import OnnxNode
+from ...model.graph import OnnxNode
 from ...networks import network
 from ...record import plural
 from ...show.digits import Column, digit_columns

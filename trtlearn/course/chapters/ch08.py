@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ...model.describe import OnnxNode
+from ...model.graph import OnnxNode
 from ...recorded.tradeoffs import placements
 from ...show.blocks import EDGES, placed_block
 from ..verdict import compare, judge_function, random_cases

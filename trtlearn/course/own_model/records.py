@@ -10,7 +10,7 @@ from ...builds import Build
 from ...calibration.mixed import MixedRange
 from ...calibration.qdq import QdqReport
 from ...model.data import DataFacts
-from ...model.describe import OnnxModel
+from ...model.graph import OnnxModel
 from ...record import Record, html_table, html_text, plural
 from ..doctor import DoctorReport
 

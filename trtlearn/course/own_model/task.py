@@ -19,10 +19,9 @@ from ...errors import DataError, ModelError
 from ...int8.quant import sqnr_db
 from ...model.course_data import accuracy
 from ...model.data import Data, InputData, Labels, input_data, load_labels
-from ...model.describe import OnnxModel
 from ...model.detections import Detections, Head, find_head, mean_ap, share_matched
 from ...model.fold import copied
-from ...model.quantization import judge_quantization
+from ...model.graph import OnnxModel, judge_quantization
 from ...model.run import activations
 from .records import Answer
 
