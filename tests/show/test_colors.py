@@ -83,4 +83,4 @@ def test_main_types_stay_apart_for_colour_blind_readers(kind):
 def test_figures_are_transparent_and_carry_their_footer():
     layout = draw.figure("Why?").layout.template.layout
     assert layout.paper_bgcolor == layout.plot_bgcolor == "rgba(0,0,0,0)"
-    assert draw.footer(draw.figure("Why?"), "recorded").layout.annotations[-1].name == "footer"
+    assert draw.finish(draw.figure("Why?"), "recorded").layout.annotations[-1].name == "footer"

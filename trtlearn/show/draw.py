@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..engine.records import Provenance, Timing
-from ..errors import TrtlearnError, printable
+from ..errors import printable
 from .theme import GOOD, INK, LAYOUT
 
 if typing.TYPE_CHECKING:
@@ -47,10 +47,8 @@ def figure(title: str, **layout: typing.Any) -> Figure:
     >>> figure("Which layers run in INT8?").layout.title.text
     'Which layers run in INT8?'
     """
-    try:
-        import plotly.graph_objects as go
-    except ModuleNotFoundError:
-        raise TrtlearnError("pictures need plotly", "pip install 'trtlearn[lab]'") from None
+    import plotly.graph_objects as go
+
     template = go.layout.Template(layout=LAYOUT)
     look = {"template": template, "title": {"text": title}, "height": LAYOUT["height"]}
     return go.Figure(layout=look | layout)
@@ -67,8 +65,8 @@ def panels(
     empty = figure(title, height=height)
     from plotly.subplots import make_subplots
 
-    shape = {"rows": 1, "cols": len(titles), "horizontal_spacing": 0.12} | options
-    fig: Figure = make_subplots(figure=empty, subplot_titles=titles, **shape)
+    side_by_side = {"rows": 1, "cols": len(titles), "horizontal_spacing": 0.12}
+    fig: Figure = make_subplots(figure=empty, subplot_titles=titles, **side_by_side | options)
     fig.update_annotations(font={"size": 13})
     if "shared_yaxes" in options:
         for column in range(2, len(titles) + 1):
@@ -421,19 +419,6 @@ def source_label(source: Source) -> str:
     return source if isinstance(source, str) else source.label()
 
 
-def footer(fig: Figure, text: str) -> Figure:
-    """Write under the figure where its numbers come from; the figure itself is returned.
-
-    >>> footer(figure("?"), "recorded on NVIDIA H200").layout.annotations[-1].text
-    'recorded on NVIDIA H200'
-    """
-    _neutral(fig)
-    below: Style = {"xref": "paper", "yref": "paper", "yshift": -70}
-    below |= {"xanchor": "left", "yanchor": "bottom", "font": {"size": 11, "color": INK}}
-    note(fig, _as_text(text, FOREIGN), 0, 0, name="footer", **below)
-    return fig
-
-
 def finish(fig: Figure, source: Source = None, rest: str = "") -> Figure:
     """Write the source under the figure and make room: nothing is cut from 700 pixels on.
 
@@ -464,8 +449,11 @@ def finish(fig: Figure, source: Source = None, rest: str = "") -> Figure:
         legend={"xref": "container", "x": 0.005, "yref": "container", "yanchor": "top"},
     )
     fig.update_layout(title_yanchor="top", legend_y=1 - head / height)
-    footer(fig, source_line)
-    fig.layout.annotations[-1].update(align="left", xshift=10 - left, yshift=-under, yanchor="top")
+    _neutral(fig)
+    below: Style = {"xref": "paper", "yref": "paper", "xanchor": "left", "yanchor": "top"}
+    below |= {"xshift": 10 - left, "yshift": -under, "align": "left"}
+    below["font"] = {"size": 11, "color": INK}
+    note(fig, _as_text(source_line, FOREIGN), 0, 0, name="footer", **below)
     return fig
 
 
@@ -504,8 +492,7 @@ def _under(fig: Figure) -> int:
 
 
 def _title_lines(axis: typing.Any) -> int:
-    title = axis.title.text
-    return title.count("<br>") + 1 if title else 0
+    return len(axis.title.text.split("<br>")) if axis.title.text else 0
 
 
 def _left(fig: Figure) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import typing
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -119,7 +118,7 @@ def histogram(
     clipped = 100 * float((np.abs(x) > amax).mean())
     fig = draw.figure(f"What does ±{amax:.4g} keep of {name}?", bargap=0)
     shares = f"kept: {100 - clipped:.3g} %", f"clipped: {clipped:.3g} %"
-    _kept_and_clipped(fig, edges, counts, amax, shares)
+    _value_bars(fig, edges, counts, amax, shares)
     draw.ends(fig, *{-amax if low < 0 else amax, amax})
     if reach < 0.9 * amax:
         fig.add_vrect(x0=reach, x1=amax, fillcolor=WARN, opacity=0.15, line={"width": 0})
@@ -131,7 +130,7 @@ def histogram(
     return draw.finish(fig, source)
 
 
-def _kept_and_clipped(
+def _value_bars(
     fig: Figure,
     edges: NDArray[np.float64],
     counts: NDArray[np.int64],
@@ -141,47 +140,33 @@ def _kept_and_clipped(
 ) -> None:
     """Bars of the values inside the range, and hatched ones of those outside."""
     centres, widths = (edges[:-1] + edges[1:]) / 2, np.diff(edges)
+    look: Style = {"width": widths, "hover": "values at %{x:.4g}: %{y}", **more}
     inside = np.abs(centres) <= amax
-    hover = "values at %{x:.4g}: %{y}"
-    for name, which, color in zip(names, (inside, ~inside), (GOOD, BAD), strict=True):
-        bad = color == BAD
-        y = np.where(which, counts, 0)
-        draw.columns(fig, centres, y, name, color=color, bad=bad, width=widths, hover=hover, **more)
+    draw.columns(fig, centres, np.where(inside, counts, 0), names[0], **look)
+    clipped = np.where(inside, 0, counts)
+    draw.columns(fig, centres, clipped, names[1], color=BAD, bad=True, **look)
 
 
-@dataclass(frozen=True)
-class Curves:
-    """Mean squared error against amax, float64 [P] each."""
-
-    amax: NDArray[np.float64]
-    clip: NDArray[np.float64]
-    rounding: NDArray[np.float64]
-
-
-def error_curves(x: ArrayLike, amax: ArrayLike) -> Curves:
-    """Clipping and rounding error of ``x`` [N] for each of the ranges ``amax`` [P].
-
-    >>> error_curves([0.1, 1.0], [0.5, 1.0]).clip.tolist()
-    [0.125, 0.0]
+def _error_lines(
+    fig: Figure, x: ArrayLike, amax: NDArray[np.float64], panel: draw.Panel = None
+) -> NDArray[np.float64]:
+    """Clipping and rounding error of ``x`` [N], and their sum, for each of the ranges ``amax`` [P];
+    the sum is returned.
     """
-    grid = np.asarray(amax, np.float64)
-    errors = [quant.quantization_error(x, float(end) / QMAX) for end in grid]
+    errors = [quant.quantization_error(x, float(end) / QMAX) for end in amax]
     clip = np.array([error.clip_error for error in errors])
-    return Curves(grid, clip, np.array([error.rounding_error for error in errors]))
-
-
-def _error_lines(fig: Figure, curves: Curves, panel: tuple[int, int] | None = None) -> None:
-    """The two errors and their sum against amax, on logarithmic axes."""
-    total = curves.clip + curves.rounding
+    rounding = np.array([error.rounding_error for error in errors])
+    total: NDArray[np.float64] = clip + rounding
     for name, y, color, dash in (
-        ("clipping error", curves.clip, BAD, "dot"),
-        ("rounding error", curves.rounding, GOOD, "dash"),
+        ("clipping error", clip, BAD, "dot"),
+        ("rounding error", rounding, GOOD, "dash"),
         ("both", total, INK, "solid"),
     ):
         drawn = np.where(y > 0, y, np.nan)
-        draw.line(fig, curves.amax, drawn, name, color=color, dash=dash, panel=panel)
-    draw.log_axis(fig, "x", "amax", curves.amax, panel=panel)
-    draw.log_axis(fig, "y", "mean squared error", [*total, *curves.rounding], panel=panel)
+        draw.line(fig, amax, drawn, name, color=color, dash=dash, panel=panel)
+    draw.log_axis(fig, "x", "amax", amax, panel=panel)
+    draw.log_axis(fig, "y", "mean squared error", [*total, *rounding], panel=panel)
+    return total
 
 
 def clip_or_round(values: ArrayLike, *, source: Source = None) -> Figure:
@@ -195,11 +180,9 @@ def clip_or_round(values: ArrayLike, *, source: Source = None) -> Figure:
     x = finite(values, "values")
     reach = _positive(float(np.abs(x).max()))
     grid = np.sort(np.append(np.geomspace(reach / 50, reach * 4, 60), reach))
-    curves = error_curves(x, grid)
-    total = curves.clip + curves.rounding
-    best = int(total.argmin())
     fig = draw.figure("Where should the range end?")
-    _error_lines(fig, curves)
+    total = _error_lines(fig, x, grid)
+    best = int(total.argmin())
     star: Style = {"symbol": "star", "size": 14}
     draw.points(fig, [grid[best]], [total[best]], f"least: ±{grid[best]:.4g}", **star)
     fig.update_xaxes(title="amax, the end of the range (log scale)")
@@ -244,45 +227,24 @@ def _relative_error(w: NDArray[np.float64], scales: NDArray[np.float64]) -> NDAr
     return np.where(percent > 0, percent, np.nan)
 
 
-class ValueBars:
-    """Counts of ``x`` [N] in equal bins over all that ±amax may span; ``split`` finds the clipped.
-
-    >>> ValueBars(np.array([0.1, 0.9, -1.0]), 1.0).split(0.5)[1].sum()
-    np.int64(2)
-    """
-
-    def __init__(self, x: NDArray[np.float32], amax: float) -> None:
-        low = -amax if x.min() < 0 else -0.02 * amax
-        self.span = (low * 1.02, amax * 1.02)
-        reach = float(np.abs(x).max())
-        edges = np.linspace(max(low, -reach), reach, BINS + 1)
-        self.counts, self.edges = np.histogram(x, edges)
-        self.centres, self.widths = (self.edges[:-1] + self.edges[1:]) / 2, np.diff(self.edges)
-
-    def split(self, amax: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Counts of the bars whose middle lies inside ±amax, and of the others."""
-        inside = np.abs(self.centres) <= amax
-        return np.where(inside, self.counts, 0), np.where(inside, 0, self.counts)
-
-
 def slider_figure(
-    bars: ValueBars, curves: Curves | None, name: str, amax: float, source: Source = None
+    x: NDArray[np.float32], amax: NDArray[np.float64], name: str, start: float, source: Source
 ) -> Figure:
-    """Traces 0 and 1 are the kept and the clipped bars, the last is the mark on the error curves
-    (if any).
+    """What ±``start`` keeps of ``x`` [N], beside both errors for each of the ranges ``amax`` [P].
+
+    Traces 0 and 1 are the kept and the clipped bars, the last is the mark on the errors.
     """
-    title = f"What does the range keep of {name}?"
-    fig = draw.panels(title, ["", ""] if curves else [""], height=400)
+    high, reach = float(amax.max()), float(np.abs(x).max())
+    counts, edges = np.histogram(x, BINS, (-reach if x.min() < 0 else 0, reach))
+    fig = draw.panels(f"What does the range keep of {name}?", ["", ""], height=400)
     fig.update_layout(bargap=0, barmode="overlay")
-    panel = (1, 1)
-    _kept_and_clipped(fig, bars.edges, bars.counts, amax, panel=panel)
-    draw.log_axis(fig, "y", "number of values", [0.8, 2 * bars.counts.max()], panel=panel)
-    dashed = f"value of {name} (dashed: ±amax)"
-    fig.update_xaxes(title=dashed, range=bars.span, row=1, col=1)
-    draw.ends(fig, -amax, amax, panel=panel)
-    if curves:
-        _error_lines(fig, curves, panel=(1, 2))
-        draw.points(fig, [amax], [None], "here", symbol="diamond", size=13, panel=(1, 2))
+    _value_bars(fig, edges, counts, start, panel=(1, 1))
+    draw.log_axis(fig, "y", "number of values", [0.8, 2 * counts.max()], panel=(1, 1))
+    span = [1.02 * high * (-1 if x.min() < 0 else -0.02), 1.02 * high]
+    fig.update_xaxes(title=f"value of {name} (dashed: ±amax)", range=span, row=1, col=1)
+    draw.ends(fig, -start, start, panel=(1, 1))
+    _error_lines(fig, x, amax, (1, 2))
+    draw.points(fig, [start], [None], "here", symbol="diamond", size=13, panel=(1, 2))
     return draw.finish(fig, source)
 
 

@@ -30,13 +30,14 @@ from .controls import (
     move_ends,
     moving,
     redraw,
+    say,
     switch,
     wired,
 )
 from .digits import answer_look, as_seen, background, board, cut_digit, mosaic, place_of, spike
 from .draw import Source, Style
 from .layers import PixelScene, describe_pixel, scene_figure
-from .numbers import ValueBars, error_curves, finite, slider_figure
+from .numbers import finite, histogram, slider_figure
 from .tensor_ranges import repair_preview
 from .theme import GOOD, INK
 from .tradeoffs import COSTS, tradeoff
@@ -59,17 +60,14 @@ LABELLED: Style = {"layout": WIDE, "style": {"description_width": "6em"}}
 ALMOST_ALL = 0.9  # the share of right answers below which an engine may be hidden
 
 
-def sample(values: ArrayLike, name: str, count: int = SAMPLE) -> NDArray[np.float32]:
-    """At most ``count`` of the values, evenly spaced and the largest |x| always among them, as
+def sample(values: ArrayLike, name: str) -> NDArray[np.float32]:
+    """At most SAMPLE of the values, evenly spaced and the largest |x| always among them, as
     float32 [N].
-
-    >>> sample([3.0, -5.0, 1.0], "x", 2).tolist()
-    [3.0, -5.0]
     """
     flat = finite(values, name).astype(np.float32)
-    if flat.size <= count:
+    if flat.size <= SAMPLE:
         return flat
-    chosen = np.linspace(0, flat.size - 1, count).astype(np.int64)
+    chosen = np.linspace(0, flat.size - 1, SAMPLE).astype(np.int64)
     chosen[-1] = int(np.abs(flat).argmax())
     return flat[chosen]
 
@@ -101,9 +99,8 @@ def amax_slider(
         raise DataError(f"{name} is all zero", "pass values that differ from 0")
     start = reach if amax is None else float(amax)
     low, high = min(reach / 100, start), max(reach * 4, start)
-    bars = ValueBars(x, high)
-    curves = error_curves(x, np.geomspace(low, high, 50))
-    fig = figure_widget(slider_figure(bars, curves, name, start, source))
+    fig = figure_widget(slider_figure(x, np.geomspace(low, high, 50), name, start, source))
+    places, counts = np.abs(fig.data[0].x), fig.data[0].y + fig.data[1].y
     ends = {"min": math.log10(low), "max": math.log10(high), "step": 0.01}
     slider = ipywidgets.FloatLogSlider(
         start, **ends, description="amax", readout_format=".4g", layout=WIDE
@@ -112,7 +109,8 @@ def amax_slider(
     def move() -> str:
         end = slider.value
         error = quant.quantization_error(x, end / 127)
-        fig.data[0].y, fig.data[1].y = bars.split(end)
+        fig.data[0].y = np.where(places <= end, counts, 0)
+        fig.data[1].y = np.where(places <= end, 0, counts)
         fig.data[-1].x, fig.data[-1].y = [end], [error.mean_squared_error]
         move_ends(fig, -end, end)
         return describe_error(error)
@@ -137,12 +135,10 @@ def range_browser(
     names: Style = {"options": list(activations), "description": "tensor"}
     tensor = ipywidgets.Dropdown(**names, layout=FITTED, style=style)
     way = ipywidgets.ToggleButtons(options=list(ways), description="range", style=style)
-    first = sample(activations[tensor.value], tensor.value)
-    largest = max(amax[way.value].get(tensor.value, 0.0), float(np.abs(first).max()), 1e-30)
-    bars = ValueBars(first, largest)
-    fig = figure_widget(slider_figure(bars, None, tensor.value, largest, source))
+    fig = figure_widget(draw.figure(""))
+    text = say("")
 
-    def choose() -> str:
+    def choose() -> None:
         name = tensor.value
         x = sample(activations[name], name)
         end = amax[way.value].get(name)
@@ -150,21 +146,15 @@ def range_browser(
             raise DataError(
                 f'"{way.value}" has no range for {name}', "choose another tensor or another way"
             )
+        redraw(fig, histogram(x, end, name, source=source))
         reach = float(np.abs(x).max())
-        bars = ValueBars(x, max(end, reach))
-        for trace, counts in zip(fig.data[:2], bars.split(end), strict=True):
-            trace.x, trace.width, trace.y = bars.centres, bars.widths, counts
-        move_ends(fig, -end, end)
-        fig.layout.title.text = f"What does ±{end:.4g} keep of {name}?"
-        fig.layout.xaxis.range = bars.span
-        fig.layout.xaxis.title.text = f"value of {name} (dashed: ±{end:.4g}, {way.value})"
         unused = max(0, round(127 * (1 - reach / end)))
-        return (
+        text.value = (
             f"largest |x| {reach:.4g}; steps of 127 that no value reaches: {unused}; "
             f"{describe_error(quant.quantization_error(x, end / 127))}"
         )
 
-    return moving(choose, tensor, way, shown=(fig,))
+    return wired(choose, tensor, way, shown=(text, fig))
 
 
 def describe_cut(threshold: Threshold, bins: int) -> str:
@@ -310,17 +300,12 @@ def follow_pixel(
         sliders.append(ipywidgets.IntSlider(value, 0, count - 1, description=name, **LABELLED))
     down, across, depth = sliders
     fig = figure_widget(scene_figure(scene, scene.at(channel, row, column), source))
-    shown = (scene.at(channel, row, column).source, channel)
 
     def move() -> str:
-        nonlocal shown
         pixel = scene.at(depth.value, down.value, across.value)
-        now = (pixel.source, depth.value)
-        if now != shown:
-            fig.data[0].z, fig.data[2].z = scene.inputs[pixel.source], scene.output[depth.value]
-            for note, words in zip(fig.layout.annotations, pixel.titles, strict=False):
-                note.text = words
-            shown = now
+        fig.data[0].z, fig.data[2].z = scene.inputs[pixel.source], scene.output[depth.value]
+        for note, words in zip(fig.layout.annotations, pixel.titles, strict=False):
+            note.text = words
         fig.data[1].z, fig.data[1].text = pixel.products, pixel.words
         fig.data[3].x, fig.data[3].y = [across.value], [down.value]
         frame = fig.layout.shapes[0]

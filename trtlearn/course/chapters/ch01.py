@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from ...int8 import quant
 from ...model.course_data import load_images
+from ...show import draw
 from ...show.digits import Column, digit_columns
-from ...show.draw import figure, footer
 from ...show.theme import SERIES
 from ..verdict import call, judge_function, judge_number, one_number, random_cases
 
@@ -55,15 +55,14 @@ def draw_scale(answer: Any) -> Any:
 def draw_quantize(answer: Any) -> Any:
     """The reader's quantize beside the reference, as two staircases."""
     x, scale = np.linspace(-1.5, 1.5, 601, dtype=np.float32), 1 / 127
-    fig = figure("What does your quantize do, beside the reference?")
-    stairs = [("reference", quant.quantize(x, scale), SERIES[0], 5)]
+    fig = draw.figure("What does your quantize do, beside the reference?")
+    steps: draw.Style = {"shape": "hv", "hover": "%{x}: %{y}"}
+    draw.line(fig, x, quant.quantize(x, scale), "reference", color=SERIES[0], width=5, **steps)
     if answer is not None:
-        stairs.append(("yours", np.asarray(call(answer, x, scale)), SERIES[1], 2))
-    for name, codes, color, width in stairs:
-        line = {"color": color, "width": width, "shape": "hv"}
-        fig.add_scatter(x=x, y=codes, name=name, mode="lines", line=line)
+        codes = np.asarray(call(answer, x, scale))
+        draw.line(fig, x, codes, "yours", color=SERIES[1], **steps)
     fig.update_xaxes(title="x (scale 1/127)").update_yaxes(title="code")
-    return footer(fig, "computed here, in numpy")
+    return draw.finish(fig)
 
 
 judge_scale = partial(judge_number, reference=lambda: digit_amax() / 127, rtol=0.002)
