@@ -18,7 +18,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .errors import HIDDEN, TrtlearnError, first_line, printable
+from .errors import HIDDEN, TrtlearnError, first_line
 
 __all__ = [
     "HEAD_BYTES",
@@ -105,7 +105,7 @@ def read_bytes(
     """
     if path != 0 and not isinstance(path, (str, os.PathLike)):  # open() takes any descriptor
         raise error(f"a path is expected, found a {type(path).__name__}", "name a file")
-    name = "standard input" if path == 0 else printable(str(path))[:300]
+    name = "standard input" if path == 0 else str(path)[:300]
     try:
         flags = os.O_RDONLY | _NONBLOCK | _BINARY
         handle = os.dup(path) if isinstance(path, int) else os.open(path, flags)

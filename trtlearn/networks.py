@@ -39,10 +39,10 @@ from .recorded.files import (
     check_hashes,
     folder_with,
     load_provenance,
+    origin_folder,
     recording_folders,
 )
-from .recorded.networks import build as recorded_build
-from .recorded.networks import origin_folder
+from .recorded.files import build as recorded_build
 from .recorded.store import Wanted, build_once, digests, find
 
 __all__ = ["Network", "network"]
@@ -271,12 +271,13 @@ class Network:
 
             tl.network("resnet").build("int8-placeholder").accuracy
         """
-        word = calibrator_word(variant.removeprefix("int8-"))
-        spellings = (variant, f"int8-{variant}", f"int8-{word}")
-        if not (names := [name for name in spellings if name in self._names]):
-            known = ", ".join(self._names)
-            raise RecordingError(f"no variant {variant!r} of {self.name}", f"one of {known}")
-        variant = names[0]
+        if variant not in self._names:
+            word = calibrator_word(variant.removeprefix("int8-"))
+            spellings = (f"int8-{variant}", f"int8-{word}")
+            if not (names := [name for name in spellings if name in self._names]):
+                known = ", ".join(self._names)
+                raise RecordingError(f"no variant {variant!r} of {self.name}", f"one of {known}")
+            variant = names[0]
         live = self.folder is None
         if live and not self._own and stand_in is not None:
             shown = stand_in(self, variant)

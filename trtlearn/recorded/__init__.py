@@ -52,7 +52,7 @@ _DOOR = {
     "computed": "modelopt_pairs one_scale range_factors repairs",
     "layers": "studies study layer_cases layer_case marked_tensors plan_sizes plan_insides",
     "tradeoffs": "tradeoff placements sensitivity dynamic",
-    "networks": "build detections",
+    "files": "build detections",
     "logs": "trtexec_log trtexec_parser interruptions",
 }
 """Module -> the names that it holds."""
@@ -75,6 +75,8 @@ if TYPE_CHECKING:  # for editors and type checkers: the same names
     from .computed import one_scale as one_scale
     from .computed import range_factors as range_factors
     from .computed import repairs as repairs
+    from .files import build as build
+    from .files import detections as detections
     from .layers import layer_case as layer_case
     from .layers import layer_cases as layer_cases
     from .layers import marked_tensors as marked_tensors
@@ -85,8 +87,6 @@ if TYPE_CHECKING:  # for editors and type checkers: the same names
     from .logs import interruptions as interruptions
     from .logs import trtexec_log as trtexec_log
     from .logs import trtexec_parser as trtexec_parser
-    from .networks import build as build
-    from .networks import detections as detections
     from .tradeoffs import dynamic as dynamic
     from .tradeoffs import placements as placements
     from .tradeoffs import sensitivity as sensitivity

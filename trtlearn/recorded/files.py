@@ -1,9 +1,10 @@
 """Recordings as files: gzipped JSON for builds, JSON for studies, PROVENANCE.json beside them.
 
-A folder data/recordings/<gpu>-<tensorrt version>/ holds <model>/<variant>.json.gz, the calibration
-cache as <model>/<variant>.cache, and studies/<name>.json. They are plain data: nothing in them is
-executed or unpickled. The engine's layers are not stored but read from the inspector's own text
-again on loading.
+A folder data/recordings/<gpu>-<tensorrt version>/ holds a build as <model>/<variant>.json.gz, its
+calibration cache as <variant>.cache, what a detector answered to the 300 test scenes as
+<variant>.detections.npz, and studies/<name>.json. Its batch is part of a variant's name unless it
+is 8. They are plain data: nothing in them is executed or unpickled. The engine's layers are not
+stored but read from the inspector's own text again on loading.
 """
 
 from __future__ import annotations
@@ -23,18 +24,22 @@ from ..engine.records import Provenance
 from ..errors import RecordingError
 from ..files import data_dir, read_bytes
 from ..model.arrays import Array, read_npz
-from ..model.course_data import NETWORKS, data_hashes
+from ..model.course_data import MODELS, NETWORKS, boxes, data_hashes, labels
+from ..model.detections import Detections, mean_ap, unpack
 from ..record import Record
 
 __all__ = [
     "AGAIN",
+    "build",
     "check_hashes",
     "check_origin",
+    "detections",
     "folder_name",
     "folder_with",
     "load_build",
     "load_provenance",
     "load_record",
+    "origin_folder",
     "parts",
     "read_arrays",
     "read_text",
@@ -176,3 +181,55 @@ def folder_with(part: str) -> Path:
         if (folder / part).exists():
             return folder
     raise RecordingError(f"no recordings of {part!r} came with this copy", AGAIN)
+
+
+def build(model: str, variant: str, folder: Path | None = None) -> Build:
+    """One recorded build: of a network, or of the detector with another head.
+
+    ``variant``: the way of building, with "-b64" behind it for batch 64. The heads:
+    detector-normalised, detector-two-outputs, detector-by-level, detector-by-level-normalised and
+    detector-transposed. ``folder``: recordings in place of the newest. RecordingError for what is
+    not recorded, or was recorded from other files.
+
+    >>> build("detector-normalised", "int8-minmax").batch
+    8
+    """
+    path = _path(model, variant, folder)
+    one = load_build(path)
+    if (one.model, one.variant) != (model, variant):
+        raise RecordingError(f"{path} holds {one.model} {one.variant}", AGAIN)
+    check_origin(one.provenance, path, model)
+    if one.map50 is not None or not _beside(path).is_file():
+        return one
+    quality = mean_ap(read_arrays(_beside(path), unpack), boxes("test"), labels("test", "detector"))
+    return dataclasses.replace(one, map50=quality)
+
+
+def detections(model: str = "detector", variant: str = "fp32") -> list[Detections]:
+    """What a recorded engine of the detector detected in the 300 test scenes, one entry a scene.
+
+    >>> len(detections("detector", "int8-minmax"))
+    300
+    """
+    path = _path(model, variant)
+    check_origin(load_build(path).provenance, path)
+    return read_arrays(_beside(path), unpack)
+
+
+def origin_folder(folder: Path, model: str) -> Path:
+    """The folder whose PROVENANCE.json says what the recordings of ``model`` rest on."""
+    return folder if model in MODELS else folder / "networks"
+
+
+def _path(model: str, variant: str, folder: Path | None = None) -> Path:
+    folder = (folder or folder_with(model)) / model
+    path = folder / f"{variant}.json.gz"
+    if not path.is_file():
+        names = sorted(file.name.removesuffix(".json.gz") for file in folder.glob("*.json.gz"))
+        problem = f"no variant {variant!r} of {model} is recorded"
+        raise RecordingError(problem, f"one of {', '.join(names)}")
+    return path
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(path.name.replace(".json.gz", ".detections.npz"))
