@@ -23,7 +23,7 @@ from ..recorded.calibration import CAUSES, AgreementTable
 from . import draw
 from .draw import Figure, Source, Style
 from .graphs import Mark, draw_graph
-from .theme import BAD, GOOD, INK, MARKS, SERIES, WARN, series
+from .theme import BAD, GOOD, INK, SERIES, WARN, series
 
 __all__ = [
     "agreement",
@@ -224,11 +224,10 @@ def thresholds(
     look: Style = {"width": 1.2, "shape": "hvh", "fill": "tozeroy"}
     draw.line(fig, x, values, "values", **look, panel=above)
     for index, (label, way) in enumerate(ways.items()):
-        color, symbol, dash = series(index)
-        mark: Style = {"color": color, "symbol": symbol, "size": 12, "mode": "markers+text"}
-        mark |= {"text": [f"{way.amax:.4g}"], "textposition": "middle right"}
-        mark |= {"customdata": [label], "hover": "%{customdata}: ±%{x:.6g}", "panel": below}
-        draw.points(fig, [way.amax], [index], label, **mark)
+        mark: Style = {"mode": "markers+text", "text": [f"{way.amax:.4g}"], "size": 12}
+        mark |= {"textposition": "middle right", "hover": [f"{label}: ±{way.amax:.6g}"]}
+        draw.points(fig, [way.amax], [index], label, like=index, **mark, panel=below)
+        color, _, dash = series(index)
         fig.add_vline(x=way.amax, line={"color": color, "dash": dash, "width": 1.5}, row=1, col=1)
     top = max(counted.seen_amax, *(way.amax for way in ways.values()))
     fig.update_xaxes(range=[0, 1.2 * top])
@@ -314,10 +313,10 @@ def orders(
             x += [100 * value / largest[name] for value in values]
             y += [tensors.index(name) + beside] * len(values)
             names += [name] * len(values)
-        symbol = MARKS[index % len(MARKS)] + ("-open" if index == 0 else "")
-        look: Style = {"color": series(index).color, "symbol": symbol, "size": 11}
         hover = "%{customdata}: amax is %{x:.3g} % of max|x|<extra>" + way + "</extra>"
-        draw.points(fig, x, y, way, hover=hover, customdata=names, **look)
+        symbol = None if index else "circle-open"
+        look: Style = {"like": index, "symbol": symbol, "size": 11, "customdata": names}
+        draw.points(fig, x, y, way, hover=hover, **look)
     fig.update_xaxes(title="amax chosen, % of max|x|", rangemode="tozero")
     draw.name_rows(fig, tensors)
     for edge in range(1, len(tensors)):
@@ -343,12 +342,9 @@ def images_needed(
     ways = list(dict.fromkeys([*amax, *accuracy]))
     for column, curves in ((1, amax), (2, accuracy)):
         for way, values in curves.items():
-            color, symbol, dash = series(ways.index(way))
-            mark: Style = {"symbol": symbol, "size": 9, "color": color}
-            legend: Style = {"legendgroup": way, "showlegend": column == 1}
-            look: Style = {"color": color, "dash": dash, "marker": mark, "panel": (1, column)}
-            hover = "%{x} images: %{y:.4g}"
-            draw.line(fig, list(values), list(values.values()), way, hover=hover, **look, **legend)
+            look: Style = {"legendgroup": way, "showlegend": column == 1, "panel": (1, column)}
+            look |= {"like": ways.index(way), "marks": 9, "hover": "%{x} images: %{y:.4g}"}
+            draw.line(fig, list(values), list(values.values()), way, **look)
     counts = [images for values in (*amax.values(), *accuracy.values()) for images in values]
     for panel in ((1, 1), (1, 2)):
         draw.log_axis(fig, "x", "calibration images", counts, panel=panel)
@@ -446,7 +442,6 @@ def agreement(table: AgreementTable, *, source: Source = None) -> Figure:
     heights: list[int] = []
     names: list[str] = []
     for index, cause in enumerate(CAUSES, 1):
-        color, symbol, _ = series(index)
         apart: list[float] = []
         rows: list[int] = []
         hover: list[str] = []
@@ -458,8 +453,8 @@ def agreement(table: AgreementTable, *, source: Source = None) -> Figure:
                     f"{other.tensor}<br>{row.network}, {row.algorithm}: ours {show(other.ours)}, "
                     f"TensorRT {other.tensorrt:.6g}<br>{draw.folded(other.explanation, 70)}"
                 )
-        look: Style = {"color": color, "symbol": symbol, "hover": hover, "panel": (1, 2)}
-        draw.points(fig, apart, rows, f"{cause} ({len(rows)})", **look)
+        name = f"{cause} ({len(rows)})"
+        draw.points(fig, apart, rows, name, like=index, hover=hover, panel=(1, 2))
         if cause != "last bits":
             gaps += map(math.log10, apart)
             heights += rows

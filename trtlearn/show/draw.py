@@ -16,7 +16,7 @@ import numpy as np
 
 from ..engine.records import Provenance, Timing
 from ..errors import printable
-from .theme import GOOD, INK, LAYOUT
+from .theme import GOOD, INK, LAYOUT, Look, series
 
 if typing.TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -160,14 +160,20 @@ def points(
     y: typing.Any,
     name: str = "",
     *,
-    color: typing.Any = INK,
-    symbol: typing.Any = "circle",
+    like: int | None = None,
+    color: typing.Any = None,
+    symbol: typing.Any = None,
     size: typing.Any = 9,
     hover: str | Sequence[str] | None = None,
     panel: Panel = None,
     **more: typing.Any,
 ) -> None:
-    """Marks at (x, y). An open or a line symbol gets a line of 2 pixels."""
+    """Marks at (x, y), grey circles or those of the series ``like``. An open or a line symbol gets
+    a line of 2 pixels.
+    """
+    if like is not None:
+        color, symbol = color or series(like).color, symbol or series(like).symbol
+    color, symbol = INK if color is None else color, "circle" if symbol is None else symbol
     thin = isinstance(symbol, str) and ("open" in symbol or symbol.startswith("line"))
     marker = {"color": color, "symbol": symbol, "size": size, "line": {"width": 2 if thin else 0}}
     marker |= more.pop("marker", {})
@@ -181,22 +187,29 @@ def line(
     y: typing.Any,
     name: str = "",
     *,
-    color: str = INK,
-    dash: str = "solid",
+    like: int | None = None,
+    color: str = "",
+    dash: str = "",
     width: float = 2,
+    marks: int = 0,
+    symbol: str = "",
+    shape: str = "linear",
     hover: str | Sequence[str] | None = None,
     panel: Panel = None,
     **more: typing.Any,
 ) -> None:
     """A line through (x, y), broken at None and NaN; in the legend where it has a name.
 
-    ``marker`` puts marks on it; ``shape="hvh"`` draws steps.
+    It is grey, or looks as the series ``like``; ``marks`` of so many pixels stand on it;
+    ``shape="hvh"`` draws steps.
     """
-    stroke: dict[str, typing.Any] = {"color": color, "dash": dash, "width": width}
-    if shape := more.pop("shape", None):
-        stroke["shape"] = shape
-    mode = "lines+markers" if "marker" in more else "lines"
-    look = {"mode": mode, "name": name, "line": stroke, "showlegend": bool(name)}
+    own = Look(INK, "circle", "solid") if like is None else series(like)
+    color = color or own.color
+    stroke = {"color": color, "dash": dash or own.dash, "width": width, "shape": shape}
+    look: Style = {"mode": "lines", "name": name, "line": stroke, "showlegend": bool(name)}
+    if marks:
+        marker = {"symbol": symbol or own.symbol, "size": marks, "color": color}
+        look |= {"mode": "lines+markers", "marker": marker}
     fig.add_scatter(x=x, y=y, **{**look, **_hover(hover), **more}, **_place(panel))
 
 

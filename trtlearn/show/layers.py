@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,7 +17,7 @@ from ..record import plural, show
 from ..recorded.layers import PlanSizes
 from . import draw
 from .draw import Figure, Source, Style
-from .theme import BAD, GOOD, GRAYS, INK, WARN, dtype_color, series
+from .theme import BAD, GOOD, GRAYS, INK, WARN, dtype_color
 
 __all__ = ["pixel", "plan_sizes", "read_back", "tensor_errors", "time_by_dtype"]
 
@@ -66,8 +66,8 @@ def pixel(trace: PixelTrace, *, source: Source = None) -> Figure:
     hover = "%{customdata[0]} · %{customdata[1]} = %{y}"
     name = "product: input code · weight code"
     draw.columns(fig, order, trace.products, name, hover=hover, **product)
-    mark = {"symbol": "square", "size": 7}
-    total: Style = {"color": dtype_color("int32"), "marker": mark, "hover": "sum so far %{y:,}"}
+    total: Style = {"color": dtype_color("int32"), "hover": "sum so far %{y:,}"}
+    total |= {"marks": 7, "symbol": "square"}
     draw.line(fig, order, np.cumsum(trace.products), "sum so far, int32", **total)
     steps = f"{trace.sum:,} · {trace.multiplier:.4g} + {trace.offset:.4g}"
     steps += f" + {trace.added:.4g}" if trace.added else ""
@@ -92,7 +92,6 @@ def tensor_errors(errors: Mapping[str, Sequence[TensorError]], *, source: Source
     fig = draw.figure("How far is each tensor from FP32?", height=draw.tall(len(names)))
     clipped: list[tuple[float, int]] = []
     for index, (label, tensors) in enumerate(errors.items()):
-        look = series(index)
         x: list[float] = []
         rows: list[int] = []
         facts: list[str] = []
@@ -107,8 +106,7 @@ def tensor_errors(errors: Mapping[str, Sequence[TensorError]], *, source: Source
             facts.append(f"{tensor.name}<br>{quality}<br>{alone}")
             if own is not None and own.clip_error > own.rounding_error:
                 clipped.append((tensor.total_sqnr_db, row))
-        mark = {"symbol": look.symbol, "size": 8}
-        draw.line(fig, x, rows, label, color=look.color, marker=mark, hover=facts)
+        draw.line(fig, x, rows, label, like=index, dash="solid", marks=8, hover=facts)
     if clipped:
         x, rows = [db for db, _ in clipped], [row for _, row in clipped]
         draw.points(fig, x, rows, "mostly clipping", color=WARN, symbol="x-open", size=14)
@@ -122,11 +120,11 @@ def plan_sizes(sizes: PlanSizes, *, source: Source = None) -> Figure:
     """The plan of each build, and in how many layers its kernel is not the first build's."""
     first = sizes.builds[0].kernels
     kilobytes = [build.plan_bytes / 1000 for build in sizes.builds]
-    names, texts = ["build 1"], [f"{kilobytes[0]:.0f} kB"]
-    for number, build in enumerate(sizes.builds[1:], 2):
+    texts = [f"{kilobytes[0]:.0f} kB"]
+    for size, build in zip(kilobytes[1:], sizes.builds[1:], strict=True):
         other = sum(first.get(name) != kernel for name, kernel in build.kernels.items())
-        names.append(str(number))
-        texts.append(f"{build.plan_bytes / 1000:.0f} kB<br>{other} other")
+        texts.append(f"{size:.0f} kB<br>{other} other")
+    names = ["build 1", *map(str, range(2, len(texts) + 1))]
     fig = draw.figure("Does the same network build to the same size?", height=380, showlegend=False)
     look: Style = {"color": dtype_color("int8"), "cliponaxis": False, "text": texts}
     look |= {"textposition": "outside", "textfont": {"color": INK, "size": 11}}
@@ -151,10 +149,11 @@ def time_by_dtype(
     Args:
         builds: label -> a build with a timing. DataError where one has none.
     """
-    timings = [build.timing for build in builds.values() if build.timing is not None]
-    if len(timings) < len(builds):
-        label = next(label for label, build in builds.items() if build.timing is None)
-        raise DataError(f"{label!r} was not timed", "give builds with a timing")
+    timings = []
+    for label, build in builds.items():
+        if build.timing is None:
+            raise DataError(f"{label!r} was not timed", "give builds with a timing")
+        timings.append(build.timing)
     # whether it computes nothing, its role and its type, "" where it computes nothing -> ms
     groups: dict[tuple[bool, str, str], list[float]] = {}
     missing = 0
@@ -189,14 +188,12 @@ def time_by_dtype(
 SIGNS = [[0, BAD], [0.5, "#444444"], [1, GOOD]]  # below, at and above 0, under white text
 
 
-@dataclass(frozen=True)
-class WindowPixel:
+class WindowPixel(NamedTuple):
     """One output pixel and the window that it sees in the input channel which adds most to it."""
 
     trace: PixelTrace
     source: int  # the input channel of the window
     sources: int  # how many input channels are summed
-    part: int  # what the window's products add up to
     products: NDArray[np.int64]  # [rows, columns] of the window
     words: NDArray[np.str_]  # what each cell says
     frame: tuple[float, float, float, float]  # x0, y0, x1, y1 of the window on the input
@@ -228,42 +225,29 @@ class PixelScene:
     @property
     def strongest(self) -> tuple[int, int, int]:
         """Channel, row and column of the largest output code."""
-        place = np.unravel_index(int(self.output.argmax()), self.output.shape)
-        channel, row, column = (int(index) for index in place)
-        return channel, row, column
+        channel, row, column = np.unravel_index(self.output.argmax(), self.output.shape)
+        return int(channel), int(row), int(column)
 
     def at(self, channel: int, row: int, column: int) -> WindowPixel:
         """The pixel at this place of the output."""
         trace = self.run.trace(self.name, (0, channel, row, column))
-        maps, depth, *kernel = self.layer.codes.shape
-        shape = (depth, *kernel)
-        x, w, products = (
-            np.reshape(codes, shape) for codes in (trace.inputs, trace.weights, trace.products)
-        )
-        sums = products.sum((1, 2))
-        most = int(np.abs(sums).argmax())
-        facts = self.layer.geometry
+        maps, *shape = self.layer.codes.shape
+        facts, (depth, *kernel) = self.layer.geometry, shape
+        every = np.reshape(trace.products, shape)
+        most = int(np.abs(every.sum((1, 2))).argmax())
         source = channel // (maps // facts["groups"]) * depth + most
-        words = [
-            f"{a} · {b}<br>= {a * b:,}" for a, b in zip(x[most].flat, w[most].flat, strict=True)
-        ]
-        top = row * facts["strides"][0] - facts["pads"][0]
-        left = column * facts["strides"][1] - facts["pads"][1]
+        x, w = (np.reshape(codes, shape)[most] for codes in (trace.inputs, trace.weights))
+        words = [f"{a} · {b}<br>= {a * b:,}" for a, b in zip(x.flat, w.flat, strict=True)]
+        top, left = np.array([row, column]) * facts["strides"] - facts["pads"][:2]
         down, across = np.array(facts["dilations"]) * (np.array(kernel) - 1)
-        return WindowPixel(
-            trace=trace,
-            source=source,
-            sources=depth,
-            part=int(sums[most]),
-            products=products[most],
-            words=np.reshape(words, kernel),
-            frame=(left - 0.5, top - 0.5, left + float(across) + 0.5, top + float(down) + 0.5),
-            titles=(
-                f"in: {self.layer.reads}, channel {source}",
-                "input code · weight code",
-                f"out: {self.layer.writes}, channel {channel}",
-            ),
+        titles = (
+            f"in: {self.layer.reads}, channel {source}",
+            "input code · weight code",
+            f"out: {self.layer.writes}, channel {channel}",
         )
+        frame = (left - 0.5, top - 0.5, float(left + across) + 0.5, float(top + down) + 0.5)
+        cells = np.reshape(words, kernel)
+        return WindowPixel(trace, source, depth, every[most], cells, frame, titles)
 
 
 def scene_figure(scene: PixelScene, pixel: WindowPixel, source: Source = None) -> Figure:
@@ -287,10 +271,8 @@ def scene_figure(scene: PixelScene, pixel: WindowPixel, source: Source = None) -
     row, column = pixel.trace.position[2:]
     look: Style = {"symbol": "square-open", "size": 12, "color": BAD, "panel": (1, 3)}
     draw.points(fig, [column], [row], "this pixel", **look, marker={"line": {"width": 3}})
-    x0, y0, x1, y1 = pixel.frame
-    fig.add_shape(
-        type="rect", x0=x0, y0=y0, x1=x1, y1=y1, line={"color": BAD, "width": 3}, row=1, col=1
-    )
+    frame = dict(zip(("x0", "y0", "x1", "y1"), pixel.frame, strict=True))
+    fig.add_shape(type="rect", **frame, line={"color": BAD, "width": 3}, row=1, col=1)
     sizes = (scene.inputs.shape[1:], pixel.products.shape, scene.output.shape[1:])
     for index, (high, wide) in enumerate(sizes, 1):
         edge = 0.5 if index == 2 else 1.5  # room for a window that reaches into the padding
@@ -309,7 +291,7 @@ def describe_pixel(pixel: WindowPixel) -> str:
     if pixel.sources > 1:
         lines[0] += (
             f" Shown is channel {pixel.source}, which adds most of {pixel.sources} input "
-            f"channels: {pixel.part:,}."
+            f"channels: {int(pixel.products.sum()):,}."
         )
     sign = "−" if trace.offset < 0 else "+"
     added = f" + residual {trace.added:.4g}" if trace.added else ""

@@ -18,7 +18,7 @@ from ..record import plural
 from ..recorded.computed import Repairs
 from . import draw
 from .draw import Figure, Source, Style
-from .theme import BAD, GOOD, INK, SERIES, WARN, series
+from .theme import BAD, GOOD, INK, SERIES, WARN
 
 __all__ = ["fit", "ranges", "scales"]
 
@@ -118,11 +118,9 @@ def scales(
     names = list(dict.fromkeys(itertools.chain(*amax.values())))
     fig = draw.figure(title, height=draw.tall(len(names)))
     for index, (way, tensors) in enumerate(amax.items()):
-        look = series(index)
         rows = [names.index(name) for name in tensors]
         facts = [f"{name}: ±{end:.5g}, scale {end / 127:.5g}" for name, end in tensors.items()]
-        mark: Style = {"color": look.color, "symbol": look.symbol, "size": 10}
-        draw.points(fig, list(tensors.values()), rows, way, hover=facts, **mark)
+        draw.points(fig, list(tensors.values()), rows, way, like=index, size=10, hover=facts)
     draw.name_rows(fig, names)
     fig.update_yaxes(showgrid=True)
     every = itertools.chain(*(tensors.values() for tensors in amax.values()))

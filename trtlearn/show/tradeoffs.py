@@ -319,11 +319,9 @@ def batch_sizes(
         same = sorted((p for p in known if p.variant == name), key=lambda point: point.batch)
         if not same:
             continue
-        look = series(index)
         sizes, rates = [p.batch for p in same], [p.images_per_second for p in same]
-        marker = {"symbol": look.symbol, "size": 10}
-        color, facts = dtype_color(_allowed(same[0])), [_facts(p) for p in same]
-        draw.line(fig, sizes, rates, label, color=color, dash=look.dash, marker=marker, hover=facts)
+        look: Style = {"like": index, "color": dtype_color(_allowed(same[0])), "marks": 10}
+        draw.line(fig, sizes, rates, label, hover=[_facts(p) for p in same], **look)
     drawn = [point for point in known if point.variant in words]
     draw.log_axis(fig, "x", "batch size", [point.batch for point in drawn])
     sizes = sorted({point.batch for point in drawn})
@@ -377,10 +375,9 @@ def launches(groups: Groups, *, source: Source = NOT_GIVEN) -> Figure:
             draw.line(fig, medians, [point.variant] * 2, width=1, panel=panel)
         for index, (how, read) in enumerate(TIMED.items()):
             times = [timing for point in engines if (timing := read(point)[0])]
-            color, symbol, _ = series(index)
-            look: Style = {"color": color, "symbol": symbol, "size": 10, "panel": panel}
-            look |= {"legendgroup": how, "showlegend": column == 1}
-            look["error_x"] = draw.spread(times, color)
+            look: Style = {"like": index, "size": 10, "panel": panel, "legendgroup": how}
+            look |= {"showlegend": column == 1}
+            look["error_x"] = draw.spread(times, series(index).color)
             hover = "%{y}: %{x:.4f} ms<extra>" + how + "</extra>"
             draw.points(fig, [time.median_ms for time in times], rows, how, hover=hover, **look)
     fig.update_xaxes(rangemode="tozero")
@@ -407,7 +404,6 @@ def against_trtexec(groups: Groups, *, source: Source = NOT_GIVEN) -> Figure:
     drawn: list[float] = []
     for column, (how, read) in enumerate(TIMED.items(), 1):
         for index, (group, engines) in enumerate(groups.items()):
-            color, symbol, _ = series(index)
             differences: dict[str, list[tuple[float, float, str]]] = {"µs": [], "%": []}
             for point in engines:
                 ours, theirs = read(point)
@@ -421,7 +417,7 @@ def against_trtexec(groups: Groups, *, source: Source = NOT_GIVEN) -> Figure:
                 x, y = [mark[0] for mark in marks], [mark[1] for mark in marks]
                 drawn += x
                 hover = "%{customdata}: %{x:.4f} ms, trtexec %{y:+.1f} " + unit
-                look: Style = {"color": color, "symbol": symbol, "size": 10, "panel": (row, column)}
+                look: Style = {"like": index, "size": 10, "panel": (row, column)}
                 look |= {"legendgroup": group, "showlegend": row == 2 and column == 1}
                 look["customdata"] = [mark[2] for mark in marks]
                 draw.points(fig, x, y, group, hover=f"{hover}<extra>{how}</extra>", **look)
@@ -481,15 +477,12 @@ def mixed_search(study: Sensitivity, *, source: Source = None) -> Figure:
     fig = draw.figure("How many layers must leave INT8?")
     names: set[str] = set()
     for index, (name, search) in enumerate(searches):
-        color, symbol, _ = series(min(index, 1))
-        dash = "solid" if index == 0 else "dot"
         right = [100 * trial.accuracy for trial in search.trials]
         taken = ["nothing taken out", *(f"{unit} taken out" for unit in search.order)]
         texts = [f"{what}: {value:.1f} %" for what, value in zip(taken, right, strict=False)]
-        look: Style = {"color": color, "marker": {"symbol": symbol, "size": 9}}
+        look: Style = {"like": min(index, 1), "dash": "dot" if index else "solid", "marks": 9}
         look |= {"legendgroup": name, "showlegend": name not in names}
-        steps = list(range(len(right)))
-        draw.line(fig, steps, right, name, hover=texts, dash=dash, **look)
+        draw.line(fig, list(range(len(right))), right, name, hover=texts, **look)
         names.add(name)
     target: Style = {"annotation_text": "FP32 less 0.5 point", "annotation_position": "top left"}
     fig.add_hline(y=100 * study.target, line={"color": INK, "dash": "dash"}, **target)

@@ -429,7 +429,7 @@ def _factor_curves(
         [trial.codes for trial in factors.trials],
     )
     fig = draw.panels("Too small, fitting, too large?", titles, height=300)
-    look: Style = {"hover": "× %{x:.3g}: %{y:.3g}", "marker": {"size": 6}}
+    look: Style = {"hover": "× %{x:.3g}: %{y:.3g}", "marks": 6}
     for column, values in enumerate(series, 1):
         draw.line(fig, x, values, color=GOOD, **look, panel=(1, column))
         draw.ends(fig, start, panel=(1, column))
