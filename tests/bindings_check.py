@@ -18,7 +18,7 @@ import fake_trt
 import numpy as np
 
 from trtlearn.errors import BuildError, LiveUnavailable
-from trtlearn.live import build, calibrator, configuration, cuda, parser, trt
+from trtlearn.live import build, calibrator, cuda, network, trt
 
 LIVE = Path(trt.__file__).parent
 CLASSES = [
@@ -185,7 +185,7 @@ def main() -> None:
         "misfits": misfits(module),
         "logger": logger_keeps_lines(),
         "monitor": monitor_stops(),
-        "starts": refusal(lambda: parser.parsed_network(b"x"), LiveUnavailable),
+        "starts": refusal(lambda: network.parsed_network(b"x"), LiveUnavailable),
         "shape": list(trt.shape_of(module.Dims([2, -1, 8]))),
         "dtypes": {
             name: trt.dtype_name(kind) for name, kind in module.DataType.__members__.items()
@@ -198,8 +198,8 @@ def main() -> None:
         config, options = type("Config", (), {})(), build.variant_options("int8-placeholder")
         facts["refused"] = [
             refusal(lambda: calibrator.make_calibrator("minmax", data).handle, BuildError),
-            refusal(lambda: parser.set_precisions(None, {"a": "fp32"}, {}), BuildError),
-            refusal(lambda: configuration._set_flags(config, options), BuildError),
+            refusal(lambda: network.set_precisions(None, {"a": "fp32"}, {}), BuildError),
+            refusal(lambda: build._set_flags(config, options), BuildError),
         ]
     json.dump(facts, sys.stdout)
 

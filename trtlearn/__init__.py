@@ -46,8 +46,8 @@ _FACE = {
     "read_cache": "calibration.cache",
     "fit": "calibration.fitting",
     "agree": "calibration.agreement",
-    "set_ranges": "live.ranges",
-    "placeholder_ranges": "live.ranges",
+    "set_ranges": "live.network",
+    "placeholder_ranges": "live.network",
     "make_calibrator": "live.calibrator",
     "build_engine": "live.build",
     "read_engine": "recorded.open",
@@ -78,8 +78,8 @@ if TYPE_CHECKING:  # for editors and type checkers: the same names
     from .int8.quant import quantize as quantize
     from .live.build import build_engine as build_engine
     from .live.calibrator import make_calibrator as make_calibrator
-    from .live.ranges import placeholder_ranges as placeholder_ranges
-    from .live.ranges import set_ranges as set_ranges
+    from .live.network import placeholder_ranges as placeholder_ranges
+    from .live.network import set_ranges as set_ranges
     from .networks import network as network
     from .recorded.open import precision as precision
     from .recorded.open import read_engine as read_engine

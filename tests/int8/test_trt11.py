@@ -10,8 +10,13 @@ from trtlearn.engine.records import BuildOptions
 from trtlearn.errors import BuildError, LiveUnavailable, ModelError
 from trtlearn.live import trt
 from trtlearn.live.build import build_engine
-from trtlearn.live.parser import has_qdq, network_inputs, parsed_network
-from trtlearn.live.ranges import network_tensors, placeholder_ranges
+from trtlearn.live.network import (
+    has_qdq,
+    network_inputs,
+    network_tensors,
+    parsed_network,
+    placeholder_ranges,
+)
 from trtlearn.model.course_data import model_path
 
 pytest.importorskip(

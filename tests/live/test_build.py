@@ -161,7 +161,7 @@ def test_star_leaves_integer_layers_alone(fake: dict[str, Any]) -> None:
     make = fake["make_network"]
     network = make()
     network._layers[3].precision = dtypes.INT32
-    from trtlearn.live.parser import set_precisions
+    from trtlearn.live.network import set_precisions
 
     set_precisions(network, {"*": "fp16"}, {})
     assert network._layers[3].precision is dtypes.INT32

@@ -12,7 +12,7 @@ import pytest
 from trtlearn.calibration.cache import parse_cache
 from trtlearn.engine.records import Message, TensorRange
 from trtlearn.errors import BuildError, DataError
-from trtlearn.live.ranges import calibrated_ranges, placeholder_ranges, set_ranges
+from trtlearn.live.network import calibrated_ranges, placeholder_ranges, set_ranges
 
 
 def trtexec_rule(network: Any) -> dict[str, float]:

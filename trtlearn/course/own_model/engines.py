@@ -19,8 +19,8 @@ from ...engine.records import BuildOptions
 from ...engine.variants import live_options
 from ...errors import BuildError, DataError, TrtlearnError
 from ...files import sha256, write_atomic
+from ...live.build import Shapes
 from ...live.calibrator import BASES
-from ...live.configuration import Shapes
 from ...live.experiment import built_with, provenance
 from ...live.runner import Runner
 from ...live.trt import capabilities
