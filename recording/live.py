@@ -25,7 +25,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from trtlearn.cli.live import make_builds
+from trtlearn.cli.lab import make_builds
 from trtlearn.course.notebook import NOTEBOOKS
 from trtlearn.engine.records import BuildOptions, Provenance
 from trtlearn.engine.variants import live_options

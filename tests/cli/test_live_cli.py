@@ -15,7 +15,7 @@ from recording.live import LiveRun
 from tools import notebooks
 from trtlearn.builds import Build
 from trtlearn.cli import lab
-from trtlearn.cli.live import notebook_09, pending
+from trtlearn.cli.lab import notebook_09, pending
 from trtlearn.course.notebook import NOTEBOOKS
 from trtlearn.course.own_model import engines, walk
 from trtlearn.course.own_model.engines import OwnEngines
@@ -54,7 +54,7 @@ def builder(fake: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(Network, "_make", make)
     monkeypatch.setattr(OwnEngines, "build", build)
-    monkeypatch.setattr("trtlearn.cli.live.notebook_09", walked)
+    monkeypatch.setattr("trtlearn.cli.lab.notebook_09", walked)
     return asked
 
 

@@ -18,7 +18,7 @@ from live_shell import LiveShell
 from made_up import KINDS, MadeUp
 
 from trtlearn import networks
-from trtlearn.cli.live import USED
+from trtlearn.cli.lab import USED
 from trtlearn.course import doctor
 from trtlearn.course.notebook import NOTEBOOKS
 from trtlearn.engine.variants import VARIANTS

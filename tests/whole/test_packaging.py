@@ -157,7 +157,7 @@ def test_lab_without_jupyterlab_or_a_writable_folder(
         lab.course_folder(tmp_path / "file" / "course")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(TrtlearnError, match=r"pip install 'trtlearn\[lab\]'"):
-        lab.open_lab()
+        lab.lab()
 
 
 @pytest.fixture
