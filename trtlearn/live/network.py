@@ -17,8 +17,8 @@ from typing import Any
 
 from ..calibration.cache import CalibrationCache
 from ..dtypes import DTYPES
-from ..engine.log import split_line
 from ..engine.layers import nodes_in_metadata
+from ..engine.log import split_line
 from ..engine.records import Message, RangeReport, TensorRange
 from ..errors import BuildError, DataError, LiveUnavailable, ModelError
 from ..files import read_bytes
