@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from trtlearn.dtypes import DTYPES
-from trtlearn.show import draw, theme
+from trtlearn.show import draw
 
 DARK, LIGHT = "#111111", "#ffffff"
 # Machado, Oliveira, Fernandes (2009), severity 1.0, on linear RGB.
@@ -55,25 +55,25 @@ def lab(rgb):
 
 
 def test_every_dtype_has_its_own_colour():
-    assert set(theme.DTYPE_COLORS) == {*DTYPES, "unknown"}
-    assert len(set(theme.DTYPE_COLORS.values())) == len(DTYPES) + 1
-    assert theme.dtype_color("no such type") == theme.DTYPE_COLORS["unknown"]
+    assert set(draw.DTYPE_COLORS) == {*DTYPES, "unknown"}
+    assert len(set(draw.DTYPE_COLORS.values())) == len(DTYPES) + 1
+    assert draw.dtype_color("no such type") == draw.DTYPE_COLORS["unknown"]
 
 
-@pytest.mark.parametrize("color", [*theme.DTYPE_COLORS.values(), *theme.SERIES, theme.WARN])
+@pytest.mark.parametrize("color", [*draw.DTYPE_COLORS.values(), *draw.SERIES, draw.WARN])
 def test_contrast_on_both_themes(color):
     assert contrast(color, LIGHT) >= 3
     assert contrast(color, DARK) >= 3
 
 
 def test_text_is_readable_on_both_themes():
-    assert min(contrast(theme.INK, LIGHT), contrast(theme.INK, DARK)) >= 3.9
+    assert min(contrast(draw.INK, LIGHT), contrast(draw.INK, DARK)) >= 3.9
 
 
 @pytest.mark.parametrize("kind", CVD)
 def test_main_types_stay_apart_for_colour_blind_readers(kind):
     seen = {
-        d: lab(np.array(CVD[kind]) @ linear(theme.DTYPE_COLORS[d]))
+        d: lab(np.array(CVD[kind]) @ linear(draw.DTYPE_COLORS[d]))
         for d in ("fp32", "fp16", "int8", "unknown")
     }
     for a, b in itertools.combinations(seen, 2):

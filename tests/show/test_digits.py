@@ -8,8 +8,7 @@ import pytest
 import trtlearn as tl
 from trtlearn.errors import DataError
 from trtlearn.show.digits import BELOW, BESIDE, as_seen, input_amax
-from trtlearn.show.draw import TALLEST
-from trtlearn.show.theme import BAD
+from trtlearn.show.draw import BAD, TALLEST
 
 MOBILE = tl.network("mobile", mode="recorded")
 IMAGES, LABELS = MOBILE.images("test"), MOBILE.labels()

@@ -11,8 +11,7 @@ import pytest
 
 import trtlearn as tl
 from trtlearn.errors import DataError
-from trtlearn.show.draw import TALLEST
-from trtlearn.show.theme import BAD
+from trtlearn.show.draw import BAD, TALLEST
 
 PHOTO, DETECTOR, VIT = (tl.network(name, mode="recorded") for name in ("photo", "detector", "vit"))
 

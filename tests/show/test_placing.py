@@ -10,8 +10,7 @@ import pytest
 import trtlearn as tl
 from trtlearn import show
 from trtlearn.errors import DataError
-from trtlearn.show.blocks import EDGES, PAIRS_ON, RIGHT
-from trtlearn.show.placing import BUTTONS, WHERE, nearest
+from trtlearn.show.blocks import BUTTONS, EDGES, PAIRS_ON, RIGHT, WHERE, nearest
 
 RESNET, MOBILE = (tl.recorded.placements(name) for name in ("resnet", "mobile"))
 

@@ -13,8 +13,8 @@ from trtlearn.engine.inspector import read_engine
 from trtlearn.engine.layers import Binding, EngineInfo, EngineLayer, EngineTensor
 from trtlearn.engine.records import Provenance
 from trtlearn.errors import DataError
+from trtlearn.show.draw import dtype_color
 from trtlearn.show.engines import STATUS_LINES, layer_facts
-from trtlearn.show.theme import dtype_color
 
 FIXTURES = Path(__file__).parent.parent / "fixtures" / "inspector"
 INT8 = read_engine(FIXTURES / "v8_6_int8.json")

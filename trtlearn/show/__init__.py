@@ -19,13 +19,12 @@ PLACES = {
     "tensor_ranges": "fit ranges scales",
     "calibration": "agreement filling images_needed kl legacy_line orders shared_scales thresholds "
     "toy_cut",
-    "blocks": "residual_block",
+    "blocks": "place_pairs residual_block",
     "engines": "engine engine_diff fusion layer_times precision",
     "layers": "pixel plan_sizes read_back tensor_errors time_by_dtype",
     "tradeoffs": "against_trtexec batch_sizes builds launches mixed_search sensitivity tradeoff",
     "widgets": "amax_slider factor_slider filling_player follow_pixel kl_slider range_browser "
     "repair_switches spike_slider tradeoff_explorer",
-    "placing": "place_pairs",
     "pictures": "boxes operators photographs",
     "caches": "cache_editor",
     "commands": "explainer",
@@ -36,9 +35,8 @@ MODULES: dict[str, str] = {}
 for _module, _names in PLACES.items():
     MODULES |= dict.fromkeys(_names.split(), _module)
 MOVING = ("plotly", "ipywidgets", "anywidget")
-NEEDED = dict.fromkeys(("widgets", "placing"), MOVING) | dict.fromkeys(
-    ("caches", "commands"), ("ipywidgets",)
-)
+NEEDED = dict.fromkeys((*PLACES["widgets"].split(), "place_pairs"), MOVING)
+NEEDED |= dict.fromkeys(("cache_editor", "explainer"), ("ipywidgets",))
 
 __all__ = sorted(MODULES)  # noqa: PLE0605
 
@@ -46,7 +44,7 @@ __all__ = sorted(MODULES)  # noqa: PLE0605
 def __getattr__(name: str) -> typing.Any:
     if name not in MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    for package in NEEDED.get(MODULES[name], ("plotly",)):
+    for package in NEEDED.get(name, ("plotly",)):
         if importlib.util.find_spec(package) is None:
             raise TrtlearnError(f"tl.show.{name} needs {package}", "pip install 'trtlearn[lab]'")
     picture = getattr(importlib.import_module(f"{__name__}.{MODULES[name]}"), name)

@@ -15,8 +15,7 @@ from ..model.graph import OnnxModel
 from ..model.read import read_model
 from ..record import html_table, html_text, plural, show
 from .controls import badge, beside, button, guarded, ipywidgets, say, stack
-from .draw import short
-from .theme import BAD, GOOD, INK, WARN
+from .draw import BAD, GOOD, INK, WARN, short
 
 __all__ = ["cache_editor"]
 

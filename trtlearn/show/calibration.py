@@ -21,9 +21,8 @@ from ..model.read import read_model
 from ..record import show
 from ..recorded.calibration import CAUSES, AgreementTable
 from . import draw
-from .draw import Figure, Source, Style
-from .graphs import Mark, draw_graph
-from .theme import BAD, GOOD, INK, SERIES, WARN, series
+from .draw import BAD, GOOD, INK, SERIES, WARN, Figure, Source, Style, series
+from .engines import Mark, draw_graph
 
 __all__ = [
     "agreement",

@@ -16,7 +16,7 @@ from ..record import html_table, html_text, plural, show
 from ..trtexec.explanation import Explanation, explain
 from ..trtexec.sources import known_versions
 from .controls import FITTED, badge, guarded, ipywidgets, say, stack
-from .theme import DTYPE_COLORS, INK, WARN
+from .draw import DTYPE_COLORS, INK, WARN
 
 __all__ = ["explainer"]
 

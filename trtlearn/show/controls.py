@@ -12,8 +12,7 @@ from typing import Any
 
 from ..errors import TrtlearnError
 from ..record import html_text
-from .draw import Style
-from .theme import BAD, INK
+from .draw import BAD, INK, Style
 
 try:
     import ipywidgets as ipywidgets  # noqa: PLC0414 (the other modules take it from here)

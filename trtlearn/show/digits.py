@@ -14,8 +14,7 @@ from ..engine.variants import HEADS
 from ..errors import DataError
 from ..int8.quant import dequantize, quantize
 from . import draw
-from .draw import Figure, Source, Style
-from .theme import BAD, GRAYS, INK
+from .draw import BAD, GRAYS, INK, Figure, Source, Style
 
 __all__ = ["digits_grid", "spike"]
 

@@ -16,8 +16,7 @@ from ..int8.simulate import Int8Run, TensorError
 from ..record import plural, show
 from ..recorded.layers import PlanSizes
 from . import draw
-from .draw import Figure, Source, Style
-from .theme import BAD, GOOD, GRAYS, INK, WARN, dtype_color
+from .draw import BAD, GOOD, GRAYS, INK, WARN, Figure, Source, Style, dtype_color
 
 __all__ = ["pixel", "plan_sizes", "read_back", "tensor_errors", "time_by_dtype"]
 

@@ -11,8 +11,7 @@ from ..calibration.cache import CacheEntry
 from ..errors import DataError
 from ..int8 import quant
 from . import draw
-from .draw import Figure, Source, Style
-from .theme import BAD, GOOD, INK, SERIES, WARN, series
+from .draw import BAD, GOOD, INK, SERIES, WARN, Figure, Source, Style, series
 
 __all__ = ["clip_or_round", "float_bits", "histogram", "number_line", "weight_error"]
 

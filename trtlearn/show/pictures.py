@@ -18,8 +18,7 @@ from ..errors import DataError
 from ..model.detections import Detections, hits
 from . import draw
 from .digits import answers_of
-from .draw import Figure, Source, Style
-from .theme import BAD, GOOD, INK, dtype_color
+from .draw import BAD, GOOD, INK, Figure, Source, Style, dtype_color
 
 __all__ = ["boxes", "operators", "photographs"]
 

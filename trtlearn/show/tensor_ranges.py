@@ -17,8 +17,7 @@ from ..int8.quant import finite_array
 from ..record import plural
 from ..recorded.computed import Repairs
 from . import draw
-from .draw import Figure, Source, Style
-from .theme import BAD, GOOD, INK, SERIES, WARN
+from .draw import BAD, GOOD, INK, SERIES, WARN, Figure, Source, Style
 
 __all__ = ["fit", "ranges", "scales"]
 

@@ -16,8 +16,7 @@ from ..errors import DataError
 from ..record import show
 from ..recorded.tradeoffs import MixedSearch, Sensitivity, Tradeoff, pareto
 from . import draw
-from .draw import Figure, Source, Style
-from .theme import BAD, GOOD, INK, dtype_color, series
+from .draw import BAD, GOOD, INK, Figure, Source, Style, dtype_color, series
 
 __all__ = [
     "against_trtexec",

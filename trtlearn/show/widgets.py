@@ -35,11 +35,10 @@ from .controls import (
     wired,
 )
 from .digits import answer_look, as_seen, background, board, cut_digit, mosaic, place_of, spike
-from .draw import Source, Style
+from .draw import GOOD, INK, Source, Style
 from .layers import PixelScene, describe_pixel, scene_figure
 from .numbers import finite, histogram, slider_figure
 from .tensor_ranges import repair_preview
-from .theme import GOOD, INK
 from .tradeoffs import COSTS, tradeoff
 
 __all__ = [

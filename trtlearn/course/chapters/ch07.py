@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ...recorded.tradeoffs import tradeoff
 from ...show import draw
-from ...show.theme import GOOD, INK
+from ...show.draw import GOOD, INK
 from ..verdict import call, judge_function, random_cases
 
 Array = NDArray[np.float64]

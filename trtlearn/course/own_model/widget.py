@@ -13,7 +13,7 @@ from ...files import user_dir
 from ...model.data import EXPECTED_DATA
 from ...record import html_table, html_text
 from ...show.controls import badge, guarded, ipywidgets, say, stack
-from ...show.theme import WARN
+from ...show.draw import WARN
 from ..lesson import current
 from .records import Walk, why_skipped
 from .walk import BEST_OF, STEPS, try_int8
