@@ -35,8 +35,8 @@ MODULES: dict[str, str] = {}
 for _module, _names in PLACES.items():
     MODULES |= dict.fromkeys(_names.split(), _module)
 MOVING = ("plotly", "ipywidgets", "anywidget")
-NEEDED = dict.fromkeys((*PLACES["widgets"].split(), "place_pairs"), MOVING)
-NEEDED |= dict.fromkeys(("cache_editor", "explainer"), ("ipywidgets",))
+NEEDED: dict[str, tuple[str, ...]] = dict.fromkeys(("cache_editor", "explainer"), ("ipywidgets",))
+NEEDED |= dict.fromkeys((*PLACES["widgets"].split(), "place_pairs"), MOVING)
 
 __all__ = sorted(MODULES)  # noqa: PLE0605
 
