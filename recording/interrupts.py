@@ -52,9 +52,13 @@ print("end", said, calibrator.trace().batches, held, flush=True)
 """
 
 
+MEMORY = "from trtlearn.live.cuda import check, runtime\n"
+MEMORY += "print(check(runtime().cudaMemGetInfo(), 'asking for free memory')[0])"
+
+
 def free_bytes() -> int:
     """Free GPU memory as the driver tells it to a new process."""
-    command = [sys.executable, "-c", "from trtlearn.live import cuda; print(cuda.free_memory())"]
+    command = [sys.executable, "-c", MEMORY]
     return int(
         subprocess.run(command, capture_output=True, encoding="utf-8", check=True, cwd=ROOT).stdout
     )

@@ -168,14 +168,14 @@ class Calibrator(Closing):
         self.error: BaseException | None = None
         self.stopped: Callable[[], bool] = lambda: False  # build_engine: was Ctrl-C pressed?
         self._source: Iterator[Arrays] | None = None
-        self._inputs: Inputs | None = None
+        self._inputs: Inputs = {}
         self._buffers = DeviceBuffers()
         self._calls: list[CalibratorCall] = []
         self.given = 0  # batches given so far
         self.handle: Any = _tensorrt_object(self)
 
     def bind(self, inputs: Inputs) -> None:
-        """Tell the network's inputs; DataError where the data known now do not fit them."""
+        """Tell the network's inputs, which are checked."""
         self._inputs = dict(inputs)
         self.check(inputs)
 
@@ -241,14 +241,12 @@ class Calibrator(Closing):
         if self._source is None:
             self._source = iter(self.batches)
         batch = next(self._source, None)
-        if batch is None and not self.given:
-            raise DataError(
-                "the calibration data hold no full batch", "give at least one batch of images"
-            )
         if batch is None:
+            if not self.given:
+                problem = "the calibration data hold no full batch"
+                raise DataError(problem, "give at least one batch of images")
             return None
-        known = self._inputs or {}
-        wanted = {name: known.get(name, (None, "any")) for name in names}
+        wanted = {name: self._inputs.get(name, (None, "any")) for name in names}
         for name, array in _for_inputs(batch, wanted, self.given).items():
             self._buffers.at_least(name, array.nbytes).upload(array)
         self.given += 1
@@ -385,21 +383,19 @@ NOISE = "trtexec's noise"
 def trtexec_noise(count: int) -> npt.NDArray[np.float32]:
     """The first ``count`` numbers of trtexec's random calibrator: uniform in [-1, 1), float32.
 
-    Always the same. libstdc++'s
-    std::default_random_engine, x' = 16807·x mod (2³¹ - 1) from x = 1, as a float32 (x'
-    - 1) / 2³¹ scaled to [-1, 1). Checked against g++ by tests/live/test_calibrator.py.
+    Always the same: libstdc++'s std::default_random_engine, x' = 16807·x mod (2³¹ - 1) from x = 1,
+    as a float32 (x' - 1) / 2³¹ scaled to [-1, 1). Checked against g++ in a test.
 
     >>> trtexec_noise(3)
     array([-0.9999843, -0.7369244,  0.5112107], dtype=float32)
 
     Source: v8.6.1:samples/common/sampleEngines.cpp:402-420.
     """
-    modulus, factor = np.uint64(2**31 - 1), 16807
+    modulus, factor = 2**31 - 1, 16807
     state = np.array([factor], np.uint64)
     while len(state) < count:
-        state = np.concatenate(
-            [state, state * np.uint64(pow(factor, len(state), int(modulus))) % modulus]
-        )
+        jump = np.uint64(pow(factor, len(state), modulus))
+        state = np.concatenate([state, state * jump % np.uint64(modulus)])
     unit = (state[:count] - np.uint64(1)).astype(np.float32) / np.float32(2**31)
     unit = np.minimum(unit, np.nextafter(np.float32(1), np.float32(0)))
     noise: npt.NDArray[np.float32] = unit * np.float32(2) - np.float32(1)
@@ -409,18 +405,11 @@ def trtexec_noise(count: int) -> npt.NDArray[np.float32]:
 def random_calibrator(
     inputs: Inputs, cache_path: str | os.PathLike[str] | None = None
 ) -> Calibrator:
-    """trtexec's own calibrator for ``--int8 --calib=FILE``: the file if it exists, else noise.
+    """trtexec's own calibrator for ``--int8 --calib=FILE``: the file ``cache_path`` if it exists,
+    else one batch of noise, the same generator for all ``inputs`` in the network's order.
 
-    One batch of it. The numbers are
-    network inputs, not weights; one generator fills all the inputs in the network's
-    order. The batch size that it tells TensorRT is 1 whatever the network's batch, and it never
-    writes a cache.
-
-    Args:
-        inputs: the network's inputs, name -> (shape, dtype name), as build_engine passes them.
-        cache_path: the FILE of ``--calib``.
-
-    Raises CacheError for an empty FILE: trtexec would hand TensorRT null pointers.
+    The batch size that it tells TensorRT is 1 whatever the network's batch, and it never writes a
+    cache. Raises CacheError for an empty file: trtexec would hand TensorRT null pointers.
 
     Source: RndInt8Calibrator, v8.6.1:samples/common/sampleEngines.cpp:362-457.
     """
@@ -429,10 +418,9 @@ def random_calibrator(
         if not cache:
             raise CacheError(f"{cache_path} is empty", "delete it or name another file")
         return Calibrator("entropy2", Batches(lambda: iter(()), 1, None, 0, NOISE), cache=cache)
-    shapes = {name: shape for name, (shape, _dtype) in inputs.items()}
-    sizes = [math.prod(shape) for shape in shapes.values()]
-    parts = np.split(trtexec_noise(sum(sizes)), np.cumsum(sizes)[:-1])
-    batch = {
-        name: part.reshape(shape) for (name, shape), part in zip(shapes.items(), parts, strict=True)
-    }
+    noise = trtexec_noise(sum(math.prod(shape) for shape, _dtype in inputs.values()))
+    batch = {}
+    for name, (shape, _dtype) in inputs.items():
+        part, noise = np.split(noise, [math.prod(shape)])
+        batch[name] = part.reshape(shape)
     return Calibrator("entropy2", Batches(lambda: iter([batch]), 1, None, 1, NOISE))

@@ -107,12 +107,6 @@ def cuda_version() -> str | None:
     return f"{number // 1000}.{number % 1000 // 10}"
 
 
-def free_memory() -> int:
-    """Bytes of GPU memory free now."""
-    free, _total = check(runtime().cudaMemGetInfo(), "asking for free memory")
-    return int(free)
-
-
 class Closing:
     """A context manager that gives back what it holds, also after an exception."""
 

@@ -191,9 +191,9 @@ def run_variant(
     card = model_card(model)
     options = variant_options(variant) if isinstance(variant, str) else variant
     label = name or (variant if isinstance(variant, str) else "own")
-    sources = options.tactic_sources if tactic_sources is None else tactic_sources
-    options = dataclasses.replace(options, tactic_sources=sources)
-    origin = provenance(model, sources, recorded)
+    if tactic_sources is not None:
+        options = dataclasses.replace(options, tactic_sources=tactic_sources)
+    origin = provenance(model, options.tactic_sources, recorded)
     built = built_with(
         onnx_file or model_path(model),
         options,
@@ -205,15 +205,15 @@ def run_variant(
     if keep is not None:
         keep(built)
     images, truth = load_images("test", model)
-    predictions = map50 = None
+    measured: dict[str, Any] = {}
     with Runner(built.plan) as runner:
         if card.map50 is None:
-            predictions = predict(runner, images, truth, options.batch, card.output_name)
+            answers = predict(runner, images, truth, options.batch, card.output_name)
+            measured["predictions"] = answers
         else:
-            map50 = mean_precision(runner, card, images, options.batch)
+            measured["map50"] = mean_precision(runner, card, images, options.batch)
         arrays = {next(iter(runner.inputs)): images}
-        timing = _time(runner, arrays, options.batch, runs, warmup)
-    measured = {"timing": timing, "predictions": predictions, "map50": map50}
+        measured["timing"] = _time(runner, arrays, options.batch, runs, warmup)
     return Build.from_built(built, card.name, label, origin, **measured)
 
 
@@ -228,16 +228,12 @@ def run_own(
     progress: Progress | None = None,
     keep: Callable[[BuiltEngine], None] | None = None,
 ) -> Build:
-    """Build an ONNX file of the reader's own as ``options`` say; run and time it on ``data`` where
-    given.
+    """Build an ONNX file of the reader's own as ``options`` say; run and time it on ``data``,
+    arrays [N, ...] by input name, where given.
 
-    Args:
-        data: arrays [N, ...] by input name: what a calibrator hands over, and what the engine is
-            timed with.
-        labels: the classes of the rows, for a network with one input whose first output is [N,
-            classes].
-
-    Raises DataError where a calibrator needs data and there are none; else as :func:`run_variant`.
+    ``labels``: the classes of the rows, for a network with one input whose first output is [N,
+    classes]. DataError where a calibrator needs data and there are none; else as
+    :func:`run_variant`.
     """
     live()
 
@@ -252,13 +248,12 @@ def run_own(
     built = built_with(path, options, images, timing_cache=timing_cache, progress=progress)
     if keep is not None:
         keep(built)
-    timing = predictions = None
+    measured: dict[str, Any] = {"model_file": os.fspath(path)}
     if data is not None:
         with Runner(built.plan) as runner:
-            timing = _time(runner, data, options.batch, 300, 100)
+            measured["timing"] = _time(runner, data, options.batch, 300, 100)
             if labels is not None:
                 rows = next(iter(data.values()))
-                predictions = predict(runner, rows, labels, options.batch)
-    measured = {"timing": timing, "predictions": predictions, "model_file": os.fspath(path)}
+                measured["predictions"] = predict(runner, rows, labels, options.batch)
     origin = provenance(tactic_sources=options.tactic_sources)
     return Build.from_built(built, Path(path).stem, name, origin, **measured)

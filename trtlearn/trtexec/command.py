@@ -96,7 +96,7 @@ def parse_trtexec(command: str, trt: str | None = None) -> TrtexecCommand:
         unknown=unknown,
         hints=(
             *((f"write {form}",) if form else ()),
-            *_hints(arguments, (*unknown, *_strays(arguments, unknown)), tag),
+            *_hints(arguments, unknown, tag),
         ),
         names_no_model=not names_model,
         notes=line.notes,
@@ -300,14 +300,8 @@ BY_ENDING = (  # the option that a file of this name belongs to
 )
 
 
-def _strays(arguments: tuple[str, ...], unknown: Sequence[str]) -> list[str]:
-    """The arguments that are no options, where trtexec stops before it comes to them."""
-    names = dict.fromkeys(argument.partition("=")[0] for argument in arguments)
-    return [name for name in names if name not in unknown and not name.startswith(tuple(DASHES))]
-
-
 def _hints(arguments: tuple[str, ...], unknown: tuple[str, ...], tag: str) -> tuple[str, ...]:
-    """What the writer of each unknown option probably meant."""
+    """What the writer of each unknown option, and of each argument that is none, probably meant."""
     hints = [
         f"{argument} holds a web page's quotes or spaces, which no shell knows: type "
         f"{argument.translate(PLAIN)}"
@@ -315,7 +309,8 @@ def _hints(arguments: tuple[str, ...], unknown: tuple[str, ...], tag: str) -> tu
         if argument.translate(PLAIN) != argument
     ]
     names = [argument.partition("=")[0] for argument in arguments]
-    for name in unknown:
+    strays = (name for name in names if not name.startswith(tuple(DASHES)))
+    for name in dict.fromkeys([*unknown, *strays]):  # trtexec may stop before it comes to a stray
         at = names.index(name)
         hint = _hint(name, arguments[at], arguments[at - 1] if at else "", tag)
         hints += [hint] if hint else []

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 from ..calibration.cache import CacheIgnored, ignored_by_trtexec, old_header, read_cache
 from ..errors import CacheError, ModelError
 from ..files import load_table, read_bytes, shell_command
-from ..model.graph import SYMMETRIC, RefusedNode
+from ..model.graph import SYMMETRIC, OnnxModel, describe
+from ..model.read import load_proto
 from ..record import Record, html_text, plural
 from .command import parse_trtexec
 from .decision import Case, sentences, takes_asymmetric
@@ -187,7 +188,7 @@ def explain(
         warnings=texts(
             "warning",
             *_will_not_build(case),
-            *getattr(case.onnx, "quantization_notes", ()),
+            *(case.onnx.quantization_notes if case.onnx else ()),
             *([case.cache_doubt.why] if case.cache_doubt else []),
             *_cache_notes(case),
             *case.parsed.notes,
@@ -206,30 +207,24 @@ def explain(
 
 def _look_at_model(case: Case, model: Any, has_qdq: bool | None) -> Case:
     """Whether the network has Q/DQ layers: as the caller says, read from the file, or unknown."""
-    if has_qdq is None and isinstance(getattr(model, "has_qdq", None), bool):
-        has_qdq = model.has_qdq
-    has_path = isinstance(model, (str, os.PathLike))
-    path = model if has_path else case.value("--onnx")
+    facts = model if isinstance(model, OnnxModel) else None
+    is_asked = isinstance(model, (str, os.PathLike))
+    path = model if is_asked else case.value("--onnx")
     problem = None
-    facts = None if has_path else model
-    if has_qdq is None and path and (has_path or os.path.isfile(path)):
-        from ..model.graph import describe
-        from ..model.read import load_proto
-
+    if has_qdq is None and facts is None and path and (is_asked or os.path.isfile(path)):
         try:
             facts = describe(load_proto(path, weights=False))
-            has_qdq = facts.has_qdq
         except (ModelError, ImportError) as error:
-            if has_path:
+            if is_asked:
                 raise
             problem = str(error)
-    refused: tuple[RefusedNode, ...] = getattr(facts, "refused", ())
+    refused = facts.refused if facts else ()
     if takes_asymmetric(case):
         refused = tuple(node for node in refused if node.fix != SYMMETRIC)
     return replace(
         case,
         model=path or "MODEL",
-        has_qdq=has_qdq,
+        has_qdq=facts.has_qdq if facts and has_qdq is None else has_qdq,
         model_problem=problem,
         refused=refused,
         onnx=facts,
@@ -291,10 +286,11 @@ def _replacements(case: Case, command: str) -> list[str]:
     if {"--int8", "--best", "--calib"} & set(removed):
         values = dict(argument.partition("=")[::2] for argument in case.parsed.arguments)
         model, cache = values.get("--onnx") or "MODEL.onnx", values.get("--calib") or "FILE"
-        line = migrate_command(command, model, cache)
+        old = f"trtexec {command.strip()}" if command.lstrip().startswith("-") else command
+        files = (Path(model), "--cache", Path(cache), "-o", Path(f"{Path(model).stem}.qdq.onnx"))
         advice.append(
-            f"`{line}` writes the Q/DQ model with the cache's scales, and prints the new trtexec "
-            "command"
+            f"`{shell_command('trtlearn', 'migrate', old, *files)}` writes the Q/DQ model with the "
+            "cache's scales, and prints the new trtexec command"
         )
         if cache == "FILE":
             advice.append(
@@ -302,19 +298,6 @@ def _replacements(case: Case, command: str) -> list[str]:
                 "ones"
             )
     return [*advice, f"NVIDIA's own account of what went: {table['guide']}"]
-
-
-def migrate_command(command: str, model: str, cache: str) -> str:
-    """The ``trtlearn migrate`` line for a trtexec command, to paste into a shell.
-
-    >>> migrate_command("trtexec --int8", "my model.onnx", "c.cache")
-    "trtlearn migrate 'trtexec --int8' 'my model.onnx' --cache c.cache -o 'my model.qdq.onnx'"
-    """
-    line = f"trtexec {command.strip()}" if command.lstrip().startswith("-") else command
-    output = Path(f"{PurePath(model).stem}.qdq.onnx")
-    return shell_command(
-        "trtlearn", "migrate", line, Path(model), "--cache", Path(cache), "-o", output
-    )
 
 
 def _ends(case: Case, way: str) -> str:
