@@ -21,8 +21,7 @@ from pathlib import Path
 
 from recording.saving import save_build, save_provenance, save_study
 from trtlearn.builds import failed_build
-from trtlearn.engine.records import BuildOptions, Provenance
-from trtlearn.engine.variants import VARIANTS
+from trtlearn.engine.records import VARIANTS, BuildOptions, Provenance
 from trtlearn.errors import BuildError, LiveUnavailable, TrtlearnError
 from trtlearn.files import data_dir
 from trtlearn.live import cuda

@@ -34,8 +34,7 @@ from recording.saving import save_packed, save_study
 from trtlearn.builds import Build, engine_info, failed_build
 from trtlearn.calibration.cache import CalibrationCache, read_cache
 from trtlearn.calibration.qdq import insert_qdq
-from trtlearn.engine.records import BuildOptions
-from trtlearn.engine.variants import VARIANTS
+from trtlearn.engine.records import VARIANTS, BuildOptions
 from trtlearn.errors import BuildError
 from trtlearn.files import data_dir, write_atomic
 from trtlearn.live.build import build_engine

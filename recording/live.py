@@ -27,8 +27,7 @@ from typing import Any
 
 from trtlearn.cli.lab import make_builds
 from trtlearn.course.notebook import NOTEBOOKS
-from trtlearn.engine.records import BuildOptions, Provenance
-from trtlearn.engine.variants import live_options
+from trtlearn.engine.records import BuildOptions, Provenance, live_options
 from trtlearn.errors import BuildError, TrtlearnError
 from trtlearn.files import data_dir, notebooks_dir, write_atomic
 from trtlearn.live.experiment import provenance

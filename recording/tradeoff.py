@@ -38,8 +38,7 @@ from trtlearn.builds import Build, LayerCounts
 from trtlearn.calibration.cache import read_cache
 from trtlearn.calibration.qdq import PLACEMENTS, insert_qdq
 from trtlearn.engine.layers import EngineInfo
-from trtlearn.engine.records import BuildOptions, BuildReport, Provenance
-from trtlearn.engine.variants import ALGORITHMS, VARIANTS
+from trtlearn.engine.records import ALGORITHMS, VARIANTS, BuildOptions, BuildReport, Provenance
 from trtlearn.errors import RecordingError, TrtlearnError
 from trtlearn.int8.quant import sqnr_db
 from trtlearn.live.build import build_engine

@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 from trtlearn.builds import Build
-from trtlearn.engine.variants import LABELS
+from trtlearn.engine.records import LABELS
 from trtlearn.recorded.tradeoffs import Tradeoff, tradeoff
 from trtlearn.show import builds
 

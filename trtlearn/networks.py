@@ -23,8 +23,7 @@ from .builds import Build, Builds, BuiltEngine
 from .calibration import network as calibration
 from .calibration.cache import CalibrationCache, calibrator_word
 from .calibration.observers import Threshold, threshold_of
-from .engine.records import Provenance
-from .engine.variants import VARIANTS, live_options
+from .engine.records import VARIANTS, Provenance, live_options
 from .errors import DataError, LiveUnavailable, ModelError, RecordingError
 from .files import sha256
 from .live import experiment, trt

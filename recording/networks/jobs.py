@@ -6,8 +6,8 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
+from trtlearn.engine.records import VARIANTS as WAYS
 from trtlearn.engine.records import BuildOptions
-from trtlearn.engine.variants import VARIANTS as WAYS
 
 __all__ = ["HEADS", "NETWORKS", "Job", "jobs"]
 

@@ -15,8 +15,7 @@ from trtlearn.builds import Build, BuiltEngine, LayerCounts
 from trtlearn.calibration.cache import read_cache
 from trtlearn.calibration.qdq import insert_qdq
 from trtlearn.engine.layers import EngineInfo
-from trtlearn.engine.records import BuildOptions, BuildReport, Predictions, Timing
-from trtlearn.engine.variants import ALGORITHMS
+from trtlearn.engine.records import ALGORITHMS, BuildOptions, BuildReport, Predictions, Timing
 from trtlearn.errors import TrtlearnError
 from trtlearn.files import sha256
 from trtlearn.live.build import build_engine

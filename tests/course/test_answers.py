@@ -14,7 +14,7 @@ import pytest
 import trtlearn as tl
 from trtlearn.calibration.entropy import divergence, reference_and_candidate
 from trtlearn.course import exercise
-from trtlearn.int8.placeholder import placeholder_amax
+from trtlearn.int8.groups import placeholder_amax
 
 LONGEST = 280  # characters of a diagnosis: one or two lines
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 import trtlearn as tl
 from recording.trtexec import read_optimizer_log
 from tools.notebooks import ROOT
-from trtlearn.int8.placeholder import placeholder_amax
+from trtlearn.int8.groups import placeholder_amax
 from trtlearn.model.run import activations
 from trtlearn.networks import Network
 

@@ -21,7 +21,7 @@ from trtlearn import networks
 from trtlearn.cli.lab import USED
 from trtlearn.course import doctor
 from trtlearn.course.notebook import NOTEBOOKS
-from trtlearn.engine.variants import VARIANTS
+from trtlearn.engine.records import VARIANTS
 
 pytestmark = pytest.mark.xdist_group("live-notebooks")
 

@@ -33,8 +33,8 @@ from trtlearn.engine.layers import EngineInfo
 from trtlearn.engine.records import BuildOptions, BuildReport, Provenance, Timing
 from trtlearn.errors import DataError, LiveUnavailable, ModelError, TrtlearnError
 from trtlearn.model import run
-from trtlearn.model.arrays import npz_bytes
 from trtlearn.model.course_data import load_images, model_path
+from trtlearn.model.data import npz_bytes
 from trtlearn.model.fold import prepared
 from trtlearn.model.read import read_model
 from trtlearn.record import html_text

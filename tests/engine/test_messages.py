@@ -11,12 +11,12 @@ import pytest
 from trtlearn.engine.log import (
     decode,
     failing_layer,
+    layers_in_text,
     message_kinds,
     read_log,
     scales_from_log,
     split_line,
 )
-from trtlearn.engine.log_layers import layers_in_text
 
 MET = {
     "missing-scale": "[W] Missing scale and zero-point for tensor b0_add: x, expect fall back to non-int8 "

@@ -44,8 +44,8 @@ from trtlearn.engine.log import decode, read_log, scales_from_log
 from trtlearn.engine.times import layer_times
 from trtlearn.errors import TrtlearnError
 from trtlearn.files import decode_text
-from trtlearn.model.arrays import load_arrays
 from trtlearn.model.course_data import model_path
+from trtlearn.model.data import load_arrays
 from trtlearn.model.read import read_model
 from trtlearn.record import Record
 from trtlearn.recorded.files import folder_with, load_build

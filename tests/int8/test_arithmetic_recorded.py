@@ -12,8 +12,7 @@ import pytest
 
 from trtlearn.errors import RecordingError
 from trtlearn.int8.groups import engine_groups, float_tensors, fused_groups
-from trtlearn.int8.kernels import quantize_activations, quantize_weights
-from trtlearn.int8.layer import trace_pixel
+from trtlearn.int8.kernels import quantize_activations, quantize_weights, trace_pixel
 from trtlearn.int8.quant import quantize
 from trtlearn.int8.simulate import run_int8
 from trtlearn.model.course_data import MODELS, load_images, model_path

@@ -12,14 +12,16 @@ from onnx import TensorProto, helper, numpy_helper
 
 from trtlearn.errors import DataError, ModelError
 from trtlearn.int8.kernels import (
+    PixelTrace,
     conv_sums,
     deconv_sums,
+    int8_layer,
     matmul_sums,
     quantize_weights,
     requantize,
+    trace_pixel,
     windows,
 )
-from trtlearn.int8.layer import PixelTrace, int8_layer, trace_pixel
 from trtlearn.int8.quant import quantize, weight_scales
 
 RNG = np.random.default_rng(5)

@@ -16,8 +16,7 @@ from trtlearn.calibration.qdq import plan_sites
 from trtlearn.course.own_model.records import Walk
 from trtlearn.course.own_model.walk import try_int8
 from trtlearn.errors import DataError, ModelError, TrtlearnError
-from trtlearn.model.arrays import feeds
-from trtlearn.model.data import whole_inputs
+from trtlearn.model.data import feeds, whole_inputs
 from trtlearn.model.fold import at_least_opset_13, prepared
 from trtlearn.model.graph import describe
 from trtlearn.model.read import load_proto

@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from trtlearn.engine.records import BuildOptions
-from trtlearn.engine.variants import TACTIC_SOURCES, live_options
+from trtlearn.engine.records import TACTIC_SOURCES, BuildOptions, live_options
 from trtlearn.errors import BuildError, DataError, EngineError, LiveUnavailable, ModelError
 from trtlearn.live.build import build_engine
 from trtlearn.live.calibrator import make_calibrator

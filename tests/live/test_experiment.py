@@ -18,8 +18,7 @@ import pytest
 from recording.saving import save_build, save_provenance
 from trtlearn import networks
 from trtlearn.builds import Build
-from trtlearn.engine.records import BuildOptions
-from trtlearn.engine.variants import VARIANTS
+from trtlearn.engine.records import VARIANTS, BuildOptions
 from trtlearn.errors import BuildError, DataError, LiveUnavailable, RecordingError
 from trtlearn.live import experiment as experiment_module
 from trtlearn.live.experiment import predict, run_variant

@@ -16,9 +16,16 @@ import pytest
 import trtlearn as tl
 from trtlearn.calibration.cache import new_cache
 from trtlearn.errors import DataError, ModelError
-from trtlearn.model.arrays import check_array, check_batch_size, check_finite, load_arrays
 from trtlearn.model.course_data import load_images, model_path
-from trtlearn.model.data import input_batches, input_data, load_labels
+from trtlearn.model.data import (
+    check_array,
+    check_batch_size,
+    check_finite,
+    input_batches,
+    input_data,
+    load_arrays,
+    load_labels,
+)
 from trtlearn.model.read import read_model
 
 IMAGES = ("*", 1, 28, 28)

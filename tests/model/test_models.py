@@ -16,7 +16,7 @@ import pytest
 from trtlearn import files as paths
 from trtlearn.errors import DataError
 from trtlearn.model import course_data
-from trtlearn.model.arrays import feeds
+from trtlearn.model.data import feeds
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from trtlearn.errors import DataError, ModelError
 from trtlearn.model import course_data, read
-from trtlearn.model.arrays import feeds, load_arrays
+from trtlearn.model.data import feeds, load_arrays
 from trtlearn.model.graph import OnnxModel
 from trtlearn.model.read import load_proto, read_model, serialized
 from trtlearn.model.run import activations

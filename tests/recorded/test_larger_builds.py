@@ -13,7 +13,7 @@ from trtlearn.errors import DataError, RecordingError
 from trtlearn.files import data_dir
 from trtlearn.live.experiment import mean_precision
 from trtlearn.model import course_data
-from trtlearn.model.arrays import read_npz
+from trtlearn.model.data import read_npz
 from trtlearn.model.detections import decode, mean_ap
 from trtlearn.networks import Network, network
 

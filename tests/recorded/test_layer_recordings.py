@@ -14,7 +14,7 @@ from trtlearn import show
 from trtlearn.calibration.cache import parse_cache
 from trtlearn.calibration.observers import threshold_of
 from trtlearn.errors import DataError, RecordingError
-from trtlearn.int8.layer import int8_layer, trace_pixel
+from trtlearn.int8.kernels import int8_layer, trace_pixel
 from trtlearn.int8.simulate import tensor_errors
 from trtlearn.model.course_data import MODELS, accuracy, load_images, model_path
 from trtlearn.model.run import activations

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from recording import jobs, tradeoff
-from trtlearn.engine.variants import VARIANTS
+from trtlearn.engine.records import VARIANTS
 from trtlearn.errors import TrtlearnError
 from trtlearn.recorded import tradeoffs
 

@@ -12,7 +12,7 @@ import onnx
 import pytest
 
 from recording.zoo import networks
-from trtlearn.model.arrays import feeds
+from trtlearn.model.data import feeds
 from trtlearn.model.read import read_model
 from trtlearn.model.run import activations
 

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trtlearn.calibration.cache import format_cache, make_header, new_cache
-from trtlearn.engine.variants import VARIANTS
+from trtlearn.engine.records import VARIANTS
 from trtlearn.errors import CommandError, ModelError
 from trtlearn.files import load_table
 from trtlearn.model.course_data import model_path

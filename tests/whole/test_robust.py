@@ -66,7 +66,7 @@ def test_nothing_is_unpickled_or_executed(path: Path) -> None:
 def test_a_pickled_array_is_refused(tmp_path: Path) -> None:
     import numpy as np
 
-    from trtlearn.model.arrays import load_arrays
+    from trtlearn.model.data import load_arrays
 
     trap = tmp_path / "ran"
 

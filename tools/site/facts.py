@@ -14,8 +14,7 @@ from recording.probes import feeding
 from tools.site import notebook
 from tools.site.markdown import Page, slug, table
 from trtlearn.builds import Build
-from trtlearn.engine.records import Provenance
-from trtlearn.engine.variants import LABELS, VARIANTS
+from trtlearn.engine.records import LABELS, VARIANTS, Provenance
 from trtlearn.files import data_dir, sha256
 from trtlearn.record import Record, show
 from trtlearn.recorded import calibration

@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import CacheError, DataError, ModelError
-from ..model.arrays import check_batch_size, feeds
-from ..model.data import arrays_by_name, whole_inputs
+from ..model.data import arrays_by_name, check_batch_size, feeds, whole_inputs
 from ..model.graph import OnnxModel, describe
 from ..model.read import load_proto
 from ..model.run import activation_parts, activations

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 
 from ..errors import DataError
 from ..int8.quant import scale_from_amax
-from ..model.arrays import for_each_array
-from ..model.data import Data, InputData, input_batches
+from ..model.data import Data, InputData, for_each_array, input_batches
 from ..model.run import activation_parts
 from ..record import Record, Table, plural
 from .cache import CalibrationCache, read_cache, stale_and_internal

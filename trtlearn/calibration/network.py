@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError, ModelError
-from ..model.arrays import for_each_array
-from ..model.data import Data, InputData, input_batches
+from ..model.data import Data, InputData, for_each_array, input_batches
 from ..model.graph import OnnxModel, constants, describe, judge_quantization
 from ..model.operators import WEIGHTED
 from ..model.read import load_proto

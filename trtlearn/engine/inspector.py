@@ -41,7 +41,7 @@ from .layers import (
     nodes_in_metadata,
     reformat_target,
 )
-from .log_layers import layers_in_text
+from .log import layers_in_text
 
 __all__ = ["Format", "inspector_text", "log_layers", "parse", "read_engine"]
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import DataError, ModelError
-from ..model.arrays import Array
+from ..model.data import Array
 from ..model.fold import folded_batch_norms
 from ..model.graph import Graph, attributes, describe, evaluate, node_key
 from ..model.operators import REARRANGE, WEIGHTED
@@ -30,8 +30,7 @@ from .groups import (
     float_tensors,
     fused_groups,
 )
-from .kernels import quantize_activations, windows
-from .layer import Int8Layer, PixelTrace, int8_layer, trace_pixel
+from .kernels import Int8Layer, PixelTrace, int8_layer, quantize_activations, trace_pixel, windows
 from .quant import QuantError, cosine, dequantize, quantization_error, sqnr_db
 
 if TYPE_CHECKING:

@@ -17,8 +17,14 @@ from typing import Any
 from ..builds import BuiltEngine
 from ..calibration.cache import CalibrationCache, parse_cache
 from ..engine.log import decode, failing_layer, last_timed, scales_from_log
-from ..engine.records import BuildOptions, BuildReport, CalibrationTrace, RangeReport
-from ..engine.variants import TACTIC_SOURCES, variant_options
+from ..engine.records import (
+    TACTIC_SOURCES,
+    BuildOptions,
+    BuildReport,
+    CalibrationTrace,
+    RangeReport,
+    variant_options,
+)
 from ..errors import BuildError, CacheError, ModelError
 from ..files import locked, read_bytes, write_atomic
 from ..model.read import read_model

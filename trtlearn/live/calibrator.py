@@ -22,7 +22,7 @@ from ..dtypes import NUMPY
 from ..engine.records import CalibrationTrace, CalibratorCall
 from ..errors import BuildError, CacheError, DataError
 from ..files import read_bytes, write_atomic
-from ..model.arrays import Array, check_array, check_batch_size, check_feed, feeds
+from ..model.data import Array, check_array, check_batch_size, check_feed, feeds
 from ..record import plural
 from .cuda import Closing, DeviceBuffers
 from .trt import capabilities, trt

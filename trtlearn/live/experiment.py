@@ -19,13 +19,19 @@ import numpy.typing as npt
 
 from .. import __version__
 from ..builds import Build, BuiltEngine
-from ..engine.records import BuildOptions, Predictions, Provenance, Timing
-from ..engine.variants import ALGORITHMS, variant_options
+from ..engine.records import (
+    ALGORITHMS,
+    BuildOptions,
+    Predictions,
+    Provenance,
+    Timing,
+    variant_options,
+)
 from ..errors import DataError
 from ..files import shell_command
 from ..model import course_data
-from ..model.arrays import Array
 from ..model.course_data import ModelCard, data_hashes, load_images, model_card, model_path
+from ..model.data import Array
 from ..model.detections import decode, mean_ap
 from . import cuda
 from .build import build_engine

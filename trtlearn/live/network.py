@@ -22,7 +22,7 @@ from ..engine.log import split_line
 from ..engine.records import Message, RangeReport, TensorRange
 from ..errors import BuildError, DataError, LiveUnavailable, ModelError
 from ..files import read_bytes
-from ..int8.placeholder import placeholder_amax
+from ..int8.groups import placeholder_amax
 from ..int8.quant import scale_from_amax
 from ..model.graph import OnnxNode
 from ..model.read import read_model
@@ -287,7 +287,7 @@ def placeholder_ranges(
     Who meets a tensor first gives it its range: a layer gives what it reads ±2 (a Concat: ±4) and
     what it makes ±4 (a Pooling: ±2). So almost every tensor gets ±4, and network inputs and
     constants get ±2. What has a range keeps it.
-    trtlearn.int8.placeholder.placeholder_amax is the rule in eight lines, for an ONNX file.
+    trtlearn.int8.groups.placeholder_amax is the rule in eight lines, for an ONNX file.
 
     Args:
         network: an INetworkDefinition of TensorRT 8.x or 10.x; or an ONNX file or a Network: then

@@ -14,7 +14,7 @@ from ..dtypes import NUMPY
 from ..engine.records import Timing
 from ..errors import DataError, EngineError
 from ..files import plan_in, read_bytes, recognize
-from ..model.arrays import Array, check_feed
+from ..model.data import Array, check_feed
 from .cuda import Closing, DeviceBuffers, Event, Graph, Stream
 from .trt import Log, dtype_name, live, logger, shape_of, trt
 

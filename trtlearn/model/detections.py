@@ -12,7 +12,7 @@ from itertools import permutations, product
 
 import numpy as np
 
-from .arrays import Array
+from .data import Array
 
 __all__ = [
     "Columns",

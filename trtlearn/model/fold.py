@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import ModelError, first_line
-from .arrays import Array
+from .data import Array
 from .graph import (
     Graph,
     all_graphs,

@@ -18,7 +18,7 @@ import numpy as np
 
 from ..dtypes import named_dtype
 from ..errors import ModelError, first_line
-from .arrays import Array, check_feed
+from .data import Array, check_feed
 from .fold import named
 from .graph import (
     all_nodes,

@@ -23,8 +23,8 @@ from ..engine.layers import EngineInfo
 from ..engine.records import Provenance
 from ..errors import RecordingError
 from ..files import data_dir, read_bytes
-from ..model.arrays import Array, read_npz
 from ..model.course_data import MODELS, NETWORKS, boxes, data_hashes, labels
+from ..model.data import Array, read_npz
 from ..model.detections import Detections, mean_ap, unpack
 from ..record import Record
 

@@ -24,7 +24,7 @@ from ..errors import RecordingError
 from ..int8.groups import engine_groups, float_tensors
 from ..int8.quant import scale_from_amax
 from ..int8.simulate import Int8Run, run_int8
-from ..model.arrays import Array
+from ..model.data import Array
 from ..model.graph import describe
 from ..model.read import load_proto
 from ..record import Record, plural

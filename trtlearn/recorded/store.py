@@ -26,7 +26,7 @@ from ..builds import Build, failed_build
 from ..engine.records import BuildOptions, Provenance
 from ..errors import BuildError, DataError, RecordingError, TrtlearnError
 from ..files import locked, sha256, user_dir, write_all
-from ..model.arrays import npz_bytes, read_npz
+from ..model.data import npz_bytes, read_npz
 from ..record import Record, plural, show
 from .files import folder_name, lean, read_text, recording_folders, whole
 

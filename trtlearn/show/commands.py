@@ -8,7 +8,7 @@ from pathlib import PurePath
 from typing import Any
 
 from ..builds import Build
-from ..engine.variants import ALGORITHMS, LABELS, VARIANTS, variant_options
+from ..engine.records import ALGORITHMS, LABELS, VARIANTS, variant_options
 from ..errors import TrtlearnError
 from ..files import load_table, shell_command
 from ..model.course_data import MODELS, model_path

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..builds import Build
 from ..calibration.ranges import amax_by_tensor
-from ..engine.variants import HEADS
+from ..engine.records import HEADS
 from ..errors import DataError
 from ..int8.quant import dequantize, quantize
 from . import draw

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..builds import Build
 from ..engine.times import layer_times
 from ..errors import DataError
-from ..int8.layer import PixelTrace
+from ..int8.kernels import PixelTrace
 from ..int8.simulate import Int8Run, TensorError
 from ..record import plural, show
 from ..recorded.layers import PlanSizes

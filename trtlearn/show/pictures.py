@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..builds import Build
 from ..engine.precision import PrecisionReport
-from ..engine.variants import HEADS
+from ..engine.records import HEADS
 from ..errors import DataError
 from ..model.detections import Detections, hits
 from . import draw

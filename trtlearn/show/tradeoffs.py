@@ -10,8 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from ..builds import Build
-from ..engine.records import Timing
-from ..engine.variants import LABELS, VARIANTS
+from ..engine.records import LABELS, VARIANTS, Timing
 from ..errors import DataError
 from ..record import show
 from ..recorded.tradeoffs import MixedSearch, Sensitivity, Tradeoff, pareto

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import DataError
-from ...int8.placeholder import placeholder_amax
+from ...int8.groups import placeholder_amax
 from ...model.course_data import load_images
 from ...model.graph import OnnxNode
 from ...networks import network

@@ -15,8 +15,7 @@ import numpy as np
 
 from ...builds import Build, failed_build
 from ...calibration.network import load_model
-from ...engine.records import BuildOptions
-from ...engine.variants import live_options
+from ...engine.records import BuildOptions, live_options
 from ...errors import BuildError, DataError, TrtlearnError
 from ...files import sha256, write_atomic
 from ...live.build import Shapes
@@ -24,9 +23,8 @@ from ...live.calibrator import BASES
 from ...live.experiment import built_with, provenance
 from ...live.runner import Runner
 from ...live.trt import capabilities
-from ...model.arrays import Array, npz_bytes
 from ...model.course_data import NETWORKS, model_card
-from ...model.data import DataFacts, InputData
+from ...model.data import Array, DataFacts, InputData, npz_bytes
 from ...model.read import serialized
 from ...recorded.store import (
     Wanted,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ...calibration.cache import format_cache, ignored_by_trtexec, parse_cache
 from ...errors import TrtlearnError
 from ...files import Content, shell_command, write_all
-from ...model.arrays import npz_bytes
+from ...model.data import npz_bytes
 from ...model.read import serialized_in_pieces
 from ...record import Record, html_table, html_text, plural
 from ...show.draw import Figure

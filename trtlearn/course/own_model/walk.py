@@ -30,7 +30,7 @@ from ...calibration.observers import Threshold, check_algorithm
 from ...calibration.qdq import QdqReport, insert_qdq, plan_sites
 from ...errors import DataError, ModelError
 from ...files import check_writable, sha256
-from ...int8.placeholder import placeholder_amax
+from ...int8.groups import placeholder_amax
 from ...model.data import Data
 from ...model.fold import prepared
 from ...model.run import activation_parts
