@@ -3,13 +3,16 @@ kept.
 """
 
 import concurrent.futures
+import importlib
 import json
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from trtlearn.course import exercise, progress
+from trtlearn.course.notebook import NOTEBOOKS
 from trtlearn.course.verdict import judge_choice, judge_function, judge_number, random_cases
 from trtlearn.errors import TrtlearnError
 
@@ -182,6 +185,19 @@ def judged() -> list[tuple[str, str]]:
 
 
 MISTAKES = "common_mistakes"
+
+
+def test_every_mistake_that_a_chapter_makes_has_words():
+    for number in NOTEBOOKS:
+        module = importlib.import_module(f"trtlearn.course.chapters.ch{number}")
+        rows = json.loads(Path(module.__file__).with_suffix(".json").read_text(encoding="utf-8"))
+        told = {row["id"][3:]: set(row["mistakes"]) for row in rows if "mistakes" in row}
+        made = {
+            name.removeprefix("mistakes_"): set(functions)
+            for name, functions in vars(module).items()
+            if name.startswith("mistakes_")
+        }
+        assert told == made
 
 
 @pytest.mark.parametrize(("name", "reason"), judged())

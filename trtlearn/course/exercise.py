@@ -2,9 +2,9 @@
 
 A notebook's questions, hints and solutions stand in ``chapters/chNN.json`` (NN = the notebook's
 number; code line by line). Exercise NN-WORD is judged by ``judge_WORD`` of ``chapters/chNN.py``, or
-in the file by ``choice``, one word to choose. ``mistakes_WORD``, if there, maps what a common
-mistake gets told to the function that makes it; ``draw_WORD`` draws the answer. ``passed`` is said
-of a right one.
+in the file by ``choice``, one word to choose. ``mistakes`` says what a common mistake gets told;
+``mistakes_WORD`` holds the function that makes it. ``draw_WORD`` draws the answer; ``passed`` is
+said of a right one.
 """
 
 from __future__ import annotations
@@ -92,8 +92,9 @@ def _load(number: str) -> None:
             judge = partial(judge_choice, **row["choice"])
         else:
             judge = getattr(module, f"judge_{word}")
-        if mistakes := getattr(module, f"mistakes_{word}", None):
-            judge = partial(judge, common_mistakes=mistakes)
+        if told := row.get("mistakes"):
+            make = getattr(module, f"mistakes_{word}")
+            judge = partial(judge, common_mistakes={told[key]: make[key] for key in told})
         register(
             Exercise(
                 row["id"],

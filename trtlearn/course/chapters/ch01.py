@@ -69,50 +69,29 @@ judge_scale = partial(judge_number, reference=lambda: digit_amax() / 127, rtol=0
 judge_quantize = partial(judge_function, cases=random_cases(quant.quantize, random_values))
 judge_channels = partial(judge_function, cases=random_cases(quant.weight_scales, random_weights))
 
-
-# What each common mistake gets told, and the function that makes it
-
 mistakes_scale = {
-    "that is amax; the scale is amax / 127": digit_amax,
-    "TensorRT's grid is symmetric: code 127, not code 255, says amax": lambda: (
-        2 * digit_amax() / 255
-    ),
-    "zero must stay code 0: the ruler is as long to the left as to the right": lambda: (
-        float(np.ptp(digit())) / 255
-    ),
-    "the divisor is 127, the largest code; -128 is one code more on the negative side": lambda: (
-        digit_amax() / 128
-    ),
-    "that is codes per unit; the scale is units per code": lambda: 127 / digit_amax(),
+    "amax": digit_amax,
+    "255 steps": lambda: 2 * digit_amax() / 255,
+    "asymmetric": lambda: float(np.ptp(digit())) / 255,
+    "128": lambda: digit_amax() / 128,
+    "inverse": lambda: 127 / digit_amax(),
 }
 
 mistakes_quantize = {
-    "a half goes to the EVEN neighbour (np.rint), not always up": lambda x, scale: np.clip(
-        np.floor(x / scale + 0.5), -128, 127
-    ),
-    "codes outside [-128, 127] must be clipped": lambda x, scale: np.rint(x / scale),
-    "the most negative code of an activation is -128": lambda x, scale: np.clip(
-        np.rint(x / scale), -127, 127
-    ),
-    "divide by the scale": lambda x, scale: np.clip(np.rint(x * scale), -128, 127),
-    "INT8 is signed: codes run from -128 to 127": lambda x, scale: np.clip(
-        np.rint(x / scale), 0, 255
-    ),
-    "round to a whole code": lambda x, scale: np.clip(x / scale, -128, 127),
-    "you cut off the fraction; round it": lambda x, scale: np.clip(np.trunc(x / scale), -128, 127),
-    "clip before you convert: int8 wraps around": lambda x, scale: (
-        np.rint(x / scale).astype(np.int64).astype(np.int8)
-    ),
+    "half up": lambda x, scale: np.clip(np.floor(x / scale + 0.5), -128, 127),
+    "not clipped": lambda x, scale: np.rint(x / scale),
+    "-127": lambda x, scale: np.clip(np.rint(x / scale), -127, 127),
+    "multiplied": lambda x, scale: np.clip(np.rint(x * scale), -128, 127),
+    "unsigned": lambda x, scale: np.clip(np.rint(x / scale), 0, 255),
+    "not rounded": lambda x, scale: np.clip(x / scale, -128, 127),
+    "truncated": lambda x, scale: np.clip(np.trunc(x / scale), -128, 127),
+    "wrapped": lambda x, scale: np.rint(x / scale).astype(np.int64).astype(np.int8),
 }
 
 mistakes_channels = {
-    "that is one scale for the whole tensor": lambda w: np.abs(w).max() / 127,
-    "take the absolute value first: the largest weight may be negative": lambda w: (
-        w.max((1, 2, 3)) / 127
-    ),
-    "that is amax; divide by 127": lambda w: np.abs(w).max((1, 2, 3)),
-    "the divisor is 127, the largest code": lambda w: np.abs(w).max((1, 2, 3)) / 128,
-    "that is one scale per INPUT channel: axis 0 is the output channel": lambda w: (
-        np.abs(w).max((0, 2, 3)) / 127
-    ),
+    "one scale": lambda w: np.abs(w).max() / 127,
+    "no abs": lambda w: w.max((1, 2, 3)) / 127,
+    "amax": lambda w: np.abs(w).max((1, 2, 3)),
+    "128": lambda w: np.abs(w).max((1, 2, 3)) / 128,
+    "input channel": lambda w: np.abs(w).max((0, 2, 3)) / 127,
 }

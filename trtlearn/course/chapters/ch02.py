@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+import operator
+from collections.abc import Callable, Iterable
 from functools import cache, lru_cache, partial
 from typing import Any
 
@@ -46,9 +47,14 @@ def random_network(rng: np.random.Generator) -> tuple[Network, Largest]:
     return tuple(nodes), largest
 
 
-def clipped(nodes: Network, largest: Largest) -> set[str]:
+def clipped(
+    nodes: Network,
+    largest: Largest,
+    beyond: Callable[[float, float], bool] = operator.gt,
+    ranges: Callable[[Network], Largest] = placeholder_amax,
+) -> set[str]:
     """The reference: the tensors whose largest |value| lies beyond the rule's range."""
-    return {name for name, amax in placeholder_amax(nodes).items() if largest[name] > amax}
+    return {name for name, amax in ranges(nodes).items() if beyond(largest[name], amax)}
 
 
 def last_ranges(nodes: Network) -> dict[str, float]:
@@ -176,27 +182,14 @@ judge_rule = partial(
 )
 judge_clipped = partial(judge_number, reference=percent_clipped, unit="%")
 
-
-# What each common mistake gets told, and the function that makes it
-
 mistakes_rule = {
-    "±2 and ±4 both occur: apply the rule to each tensor": lambda nodes, largest: {
-        name for name, value in largest.items() if value > 4
-    },
-    "most tensors are a layer's output first, and get ±4": lambda nodes, largest: {
-        name for name, value in largest.items() if value > 2
-    },
-    "a value equal to amax still has a code: only larger ones are clipped": lambda nodes, largest: {
-        name for name, amax in placeholder_amax(nodes).items() if largest[name] >= amax
-    },
-    (
-        "a tensor that has a range keeps it: the FIRST layer that meets it decides"
-    ): lambda nodes, largest: {
-        name for name, amax in last_ranges(nodes).items() if largest[name] > amax
-    },
+    "±4 for all": lambda nodes, largest: {name for name, value in largest.items() if value > 4},
+    "±2 for all": lambda nodes, largest: {name for name, value in largest.items() if value > 2},
+    "amax itself": lambda nodes, largest: clipped(nodes, largest, operator.ge),
+    "last layer": lambda nodes, largest: clipped(nodes, largest, ranges=last_ranges),
 }
 
 mistakes_clipped = {
-    "that is a share between 0 and 1; give percent": lambda: percent_clipped() / 100,
-    "count what lies outside ±2, not inside": lambda: 100 - percent_clipped(),
+    "share": lambda: percent_clipped() / 100,
+    "inside": lambda: 100 - percent_clipped(),
 }

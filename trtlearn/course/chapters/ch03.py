@@ -152,25 +152,16 @@ def draw_spike(answer: Any) -> Any:
 judge_minmax = judge_observer("minmax", 4)
 judge_entropy = judge_observer("entropy2", 2)
 
-
-# What each common mistake gets told, and the function that makes it
-
 mistakes_minmax = {
-    "take the absolute value: the largest magnitude may be negative": lambda batches: flat(
-        batches
-    ).max(),
-    "that looks at the first batch only": lambda batches: np.abs(batches[0]).max(),
-    "that looks at the last batch only": lambda batches: np.abs(batches[-1]).max(),
-    "that is the mean of the batches' maxima": lambda batches: np.mean(
-        [np.abs(x).max() for x in batches]
-    ),
-    "that is the scale; return amax": lambda batches: np.abs(flat(batches)).max() / 127,
+    "no abs": lambda x: flat(x).max(),
+    "first batch": lambda x: np.abs(x[0]).max(),
+    "last batch": lambda x: np.abs(x[-1]).max(),
+    "mean": lambda x: np.mean([np.abs(batch).max() for batch in x]),
+    "scale": lambda x: np.abs(flat(x)).max() / 127,
 }
 
 mistakes_entropy = {
-    "that is min-max": lambda batches: np.abs(flat(batches)).max(),
-    "zeros are left out of the histogram, and bin 0 takes bin 1's count": with_zeros,
-    "all batches at once: the FIRST batch alone sets the bin width": lambda batches: (
-        threshold_of("entropy2", flat(batches)).amax
-    ),
+    "min-max": lambda x: np.abs(flat(x)).max(),
+    "zeros": with_zeros,
+    "all at once": lambda x: threshold_of("entropy2", flat(x)).amax,
 }

@@ -127,13 +127,8 @@ judge_read = partial(
     show_input=lambda arguments, difference: repr(arguments[0]),
 )
 
-
-# What each common mistake gets told, and the function that makes it
-
 mistakes_read = {
-    "that is the scale; amax is 127 times as much": lambda text: read_wrongly(text, factor=1),
-    "amax = 127 * scale, not 128": lambda text: read_wrongly(text, factor=128),
-    "the bytes are big-endian: the first digits are sign and exponent": lambda text: read_wrongly(
-        text, order="<"
-    ),
+    "scale": partial(read_wrongly, factor=1),
+    "128": partial(read_wrongly, factor=128),
+    "little-endian": partial(read_wrongly, order="<"),
 }

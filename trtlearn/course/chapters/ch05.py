@@ -21,17 +21,17 @@ RECORDED = "conv1x1"
 
 
 def convolve(
-    x: Any, w: Any, bias: Any, s_x: float, s_y: float, *, s_w: Any = None, clip: float = 127
+    x: Any, w: Any, bias: Any, s_x: float, s_y: float, *, axis: Any = 1, clip: float = 127
 ) -> Any:
     """The reference: a 1x1 INT8 convolution.
 
     x int8 [N,C,H,W], w float32 [O,C], bias float32 [O], scales of x and of the output give the
-    codes [N,O,H,W]. ``s_w`` [O], by default amax / 127 of each output channel, scales the weights.
+    codes [N,O,H,W]. A scale of the weights is amax / 127 along ``axis``: of an output channel.
     """
-    s_w = np.abs(w).max(axis=1) / 127 if s_w is None else s_w
-    codes = np.clip(np.round(w / s_w[:, None]), -127, 127)
+    s_w = np.abs(w).max(axis=axis, keepdims=True) / 127
+    codes = np.clip(np.round(w / s_w), -127, 127)
     sums = np.einsum("nchw,oc->nohw", x.astype(np.int64), codes.astype(np.int64))
-    steps = np.rint(sums * (s_x * s_w / s_y)[:, None, None] + (bias / s_y)[:, None, None])
+    steps = np.rint(sums * (s_x * s_w / s_y)[..., None] + (bias / s_y)[:, None, None])
     return np.clip(steps, -clip - 1, clip)
 
 
@@ -145,18 +145,9 @@ judge_conv = partial(
     ),
 )
 
-
-# What each common mistake gets told, and the function that makes it
-
 mistakes_conv = {
-    "the codes of the output end at -128 and 127: clip": lambda x, w, bias, s_x, s_y: convolve(
-        x, w, bias, s_x, s_y, clip=np.inf
-    ),
-    "the bias is missing": lambda x, w, bias, s_x, s_y: convolve(x, w, 0 * bias, s_x, s_y),
-    "one scale for all weights: each output channel has its own": lambda x, w, bias, s_x, s_y: (
-        convolve(x, w, bias, s_x, s_y, s_w=np.full(len(w), np.abs(w).max() / 127))
-    ),
-    (
-        "the bias is in the output's units: divide it by the output's scale"
-    ): lambda x, w, bias, s_x, s_y: convolve(x, w, bias * s_y, s_x, s_y),
+    "not clipped": partial(convolve, clip=np.inf),
+    "no bias": lambda x, w, bias, s_x, s_y: convolve(x, w, 0 * bias, s_x, s_y),
+    "one scale": partial(convolve, axis=None),
+    "bias not divided": lambda x, w, bias, s_x, s_y: convolve(x, w, bias * s_y, s_x, s_y),
 }

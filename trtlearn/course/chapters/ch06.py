@@ -120,30 +120,23 @@ judge_share = partial(
     judge_function, cases=random_cases(int8_share, random_engine), show_input=_describe
 )
 
-
-# What each common mistake gets told, and the function that makes it
-
 mistakes_fell = {
-    "those are the layers with INT8 weights": lambda: weight_types(fell_layers()).count("Int8"),
-    "those are all layers with weights": lambda: len(weight_types(fell_layers())),
-    "those are all layers of the engine": lambda: len(fell_layers()),
-    "those are ONNX nodes; count the engine's layers": lambda: 18,
-    "the last layer, logits, has FP32 weights too": lambda: fell() - 1,
+    "INT8": lambda: weight_types(fell_layers()).count("Int8"),
+    "with weights": lambda: len(weight_types(fell_layers())),
+    "all layers": lambda: len(fell_layers()),
+    "nodes": lambda: 18,
+    "without logits": lambda: fell() - 1,
 }
 
 mistakes_share = {
-    "a layer's first input says how it is stored, not how the layer computes": lambda layers: (
+    "first input": lambda layers: (
         100 * np.mean(["Int8" in layer["Inputs"][0]["Format/Datatype"] for layer in layers])
     ),
-    "count only layers that have weights": lambda layers: (
-        100 * weight_types(layers).count("Int8") / len(layers)
-    ),
-    "that is a share between 0 and 1; give percent": lambda layers: int8_share(layers) / 100,
-    "that is the share that is not INT8": lambda layers: 100 - int8_share(layers),
-    "count layers, not the weights in them": lambda layers: (
+    "all layers": lambda layers: 100 * weight_types(layers).count("Int8") / len(layers),
+    "not percent": lambda layers: int8_share(layers) / 100,
+    "not INT8": lambda layers: 100 - int8_share(layers),
+    "weights": lambda layers: (
         100 * weights(layers, "Int8") / (weights(layers, "Int8") + weights(layers, "Float"))
     ),
-    "that is the number of layers; give percent of all with weights": lambda layers: weight_types(
-        layers
-    ).count("Int8"),
+    "count": lambda layers: weight_types(layers).count("Int8"),
 }

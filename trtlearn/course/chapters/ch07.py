@@ -61,30 +61,21 @@ judge_throughput = partial(
     ),
 )
 
-
-# What each common mistake gets told, and the function that makes it
-
 mistakes_front = {
-    "a point is not beaten by one that is only cheaper, or only better": lambda cost, value: (
-        (cost == cost.min()) | (value == value.max())
+    "ends": lambda cost, value: (cost == cost.min()) | (value == value.max()),
+    "beaten": lambda cost, value: ~pareto_front(cost, value),
+    "cheapest": lambda cost, value: cost == cost.min(),
+    "best": lambda cost, value: value == value.max(),
+    "turned": lambda cost, value: pareto_front(-cost, value),
+    "indices": lambda cost, value: np.flatnonzero(pareto_front(cost, value)),
+    "equal points": lambda cost, value: (
+        ~((cost <= cost[:, None]) & (value >= value[:, None])).any(axis=1)
     ),
-    "that is what is beaten; return what is not": lambda cost, value: ~pareto_front(cost, value),
-    "that is only the cheapest": lambda cost, value: cost == cost.min(),
-    "that is only the best": lambda cost, value: value == value.max(),
-    "a lower cost is better, a higher value too": lambda cost, value: pareto_front(-cost, value),
-    "return a True or False for each point, not the indices": lambda cost, value: np.flatnonzero(
-        pareto_front(cost, value)
-    ),
-    (
-        "of two equal points neither beats the other: one must be strictly better"
-    ): lambda cost, value: ~((cost <= cost[:, None]) & (value >= value[:, None])).any(axis=1),
 }
 
 mistakes_throughput = {
-    "a batch holds several images": lambda batch, milliseconds: 1000 / milliseconds,
-    "a second has 1000 milliseconds": lambda batch, milliseconds: batch / milliseconds,
-    "that is the time of one image": lambda batch, milliseconds: milliseconds / batch,
-    "divide by the time: slower means fewer images": lambda batch, milliseconds: (
-        batch * milliseconds / 1000
-    ),
+    "one image": lambda batch, ms: 1000 / ms,
+    "no 1000": lambda batch, ms: batch / ms,
+    "time of one": lambda batch, ms: ms / batch,
+    "multiplied": lambda batch, ms: batch * ms / 1000,
 }

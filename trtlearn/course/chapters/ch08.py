@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 from functools import partial
 from itertools import chain
 from typing import Any
@@ -25,12 +26,17 @@ def tensors_with_pair(nodes: Network) -> set[str]:
     """
     maker = {node.outputs[0]: node.op for node in nodes}
     reads = Counter(chain.from_iterable(node.inputs for node in nodes))
-    sites = {node.inputs[0] for node in nodes if node.op in ("Conv", "Gemm")}
+    sites = inputs_of(nodes, ("Conv", "Gemm"))
     for node in nodes:
         fused = [name for name in node.inputs if maker.get(name) == "Conv" and reads[name] == 1]
         if node.op == "Add" and fused:
             sites |= set(node.inputs) - {fused[-1]}
     return sites
+
+
+def inputs_of(nodes: Network, ops: Collection[str]) -> set[str]:
+    """The first input of each node of these operators."""
+    return {node.inputs[0] for node in nodes if node.op in ops}
 
 
 def random_network(rng: np.random.Generator) -> tuple[Network]:
@@ -94,28 +100,17 @@ judge_sites = partial(
     show_input=nodes_with,
 )
 
-
-# What each common mistake gets told, and the function that makes it
-
 mistakes_scale = {
-    "the bytes are big-endian: the sign comes first": lambda bits: scale_of(bits, "<"),
-    "that is the number as an integer; read its bits as a float32": lambda bits: float(
-        int(bits, 16)
-    ),
-    "that is amax; the pair takes the scale": lambda bits: 127 * scale_of(bits),
+    "little-endian": lambda bits: scale_of(bits, "<"),
+    "integer": lambda bits: float(int(bits, 16)),
+    "amax": lambda bits: 127 * scale_of(bits),
 }
 
 mistakes_sites = {
-    "an Add adds two tensors: the one that it does not fuse with needs a pair too": lambda nodes: {
-        node.inputs[0] for node in nodes if node.op in ("Conv", "Gemm")
-    },
-    "a Relu fuses into the convolution before it: nothing in front of it": lambda nodes: {
-        node.inputs[0] for node in nodes if node.op in ("Conv", "Gemm", "Relu")
-    },
-    (
-        "every output has a pair now: a convolution, its Add and its Relu fuse only without"
-    ): lambda nodes: set(chain.from_iterable(node.outputs for node in nodes)),
-    "a pair on the input that an Add fuses with keeps the two apart": lambda nodes: set(
+    "no Add": partial(inputs_of, ops=("Conv", "Gemm")),
+    "Relu": partial(inputs_of, ops=("Conv", "Gemm", "Relu")),
+    "every output": lambda nodes: set(chain.from_iterable(node.outputs for node in nodes)),
+    "every input": lambda nodes: set(
         chain.from_iterable(node.inputs for node in nodes if node.op != "Relu")
     ),
 }

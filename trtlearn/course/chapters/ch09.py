@@ -80,53 +80,30 @@ judge_sqnr = partial(
     compare=partial(compare, rtol=1e-5),
 )
 
-
-# What each common mistake gets told, and the function that makes it
-
 mistakes_load = {
-    "pixels go from 0 to 255: divide by 255 first": lambda pixels: ((pixels - MEAN) / DEVIATION)[
-        None
-    ],
-    (
-        "pixels from 0 to 255 are too large: divide by 255, subtract the mean, then divide"
-    ): lambda pixels: pixels[None],
-    "subtract the mean, then divide by the deviation": lambda pixels: (pixels / 255)[None],
-    "subtract the mean first, then divide": lambda pixels: (pixels / 255 / DEVIATION - MEAN)[None],
-    "divide by the deviation too": lambda pixels: (pixels / 255 - MEAN)[None],
-    "divide by the deviation, do not multiply": lambda pixels: ((pixels / 255 - MEAN) * DEVIATION)[
-        None
-    ],
-    "the channels come first: [1, 28, 28]": lambda pixels: load(pixels).transpose(1, 2, 0),
-    "a channel axis is missing in front: [1, 28, 28]": lambda pixels: load(pixels)[0],
-    "np.stack adds the axis of the rows: return one image, [1, 28, 28]": lambda pixels: load(
-        pixels
-    )[None],
-    "rows are the height: the image is turned": lambda pixels: load(pixels.T),
+    "no 255": lambda pixels: ((pixels - MEAN) / DEVIATION)[None],
+    "as in the file": lambda pixels: pixels[None],
+    "only 255": lambda pixels: (pixels / 255)[None],
+    "divided first": lambda pixels: (pixels / 255 / DEVIATION - MEAN)[None],
+    "no deviation": lambda pixels: (pixels / 255 - MEAN)[None],
+    "multiplied": lambda pixels: ((pixels / 255 - MEAN) * DEVIATION)[None],
+    "channels last": lambda pixels: load(pixels).transpose(1, 2, 0),
+    "no channel": lambda pixels: load(pixels)[0],
+    "one axis more": lambda pixels: load(pixels)[None],
+    "turned": lambda pixels: load(pixels.T),
 }
 
 mistakes_agreement = {
-    "that compares the numbers; compare which class is largest": lambda fp32, int8: (
-        fp32 == int8
-    ).mean(),
-    "axis=0 looks for the row; the classes are along axis 1": lambda fp32, int8: (
-        fp32.argmax(axis=0) == int8.argmax(axis=0)
-    ).mean(),
-    "that is the share of different answers": lambda fp32, int8: 1 - agreement(fp32, int8),
-    "that is a count: divide by the rows": lambda fp32, int8: len(fp32) * agreement(fp32, int8),
+    "numbers": lambda a, b: (a == b).mean(),
+    "axis 0": lambda a, b: (a.argmax(axis=0) == b.argmax(axis=0)).mean(),
+    "different": lambda a, b: 1 - agreement(a, b),
+    "count": lambda a, b: len(a) * agreement(a, b),
 }
 
 mistakes_sqnr = {
-    "power is a sum of squares": lambda fp32, int8: (
-        10 * np.log10(np.abs(fp32).sum() / np.abs(fp32 - int8).sum())
-    ),
-    "20 log10 is for amplitudes; of powers take 10 log10": lambda fp32, int8: (
-        2 * decibels(fp32, int8)
-    ),
-    "that is the natural logarithm; decibels take base 10": lambda fp32, int8: (
-        decibels(fp32, int8) * np.log(10)
-    ),
-    "that is the ratio; decibels are 10 log10 of it": lambda fp32, int8: (
-        (fp32**2).sum() / ((fp32 - int8) ** 2).sum()
-    ),
-    "that is noise over signal: the sign is turned": lambda fp32, int8: -decibels(fp32, int8),
+    "magnitudes": lambda a, b: 10 * np.log10(np.abs(a).sum() / np.abs(a - b).sum()),
+    "20 log10": lambda a, b: 2 * decibels(a, b),
+    "base e": lambda a, b: decibels(a, b) * np.log(10),
+    "ratio": lambda a, b: (a**2).sum() / ((a - b) ** 2).sum(),
+    "turned": lambda a, b: -decibels(a, b),
 }

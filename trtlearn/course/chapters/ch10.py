@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import operator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any
@@ -34,9 +35,11 @@ def recorded(name: str) -> Network:
 # --- Which ranges clip?
 
 
-def clipping(report: FitReport) -> set[str]:
+def clipping(
+    report: FitReport, least: float = 0.01, beyond: Callable[[float, float], bool] = operator.gt
+) -> set[str]:
     """The reference: the tensors of which more than 1 % of the values are clipped."""
-    return {tensor.name for tensor in report.tensors if tensor.clipped > 0.01}
+    return {tensor.name for tensor in report.tensors if beyond(tensor.clipped, least)}
 
 
 @cache
@@ -146,21 +149,28 @@ class Node:
     requested_dtype: str = "int8"
 
 
-def products(nodes: Iterable[Any]) -> list[Any]:
-    """The nodes that multiply matrices."""
-    return [node for node in nodes if node.op in ("MatMul", "Gemm")]
+PRODUCTS = ("MatMul", "Gemm")
 
 
-def int8_share(nodes: Iterable[Any]) -> float:
+def int8_share(
+    nodes: Iterable[Any], ops: Collection[str] = PRODUCTS, fact: str = "computed_in"
+) -> float:
     """The reference: the share of the matrix products that INT8 computes."""
-    return float(np.mean([node.computed_in == "int8" for node in products(nodes)]))
+    return float(np.mean([getattr(node, fact) == "int8" for node in nodes if node.op in ops]))
+
+
+def int8_count(nodes: Iterable[Any]) -> int:
+    """How many of the matrix products INT8 computes."""
+    return sum(node.computed_in == "int8" for node in nodes if node.op in PRODUCTS)
+
+
+OPS = (*PRODUCTS, "Add", "Softmax", "Erf", "Mul")
 
 
 def random_nodes(rng: np.random.Generator) -> tuple[list[Node]]:
     """Thirty nodes of a transformer, in INT8, in FP32 or in no layer of their own."""
-    ops = ["MatMul", "Gemm", "Add", "Softmax", "Erf", "Mul"]
     kinds = ["int8", "fp32", None]
-    drawn = [Node(str(rng.choice(ops)), kinds[int(rng.integers(3))]) for _ in range(28)]
+    drawn = [Node(str(rng.choice(OPS)), kinds[int(rng.integers(3))]) for _ in range(28)]
     return ([Node("MatMul", "int8"), Node("Gemm", "fp32"), *drawn],)
 
 
@@ -197,53 +207,28 @@ judge_clipping = partial(judge_function, cases=report_cases)
 judge_scales = partial(judge_function, cases=random_cases(with_own_scales, random_output))
 judge_products = partial(judge_function, cases=product_cases)
 
-
-# What each common mistake gets told, and the function that makes it
-
 mistakes_clipping = {
-    "clipped is a share: 1 % is 0.01": lambda report: {
-        tensor.name for tensor in report.tensors if tensor.clipped > 1
-    },
-    "nearly every calibrated range clips a few values: only those above 1 % count": lambda report: {
-        tensor.name for tensor in report.tensors if tensor.clipped > 0
-    },
-    "a range can be too LARGE: look at what is clipped": lambda report: {
+    "percent": partial(clipping, least=1),
+    "any": partial(clipping, least=0),
+    "too large": lambda report: {
         tensor.name for tensor in report.tensors if tensor.verdict != "fits"
     },
-    "more than 1 %: exactly 1 % does not count": lambda report: {
-        tensor.name for tensor in report.tensors if tensor.clipped >= 0.01
-    },
+    "1 % itself": partial(clipping, beyond=operator.ge),
 }
 
 mistakes_scales = {
-    (
-        "that is one scale for all: split along axis 1, where the scores begin at index 4"
-    ): in_eight_bits,
-    "those are the codes; times the scale they are values again": lambda output: with_own_scales(
-        output, values=False
-    ),
-    "the first FOUR rows are the box, the scores begin at index 4": lambda output: with_own_scales(
-        output, 5
-    ),
-    "a box has four values: x, y, width and height": lambda output: with_own_scales(output, 2),
-    "the divisor is 127, the largest code": lambda output: with_own_scales(output, divisor=128),
+    "one scale": in_eight_bits,
+    "codes": partial(with_own_scales, values=False),
+    "at 5": partial(with_own_scales, at=5),
+    "at 2": partial(with_own_scales, at=2),
+    "128": partial(with_own_scales, divisor=128),
 }
 
 mistakes_products = {
-    "Gemm is a matrix product, too": lambda nodes: np.mean(
-        [node.computed_in == "int8" for node in nodes if node.op == "MatMul"]
-    ),
-    "of the matrix products, not of all nodes": lambda nodes: np.mean(
-        [node.computed_in == "int8" for node in nodes]
-    ),
-    "that was requested; computed_in says what runs": lambda nodes: np.mean(
-        [node.requested_dtype == "int8" for node in products(nodes)]
-    ),
-    "that is how many; divide by the number of products": lambda nodes: sum(
-        node.computed_in == "int8" for node in products(nodes)
-    ),
-    "divide by the products, not by all nodes": lambda nodes: (
-        sum(node.computed_in == "int8" for node in products(nodes)) / len(nodes)
-    ),
-    "that is a percentage; return a share from 0 to 1": lambda nodes: 100 * int8_share(nodes),
+    "no Gemm": partial(int8_share, ops=("MatMul",)),
+    "all nodes": lambda nodes: np.mean([node.computed_in == "int8" for node in nodes]),
+    "requested": partial(int8_share, fact="requested_dtype"),
+    "count": int8_count,
+    "of all nodes": lambda nodes: int8_count(nodes) / len(nodes),
+    "percent": lambda nodes: 100 * int8_share(nodes),
 }
