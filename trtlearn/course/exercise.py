@@ -1,10 +1,10 @@
 """Exercises: predict before you run, get a hint, check what you wrote; no wrong answer raises.
 
 A notebook's questions, hints and solutions stand in ``chapters/chNN.json`` (NN = the notebook's
-number; code line by line). Exercise NN-WORD is judged by ``judge_WORD`` of ``chapters/chNN.py``, or
-in the file by ``choice``, one word to choose. ``mistakes`` says what a common mistake gets told;
-``mistakes_WORD`` holds the function that makes it. ``draw_WORD`` draws the answer; ``passed`` is
-said of a right one.
+number; code line by line). Exercise NN-WORD is judged by ``judge_WORD`` of ``chapters/chNN.py``; by
+``choice``, one word to choose; or by the first condition of ``look_WORD`` that holds, in the words
+of ``told``. ``mistakes`` says what a common mistake gets told; ``mistakes_WORD`` holds the function
+that makes it. ``draw_WORD`` draws the answer; ``passed`` is said of a right one.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ..errors import TrtlearnError
 from ..record import html_text
 from . import chapters, progress
 from .notebook import NOTEBOOKS
-from .verdict import Verdict, judge_choice, raised
+from .verdict import Verdict, judge_case, judge_choice, raised
 
 __all__ = ["check", "get", "ids", "outcome", "predict", "report"]
 
@@ -90,6 +90,8 @@ def _load(number: str) -> None:
         word = row["id"].removeprefix(f"{number}-")
         if "choice" in row:
             judge = partial(judge_choice, **row["choice"])
+        elif "told" in row:
+            judge = partial(judge_case, look=getattr(module, f"look_{word}"), told=row["told"])
         else:
             judge = getattr(module, f"judge_{word}")
         if told := row.get("mistakes"):

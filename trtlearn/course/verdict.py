@@ -291,6 +291,21 @@ def _plain(word: str) -> str:
     return re.sub("[ _-]+", "-", word.strip().casefold())
 
 
+Look = tuple[Mapping[str, object], Mapping[str, Any]]
+"""Conditions in order, by name, and the facts for the words that go with them."""
+
+
+def judge_case(answer: Any, *, look: Callable[[Any], Look], told: Mapping[str, str]) -> Verdict:
+    """Judge by the first condition that holds: ``told`` has its words; "passed" is the right one.
+
+    >>> judge_case(3, look=lambda x: ({"odd": x % 2, "passed": 1}, {"x": x}), told={"odd": "{x}?"})
+    <Verdict: ✘ 3?>
+    """
+    conditions, facts = look(answer)
+    key = next(key for key, holds in conditions.items() if holds)
+    return Verdict("", key == "passed", told[key].format(**facts))
+
+
 def judge_number(
     answer: Any,
     *,

@@ -9,9 +9,8 @@ from ...errors import DataError
 from ...networks import network
 from ...show.digits import digits_grid
 from ...trtexec.explanation import Explanation, explain
-from ..verdict import Verdict, kind_of
+from ..verdict import Look, kind_of
 
-MODEL = "mobile.onnx"
 CACHES = {f"{name}.cache": f"int8-{name}" for name in ("entropy2", "minmax", "legacy")}
 """The files that the reader may name -> the build with these ranges."""
 
@@ -40,30 +39,18 @@ def engine_of(answer: Any) -> tuple[Explanation, str]:
     return command, builds.get(command.mode, CACHES.get(cache, "fp32"))
 
 
-def judge_command(answer: Any) -> Verdict:
-    """Judge a command by what the explainer says of it, and by the answers with its ranges."""
+def look_command(answer: Any) -> Look:
+    """What the explainer says of the command, and the answers with its ranges."""
     command, variant = engine_of(answer)
-    model = PurePath(command.options.get("--onnx") or "").name
-    files = ", ".join(CACHES)
-    words = {
-        "not-int8": "there is no --int8 in it, so this is no INT8 engine",
-        "placeholder-ranges": "no --calib: trtexec invents the ranges ±2 and ±4",
-        "random-calibration": f"no such cache, so trtexec calibrates on noise. There are {files}",
-        "rejected": "trtexec 8.6 refuses this command",
-    }
     share = network("mobile", mode="recorded").build(variant).accuracy or 0.0
-    result = f"{share:.1%} of 1,000 images are read right"
-    if model != MODEL:
-        reason = f"the model is {MODEL} (--onnx={MODEL})"
-    elif command.mode in words:
-        reason = words[command.mode]
-    elif share < ENOUGH:
-        reason = f"{result}. This calibrator cuts the pen strokes off: take another file"
-    elif not command.fp16:
-        reason = "a layer that cannot run in INT8 falls back to FP32. Allow FP16 too"
-    else:
-        return Verdict("", True, f"The digits are back: {result}.")
-    return Verdict("", False, f"Not yet: {reason}.")
+    conditions = {
+        "model": PurePath(command.options.get("--onnx") or "").name != "mobile.onnx",
+        command.mode: command.mode not in ("cached-scales", "explicit-qdq"),
+        "strokes": share < ENOUGH,
+        "no FP16": not command.fp16,
+        "passed": True,
+    }
+    return conditions, {"files": ", ".join(CACHES), "share": share}
 
 
 def draw_command(answer: Any) -> Any:

@@ -20,7 +20,7 @@ from ...record import plural
 from ...show.digits import Column, digit_columns
 from ..verdict import (
     Comparison,
-    Verdict,
+    Look,
     judge_function,
     judge_number,
     kind_of,
@@ -131,29 +131,24 @@ def answers_with(ranges: tuple[tuple[str, float], ...]) -> NDArray[np.int64]:
     return np.asarray(run["logits"].values.argmax(1), np.int64)
 
 
-def judge_ranges(answer: Any) -> Verdict:
-    """Whether an engine with the reader's ranges reads nine of ten digits."""
-    ranges = ranges_of(answer)
+def look_ranges(answer: Any) -> Look:
+    """Whether an engine with the reader's ranges reads nine of ten digits, and why not."""
+    ranges, needs = ranges_of(answer), mobile_needs()
     share = float((answers_with(tuple(ranges.items())) == load_images("test")[1][:COUNT]).mean())
-    result = f"{share:.0%} of {COUNT} images are read right"
-    if share >= ENOUGH:
-        return Verdict("", True, f"The digits are back: {result}.")
-    needs = mobile_needs()
-    reach = {name: amax / needs[name] for name, amax in ranges.items()}
-    if not ranges:
-        why = "No tensor has a range of yours yet, so trtexec's ±2 and ±4 stay"
-    elif max(reach.values()) < 0.02:
-        why = "These are scales. amax is 127 times as much"
-    elif max(reach.values()) > 50:
-        name = max(reach, key=reach.__getitem__)
-        why = f"{name} has ±{ranges[name]:.4g}, but its values reach only {needs[name]:.4g}"
-    elif min(reach.values()) < 0.9:
-        name = min(reach, key=reach.__getitem__)
-        why = f"{name} is cut at ±{ranges[name]:.3g}, but its values reach {needs[name]:.3g}"
-    else:
-        left = len(needs) - len(ranges)
-        why = f"{plural(left, 'tensor')} kept trtexec's ±2 or ±4: give each a range"
-    return Verdict("", False, f"Not yet: {result}. {why}.")
+    reach = {name: amax / needs[name] for name, amax in ranges.items()} or {"image": 1.0}
+    by_reach = sorted(reach, key=reach.__getitem__)
+    short, wide = by_reach[0], by_reach[-1]
+    conditions = {
+        "passed": share >= ENOUGH,
+        "none": not ranges,
+        "scales": reach[wide] < 0.02,
+        "wide": reach[wide] > 50,
+        "short": reach[short] < 0.9,
+        "left": True,
+    }
+    cut, far = ((name, ranges.get(name), needs[name]) for name in (short, wide))
+    left = plural(len(needs) - len(ranges), "tensor")
+    return conditions, {"share": share, "count": COUNT, "short": cut, "wide": far, "left": left}
 
 
 def draw_ranges(answer: Any) -> Any:

@@ -19,7 +19,7 @@ from ...errors import DataError
 from ...model.course_data import load_images
 from ...networks import network
 from ...show.digits import spike
-from ..verdict import Case, Verdict, judge_function, kind_of
+from ..verdict import Case, Look, Verdict, judge_function, kind_of
 
 Batches = list[NDArray[np.float32]]
 REAL = {"minmax": ("image", "stem", "b2_add"), "entropy2": ("b1_relu1", "gap")}
@@ -119,27 +119,25 @@ def cut_of(values: NDArray[np.float32]) -> float:
     return threshold_of("entropy2", *np.array_split(values, min(64, len(values)))).amax
 
 
-def judge_spike(answer: Any) -> Verdict:
-    """Passed where the spike is gone, the strokes are whole and the digit comes back."""
+def look_spike(answer: Any) -> Look:
+    """Whether the spike is gone, the strokes are whole and the digit comes back."""
     values = values_of(answer)
     images, strokes = pixels()
-    background = float((values == images.min()).mean())
-    left = int(np.isin(values, strokes).sum()) / len(strokes)
-    amax = cut_of(values)
-    if background > 0.01:
-        why = f"{background:.0%} of your pixels are background. The spike is still there"
-    elif not np.isclose(np.abs(values).max(), np.abs(images).max()):
-        why = (
-            f"Your largest |value| is {np.abs(values).max():.3g}, the images' is "
-            f"{np.abs(images).max():.3g}. Choose among the pixels, and change none"
-        )
-    elif left < MOST:
-        why = f"You kept only {left:.0%} of the pixels in the strokes"
-    elif amax < 0.9 * np.abs(images).max():
-        why = "One value still comes too often"
-    else:
-        return Verdict("", True, f"The spike is gone, and the range becomes ±{amax:.3g}.")
-    return Verdict("", False, f"Not yet: the cut is at ±{amax:.3g}. {why}.")
+    facts = {
+        "background": float((values == images.min()).mean()),
+        "left": int(np.isin(values, strokes).sum()) / len(strokes),
+        "amax": cut_of(values),
+        "yours": float(np.abs(values).max()),
+        "largest": float(np.abs(images).max()),
+    }
+    conditions = {
+        "spike": facts["background"] > 0.01,
+        "changed": not np.isclose(facts["yours"], facts["largest"]),
+        "strokes": facts["left"] < MOST,
+        "often": facts["amax"] < 0.9 * facts["largest"],
+        "passed": True,
+    }
+    return conditions, facts
 
 
 def draw_spike(answer: Any) -> Any:

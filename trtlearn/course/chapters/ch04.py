@@ -15,7 +15,7 @@ from ...model.course_data import load_images
 from ...networks import network
 from ...record import plural
 from ...show.digits import Column, digit_columns
-from ..verdict import Verdict, compare, cut, judge_function, kind_of, random_cases
+from ..verdict import Look, compare, cut, judge_function, kind_of, random_cases
 
 WANTED = 2.83  # the end of image's range that 04-line asks for: the digits reach 2.82
 NAMES = (
@@ -90,25 +90,22 @@ def digits_of(lines: list[str]) -> str:
     return digits
 
 
-def judge_line(answer: Any) -> Verdict:
-    """Passed where image's line, and no other, gives the range that was asked for."""
+def look_line(answer: Any) -> Look:
+    """Whether image's line, and no other, gives the range that was asked for."""
     lines, before = lines_of(answer), broken_text().splitlines()
     digits = digits_of(lines)
     amax, swapped = 127 * scale_of(digits), 127 * scale_of(digits, "<")
     lost = [line for line in before if line not in lines and not line.startswith("image: ")]
-    if lines[0] != before[0]:
-        why = f'the first line must stay "{before[0]}": TensorRT looks at it'
-    elif lost:
-        why = f'the line "{cut(lost[0])}" is changed or gone. Edit only image\'s'
-    elif np.isclose(amax, WANTED, rtol=0.01):
-        return Verdict("", True, f"The digit is back: image has ±{amax:.3g} now.")
-    elif np.isclose(swapped, WANTED, rtol=0.01):
-        why = "the bytes are the other way round: the sign comes first, so '>f'"
-    elif np.isclose(amax / 127, WANTED, rtol=0.01):
-        why = f"{WANTED} is amax. The line holds the scale, amax / 127"
-    else:
-        why = f"image has ±{amax:.4g}, and you want ±{WANTED}"
-    return Verdict("", False, f"Not yet: {why}.")
+    conditions = {
+        "first line": lines[0] != before[0],
+        "lost": lost,
+        "passed": np.isclose(amax, WANTED, rtol=0.01),
+        "swapped": np.isclose(swapped, WANTED, rtol=0.01),
+        "amax": np.isclose(amax / 127, WANTED, rtol=0.01),
+        "other": True,
+    }
+    facts = {"first": before[0], "lost": cut("".join(lost[:1])), "amax": amax, "wanted": WANTED}
+    return conditions, facts
 
 
 def draw_line(answer: Any) -> Any:

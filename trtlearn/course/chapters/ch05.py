@@ -14,7 +14,7 @@ from ...networks import network
 from ...recorded.layers import layer_case
 from ...show import draw
 from ...show.layers import SIGNS
-from ..verdict import Case, Comparison, Verdict, judge_function, kind_of, text
+from ..verdict import Case, Comparison, Look, judge_function, kind_of, text
 
 RECORDED = "conv1x1"
 """The recorded one-layer engine that the reader's convolution is held against."""
@@ -101,23 +101,13 @@ def sums_of(image: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.asarray(np.einsum("yxij,ij->yx", windows, kernel()))
 
 
-def judge_light(answer: Any) -> Verdict:
-    """Passed where one pixel is lit, away from the edge: nine outputs are nine weights."""
+def look_light(answer: Any) -> Look:
+    """Whether one pixel is lit, away from the edge: nine outputs are nine weights."""
     image = image_of(answer)
     lit = np.argwhere(image)
-    inside = len(lit) and lit.min() > 0 and lit.max() < SIDE - 1
-    if not len(lit):
-        why = "no pixel is lit, so every sum is 0"
-    elif len(lit) > 1:
-        why = f"{len(lit)} pixels are lit, so an output adds up several weights. Light one"
-    elif not inside:
-        why = "the pixel lies at the edge, so some weights fall off. Move it inwards"
-    else:
-        value = image[tuple(lit[0])]
-        return Verdict(
-            "", True, f"Nine outputs are the nine weights, times {value}, rotated by 180°."
-        )
-    return Verdict("", False, f"Not yet: {why}.")
+    inside = (lit > 0) & (lit < SIDE - 1)
+    conditions = {"none": not len(lit), "many": len(lit) > 1, "edge": not inside.all()}
+    return conditions | {"passed": True}, {"count": len(lit), "value": image.sum()}
 
 
 def draw_light(answer: Any) -> Any:

@@ -13,7 +13,7 @@ from ...networks import network
 from ...record import plural
 from ...recorded.computed import repairs
 from ...show.tensor_ranges import repair_preview
-from ..verdict import Comparison, Verdict, judge_function, judge_number, kind_of, random_cases
+from ..verdict import Comparison, Look, judge_function, judge_number, kind_of, random_cases
 
 Layers = list[dict[str, Any]]
 
@@ -96,18 +96,13 @@ def _names(answer: Any) -> list[str]:
     return list(dict.fromkeys(str(getattr(word, "name", word)) for word in words))
 
 
-def judge_repair(answer: Any) -> Verdict:
-    """Passed where these tensors' ranges, and no fewer, bring the answers back."""
-    known = repairs()
-    names = _names(answer)
+def look_repair(answer: Any) -> Look:
+    """Whether these tensors' ranges, and no fewer, bring the answers back."""
+    known, names = repairs(), _names(answer)
     share = known.accuracy(names)
-    words = f"{plural(len(names), 'tensor')}: {share:.1%} right"
     spare = [name for name in names if known.accuracy(set(names) - {name}) >= ENOUGH]
-    if share < ENOUGH:
-        return Verdict("", False, f"{words}. One more range is still cut, or its reader's is.")
-    if spare:
-        return Verdict("", False, f"{words}. But {spare[0]} can keep its range: leave it out.")
-    return Verdict("", True, f"{words}. Leave out any one, and at most 61 % are right.")
+    facts = {"tensors": plural(len(names), "tensor"), "share": share, "spare": spare}
+    return {"cut": share < ENOUGH, "spare": spare, "passed": True}, facts
 
 
 def draw_repair(answer: Any) -> Any:

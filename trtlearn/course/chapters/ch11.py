@@ -13,7 +13,7 @@ from ...record import plural
 from ...recorded.calibration import CAUSES, agreement, origin
 from ...show.calibration import agreement as picture
 from ...show.draw import Style, points
-from ..verdict import Verdict, cut, judge_function, kind_of, random_cases
+from ..verdict import Look, cut, judge_function, kind_of, random_cases
 
 Scales = Mapping[str, float]
 
@@ -29,22 +29,20 @@ def pair_of(answer: Any) -> tuple[str, str]:
     return both[0], both[1]
 
 
-def judge_odd(answer: Any) -> Verdict:
-    """Passed for the tensor with the largest difference of all, and its cause."""
+def look_odd(answer: Any) -> Look:
+    """Whether this is the tensor with the largest difference of all, and its cause."""
     tensor, cause = pair_of(answer)
-    gap: dict[str, float] = {}
-    for one in agreement().others:
-        gap[one.tensor] = max(gap.get(one.tensor, 0.0), one.relative_difference or 0.0)
-    worst = max(agreement().others, key=lambda one: one.relative_difference or 0.0)
-    if tensor not in gap:
-        return Verdict("", False, f"No scale of {cut(tensor)} differs: look at the right panel.")
-    if tensor != worst.tensor:
-        words = f"{tensor} differs by {100 * gap[tensor]:.2g} %, and another by more"
-        return Verdict("", False, f"Not yet: {words}.")
-    if cause != worst.cause:
-        why = WHY_NOT.get(cause, f"the causes are {', '.join(CAUSES)}")
-        return Verdict("", False, f"The tensor is right, the cause is not: {why}.")
-    return Verdict("", True, f"{tensor} differs by {100 * gap[tensor]:.1f} %: {worst.explanation}.")
+    by_gap = sorted(agreement().others, key=lambda one: one.relative_difference or 0.0)
+    gap = {one.tensor: 100 * (one.relative_difference or 0.0) for one in by_gap}
+    worst = by_gap[-1]
+    conditions = {
+        "equal": tensor not in gap,
+        "less": tensor != worst.tensor,
+        cause if cause in ("near tie", "last bits") else "cause": cause != worst.cause,
+        "passed": True,
+    }
+    facts = {"tensor": cut(tensor), "percent": gap.get(tensor), "causes": ", ".join(CAUSES)}
+    return conditions, facts | {"explanation": worst.explanation}
 
 
 def draw_odd(answer: Any) -> Any:
@@ -63,10 +61,6 @@ def draw_odd(answer: Any) -> Any:
 
 
 ADVICE = 'give the tensor and its cause, such as ("conv1", "near tie")'
-WHY_NOT = {
-    "near tie": "only the entropy search has a KL, and this is the legacy calibrator's scale",
-    "last bits": "last bits change a scale by a millionth, not by an eighth",
-}
 
 
 def unlike(
