@@ -8,7 +8,9 @@ import json
 import os
 import re
 import subprocess
+from itertools import chain
 from pathlib import Path
+from string import Formatter
 
 import pytest
 from hypothesis import given, settings
@@ -373,20 +375,30 @@ def test_table_has_every_decision_at_every_tag() -> None:
         assert {"--onnx", "--loadEngine", "--verbose", "--help"} <= option_kinds(tag).keys()
 
 
-def test_every_sentence_has_a_condition_and_every_step_a_place() -> None:
-    tables = (decision.REFUSAL, decision.OPTIONS, decision.MODEL, decision.TYPES_BY_MODEL)
-    tables += (decision.TYPES_BY_FLAGS, decision.AFTERWARDS, decision.TIMING, decision.ADVICE)
-    keys = {"split", "help", "load"}
-    for table in tables:
-        keys |= {key for key, _ in table}
-    sentences = load_table("sentences")
-    assert keys == set(sentences)
-    places = {"{error_key}"}
-    for tag in load_table("trtexec")["tags"].values():
-        places |= set(tag["sources"])
-    for key, items in sentences.items():
-        assert {item["step"] for item in items if "step" in item} <= places, key
-    assert {row["mode"] for row in load_table("outcomes").values() if "mode" in row} == MODES
+def test_every_condition_is_understood_and_every_step_has_a_place() -> None:
+    parts, outcomes = load_table("sentences"), load_table("outcomes")
+    assert {"always", *chain(*decision.PARTS.values(), decision.BY_FLAGS)} == set(parts)
+    places: set[str] = set()
+    known: set[str] = set()
+    for tag, facts in load_table("trtexec")["tags"].items():
+        places |= set(facts["sources"])
+        known |= option_kinds(tag).keys()
+    used = set()
+    for row in chain(*parts.values(), outcomes.values()):
+        assert row.get("step") in {None, "{error_key}"} | places, row
+        for word in row.get("when", "").replace("|", " ").replace("!", "").split():
+            if word.startswith("--"):
+                assert word.partition("=")[0] in known, row
+            elif word[0] in ":@":
+                assert word[1:] in (outcomes if word[0] == ":" else places), row
+            elif word[0] in "<>":
+                assert re.fullmatch(r"(<|>=)\d+\.\d+", word), row
+            else:
+                used.add(word)
+        for text in row.values():
+            used |= {name.split(".")[0] for _, name, _, _ in Formatter().parse(text) if name}
+    assert used == set(decision.Case(parse_trtexec(BARE)).facts)
+    assert {row["mode"] for row in outcomes.values() if "mode" in row} == MODES
 
 
 def test_files_on_disk_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

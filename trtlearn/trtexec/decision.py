@@ -10,7 +10,7 @@ an unknown option.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -21,7 +21,21 @@ from ..record import plural
 from .command import TrtexecCommand, int8_count
 from .sources import Release, best_skips_sm103, cite, option_kinds, wildcard_anywhere
 
-__all__ = ["Case", "sentences", "takes_asymmetric"]
+__all__ = ["Case", "sentences"]
+
+BY_FLAGS = ("options", "model", "types_by_flags", "afterwards", "timing", "advice")
+BY_MODEL = ("options", "model", "types_by_model", "afterwards", "timing", "advice")
+PARTS = {
+    "help": ("help",),
+    "refused": ("refused",),
+    "removed": ("refused",),
+    "load": ("options", "load", "timing"),
+    "typed": BY_MODEL,
+    "typed-qdq": BY_MODEL,
+}
+"""Branch -> the parts of tables/sentences.json that trtexec comes to, in its order; of the other
+branches BY_FLAGS.
+"""
 
 
 @dataclass(frozen=True)
@@ -82,6 +96,11 @@ class Case:
         values = (self.value(f"--{way}IOFormats") for way in ("input", "output"))
         return sum(map(int8_count, values))
 
+    @property
+    def takes_asymmetric(self) -> bool:
+        """Zero points other than 0 are DLA's, by an option of its own."""
+        return self.dla_core >= 0 and self.has("--uint8AsymmetricQuantizationDLA")
+
     def has(self, *options: str) -> bool:
         return any(option in self.parsed.values for option in options)
 
@@ -122,11 +141,6 @@ class Case:
         return tuple(entry for option, entry in self.patterns if options.count(option) > 1)
 
     @property
-    def float_flags(self) -> list[str]:
-        """The flags of types that no calibrator and no placeholder range serves."""
-        return [flag for flag in ("--fp8", "--int4") if self.has(flag)]
-
-    @property
     def stops_early(self) -> bool:
         """No network is made: trtexec prints help, refuses the command or loads an engine."""
         return self.branch in ("help", "refused", "removed", "load")
@@ -163,7 +177,7 @@ class Case:
         outcome = _outcome(self.branch)
         ends = ("weights", "activations", "inputs", "outputs", "accuracy")
         outcome |= dict.fromkeys(ends, outcome["all"]) if "all" in outcome else {}
-        return {name: text.format(**self.words) for name, text in outcome.items()}
+        return {name: text.format(**self.facts) for name, text in outcome.items()}
 
     @property
     def removed(self) -> tuple[str, ...]:
@@ -171,54 +185,81 @@ class Case:
         old = () if self.before_11 else option_kinds("v10.16")
         return tuple(name for name in self.parsed.unknown if name in old)
 
-    @property
-    def error_key(self) -> str:
-        return self.parsed.error_key or "invalid"
+    def holds(self, condition: str) -> bool:
+        """Whether a condition of tables/sentences.json holds: each of its words, a|b one of them.
 
-    @property
-    def constraints(self) -> str:
-        return self.value("--precisionConstraints")
+        A word is an option (``--int8``), an option with this value or any (``--sparsity=force``,
+        ``--calib=``), ``:`` and a branch, ``@`` and a place that this version's source has, a
+        version (``<10.0``, ``>=11.4``), or one of ``facts``; ``!`` says no.
+        """
+        return all(any(map(self._holds, word.split("|"))) for word in condition.split())
 
-    @property
-    def formats_given(self) -> list[str]:
-        """The values of I/O formats, also in a command that the parser refuses."""
-        arguments = [argument.partition("=") for argument in self.parsed.arguments]
-        return [value for name, _, value in arguments if name.endswith("IOFormats")]
+    def _holds(self, word: str) -> bool:
+        if word.startswith("!"):
+            return not self._holds(word[1:])
+        if word.startswith("--"):
+            option, equals, value = word.partition("=")
+            given = self.value(option)
+            return (given == value if value else bool(given)) if equals else self.has(option)
+        if word.startswith((":", "@")):
+            return self.branch == word[1:] if word[0] == ":" else self.cites(word[1:])
+        if word.startswith(("<", ">=")):
+            major, minor = word.strip("<>=").split(".")
+            return (self.release.number < (int(major), int(minor))) == (word[0] == "<")
+        return bool(self.facts[word])
 
     @cached_property
-    def words(self) -> dict[str, object]:
-        """What stands between braces in the sentences of tables/."""
-        place = cite(self.release.tag, "no_model")
+    def facts(self) -> dict[str, object]:
+        """What the conditions of tables/ ask for, and what stands between braces in the texts."""
+        parsed, tag, number = self.parsed, self.release.tag, self.release.number
+        place = cite(tag, "no_model")
+        error_key = parsed.error_key or "invalid"
+        arguments = [argument.partition("=") for argument in parsed.arguments]
+        formats = [value for name, _, value in arguments if name.endswith("IOFormats")]
         wants = ["int8 is set"] if self.int8 else []
         wants += ["an input or output is INT8"] if self.int8_ends else []
         kernels = "FP32" if self.has("--noTF32") else "FP32 (TF32 kernels allowed)"
-        known = option_kinds(self.release.tag)
-        seen = {
-            None: "no Q/DQ nodes, as far as is known",
-            True: "Q/DQ nodes",
-            False: "no Q/DQ nodes",
-        }
+        strongly_typed = " or --stronglyTyped" if "--stronglyTyped" in option_kinds(tag) else ""
+        qdq = {None: "no Q/DQ nodes, as far as is known", True: "Q/DQ nodes"}
+        int8_value = self.value("--int8")
         return {
-            "arguments": len(self.parsed.arguments),
+            "arguments": len(parsed.arguments),
             "cache": self.cache,
-            "constraints": self.constraints,
-            "dla_core": self.dla_core,
+            "caught": error_key not in ("unknown", "invalid"),
+            "constraints": self.value("--precisionConstraints"),
             "dead_patterns": ", ".join(self.dead_patterns),
-            "second_stars": ", ".join(self.second_stars),
-            "rivals": " and ".join(self.rivals),
-            "float_flags": " and ".join(self.float_flags),
-            "error": self.parsed.error,
-            "error_key": self.error_key,
+            "dla": self.dla_core >= 0,
+            "dla_core": self.dla_core,
+            "error": parsed.error,
+            "error_key": error_key,
+            "flags_are_off": self.flags_are_off,
+            "float_flags": " and ".join(flag for flag in ("--fp8", "--int4") if self.has(flag)),
+            "fp16": self.fp16,
+            "has_qdq": self.has_qdq,
+            "int8": self.int8,
+            "int8_ends": self.int8_ends,
             "int8_formats": plural(self.int8_ends, "INT8 format"),
-            "int8_value": self.value("--int8"),
+            "int8_names_cache": re.search(r"cache|calib|\.table$", int8_value, re.I),
+            "int8_value": int8_value,
             "kernels": kernels + (" and FP16" if self.fp16 else ""),
             "model": self.model,
             "model_problem": self.model_problem,
-            "or_strongly_typed": " or --stronglyTyped" if "--stronglyTyped" in known else "",
+            "names_no_model": parsed.names_no_model,
+            "names_types": any(":" in value for value in formats),
+            "no_dla": self.dla_core >= 0 and (11, 0) <= number < (11, 4),
+            "on_jetpack": "JetPack" in self.release.note,
+            "or_strongly_typed": strongly_typed,
             "place_of_no_model": f" ({place.summary()})" if place else "",
             "problem": self.cache_problem,
-            "qdq_nodes": seen[self.has_qdq],
+            "qdq_is_unknown": self.has_qdq is None,
+            "qdq_nodes": qdq.get(self.has_qdq, "no Q/DQ nodes"),
             "removed": ", ".join(self.removed),
+            "rivals": " and ".join(self.rivals),
+            "second_stars": ", ".join(self.second_stars),
+            "shapes_differ": self.value("--minShapes") != self.value("--maxShapes"),
+            "skips_sm103": best_skips_sm103(tag),
+            "strongly_typed": self.strongly_typed,
+            "unknown": parsed.unknown,
             "unread": ": nothing reads --calib" if self.cache else "",
             "version": self.release.version,
             "wants": " and ".join(wants),
@@ -230,161 +271,14 @@ def _outcome(branch: str) -> dict[str, str]:
     return {**_outcome(outcome["like"]), **outcome} if "like" in outcome else dict(outcome)
 
 
-Condition = Callable[[Case], object]
-
-
-def on(*branches: str) -> Condition:
-    """True on these branches."""
-    return lambda case: case.branch in branches
-
-
-def always(case: Case) -> bool:
-    return True
-
-
-def layers_without_constraints(case: Case) -> bool:
-    layers = case.has("--layerPrecisions", "--layerOutputTypes")
-    return layers and case.constraints in ("", "none")
-
-
-def constraints_without_layers(case: Case) -> bool:
-    layers = case.has("--layerPrecisions", "--layerOutputTypes")
-    return not layers and case.constraints in ("obey", "prefer") and case.cites("constraints")
-
-
-def on_dla(case: Case) -> bool:
-    return case.dla_core >= 0
-
-
-def takes_asymmetric(case: Case) -> bool:
-    """Zero points other than 0 are DLA's, by an option of its own."""
-    return on_dla(case) and case.has("--uint8AsymmetricQuantizationDLA")
-
-
-def is_deprecated(case: Case) -> bool:
-    modes = ("placeholder-ranges", "random-calibration", "cached-scales")
-    return case.release.number >= (10, 1) and case.int8 and case.mode in modes
-
-
-def has_no_dla(case: Case) -> bool:
-    return on_dla(case) and (11, 0) <= case.release.number < (11, 4)
-
-
-def may_hit_check_links(case: Case) -> bool:
-    calibrates = case.branch in ("noise", "cache", "ignored-cache")
-    return calibrates and case.release.number == (10, 3) and "JetPack" in case.release.note
-
-
-def is_timed(case: Case) -> bool:
-    """The new way of timing is this version's, and something is timed."""
-    return (
-        case.cites("timing") and not case.has("--skipInference", "--safe") and not has_no_dla(case)
-    )
-
-
-OLD_TIMING = ("--useCudaGraph", "--useSpinWait", "--noDataTransfers")
-
-# (key of tables/sentences.json, when it is said), in the order of trtexec's source.
-Table = tuple[tuple[str, Condition], ...]
-REFUSAL: Table = (
-    ("unknown_option", lambda c: c.parsed.unknown),
-    ("refused_value", lambda c: not c.parsed.unknown),
-    ("caught", lambda c: c.error_key not in ("unknown", "invalid")),
-    ("up_to_10_16", on("removed")),
-    ("formats_name_no_type", lambda c: not c.before_11 and any(":" in f for f in c.formats_given)),
-)
-OPTIONS: Table = (
-    ("no_model", lambda c: c.parsed.names_no_model),
-    ("best", lambda c: c.has("--best") and c.release.number < (10, 0)),
-    ("best_and_bf16", lambda c: c.has("--best") and c.release.number >= (10, 0)),
-    ("best_skips_sm103", lambda c: c.has("--best") and best_skips_sm103(c.release.tag)),
-    ("int8", lambda c: c.has("--int8")),
-    ("int8_has_value", lambda c: c.value("--int8")),
-    ("int8_names_cache", lambda c: re.search(r"cache|calib|\.table$", c.value("--int8"), re.I)),
-    ("fp16", lambda c: c.has("--fp16")),
-    ("strongly_typed", lambda c: c.flags_are_off and c.has("--int8", "--best", "--fp16")),
-    ("typed_always", lambda c: not c.before_11),
-    ("weakly_typed", lambda c: c.int8 and c.cites("weakly_typed")),
-    ("calib_without_value", lambda c: c.has("--calib") and not c.cache),
-    ("constraints", layers_without_constraints),
-    ("constraints_alone", constraints_without_layers),
-    ("star_matches_nothing", lambda c: c.dead_patterns),
-    ("second_star", lambda c: c.second_stars),
-    ("rival_patterns", lambda c: c.rivals and not c.dead_patterns),
-)
-MODEL: Table = (
-    ("unreadable_model", lambda c: c.model_problem),
-    ("unknown_qdq", lambda c: c.has_qdq is None),
-)
-TYPES_BY_MODEL: Table = (("parse_model", always),)
-TYPES_BY_FLAGS: Table = (  # v8.6.1:samples/common/sampleEngines.cpp:765-1082
-    ("inputs_are_fp32", lambda c: c.cites("inputs_are_fp32") and not c.value("--inputIOFormats")),
-    ("int8_flag", lambda c: c.int8),
-    ("fp16_hint", lambda c: c.int8 and not c.fp16),
-    ("int8_io", lambda c: c.int8_ends),
-    ("has_qdq", always),
-    ("placeholder", on("placeholder", "placeholder-io")),
-    ("printed", on("placeholder")),
-    ("float", on("float")),
-    ("float-qdq", on("float-qdq")),
-    ("calibrate_qdq", on("qdq")),
-    ("calibrate", on("no-io-scales", "noise", "cache", "ignored-cache")),
-    ("no-io-scales", on("no-io-scales")),
-    ("io_scales", lambda c: c.int8_ends and c.branch in ("cache", "ignored-cache")),
-    ("set_calibrator", on("qdq", "noise", "cache", "ignored-cache")),
-    ("noise", on("noise")),
-    ("cache", on("cache")),
-    ("ignored-cache", on("ignored-cache")),
-)
-AFTERWARDS: Table = (
-    ("layers", lambda c: c.has("--layerPrecisions") and c.constraints in ("obey", "prefer")),
-    ("dla", lambda c: on_dla(c) and c.before_11),
-    ("dla_typed", lambda c: on_dla(c) and c.release.number >= (11, 4)),
-    ("no_dla", has_no_dla),
-    ("dla_int8", lambda c: on_dla(c) and c.int8 and not c.has_qdq),
-    ("dla_shapes", lambda c: on_dla(c) and c.value("--minShapes") != c.value("--maxShapes")),
-    ("dla_asymmetric", takes_asymmetric),
-    ("dla_off", lambda c: c.has("--useDLACore") and c.dla_core < 0),
-    ("dla_qdq", lambda c: on_dla(c) and c.has_qdq and c.before_11),
-    ("sparsity", lambda c: c.value("--sparsity") == "force"),
-    ("safe", lambda c: c.has("--safe") and c.cites("safe_is_strongly_typed")),
-    ("calib_without_int8", lambda c: c.before_11 and c.cache and not c.int8),
-    ("no_range", lambda c: c.int8_ends and not c.int8 and c.cache and not c.has_qdq),
-    ("takes_no_range", lambda c: c.int8_ends and c.flags_are_off and not c.has_qdq),
-    ("qdq", on("qdq")),
-    ("float_flags", lambda c: c.before_11 and c.float_flags and not c.has_qdq),
-    ("qdq_without_int8", lambda c: c.branch == "float-qdq" and not c.strongly_typed),
-    ("for_answers", on("placeholder", "placeholder-io", "noise")),
-    ("look_into_cache", on("cache")),
-    ("check_links", may_hit_check_links),
-    ("deprecated", is_deprecated),
-)
-TIMING: Table = (
-    ("timing", is_timed),
-    ("timing_options", lambda c: is_timed(c) and c.has(*OLD_TIMING)),
-)
-ADVICE: Table = (
-    ("for_int8_by_model", lambda c: c.mode == "not-int8" and c.strongly_typed),
-    ("for_int8_by_flags", lambda c: c.mode == "not-int8" and not c.strongly_typed),
-)
-
-
 def sentences(case: Case) -> Iterator[dict[str, str]]:
     """What trtexec does with ``case`` in its own order, and what to know about it.
 
     Each is {"step": where in the source, "text": ..., "because": ...} or one of {"warning": ...},
     {"alternative": ...} and {"advice": ...}.
     """
-    early: dict[str, Table] = {
-        "help": (("help", always),),
-        "refused": REFUSAL,
-        "removed": REFUSAL,
-        "load": (*OPTIONS, ("load", always), *TIMING),
-    }
-    by = TYPES_BY_FLAGS if case.before_11 else TYPES_BY_MODEL
-    table = early.get(case.branch) or (*OPTIONS, *MODEL, *by, *AFTERWARDS, *TIMING, *ADVICE)
-    texts = load_table("sentences")
-    for key, condition in (("split", always), *table):
-        if condition(case):
-            for sentence in texts[key]:
-                yield {name: text.format(**case.words) for name, text in sentence.items()}
+    for part in ("always", *PARTS.get(case.branch, BY_FLAGS)):
+        for row in load_table("sentences")[part]:
+            if case.holds(row.get("when", "")):
+                texts = {name: text for name, text in row.items() if name != "when"}
+                yield {name: text.format(**case.facts) for name, text in texts.items()}

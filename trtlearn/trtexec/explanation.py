@@ -14,7 +14,7 @@ from ..model.graph import SYMMETRIC, OnnxModel, describe
 from ..model.read import load_proto
 from ..record import Record, html_text, plural
 from .command import parse_trtexec
-from .decision import Case, sentences, takes_asymmetric
+from .decision import Case, sentences
 from .sources import Source, cite
 
 __all__ = ["Explanation", "Step", "explain"]
@@ -219,7 +219,7 @@ def _look_at_model(case: Case, model: Any, has_qdq: bool | None) -> Case:
                 raise
             problem = str(error)
     refused = facts.refused if facts else ()
-    if takes_asymmetric(case):
+    if case.takes_asymmetric:
         refused = tuple(node for node in refused if node.fix != SYMMETRIC)
     return replace(
         case,
