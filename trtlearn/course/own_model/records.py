@@ -9,12 +9,17 @@ from typing import Any
 from ...builds import Build
 from ...calibration.mixed import MixedRange
 from ...calibration.qdq import QdqReport
+from ...files import load_table
 from ...model.data import DataFacts
 from ...model.graph import OnnxModel
-from ...record import Record, html_table, html_text, plural
+from ...record import Record, html_table, html_text, plural, show
 from ..doctor import DoctorReport
 
 __all__ = ["Answer", "ChosenRange", "EngineResult", "Walk"]
+
+
+WORDS: dict[str, str] = load_table("walk")
+"""What a walk says of its result, by what it found."""
 
 
 def why_skipped(doctor: DoctorReport) -> str:
@@ -155,51 +160,44 @@ class Walk(Record):
     def verdict(self) -> str:
         """What INT8 does to the answers: the engine's, where one was built here, and simulated."""
         simulated = self._simulated()
-        if measured := self._measured():
-            return f"{measured}. Simulated on the CPU: {simulated[0].lower()}{simulated[1:]}"
-        return simulated
-
-    def _measured(self) -> str:
-        """What the INT8 engine does that was built here; "" where there is none."""
         built = {one.way: one.build for one in self.live if one.build.latency_ms}
         answers = {one.way: one.answer for one in self.live if one.answer}
         engine, answer = built.get(self.answer.way), answers.get(self.answer.way)
         if engine is None or not engine.latency_ms or answer is None or answer.kept is None:
-            return ""
+            return simulated
         does = f"keeps {100 * answer.kept:.1f} % of FP32's answers"
         if answer.boxes_matched is not None:
             does = self._boxes(answer)
         others = [(way, built[way].latency_ms) for way in ("fp32", "fp16") if way in built]
         faster = [f"{ms / engine.latency_ms:.2g} times {way.upper()}'s" for way, ms in others if ms]
-        speed = f"; its speed is {' and '.join(faster)}" if faster else ""
         layers = f"; {engine.int8_layers} of {engine.layers} layers have INT8 weights"
-        return (
-            f"The engine that TensorRT built here with {self.answer.ranges} {does}"
-            f"{layers if engine.layers else ''}{speed}"
+        return WORDS["measured"].format(
+            ranges=self.answer.ranges,
+            does=does,
+            layers=layers if engine.layers else "",
+            speed=f"; its speed is {' and '.join(faster)}" if faster else "",
+            simulated=simulated[0].lower() + simulated[1:],
         )
 
     def _simulated(self) -> str:
-        best, rows = self.answer, plural(self.data.rows_used, "row")
-        error = "no error" if best.error is None else f"an error of {100 * best.error:.3g} %"
+        best = self.answer
+        outputs = {value.name: value.shape or ("unknown",) for value in self.model.outputs}
+        others = [one for one in self.answers if one.way != "fp32" and one is not best]
+        key = "agreement"
         if best.boxes == 0:
-            return (
-                f"FP32 finds no box with a score above 0.25 in these {rows}, so there is nothing "
-                "to compare INT8's boxes with: give images of what the detector knows"
-            )
-        if best.boxes_matched is not None:
-            return f"With {best.ranges} INT8 {self._boxes(best)}. {self._others(best)}"
-        if best.agreement is None:
-            seen = f"{error} (root mean square, {rows})"
-            if best.error is None:
-                seen = "no error, or other shapes than FP32's: nothing could be compared"
-            return (
-                f"With {best.ranges} INT8's outputs have {seen}. "
-                f"They are no table of classes and no detector's head that trtlearn knows "
-                f"({self._outputs()}): judge the Q/DQ model with your own metric, such as mAP"
-            )
-        return (
-            f"With {best.ranges} INT8 keeps FP32's answer on {100 * best.agreement:.1f} % of "
-            f"{rows}; its outputs have {error}. {self._others(best)}"
+            key = "no box"
+        elif best.boxes_matched is not None:
+            key = "boxes"
+        elif best.agreement is None:
+            key = "no comparison" if best.error is None else "outputs"
+        return WORDS[key].format(
+            ranges=best.ranges,
+            rows=plural(self.data.rows_used, "row"),
+            error="no error" if best.error is None else f"an error of {100 * best.error:.3g} %",
+            percent=percent(best.agreement),
+            boxes=self._boxes(best) if key == "boxes" else "",
+            outputs=", ".join(f"{name} [{show(axes)}]" for name, axes in outputs.items()),
+            others=", ".join(f"{one.ranges} {100 * (one.kept or 0):.1f} %" for one in others),
         )
 
     def _boxes(self, best: Answer) -> str:
@@ -213,15 +211,6 @@ class Walk(Record):
         if best.map50 is None or exact.map50 is None:
             return text
         return f"{text}; mAP50 {100 * best.map50:.1f} %, FP32 {100 * exact.map50:.1f} %"
-
-    def _outputs(self) -> str:
-        shapes = {value.name: value.shape or ("unknown",) for value in self.model.outputs}
-        return ", ".join(f"{name} [{', '.join(map(str, axes))}]" for name, axes in shapes.items())
-
-    def _others(self, best: Answer) -> str:
-        others = [one for one in self.answers if one.way != "fp32" and one is not best]
-        shares = [f"{one.ranges} {100 * (one.kept or 0):.1f} %" for one in others]
-        return f"For comparison: {', '.join(shares)}"
 
     def read(self, word: str) -> str:
         """The text of one of ``files``: "cache", "script" or "report"."""

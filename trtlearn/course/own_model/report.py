@@ -18,7 +18,7 @@ from ...model.read import serialized_in_pieces
 from ...record import Record, html_table, html_text, plural
 from ...show.draw import Figure
 from ...show.tensor_ranges import scales
-from .records import ChosenRange, Walk
+from .records import WORDS, ChosenRange, Walk
 
 if TYPE_CHECKING:
     import onnx
@@ -29,11 +29,6 @@ __all__ = ["gpu_script", "range_figure", "report_html", "write_files"]
 # --- The report: one HTML file that needs no network, no server and no notebook
 
 MOST_BARS = 60
-ANSWER_WORDS = (
-    "Computed by ONNX Runtime on the CPU with Q/DQ nodes in the network. “int8-placeholder” are "
-    "the ranges of bare trtexec --int8. The error is that of the outputs, root mean square, as a "
-    "share of FP32's outputs: an SQNR of 20 dB is 10 %, of 40 dB 1 %, of 0 dB as large as they are."
-)
 
 
 def report_html(walk: Walk) -> str:
@@ -60,7 +55,7 @@ def report_html(walk: Walk) -> str:
     engines = _table([engine.rows()[0] for engine in walk.live])
     sections = {
         "The verdict": f'<p class="verdict">{esc(walk.verdict)}.</p>{_table(walk.rows())}'
-        f"<p>{ANSWER_WORDS}</p>{notes}",
+        f"<p>{WORDS['answers']}</p>{notes}",
         "Ranges": figure + _folded(f"All {plural(len(tensors), 'tensor')}", _table(tensors)),
         "Q/DQ": _folded(walk.qdq.summary(), _table(walk.qdq.rows())),
         "Engines built with TensorRT": engines

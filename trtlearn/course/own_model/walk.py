@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,7 +37,7 @@ from ...model.run import activation_parts
 from ...recorded.store import digests
 from ..doctor import DoctorReport, examine
 from .engines import OwnEngines, build_engines, builds_behind_page, engines_of
-from .records import Answer, ChosenRange, EngineResult, Walk, why_skipped
+from .records import WORDS, Answer, ChosenRange, EngineResult, Walk, percent, why_skipped
 from .report import write_files
 from .task import Array, Labels, Outputs, Task, join_batches, load_task
 
@@ -115,20 +115,21 @@ def try_int8(
         _kept[key] = cpu
     scales = {name: threshold.scale for name, threshold in best.thresholds.items()}
     mixed = cpu.meter.results(scales)
+    tensors = _tensor_fits(best.thresholds, best.own, best.report)
     result = Walk(
         name=task.name,
         doctor=doctor,
         model=task.model,
         data=task.inputs.facts,
         algorithm=best.algorithm,
-        tensors=_tensor_fits(best.thresholds, best.own, best.report),
+        tensors=tensors,
         cache=format_cache(best.cache),
         qdq=best.report,
         answers=answers,
         live=engines,
         mixed=mixed,
         notes=(
-            *_mixed_notes(mixed, best.report),
+            *_mixed_notes(mixed, tensors),
             *calibration_notes(task.proto, scales, task.inputs.facts.rows_in_all),
             *_class_notes(reference, answers[0]),
             *_head_notes(task, answers[0]),
@@ -315,93 +316,65 @@ def _tensor_fits(
 # --- Notes: what a reader has to know of the result
 
 
-def _mixed_notes(mixed: Iterable[MixedRange], report: QdqReport) -> list[str]:
-    used = {site.scale_of or site.tensor for site in report.sites if site.kind == "activation"}
-    notes = []
+def _mixed_notes(mixed: Iterable[MixedRange], tensors: Iterable[ChosenRange]) -> Iterator[str]:
+    used = {tensor.name for tensor in tensors if tensor.quantized}
     for one in mixed:
-        pairs = [name for name in (one.tensor, *one.also) if name in used]
-        place = f"has a pair on {', '.join(pairs)}" if pairs else "has no pair there"
-        todo = "To do" if pairs else "To do before you build with the calibration cache"
-        notes.append(f"{one.summary()}. The Q/DQ model written here {place}. {todo}: {one.advice}")
-    return notes
+        pairs = ", ".join(name for name in (one.tensor, *one.also) if name in used)
+        key = "mixed pair" if pairs else "mixed"
+        yield WORDS[key].format(summary=one.summary(), pairs=pairs, advice=one.advice)
 
 
 def _float_notes(
     task: Task, report: QdqReport, infinite: tuple[str, ...], reference: Outputs
-) -> list[str]:
-    notes = [f"{name} stays in floating point: {why}" for name, why in report.float_nodes.items()]
+) -> Iterator[str]:
+    for node, why in report.float_nodes.items():
+        yield WORDS["float"].format(node=node, why=why)
     if infinite:
-        names = ", ".join(infinite)
-        notes.append(f"no scale for what becomes NaN or infinite inside the network: {names}")
+        yield WORDS["infinite"].format(names=", ".join(infinite))
     if left := [name for name in task.output_names if name not in reference]:
-        names = ", ".join(left)
-        notes.append(f"not compared, because their shapes depend on the values: {names}")
-    return notes
+        yield WORDS["shapes"].format(names=", ".join(left))
 
 
-def _class_notes(reference: Outputs, answer: Answer) -> list[str]:
+def _class_notes(reference: Outputs, answer: Answer) -> Iterator[str]:
     """A network that knows one class only answers alike whatever INT8 does to it."""
-    if answer.agreement is None:
-        return []
-    table = next(iter(reference.values()))
-    if len(table) < 2 or len(np.unique(table.argmax(axis=1))) > 1:
-        return []
-    found = int(table[0].argmax())
-    return [f"FP32 answers class {found} for every row: equal answers say nothing, look at SQNR"]
+    if answer.agreement is not None:
+        found = next(iter(reference.values())).argmax(axis=1)
+        if len(found) > 1 and len(np.unique(found)) == 1:
+            yield WORDS["one class"].format(number=found[0])
 
 
-def _head_notes(task: Task, exact: Answer) -> list[str]:
+def _head_notes(task: Task, exact: Answer) -> Iterator[str]:
     """What of a detector is not judged, and why its labels were not used."""
-    head, has_boxes, notes = task.head, isinstance(task.labels, Mapping), []
+    head, has_boxes = task.head, isinstance(task.labels, Mapping)
     if head is None:
         if order := sorted({node.op for node in task.model.nodes} & set(SORTING)):
-            notes.append(
-                f"{' and '.join(order)} in the network decides which values come out, and in which "
-                "order: an error of the outputs may be another order only"
-            )
+            yield WORDS["order"].format(operators=" and ".join(order))
         if has_boxes:
-            notes.append("no mAP50: the outputs are no detector's head that trtlearn knows")
-        return notes
+            yield WORDS["no head"]
+        return
     if head.extra:
-        notes.append(
-            f"behind the scores {head.scores.output} has {head.extra} columns that are neither "
-            "boxes nor scores (mask coefficients, key points): judge them with your own metric"
-        )
+        yield WORDS["extra"].format(output=head.scores.output, count=head.extra)
     if task.labels is not None and not has_boxes:
-        notes.append(
-            "no mAP50: the labels are one class a row, a detector's are boxes [rows,K,4] and "
-            "classes [rows,K]"
-        )
+        yield WORDS["classes"]
     if exact.map50 is not None and exact.map50 < POOR_MAP:
-        notes.append(
-            f"mAP50 is {100 * exact.map50:.1f} % in FP32 already: check that the labels' boxes are "
-            "(cx, cy, w, h) in the output's unit, and their classes the network's"
-        )
-    return notes
+        yield WORDS["poor"].format(percent=100 * exact.map50)
 
 
-def _ranges_notes(algorithm: str, answers: tuple[Answer, ...]) -> list[str]:
+def _ranges_notes(algorithm: str, answers: tuple[Answer, ...]) -> Iterator[str]:
     kind = "answers" if answers[0].boxes_matched is None else "boxes"
-    agreement = {answer.way: answer.kept for answer in answers}
-    ours, minmax = agreement[f"int8-{algorithm}"], agreement.get("int8-minmax")
-    if ours is None or minmax is None or minmax <= ours + 0.005:
-        return []
-    return [
-        f"min-max ranges keep {100 * minmax:.1f} % of the {kind}, {algorithm} only "
-        f"{100 * ours:.1f} %: look at the ranges before you trust a calibrator's name"
-    ]
+    kept = {answer.way: percent(answer.kept) for answer in answers}
+    ours, minmax = kept[f"int8-{algorithm}"], kept.get("int8-minmax")
+    if ours is not None and minmax is not None and minmax > ours + 0.5:
+        facts = {"minmax": minmax, "ours": ours, "kind": kind, "algorithm": algorithm}
+        yield WORDS["min-max"].format(**facts)
 
 
-def _engine_notes(engines: tuple[EngineResult, ...], doctor: DoctorReport) -> list[str]:
+def _engine_notes(engines: tuple[EngineResult, ...], doctor: DoctorReport) -> Iterator[str]:
     if not engines:
-        return [f"nothing was built with TensorRT here: {why_skipped(doctor)}"]
-    building = [engine.way for engine in engines if engine.building]
-    if building:
-        names = ", ".join(building)
-        return [f"not built yet: {names}. Until then the CPU's answers stand in"]
-    return [
-        f"the engine {engine.way} has no INT8 weights: TensorRT may use INT8, but has no INT8 "
-        "kernel there or found floating point faster. Its answers are not INT8's"
-        for engine in engines
-        if engine.way.startswith("int8") and engine.build.int8_layers == 0
-    ]
+        yield WORDS["no engine"].format(why=why_skipped(doctor))
+    elif building := [engine.way for engine in engines if engine.building]:
+        yield WORDS["building"].format(names=", ".join(building))
+    else:
+        for engine in engines:
+            if engine.way.startswith("int8") and engine.build.int8_layers == 0:
+                yield WORDS["no INT8"].format(way=engine.way)
