@@ -37,11 +37,9 @@ def report_html(walk: Walk) -> str:
         from plotly.offline import get_plotlyjs
     except ImportError:
         raise TrtlearnError("the report needs plotly", "pip install 'trtlearn[lab]'") from None
-    esc = html_text
     figure = range_figure(walk).to_html(
         full_html=False, include_plotlyjs=False, default_width="100%", div_id="ranges"
     )
-    notes = "".join(f'<p class="note">{esc(note)}</p>' for note in walk.notes)
     tensors = [
         {
             "tensor": fit.name,
@@ -52,32 +50,25 @@ def report_html(walk: Walk) -> str:
         }
         for fit in walk.tensors
     ]
+    skipped = "<p>Skipped: nothing was built with TensorRT on this machine. Run the script on one "
     engines = _table([engine.rows()[0] for engine in walk.live])
-    sections = {
-        "The verdict": f'<p class="verdict">{esc(walk.verdict)}.</p>{_table(walk.rows())}'
-        f"<p>{WORDS['answers']}</p>{notes}",
-        "Ranges": figure + _folded(f"All {plural(len(tensors), 'tensor')}", _table(tensors)),
-        "Q/DQ": _folded(walk.qdq.summary(), _table(walk.qdq.rows())),
-        "Engines built with TensorRT": engines
-        if walk.live
-        else "<p>Skipped: nothing was built with TensorRT on this machine. Run the script on one "
-        "with a GPU.</p>",
-        "The calibration cache": f"<p>{_cache_words(walk.cache)}</p>"
-        + _folded("the file", f"<pre>{esc(walk.cache)}</pre>"),
-        "The data": _record(walk.data),
-        "This machine": f"<p>{esc(walk.doctor.mode)} {esc(walk.doctor.why)}</p>"
-        + _record(walk.doctor),
-        "The network": _folded(walk.model.summary(), _table(walk.model.rows())),
-        "Files": _table([{"what": word, "file": path} for word, path in walk.files.items()]),
-    }
-    body = "".join(
-        f"<section><h2>{esc(title)}</h2>{content}</section>" for title, content in sections.items()
-    )
-    title = f"{esc(walk.name)} in INT8"
-    return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
-        f"<style>\n{_file('report.css')}</style><script>{get_plotlyjs()}</script></head>"
-        f"<body><h1>{title}</h1>{body}</body></html>\n"
+    return Template(_file("report.html")).substitute(
+        name=html_text(walk.name),
+        plotly=get_plotlyjs(),
+        verdict=html_text(walk.verdict),
+        answers=_table(walk.rows()),
+        notes="".join(f'<p class="note">{html_text(note)}</p>' for note in walk.notes),
+        figure=figure,
+        tensors=_folded(f"All {plural(len(tensors), 'tensor')}", tensors),
+        qdq=_folded(walk.qdq.summary(), walk.qdq.rows()),
+        engines=engines if walk.live else f"{skipped}with a GPU.</p>",
+        purpose=_cache_words(walk.cache),
+        cache=html_text(walk.cache),
+        data=_record(walk.data),
+        machine=html_text(f"{walk.doctor.mode} {walk.doctor.why}"),
+        doctor=_record(walk.doctor),
+        network=_folded(walk.model.summary(), walk.model.rows()),
+        files=_table([{"what": word, "file": path} for word, path in walk.files.items()]),
     )
 
 
@@ -104,20 +95,17 @@ def _record(record: Record) -> str:
     return f"<p>{html_text(record.summary())}</p>{_table(record.rows())}"
 
 
-def _folded(summary: str, content: str) -> str:
-    return f"<details><summary>{html_text(summary)}</summary>{content}</details>"
+def _folded(summary: str, rows: list[dict[str, Any]]) -> str:
+    return f"<details><summary>{html_text(summary)}</summary>{_table(rows)}</details>"
 
 
 def _cache_words(cache: str) -> str:
     """What the calibration cache is good for: trtexec takes one kind only."""
-    later = "From TensorRT 11.0 on use the Q/DQ model."
-    if problem := ignored_by_trtexec(cache.encode()):
-        fix = re.sub("`(.+?)`", r"<code>\1</code>", html_text(problem.fix))
-        return (
-            "For a program with a calibrator of this kind, up to TensorRT 10.16. With trtexec "
-            f"TensorRT ignores it: {html_text(problem.why)}. What to do: {fix}. {later}"
-        )
-    return f"For <code>trtexec --int8 --calib=FILE</code> up to 10.16. {later}"
+    problem = ignored_by_trtexec(cache.encode())
+    if problem is None:
+        return WORDS["for trtexec"]
+    fix = re.sub("`(.+?)`", r"<code>\1</code>", html_text(problem.fix))
+    return WORDS["for a calibrator"].format(why=html_text(problem.why), fix=fix)
 
 
 # --- The files
