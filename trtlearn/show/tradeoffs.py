@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import itertools
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from ..builds import Build
@@ -32,40 +32,31 @@ DIRECT = 5  # more names than these are written beside their marks, not in a leg
 
 
 class Cost(NamedTuple):
-    """What a point may cost, or bring: the axis' title, how it is read off a point, and the timing
-    it is from.
-    """
+    """What a point may cost, or bring: the axis' title, the Build's field, and its unit."""
 
     title: str
-    read: Callable[[Build], float | None]
-    timing: Callable[[Build], Timing | None] = lambda point: None
+    field: str
+    unit: float = 1
 
+    def timing(self, point: Build) -> Timing | None:
+        """The timing that it is from, if it is from one."""
+        value = getattr(point, self.field)
+        return value if isinstance(value, Timing) else None
 
-def _divided(count: int | None, divisor: float = 1000) -> float | None:
-    return None if count is None else count / divisor
-
-
-def _median(timing: Timing | None) -> float | None:
-    return None if timing is None else timing.median_ms
+    def read(self, point: Build) -> float | None:
+        """Its number; of a timing the median, ms."""
+        value = getattr(point, self.field)
+        value = value.median_ms if isinstance(value, Timing) else value
+        return None if value is None else value / self.unit
 
 
 COSTS: dict[str, Cost] = {
-    "latency": Cost(
-        "ms a batch by graph replay, median",
-        lambda point: _median(point.graph_timing),
-        lambda point: point.graph_timing,
-    ),
-    "launches": Cost(
-        "ms a batch, launch after launch, median",
-        lambda point: _median(point.timing),
-        lambda point: point.timing,
-    ),
-    "throughput": Cost("images a second", lambda point: point.images_per_second),
-    "size": Cost("plan size, kB", lambda point: _divided(point.plan_bytes)),
-    "memory": Cost(
-        "GPU memory for activations, kB", lambda point: _divided(point.device_memory_bytes)
-    ),
-    "build time": Cost("build from nothing, seconds", lambda point: point.build_seconds),
+    "latency": Cost("ms a batch by graph replay, median", "graph_timing"),
+    "launches": Cost("ms a batch, launch after launch, median", "timing"),
+    "throughput": Cost("images a second", "images_per_second"),
+    "size": Cost("plan size, kB", "plan_bytes", 1000),
+    "memory": Cost("GPU memory for activations, kB", "device_memory_bytes", 1000),
+    "build time": Cost("build from nothing, seconds", "build_seconds"),
 }
 """A word -> what it costs."""
 
@@ -132,9 +123,8 @@ def _builds(engines: Builds) -> tuple[Build, ...]:
     if isinstance(engines, HasBuilds):
         engines = engines.builds()
     chosen = tuple(engines.values() if isinstance(engines, Mapping) else engines)
-    for build in chosen:
-        if not isinstance(build, Build):
-            raise DataError(f"a build is expected, found a {type(build).__name__}", BUILDS)
+    if strangers := [one for one in chosen if not isinstance(one, Build)]:
+        raise DataError(f"a build is expected, found a {type(strangers[0]).__name__}", BUILDS)
     return chosen
 
 
@@ -166,7 +156,7 @@ def tradeoff(
         raise DataError(f"no cost {cost!r}", f"one of {', '.join(COSTS)}")
     if cost == "latency" and not any(point.graph_timing for point in chosen):
         cost = "launches"
-    axis, read, timing = COSTS[cost]
+    axis, read, timing = COSTS[cost].title, COSTS[cost].read, COSTS[cost].timing
     known = [point for point in chosen if read(point) is not None and point.quality is not None]
     if not known:
         raise DataError("no point with both an accuracy and a cost", "pass Tradeoff.select(model)")
@@ -267,20 +257,16 @@ def builds(
     large = max(build.plan_bytes or 0 for build in chosen) > 10_000_000
     unit, divisor, number = ("MB", 1e6, "{:.1f} MB") if large else ("kB", 1e3, "{:,.0f} kB")
     quality = _quality_axis(chosen, "images right")
-    facts: dict[tuple[str, str], list[float | None]] = {
-        (quality, "{:.1f} %"): [_percent(build) for build in chosen],
-        ("ms a batch", "{:.3g} ms"): [COSTS[cost].read(build) for build in chosen],
-        (f"plan, {unit}", number): [_divided(build.plan_bytes, divisor) for build in chosen],
-        (f"activations, {unit}", number): [
-            _divided(build.device_memory_bytes, divisor) for build in chosen
-        ],
+    facts = {
+        (quality, "{:.1f} %"): Cost("", "quality", 0.01),
+        ("ms a batch", "{:.3g} ms"): COSTS[cost],
+        (f"plan, {unit}", number): Cost("", "plan_bytes", divisor),
+        (f"activations, {unit}", number): Cost("", "device_memory_bytes", divisor),
     }
-    optional = (quality, f"activations, {unit}")
-    shown = {
-        fact: values
-        for fact, values in facts.items()
-        if fact[0] not in optional or set(values) != {None}
-    }
+    shown = {fact: list(map(one.read, chosen)) for fact, one in facts.items()}
+    for optional in (quality, "{:.1f} %"), (f"activations, {unit}", number):
+        if set(shown[optional]) == {None}:
+            del shown[optional]
     side: Style = {"shared_yaxes": True, "horizontal_spacing": 0.03}
     fig = draw.panels(title, [""] * len(shown), height=draw.tall(2 * len(chosen)), **side)
     look: Style = {"color": [dtype_color(_allowed(build)) for build in chosen]}
@@ -334,11 +320,11 @@ Groups = Mapping[str, Iterable[Build]]
 """What a panel or the legend calls them -> engines."""
 
 SHORT = 0.2  # ms
-TIMED: dict[str, Callable[[Build], tuple[Timing | None, float | None]]] = {
-    "graph replay": lambda point: (point.graph_timing, point.trtexec_graph_ms),
-    "launch after launch": lambda point: (point.timing, point.trtexec_ms),
+TIMED = {
+    "graph replay": ("graph_timing", "trtexec_graph_ms"),
+    "launch after launch": ("timing", "trtexec_ms"),
 }
-"""A way of timing -> our timing and trtexec's median, ms."""
+"""A way of timing -> a Build's fields with our timing and with trtexec's median, ms."""
 
 
 def launches(groups: Groups, *, source: Source = NOT_GIVEN) -> Figure:
@@ -369,10 +355,10 @@ def launches(groups: Groups, *, source: Source = NOT_GIVEN) -> Figure:
         panel = (1, column)
         rows = [point.variant for point in engines]
         for point in engines:
-            medians = [_median(point.graph_timing), _median(point.timing)]
+            medians = [COSTS[cost].read(point) for cost in ("latency", "launches")]
             draw.line(fig, medians, [point.variant] * 2, width=1, panel=panel)
-        for index, (how, read) in enumerate(TIMED.items()):
-            times = [timing for point in engines if (timing := read(point)[0])]
+        for index, (how, (field, _)) in enumerate(TIMED.items()):
+            times = [getattr(point, field) for point in engines]
             look: Style = {"like": index, "size": 10, "panel": panel, "legendgroup": how}
             look |= {"showlegend": column == 1}
             look["error_x"] = draw.spread(times, series(index).color)
@@ -400,11 +386,11 @@ def against_trtexec(groups: Groups, *, source: Source = NOT_GIVEN) -> Figure:
         **grid,
     )
     drawn: list[float] = []
-    for column, (how, read) in enumerate(TIMED.items(), 1):
+    for column, (how, fields) in enumerate(TIMED.items(), 1):
         for index, (group, engines) in enumerate(groups.items()):
             differences: dict[str, list[tuple[float, float, str]]] = {"µs": [], "%": []}
             for point in engines:
-                ours, theirs = read(point)
+                ours, theirs = (getattr(point, field) for field in fields)
                 if ours is None or theirs is None:
                     continue
                 mine, name = ours.median_ms, f"{point.model} {point.variant}, batch {point.batch}"
