@@ -9,7 +9,7 @@ twice is an error.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 
@@ -17,7 +17,7 @@ from ..files import load_table
 from .snippets import DASHES, read_command_line
 from .sources import Release, choices, cite, option_kinds, resolve, words
 
-__all__ = ["TrtexecCommand", "int8_count", "parse_trtexec"]
+__all__ = ["TrtexecCommand", "holds", "int8_count", "parse_trtexec"]
 
 SHAPES = ("--minShapes", "--optShapes", "--maxShapes")
 SOURCES = ("--onnx", "--uff", "--model")
@@ -78,9 +78,10 @@ def parse_trtexec(command: str, trt: str | None = None) -> TrtexecCommand:
     error = key = form = None
     try:
         values, left = _take(arguments, tag, line.unknown_values)
-        for conflict, present in _conflicts(values, tag):
-            if present:
-                raise _Refusal(*load_table("parser")["refusals"][conflict])
+        facts = _facts(values, tag)
+        for row in load_table("parser")["refusals"]:
+            if holds(row["when"], values, release, facts):
+                raise _Refusal(row["error"], row["place"])
     except _Refusal as refusal:
         error, key, form = str(refusal), refusal.key, refusal.form
     unknown = tuple(name for name in dict.fromkeys(left) if name not in release.later_options)
@@ -101,6 +102,34 @@ def parse_trtexec(command: str, trt: str | None = None) -> TrtexecCommand:
         names_no_model=not names_model,
         notes=line.notes,
     )
+
+
+def holds(
+    condition: str, values: Mapping[str, str], release: Release, facts: Mapping[str, object]
+) -> bool:
+    """Whether a condition of tables/parser.json or sentences.json holds: each of its words, of a|b
+    one.
+
+    A word is an option (``--int8``), an option with this value or any (``--sparsity=force``,
+    ``--calib=``), ``@`` and a place that this version's source has, a version (``<10.0``,
+    ``>=11.4``), or one of ``facts``; ``!`` says no.
+    """
+
+    def one(word: str) -> bool:
+        if word.startswith("!"):
+            return not one(word[1:])
+        if word.startswith("--"):
+            option, equals, value = word.partition("=")
+            given = values.get(option, "")
+            return (given == value if value else bool(given)) if equals else option in values
+        if word.startswith("@"):
+            return cite(release.tag, word[1:]) is not None
+        if word.startswith(("<", ">=")):
+            major, minor = word.strip("<>=").split(".")
+            return (release.number < (int(major), int(minor))) == (word[0] == "<")
+        return bool(facts.get(word))
+
+    return all(any(map(one, word.split("|"))) for word in condition.split())
 
 
 class _Refusal(Exception):
@@ -240,41 +269,21 @@ def _overlooked(names: set[str], kinds: dict[str, str]) -> set[str]:
     return others | {second for first, second in synonyms if first in names and first in kinds}
 
 
-def _conflicts(values: dict[str, str], tag: str) -> Iterator[tuple[str, object]]:
-    """What trtexec refuses before it looks at the model, in its order: (refusal, whether)."""
-    names = values.keys()
-    outputs = _pieces(values.get("--output", ""))
-    strongly_typed = "--stronglyTyped" in names and "--int8" in option_kinds(tag)
-    both = strongly_typed and cite(tag, "best_and_strongly_typed")
-    yield "best_and_strongly_typed", "--best" in names and both
-    int8 = names & {"--int8", "--best"} and not strongly_typed
-    yield "fp8_and_int8", "--fp8" in names and int8
-    yield "load_and_save", names >= {"--loadEngine", "--saveEngine"}
-    yield "onnx_output", outputs and "--onnx" in names
-    yield "uff_input", "--uff" in names and "--uffInput" not in names
-    yield "caffe_output", names & {"--uff", "--model", "--deploy"} and not outputs
+def _facts(values: Mapping[str, str], tag: str) -> dict[str, object]:
+    """What the refusals in tables/parser.json ask for beside options and versions."""
     batches = [values.get(option, "") for option in ("--batch", "--maxBatch")]
-    batch = any(re.match(r"\s*[+-]?0*[1-9]", value) for value in batches)
-    on_onnx = {"--shapes", *SHAPES} | (set() if tag.startswith("8.0") else {"--onnx"})
-    yield "onnx_batch", batch and names & on_onnx
-    yield "shapes", tag[:3] in ("8.0", "8.2", "8.4") and not _complete(names, SHAPES)
-    yield "calib_shapes", not _complete(names, [f"{option}Calib" for option in SHAPES])
-    for option, companion in load_table("parser")["needs"].items():
-        yield option, option in names and companion not in names
-    portable = names & {"--vc", "--versionCompatible"}
-    yield "plugin_instance_norm", names & {"--pi", "--pluginInstanceNorm"} and portable
     profiles = values["--profile"].split(",") if "--profile" in values else []
-    yield "profile_without_shapes", profiles and not names & set(SHAPES)
     index = re.match(r"\s*([+-]?\d+)", values.get("--calibProfile", "0"), re.A)
-    yield "calib_profile", index and not 0 <= int(index[1][:9]) < max(1, len(profiles))
-    runtime = values.get("--useRuntime") or "full"
-    yield "lean_runtime", runtime != "full" and "--loadEngine" not in names
     core = re.match(r"\s*\+?\d", values.get("--useDLACore", ""), re.A)
-    if "--buildDLAStandalone" in names or ("--safe" in names and core):
-        for way in ("input", "output"):
-            formats = set(_pieces(values.get(f"--{way}IOFormats", "")))
-            yield "dla_formats", not formats or not formats <= _dla_formats(way, tag)
-        yield "dla_fallback", "--allowGPUFallback" in names
+    ends = {way: set(_pieces(values.get(f"--{way}IOFormats", ""))) for way in ("input", "output")}
+    return {
+        "batch": any(re.match(r"\s*[+-]?0*[1-9]", value) for value in batches),
+        "calib_profile": index and not 0 <= int(index[1][:9]) < max(1, len(profiles)),
+        "calib_shapes": not _complete(values.keys(), [f"{option}Calib" for option in SHAPES]),
+        "dla_formats": not all(of and of <= _dla_formats(way, tag) for way, of in ends.items()),
+        "safe_dla": "--safe" in values and core,
+        "shapes": not _complete(values.keys(), SHAPES),
+    }
 
 
 def _complete(names: Set[str], shapes: Sequence[str]) -> bool:

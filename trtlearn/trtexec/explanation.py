@@ -1,25 +1,47 @@
-"""What a trtexec command line does about INT8: one of six things, and why."""
+"""What a trtexec command line does about INT8: one of six things, every step in order, and why.
+
+The rule, the same from 8.4 to 10.16 (v8.6.1:samples/common/sampleEngines.cpp:1009-1082): without
+Q/DQ nodes, and with --int8 or an INT8 input or output, and no --calib value: placeholder ranges.
+Otherwise with --int8 a calibrator is set; it hands over the cache where the file opens and noise
+where not; TensorRT ignores a cache of another kind than its own, entropy 2. From 11.0 on --int8 is
+an unknown option.
+"""
 
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from ..calibration.cache import CacheIgnored, ignored_by_trtexec, old_header, read_cache
 from ..errors import CacheError, ModelError
 from ..files import load_table, read_bytes, shell_command
-from ..model.graph import SYMMETRIC, OnnxModel, describe
+from ..model.graph import SYMMETRIC, OnnxModel, RefusedNode, describe
 from ..model.read import load_proto
 from ..record import Record, html_text, plural
-from .command import parse_trtexec
-from .decision import Case, sentences
-from .sources import Source, cite
+from .command import TrtexecCommand, holds, int8_count, parse_trtexec
+from .sources import Release, Source, best_skips_sm103, cite, option_kinds, wildcard_anywhere
 
 __all__ = ["Explanation", "Step", "explain"]
 
 LOOKED_AT = 1 << 16  # bytes of a cache that are enough to tell whether TensorRT uses it
+BY_FLAGS = ("options", "model", "types_by_flags", "afterwards", "timing", "advice")
+BY_MODEL = ("options", "model", "types_by_model", "afterwards", "timing", "advice")
+PARTS = {
+    "help": ("help",),
+    "refused": ("refused",),
+    "removed": ("refused",),
+    "load": ("options", "load", "timing"),
+    "typed": BY_MODEL,
+    "typed-qdq": BY_MODEL,
+}
+"""Branch -> the parts of tables/sentences.json that trtexec comes to, in its order; of the other
+branches BY_FLAGS.
+"""
 
 
 @dataclass(frozen=True)
@@ -151,7 +173,7 @@ def explain(
     if not case.stops_early:
         case = _look_at_model(case, model, has_qdq)
         case = _look_at_cache(case, cache_exists)
-    answer = list(sentences(case))
+    answer = list(_rows(case, "always", *PARTS.get(case.branch, BY_FLAGS)))
     steps = [
         Step(item["text"], item["because"], cite(release.tag, item["step"]))
         for item in answer
@@ -162,6 +184,8 @@ def explain(
         return tuple(dict.fromkeys([*first, *(item[kind] for item in answer if kind in item)]))
 
     outcome = case.outcome
+    for end in {"inputs", "outputs"} - outcome.keys():
+        outcome[end] = "".join(row["text"] for row in _rows(case, end))
     if case.refused:
         outcome |= {"accuracy": "none: TensorRT's parser refuses the model, so no engine is built"}
     builds = not case.stops_early and case.mode != "rejected"
@@ -175,8 +199,8 @@ def explain(
         sources=tuple(dict.fromkeys(step.source for step in steps if step.source)),
         weights=outcome["weights"],
         activations=outcome["activations"],
-        inputs=outcome.get("inputs") or _ends(case, "input"),
-        outputs=outcome.get("outputs") or _ends(case, "output"),
+        inputs=outcome["inputs"],
+        outputs=outcome["outputs"],
         accuracy=outcome["accuracy"],
         advice=texts(
             "advice",
@@ -203,6 +227,217 @@ def explain(
         cache_set_aside=case.cache_problem and case.cache_problem.why,
         options=dict(case.parsed.values),
     )
+
+
+@dataclass(frozen=True)
+class Case:
+    """All that decides what trtexec does with a command: options, version, the files named."""
+
+    parsed: TrtexecCommand
+    model: str = "MODEL"
+    has_qdq: bool | None = None  # None: not known, and taken as no
+    model_problem: str | None = None  # why the model could not be read
+    refused: tuple[RefusedNode, ...] = ()  # quantized nodes that TensorRT's parser refuses
+    onnx: OnnxModel | None = None  # the model's nodes and tensors, where its file is here
+    cache_exists: bool | None = None
+    cache_problem: CacheIgnored | None = None  # why TensorRT ignores the cache
+    cache_doubt: CacheIgnored | None = None  # why it may ignore the cache
+
+    @property
+    def release(self) -> Release:
+        return self.parsed.release
+
+    @property
+    def before_11(self) -> bool:
+        """Up to 10.16 flags choose the types; from 11.0 on the model does, and flags cannot."""
+        return self.release.number < (11, 0)
+
+    @property
+    def strongly_typed(self) -> bool:
+        return self.has("--stronglyTyped") or not self.before_11
+
+    @property
+    def flags_are_off(self) -> bool:
+        """--stronglyTyped takes the precision flags back."""
+        return self.has("--stronglyTyped") and self.before_11
+
+    @property
+    def int8(self) -> bool:
+        return self.has("--int8", "--best") and not self.strongly_typed
+
+    @property
+    def fp16(self) -> bool:
+        """FP16 is set by its flag, and for DLA where INT8 is not set."""
+        by_dla = self.dla_core >= 0 and not self.int8
+        return (self.has("--fp16", "--best") or by_dla) and not self.strongly_typed
+
+    @property
+    def dla_core(self) -> int:
+        """The core of --useDLACore; -1, the default, is none."""
+        match = re.match(r"\s*([+-]?\d{1,9})", self.value("--useDLACore"), re.A)
+        return int(match[1]) if match else -1
+
+    @property
+    def cache(self) -> str | None:
+        return self.value("--calib") or None
+
+    @property
+    def int8_ends(self) -> int:
+        """How many of the formats at inputs and outputs are INT8."""
+        values = (self.value(f"--{way}IOFormats") for way in ("input", "output"))
+        return sum(map(int8_count, values))
+
+    @property
+    def takes_asymmetric(self) -> bool:
+        """Zero points other than 0 are DLA's, by an option of its own."""
+        return self.dla_core >= 0 and self.has("--uint8AsymmetricQuantizationDLA")
+
+    def has(self, *options: str) -> bool:
+        return any(option in self.parsed.values for option in options)
+
+    def value(self, option: str) -> str:
+        """The option's value; empty where it has none or is not given."""
+        return self.parsed.values.get(option, "")
+
+    @property
+    def stops_early(self) -> bool:
+        """No network is made: trtexec prints help, refuses the command or loads an engine."""
+        return self.branch in ("help", "refused", "removed", "load")
+
+    @cached_property
+    def branch(self) -> str:
+        """The way through trtexec's source: a key of tables/outcomes.json."""
+        qdq, int8 = bool(self.has_qdq), self.int8
+        if self.parsed.helps:
+            return "help"
+        if self.parsed.error:
+            return "removed" if self.removed else "refused"
+        if self.has("--loadEngine"):
+            return "load"
+        if not self.before_11:
+            return "typed-qdq" if qdq else "typed"
+        if not qdq and (int8 or self.int8_ends) and not self.cache:
+            return "placeholder" if int8 else "placeholder-io"
+        if not int8:
+            return "float-qdq" if qdq else "float"
+        if qdq:
+            return "qdq"
+        if not self.cache_exists:
+            return "no-io-scales" if self.int8_ends else "noise"
+        return "ignored-cache" if self.cache_problem else "cache"
+
+    @property
+    def mode(self) -> str:
+        return self.outcome["mode"]
+
+    @cached_property
+    def outcome(self) -> dict[str, str]:
+        """What the branch means for weights, activations, inputs, outputs and accuracy."""
+        outcome = _outcome(self.branch)
+        ends = ("weights", "activations", "inputs", "outputs", "accuracy")
+        outcome |= dict.fromkeys(ends, outcome["all"]) if "all" in outcome else {}
+        return {name: text.format(**self.facts) for name, text in outcome.items()}
+
+    @property
+    def removed(self) -> tuple[str, ...]:
+        """The options of 10.16 that this version does not know."""
+        old = () if self.before_11 else option_kinds("v10.16")
+        return tuple(name for name in self.parsed.unknown if name in old)
+
+    def _patterns(self) -> tuple[list[str], list[str]]:
+        """Entries with a ``*`` that match no layer at this version, and those with ``*`` in an
+        option that has several of them.
+        """
+        lost: list[str] = []
+        rivals: list[str] = []
+        most = 1 if wildcard_anywhere(self.release.tag) else 0  # * in a name that is not * alone
+        for option in ("--layerPrecisions", "--layerOutputTypes", "--layerDeviceTypes"):
+            entries = [(one, one.rpartition(":")[0]) for one in self.value(option).split(",")]
+            starred = {one: name for one, name in entries if "*" in name}
+            lost += [one for one, name in starred.items() if name != "*" and name.count("*") > most]
+            rivals += starred if len(starred) > 1 else []
+        return lost, rivals
+
+    @cached_property
+    def facts(self) -> dict[str, object]:
+        """What the conditions of tables/ ask for, and what stands between braces in the texts."""
+        parsed, tag, number = self.parsed, self.release.tag, self.release.number
+        place = cite(tag, "no_model")
+        error_key = parsed.error_key or "invalid"
+        arguments = [argument.partition("=") for argument in parsed.arguments]
+        formats = [value for name, _, value in arguments if name.endswith("IOFormats")]
+        wants = ["int8 is set"] if self.int8 else []
+        wants += ["an input or output is INT8"] if self.int8_ends else []
+        kernels = "FP32" if self.has("--noTF32") else "FP32 (TF32 kernels allowed)"
+        strongly_typed = " or --stronglyTyped" if "--stronglyTyped" in option_kinds(tag) else ""
+        qdq = {None: "no Q/DQ nodes, as far as is known", True: "Q/DQ nodes"}
+        int8_value = self.value("--int8")
+        lost, rivals = self._patterns()
+        return {
+            "arguments": len(parsed.arguments),
+            f":{self.branch}": True,
+            "cache": self.cache,
+            "caught": error_key not in ("unknown", "invalid"),
+            "constraints": self.value("--precisionConstraints"),
+            "dead_patterns": "" if wildcard_anywhere(tag) else ", ".join(lost),
+            "dla": self.dla_core >= 0,
+            "dla_core": self.dla_core,
+            "error": parsed.error,
+            "error_key": error_key,
+            "flags_are_off": self.flags_are_off,
+            "float_flags": " and ".join(flag for flag in ("--fp8", "--int4") if self.has(flag)),
+            "fp16": self.fp16,
+            "has_qdq": self.has_qdq,
+            "input_formats": self.value("--inputIOFormats"),
+            "int8": self.int8,
+            "int8_ends": self.int8_ends,
+            "int8_formats": plural(self.int8_ends, "INT8 format"),
+            "int8_inputs": "int8" in self.value("--inputIOFormats"),
+            "int8_names_cache": re.search(r"cache|calib|\.table$", int8_value, re.I),
+            "int8_outputs": "int8" in self.value("--outputIOFormats"),
+            "int8_value": int8_value,
+            "kernels": kernels + (" and FP16" if self.fp16 else ""),
+            "model": self.model,
+            "model_problem": self.model_problem,
+            "names_no_model": parsed.names_no_model,
+            "names_types": any(":" in value for value in formats),
+            "no_dla": self.dla_core >= 0 and (11, 0) <= number < (11, 4),
+            "on_jetpack": "JetPack" in self.release.note,
+            "or_strongly_typed": strongly_typed,
+            "output_formats": self.value("--outputIOFormats"),
+            "place_of_no_model": f" ({place.summary()})" if place else "",
+            "problem": self.cache_problem,
+            "qdq_is_unknown": self.has_qdq is None,
+            "qdq_nodes": qdq.get(self.has_qdq, "no Q/DQ nodes"),
+            "removed": ", ".join(self.removed),
+            "rivals": " and ".join(rivals),
+            "second_stars": ", ".join(lost) if wildcard_anywhere(tag) else "",
+            "shapes_differ": self.value("--minShapes") != self.value("--maxShapes"),
+            "skips_sm103": best_skips_sm103(tag),
+            "strongly_typed": self.strongly_typed,
+            "unknown": parsed.unknown,
+            "unread": ": nothing reads --calib" if self.cache else "",
+            "version": self.release.version,
+            "wants": " and ".join(wants),
+        }
+
+
+def _outcome(branch: str) -> dict[str, str]:
+    outcome: dict[str, str] = load_table("outcomes")[branch]
+    return {**_outcome(outcome["like"]), **outcome} if "like" in outcome else dict(outcome)
+
+
+def _rows(case: Case, *parts: str) -> Iterator[dict[str, str]]:
+    """What these parts of tables/sentences.json say of ``case``.
+
+    Each is {"step": where in the source, "text": ..., "because": ...} or one of {"warning": ...},
+    {"alternative": ...} and {"advice": ...}; of inputs and outputs {"text": ...}.
+    """
+    for part in parts:
+        for row in load_table("sentences")[part]:
+            if holds(row.get("when", ""), case.parsed.values, case.release, case.facts):
+                texts = {name: text for name, text in row.items() if name != "when"}
+                yield {name: text.format(**case.facts) for name, text in texts.items()}
 
 
 def _look_at_model(case: Case, model: Any, has_qdq: bool | None) -> Case:
@@ -298,26 +533,3 @@ def _replacements(case: Case, command: str) -> list[str]:
                 "ones"
             )
     return [*advice, f"NVIDIA's own account of what went: {table['guide']}"]
-
-
-def _ends(case: Case, way: str) -> str:
-    """What stands at the engine's inputs or outputs (``way``: input or output)."""
-    formats = case.value(f"--{way}IOFormats")
-    if formats and case.before_11:
-        if "int8" not in formats:
-            return f"{formats}, as given by --{way}IOFormats"
-        who = "the caller quantizes the data" if way == "input" else "the caller gets integers"
-        return f"{formats}: {who}, with that tensor's scale"
-    text = "the model's own type, FP32 in most exported models"
-    if way == "input" and case.before_11 and case.cites("inputs_are_fp32"):
-        text = (
-            "FP32, linear layout (chw): no --inputIOFormats is given (FP16, integer and bool "
-            "inputs keep their type)"
-        )
-    if not (case.int8 or case.mode == "explicit-qdq"):
-        return text
-    inside = {
-        "input": "the engine quantizes it inside, where INT8 begins",
-        "output": "an INT8 result is dequantized inside the engine",
-    }
-    return f"{text}; {inside[way]}"
