@@ -108,13 +108,6 @@ class Builder:
         for job in stopped:
             self._changed(job)
 
-    def wait(self, seconds: float) -> bool:
-        """Whether all jobs ended within so many seconds."""
-        end = time.monotonic() + seconds
-        while self.pending() and time.monotonic() < end:
-            time.sleep(0.02)
-        return not self.pending()
-
     def _work(self) -> None:
         while True:
             with self._lock:

@@ -29,9 +29,6 @@ from .verdict import Verdict, judge_case, judge_choice, raised
 __all__ = ["check", "get", "ids", "outcome", "predict", "report"]
 
 
-OPEN = "Your own guess is still open: it is asked above"
-
-
 @dataclass(frozen=True)
 class Prediction:
     """A question asked before the measurement; none of its ``options`` is a mistake."""
@@ -140,15 +137,6 @@ def report() -> progress.Report:
     )
 
 
-def _exercise(exercise_id: str) -> Exercise:
-    entry = get(exercise_id)
-    if isinstance(entry, Prediction):
-        raise TrtlearnError(
-            f"{exercise_id} is a prediction, not an exercise", "use predict() and outcome()"
-        )
-    return entry
-
-
 def predict(prediction_id: str) -> Any:
     """Ask the reader for a prediction, with radio buttons; the progress keeps the choice.
 
@@ -191,7 +179,8 @@ def outcome(prediction_id: str, measured: str) -> Verdict:
         )
     step = progress.load().steps.get(prediction_id)
     if step is None or step.answer not in entry.options:
-        return Verdict(prediction_id, None, f"Measured: {measured}. {OPEN}.")
+        open_ = "Your own guess is still open: it is asked above"
+        return Verdict(prediction_id, None, f"Measured: {measured}. {open_}.")
     right = step.answer == measured
     words = "as you predicted" if right else f'you predicted "{step.answer}"'
     return Verdict(prediction_id, right, f"Measured: {measured}; {words}.", surprise=not right)
@@ -212,7 +201,10 @@ def check(exercise_id: str, answer: Any) -> Verdict:
 
     A notebook shows first the picture of what the answer does, where the exercise has one.
     """
-    exercise = _exercise(exercise_id)
+    exercise = get(exercise_id)
+    if isinstance(exercise, Prediction):
+        problem = f"{exercise_id} is a prediction, not an exercise"
+        raise TrtlearnError(problem, "use predict() and outcome()")
     if isinstance(answer, Iterator):
         answer = list(answer)  # it is read twice
     verdict = _judged(exercise, answer)

@@ -52,11 +52,6 @@ class Verdict(Record):
     figure: Any = field(default=None, compare=False)  # plotly: what the answer does
     folds: tuple[tuple[str, str], ...] = ()  # (title, text): hints and a solution to open
 
-    def to_dict(self) -> dict[str, Any]:
-        """What was judged, without picture and help."""
-        facts = dataclasses.replace(self, figure=None, folds=())
-        return super(Verdict, facts).to_dict()
-
     def summary(self) -> str:
         mark = {True: "✔", False: "✘", None: "○"}[self.passed]
         note = f" ({self.not_saved_because})" if self.not_saved_because else ""

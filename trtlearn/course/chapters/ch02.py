@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import cache, lru_cache, partial
 from typing import Any
 
@@ -103,10 +103,8 @@ def mobile_needs() -> dict[str, float]:
 
 def ranges_of(answer: Any) -> dict[str, float]:
     """The reader's ranges, tensor -> amax; DataError says what is no range."""
-    if isinstance(answer, (str, float, int)) or not isinstance(answer, Iterable):
-        raise DataError(f"Expected a dict, tensor name to amax, got {kind_of(answer)}")
     try:
-        table = dict(answer)
+        table = dict(answer or {})
     except (TypeError, ValueError):
         raise DataError(f"Expected a dict, tensor name to amax, got {kind_of(answer)}") from None
     ranges = {}
