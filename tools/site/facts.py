@@ -19,7 +19,7 @@ from trtlearn.files import data_dir, sha256
 from trtlearn.record import Record, show
 from trtlearn.recorded import calibration
 from trtlearn.recorded.caches import odd_caches
-from trtlearn.recorded.files import folder_with, load_build, load_provenance
+from trtlearn.recorded.files import load_build, load_provenance, place
 from trtlearn.recorded.logs import interruptions
 from trtlearn.recorded.tradeoffs import dynamic, tradeoff
 
@@ -164,7 +164,7 @@ def record_table(title: str, record: Record, path: Path, label: str) -> str:
 
 def studies() -> str:
     """What was measured beside the builds: trade-off, calibrators, caches, interruptions."""
-    folder = folder_with("tradeoff") / "tradeoff"
+    folder = place("tradeoff")
     points = sorted(path.name.removesuffix(".json.gz") for path in folder.glob("points-*.json.gz"))
     parts: list[tuple[str, Record, Path, Provenance]] = []
     for name, title in (
@@ -182,7 +182,7 @@ def studies() -> str:
         ("Caches changed by hand", "odd-caches", odd_caches()),
         ("Feeding a calibrator", "feeding", feeding()),
     ):
-        file = calibration.folder(f"{name}.json") / f"{name}.json"
+        file = place(f"calibration/{name}.json")
         parts.append((title, kept, file, calibration.origin(name)))
     parts.append(
         (

@@ -1,6 +1,6 @@
 """What was measured on GPUs: the door to data/recordings. It checks what each was made from.
 
-Each name is loaded when it is first used; each gives a record, newest recordings first.
+Each name gives a record, of the newest recordings that hold it.
 
 ====================  ==============================================================================
 ``agreement``         networks x calibrators: how many of our scales equal TensorRT's
@@ -41,65 +41,55 @@ Example::
     tl.recorded.placements("resnet")["tensorrt"].layer_time_ms
 """
 
-from __future__ import annotations
+from .caches import broken_caches, cache_cases, odd_caches
+from .calibration import agreement, cache_path, images_needed, legacy_grid, origin, shuffles, tied
+from .computed import modelopt_pairs, one_scale, range_factors, repairs
+from .files import build, detections
+from .layers import (
+    layer_case,
+    layer_cases,
+    marked_tensors,
+    plan_insides,
+    plan_sizes,
+    studies,
+    study,
+)
+from .logs import interruptions, trtexec_log, trtexec_parser
+from .tradeoffs import dynamic, placements, sensitivity, tradeoff
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
-_DOOR = {
-    "calibration": "agreement images_needed shuffles cache_path legacy_grid tied origin",
-    "caches": "broken_caches cache_cases odd_caches",
-    "computed": "modelopt_pairs one_scale range_factors repairs",
-    "layers": "studies study layer_cases layer_case marked_tensors plan_sizes plan_insides",
-    "tradeoffs": "tradeoff placements sensitivity dynamic",
-    "files": "build detections",
-    "logs": "trtexec_log trtexec_parser interruptions",
-}
-"""Module -> the names that it holds."""
-_PLACES = {name: module for module, names in _DOOR.items() for name in names.split()}
-
-__all__ = list(_PLACES)
-
-if TYPE_CHECKING:  # for editors and type checkers: the same names
-    from .caches import broken_caches as broken_caches
-    from .caches import cache_cases as cache_cases
-    from .caches import odd_caches as odd_caches
-    from .calibration import agreement as agreement
-    from .calibration import cache_path as cache_path
-    from .calibration import images_needed as images_needed
-    from .calibration import legacy_grid as legacy_grid
-    from .calibration import origin as origin
-    from .calibration import shuffles as shuffles
-    from .calibration import tied as tied
-    from .computed import modelopt_pairs as modelopt_pairs
-    from .computed import one_scale as one_scale
-    from .computed import range_factors as range_factors
-    from .computed import repairs as repairs
-    from .files import build as build
-    from .files import detections as detections
-    from .layers import layer_case as layer_case
-    from .layers import layer_cases as layer_cases
-    from .layers import marked_tensors as marked_tensors
-    from .layers import plan_insides as plan_insides
-    from .layers import plan_sizes as plan_sizes
-    from .layers import studies as studies
-    from .layers import study as study
-    from .logs import interruptions as interruptions
-    from .logs import trtexec_log as trtexec_log
-    from .logs import trtexec_parser as trtexec_parser
-    from .tradeoffs import dynamic as dynamic
-    from .tradeoffs import placements as placements
-    from .tradeoffs import sensitivity as sensitivity
-    from .tradeoffs import tradeoff as tradeoff
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _PLACES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_PLACES[name]}"), name)
-    globals()[name] = value
-    return value
+__all__ = [
+    "agreement",
+    "broken_caches",
+    "build",
+    "cache_cases",
+    "cache_path",
+    "detections",
+    "dynamic",
+    "images_needed",
+    "interruptions",
+    "layer_case",
+    "layer_cases",
+    "legacy_grid",
+    "marked_tensors",
+    "modelopt_pairs",
+    "odd_caches",
+    "one_scale",
+    "origin",
+    "placements",
+    "plan_insides",
+    "plan_sizes",
+    "range_factors",
+    "repairs",
+    "sensitivity",
+    "shuffles",
+    "studies",
+    "study",
+    "tied",
+    "tradeoff",
+    "trtexec_log",
+    "trtexec_parser",
+]
 
 
 def __dir__() -> list[str]:
-    return sorted(_PLACES)
+    return __all__

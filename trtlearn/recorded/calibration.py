@@ -12,7 +12,7 @@ from ..calibration.cache import CalibrationCache, parse_cache
 from ..engine.records import Provenance
 from ..errors import RecordingError
 from ..record import Record, Table, plural
-from .files import R, folder_with, load_provenance, load_record, read_text
+from .files import R, load_provenance, load_record, place, read_text
 
 __all__ = [
     "CAUSES",
@@ -29,7 +29,6 @@ __all__ = [
     "TiedOperators",
     "agreement",
     "cache_path",
-    "folder",
     "images_needed",
     "legacy_grid",
     "load",
@@ -285,20 +284,14 @@ class Shuffles(Record):
         ]
 
 
-def folder(part: str = "agreement.json") -> Path:
-    """The folder of the newest recordings that hold ``part``, a file or folder of theirs."""
-    return folder_with(f"calibration/{part}") / "calibration"
-
-
 def load(kind: type[R], name: str) -> R:
     """The record in the newest calibration/<name>.json."""
-    return load_record(kind, folder(f"{name}.json") / f"{name}.json")
+    return load_record(kind, place(f"calibration/{name}.json"))
 
 
 def cache_path(network: str, algorithm: str) -> Path:
     """TensorRT's own cache of a network in recording/zoo/networks.py: residual, mobile, ocr …"""
-    name = f"caches/{network}-{algorithm}.cache"
-    return folder(name) / name
+    return place(f"calibration/caches/{network}-{algorithm}.cache")
 
 
 @cache
@@ -340,4 +333,4 @@ def tied() -> TiedOperators:
 @cache
 def origin(part: str = "agreement") -> Provenance:
     """Where and with what ``part`` was recorded: agreement, odd-caches, images-resnet, ties …"""
-    return load_provenance(folder(f"{part}.json"))
+    return load_provenance(place(f"calibration/{part}.json").parent)

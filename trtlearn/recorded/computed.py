@@ -15,7 +15,7 @@ from ..engine.records import Provenance
 from ..errors import DataError, RecordingError
 from ..files import data_dir, sha256
 from ..record import Record, Table, plural
-from .files import check_hashes, folder_with, load_record, read_text
+from .files import check_hashes, load_record, place, read_text
 
 __all__ = [
     "FactorTrial",
@@ -77,7 +77,7 @@ class RangeFactors(Table[FactorTrial]):
 
 def factors_path(model: str = "mobile", folder: Path | None = None) -> Path:
     """Where :func:`range_factors` lies: beside the engine whose ranges it multiplies."""
-    return (folder or folder_with("studies")) / "studies" / f"{model}-range-factors.json.gz"
+    return place(f"studies/{model}-range-factors.json.gz", folder)
 
 
 def range_factors(model: str = "mobile", folder: Path | None = None) -> RangeFactors:
@@ -149,7 +149,7 @@ class Repairs(Record):
 
 def repairs_path(model: str = "resnet", folder: Path | None = None) -> Path:
     """Where :func:`repairs` lies: beside the engines whose ranges it mixes."""
-    return (folder or folder_with("studies")) / "studies" / f"{model}-repairs.json.gz"
+    return place(f"studies/{model}-repairs.json.gz", folder)
 
 
 def repairs(model: str = "resnet") -> Repairs:
@@ -213,7 +213,7 @@ def one_scale(model: str = "detector") -> OneScale:
 
     Source: measured, data/recordings/*/networks/one-scale.json (ONNX Runtime on a CPU).
     """
-    path = folder_with("networks") / "networks" / "one-scale.json"
+    path = place("networks/one-scale.json")
     whole = load_record(OneScale, path)
     caches = [name for name in whole.provenance.sha256 if name.endswith(".cache")]
     check_hashes(whole.provenance, {name: sha256(data_dir() / name) for name in caches}, str(path))

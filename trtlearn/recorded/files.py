@@ -41,6 +41,7 @@ __all__ = [
     "load_record",
     "origin_folder",
     "parts",
+    "place",
     "read_arrays",
     "read_text",
     "recording_folders",
@@ -166,6 +167,11 @@ def parts(part: str) -> list[Path]:
     folders = recording_folders()
     found = [folder / inner / part for folder in folders for inner in ("", "rest")]
     return [path for path in found if path.exists()]
+
+
+def place(part: str, folder: Path | None = None) -> Path:
+    """Where ``part`` lies in ``folder``, or in the newest recordings that hold it."""
+    return (folder or folder_with(part)) / part
 
 
 def folder_with(part: str) -> Path:

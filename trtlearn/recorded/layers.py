@@ -28,7 +28,7 @@ from ..model.data import Array
 from ..model.graph import describe
 from ..model.read import load_proto
 from ..record import Record, plural
-from .files import AGAIN, check_origin, folder_with, load_build, load_record, parts, read_arrays
+from .files import AGAIN, check_origin, load_build, load_record, parts, place, read_arrays
 
 __all__ = [
     "GpuProgram",
@@ -245,17 +245,13 @@ class LayerCase(Record):
         return np.asarray(ours.codes.astype(np.int32) - self.output.astype(np.int32))
 
 
-def _folder(folder: Path | None, part: str) -> Path:
-    return (folder or folder_with(part)) / part
-
-
 def layer_cases(folder: Path | None = None) -> tuple[str, ...]:
     """The names of the one-layer engines that were recorded.
 
     >>> "conv3x3" in layer_cases()
     True
     """
-    return tuple(sorted(path.stem for path in _folder(folder, "arithmetic").glob("*.npz")))
+    return tuple(sorted(path.stem for path in place("arithmetic", folder).glob("*.npz")))
 
 
 def _provenance(facts: Mapping[str, Any]) -> Provenance:
@@ -301,7 +297,7 @@ def layer_case(name: str, folder: Path | None = None) -> LayerCase:
             model=arrays["model"].tobytes(),
         )
 
-    path = _folder(folder, "arithmetic") / f"{name}.npz"
+    path = place("arithmetic", folder) / f"{name}.npz"
     if not path.is_file():
         known = ", ".join(layer_cases(folder))
         raise RecordingError(f"no recorded layer {name!r}", f"one of {known}")
@@ -316,7 +312,7 @@ def _starting(prefix: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
 
 def _studies(folder: Path | None) -> list[Path]:
     """The folders of studies: the newest set's first, then what a later run added."""
-    return [_folder(folder, "studies")] if folder else parts("studies")
+    return [folder / "studies"] if folder else parts("studies")
 
 
 def studies(model: str, folder: Path | None = None) -> tuple[str, ...]:
@@ -351,14 +347,14 @@ def marked_tensors(model: str, variant: str = "int8") -> dict[str, Array]:
 
     ``variant``: "int8" or "fp32". The key "image" holds the images themselves.
     """
-    return read_arrays(_folder(None, "studies") / f"{model}-marked-{variant}.npz", dict)
+    return read_arrays(place(f"studies/{model}-marked-{variant}.npz"), dict)
 
 
 def plan_sizes(model: str = "resnet", folder: Path | None = None) -> PlanSizes:
     """The sizes and contents of several builds of the same network with the same options."""
-    return load_record(PlanSizes, _folder(folder, "studies") / f"{model}-plan-sizes.json.gz")
+    return load_record(PlanSizes, place(f"studies/{model}-plan-sizes.json.gz", folder))
 
 
 def plan_insides(model: str = "resnet", folder: Path | None = None) -> PlanInsides:
     """What the plans of a network hold, built in FP32, FP16 and INT8: GPU programs and weights."""
-    return load_record(PlanInsides, _folder(folder, "studies") / f"{model}-plan-contents.json.gz")
+    return load_record(PlanInsides, place(f"studies/{model}-plan-contents.json.gz", folder))

@@ -10,7 +10,7 @@ from typing import Any
 from ..engine.records import Provenance
 from ..files import data_dir
 from ..record import Record, plural
-from .files import folder_with, load_record, parts
+from .files import load_record, parts, place
 
 __all__ = [
     "Interruption",
@@ -80,7 +80,7 @@ def trtexec_log(model: str, variant: str = "int8", folder: Path | None = None) -
     """
     part = f"trtexec/{model}-{variant}.json"
     found = [folder / Path(part).name] if folder else parts(part)
-    return load_record(TrtexecLog, found[0] if found else folder_with("trtexec") / part)
+    return load_record(TrtexecLog, found[0] if found else place("trtexec") / Path(part).name)
 
 
 @dataclass(frozen=True)
@@ -188,4 +188,4 @@ class Interruptions(Record):
 
 def interruptions() -> Interruptions:
     """The newest recording (recording/interrupts.py); RecordingError where there is none."""
-    return load_record(Interruptions, folder_with("interrupts.json") / "interrupts.json")
+    return load_record(Interruptions, place("interrupts.json"))

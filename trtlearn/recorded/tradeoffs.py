@@ -20,7 +20,7 @@ from ..engine.records import Provenance
 from ..errors import RecordingError
 from ..model.course_data import MODELS, NETWORKS
 from ..record import Record, plural
-from .files import R, check_origin, folder_with, load_build, load_record, parts
+from .files import R, check_origin, load_build, load_record, parts, place
 
 __all__ = [
     "DynamicShapes",
@@ -214,7 +214,7 @@ class DynamicShapes(Record):
 
 
 def _load(kind: type[R], name: str, folder: Path | None) -> R:
-    root = folder or folder_with("tradeoff") / "tradeoff"
+    root = folder or place("tradeoff")
     path = root / f"{name}.json.gz"
     if not path.is_file():
         raise RecordingError(f"nothing called {name!r} is recorded in {root}", AGAIN)
@@ -236,11 +236,11 @@ def tradeoff(name: str, build_times: bool = False, folder: Path | None = None) -
     14
     """
     if folder is None and name in {f"points-{network}" for network in set(NETWORKS) - set(MODELS)}:
-        folder = folder_with("networks") / "networks"
+        folder = place("networks")
     whole = _load(Tradeoff, name, folder)
     if not build_times:
         return whole
-    builds = (folder or folder_with("tradeoff") / "tradeoff").parent
+    builds = (folder or place("tradeoff")).parent
     points = [_with_build_time(point, builds, whole.provenance) for point in whole.points]
     return dataclasses.replace(whole, points=tuple(points))
 
