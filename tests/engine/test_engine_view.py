@@ -19,8 +19,7 @@ from trtlearn.engine.layers import (
     EngineInfo,
     EngineLayer,
     EngineTensor,
-    FusionMap,
-    fusion_map,
+    layers_by_node,
     reformat_target,
 )
 from trtlearn.engine.layout import EngineGraph, graph
@@ -53,24 +52,23 @@ def engine(*layers, inputs="x", outputs="y"):
     return EngineInfo(tuple(layers), tuple(bound))
 
 
-def test_fusion_map_of_a_file():
-    fused = fusion_map(
-        ENGINE, ["stem", "stem_relu", "b0_conv2", "b0_add", "b0_relu", "dropout", "gap", "head"]
-    )
-    assert fused["b0_add"].engine_layers == ("b0_conv2 + b0_add + b0_relu",)
-    assert fused["b0_add"].fused_with == ("b0_conv2", "b0_relu")
-    assert fused["b0_add"].evidence == "measured"
-    assert fused.without_layer == ("dropout",)
-    assert fused.layers_without_node == (COPY,)
-    assert FusionMap.from_json(fused.to_json()) == fused
+def test_the_layers_of_each_node_of_a_file():
+    nodes = ["stem", "stem_relu", "b0_conv2", "b0_add", "b0_relu", "dropout", "gap", "head"]
+    held = layers_by_node(ENGINE, nodes)
+    (layer,) = held["b0_add"]
+    assert layer.name == "b0_conv2 + b0_add + b0_relu"
+    assert layer.onnx_nodes == ("b0_conv2", "b0_add", "b0_relu")
+    assert not layer.onnx_nodes_inferred
+    assert [node for node, layers in held.items() if not layers] == ["dropout"]
+    assert [layer.name for layer in ENGINE.layers if not layer.onnx_nodes] == [COPY]
 
 
-def test_fusion_map_reads_names_where_metadata_is_silent():
+def test_the_layers_of_a_node_are_read_off_names_where_metadata_is_silent():
     silent = read_engine(FIXTURES / "names_only.json")
-    assert fusion_map(silent).nodes == ()
-    fused = fusion_map(silent, ["stem", "stem_relu"])
-    assert fused["stem"].fused_with == ("stem_relu",)
-    assert fused["stem"].evidence == "inferred"
+    assert layers_by_node(silent) == {}
+    (layer,) = layers_by_node(silent, ["stem", "stem_relu"])["stem"]
+    assert layer.onnx_nodes == ("stem", "stem_relu")
+    assert layer.onnx_nodes_inferred
 
 
 def test_reformats_and_their_times():
@@ -288,9 +286,8 @@ def test_any_two_engines(first, second):
     mirrored = diff_engines(second, first)
     assert found.counts["changed"] == mirrored.counts["changed"]
     assert found.counts["only in first"] == mirrored.counts["only in second"]
-    held = fusion_map(first, "abcdefg")
-    assert {row.node for row in held.nodes} == set("abcdefg")
-    for record in (drawn, found, held, layer_times(first, {})):
+    assert set(layers_by_node(first, "abcdefg")) == set("abcdefg")
+    for record in (drawn, found, layer_times(first, {})):
         assert str(record)
         assert record._repr_html_()
 
@@ -304,6 +301,6 @@ def test_five_thousand_layers_are_looked_at_in_seconds():
     assert (
         len(graph(long).edges) == 5000 * 2
     )  # t0 is both tensors of the first layer; the output's edge makes up for it
-    assert len(fusion_map(long).nodes) == 10000
+    assert len(layers_by_node(long)) == 10000
     assert diff_engines(long, long).counts["same"] == 5000
     assert time.process_time() - start < 3

@@ -8,7 +8,7 @@ import pytest
 
 from trtlearn import show
 from trtlearn.engine.diff import diff_engines
-from trtlearn.engine.layers import fusion_map
+from trtlearn.engine.layers import layers_by_node
 from trtlearn.engine.layout import graph
 from trtlearn.engine.times import layer_times
 from trtlearn.files import data_dir
@@ -39,9 +39,9 @@ def test_every_phrase_is_known_and_every_node_accounted_for(experiment):
     for layer in engine.layers:
         assert None not in (*layer.input_dtypes, *layer.output_dtypes)
     assert [(b.mode, b.dtype) for b in engine.bindings] == [("input", "fp32"), ("output", "fp32")]
-    fused = fusion_map(engine, model)
-    assert [row.node for row in fused.nodes] == [node.name for node in model.nodes]
-    assert set(fused.without_layer) <= {
+    held = layers_by_node(engine, model)
+    assert list(held) == [node.name for node in model.nodes]
+    assert {node for node, layers in held.items() if not layers} <= {
         node.name for node in model.nodes if node.op in ("Flatten", "Reshape")
     }
     drawn = graph(engine)

@@ -12,7 +12,7 @@ import numpy as np
 from ..builds import Build
 from ..engine.diff import diff_engines
 from ..engine.inspector import read_engine
-from ..engine.layers import EngineInfo, EngineLayer, FusionMap, fusion_map
+from ..engine.layers import EngineInfo, EngineLayer, layers_by_node
 from ..engine.layout import EngineGraph, GraphEdge, GraphNode, graph
 from ..engine.records import Timing
 from ..engine.times import layer_times as join_times
@@ -437,7 +437,7 @@ def engine_diff(
 
 def fusion(
     engine: Engine,
-    nodes: OnnxModel | Iterable[str] | FusionMap | None = None,
+    nodes: OnnxModel | Iterable[str] | None = None,
     *,
     source: Source = None,
 ) -> Figure:
@@ -447,30 +447,30 @@ def fusion(
     have the colour, and say the name, of the type the layer works in.
 
     Args:
-        nodes: the model, its nodes' names in order, or what ``fusion_map`` gave; by default the
-            model of a build.
+        nodes: the model, or its nodes' names in order; by default the model of a build.
     """
     nodes = engine.onnx() if nodes is None and isinstance(engine, Build) else nodes
     info, source = _info(engine, source)
-    mapped = nodes if isinstance(nodes, FusionMap) else fusion_map(info, nodes)
-    count = max(len(mapped.nodes), len(info.layers), 1)
+    held = layers_by_node(info, nodes or ())
+    count = max(len(held), len(info.layers), 1)
     fig = draw.figure(
         "Which engine layer does each ONNX node's work?", height=draw.tall(count), showlegend=False
     )
-    stretch = max(1, len(mapped.nodes) - 1) / max(1, len(info.layers) - 1)
+    stretch = max(1, len(held) - 1) / max(1, len(info.layers) - 1)
     places: dict[str, list[int]] = {}
     for at, layer in enumerate(info.layers):
         places.setdefault(layer.name, []).append(at)
     joins = BrokenLines()
     rows: list[Row] = []
-    for at, row in enumerate(mapped.nodes):
-        layers = [place for name in dict.fromkeys(row.engine_layers) for place in places[name]]
+    for at, (node, parts) in enumerate(held.items()):
+        names = [layer.name for layer in parts]
+        layers = [place for name in dict.fromkeys(names) for place in places[name]]
         for place in layers:
             joins.add(show(info.layers[place].shown_dtype), (0, 1), (at, place * stretch))
-        where = draw.label(", ".join(row.engine_layers), 90) or "no engine layer names it"
-        text = row.node if layers else f"{row.node}: in no layer"
+        where = draw.label(", ".join(names), 90) or "no engine layer names it"
+        text = node if layers else f"{node}: in no layer"
         dtype = _common_dtype([info.layers[place] for place in layers])
-        rows.append(Row(at, text, dtype, f"<b>{draw.label(row.node, 90)}</b><br>{where}"))
+        rows.append(Row(at, text, dtype, f"<b>{draw.label(node, 90)}</b><br>{where}"))
     for dtype, (x, y) in joins.items():
         draw.line(fig, x, y, color=DTYPE_COLORS.get(dtype, INK), width=1.5)
     titles = plural(len(rows), "ONNX node"), plural(len(info.layers), "engine layer")
