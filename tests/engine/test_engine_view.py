@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trtlearn.engine.diff import EngineDiff, diff_engines
-from trtlearn.engine.inspector import read_engine
+from trtlearn.engine.diff import diff_engines
+from trtlearn.engine.inspector import layer_times, read_engine
 from trtlearn.engine.layers import (
     Binding,
     EngineInfo,
@@ -24,12 +24,12 @@ from trtlearn.engine.layers import (
 )
 from trtlearn.engine.layout import EngineGraph, graph
 from trtlearn.engine.records import Timing
-from trtlearn.engine.times import LayerTimes, layer_times
 from trtlearn.errors import InspectorError
 
 FIXTURES = Path(__file__).parent.parent / "fixtures" / "inspector"
 ENGINE = read_engine(FIXTURES / "v8_6_int8.json")
-COPY = ENGINE.layers[0].name
+NAMES = [layer.name for layer in ENGINE.layers]
+COPY = NAMES[0]
 
 
 def t(name, dtype="fp32", dims=(1, 8), vector=None):
@@ -76,8 +76,7 @@ def test_reformats_and_their_times():
     assert copy.name == COPY
     assert reformat_target(copy.name) == "stem + stem_relu"
     timed = layer_times(ENGINE, {COPY: 0.25, "head": 0.75})
-    rows = {row["layer"]: row for row in timed.rows()}
-    assert (rows[COPY]["ms"], rows[COPY]["share"]) == (0.25, "25.0 %")
+    assert (dict(zip(NAMES, timed.ms, strict=True))[COPY], timed.total_ms) == (0.25, 1.0)
     assert EngineInfo(()).reformats == ()
 
 
@@ -94,22 +93,18 @@ def test_times_join_by_name_and_list_the_rest(tmp_path):
     path.write_text(json.dumps(PROFILE))
     joined = layer_times(ENGINE, path)
     assert joined == layer_times(ENGINE, json.dumps(PROFILE))
-    by_name = {row.layer: row.ms for row in joined.layers}
+    by_name = dict(zip(NAMES, joined.ms, strict=True))
     assert (by_name["head"], by_name[COPY], by_name["gap"]) == (0.2, 0.1, None)
     assert joined.without_layer == {"gone": 0.01}
-    assert "gap" in joined.without_time
     assert joined.total_ms == pytest.approx(0.3)
-    assert joined.rows()[0]["layer"] == "head"
-    assert joined.rows()[-1]["ms"] is None
     timing = Timing(1.0, 0.9, 1.1, 10, 2, 8, layers_ms={"head": 0.2, COPY: 0.1, "gap": 0.0})
     assert layer_times(ENGINE, timing).total_ms == pytest.approx(0.3)
-    assert LayerTimes.from_json(joined.to_json()) == joined
 
 
 def test_a_name_that_several_layers_share_gets_no_time():
     twice = engine(layer("a", "x", "m"), layer("a", "m", "y"))
     joined = layer_times(twice, {"a": 1.0})
-    assert joined.repeated == ("a",)
+    assert joined.ms == (None, None)
     assert joined.total_ms == 0
     again = [{"name": "a", "medianMs": 1.0}, {"name": "a", "medianMs": 0.5}]
     assert layer_times(engine(layer("a", "x", "y")), json.dumps(again)).total_ms == 1.5
@@ -148,7 +143,7 @@ def test_diff_names_what_changed_and_what_was_fused_differently():
         layer("b", "m", "k"),
         layer("c + d", "k", "y"),
     )
-    found = diff_engines(first, second, labels=("FP32", "INT8"))
+    found = diff_engines(first, second)
     rows = {row.nodes: row for row in found.groups}
     assert rows[("a",)].status == "changed"
     assert {"in fp32 -> int8", "weights fp32 -> int8", "kernel unknown -> i8816"} <= set(
@@ -156,9 +151,6 @@ def test_diff_names_what_changed_and_what_was_fused_differently():
     )
     assert rows[("b", "c", "d")].status == "fused differently"
     assert rows[()].status == "only in second"
-    assert found.reformats == (0, 1)
-    assert set(found.rows()[0]) == {"ONNX nodes", "status", "changes", "FP32", "INT8"}
-    assert EngineDiff.from_json(found.to_json()) == found
 
 
 def test_diff_aligns_reformats_by_the_layer_they_serve():
@@ -202,7 +194,6 @@ def test_graph_ranks_and_edges():
         ("add", "y", "y"),
     }
     assert nodes["x"].role == "input"
-    assert EngineGraph.from_json(drawn.to_json()) == drawn
 
 
 def test_graph_of_a_concat_in_place_and_of_a_name_used_again():
@@ -287,9 +278,7 @@ def test_any_two_engines(first, second):
     assert found.counts["changed"] == mirrored.counts["changed"]
     assert found.counts["only in first"] == mirrored.counts["only in second"]
     assert set(layers_by_node(first, "abcdefg")) == set("abcdefg")
-    for record in (drawn, found, layer_times(first, {})):
-        assert str(record)
-        assert record._repr_html_()
+    assert layer_times(first, {}).ms == (None,) * len(first.layers)
 
 
 def test_five_thousand_layers_are_looked_at_in_seconds():

@@ -39,9 +39,8 @@ from trtlearn.calibration.edit import (
     to_ranges_json,
 )
 from trtlearn.course import progress
-from trtlearn.engine.inspector import read_engine
+from trtlearn.engine.inspector import layer_times, read_engine
 from trtlearn.engine.log import decode, read_log, scales_from_log
-from trtlearn.engine.times import layer_times
 from trtlearn.errors import TrtlearnError
 from trtlearn.files import decode_text
 from trtlearn.model.course_data import model_path

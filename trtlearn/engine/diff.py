@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
-from ..record import Record, show
+from ..record import show
 from .layers import EngineInfo, EngineLayer, infer_nodes, plain_name, reformat_target
 
 __all__ = ["DiffRow", "EngineDiff", "diff_engines"]
@@ -16,8 +15,7 @@ __all__ = ["DiffRow", "EngineDiff", "diff_engines"]
 STATUSES = ("same", "changed", "fused differently", "only in first", "only in second")
 
 
-@dataclass(frozen=True)
-class DiffRow(Record):
+class DiffRow(NamedTuple):
     """A group of ONNX nodes, and the layers that hold them in each engine."""
 
     nodes: tuple[str, ...]  # empty for what TensorRT added, such as reformats
@@ -25,35 +23,13 @@ class DiffRow(Record):
     changes: tuple[str, ...]  # "weights fp32 -> int8", "kernel ...", for status "changed"
     first: tuple[int, ...]  # indices into the engines' layers
     second: tuple[int, ...]
-    first_names: tuple[str, ...] = ()
-    second_names: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class EngineDiff(Record):
+class EngineDiff(NamedTuple):
     """Two engines aligned by ONNX nodes."""
 
     groups: tuple[DiffRow, ...]
     counts: dict[str, int]  # status -> groups
-    reformats: tuple[int, ...]  # in the first and in the second engine
-    labels: tuple[str, ...] = ("first", "second")
-
-    def summary(self) -> str:
-        counts = ", ".join(f"{count} {status}" for status, count in self.counts.items() if count)
-        first, second = self.reformats
-        return f"{counts or 'nothing to compare'}; reformats {first} and {second}"
-
-    def rows(self) -> list[dict[str, Any]]:
-        return [
-            {
-                "ONNX nodes": row.nodes,
-                "status": row.status,
-                "changes": row.changes,
-                self.labels[0]: row.first_names,
-                self.labels[1]: row.second_names,
-            }
-            for row in self.groups
-        ]
 
 
 def _keys(layer: EngineLayer, by_name: dict[str, EngineLayer]) -> list[Hashable]:
@@ -132,16 +108,12 @@ def _compared(old: list[EngineLayer], new: list[EngineLayer]) -> tuple[str, tupl
     return ("changed" if changes else "same"), tuple(changes)
 
 
-def diff_engines(
-    first: EngineInfo,
-    second: EngineInfo,
-    labels: tuple[str, str] = ("first", "second"),
-) -> EngineDiff:
+def diff_engines(first: EngineInfo, second: EngineInfo) -> EngineDiff:
     """What two engines of the same network do differently, aligned by ONNX nodes.
 
     Layers that hold the same nodes are compared (types, formats, kernel); where the groups of
     nodes differ the network was fused differently; the rest is only in one. Reformats are aligned
-    by the layer that they serve. ``labels`` are what the two are called in tables.
+    by the layer that they serve.
 
     >>> conv = EngineLayer("conv", None, (), (), "fp32", 9, 36, onnx_nodes=("conv",))
     >>> quantized = EngineLayer("conv", None, (), (), "int8", 9, 9, onnx_nodes=("conv",))
@@ -155,17 +127,6 @@ def diff_engines(
         old = [sides[0][index] for index in left]
         new = [sides[1][index] for index in right]
         status, changes = _compared(old, new)
-        rows.append(
-            DiffRow(
-                _nodes_of((*old, *new)),
-                status,
-                changes,
-                tuple(left),
-                tuple(right),
-                tuple(layer.name for layer in old),
-                tuple(layer.name for layer in new),
-            )
-        )
+        rows.append(DiffRow(_nodes_of((*old, *new)), status, changes, tuple(left), tuple(right)))
     counts = Counter(row.status for row in rows)
-    copies = tuple(sum(layer.is_reformat for layer in side) for side in sides)
-    return EngineDiff(tuple(rows), {status: counts[status] for status in STATUSES}, copies, labels)
+    return EngineDiff(tuple(rows), {status: counts[status] for status in STATUSES})

@@ -24,7 +24,10 @@ import json
 import math
 import os
 import re
+import sys
 import warnings
+from collections import Counter
+from collections.abc import Mapping
 from functools import lru_cache
 from itertools import chain
 from typing import Any, NamedTuple
@@ -42,8 +45,17 @@ from .layers import (
     reformat_target,
 )
 from .log import layers_in_text
+from .records import Timing
 
-__all__ = ["Format", "inspector_text", "log_layers", "parse", "read_engine"]
+__all__ = [
+    "Format",
+    "LayerTimes",
+    "inspector_text",
+    "layer_times",
+    "log_layers",
+    "parse",
+    "read_engine",
+]
 
 # The words for a tensor's data type and layout, as one exact table
 
@@ -516,3 +528,67 @@ def read_engine(source: str | bytes | os.PathLike[str]) -> EngineInfo:
     except RecursionError:
         raise InspectorError("the JSON is nested too deeply for inspector output", EXPORT) from None
     return EngineInfo(layers, bindings, _schema(data, items, text), _is_detailed(items), text)
+
+
+# Times that trtexec exports or the profiler measured
+
+
+class LayerTimes(NamedTuple):
+    """The time of every engine layer, and the times that no layer has."""
+
+    ms: tuple[float | None, ...]  # by layer; None where the profile does not name it, and it alone
+    without_layer: dict[str, float]  # profile entries that the engine does not name
+
+    @property
+    def total_ms(self) -> float:
+        """Of the layers that have a time."""
+        return sum(one for one in self.ms if one is not None)
+
+
+def _profile(times: Mapping[str, float] | Timing | str | os.PathLike[str]) -> list[tuple[str, Any]]:
+    """(name, ms) of each entry; in a file of ``trtexec --exportProfile`` the median, else mean."""
+    if isinstance(times, Timing):
+        return list(times.layers_ms.items())
+    data = times if isinstance(times, Mapping) else parse(inspector_text(times))
+    if isinstance(data, Mapping):
+        return list(data.items())
+    if not isinstance(data, list):
+        raise InspectorError(
+            "expected the list that trtexec --exportProfile writes", "export the profile again"
+        )
+    named = [item for item in data if isinstance(item, dict) and isinstance(item.get("name"), str)]
+    return [(item["name"], item.get("medianMs", item.get("averageMs"))) for item in named]
+
+
+def layer_times(
+    engine: EngineInfo, times: Mapping[str, float] | Timing | str | os.PathLike[str]
+) -> LayerTimes:
+    """Join the profiler's times to the engine's layers, by name; what does not join is listed.
+
+    Args:
+        times: layer name -> ms, a Timing with ``layers_ms``, or the JSON or the path of trtexec's
+            --exportProfile.
+
+    Raises:
+        InspectorError: no such profile, or a time that is no number of at least 0.
+
+    A name that the profile repeats is added up. Layers that share a name cannot be told apart: they
+    get no time.
+
+    >>> joined = layer_times(EngineInfo((EngineLayer("a", None, (), ()),)), {"a": 0.5, "b": 0.1})
+    >>> joined.ms, joined.without_layer
+    ((0.5,), {'b': 0.1})
+    """
+    times_ms: dict[str, float] = {}
+    for name, value in _profile(times):
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not is_number or not 0 <= value <= sys.float_info.max:
+            raise InspectorError(
+                f"the time of {name!r:.60} is {value!r:.40}, expected ms",
+                "export the profile again",
+            )
+        times_ms[name] = times_ms.get(name, 0.0) + float(value)
+    count = Counter(layer.name for layer in engine.layers)
+    once = {name: ms for name, ms in times_ms.items() if count[name] == 1}
+    without_layer = {name: ms for name, ms in times_ms.items() if name not in count}
+    return LayerTimes(tuple(once.get(layer.name) for layer in engine.layers), without_layer)

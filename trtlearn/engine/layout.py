@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
-from ..record import Record, plural
 from .layers import EngineInfo, without_profile
 
 __all__ = ["EngineGraph", "GraphEdge", "GraphNode", "graph"]
 
 
-@dataclass(frozen=True)
-class GraphNode(Record):
+class GraphNode(NamedTuple):
     """One engine layer, network input or output; ``x`` grows to the right, ``y`` is minus its
     rank.
     """
@@ -26,8 +23,7 @@ class GraphNode(Record):
     layer: int | None  # index into engine.layers; None for an input or output
 
 
-@dataclass(frozen=True)
-class GraphEdge(Record):
+class GraphEdge(NamedTuple):
     """A tensor from one node to another (indices into ``nodes``)."""
 
     source: int
@@ -36,23 +32,11 @@ class GraphEdge(Record):
     dtype: str | None
 
 
-@dataclass(frozen=True)
-class EngineGraph(Record):
+class EngineGraph(NamedTuple):
     """The engine's layers as nodes with coordinates, and the tensors between them."""
 
     nodes: tuple[GraphNode, ...]
     edges: tuple[GraphEdge, ...]
-
-    def summary(self) -> str:
-        ranks = len({node.y for node in self.nodes})
-        size = f"{plural(len(self.nodes), 'node')}, {plural(len(self.edges), 'edge')}"
-        return f"{size}, {plural(ranks, 'rank')}"
-
-    def rows(self) -> list[dict[str, Any]]:
-        return [
-            {"node": n.name, "role": n.role, "dtype": n.dtype, "x": n.x, "y": n.y}
-            for n in self.nodes
-        ]
 
 
 def _edges(engine: EngineInfo, inputs: list[str], outputs: list[str]) -> list[GraphEdge]:

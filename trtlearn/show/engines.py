@@ -11,11 +11,11 @@ import numpy as np
 
 from ..builds import Build
 from ..engine.diff import diff_engines
+from ..engine.inspector import layer_times as join_times
 from ..engine.inspector import read_engine
 from ..engine.layers import EngineInfo, EngineLayer, layers_by_node
 from ..engine.layout import EngineGraph, GraphEdge, GraphNode, graph
 from ..engine.records import Timing
-from ..engine.times import layer_times as join_times
 from ..errors import DataError
 from ..model.graph import OnnxModel
 from ..record import plural, show, without_collector
@@ -233,7 +233,7 @@ def engine(
     info, source = _info(engine, source)
     drawn = graph(info)
     joined = join_times(info, times) if times is not None else None
-    ms = [row.ms for row in joined.layers] if joined else [None] * len(info.layers)
+    ms = joined.ms if joined else [None] * len(info.layers)
     longest = max((value for value in ms if value is not None), default=0.0)
 
     def mark(node: GraphNode) -> Mark:
@@ -303,11 +303,8 @@ def layer_times(
     times = _times(engine, times)
     info, source = _info(engine, source)
     joined = join_times(info, times if times is not None else {})
-    timed = [
-        (row.ms, layer)
-        for row, layer in zip(joined.layers, info.layers, strict=True)
-        if row.ms is not None
-    ]
+    pairs = zip(joined.ms, info.layers, strict=True)
+    timed = [(ms, layer) for ms, layer in pairs if ms is not None]
     timed.sort(key=lambda pair: -pair[0])
     if not timed:
         raise DataError(
@@ -338,7 +335,7 @@ def layer_times(
     draw.name_rows(fig, names)
     longest = max(slowest[0][0], sum(one for one, _ in rest))
     fig.update_xaxes(title="ms, median of the profiled runs", range=[0, 1.35 * longest])
-    untimed, strangers = len(joined.without_time), len(joined.without_layer)
+    untimed, strangers = joined.ms.count(None), len(joined.without_layer)
     missing = f"; {plural(untimed, 'layer has', 'layers have')} no time" if untimed else ""
     missing += f"; {plural(strangers, 'time has', 'times have')} no layer" if strangers else ""
     return draw.finish(fig, source, missing)
@@ -406,7 +403,7 @@ def engine_diff(
     the name, of the type worked in.
     """
     (left, origin), (right, _) = _info(first, source), _info(second, source)
-    diff = diff_engines(left, right, labels=labels)
+    diff = diff_engines(left, right)
     fig = draw.figure(
         "Where do the two engines differ?",
         height=draw.tall(max(len(left.layers), len(right.layers), 1)),

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..builds import Build
-from ..engine.times import layer_times
+from ..engine.inspector import layer_times
 from ..errors import DataError
 from ..int8.kernels import PixelTrace
 from ..int8.simulate import Int8Run, TensorError
@@ -158,12 +158,12 @@ def time_by_dtype(
     missing = 0
     for place, (build, timing) in enumerate(zip(builds.values(), timings, strict=True)):
         joined = layer_times(build.engine, timing)
-        missing += len(joined.without_time)
-        for row, layer in zip(joined.layers, build.engine.layers, strict=True):
+        missing += joined.ms.count(None)
+        for ms, layer in zip(joined.ms, build.engine.layers, strict=True):
             dtype = show(layer.computed_in) if layer.role == "compute" else ""
             group = (not dtype, layer.role, dtype)
             times = groups.setdefault(group, [0.0] * len(builds))
-            times[place] += row.ms or 0.0
+            times[place] += ms or 0.0
     rows = list(range(len(builds)))
     fig = draw.figure(title, height=draw.tall(len(builds)) + 60, barmode="stack", bargap=0.35)
     for (_, role, dtype), times in sorted(groups.items()):
