@@ -7,8 +7,8 @@ import pytest
 
 import trtlearn as tl
 from trtlearn.errors import DataError
-from trtlearn.show.digits import BELOW, BESIDE, as_seen, input_amax
 from trtlearn.show.draw import BAD, TALLEST
+from trtlearn.show.images import BELOW, BESIDE, as_seen, input_amax
 
 MOBILE = tl.network("mobile", mode="recorded")
 IMAGES, LABELS = MOBILE.images("test"), MOBILE.labels()

@@ -14,7 +14,7 @@ import typing
 from ..errors import TrtlearnError
 
 PLACES = {
-    "digits": "digits_grid spike",
+    "images": "boxes digits_grid operators photographs spike",
     "numbers": "clip_or_round float_bits histogram number_line weight_error",
     "tensor_ranges": "fit ranges scales",
     "calibration": "agreement filling images_needed kl legacy_line orders shared_scales thresholds "
@@ -25,7 +25,6 @@ PLACES = {
     "tradeoffs": "against_trtexec batch_sizes builds launches mixed_search sensitivity tradeoff",
     "widgets": "amax_slider factor_slider filling_player follow_pixel kl_slider range_browser "
     "repair_switches spike_slider tradeoff_explorer",
-    "pictures": "boxes operators photographs",
     "caches": "cache_editor",
     "commands": "explainer",
 }

@@ -7,11 +7,12 @@ from __future__ import annotations
 import itertools
 import typing
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple
 
 from ..builds import Build
 from ..engine.records import LABELS, VARIANTS, Timing
 from ..errors import DataError
+from ..networks import Network
 from ..record import show
 from ..recorded.tradeoffs import MixedSearch, Sensitivity, Tradeoff, pareto
 from . import draw
@@ -61,14 +62,7 @@ COSTS: dict[str, Cost] = {
 """A word -> what it costs."""
 
 
-@runtime_checkable
-class HasBuilds(Protocol):
-    """A Network."""
-
-    def builds(self) -> Mapping[str, Build]: ...
-
-
-Builds = Build | Tradeoff | HasBuilds | Mapping[str, Build] | Iterable[Build]
+Builds = Build | Tradeoff | Network | Mapping[str, Build] | Iterable[Build]
 BUILDS = 'give tl.network("resnet"), some of its builds, or a recorded Tradeoff'
 GAINS = ("throughput",)  # where more is better
 
@@ -120,7 +114,7 @@ def _builds(engines: Builds) -> tuple[Build, ...]:
         return (engines,)
     if isinstance(engines, Tradeoff):
         return engines.points
-    if isinstance(engines, HasBuilds):
+    if isinstance(engines, Network):
         engines = engines.builds()
     chosen = tuple(engines.values() if isinstance(engines, Mapping) else engines)
     if strangers := [one for one in chosen if not isinstance(one, Build)]:

@@ -34,8 +34,8 @@ from .controls import (
     switch,
     wired,
 )
-from .digits import answer_look, as_seen, background, board, cut_digit, mosaic, place_of, spike
 from .draw import GOOD, INK, Source, Style
+from .images import answer_look, as_seen, background, board, cut_digit, mosaic, place_of, spike
 from .layers import PixelScene, describe_pixel, scene_figure
 from .numbers import finite, histogram, slider_figure
 from .tensor_ranges import repair_preview

@@ -7,7 +7,7 @@ from typing import Any
 
 from ...errors import DataError
 from ...networks import network
-from ...show.digits import digits_grid
+from ...show.images import digits_grid
 from ...trtexec.explanation import Explanation, explain
 from ..verdict import Look, kind_of
 

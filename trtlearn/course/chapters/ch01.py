@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from ...int8 import quant
 from ...model.course_data import load_images
 from ...show import draw
-from ...show.digits import Column, digit_columns
 from ...show.draw import SERIES
+from ...show.images import Column, digit_columns
 from ..verdict import call, judge_function, judge_number, one_number, random_cases
 
 CUT = 0.45  # the range's end in the picture of 01-scale that is to change

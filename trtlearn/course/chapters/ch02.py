@@ -17,7 +17,7 @@ from ...model.course_data import load_images
 from ...model.graph import OnnxNode
 from ...networks import network
 from ...record import plural
-from ...show.digits import Column, digit_columns
+from ...show.images import Column, digit_columns
 from ..verdict import (
     Comparison,
     Look,

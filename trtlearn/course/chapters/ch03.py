@@ -18,7 +18,7 @@ from ...calibration.observers import threshold_of
 from ...errors import DataError
 from ...model.course_data import load_images
 from ...networks import network
-from ...show.digits import spike
+from ...show.images import spike
 from ..verdict import Case, Look, Verdict, judge_function, kind_of
 
 Batches = list[NDArray[np.float32]]

@@ -14,7 +14,7 @@ from ...errors import DataError
 from ...model.course_data import load_images
 from ...networks import network
 from ...record import plural
-from ...show.digits import Column, digit_columns
+from ...show.images import Column, digit_columns
 from ..verdict import Look, compare, cut, judge_function, kind_of, random_cases
 
 WANTED = 2.83  # the end of image's range that 04-line asks for: the digits reach 2.82

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ...int8.quant import sqnr_db
 from ...model.course_data import load_images
 from ...networks import network
-from ...show.digits import Column, digit_columns
+from ...show.images import Column, digit_columns
 from ..verdict import Case, compare, judge_function, random_cases
 
 Array = NDArray[np.float64]

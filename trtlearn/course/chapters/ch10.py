@@ -17,7 +17,7 @@ from ...model.detections import decode
 from ...networks import Network, network
 from ...record import plural
 from ...show import draw
-from ...show.pictures import boxes
+from ...show.images import boxes
 from ...show.tensor_ranges import fit as draw_fit
 from ..verdict import Case, call, judge_function, kind_of, random_cases
 
