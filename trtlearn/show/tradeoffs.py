@@ -7,12 +7,11 @@ from __future__ import annotations
 import itertools
 import typing
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from ..builds import Build
 from ..engine.records import LABELS, VARIANTS, Timing
 from ..errors import DataError
-from ..networks import Network
 from ..record import show
 from ..recorded.tradeoffs import MixedSearch, Sensitivity, Tradeoff, pareto
 from . import draw
@@ -60,6 +59,13 @@ COSTS: dict[str, Cost] = {
     "build time": Cost("build from nothing, seconds", "build_seconds"),
 }
 """A word -> what it costs."""
+
+
+@runtime_checkable
+class Network(Protocol):
+    """A network with builds, such as trtlearn's: pictures import nothing that builds engines."""
+
+    def builds(self) -> Mapping[str, Build]: ...
 
 
 Builds = Build | Tradeoff | Network | Mapping[str, Build] | Iterable[Build]
