@@ -192,12 +192,8 @@ def _compare_dicts(
     except (TypeError, ValueError):
         return Comparison(f"{kind_of(yours)}, expected a dict", text(yours), "a dict")
 
-    def same(key: Any) -> bool:
-        if key not in yours or key not in reference:
-            return False
-        return not _what_differs(yours[key], reference[key], rtol, atol)
-
-    wrong = [key for key in {**reference, **yours} if not same(key)]
+    keys = {**reference, **yours}
+    wrong = [k for k in keys if _what_differs(yours.get(k), reference.get(k), rtol, atol)]
     if not wrong:
         return None
     first = wrong[0]
@@ -233,18 +229,15 @@ def _what_differs(yours: Any, reference: Any, rtol: float, atol: float) -> str:
     if expected.dtype == bool:
         expected = expected.astype(np.int64)
     if not np.issubdtype(expected.dtype, np.number):
-        return (
-            "" if got.shape == expected.shape and bool(np.all(got == expected)) else "not the same"
-        )
+        return "" if np.array_equal(got, expected) else "not the same"
     if not numeric:
         return f"{kind_of(yours)}, expected numbers"
     if got.shape != expected.shape:
         if not expected.ndim:
             return f"{kind_of(got)}, expected one number"
         return f"your result has the shape {list(got.shape)}, expected {list(expected.shape)}"
-    same = np.isclose(
-        got.astype(np.float64), expected.astype(np.float64), rtol=rtol, atol=atol, equal_nan=True
-    )
+    got, expected = got.astype(np.float64), expected.astype(np.float64)
+    same = np.isclose(got, expected, rtol=rtol, atol=atol, equal_nan=True)
     if same.all():
         return ""
     if expected.ndim == 0:

@@ -6,10 +6,10 @@ from pathlib import PurePath
 from typing import Any
 
 from ...errors import DataError
-from ...networks import network
 from ...show.images import digits_grid
 from ...trtexec.explanation import Explanation, explain
 from ..verdict import Look, kind_of
+from . import recorded
 
 CACHES = {f"{name}.cache": f"int8-{name}" for name in ("entropy2", "minmax", "legacy")}
 """The files that the reader may name -> the build with these ranges."""
@@ -42,7 +42,7 @@ def engine_of(answer: Any) -> tuple[Explanation, str]:
 def look_command(answer: Any) -> Look:
     """What the explainer says of the command, and the answers with its ranges."""
     command, variant = engine_of(answer)
-    share = network("mobile", mode="recorded").build(variant).accuracy or 0.0
+    share = recorded("mobile").build(variant).accuracy or 0.0
     conditions = {
         "model": PurePath(command.options.get("--onnx") or "").name != "mobile.onnx",
         command.mode: command.mode not in ("cached-scales", "explicit-qdq"),
@@ -56,7 +56,7 @@ def look_command(answer: Any) -> Look:
 def draw_command(answer: Any) -> Any:
     """The digits as FP32 and as the reader's engine reads them; without a command, bare --int8."""
     variant = "int8-placeholder" if answer is None else engine_of(answer)[1]
-    mobile = network("mobile", mode="recorded")
+    mobile = recorded("mobile")
     title = "What does your engine see, and what does it answer?"
     builds = [mobile.build("fp32"), mobile.build(variant)]
     return digits_grid(builds, mobile.images("test"), mobile.labels(), ROWS, title=title)

@@ -15,7 +15,6 @@ from ...errors import DataError
 from ...int8.groups import placeholder_amax
 from ...model.course_data import load_images
 from ...model.graph import OnnxNode
-from ...networks import network
 from ...record import plural
 from ...show.images import Column, digit_columns
 from ..verdict import (
@@ -27,6 +26,7 @@ from ..verdict import (
     one_number,
     random_cases,
 )
+from . import recorded
 
 OPS = ("Conv", "Relu", "Add", "Concat", "MaxPool")
 
@@ -96,7 +96,7 @@ ROWS = [0, 4, 7]  # the images that the picture shows
 @cache
 def mobile_needs() -> dict[str, float]:
     """What the reader measures: each tensor's largest |value| in 64 calibration images."""
-    mobile = network("mobile", mode="recorded")
+    mobile = recorded("mobile")
     values = mobile.activations(mobile.images()[:64])
     return {name: float(np.abs(array).max()) for name, array in values.items()}
 
@@ -123,7 +123,7 @@ def ranges_of(answer: Any) -> dict[str, float]:
 @lru_cache(maxsize=8)
 def answers_with(ranges: tuple[tuple[str, float], ...]) -> NDArray[np.int64]:
     """The answers of bare --int8's engine in numpy, with these ranges in place of its own."""
-    mobile = network("mobile", mode="recorded")
+    mobile = recorded("mobile")
     scales = {name: amax / 127 for name, amax in ranges}
     run = mobile.build("int8-placeholder").simulate(mobile.images("test")[:COUNT], scales)
     return np.asarray(run["logits"].values.argmax(1), np.int64)
@@ -151,7 +151,7 @@ def look_ranges(answer: Any) -> Look:
 
 def draw_ranges(answer: Any) -> Any:
     """Digits as FP32 and as the engine with the reader's ranges reads them."""
-    mobile = network("mobile", mode="recorded")
+    mobile = recorded("mobile")
     ranges = {} if answer is None else ranges_of(answer)
     images, labels = mobile.images("test")[ROWS], mobile.labels()[ROWS]
     exact = mobile.build("fp32").answers

@@ -17,9 +17,9 @@ from ...calibration.histogram import Histogram
 from ...calibration.observers import threshold_of
 from ...errors import DataError
 from ...model.course_data import load_images
-from ...networks import network
 from ...show.images import spike
 from ..verdict import Case, Look, Verdict, judge_function, kind_of
+from . import recorded
 
 Batches = list[NDArray[np.float32]]
 REAL = {"minmax": ("image", "stem", "b2_add"), "entropy2": ("b1_relu1", "gap")}
@@ -29,7 +29,7 @@ REAL = {"minmax": ("image", "stem", "b2_add"), "entropy2": ("b1_relu1", "gap")}
 @cache
 def _tensorrt_cases(algorithm: str) -> tuple[Case, ...]:
     """Values of real tensors, in batches of 8 as TensorRT got them, and amax of its cache."""
-    resnet = network("resnet", mode="recorded")
+    resnet = recorded("resnet")
     lines = resnet.build(f"int8-{algorithm}").cache
     assert lines is not None
     cases = []

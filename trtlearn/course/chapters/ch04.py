@@ -12,10 +12,10 @@ import numpy as np
 from ...calibration.cache import format_cache, new_cache, parse_cache
 from ...errors import DataError
 from ...model.course_data import load_images
-from ...networks import network
 from ...record import plural
 from ...show.images import Column, digit_columns
 from ..verdict import Look, compare, cut, judge_function, kind_of, random_cases
+from . import recorded
 
 WANTED = 2.83  # the end of image's range that 04-line asks for: the digits reach 2.82
 NAMES = (
@@ -57,7 +57,7 @@ def read_wrongly(content: str, order: str = ">", factor: float = 127) -> dict[st
 @cache
 def broken_text() -> str:
     """The cache that 04-line is to edit: TensorRT's, of entropy 2."""
-    calibration = network("resnet", mode="recorded").build("int8-entropy2").calibration
+    calibration = recorded("resnet").build("int8-entropy2").calibration
     text = calibration and calibration.cache
     assert text
     return text

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import DataError
-from ...networks import network
 from ...recorded.layers import layer_case
 from ...show import draw
 from ...show.layers import SIGNS
 from ..verdict import Case, Comparison, Look, judge_function, kind_of, text
+from . import recorded
 
 RECORDED = "conv1x1"
 """The recorded one-layer engine that the reader's convolution is held against."""
@@ -76,7 +76,7 @@ SIDE, CHANNEL = 7, 5
 @cache
 def kernel() -> NDArray[np.int64]:
     """The codes of one channel of resnet's first convolution, [3,3]."""
-    w = network("resnet", mode="recorded").weights()["stem.weight"][CHANNEL, 0]
+    w = recorded("resnet").weights()["stem.weight"][CHANNEL, 0]
     return np.asarray(np.rint(w / np.abs(w).max() * 127), np.int64)
 
 

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from ...errors import TrtlearnError
-from ...networks import network
 from ...record import plural
 from ...recorded.computed import repairs
 from ...show.tensor_ranges import repair_preview
 from ..verdict import Comparison, Look, judge_function, judge_number, kind_of, random_cases
+from . import recorded
 
 Layers = list[dict[str, Any]]
 
@@ -53,7 +53,7 @@ def weight_types(layers: Layers) -> list[str]:
 
 def fell_layers() -> Layers:
     """The engine of mobile without a range for m2_relu6b, as the inspector lists it."""
-    return network("mobile", mode="recorded").study("missing-one").layer_dicts
+    return recorded("mobile").study("missing-one").layer_dicts
 
 
 def fell() -> int:

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from ...int8.quant import sqnr_db
 from ...model.course_data import load_images
-from ...networks import network
 from ...show.images import Column, digit_columns
 from ..verdict import Case, compare, judge_function, random_cases
+from . import recorded
 
 Array = NDArray[np.float64]
 
@@ -52,7 +52,7 @@ def draw_load(answer: Any) -> Any:
 
     Without one, its pixels as they are.
     """
-    mobile = network("mobile", mode="recorded")
+    mobile = recorded("mobile")
     right = np.stack([case.expected for case in pixel_cases()])
     given = [case.arguments[0].astype(np.float32)[None] for case in pixel_cases()]
     if answer is not None:

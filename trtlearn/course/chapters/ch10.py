@@ -14,22 +14,16 @@ from numpy.typing import NDArray
 from ...calibration.fitting import FitReport, TensorFit, fit
 from ...errors import DataError
 from ...model.detections import decode
-from ...networks import Network, network
 from ...record import plural
 from ...show import draw
 from ...show.images import boxes
 from ...show.tensor_ranges import fit as draw_fit
 from ..verdict import Case, call, judge_function, kind_of, random_cases
+from . import recorded
 
 Array = NDArray[np.float32]
 SCENES = (1, 4)  # the test scenes that the picture shows
 FITTED = 32  # calibration images that a real report looks at
-
-
-@cache
-def recorded(name: str) -> Network:
-    """A network of the course, with its recordings."""
-    return network(name, mode="recorded")
 
 
 # --- Which ranges clip?
