@@ -265,12 +265,12 @@ def _string(node: ast.AST) -> Word:
             return _joined(*parts)
         case ast.BinOp(left=left, op=ast.Add(), right=right):
             return _joined(left, right)
-        case ast.BinOp(left=left, op=ast.Mod()):
-            return _string(left)
-        case ast.Call(func=ast.Attribute(value=text, attr="format")):
-            return _string(text)
-        case ast.FormattedValue(value=value):
-            return _string(value)
+        case (
+            ast.BinOp(left=inner, op=ast.Mod())
+            | ast.Call(func=ast.Attribute(value=inner, attr="format"))
+            | ast.FormattedValue(value=inner)
+        ):
+            return _string(inner)
     name = "{" + ast.unparse(node) + "}"
     name = name if re.fullmatch(PLACEHOLDER, name) else "{...}"
     return Word(name, variables=[name])

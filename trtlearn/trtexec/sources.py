@@ -20,7 +20,6 @@ from ..files import load_table
 from ..record import Record, html_link
 
 __all__ = [
-    "KINDS",
     "Release",
     "Sample",
     "SampleTable",
@@ -360,15 +359,6 @@ def _triple(*parts: str | None) -> tuple[int | None, int | None, int | None]:
 # The samples of NVIDIA/TensorRT that show quantization (thread question 7). A directory counts when
 # its file holds the telling line, whose number is in the table.
 
-KINDS = {
-    "calibration": "post-training quantization: a calibrator fed with data",
-    "own ranges": "post-training quantization: per-tensor ranges that the program sets itself",
-    "one range": "one range for every tensor, whatever its data: it runs, and proves no accuracy",
-    "Q/DQ": "explicit quantization: QuantizeLinear/DequantizeLinear in the model",
-    "trtexec": "whichever its options lead to: see trtlearn explain",
-}
-"""Kind of quantization -> in words."""
-
 
 @dataclass(frozen=True)
 class Sample(Record):
@@ -420,16 +410,19 @@ class SampleTable(Record):
 def samples(trt: str | None = None, kind: str | None = None) -> SampleTable:
     """The sample directories that show quantization: all, or those of one version and one kind.
 
-    Raises CommandError for an unknown version or kind.
+    ``kind``: calibration (a calibrator fed with data), own ranges (per tensor, set by the program),
+    one range (for every tensor: it runs, and proves no accuracy), Q/DQ (in the model), trtexec
+    (whichever its options lead to). Raises CommandError for an unknown version or kind.
 
     >>> [sample.directory for sample in samples("8.6", kind="own ranges").samples]
     ['samples/sampleINT8API']
 
     Source: the file and line of each row at its tag in github.com/NVIDIA/TensorRT.
     """
-    if kind is not None and kind not in KINDS:
-        raise CommandError(f"no kind {kind!r}", f"one of {', '.join(KINDS)}")
     table, tag = load_table("samples"), resolve(trt).tag if trt is not None else None
+    kinds = dict.fromkeys(row["kind"] for row in table["rows"])
+    if kind is not None and kind not in kinds:
+        raise CommandError(f"no kind {kind!r}", f"one of {', '.join(kinds)}")
     rows = [
         _sample(row, table, tag)
         for row in table["rows"]
