@@ -349,13 +349,16 @@ class Network:
 
         def make() -> Build:
             stage("building")
-            how: dict[str, Any] = {"name": wanted.variant, "timing_cache": timings}
-            how |= {"progress": progress, "keep": keep}
-            if self._own:
-                return experiment.run_own(
-                    self.path, options, data=self._data, labels=self._labels, **how
-                )
-            return experiment.run_variant(self.name, options, **how)
+            return experiment.run_variant(
+                self.path if self._own else self.name,
+                options,
+                name=wanted.variant,
+                data=self._data,
+                labels=self._labels,
+                timing_cache=timings,
+                progress=progress,
+                keep=keep,
+            )
 
         build = make()
         first = _hardly_int8(build)

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int, int | None], None]
 
-__all__ = ["built_with", "predict", "provenance", "run_own", "run_variant"]
+__all__ = ["built_with", "predict", "provenance", "run_variant"]
 
 
 def provenance(
@@ -157,11 +157,13 @@ def built_with(
 
 
 def run_variant(
-    model: str,
+    model: str | Path,
     variant: str | BuildOptions,
     *,
     name: str | None = None,
     ranges: Mapping[str, float] | CalibrationCache | None = None,
+    data: Mapping[str, Array] | None = None,
+    labels: npt.NDArray[np.int64] | None = None,
     timing_cache: bytes | str | os.PathLike[str] | None = None,
     tactic_sources: tuple[str, ...] | None = None,
     runs: int = 300,
@@ -171,95 +173,65 @@ def run_variant(
     keep: Callable[[BuiltEngine], None] | None = None,
     onnx_file: str | os.PathLike[str] | None = None,
 ) -> Build:
-    """Build one variant of one network, run it on the test images, judge its answers and time it.
+    """Build one variant of one network, run it on its images, judge its answers and time it.
 
     Args:
-        model: one of NETWORKS; variant: one of VARIANTS, or options of your own (then ``name`` says
-            what to call it).
+        model: the name of one of NETWORKS, whose images are used; or the Path of a reader's own
+            ONNX file, which is run and timed on ``data`` where given.
+        variant: one of VARIANTS, or options of your own (then ``name`` says what to call it).
         ranges: for options whose ranges are "user" or "cache".
+        data, labels: of an own file: arrays [N, ...] by input name; the classes of the rows, for a
+            network with one input whose first output is [N, classes].
         timing_cache: bytes, or a file shared by several builds, which makes them quicker and more
             alike.
         tactic_sources: where given, in place of the options' own.
         runs, warmup: of the timing. progress: as make_calibrator has it. recorded: whether this is
             for the recordings.
-        onnx_file: another file of the same network (with Q/DQ layers, say) to build instead of the
-            course's.
+        onnx_file: another file of the same network (with Q/DQ layers, say) to build instead.
         keep: called with the BuiltEngine before it is run, to save its plan for example.
 
-    Raises LiveUnavailable without a GPU; BuildError, ModelError and DataError as build_engine and
-    Runner do.
+    Raises LiveUnavailable without a GPU; DataError where a calibrator needs data and there are
+    none; BuildError, ModelError and DataError as build_engine and Runner do.
 
     Example (with TensorRT and a GPU)::
 
         print(run_variant("resnet", "int8-placeholder"))
     """
     live()
-    card = model_card(model)
+    card = model_card(model) if isinstance(model, str) else None
     options = variant_options(variant) if isinstance(variant, str) else variant
     label = name or (variant if isinstance(variant, str) else "own")
     if tactic_sources is not None:
         options = dataclasses.replace(options, tactic_sources=tactic_sources)
-    origin = provenance(model, options.tactic_sources, recorded)
-    built = built_with(
-        onnx_file or model_path(model),
-        options,
-        lambda: load_images("calibration", model)[0],
-        timing_cache=timing_cache,
-        progress=progress,
-        ranges=ranges,
-    )
-    if keep is not None:
-        keep(built)
-    images, truth = load_images("test", model)
-    measured: dict[str, Any] = {}
-    with Runner(built.plan) as runner:
-        if card.map50 is None:
-            answers = predict(runner, images, truth, options.batch, card.output_name)
-            measured["predictions"] = answers
-        else:
-            measured["map50"] = mean_precision(runner, card, images, options.batch)
-        arrays = {next(iter(runner.inputs)): images}
-        measured["timing"] = _time(runner, arrays, options.batch, runs, warmup)
-    return Build.from_built(built, card.name, label, origin, **measured)
+    origin = provenance(card.name if card else None, options.tactic_sources, recorded)
 
-
-def run_own(
-    path: str | os.PathLike[str],
-    options: BuildOptions,
-    *,
-    name: str,
-    data: Mapping[str, Array] | None = None,
-    labels: npt.NDArray[np.int64] | None = None,
-    timing_cache: bytes | str | os.PathLike[str] | None = None,
-    progress: Progress | None = None,
-    keep: Callable[[BuiltEngine], None] | None = None,
-) -> Build:
-    """Build an ONNX file of the reader's own as ``options`` say; run and time it on ``data``,
-    arrays [N, ...] by input name, where given.
-
-    ``labels``: the classes of the rows, for a network with one input whose first output is [N,
-    classes]. DataError where a calibrator needs data and there are none; else as
-    :func:`run_variant`.
-    """
-    live()
-
-    def images() -> Mapping[str, Array]:
+    def images() -> Array | Mapping[str, Array]:
+        if card is not None:
+            return load_images("calibration", card.name)[0]
         if data is None:
             raise DataError(
-                f"{name} calibrates, and {path} came without images",
+                f"{label} calibrates, and {model} came without images",
                 'give them: network("my.onnx", data="images.npy")',
             )
         return data
 
-    built = built_with(path, options, images, timing_cache=timing_cache, progress=progress)
+    path = onnx_file or (model_path(card.name) if card else model)
+    how: dict[str, Any] = {"timing_cache": timing_cache, "progress": progress, "ranges": ranges}
+    built = built_with(path, options, images, **how)
     if keep is not None:
         keep(built)
-    measured: dict[str, Any] = {"model_file": os.fspath(path)}
-    if data is not None:
+    measured: dict[str, Any] = {} if card else {"model_file": os.fspath(model)}
+    rows = next(iter(data.values())) if data else None
+    if card is not None:
+        rows, labels = load_images("test", card.name)
+    if rows is not None:
         with Runner(built.plan) as runner:
-            measured["timing"] = _time(runner, data, options.batch, 300, 100)
-            if labels is not None:
-                rows = next(iter(data.values()))
-                measured["predictions"] = predict(runner, rows, labels, options.batch)
-    origin = provenance(tactic_sources=options.tactic_sources)
-    return Build.from_built(built, Path(path).stem, name, origin, **measured)
+            arrays = data or {next(iter(runner.inputs)): rows}
+            if card is not None and card.map50 is not None:
+                measured["map50"] = mean_precision(runner, card, rows, options.batch)
+            elif labels is not None:
+                output = card.output_name if card else None
+                measured["predictions"] = predict(runner, rows, labels, options.batch, output)
+            measured["timing"] = _time(runner, arrays, options.batch, runs, warmup)
+    title = card.name if card else Path(model).stem
+    return Build.from_built(built, title, label, origin, **measured)
