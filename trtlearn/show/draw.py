@@ -375,7 +375,7 @@ def label_points(
                 shift_to = {"ax": dx, "ay": -dy, "xanchor": side}
                 labels.append({"text": texts[index], **place, **shift_to, **_LABEL})
                 break
-    fig.update_layout(annotations=[*fig.layout.annotations, *labels])
+    fig.layout.annotations = (*fig.layout.annotations, *labels)  # quicker than an update
 
 
 def overlap(a: tuple[float, ...], b: tuple[float, ...]) -> bool:

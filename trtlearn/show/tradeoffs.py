@@ -168,63 +168,38 @@ def tradeoff(
     reach = max(4.0, max(shares) - min(shares))
     vertical = (min(shares) - 0.08 * reach, max(shares) + 0.2 * reach)
     sign = -1 if cost in GAINS else 1
-    traces: list[dict[str, typing.Any]] = []  # plain: plotly checks a trace each time it is passed
     for column, batch in enumerate(batches, 1):
-        axes = {"xaxis": f"x{column}", "yaxis": f"y{column}", "type": "scatter"}
+        panel = (1, column)
         here = [point for point in known if point.batch == batch]
         across = [read(point) or 0.0 for point in here]
         front = pareto(here, lambda point: sign * (read(point) or 0.0), _percent)
-        heights = [_percent(point) for point in front]
-        traces.append(
-            axes
-            | {
-                "mode": "lines",
-                "name": "front (outlined: nothing beats it)",
-                "legendgroup": "front",
-                "showlegend": column == 1,
-                # it goes on to the dearest engine
-                "x": [*map(read, front), sign * max(sign * value for value in across)],
-                "y": [*heights, *heights[-1:]],
-                "line": {"color": INK, "dash": "dot", "shape": "hv"},
-                "hoverinfo": "skip",
-            }
-        )
+        x = [*map(read, front), sign * max(sign * value for value in across)]  # to the dearest
+        y = [_percent(point) for point in (*front, *front[-1:])]
+        look: Style = {"dash": "dot", "shape": "hv", "legendgroup": "front", "panel": panel}
+        look["showlegend"] = column == 1
+        draw.line(fig, x, y, "front (outlined: nothing beats it)", **look)
         for name in names:
             same = [point for point in here if point.variant == name]
             if not same:
                 continue
             first = not any(point.variant == name and point.batch < batch for point in known)
             outline = {"width": [2 if point in front else 0 for point in same], "color": INK}
-            marker = {"color": dtype_color(_allowed(same[0])), "size": 12, "line": outline}
-            marker["symbol"] = series(numbers[name]).symbol
+            look = {"like": numbers[name], "color": dtype_color(_allowed(same[0])), "size": 12}
+            look |= {"marker": {"line": outline}, "panel": panel, "legendgroup": name}
+            look |= {"legendrank": 1001 + names.index(name)}
+            look["showlegend"] = first and len(names) <= DIRECT
             measured = [timing(point) for point in same]
-            traces.append(
-                axes
-                | {
-                    "mode": "markers",
-                    "name": name,
-                    "legendgroup": name,
-                    "legendrank": 1001 + names.index(name),
-                    "x": [read(point) for point in same],
-                    "y": [_percent(point) for point in same],
-                    "showlegend": first and len(names) <= DIRECT,
-                    "marker": marker,
-                    "error_x": draw.spread(measured) if any(measured) else None,
-                    "hovertext": [_facts(point) for point in same],
-                    "hoverinfo": "text",
-                }
-            )
+            look["error_x"] = draw.spread(measured) if any(measured) else None
+            x, y = list(map(read, same)), list(map(_percent, same))
+            draw.points(fig, x, y, name, hover=list(map(_facts, same)), **look)
         width = max(across) - min(across) or max(across) or 1.0
         level = (min(across) - 0.1 * width, max(across) + 0.25 * width)
         fig.update_xaxes(range=level, row=1, col=column)
         if len(names) > DIRECT:
             texts = [point.variant for point in here]
-            y = [_percent(point) or 0.0 for point in here]
-            size = (820 / len(batches), 390)
-            draw.label_points(
-                fig, across, y, texts, ranges=(level, vertical), size=size, column=column
-            )
-    fig.add_traces(traces)
+            at: Style = {"ranges": (level, vertical), "size": (820 / len(batches), 390)}
+            heights = [_percent(point) or 0.0 for point in here]
+            draw.label_points(fig, across, heights, texts, **at, column=column)
     fig.update_xaxes(title=axis, row=1, col=(len(batches) + 1) // 2)
     fig.update_yaxes(range=vertical)
     if reach > 20:
