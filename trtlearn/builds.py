@@ -28,7 +28,7 @@ from .engine.records import (
 )
 from .errors import BuildError, DataError, InspectorError, TrtlearnError
 from .files import write_atomic
-from .int8.simulate import Int8Run, TensorError, run_like, tensor_errors
+from .int8.simulate import Int8Run, TensorError, run_int8, tensor_errors
 from .model.course_data import NETWORKS, model_path
 from .model.graph import OnnxModel
 from .model.read import read_model
@@ -263,7 +263,7 @@ class Build(Record):
         if self.ranges is None:
             raise DataError(f"{self.variant} has no ranges", "use a build by ranges: int8-minmax")
         own = {tensor.name: tensor.scale for tensor in self.ranges.tensors if tensor.scale}
-        return run_like(path, self.engine, images, own | dict(scales or {}))
+        return run_int8(path, own | dict(scales or {}), images, engine=self.engine)
 
     def tensor_errors(self, images: NDArray[np.float32]) -> tuple[TensorError, ...]:
         """Each tensor that :meth:`simulate` computes for ``images``, beside FP32's.

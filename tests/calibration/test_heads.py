@@ -15,7 +15,7 @@ from trtlearn.calibration.network import calibrate
 from trtlearn.course.own_model.records import Walk
 from trtlearn.course.own_model.walk import try_int8
 from trtlearn.errors import DataError, ModelError
-from trtlearn.model.detections import Detections, decode, find_head
+from trtlearn.model.detections import Detections, average_precision, decode, find_head
 from trtlearn.model.run import activations
 
 KNOWN = {  # columns behind the scores, whether it is a list, classes
@@ -290,3 +290,8 @@ def test_without_a_box_in_fp32_the_walk_asks_for_other_images(
     assert {(one.boxes, one.boxes_matched) for one in result.answers} == {(0, None)}
     assert "FP32 finds no box with a score above 0.25 in these 16 rows" in result.verdict
     assert "give images of what the detector knows" in result.verdict
+
+
+def test_average_precision_is_the_area_under_precision_over_recall():
+    right, scores = np.array([True, False, True]), np.array([0.9, 0.8, 0.7])
+    assert average_precision(right, scores, 2) == pytest.approx(5 / 6)

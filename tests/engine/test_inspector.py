@@ -14,13 +14,16 @@ from hypothesis import strategies as st
 
 from trtlearn.dtypes import DTYPES
 from trtlearn.engine import inspector
-from trtlearn.engine.inspector import parse_dtype, parse_format, read_engine
+from trtlearn.engine.inspector import dtype_bits, parse_dtype, parse_format, read_engine
 from trtlearn.engine.layers import (
     EngineInfo,
+    foreign_ends,
     infer_nodes,
     nodes_in_metadata,
     nodes_in_name,
+    plain_name,
     reformat_target,
+    without_profile,
 )
 from trtlearn.errors import InspectorError
 
@@ -329,7 +332,28 @@ def test_names_are_used_only_where_metadata_is_silent_and_marked_as_inferred():
     assert not documented[1].onnx_nodes_inferred
 
 
+def test_what_tensorrt_appends_to_names():
+    assert plain_name("conv1 + relu1 [profile 1]") == "conv1 + relu1"
+    assert plain_name("fc_myl5_2") == "fc"
+    assert without_profile("image [profile 1]") == without_profile("image") == "image"
+    assert foreign_ends("{ForeignNode[norm1...softmax]}") == ("norm1", "softmax")
+    order = {"conv12": 0, "sigmoid13": 1, "mul14": 2}
+    assert nodes_in_name("conv12 + PWN(PWN(sigmoid13), mul14)", order) == [*order]
+
+
+def test_words_for_types_and_formats():
+    phrase = "Thirty-two wide channel vectorized row major Int8 format"
+    assert parse_format(phrase) == ("int8", "NC/32HW32", 32, True)
+    assert parse_format("(Linear) Row major linear format", "BFloat16").dtype == "bf16"
+    assert parse_format("N/A due to dynamic shapes") == (None, None, None, True)
+    words = ("Half", "Int4", "FP4", None)
+    assert [parse_dtype(word) for word in words] == ["fp16", "int4", None, None]
+    assert [dtype_bits(word) for word in ("Half", "int4", "Mystery")] == [16, 4, None]
+
+
 def test_reformat_target_and_metadata():
+    copy = "Reformatting CopyNode for Input Tensor 0 to stem + stem_relu"
+    assert reformat_target(copy) == "stem + stem_relu"
     assert (
         reformat_target("Reformatting CopyNode for Output Tensor 1 to a + b [profile 2]") == "a + b"
     )

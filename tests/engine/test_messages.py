@@ -11,6 +11,7 @@ import pytest
 from trtlearn.engine.log import (
     decode,
     failing_layer,
+    last_timed,
     layers_in_text,
     message_kinds,
     read_log,
@@ -306,3 +307,8 @@ def test_empty_lines_take_no_time() -> None:
     report = read_log("\r" * 200_000 + "[E] 10: Could not find any implementation for node conv1.")
     assert (report.lines, report.failing_layer) == (200_001, "conv1")
     assert time.process_time() - begin < 2  # each pattern tried on each line: 8 s
+
+
+def test_the_layer_that_was_timed_last() -> None:
+    line = "[V] --------------- Timing Runner: stem + stem_relu (CaskConvolution[0x8])"
+    assert last_timed(line) == "stem + stem_relu"

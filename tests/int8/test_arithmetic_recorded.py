@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from trtlearn.errors import RecordingError
-from trtlearn.int8.groups import engine_groups, float_tensors, fused_groups
+from trtlearn.int8.groups import engine_groups, fused_groups
 from trtlearn.int8.kernels import quantize_activations, quantize_weights, trace_pixel
 from trtlearn.int8.quant import quantize
 from trtlearn.int8.simulate import run_int8
 from trtlearn.model.course_data import MODELS, load_images, model_path
 from trtlearn.model.graph import describe
-from trtlearn.model.read import load_proto, read_model
+from trtlearn.model.read import load_proto
 from trtlearn.networks import network
 from trtlearn.recorded.layers import layer_case, layer_cases
 
@@ -148,14 +148,12 @@ def test_one_pixel_by_hand_is_the_engines():
 )
 def test_whole_networks_say_what_the_engines_said(model, variant):
     experiment = network(model).build(variant)
-    shape = read_model(model_path(model))
     images = load_images("test")[0][:200]
     run = run_int8(
         model_path(model),
         {tensor.name: tensor.scale for tensor in experiment.ranges.tensors if tensor.scale},
         {"image": images},
-        groups=engine_groups(shape, experiment.engine),
-        floats=float_tensors(shape, experiment.engine),
+        engine=experiment.engine,
     )
     assert tuple(run["logits"].values.argmax(1).tolist()) == experiment.predictions.classes[:200]
 

@@ -8,6 +8,7 @@ from hypothesis.extra.numpy import arrays
 
 from trtlearn.errors import DataError
 from trtlearn.int8.quant import (
+    along,
     dequantize,
     quantization_error,
     quantize,
@@ -106,3 +107,7 @@ def test_error_report_of_exact_codes_has_no_error():
     assert report.sqnr_db is None
     assert report.cosine == pytest.approx(1.0)
     assert quantization_error([0.0, 0.0], 1.0).cosine is None
+
+
+def test_channels_are_shaped_along_their_axis():
+    assert along(np.ones(5), 1, 4).shape == (1, 5, 1, 1)

@@ -17,7 +17,7 @@ from trtlearn.model import course_data, read
 from trtlearn.model.data import feeds, load_arrays
 from trtlearn.model.graph import OnnxModel
 from trtlearn.model.read import load_proto, read_model, serialized
-from trtlearn.model.run import activations
+from trtlearn.model.run import _line, activations
 
 RESNET = course_data.model_path("resnet").read_bytes()
 
@@ -481,3 +481,11 @@ def test_a_model_over_two_gigabytes_is_one_line():
         serialized(Large())
     with pytest.raises(ModelError, match="Try: use --int8-weights"):
         serialized(Large(), "use --int8-weights")
+
+
+def test_what_onnx_runtime_says_is_cut_to_its_own_words():
+    start = "[ONNXRuntimeError] : 1 : FAIL : /core/model.cc:256 onnxruntime::Model::Model(A&) "
+    assert _line(ValueError(start + "Too new")) == "Too new"
+    inner = "running Add node. Name:'b' Status Message: 2 by 3"
+    outer = f"running If node. Name:'a' Status Message: {inner}"
+    assert _line(ValueError(outer)) == "Add 'b': 2 by 3"

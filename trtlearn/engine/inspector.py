@@ -137,17 +137,7 @@ def _warn(kind: str, phrase: str) -> None:
 
 
 def parse_format(phrase: str | None, dtype: str | None = None) -> Format:
-    """What a ``Format/Datatype`` phrase says, or the fields ``Format`` and ``Datatype`` of 11.x.
-
-    A phrase outside the table gives ``Format(None, None, None, False)`` and warns once.
-
-    >>> parse_format("Thirty-two wide channel vectorized row major Int8 format")
-    Format(dtype='int8', layout='NC/32HW32', vector=32, known=True)
-    >>> parse_format("(Linear) Row major linear format", "BFloat16").dtype
-    'bf16'
-    >>> parse_format("N/A due to dynamic shapes")
-    Format(dtype=None, layout=None, vector=None, known=True)
-    """
+    """What a ``Format/Datatype`` phrase says, or the fields ``Format`` and ``Datatype`` of 11.x."""
     found = _lookup(phrase or "")
     if not found.known:
         _warn("tensor format", phrase or "")
@@ -155,11 +145,7 @@ def parse_format(phrase: str | None, dtype: str | None = None) -> Format:
 
 
 def parse_dtype(word: str | None) -> str | None:
-    """The name in ``DTYPES`` of a data-type word such as "Half"; None for None and unknown types.
-
-    >>> parse_dtype("Half"), parse_dtype("Int4"), parse_dtype("FP4"), parse_dtype(None)
-    ('fp16', 'int4', None, None)
-    """
+    """The name in ``DTYPES`` of a data-type word such as "Half"; None for an unknown one."""
     dtype = named_dtype(word)
     if dtype is None and (word or "").strip().lower() not in _NO_DTYPE:
         _warn("data type", word or "")
@@ -167,11 +153,7 @@ def parse_dtype(word: str | None) -> str | None:
 
 
 def dtype_bits(word: str | None) -> int | None:
-    """Bits of one element of a data type, by TensorRT's word or trtlearn's; None where unknown.
-
-    >>> dtype_bits("Half"), dtype_bits("int4"), dtype_bits("Mystery")
-    (16, 4, None)
-    """
+    """Bits of one element of a data type, by TensorRT's word or trtlearn's; None where unknown."""
     dtype = named_dtype(word)
     return dtype.bits if dtype else None
 

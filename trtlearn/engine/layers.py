@@ -238,39 +238,23 @@ def nodes_in_metadata(metadata: str) -> tuple[str, ...]:
 
 
 def plain_name(name: str) -> str:
-    """A layer's name without what TensorRT appends: the profile's number and Myelin's.
-
-    >>> plain_name("conv1 + relu1 [profile 1]"), plain_name("fc_myl5_2")
-    ('conv1 + relu1', 'fc')
-    """
+    """A layer's name without what TensorRT appends: the profile's number and Myelin's."""
     return _SUFFIX.sub("", name, count=1) or name
 
 
 def without_profile(name: str) -> str:
-    """A tensor's name without its profile's number: each profile but the first has its own tensors.
-
-    >>> without_profile("image [profile 1]"), without_profile("image")
-    ('image', 'image')
-    """
+    """A tensor's name without its profile's number: all profiles but the first have their own."""
     return _PROFILE.sub("", name, count=1)
 
 
 def reformat_target(name: str) -> str | None:
-    """The layer or tensor that a "Reformatting CopyNode" serves; None for any other name.
-
-    >>> reformat_target("Reformatting CopyNode for Input Tensor 0 to stem + stem_relu")
-    'stem + stem_relu'
-    """
+    """The layer or tensor that a "Reformatting CopyNode" serves; None for any other name."""
     match = name.startswith(_REFORMAT_START) and _REFORMAT.fullmatch(plain_name(name))
     return match.group(1) if match else None
 
 
 def foreign_ends(name: str) -> tuple[str, str] | None:
-    """The first and last node of "{ForeignNode[first...last]}", a stretch that Myelin runs.
-
-    >>> foreign_ends("{ForeignNode[norm1...softmax]}")
-    ('norm1', 'softmax')
-    """
+    """The first and last node of "{ForeignNode[first...last]}", a stretch that Myelin runs."""
     match = _FOREIGN.search(plain_name(name))
     return (match.group(1), match.group(2)) if match else None
 
@@ -288,13 +272,8 @@ def _pieces(name: str) -> Iterator[str]:
 def nodes_in_name(name: str, order: dict[str, int], others: Collection[str] = ()) -> list[str]:
     """The model's nodes that a fused layer's name holds: inferred, where Metadata is silent.
 
-    Args:
-        order: each node's place among the model's nodes, in the order in which they run.
-        others: nodes that other layers name, which a ForeignNode's stretch therefore does not hold.
-
-    >>> order = {"conv12": 0, "sigmoid13": 1, "mul14": 2}
-    >>> nodes_in_name("conv12 + PWN(PWN(sigmoid13), mul14)", order)
-    ['conv12', 'sigmoid13', 'mul14']
+    ``order``: each node's place in the model; ``others``: nodes that other layers name, which a
+    ForeignNode's stretch therefore does not hold.
     """
     if name.startswith(("Reformatting CopyNode", "Reformatted ")):
         return []
@@ -318,10 +297,8 @@ def nodes_between(
 ) -> set[str]:
     """The model's nodes from which a block's inputs lead to its outputs, where its name is silent.
 
-    Args:
-        makers: tensor -> the node that makes it.
-        copies: tensor -> what a reformat makes of it, such as the network's output.
-        others: nodes that other layers hold: the walk from the outputs back ends there.
+    ``makers``: tensor -> the node that makes it; ``copies``: tensor -> what a reformat makes of it,
+    such as the network's output; ``others``: nodes of other layers, where the walk back ends.
     """
     walk = [tensor.name for tensor in block.outputs]
     walk += [copies[name] for name in walk if name in copies]

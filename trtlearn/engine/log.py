@@ -254,11 +254,7 @@ def failing_layer(log: str | Iterable[str]) -> str | None:
 
 
 def last_timed(log: str) -> str | None:
-    """The layer (or fused layers) whose kernels the builder timed last; None where it timed none.
-
-    >>> last_timed("[V] --------------- Timing Runner: stem + stem_relu (CaskConvolution[0x8])")
-    'stem + stem_relu'
-    """
+    """The layer (or fused layers) whose kernels were timed last; None where none was."""
     timed = [match[1] for match in _TIMED.finditer(log) if not match[1].startswith("Optimizer ")]
     return timed[-1] if timed else None
 

@@ -41,11 +41,7 @@ def finite_array(x: ArrayLike, what: str) -> Floats:
 
 
 def along(values: NDArray[Any], axis: int, ndim: int) -> NDArray[Any]:
-    """C numbers, shaped to multiply a tensor of ``ndim`` dimensions along ``axis``.
-
-    >>> along(np.ones(5), 1, 4).shape
-    (1, 5, 1, 1)
-    """
+    """C numbers, shaped to multiply a tensor of ``ndim`` dimensions along ``axis``."""
     if not -ndim <= axis < ndim:
         raise DataError(
             f"axis {axis} of a {ndim}-dimensional tensor", f"use an axis from {-ndim} to {ndim - 1}"

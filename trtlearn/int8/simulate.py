@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from ..engine.layers import EngineInfo
 
-__all__ = ["Int8Run", "Int8Tensor", "TensorError", "run_int8", "run_like", "tensor_errors"]
+__all__ = ["Int8Run", "Int8Tensor", "TensorError", "run_int8", "tensor_errors"]
 
 Bounds = tuple[float, float]
 UNBOUNDED: Bounds = (-np.inf, np.inf)
@@ -112,8 +112,9 @@ class Int8Run:
 def run_int8(
     model: str | os.PathLike[str] | bytes,
     scales: Mapping[str, float],
-    x: Mapping[str, Array],
+    x: Array | Mapping[str, Array],
     *,
+    engine: EngineInfo | None = None,
     groups: Sequence[Sequence[str]] | None = None,
     floats: Sequence[str] | None = None,
 ) -> Int8Run:
@@ -128,11 +129,14 @@ def run_int8(
 
     Args:
         model: path or bytes. scales: tensor -> scale, or a calibration cache.
-        x: network inputs by name: float32, or int8 codes where the engine takes codes.
-        groups: which nodes are one layer (engine_groups of a built engine); by default
-        fused_groups'.
-        floats: tensors that stay float although they have a scale; by default the network's
-            outputs, as TensorRT leaves an output FP32.
+        x: network inputs, by name where there are several: float32, or int8 codes where the engine
+            takes codes.
+        engine: a built engine whose fused groups and float tensors these are. Measured: for 200
+            images the same answers as each recorded INT8 engine gave
+            (tests/int8/test_arithmetic_recorded.py).
+        groups: which nodes are one layer, in place of the engine's; without it fused_groups'.
+        floats: tensors that stay float although they have a scale, in place of the engine's;
+            without it the network's outputs, as TensorRT leaves an output FP32.
 
     Raises DataError for a missing input, a scale that is not above 0 or groups that do not fit the
     model; ModelError for a model that cannot be read or run.
@@ -147,6 +151,10 @@ def run_int8(
     if any(node.op_type == "BatchNormalization" for node in original.graph.node):
         proto = folded_batch_norms(original)
     facts = describe(proto)
+    if engine is not None:
+        whole = facts if proto is original else describe(original)
+        groups = engine_groups(whole, engine) if groups is None else groups
+        floats = float_tensors(whole, engine) if floats is None else floats
     nodes = {node_key(node): node for node in proto.graph.node}
     layers = fused_groups(facts) if groups is None else _without_folded(groups, original, nodes)
     if wrong := check_groups(facts, layers):
@@ -154,6 +162,7 @@ def run_int8(
         raise DataError(f"the groups do not hold each node once: {some}", "use engine_groups(…)")
     kept_float = {value.name for value in facts.outputs} if floats is None else set(floats)
     network = _Network(proto, {n: s for n, s in _checked(scales).items() if n not in kept_float})
+    x = x if isinstance(x, Mapping) else {facts.inputs[0].name: x}
     for value in facts.inputs:
         if value.name not in x:
             names = ", ".join(one.name for one in facts.inputs)
@@ -202,25 +211,6 @@ def _without_folded(
     folded = {node_key(node) for node in original.graph.node} - set(nodes)
     left = (tuple(name for name in group if name not in folded) for group in groups)
     return tuple(group for group in left if group)
-
-
-def run_like(
-    model: str | os.PathLike[str], engine: EngineInfo, images: Array, scales: Mapping[str, float]
-) -> Int8Run:
-    """What the INT8 ``engine`` of the ONNX file ``model`` computes for ``images``, by tensor.
-
-    Fused groups and tensors kept in float are the engine's; ``scales``: tensor -> scale.
-    ``Build.simulate`` calls this. Measured: for 200 images the same answers as each recorded INT8
-    engine gave (tests/int8/test_arithmetic_recorded.py).
-    """
-    shape = describe(load_proto(model))
-    return run_int8(
-        model,
-        scales,
-        {shape.inputs[0].name: images},
-        groups=engine_groups(shape, engine),
-        floats=float_tensors(shape, engine),
-    )
 
 
 @dataclass(frozen=True)

@@ -122,9 +122,6 @@ def average_precision(right: Array, scores: Array, count: int) -> float:
     """The area under precision over recall, all points; NaN where there are no objects.
 
     ``right``: which detections hit an object, of ``count`` objects.
-
-    >>> average_precision(np.array([True, False, True]), np.array([0.9, 0.8, 0.7]), 2)
-    0.8333333333333333
     """
     if not count:
         return float("nan")

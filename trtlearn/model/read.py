@@ -48,12 +48,6 @@ def without_weights(content: bytes | mmap.mmap) -> bytes:
     """The ModelProto in ``content``, without the fields of stored values over ``KEPT_BYTES``.
 
     A tensor that loses its values keeps its name, type and dims. :class:`Cut` for broken bytes.
-
-    >>> from onnx import TensorProto, helper
-    >>> large = helper.make_tensor("w", TensorProto.INT8, [100_000], bytes(100_000), raw=True)
-    >>> model = helper.make_model(helper.make_graph([], "g", [], [], [large]))
-    >>> len(model.SerializeToString()) > 100_000, len(without_weights(model.SerializeToString()))
-    (True, 22)
     """
     from onnx import ModelProto
 
@@ -85,13 +79,11 @@ def _lean(content: Any, message: Any, start: int, end: int, depth: int) -> list[
     return pieces
 
 
-def with_tensors(
+def _with_tensors(
     content: bytes, tensors: Sequence[onnx.TensorProto], sizes: Sequence[int]
 ) -> Iterator[bytes]:
-    """A ModelProto with ``tensors`` of ``sizes`` bytes as its initializers, in pieces.
-
-    ``content`` is the model without any. Together the pieces are what protobuf makes of the whole
-    model, fields in the order of their numbers.
+    """A ModelProto ``content`` with ``tensors`` of ``sizes`` bytes as its initializers, in pieces:
+    what protobuf makes of the whole model, fields in the order of their numbers.
     """
     heads = [_head(INITIALIZER, size) for size in sizes]
     at = _place(content, 0, len(content), GRAPH)
@@ -493,7 +485,7 @@ def serialized_in_pieces(proto: onnx.ModelProto, fix: str = SMALLER) -> Iterator
     if sum(sizes) > MAX_BYTES:
         raise ModelError(_TOO_LARGE.format(f"{sum(sizes):,} bytes"), fix)
     del proto.graph.initializer[:]
-    return with_tensors(serialized(proto, fix), tensors, sizes)
+    return _with_tensors(serialized(proto, fix), tensors, sizes)
 
 
 def _load_external(tensor: onnx.TensorProto, folder: Path | None, most: int | None) -> None:

@@ -219,15 +219,8 @@ def _session(proto: onnx.ModelProto, is_piece: bool = False) -> onnxruntime.Infe
 
 
 def _line(problem: Exception) -> str:
-    r"""What ONNX Runtime says, without its own source lines and C++ signatures: of a node inside an
+    """What ONNX Runtime says, without its own source lines and C++ signatures: of a node inside an
     If or a Loop, that node's words.
-
-    >>> start = "[ONNXRuntimeError] : 1 : FAIL : /core/model.cc:256 onnxruntime::Model::Model(A&) "
-    >>> _line(ValueError(start + "Too new"))
-    'Too new'
-    >>> _line(ValueError("running If node. Name:'a' Status Message: running Add node. Name:'b' "
-    ...                  "Status Message: 2 by 3"))
-    "Add 'b': 2 by 3"
     """
     outer, _, text = first_line(problem).rpartition("Status Message: ")
     text = re.sub(r"\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : ", "", text)

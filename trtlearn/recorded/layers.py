@@ -21,11 +21,9 @@ from ..engine.inspector import read_engine
 from ..engine.layers import EngineInfo, EngineLayer
 from ..engine.records import BuildOptions, Provenance
 from ..errors import RecordingError
-from ..int8.groups import engine_groups, float_tensors
 from ..int8.quant import scale_from_amax
 from ..int8.simulate import Int8Run, run_int8
 from ..model.data import Array
-from ..model.graph import describe
 from ..model.read import load_proto
 from ..record import Record, plural
 from .files import AGAIN, check_origin, load_build, load_record, parts, place, read_arrays
@@ -218,12 +216,7 @@ class LayerCase(Record):
 
     def numpy_run(self) -> Int8Run:
         """The numpy model of the same layers, grouped and kept in float as the engine has them."""
-        model = describe(load_proto(self.model))
-        floats = {*float_tensors(model, self.engine), self.output_name}
-        if self.output.dtype == np.int8:
-            floats.discard(self.output_name)
-        groups = engine_groups(model, self.engine)
-        return run_int8(self.model, self.scales, self.inputs, groups=groups, floats=sorted(floats))
+        return run_int8(self.model, self.scales, self.inputs, engine=self.engine)
 
     def read_weights(self) -> Array:
         """The weights' codes, where the input is code 127 at one place and 0 elsewhere: the output
