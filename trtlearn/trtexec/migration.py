@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 from ..calibration.cache import CalibrationCache, read_cache, stale_and_internal
 from ..calibration.qdq import QdqReport, insert_qdq
 from ..errors import CommandError, ModelError
 from ..files import is_same_file, load_table, shell_command, write_atomic
-from ..model.graph import describe, judge_quantization
+from ..model.graph import OnnxModel, Quantization, describe
 from ..model.read import load_proto, serialized_in_pieces
 from ..record import Record
 from .command import parse_trtexec
@@ -104,17 +105,14 @@ def migrate(
     cache = _file_of(command, "--calib") if cache is None else cache
     proto = load_proto(model)
     scales = cache if isinstance(cache, CalibrationCache) else read_cache(cache)
-    if any(
-        isinstance(path, (str, os.PathLike)) and is_same_file(path, output)
-        for path in (model, cache)
-    ):
+    files = [path for path in (model, cache) if isinstance(path, (str, os.PathLike))]
+    if any(is_same_file(path, output) for path in files):
         problem = f"the output {os.fspath(output)} is one of the inputs"
         raise ModelError(problem, "name another file with -o")
-    quantization = judge_quantization(proto)
-    if quantization.refused:
-        raise ModelError(*quantization.why_not_again())
-    old = _old_meaning(command, os.fspath(model))
     facts = describe(proto)
+    if facts.refused:
+        raise ModelError(*Quantization(facts.has_qdq, facts.refused).why_not_again())
+    old = _old_meaning(command, facts)
     tensors = set(facts.tensors)
     usable = {name: scale for name, scale in scales.items() if scale > 0 and name in tensors}
     if not usable:
@@ -183,13 +181,13 @@ def _file_of(command: str, option: str) -> str:
     raise CommandError(f"the command names no file with {option}", f"give {word} yourself")
 
 
-def _old_meaning(command: str, model: str) -> Explanation:
+def _old_meaning(command: str, model: OnnxModel) -> Explanation:
     """What the newest trtexec before 11.0 that takes it does; CommandError without ranges."""
     versions = [version for version in known_versions() if not version.startswith("11")]
-    newest = first = explain(command, versions.pop(), model, cache_exists=True)
-    while first.mode == "rejected" and versions:
-        first = explain(command, versions.pop(), model, cache_exists=True)
-    old = newest if first.mode == "rejected" else first
+    answers = (explain(command, one, model, cache_exists=True) for one in reversed(versions))
+    newest = next(answers)
+    taken = (one for one in chain([newest], answers) if one.mode != "rejected")
+    old = next(taken, newest)
     if old.mode == "rejected":
         raise CommandError(
             f"trtexec refuses the command: {old.kind}",

@@ -297,28 +297,23 @@ def _shipped(kind: str, label: str, version: str) -> Spelling | None:
     table, parts = load_table("versions")[kind], version.strip(".").split(".")
     fitting = [".".join(parts[:length]) for length in range(len(parts), 0, -1)]
     row = next((row for row in fitting if row in table), None)
-    unchecked = row is None
-    if row is None:
-        if len(parts) == 1 and (series := _series(kind, label, parts[0])):
-            return series
-        older = [row for row in table if _numbers(row) <= _numbers(version.strip("."))]
-        row = max(older, key=_numbers, default=None)
-    if row is None:
+    if row is None and len(parts) == 1 and (series := _series(kind, label, parts[0])):
+        return series
+    older = (one for one in table if _numbers(one) <= _numbers(version.strip(".")))
+    nearest = row or max(older, key=_numbers, default=None)
+    if nearest is None:
         return None
-    number, _, words = table[row].partition(" ")
+    number, _, words = table[nearest].partition(" ")
     verb = "can have" if words else "has"
     note = f"{label} {version} {verb} TensorRT {number.rstrip('?')}"
-    note += UNCHECKED if unchecked or number.endswith("?") else ""
+    note += UNCHECKED if row is None or number.endswith("?") else ""
     return Spelling(_triple(*number.rstrip("?").split(".")), note)
 
 
 def _series(kind: str, label: str, major: str) -> Spelling | None:
     """A major version alone: the last of its rows that ships a TensorRT; the note has them all."""
-    rows = {
-        row: words
-        for row, words in load_table("versions")[kind].items()
-        if row.split(".")[0] == major
-    }
+    table = load_table("versions")[kind]
+    rows = {row: words for row, words in table.items() if row.split(".")[0] == major}
     shipped = [row for row in rows if " " not in rows[row]]
     if not shipped:
         return None
