@@ -42,7 +42,7 @@ from .network import (
     set_ranges,
 )
 from .runner import Runner
-from .trt import Log, available, capabilities, live, module, trt
+from .trt import Log, available, capabilities, lacks, live, module, trt
 
 __all__ = ["Shapes", "TimingCache", "build_engine"]
 
@@ -362,9 +362,7 @@ def configure(
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     if options.optimization_level is not None:
         if not hasattr(config, "builder_optimization_level"):
-            raise BuildError(
-                "this TensorRT has no optimization levels", "use 8.6 or later, or leave it out"
-            )
+            raise lacks("optimization levels", "use 8.6 or later, or leave it out")
         config.builder_optimization_level = options.optimization_level
     times_kernels = hasattr(config, "avg_timing_iterations")  # TensorRT-RTX times nothing
     if options.avg_timing is not None and times_kernels:

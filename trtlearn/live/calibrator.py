@@ -20,12 +20,12 @@ from ..calibration.cache import calibrator_word
 from ..calibration.observers import fraction
 from ..dtypes import NUMPY
 from ..engine.records import CalibrationTrace, CalibratorCall
-from ..errors import BuildError, CacheError, DataError
+from ..errors import CacheError, DataError
 from ..files import read_bytes, write_atomic
 from ..model.data import Array, check_array, check_batch_size, check_feed, feeds
 from ..record import plural
 from .cuda import Closing, DeviceBuffers
-from .trt import capabilities, trt
+from .trt import capabilities, lacks, trt
 
 __all__ = [
     "BASES",
@@ -258,9 +258,7 @@ class Calibrator(Closing):
 def _tensorrt_object(calibrator: Calibrator) -> Any:
     """The object of TensorRT's own class that passes each call on to ``calibrator``."""
     if not capabilities().calibrators:
-        raise BuildError(
-            "this TensorRT has no calibrators: 11.0 removed them", "put Q/DQ layers into the model"
-        )
+        raise lacks("calibrators: 11.0 removed them")
     base: Any = getattr(trt, BASES[calibrator.algorithm])
     record_call = calibrator.record_call
 

@@ -26,7 +26,7 @@ from ..int8.groups import placeholder_amax
 from ..int8.quant import scale_from_amax
 from ..model.graph import OnnxNode
 from ..model.read import read_model
-from .trt import Log, dtype_name, dtype_of, logger, shape_of, trt
+from .trt import Log, dtype_name, dtype_of, lacks, logger, shape_of, trt
 
 __all__ = [
     "Parsed",
@@ -213,10 +213,7 @@ def set_precisions(
     if not precisions and not output_types:
         return
     if not hasattr(trt.ILayer, "precision"):
-        raise BuildError(
-            "this TensorRT has no layer precisions: 11.0 removed them",
-            "put Q/DQ or Cast into the model",
-        )
+        raise lacks("layer precisions: 11.0 removed them", "put Q/DQ or Cast into the model")
     layers = [  # each with its names: its own, and the ONNX nodes of its metadata
         (layer, [layer.name, *nodes_in_metadata(getattr(layer, "metadata", "") or "")])
         for layer in _layers(network)
@@ -255,10 +252,7 @@ def _dtype(name: str, dtype: str) -> Any:
 
 def _set(tensor: trt.ITensor, amax: float) -> None:
     if not hasattr(tensor, "set_dynamic_range"):
-        raise BuildError(
-            "this TensorRT has no dynamic ranges: 11.0 removed them",
-            "put Q/DQ layers into the model",
-        )
+        raise lacks("dynamic ranges: 11.0 removed them")
     if not tensor.set_dynamic_range(-amax, amax):
         raise BuildError(
             f"TensorRT refused the range ±{amax:g} for tensor {tensor.name!r}", "give a finite amax"

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..calibration.cache import version_text
 from ..dtypes import TENSORRT
-from ..errors import LiveUnavailable
+from ..errors import BuildError, LiveUnavailable
 from ..record import Record
 from . import cuda
 
@@ -43,6 +43,7 @@ __all__ = [
     "available",
     "capabilities",
     "dtype_name",
+    "lacks",
     "live",
     "logger",
     "shape_of",
@@ -126,6 +127,11 @@ def capabilities() -> Capabilities:
         progress_monitor=hasattr(found, "IProgressMonitor"),
         tactic_sources=tuple(sources.__members__) if sources is not None else (),
     )
+
+
+def lacks(what: str, fix: str = "put Q/DQ layers into the model") -> BuildError:
+    """The error of a build that asks for what the TensorRT here does not have."""
+    return BuildError(f"this TensorRT has no {what}", fix)
 
 
 def live() -> Any:
