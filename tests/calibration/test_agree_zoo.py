@@ -20,11 +20,11 @@ from trtlearn.errors import RecordingError
 from trtlearn.recorded.calibration import (
     agreement,
     cache_path,
-    folder,
     legacy_grid,
     origin,
     tied,
 )
+from trtlearn.recorded.files import place
 
 RECORDED = {(row.network, row.algorithm): row for row in agreement().networks}
 DENORMAL = ("tinier", "denormal")  # below 1.2e-38 TensorRT's GPU code takes values for 0
@@ -37,7 +37,8 @@ def network(name: str) -> tuple[bytes, dict[str, np.ndarray], int]:
     hashed = hashlib.sha256(b"".join(arrays[key].tobytes() for key in sorted(arrays))).hexdigest()
     if hashed != origin().sha256[f"zoo/{name}.npz"]:
         pytest.skip("other library versions make other data than those that were calibrated with")
-    kept = folder() / "networks" / f"{name}.onnx"  # where the network was trained anew since
+    # where the network was trained anew since
+    kept = place("calibration/networks") / f"{name}.onnx"
     if kept.exists():
         content = kept.read_bytes()
     if name != "ocr":
