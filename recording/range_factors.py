@@ -22,7 +22,8 @@ from trtlearn.builds import Build
 from trtlearn.engine.records import Provenance
 from trtlearn.model.course_data import data_hashes
 from trtlearn.networks import network
-from trtlearn.recorded.computed import FactorTrial, RangeFactors, factors_path
+from trtlearn.recorded.computed import FACTORS as FILE
+from trtlearn.recorded.computed import FactorTrial, RangeFactors
 from trtlearn.recorded.files import folder_with
 
 MODEL, COUNT, BATCH = "mobile", 400, 100
@@ -72,7 +73,7 @@ def main() -> int:
         sha256=data_hashes(MODEL),
     )
     record = RangeFactors(MODEL, COUNT, tuple(trials), origin)
-    print(save_packed(factors_path(MODEL, folder), record))
+    print(save_packed(folder / FILE, record))
     return 0
 
 

@@ -28,7 +28,7 @@ from trtlearn.model.course_data import data_hashes
 from trtlearn.model.graph import describe, node_key
 from trtlearn.model.read import load_proto
 from trtlearn.networks import network
-from trtlearn.recorded.computed import Repairs, repairs_path
+from trtlearn.recorded.computed import REPAIRS, Repairs
 from trtlearn.recorded.files import folder_with
 
 MODEL, COUNT = "resnet", 200
@@ -111,7 +111,7 @@ def main() -> int:
         tuple(table),
         origin,
     )
-    print(save_packed(repairs_path(MODEL, folder), record))
+    print(save_packed(folder / REPAIRS, record))
     return 0
 
 

@@ -9,7 +9,8 @@ import pytest
 import trtlearn as tl
 from recording.range_factors import attempt
 from trtlearn.errors import RecordingError
-from trtlearn.recorded.computed import factors_path, range_factors
+from trtlearn.recorded import files
+from trtlearn.recorded.computed import FACTORS, range_factors
 
 MOBILE = tl.network("mobile", mode="recorded")
 
@@ -31,11 +32,15 @@ def test_it_says_what_it_was_made_from() -> None:
     assert "numpy" in str(origin.gpu)
 
 
-def test_a_damaged_recording_says_how_to_make_it(tmp_path: Path) -> None:
-    with pytest.raises(RecordingError, match="no such file"):
-        range_factors(folder=tmp_path)
-    path = factors_path(folder=tmp_path)
+def test_a_damaged_recording_says_how_to_make_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = files.place(FACTORS).read_bytes()[:200]
+    monkeypatch.setattr(files, "recording_folders", lambda: (tmp_path,))
+    with pytest.raises(RecordingError, match=f"no recordings of '{FACTORS}'"):
+        range_factors()
+    path = tmp_path / FACTORS
     path.parent.mkdir()
-    path.write_bytes(factors_path().read_bytes()[:200])
+    path.write_bytes(start)
     with pytest.raises(RecordingError, match=r"python -m recording\.range_factors"):
-        range_factors(folder=tmp_path)
+        range_factors()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,13 +24,16 @@ __all__ = [
     "PairTable",
     "RangeFactors",
     "Repairs",
-    "factors_path",
     "modelopt_pairs",
     "one_scale",
     "range_factors",
     "repairs",
-    "repairs_path",
 ]
+
+
+FACTORS = "studies/mobile-range-factors.json.gz"
+REPAIRS = "studies/resnet-repairs.json.gz"
+"""Where these lie among recordings: beside the engines whose ranges they change."""
 
 
 @dataclass(frozen=True)
@@ -75,13 +77,8 @@ class RangeFactors(Table[FactorTrial]):
         ]
 
 
-def factors_path(model: str = "mobile", folder: Path | None = None) -> Path:
-    """Where :func:`range_factors` lies: beside the engine whose ranges it multiplies."""
-    return place(f"studies/{model}-range-factors.json.gz", folder)
-
-
-def range_factors(model: str = "mobile", folder: Path | None = None) -> RangeFactors:
-    """Every range of bare ``--int8`` times 0.25 to 1024: answers, share clipped, codes used.
+def range_factors() -> RangeFactors:
+    """Every range of mobile's bare ``--int8`` times 0.25 to 1024: answers, share clipped, codes.
 
     >>> range_factors()[1].factor
     1.0
@@ -89,7 +86,7 @@ def range_factors(model: str = "mobile", folder: Path | None = None) -> RangeFac
     Source: measured, recording/range_factors.py (the numpy model of the recorded engine).
     """
     again = "make it again with `python -m recording.range_factors`"
-    return load_record(RangeFactors, factors_path(model, folder), again)
+    return load_record(RangeFactors, place(FACTORS), again)
 
 
 @dataclass(frozen=True)
@@ -147,20 +144,15 @@ class Repairs(Record):
         ]
 
 
-def repairs_path(model: str = "resnet", folder: Path | None = None) -> Path:
-    """Where :func:`repairs` lies: beside the engines whose ranges it mixes."""
-    return place(f"studies/{model}-repairs.json.gz", folder)
-
-
-def repairs(model: str = "resnet") -> Repairs:
-    """Entropy 2's ranges, each repaired or not: the right answers of every choice.
+def repairs() -> Repairs:
+    """Entropy 2's ranges of resnet, each repaired or not: the right answers of every choice.
 
     >>> repairs().accuracy(["image"]) < repairs().accuracy()
     True
 
     Source: measured, recording/repairs.py (the numpy model of the recorded engine).
     """
-    return load_record(Repairs, repairs_path(model), "make it with `python -m recording.repairs`")
+    return load_record(Repairs, place(REPAIRS), "make it with `python -m recording.repairs`")
 
 
 @dataclass(frozen=True)
