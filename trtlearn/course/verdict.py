@@ -343,13 +343,19 @@ def random_cases(
     reference: Callable[..., Any],
     inputs: Callable[[np.random.Generator], tuple[Any, ...]],
     count: int = 6,
+    name: str = "",
+    real: Callable[[], Mapping[str, Any]] = dict,
 ) -> Callable[[], Iterator[Case]]:
-    """Cases drawn again for each check: the first always from seed 0, the others from new seeds."""
+    """Cases drawn again for each check: the first always from seed 0, the others from new seeds;
+    then those of ``real``: a name -> the one argument.
+    """
 
     def draw() -> Iterator[Case]:
         for index in range(count):
             arguments = inputs(np.random.default_rng(0 if index == 0 else None))
-            yield Case(arguments, call(reference, *arguments))
+            yield Case(arguments, call(reference, *arguments), name)
+        for what, argument in real().items():
+            yield Case((argument,), reference(argument), what)
 
     return draw
 

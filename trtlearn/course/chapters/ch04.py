@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ...calibration.cache import format_cache, new_cache, parse_cache
+from ...calibration.ranges import amax_by_tensor
 from ...errors import DataError
 from ...model.course_data import load_images
 from ...record import plural
@@ -38,11 +39,6 @@ def random_cache(rng: np.random.Generator) -> tuple[str]:
     names = rng.permutation(NAMES)[:4].tolist()
     scales = [0.0, *rng.uniform(1e-4, 3, 3).astype(np.float32).tolist()]
     return (format_cache(new_cache(dict(zip(names, scales, strict=True)))),)
-
-
-def read_ranges(content: str) -> dict[str, float]:
-    """The reference: tensor name -> amax."""
-    return {name: 127 * scale for name, scale in parse_cache(content).items()}
 
 
 def read_wrongly(content: str, order: str = ">", factor: float = 127) -> dict[str, float]:
@@ -119,7 +115,7 @@ def draw_line(answer: Any) -> Any:
 
 judge_read = partial(
     judge_function,
-    cases=random_cases(read_ranges, random_cache),
+    cases=random_cases(lambda content: amax_by_tensor(parse_cache(content)), random_cache),
     compare=partial(compare, rtol=1e-5),
     show_input=lambda arguments, difference: repr(arguments[0]),
 )

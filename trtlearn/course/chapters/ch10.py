@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any
@@ -18,7 +18,7 @@ from ...record import plural
 from ...show import draw
 from ...show.images import boxes
 from ...show.tensor_ranges import fit as draw_fit
-from ..verdict import Case, call, judge_function, kind_of, random_cases
+from ..verdict import call, judge_function, kind_of, random_cases
 from . import recorded
 
 Array = NDArray[np.float32]
@@ -55,13 +55,9 @@ def random_report(rng: np.random.Generator) -> tuple[FitReport]:
     return (FitReport(tuple(tensors), 1),)
 
 
-def report_cases() -> Iterator[Case]:
-    """Made-up reports, then those of three networks."""
-    for case in random_cases(clipping, random_report, 3)():
-        yield Case(case.arguments, case.expected, "a made-up report")
-    for name in ("mobile", "resnet", "photo"):
-        report = real_report(name)
-        yield Case((report,), clipping(report), f"entropy 2 on {name}")
+def real_reports() -> dict[str, FitReport]:
+    """What they are called -> reports of three networks."""
+    return {f"entropy 2 on {name}": real_report(name) for name in ("mobile", "resnet", "photo")}
 
 
 def draw_clipping(answer: Any) -> Any:
@@ -169,25 +165,18 @@ def random_nodes(rng: np.random.Generator) -> tuple[list[Node]]:
 
 
 @cache
-def real_nodes() -> dict[str, tuple[Any, ...]]:
+def real_nodes() -> dict[str, list[Any]]:
     """Engines' names -> the nodes of their precision reports."""
     ways = ("int8-placeholder", "int8-entropy", "fp16")
-    return {f"vit, {way}": recorded("vit").build(way).precision().nodes for way in ways}
-
-
-def product_cases() -> Iterator[Case]:
-    """Made-up nodes, then those of three engines."""
-    for case in random_cases(int8_share, random_nodes, 3)():
-        yield Case(case.arguments, case.expected, "made-up nodes")
-    for name, nodes in real_nodes().items():
-        yield Case((list(nodes),), int8_share(nodes), name)
+    vit = recorded("vit")
+    return {f"vit, {way}": list(vit.build(way).precision().nodes) for way in ways}
 
 
 def draw_products(answer: Any) -> Any:
     """Each engine's share as the reader's function finds it."""
     fig = draw.figure("How much of the matrix products is INT8?", showlegend=False, height=300)
     shares = {
-        name: 0.0 if answer is None else float(answer(list(nodes)))
+        name: 0.0 if answer is None else float(answer(nodes))
         for name, nodes in real_nodes().items()
     }
     texts = ["?" if answer is None else f"{share:.1%}" for share in shares.values()]
@@ -197,9 +186,13 @@ def draw_products(answer: Any) -> Any:
     return draw.finish(fig, recorded("vit").provenance)
 
 
-judge_clipping = partial(judge_function, cases=report_cases)
+judge_clipping = partial(
+    judge_function, cases=random_cases(clipping, random_report, 3, "a made-up report", real_reports)
+)
 judge_scales = partial(judge_function, cases=random_cases(with_own_scales, random_output))
-judge_products = partial(judge_function, cases=product_cases)
+judge_products = partial(
+    judge_function, cases=random_cases(int8_share, random_nodes, 3, "made-up nodes", real_nodes)
+)
 
 mistakes_clipping = {
     "percent": partial(clipping, least=1),

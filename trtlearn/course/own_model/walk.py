@@ -263,7 +263,12 @@ def _plan(task: Task, ready: onnx.ModelProto, algorithm: str, observer: NetworkO
     cache = new_cache(scales, algorithm if algorithm in ALGORITHMS else "entropy2")
     report = plan_sites(ready, _above_zero(cache))
     if not report.quantized_nodes:
-        raise _nothing_to_quantize(task, report, observer.infinite)
+        if observer.infinite:
+            raise becomes_infinite(observer.infinite[0])
+        raise ModelError(
+            f"nothing in this network can run in INT8 through Q/DQ ({report.why_none(task.proto)})",
+            "export it with its Conv, Gemm and MatMul in the main graph, in FP32",
+        )
     return _Trial(algorithm, own, thresholds, observer.infinite, cache, report)
 
 
@@ -271,17 +276,6 @@ def _closeness(answer: Answer) -> tuple[float, float]:
     """How near to FP32: the share of equal answers, then the SQNR; the larger, the nearer."""
     sqnr_db = math.inf if answer.sqnr_db is None else answer.sqnr_db
     return answer.kept or 0.0, sqnr_db
-
-
-def _nothing_to_quantize(
-    task: Task, report: QdqReport, infinite: tuple[str, ...]
-) -> DataError | ModelError:
-    if infinite:
-        return becomes_infinite(infinite[0])
-    return ModelError(
-        f"nothing in this network can run in INT8 through Q/DQ ({report.why_none(task.proto)})",
-        "export it with its Conv, Gemm and MatMul in the main graph, in FP32",
-    )
 
 
 def _above_zero(scales: Mapping[str, float]) -> dict[str, float]:
