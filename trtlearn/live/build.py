@@ -193,7 +193,7 @@ def _check_data(calibrator: Calibrator, model: str | os.PathLike[str] | bytes) -
         shape = tuple(size if isinstance(size, int) else -1 for size in value.shape)
         dtype = value.dtype if value.dtype in ("fp32", "fp16", "int32") else "unknown"
         inputs[value.name] = (shape, dtype)  # TensorRT may take int64 as int32
-    calibrator.check(inputs)
+    calibrator.bind(inputs)
 
 
 def _set_ranges(

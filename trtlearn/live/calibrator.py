@@ -175,12 +175,8 @@ class Calibrator(Closing):
         self.handle: Any = _tensorrt_object(self)
 
     def bind(self, inputs: Inputs) -> None:
-        """Tell the network's inputs, which are checked."""
+        """Tell the network's inputs; DataError where the data known now do not fit them."""
         self._inputs = dict(inputs)
-        self.check(inputs)
-
-    def check(self, inputs: Inputs) -> None:
-        """DataError where the data known now do not fit these inputs of a network."""
         if self.cache is None and self.batches.first is not None:
             _for_inputs(self.batches.first, inputs, 0)
 
