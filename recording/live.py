@@ -113,14 +113,18 @@ def execute(path: Path, mode: str) -> tuple[Texts, list[str]]:
     texts: Texts = {}
     failures = []
     for cell in (one for one in book.cells if one.cell_type == "code"):
-        pieces = []
+        pieces: list[str] = []
+        before = ""
         for output in cell.outputs:
             if output.output_type == "error":
                 failures.append(f"{cell.id}: {output.ename}: {output.evalue}"[:300])
-            elif output.output_type == "stream":
-                pieces.append(output.text)
-            else:
+            elif output.output_type != "stream":
                 pieces.append(output.data.get("text/plain", ""))
+            elif before == "stream":  # a kernel may send one line in two pieces
+                pieces[-1] += output.text
+            else:
+                pieces.append(output.text)
+            before = output.output_type
         texts[cell.id] = "\n".join(pieces)
     return texts, failures
 

@@ -54,6 +54,7 @@ def network(name: str) -> tuple[bytes, dict[str, np.ndarray], int]:
             for name in ("residual", "mobile", "inception", "transformer", "conv1d", "recurrent")
         ),
         *((name, "legacy") for name in ("mobile", "inception", "ocr")),
+        ("ocr", "entropy2"),
         *(("inception", kind) for kind in ("minmax", "entropy")),
         *(
             (name, kind)
@@ -77,7 +78,7 @@ def test_agreement_is_what_was_recorded(name, algorithm):
 def test_nearly_all_scales_agree_and_the_rest_is_explained():
     table = agreement()
     assert len({row.network for row in table.networks}) == 11
-    assert len(table.networks) == 43
+    assert len(table.networks) == 44
     without = [name for name in networks.NAMES if name != "recurrent"]
     assert table.share(*without) >= 0.99
     assert table.share(*networks.HOLDOUT) >= 0.99  # kept aside while the rules were found
@@ -86,10 +87,13 @@ def test_nearly_all_scales_agree_and_the_rest_is_explained():
     ]
     for row in table.networks:
         assert row.agreeing + len(row.others) == row.tensors
-        if (
-            row.network != "recurrent" and row.on_gpu is not None
-        ):  # the engine that was read used kernels of its own
-            assert row.on_gpu >= row.on_gpu_tensors - (row.network in networks.HOLDOUT)
+        if row.network == "recurrent" or row.on_gpu is None:
+            continue  # the engine that was read used kernels of its own
+        later = row.network in networks.HOLDOUT or (row.network, row.algorithm) == (
+            "ocr",
+            "entropy2",
+        )  # recorded after the rules stood
+        assert row.on_gpu >= row.on_gpu_tensors - later
 
 
 @pytest.mark.parametrize("algorithm", ["entropy2", "minmax", "entropy", "legacy"])
@@ -156,8 +160,8 @@ def test_our_calibrator_feeds_at_least_as_fast_as_polygraphys():
 
 
 def test_what_was_not_recorded_is_one_clear_error():
-    with pytest.raises(RecordingError, match="ocr"):
-        cache_path("ocr", "entropy2")
+    with pytest.raises(RecordingError, match="ocr-percentile"):
+        cache_path("ocr", "percentile")
 
 
 def test_a_tie_that_only_rounding_breaks_is_broken_as_tensorrt_does():

@@ -210,8 +210,25 @@ def test_qdq_leaves_the_block_whole_and_fp16_is_faster_still() -> None:
     assert sizes == [2.1, 3.5]
     assert slower(VITS["qdq-weights"], qdq)
     assert median(VITS["qdq-weights"]) / median(qdq) < 1.1
-    (missing,) = (note for note in whole.provenance.notes if note.startswith("missing"))
-    assert "vit int8-fp16: stopped after 420 s" in missing
+
+
+def test_int8_beside_fp16_takes_no_int8_and_breaks_the_block() -> None:
+    """newer-7"""
+    whole = tl.recorded.tradeoff("points-vit")
+    names = {1: "-b1", 8: "", 64: "-b64", 256: "-b256"}
+    for batch, suffix in names.items():
+        both = whole.point("vit", "int8-fp16-minmax", batch)
+        half = whole.point("vit", "fp16", batch)
+        engine = VIT.build(f"int8-fp16-minmax{suffix}").engine
+        assert (both.int8_layers, len(engine.int8)) == (0, 0)
+        dtypes = {one.dtype for layer in engine.layers for one in (*layer.inputs, *layer.outputs)}
+        assert dtypes == {"fp16", "fp32"}
+        assert known(both.layers) > 300
+        assert 2.4 < median(both) / median(half) < 3.7
+        assert slower(both, whole.point("vit", "fp32", batch))
+        assert both.accuracy == pytest.approx(half.accuracy, abs=0.002)
+    assert median(VITS["int8-fp16"]) == pytest.approx(median(VITS["int8-fp16-minmax"]), rel=0.01)
+    assert VITS["int8-fp16"].int8_layers == 0
 
 
 # --- The exercises

@@ -10,7 +10,8 @@ import trtlearn as tl
 from recording.rest import ClockedTimings
 from trtlearn.builds import engine_info
 from trtlearn.calibration.cache import read_cache
-from trtlearn.recorded.files import parts
+from trtlearn.recorded.calibration import agreement
+from trtlearn.recorded.files import load_provenance, parts
 from trtlearn.recorded.layers import studies, study
 from trtlearn.recorded.logs import trtexec_log
 from trtlearn.recorded.tradeoffs import PLACEMENTS, placements
@@ -44,6 +45,23 @@ def test_mobile_s_placements_of_qdq_are_of_one_gpu_and_all_there() -> None:
     for name, build in placements("mobile", older.parents[1]).items():  # the other GPU agrees
         assert build.predictions is not None
         assert build.predictions.correct == right[name]
+
+
+def test_another_day_s_calibration_of_the_ocr_network_gives_the_same_scales() -> None:
+    """From the same data. Entropy 2 was not recorded on the first day."""
+    later, first = parts("calibration")[1], parts("calibration")[0]
+    assert later.parent.name == "rest"
+    hashes = [load_provenance(folder).sha256["zoo/ocr.npz"] for folder in (first, later)]
+    assert hashes[0] == hashes[1]
+    for algorithm in ("minmax", "entropy", "legacy"):
+        one, two = (read_cache(it / f"caches/ocr-{algorithm}.cache") for it in (first, later))
+        assert list(one) == list(two)
+        for tensor, scale in one.items():
+            assert two[tensor] == pytest.approx(scale, rel=2e-6)
+    rows = {row.algorithm: row for row in agreement().networks if row.network == "ocr"}
+    assert (rows["entropy2"].tensors, rows["entropy2"].agreeing) == (310, 309)
+    assert [other.cause for other in rows["entropy2"].others] == ["near tie"]
+    assert len(rows["entropy2"].cache) == 310
 
 
 def test_the_script_of_notebook_09_ran_on_a_network_that_is_not_the_course_s() -> None:

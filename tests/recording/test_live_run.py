@@ -66,11 +66,12 @@ def test_a_table_and_a_json_that_goes_on_where_it_was_interrupted(
     assert main([*words, "--again"], played([*asked, "03 live"])) == 1
 
 
-def test_all_notebooks_ran_live_and_the_second_time_in_a_tenth_of_the_first() -> None:
+@pytest.mark.parametrize("day", ["2026-11-29", "2026-11-29-evening"])
+def test_all_notebooks_ran_live_and_the_second_time_in_a_tenth_of_the_first(day: str) -> None:
     folder = data_dir() / "recordings" / "h200-8.6.0" / "live"
     runs = [
-        LiveRun.from_json((folder / name).read_text(encoding="utf-8"))
-        for name in ("2026-11-29.json", "2026-11-29-again.json")
+        LiveRun.from_json((folder / f"{day}{again}.json").read_text(encoding="utf-8"))
+        for again in ("", "-again")
     ]
     for run in runs:
         assert [one.number for one in run.notebooks] == list(NOTEBOOKS)
@@ -109,9 +110,10 @@ def test_a_notebook_runs_to_its_end_in_a_kernel_whatever_stops(tmp_path: Path) -
         "a": "import os\nprint(os.environ['TRTLEARN_MODE'], '±')",
         "b": "1 / 0",
         "c": "2 + 3",
+        "d": "import sys\nprint(1, end=' ')\nsys.stdout.flush()\nprint(2)",
     }
     book.cells = [nbformat.v4.new_code_cell(text, id=name) for name, text in sources.items()]
     nbformat.write(book, tmp_path / "x.ipynb")
     texts, failures = execute(tmp_path / "x.ipynb", "recorded")
-    assert texts == {"a": "recorded ±\n", "b": "", "c": "5"}
+    assert texts == {"a": "recorded ±\n", "b": "", "c": "5", "d": "1 2\n"}
     assert failures == ["b: ZeroDivisionError: division by zero"]

@@ -12,7 +12,7 @@ from ..calibration.cache import CalibrationCache, parse_cache
 from ..engine.records import Provenance
 from ..errors import RecordingError
 from ..record import Record, Table, plural
-from .files import R, load_provenance, load_record, place, read_text
+from .files import R, load_provenance, load_record, parts, place, read_text
 
 __all__ = [
     "CAUSES",
@@ -291,13 +291,24 @@ def load(kind: type[R], name: str) -> R:
 
 def cache_path(network: str, algorithm: str) -> Path:
     """TensorRT's own cache of a network in recording/zoo/networks.py: residual, mobile, ocr …"""
-    return place(f"calibration/caches/{network}-{algorithm}.cache")
+    name = f"calibration/caches/{network}-{algorithm}.cache"
+    paths = parts(name)
+    return paths[0] if paths else place(name)
 
 
 @cache
 def agreement() -> AgreementTable:
-    """Networks x calibrators: how many scales ours and TensorRT's share."""
-    return load(AgreementTable, "agreement")
+    """Networks x calibrators: how many scales ours and TensorRT's share.
+
+    A row that the newest set of recordings lacks comes from what a later run added to it.
+    """
+    rows: dict[tuple[str, str], Agreement] = {}
+    newest = place("calibration").parent
+    for path in parts("calibration/agreement.json"):
+        if path.is_relative_to(newest):
+            for row in load_record(AgreementTable, path).networks:
+                rows.setdefault((row.network, row.algorithm), row)
+    return AgreementTable(tuple(rows.values()))
 
 
 def _model(name: str) -> str:
