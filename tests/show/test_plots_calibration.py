@@ -58,7 +58,7 @@ def test_kl_figure_says_what_it_needs() -> None:
 
 def test_histogram_needs_steps() -> None:
     with pytest.raises(DataError, match="no steps"):
-        show.filling(threshold_of("entropy2", *BATCHES, keep_steps=False), "x")
+        show.filling_player(threshold_of("entropy2", *BATCHES, keep_steps=False), "x")
 
 
 def test_thresholds_figure_draws_each_amax() -> None:

@@ -17,8 +17,7 @@ PLACES = {
     "images": "boxes digits_grid operators photographs spike",
     "numbers": "clip_or_round float_bits histogram number_line weight_error",
     "tensor_ranges": "fit ranges scales",
-    "calibration": "agreement filling images_needed kl legacy_line orders shared_scales thresholds "
-    "toy_cut",
+    "calibration": "agreement images_needed kl legacy_line orders shared_scales thresholds toy_cut",
     "blocks": "place_pairs residual_block",
     "engines": "engine engine_diff fusion layer_times precision",
     "layers": "pixel plan_sizes read_back tensor_errors time_by_dtype",

@@ -26,7 +26,6 @@ from .engines import Mark, draw_graph
 
 __all__ = [
     "agreement",
-    "filling",
     "images_needed",
     "kl",
     "legacy_line",
@@ -61,7 +60,8 @@ def on_log_axis(counts: ArrayLike) -> NDArray[np.float64]:
     return np.where(values > 0, values, FLOOR)
 
 
-def _counts_axis(fig: Figure, most: float, panel: tuple[int, int] | None = None) -> None:
+def counts_axis(fig: Figure, most: float, panel: draw.Panel = None) -> None:
+    """A logarithmic axis of counts up to ``most``, from FLOOR."""
     span = [FLOOR, 1.6 * max(10.0, most)]
     draw.log_axis(fig, "y", "values in a bin", span, room=0, panel=panel)
 
@@ -134,7 +134,7 @@ def kl(
         draw.ends(fig, (bins + 0.5) * width, panel=panel)
     top = len(threshold.counts) * width * 1.03
     fig.update_xaxes(title=f"|x| of {name} (dashed: amax)", range=[0, top], row=1, col=1)
-    _counts_axis(fig, sum(threshold.counts), left)
+    counts_axis(fig, sum(threshold.counts), left)
     infinite = int((~finite).sum())
     missing = f"; infinite for {infinite:,} of {len(values):,} thresholds" if infinite else ""
     fig.update_xaxes(title=f"amax{missing}", range=[0, top], row=1, col=2)
@@ -167,27 +167,6 @@ def toy_cut(
     words = f"KL = {loss:.3g}" if np.isfinite(loss) else "KL is infinite"
     fig.update_xaxes(title=f"bin of |x| (dashed: the cut); {words}", dtick=1)
     fig.update_yaxes(title="values in a bin", range=[0, 1.15 * max(h.max(), p.max())])
-    return draw.finish(fig, source)
-
-
-def filling(threshold: Threshold, name: str = "x", *, source: Source = None) -> Figure:
-    """The histogram as it stood after the first batch that was kept; a widget moves it on.
-
-    >>> from trtlearn.calibration.observers import threshold_of
-    >>> len(filling(threshold_of("entropy2", [1.0, 2.0], [3.0]), "x").data)
-    1
-    """
-    width = _width(threshold)
-    if not threshold.steps:
-        raise DataError("the threshold holds no steps", "observe with keep_steps=True")
-    step = threshold.steps[0]
-    fig = draw.figure(f"How does the histogram of {name} fill?", showlegend=False)
-    x, y = centres(len(step.counts), step.width), on_log_axis(step.counts)
-    draw.line(fig, x, y, color=GOOD, width=1.5, shape="hvh", fill="tozeroy")
-    draw.ends(fig, step.width * len(step.counts))
-    dashed = f"|x| of {name} (dashed: end of the last bin)"
-    fig.update_xaxes(title=dashed, range=[0, len(step.counts) * width * 1.03])
-    _counts_axis(fig, max(threshold.counts))
     return draw.finish(fig, source)
 
 
@@ -232,7 +211,7 @@ def thresholds(
     fig.update_xaxes(range=[0, 1.2 * top])
     fig.update_xaxes(title=f"|x| of {name}; marks: amax chosen", row=2, col=1)
     draw.name_rows(fig, list(ways), panel=below)
-    _counts_axis(fig, max(counted.counts), above)
+    counts_axis(fig, max(counted.counts), above)
     return draw.finish(fig, source)
 
 

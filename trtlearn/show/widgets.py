@@ -21,7 +21,7 @@ from ..record import plural
 from ..recorded.computed import FactorTrial, RangeFactors, Repairs
 from ..recorded.tradeoffs import Tradeoff, tradeoff_of
 from . import draw
-from .calibration import centres, filling, kl, on_log_axis, p_and_q
+from .calibration import centres, counts_axis, kl, on_log_axis, p_and_q
 from .controls import (
     FITTED,
     button,
@@ -255,8 +255,16 @@ def filling_player(
     ``threshold`` comes from an observer with ``keep_steps=True`` (at most 32 of the batches are
     kept).
     """
-    fig = figure_widget(filling(threshold, name, source=source))
-    steps = threshold.steps
+    steps, reach = threshold.steps, len(threshold.counts) * (threshold.width or 0.0)
+    if not steps:
+        raise DataError("the threshold holds no steps", "observe with keep_steps=True")
+    empty = draw.figure(f"How does the histogram of {name} fill?", showlegend=False)
+    draw.line(empty, [], [], color=GOOD, width=1.5, shape="hvh", fill="tozeroy")
+    draw.ends(empty, reach)
+    dashed = f"|x| of {name} (dashed: end of the last bin)"
+    empty.update_xaxes(title=dashed, range=[0, 1.03 * reach])
+    counts_axis(empty, max(threshold.counts))
+    fig = figure_widget(draw.finish(empty, source))
     options = [(str(step.batch + 1), index) for index, step in enumerate(steps)]
     slider = ipywidgets.SelectionSlider(
         options=options, value=0, description="after batch", **LABELLED
