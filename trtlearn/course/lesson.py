@@ -28,9 +28,10 @@ from typing import Any
 from .. import networks
 from ..builds import Build
 from ..errors import BuildError, RecordingError
-from ..networks import Network, network
+from ..networks import Network
 from ..record import plural
 from ..show.controls import alert, badge, ipywidgets, say, stack
+from . import chapters
 from .builder import Builder, Job
 from .own_model import engines
 
@@ -79,7 +80,6 @@ class Lesson:
         self.cells: list[Cell] = []
         self._current: Cell | None = None
         self._ready: set[str] = set()  # networks that have their own engines, cells not yet
-        self._twins: dict[str, Network] = {}
         self._timer: threading.Timer | None = None
         self._calls: dict[Any, Callable[[], None]] = {}  # once all engines are there
         self._open = contextlib.ExitStack()  # while a cell's results are kept
@@ -142,9 +142,7 @@ class Lesson:
         if own is not None and own.error is None and not pending:
             return None
         try:
-            twin = self._twins.get(name) or network(name, mode="recorded")
-            self._twins[name] = twin
-            recorded = twin.build(variant)
+            recorded = chapters.recorded(name).build(variant)
         except RecordingError:
             return None  # nothing to show: the cell waits
         if pending and self._current is not None:

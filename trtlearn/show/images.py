@@ -202,15 +202,14 @@ def cut_digit(image: ArrayLike, amax: float) -> NDArray[np.float32]:
 def spike(
     images: ArrayLike,
     amax: float,
-    index: int = 0,
     *,
     values: ArrayLike | None = None,
     source: Source = None,
 ) -> Figure:
     """A digit before and after the range ±amax, beside the histogram of all pixels (linear axis).
 
-    ``images`` float32 [N,1,H,W]; ``index`` is the digit shown; ``values`` [N] are counted in place
-    of all pixels. Traces: 0 the histogram, 1 the digit, 2 the digit cut at ±amax.
+    ``images`` float32 [N,1,H,W]; the first is shown; ``values`` [N] are counted in place of
+    all pixels. Traces: 0 the histogram, 1 the digit, 2 the digit cut at ±amax.
 
     >>> len(spike(np.eye(4, dtype=np.float32).reshape(1, 1, 4, 4), 0.5).data)
     3
@@ -233,7 +232,7 @@ def spike(
         words = f"{100 * share:.0f} % of pixels: background"
         label: Style = {"xanchor": "left", "xshift": 14, "row": 1, "col": 1}
         draw.note(fig, words, value, 0.93 * percent.max(), **label)
-    digit = pixels[index].reshape(pixels.shape[-2:])
+    digit = pixels[0].reshape(pixels.shape[-2:])
     ends = {"zmin": float(digit.min()), "zmax": float(digit.max())}
     look: Style = {**ends, "colorscale": GRAYS, "showscale": False}
     for column, seen in ((2, digit), (3, cut_digit(digit, amax))):
