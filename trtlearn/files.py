@@ -22,7 +22,6 @@ from .errors import HIDDEN, TrtlearnError, first_line
 
 __all__ = [
     "HEAD_BYTES",
-    "KnownFile",
     "check_writable",
     "data_dir",
     "decode_text",

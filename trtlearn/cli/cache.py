@@ -14,7 +14,7 @@ from .base import Argument, File, Json, Option, Output, pair, print_record, say,
 if TYPE_CHECKING:
     from ..calibration.cache import CalibrationCache
 
-__all__ = ["cache_app", "cache_facts", "save"]
+__all__ = ["cache_app", "save"]
 
 cache_app = typer.Typer(help="Read, compare, edit and convert caches.", rich_markup_mode=None)
 

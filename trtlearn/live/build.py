@@ -44,7 +44,7 @@ from .network import (
 from .runner import Runner
 from .trt import Log, available, capabilities, lacks, live, module, trt
 
-__all__ = ["Shapes", "TimingCache", "build_engine"]
+__all__ = ["Shapes", "build_engine"]
 
 Shapes = Mapping[str, tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]]
 """Input -> (least, usual, greatest) shape."""

@@ -22,7 +22,7 @@ from ..errors import CommandError
 from ..files import load_table
 from .sources import read_spelling
 
-__all__ = ["DASHES", "CommandLine", "read_command_line"]
+__all__ = ["DASHES", "read_command_line"]
 
 LONGEST = 100_000  # characters: far above what a shell takes
 DEEPEST = 4  # bash -c inside ssh inside docker inside make

@@ -21,10 +21,8 @@ from ..record import Record, html_link
 
 __all__ = [
     "Release",
-    "Sample",
     "SampleTable",
     "Source",
-    "Spelling",
     "best_skips_sm103",
     "choices",
     "cite",
