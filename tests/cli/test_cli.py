@@ -172,8 +172,8 @@ def test_cache_edits_merges_and_converts(
     )
     facts("cache", "edit", cache, "-o", out, *edits)
     assert dict(read_cache(out)) == {"image": 0.5, "conv": 0.25, "relu": 2.0}
-    assert facts("cache", "check", out, "--model", model)["stale"] == []
-    assert run("cache", "check", cache, "--model", model)[0] == 1
+    assert facts("cache", "check", out, model)["stale"] == []
+    assert run("cache", "check", cache, model)[0] == 1
     merged = facts("cache", "merge", cache, out, "-o", tmp_path / "m.cache", "--prefer", "largest")
     assert next(tensor["scale"] for tensor in merged["tensors"] if tensor["name"] == "image") == 1.0
     for kind in ("ranges", "ort-table"):

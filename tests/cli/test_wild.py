@@ -38,7 +38,7 @@ def test_a_cache_with_infinite_scales_is_shown_and_edited(run: Run, tmp_path: Pa
 
 def test_names_of_tensorrt_10_are_not_stale(run: Run) -> None:
     file, model = DATA / "trt10.cache", DATA / "trt10-model.onnx"
-    status, out, _ = run("cache", "check", file, "--model", model)
+    status, out, _ = run("cache", "check", file, model)
     assert status == 0
     assert "0 stale" in out
 

@@ -26,7 +26,7 @@ ROOT = Path(__file__).parent.parent.parent
 CACHE = next((data_dir() / "recordings").glob("*/resnet/int8-entropy2.cache"))
 TRTLEARN = f"{sys.executable} -m trtlearn"
 SHOW = f"{TRTLEARN} cache show {CACHE}"
-CHECK = f"{TRTLEARN} cache check {CACHE} --model {data_dir() / 'models' / 'resnet.onnx'}"
+CHECK = f"{TRTLEARN} cache check {CACHE} {data_dir() / 'models' / 'resnet.onnx'}"
 ASCII = "LC_ALL=C PYTHONUTF8=0 PYTHONCOERCECLOCALE=0 PYTHONIOENCODING="
 
 
@@ -112,7 +112,7 @@ class Finder:
             raise KeyboardInterrupt
 sys.meta_path.insert(0, Finder())
 from trtlearn.__main__ import main
-sys.exit(main(["cache", "check", {cache!r}, "--model", {model!r}]))
+sys.exit(main(["cache", "check", {cache!r}, {model!r}]))
 """
 
 

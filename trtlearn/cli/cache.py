@@ -65,7 +65,7 @@ def diff(a: File, b: File, as_json: Json = False) -> None:
 @cache_app.command()
 def check(
     file: File,
-    model: Annotated[Path, Option(help="The ONNX file that it is for.", show_default=False)],
+    model: Annotated[Path, Argument(help="The ONNX file that it is for.", show_default=False)],
     as_json: Json = False,
 ) -> None:
     """Compare a cache's names with a model's tensors; exit status 1 where a line is stale."""
