@@ -20,6 +20,7 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -47,6 +48,7 @@ from trtlearn.model.course_data import model_path
 from trtlearn.model.data import load_arrays
 from trtlearn.model.read import read_model
 from trtlearn.record import Record
+from trtlearn.recorded import files
 from trtlearn.recorded.files import folder_with, load_build
 from trtlearn.recorded.layers import layer_case
 from trtlearn.recorded.open import open_engine
@@ -357,7 +359,8 @@ def test_recorded_layers(tmp_path_factory: pytest.TempPathFactory, content: byte
     folder = tmp_path_factory.getbasetemp() / "arithmetic"
     folder.mkdir(exist_ok=True)
     (folder / "relu.npz").write_bytes(content)
-    read(lambda _: layer_case("relu", folder.parent), None)
+    with mock.patch.object(files, "recording_folders", return_value=(folder.parent,)):
+        read(lambda _: layer_case("relu"), None)
 
 
 @settings(bounded, max_examples=MANY)

@@ -19,6 +19,7 @@ from trtlearn.model.course_data import MODELS, load_images, model_path
 from trtlearn.model.graph import describe
 from trtlearn.model.read import load_proto
 from trtlearn.networks import network
+from trtlearn.recorded import files
 from trtlearn.recorded.layers import layer_case, layer_cases
 
 CASES = layer_cases()
@@ -163,7 +164,7 @@ def test_what_is_not_there_is_said():
         layer_case("conv7x7")
 
 
-def test_damaged_files_are_refused(tmp_path):
+def test_damaged_files_are_refused(tmp_path, monkeypatch):
     folder = tmp_path / "arithmetic"
     folder.mkdir()
     content = _path("gap").read_bytes()
@@ -172,6 +173,7 @@ def test_damaged_files_are_refused(tmp_path):
     empty = io.BytesIO()
     np.savez(empty, facts=np.array("{}"))
     (folder / "empty.npz").write_bytes(empty.getvalue())
+    monkeypatch.setattr(files, "recording_folders", lambda: (tmp_path,))
     for name in ("cut", "text", "empty"):
         with pytest.raises(RecordingError):
-            layer_case(name, tmp_path)
+            layer_case(name)

@@ -19,6 +19,7 @@ from trtlearn.int8.simulate import tensor_errors
 from trtlearn.model.course_data import MODELS, accuracy, load_images, model_path
 from trtlearn.model.run import activations
 from trtlearn.networks import network
+from trtlearn.recorded import files
 from trtlearn.recorded.layers import (
     layer_case,
     marked_tensors,
@@ -140,7 +141,7 @@ def test_an_obedient_build_fails_where_no_kernel_is():
     assert layer_case("conv3x3").failures == ()
 
 
-def test_the_plan_varies_from_build_to_build(tmp_path):
+def test_the_plan_varies_from_build_to_build(tmp_path, monkeypatch):
     sizes = plan_sizes("resnet")
     total = [build.plan_bytes for build in sizes.builds]
     assert max(total) > 1.1 * min(total)
@@ -148,12 +149,13 @@ def test_the_plan_varies_from_build_to_build(tmp_path):
     fig = show.plan_sizes(sizes)
     np.testing.assert_allclose(fig.data[0].y, np.array(total) / 1000)
     assert "recorded on NVIDIA" in fig.layout.annotations[-1].text
+    monkeypatch.setattr(files, "recording_folders", lambda: (tmp_path,))
     (tmp_path / "studies").mkdir()
     (tmp_path / "studies" / "resnet-plan-sizes.json.gz").write_bytes(
         gzip.compress(sizes.to_json().encode())[:-20]
     )
     with pytest.raises(RecordingError, match="cut short"):
-        plan_sizes("resnet", tmp_path)
+        plan_sizes("resnet")
 
 
 def test_what_was_not_recorded_is_said():
@@ -265,8 +267,9 @@ def test_the_int8_plan_holds_the_codes_that_numpy_computes():
             assert {"sm_80", "sm_86", "sm_90", "compute_86"} <= set(one.architectures)
 
 
-def test_a_damaged_recording_of_plans_is_one_clear_error(tmp_path):
+def test_a_damaged_recording_of_plans_is_one_clear_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "recording_folders", lambda: (tmp_path,))
     (tmp_path / "studies").mkdir()
     (tmp_path / "studies" / "resnet-plan-contents.json.gz").write_bytes(b"\x1f\x8b cut")
     with pytest.raises(RecordingError, match="is damaged"):
-        plan_insides("resnet", tmp_path)
+        plan_insides("resnet")

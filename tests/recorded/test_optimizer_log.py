@@ -9,6 +9,7 @@ import pytest
 from recording.trtexec import read_optimizer_log
 from trtlearn.errors import RecordingError
 from trtlearn.networks import network
+from trtlearn.recorded import files
 from trtlearn.recorded.logs import trtexec_log
 
 
@@ -30,9 +31,14 @@ def test_a_log_that_is_not_verbose_says_nothing() -> None:
     assert "unknown layers" in log.summary()
 
 
-def test_a_missing_recording_is_one_clear_error(tmp_path: Path) -> None:
+def test_a_missing_recording_is_one_clear_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(RecordingError, match="no such file"):
-        trtexec_log("resnet", folder=tmp_path)
+        trtexec_log("resnet", "unknown")
+    monkeypatch.setattr(files, "recording_folders", lambda: (tmp_path,))
+    with pytest.raises(RecordingError, match="no recordings of 'trtexec'"):
+        trtexec_log("resnet")
 
 
 @pytest.mark.parametrize("model", ["resnet", "mobile"])

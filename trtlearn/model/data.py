@@ -128,10 +128,9 @@ def check_feed(
 
 
 def for_each_array(work: Callable[[str, Array], R], arrays: Mapping[str, Array]) -> dict[str, R]:
-    """``work(name, array)`` for each of ``arrays``, results in their order; on the processor's
-    cores where the arrays are large enough.
+    """``work(name, array)`` for each of ``arrays``, on all cores where they are large enough.
 
-    ``work`` must not change what others see.
+    Results stand in their order; ``work`` must not change what others see.
 
     >>> for_each_array(lambda name, array: array.sum().item(), {"x": np.ones(3)})
     {'x': 3.0}
@@ -169,9 +168,7 @@ def _shape_text(shape: Sequence[object]) -> str:
 
 
 def check_finite(array: Array, where: str) -> None:
-    """DataError that counts the NaN and infinite values of ``array`` and names the first; a
-    part of it at a time.
-    """
+    """DataError that counts the NaN and infinite values of ``array`` and names the first."""
     if array.dtype.kind != "f" or not array.size:
         return
     rows = array if array.ndim else array.reshape(1)
@@ -290,9 +287,7 @@ def _members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
 def _form(
     file: IO[bytes], archive: zipfile.ZipFile | None, member: zipfile.ZipInfo | None
 ) -> _Form:
-    """The header of a .npy file, or of a .npz file's member; ValueError where what follows is not
-    as long as it says.
-    """
+    """The header of a .npy file or a .npz file's member; ValueError where the length differs."""
     if archive is None or member is None:
         file.seek(0)
         head, size = file.read(HEADER_BYTES), os.fstat(file.fileno()).st_size
@@ -416,9 +411,7 @@ class DataFacts(Record):
 
 @dataclass(frozen=True)
 class InputData:
-    """A network's input data: iterating gives one batch after the other, a dict of arrays by
-    input name.
-    """
+    """A network's input data: iterating gives batches, dicts of arrays by input name."""
 
     arrays: dict[str, Array]
     facts: DataFacts

@@ -169,9 +169,9 @@ def parts(part: str) -> list[Path]:
     return [path for path in found if path.exists()]
 
 
-def place(part: str, folder: Path | None = None) -> Path:
-    """Where ``part`` lies in ``folder``, or in the newest recordings that hold it."""
-    return (folder or folder_with(part)) / part
+def place(part: str) -> Path:
+    """Where ``part`` lies in the newest recordings that hold it."""
+    return folder_with(part) / part
 
 
 def folder_with(part: str) -> Path:

@@ -238,13 +238,13 @@ class LayerCase(Record):
         return np.asarray(ours.codes.astype(np.int32) - self.output.astype(np.int32))
 
 
-def layer_cases(folder: Path | None = None) -> tuple[str, ...]:
+def layer_cases() -> tuple[str, ...]:
     """The names of the one-layer engines that were recorded.
 
     >>> "conv3x3" in layer_cases()
     True
     """
-    return tuple(sorted(path.stem for path in place("arithmetic", folder).glob("*.npz")))
+    return tuple(sorted(path.stem for path in place("arithmetic").glob("*.npz")))
 
 
 def _provenance(facts: Mapping[str, Any]) -> Provenance:
@@ -261,7 +261,7 @@ def _provenance(facts: Mapping[str, Any]) -> Provenance:
     )
 
 
-def layer_case(name: str, folder: Path | None = None) -> LayerCase:
+def layer_case(name: str) -> LayerCase:
     """One recorded one-layer engine. RecordingError for a name that was not recorded or a damaged
     file.
 
@@ -290,10 +290,9 @@ def layer_case(name: str, folder: Path | None = None) -> LayerCase:
             model=arrays["model"].tobytes(),
         )
 
-    path = place("arithmetic", folder) / f"{name}.npz"
+    path = place("arithmetic") / f"{name}.npz"
     if not path.is_file():
-        known = ", ".join(layer_cases(folder))
-        raise RecordingError(f"no recorded layer {name!r}", f"one of {known}")
+        raise RecordingError(f"no recorded layer {name!r}", f"one of {', '.join(layer_cases())}")
     return read_arrays(path, case_of)
 
 
@@ -343,11 +342,11 @@ def marked_tensors(model: str, variant: str = "int8") -> dict[str, Array]:
     return read_arrays(place(f"studies/{model}-marked-{variant}.npz"), dict)
 
 
-def plan_sizes(model: str = "resnet", folder: Path | None = None) -> PlanSizes:
+def plan_sizes(model: str = "resnet") -> PlanSizes:
     """The sizes and contents of several builds of the same network with the same options."""
-    return load_record(PlanSizes, place(f"studies/{model}-plan-sizes.json.gz", folder))
+    return load_record(PlanSizes, place(f"studies/{model}-plan-sizes.json.gz"))
 
 
-def plan_insides(model: str = "resnet", folder: Path | None = None) -> PlanInsides:
+def plan_insides(model: str = "resnet") -> PlanInsides:
     """What the plans of a network hold, built in FP32, FP16 and INT8: GPU programs and weights."""
-    return load_record(PlanInsides, place(f"studies/{model}-plan-contents.json.gz", folder))
+    return load_record(PlanInsides, place(f"studies/{model}-plan-contents.json.gz"))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from ..engine.records import Provenance
@@ -71,16 +70,16 @@ class TrtexecLog(Record):
         return self.optimizer.rows()
 
 
-def trtexec_log(model: str, variant: str = "int8", folder: Path | None = None) -> TrtexecLog:
+def trtexec_log(model: str, variant: str = "int8") -> TrtexecLog:
     """A recording of trtexec on one of the course's networks; RecordingError where there is none.
 
     ``variant``: "int8" for bare ``--int8``, "int8-random" for ``--int8 --calib=FILE`` with no such
     file, "int8-minmax-cache" for a cache as min-max writes it, "int8-minmax-cache-new-header" for
     the same with entropy 2's header.
     """
-    part = f"trtexec/{model}-{variant}.json"
-    found = [folder / Path(part).name] if folder else parts(part)
-    return load_record(TrtexecLog, found[0] if found else place("trtexec") / Path(part).name)
+    file = f"{model}-{variant}.json"
+    found = [*parts(f"trtexec/{file}"), place("trtexec") / file]
+    return load_record(TrtexecLog, found[0])
 
 
 @dataclass(frozen=True)
