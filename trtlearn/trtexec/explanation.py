@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -29,19 +29,6 @@ from .sources import Release, Source, best_skips_sm103, cite, option_kinds, wild
 __all__ = ["Explanation", "Step", "explain"]
 
 LOOKED_AT = 1 << 16  # bytes of a cache that are enough to tell whether TensorRT uses it
-BY_FLAGS = ("options", "model", "types_by_flags", "afterwards", "timing", "advice")
-BY_MODEL = ("options", "model", "types_by_model", "afterwards", "timing", "advice")
-PARTS = {
-    "help": ("help",),
-    "refused": ("refused",),
-    "removed": ("refused",),
-    "load": ("options", "load", "timing"),
-    "typed": BY_MODEL,
-    "typed-qdq": BY_MODEL,
-}
-"""Branch -> the parts of tables/sentences.json that trtexec comes to, in its order; of the other
-branches BY_FLAGS.
-"""
 
 
 @dataclass(frozen=True)
@@ -173,7 +160,9 @@ def explain(
     if not case.stops_early:
         case = _look_at_model(case, model, has_qdq)
         case = _look_at_cache(case, cache_exists)
-    answer = list(_rows(case, "always", *PARTS.get(case.branch, BY_FLAGS)))
+    answer: list[dict[str, str]] = []
+    for part in load_table("sentences")["steps"]:  # in the order of trtexec's source
+        answer += _said(part["rows"], case) if case.holds(part) else []
     steps = [
         Step(item["text"], item["because"], cite(release.tag, item["step"]))
         for item in answer
@@ -185,7 +174,7 @@ def explain(
 
     outcome = case.outcome
     for end in {"inputs", "outputs"} - outcome.keys():
-        outcome[end] = "".join(row["text"] for row in _rows(case, end))
+        outcome[end] = "".join(row["text"] for row in _said(load_table("sentences")[end], case))
     if case.refused:
         outcome |= {"accuracy": "none: TensorRT's parser refuses the model, so no engine is built"}
     builds = not case.stops_early and case.mode != "rejected"
@@ -257,11 +246,6 @@ class Case:
         return self.has("--stronglyTyped") or not self.before_11
 
     @property
-    def flags_are_off(self) -> bool:
-        """--stronglyTyped takes the precision flags back."""
-        return self.has("--stronglyTyped") and self.before_11
-
-    @property
     def int8(self) -> bool:
         return self.has("--int8", "--best") and not self.strongly_typed
 
@@ -287,17 +271,16 @@ class Case:
         values = (self.value(f"--{way}IOFormats") for way in ("input", "output"))
         return sum(map(int8_count, values))
 
-    @property
-    def takes_asymmetric(self) -> bool:
-        """Zero points other than 0 are DLA's, by an option of its own."""
-        return self.dla_core >= 0 and self.has("--uint8AsymmetricQuantizationDLA")
-
     def has(self, *options: str) -> bool:
         return any(option in self.parsed.values for option in options)
 
     def value(self, option: str) -> str:
         """The option's value; empty where it has none or is not given."""
         return self.parsed.values.get(option, "")
+
+    def holds(self, row: Mapping[str, Any]) -> bool:
+        """Whether a row of a table is to be said here."""
+        return holds(row.get("when", ""), self.parsed.values, self.release, self.facts)
 
     @property
     def stops_early(self) -> bool:
@@ -361,7 +344,7 @@ class Case:
     @cached_property
     def facts(self) -> dict[str, object]:
         """What the conditions of tables/ ask for, and what stands between braces in the texts."""
-        parsed, tag, number = self.parsed, self.release.tag, self.release.number
+        parsed, tag = self.parsed, self.release.tag
         place = cite(tag, "no_model")
         error_key = parsed.error_key or "invalid"
         arguments = [argument.partition("=") for argument in parsed.arguments]
@@ -384,7 +367,6 @@ class Case:
             "dla_core": self.dla_core,
             "error": parsed.error,
             "error_key": error_key,
-            "flags_are_off": self.flags_are_off,
             "float_flags": " and ".join(flag for flag in ("--fp8", "--int4") if self.has(flag)),
             "fp16": self.fp16,
             "has_qdq": self.has_qdq,
@@ -401,7 +383,6 @@ class Case:
             "model_problem": self.model_problem,
             "names_no_model": parsed.names_no_model,
             "names_types": any(":" in value for value in formats),
-            "no_dla": self.dla_core >= 0 and (11, 0) <= number < (11, 4),
             "on_jetpack": "JetPack" in self.release.note,
             "or_strongly_typed": strongly_typed,
             "output_formats": self.value("--outputIOFormats"),
@@ -414,7 +395,7 @@ class Case:
             "second_stars": ", ".join(lost) if wildcard_anywhere(tag) else "",
             "shapes_differ": self.value("--minShapes") != self.value("--maxShapes"),
             "skips_sm103": best_skips_sm103(tag),
-            "strongly_typed": self.strongly_typed,
+            "stops_early": self.stops_early,
             "unknown": parsed.unknown,
             "unread": ": nothing reads --calib" if self.cache else "",
             "version": self.release.version,
@@ -427,17 +408,15 @@ def _outcome(branch: str) -> dict[str, str]:
     return {**_outcome(outcome["like"]), **outcome} if "like" in outcome else dict(outcome)
 
 
-def _rows(case: Case, *parts: str) -> Iterator[dict[str, str]]:
-    """What these parts of tables/sentences.json say of ``case``.
+def _said(rows: list[dict[str, str]], case: Case) -> Iterator[dict[str, str]]:
+    """What these rows of tables/sentences.json say of ``case``.
 
     Each is {"step": where in the source, "text": ..., "because": ...} or one of {"warning": ...},
     {"alternative": ...} and {"advice": ...}; of inputs and outputs {"text": ...}.
     """
-    for part in parts:
-        for row in load_table("sentences")[part]:
-            if holds(row.get("when", ""), case.parsed.values, case.release, case.facts):
-                texts = {name: text for name, text in row.items() if name != "when"}
-                yield {name: text.format(**case.facts) for name, text in texts.items()}
+    for row in filter(case.holds, rows):
+        texts = {name: text for name, text in row.items() if name != "when"}
+        yield {name: text.format(**case.facts) for name, text in texts.items()}
 
 
 def _look_at_model(case: Case, model: Any, has_qdq: bool | None) -> Case:
@@ -454,7 +433,7 @@ def _look_at_model(case: Case, model: Any, has_qdq: bool | None) -> Case:
                 raise
             problem = str(error)
     refused = facts.refused if facts else ()
-    if case.takes_asymmetric:
+    if case.dla_core >= 0 and case.has("--uint8AsymmetricQuantizationDLA"):  # zero points are taken
         refused = tuple(node for node in refused if node.fix != SYMMETRIC)
     return replace(
         case,
