@@ -24,7 +24,7 @@ from ..model.graph import SYMMETRIC, OnnxModel, RefusedNode, describe
 from ..model.read import load_proto
 from ..record import Record, html_text, plural
 from .command import TrtexecCommand, holds, int8_count, parse_trtexec
-from .sources import Release, Source, best_skips_sm103, cite, option_kinds, wildcard_anywhere
+from .sources import Release, Source, cite, facts_at, option_kinds, wildcard_anywhere
 
 __all__ = ["Explanation", "Step", "explain"]
 
@@ -394,7 +394,7 @@ class Case:
             "rivals": " and ".join(rivals),
             "second_stars": ", ".join(lost) if wildcard_anywhere(tag) else "",
             "shapes_differ": self.value("--minShapes") != self.value("--maxShapes"),
-            "skips_sm103": best_skips_sm103(tag),
+            "skips_sm103": facts_at(tag)["best_skips_sm103"],
             "stops_early": self.stops_early,
             "unknown": parsed.unknown,
             "unread": ": nothing reads --calib" if self.cache else "",

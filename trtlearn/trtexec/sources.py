@@ -23,9 +23,9 @@ __all__ = [
     "Release",
     "SampleTable",
     "Source",
-    "best_skips_sm103",
     "choices",
     "cite",
+    "facts_at",
     "known_versions",
     "layer_matches",
     "option_kinds",
@@ -37,7 +37,7 @@ __all__ = [
 ]
 
 
-def _at(tag: str) -> dict[str, Any]:
+def facts_at(tag: str) -> dict[str, Any]:
     """What tables/trtexec.json holds for one tag."""
     facts: dict[str, Any] = load_table("trtexec")["tags"][tag]
     return facts
@@ -177,10 +177,10 @@ def cite(tag: str, key: str) -> Source | None:
     v8.6.1:samples/common/sampleEngines.cpp:1009-1014 (setupNetworkAndConfig)
     """
     table = load_table("trtexec")
-    if key not in _at(tag)["sources"]:
+    if key not in facts_at(tag)["sources"]:
         return None
-    name, function, lines = _at(tag)["sources"][key].split(" ")
-    file = (table["files"] | _at(tag).get("files", {}))[name] + name
+    name, function, lines = facts_at(tag)["sources"][key].split(" ")
+    file = (table["files"] | facts_at(tag).get("files", {}))[name] + name
     anchor = "-".join(f"L{line}" for line in lines.split("-"))
     return Source(file, function, lines, tag, f"{table['repository']}/blob/{tag}/{file}#{anchor}")
 
@@ -188,7 +188,7 @@ def cite(tag: str, key: str) -> Source | None:
 @cache
 def option_kinds(tag: str) -> dict[str, str]:
     """Every option that trtexec knows at ``tag`` and how it reads its value: flag, int, text ..."""
-    options: dict[str, str] = _at(tag)["options"]
+    options: dict[str, str] = facts_at(tag)["options"]
     kinds: dict[str, str] = {}
     for kind, names in options.items():
         kinds |= dict.fromkeys(names.split(), kind)
@@ -197,7 +197,7 @@ def option_kinds(tag: str) -> dict[str, str]:
 
 def words(tag: str, what: str) -> tuple[str, ...]:
     """The data types (``what="types"``) or layouts ("formats") that trtexec can name at ``tag``."""
-    return tuple(_at(tag)[what].split())
+    return tuple(facts_at(tag)[what].split())
 
 
 def choices(tag: str, option: str) -> tuple[str, tuple[str, ...]] | None:
@@ -236,11 +236,6 @@ def layer_matches(pattern: str, name: str, tag: str) -> bool:
     return (
         name.startswith(before) and name.endswith(after) and len(name) >= len(before) + len(after)
     )
-
-
-def best_skips_sm103(tag: str) -> bool:
-    """Whether ``--best`` leaves INT8 out on GPUs of compute capability 10.3 at ``tag``."""
-    return bool(_at(tag)["best_skips_sm103"])
 
 
 # How people write a TensorRT version: TensorRT's own macros ("8601", "v101303"), NVIDIA's Debian,
@@ -416,30 +411,24 @@ def samples(trt: str | None = None, kind: str | None = None) -> SampleTable:
     kinds = dict.fromkeys(row["kind"] for row in table["rows"])
     if kind is not None and kind not in kinds:
         raise CommandError(f"no kind {kind!r}", f"one of {', '.join(kinds)}")
-    rows = [
-        _sample(row, table, tag)
-        for row in table["rows"]
-        if kind in (None, row["kind"]) and (tag is None or tag in row["lines"])
-    ]
-    return SampleTable(tuple(rows), trt)
-
-
-def _sample(row: dict[str, Any], table: dict[str, Any], tag: str | None) -> Sample:
-    """One row of the table, cited at ``tag``, or at the last one that shows it."""
-    lines, releases = row["lines"], table["tags"]
-    first, last = next(iter(lines)), next(reversed(lines))
-    later = releases[releases.index(last) + 1 :]
-    fate = "there, but no longer in INT8" if set(later) & set(row["without"]) else "gone"
-    tag = tag or last
-    return Sample(
-        directory=row["directory"],
-        kind=row["kind"],
-        shows=row["shows"],
-        first=first,
-        last=last,
-        file=row["file"],
-        line=lines[tag],
-        tag=tag,
-        url=f"{table['repository']}/blob/{tag}/{row['file']}#L{lines[tag]}",
-        fate=fate if later else "",
-    )
+    found = []
+    for row in table["rows"]:
+        lines = row["lines"]
+        if kind not in (None, row["kind"]) or not (tag is None or tag in lines):
+            continue
+        first, last = next(iter(lines)), next(reversed(lines))
+        later = table["tags"][table["tags"].index(last) + 1 :]
+        fate = "there, but no longer in INT8" if set(later) & set(row["without"]) else "gone"
+        at = tag or last
+        found.append(
+            Sample(
+                **{name: row[name] for name in ("directory", "kind", "shows", "file")},
+                first=first,
+                last=last,
+                line=lines[at],
+                tag=at,
+                url=f"{table['repository']}/blob/{at}/{row['file']}#L{lines[at]}",
+                fate=fate if later else "",
+            )
+        )
+    return SampleTable(tuple(found), trt)
