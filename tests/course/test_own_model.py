@@ -102,7 +102,7 @@ def test_the_courses_network_from_files(tmp_path):
         progress=seen.append,
         live=False,
     )
-    assert tuple(seen) == STEPS
+    assert seen == list(STEPS)
     by_way = {one.way: one for one in walked.answers}
     assert by_way["fp32"].agreement == 1
     assert by_way["fp32"].accuracy > 0.95

@@ -46,7 +46,14 @@ if TYPE_CHECKING:
 
 __all__ = ["BEST_OF", "STEPS", "own_engines", "try_int8"]
 
-STEPS = ("look", "calibrate", "quantize", "compare", "build", "write")
+STEPS = {
+    "look": "doctor, network and data",
+    "calibrate": "calibrate on the CPU",
+    "quantize": "put Q/DQ in",
+    "compare": "run FP32 and INT8, compare",
+    "build": "build with TensorRT",
+    "write": "write files and report",
+}
 SORTING = ("NonMaxSuppression", "TopK")  # operators that select detections
 POOR_MAP = 0.1  # of FP32: labels of another form are likelier than such a detector
 BEST_OF = ("entropy2", "minmax", "legacy")

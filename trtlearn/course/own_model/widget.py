@@ -20,16 +20,6 @@ from .walk import BEST_OF, STEPS, try_int8
 
 __all__ = ["own_model_form", "walk_html"]
 
-WORDS = {
-    "look": "doctor, network and data",
-    "calibrate": "calibrate on the CPU",
-    "quantize": "put Q/DQ in",
-    "compare": "run FP32 and INT8, compare",
-    "build": "build with TensorRT",
-    "write": "write files and report",
-}
-
-
 MOST_ROWS = 4096  # of a batch
 
 
@@ -57,10 +47,12 @@ def own_model_form(
             style=style,
         )
 
-    model_field = field("ONNX file", model)
-    data_field = field("data (.npy, .npz)", data, EXPECTED_DATA)
-    labels_field = field("labels (.npy)", labels, "optional")
-    out_field = field("write to", out or user_dir() / "own_model")
+    fields = {
+        "model": field("ONNX file", model),
+        "data": field("data (.npy, .npz)", data, EXPECTED_DATA),
+        "labels": field("labels (.npy)", labels, "optional"),
+        "out": field("write to", out or user_dir() / "own_model"),
+    }
     algorithm = ipywidgets.Dropdown(
         options=[(f"best of {', '.join(BEST_OF)}", "best"), *((name, name) for name in OBSERVERS)],
         value="best",
@@ -77,20 +69,15 @@ def own_model_form(
     def run() -> None:
         answer.value = steps.value = ""
         behind.children = ()
-        if not _path(model_field):
+        typed: dict[str, Any] = {
+            name: os.path.expanduser(str(one.value).strip()) or None for name, one in fields.items()
+        }
+        if typed["model"] is None:
             raise ModelError("no ONNX file is named", "type its path into the first field")
-        if not _path(out_field):
+        if typed["out"] is None:
             advice = "type one into the field “write to”"
             raise DataError("no folder to write to is named", advice)
-        typed = {
-            "model": _path(model_field),
-            "data": _path(data_field) or None,
-            "labels": _path(labels_field) or None,
-            "algorithm": algorithm.value,
-            "batch": _batch(batch.value),
-            "out": _path(out_field),
-        }
-        walk_through(typed)
+        walk_through({**typed, "algorithm": algorithm.value, "batch": _batch(batch.value)})
 
     def walk_through(typed: Mapping[str, Any]) -> None:
         begun: list[str] = []
@@ -116,8 +103,7 @@ def own_model_form(
 
     button.on_click(guarded(run, problem))
     row = ipywidgets.HBox([algorithm, batch, button], layout={"flex_flow": "row wrap"})
-    fields = (model_field, data_field, labels_field, out_field)
-    box = stack(*fields, row, problem, steps, answer, behind)
+    box = stack(*fields.values(), row, problem, steps, answer, behind)
     return box
 
 
@@ -131,25 +117,21 @@ def _batch(text: str) -> int:
     return int(text)
 
 
-def _path(field: ipywidgets.Text) -> str:
-    return os.path.expanduser(str(field.value).strip())
-
-
 def _build_line(walk: Walk) -> str:
     """How the step that needs a GPU ended."""
     if not walk.live:
-        return f"– {WORDS['build']}: skipped, {why_skipped(walk.doctor)}"
+        return f"– {STEPS['build']}: skipped, {why_skipped(walk.doctor)}"
     built = sum(not engine.problem for engine in walk.live)
-    line = f"{WORDS['build']}: {built} of {len(walk.live)} engines"
+    line = f"{STEPS['build']}: {built} of {len(walk.live)} engines"
     return f"▶ {line} so far" if walk.building else f"{'✔' if built else '✘'} {line}"
 
 
 def _step_list(done: Iterable[str], current: str = "", build: str = "") -> str:
     """The steps so far; ``build`` is that step's line, once it is known what came of it."""
-    pending = build or f"· {WORDS['build']}"
-    lines = [pending if step == "build" else f"✔ {WORDS[step]}" for step in done]
+    pending = build or f"· {STEPS['build']}"
+    lines = [pending if step == "build" else f"✔ {STEPS[step]}" for step in done]
     if current:
-        lines.append(f"▶ {WORDS[current]} …")
+        lines.append(f"▶ {STEPS[current]} …")
     return "<br>".join(map(html_text, lines))
 
 
