@@ -32,16 +32,8 @@ from .model.course_data import NETWORKS, ModelCard, data_hashes, load_images, mo
 from .model.data import Data, arrays_by_name, load_labels
 from .model.graph import OnnxNode
 from .model.read import load_proto, read_model
+from .recorded import files as recordings
 from .recorded import layers
-from .recorded.files import (
-    AGAIN,
-    check_hashes,
-    folder_with,
-    load_provenance,
-    origin_folder,
-    recording_folders,
-)
-from .recorded.files import build as recorded_build
 from .recorded.store import Wanted, build_once, digests, find
 
 __all__ = ["Network", "network"]
@@ -84,7 +76,7 @@ class Network:
     def provenance(self) -> Provenance:
         """Where builds come from: the recording's machine, or this one."""
         if self.folder is not None:
-            return load_provenance(origin_folder(self.folder, self.name))
+            return recordings.load_provenance(recordings.origin_folder(self.folder, self.name))
         return experiment.provenance(None if self._own else self.name)
 
     @property
@@ -285,7 +277,7 @@ class Network:
         if variant not in self._builds and live:
             self._builds[variant] = self.build_here(variant, progress)
         elif variant not in self._builds:
-            self._builds[variant] = recorded_build(self.name, variant, self.folder)
+            self._builds[variant] = recordings.build(self.name, variant, self.folder)
         return self._builds[variant]
 
     def kept(self, variant: str) -> Build | None:
@@ -375,7 +367,7 @@ class Network:
     def _recorded_alike(self, variant: str) -> bool:
         """Whether the recorded engine hardly took INT8 either, as a transformer's."""
         try:
-            return _hardly_int8(recorded_build(self.name, variant, self.folder)) is not None
+            return _hardly_int8(recordings.build(self.name, variant, self.folder)) is not None
         except RecordingError:
             return False
 
@@ -473,12 +465,14 @@ def network(
         except LiveUnavailable:
             if asked == "live":
                 raise
-    came = {one.name: one for one in recording_folders()}
-    recordings = folder_with(name) if folder is None else came.get(str(folder), Path(folder))
-    if not (recordings / name).is_dir():
-        raise RecordingError(f"there are no recordings of {name} in {recordings}", AGAIN)
-    course = Network(name, model_path(name), recordings)
-    check_hashes(course.provenance, course._hashes, f"the recordings in {recordings.name}")
+    came = {one.name: one for one in recordings.recording_folders()}
+    own = None if folder is None else came.get(str(folder), Path(folder))
+    place = own or recordings.folder_with(name)
+    if not (place / name).is_dir():
+        raise RecordingError(f"there are no recordings of {name} in {place}", recordings.AGAIN)
+    course = Network(name, model_path(name), place)
+    what = f"the recordings in {place.name}"
+    recordings.check_hashes(course.provenance, course._hashes, what)
     return course
 
 
