@@ -95,6 +95,9 @@ Style = dict[str, typing.Any]
 Panel = tuple[int, int] | None
 """Row and column of a panel, from 1; None in a figure without panels."""
 
+SHARED: Style = {"shared_yaxes": True, "horizontal_spacing": 0.04}
+"""Options of panels that share their y axis."""
+
 TALLEST = 700  # pixels: a figure fits on a laptop's screen
 DATA_FIELDS = ("x", "y", "customdata", "labels", "ids", "parents")
 TEXT_FIELDS = ("text", "hovertext", "hovertemplate", "texttemplate", "name")
@@ -105,8 +108,9 @@ NARROW = 640  # pixels that a legend may fill in the narrowest page, 700 pixels 
 LINE = 112  # characters of the source line in the narrowest page
 
 
-def figure(title: str, **layout: typing.Any) -> Figure:
-    """An empty figure in the course's look, titled with the question that it answers.
+def figure(title: str, *, rows: int | None = None, **layout: typing.Any) -> Figure:
+    """An empty figure in the course's look, titled with the question that it answers; as high as
+    ``rows`` rows of text are.
 
     >>> figure("Which layers run in INT8?").layout.title.text
     'Which layers run in INT8?'
@@ -114,7 +118,8 @@ def figure(title: str, **layout: typing.Any) -> Figure:
     import plotly.graph_objects as go
 
     template = go.layout.Template(layout=LAYOUT)
-    look = {"template": template, "title": {"text": title}, "height": LAYOUT["height"]}
+    height = LAYOUT["height"] if rows is None else tall(rows)
+    look = {"template": template, "title": {"text": title}, "height": height}
     return go.Figure(layout=look | layout)
 
 

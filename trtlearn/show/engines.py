@@ -261,14 +261,8 @@ def precision(engine: Engine, *, source: Source = None) -> Figure:
     """
     info, source = _info(engine, source)
     layers = info.layers
-    height = draw.tall(len(layers))
-    fig = draw.figure(
-        "In which type does each layer work?",
-        height=height,
-        showlegend=False,
-        barmode="stack",
-        bargap=0.2,
-    )
+    bars: Style = {"showlegend": False, "barmode": "stack", "bargap": 0.2}
+    fig = draw.figure("In which type does each layer work?", rows=len(layers), **bars)
     rows, whole = list(range(len(layers))), [1] * len(layers)
     sides = {
         "input": [(layer.input_dtypes or (None,))[0] for layer in layers],
@@ -312,11 +306,8 @@ def layer_times(
             f"compare names: {list(joined.without_layer)[:2]}",
         )
     slowest, rest = timed[:most], timed[most:]
-    fig = draw.figure(
-        "Which layers take the time?",
-        height=draw.tall(len(slowest) + bool(rest)),
-        barmode="overlay",
-    )
+    count = len(slowest) + bool(rest)
+    fig = draw.figure("Which layers take the time?", rows=count, barmode="overlay")
     groups: dict[tuple[str, str], list[int]] = {}
     for row, (_, layer) in enumerate(slowest):
         groups.setdefault((show(layer.shown_dtype), layer.role), []).append(row)
@@ -404,10 +395,8 @@ def engine_diff(
     """
     (left, origin), (right, _) = _info(first, source), _info(second, source)
     diff = diff_engines(left, right)
-    fig = draw.figure(
-        "Where do the two engines differ?",
-        height=draw.tall(max(len(left.layers), len(right.layers), 1)),
-    )
+    rows = max(len(left.layers), len(right.layers))
+    fig = draw.figure("Where do the two engines differ?", rows=rows)
     joins = BrokenLines()
     changes: list[tuple[float, str]] = []
     for row in diff.groups:
@@ -450,9 +439,8 @@ def fusion(
     info, source = _info(engine, source)
     held = layers_by_node(info, nodes or ())
     count = max(len(held), len(info.layers), 1)
-    fig = draw.figure(
-        "Which engine layer does each ONNX node's work?", height=draw.tall(count), showlegend=False
-    )
+    question = "Which engine layer does each ONNX node's work?"
+    fig = draw.figure(question, rows=count, showlegend=False)
     stretch = max(1, len(held) - 1) / max(1, len(info.layers) - 1)
     places: dict[str, list[int]] = {}
     for at, layer in enumerate(info.layers):

@@ -427,14 +427,8 @@ def operators(reports: Mapping[str, PrecisionReport], *, source: Source = None) 
     used = {kind for _, kind in itertools.chain(*counts.values())}
     kinds = sorted(used, key=lambda kind: (kind is None, kind != "int8", kind or ""))
     heads = [f"{name}: {len(report.layers)} layers" for name, report in reports.items()]
-    height = draw.tall(len(ops))
-    fig = draw.panels(
-        "What does each engine compute the operators in?",
-        heads,
-        height=height,
-        shared_yaxes=True,
-        horizontal_spacing=0.04,
-    )
+    question = "What does each engine compute the operators in?"
+    fig = draw.panels(question, heads, height=draw.tall(len(ops)), **draw.SHARED)
     fig.update_layout(barmode="stack")
     for column, one in enumerate(counts.values(), 1):
         for kind in kinds:

@@ -88,7 +88,7 @@ def tensor_errors(errors: Mapping[str, Sequence[TensorError]], *, source: Source
     names: list[str] = []
     for tensors in errors.values():
         names += [tensor.name for tensor in tensors if tensor.name not in names]
-    fig = draw.figure("How far is each tensor from FP32?", height=draw.tall(len(names)))
+    fig = draw.figure("How far is each tensor from FP32?", rows=len(names))
     clipped: list[tuple[float, int]] = []
     for index, (label, tensors) in enumerate(errors.items()):
         x: list[float] = []

@@ -44,7 +44,7 @@ def fit(
         )
     tensors = report.tensors
     names, rows = [tensor.name for tensor in tensors], list(range(len(tensors)))
-    fig = draw.figure(title, height=draw.tall(len(names)))
+    fig = draw.figure(title, rows=len(names))
     for name, field, symbol, color, size in (
         ("range given", "amax", "line-ns-open", INK, 15),
         ("largest |x| in the data", "largest", "circle", SERIES[0], 9),
@@ -115,7 +115,7 @@ def scales(
     holders = _by_label(ways)
     amax = {way: amax_by_tensor(holder) for way, holder in holders.items()}
     names = list(dict.fromkeys(itertools.chain(*amax.values())))
-    fig = draw.figure(title, height=draw.tall(len(names)))
+    fig = draw.figure(title, rows=len(names))
     for index, (way, tensors) in enumerate(amax.items()):
         rows = [names.index(name) for name in tensors]
         facts = [f"{name}: ±{end:.5g}, scale {end / 127:.5g}" for name, end in tensors.items()]
@@ -152,7 +152,7 @@ def repair_preview(
     texts = [f"{share:.1%}, {mark}" for share, mark in zip(shares, marks, strict=True)]
     colors = [GOOD if name in repaired else WARN for name in names]
     question = "What would one more switch do?"
-    fig = draw.figure(question, height=draw.tall(len(names)), showlegend=False)
+    fig = draw.figure(question, rows=len(names), showlegend=False)
     draw.bars(fig, list(range(len(names))), shares, color=colors, texts=texts)
     draw.ends(fig, repairs.accuracy(repaired))
     draw.name_rows(fig, names)

@@ -163,7 +163,7 @@ def tradeoff(
     batches, names = sorted({point.batch for point in known}), ways(known)
     numbers = {name: index for index, name in enumerate(dict.fromkeys([*VARIANTS, *names]))}
     titles = [f"batch {batch}" if len(batches) > 1 else "" for batch in batches]
-    fig = draw.panels(title, titles, height=560, shared_yaxes=True, horizontal_spacing=0.04)
+    fig = draw.panels(title, titles, height=560, **draw.SHARED)
     shares = [100 * (point.quality or 0) for point in known]
     reach = max(4.0, max(shares) - min(shares))
     vertical = (min(shares) - 0.08 * reach, max(shares) + 0.2 * reach)
@@ -318,14 +318,8 @@ def launches(groups: Groups, *, source: Source = NOT_GIVEN) -> Figure:
         raise DataError(
             "no engine was timed in both ways", "pass Tradeoff.select(model, batch) of a recording"
         )
-    height = draw.tall(len(names)) + 60
-    fig = draw.panels(
-        "How much of the latency is launching?",
-        list(timed),
-        height=height,
-        shared_yaxes=True,
-        horizontal_spacing=0.04,
-    )
+    question, height = "How much of the latency is launching?", draw.tall(len(names)) + 60
+    fig = draw.panels(question, list(timed), height=height, **draw.SHARED)
     for column, engines in enumerate(timed.values(), 1):
         panel = (1, column)
         rows = [point.variant for point in engines]
@@ -353,13 +347,8 @@ def against_trtexec(groups: Groups, *, source: Source = NOT_GIVEN) -> Figure:
     ``groups``: what the legend calls them -> engines. Those that trtexec did not time are left out.
     """
     grid: Style = {"rows": 2, "cols": 2, "shared_xaxes": True, "vertical_spacing": 0.08}
-    fig = draw.panels(
-        "Does trtexec measure the same time?",
-        list(TIMED),
-        height=600,
-        horizontal_spacing=0.1,
-        **grid,
-    )
+    grid["horizontal_spacing"] = 0.1
+    fig = draw.panels("Does trtexec measure the same time?", list(TIMED), height=600, **grid)
     drawn: list[float] = []
     for column, (how, fields) in enumerate(TIMED.items(), 1):
         for index, (group, engines) in enumerate(groups.items()):
@@ -406,9 +395,8 @@ def sensitivity(study: Sensitivity, *, source: Source = None) -> Figure:
         raise DataError(
             "the study holds no unit with both engines", "record the sensitivity stage again"
         )
-    fig = draw.figure(
-        "Which layers lose accuracy in INT8?", height=draw.tall(2 * len(names)), barmode="group"
-    )
+    question = "Which layers lose accuracy in INT8?"
+    fig = draw.figure(question, rows=2 * len(names), barmode="group")
     lost = [100 * (study.fp32_accuracy - study.alone[name].accuracy) for name in names]
     regained = [100 * (study.kept_out[name].accuracy - study.int8_accuracy) for name in names]
     for words, values, color, pattern in (
