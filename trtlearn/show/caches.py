@@ -68,23 +68,19 @@ def _answer(content: bytes, cases: dict[str, Any], good: CalibrationCache, model
         changes = "; ".join(dict.fromkeys(cases[case].change for case in like if case))
         near = f" Recorded of the like: {html_text(changes)}." if changes else ""
         known = f"<b>Not recorded</b>: answered by the rule that fits all recorded files.{near}"
-    parts = [
-        _verdict(reading),
-        "" if reading.ignored else _odd_lines(reading, good),
-        _tensors(reading, good),
-        f"<p><b>trtlearn's reader:</b> {_own_reader(content, model)}</p>",
-        f'<p style="color:{INK}">{known}</p>',
-    ]
-    return f'<div role="status" style="line-height:1.35">{"".join(parts)}</div>'
-
-
-def _verdict(reading: CacheReading) -> str:
     header = f"<code>{html_text(short(reading.header))}</code>"
     if reading.ignored:
-        why = html_text(reading.ignored)
-        words = f"{header}: {why}. TensorRT asks for images and calibrates again, without a message"
-        return f"<p>{badge('ignored', BAD)} {words}.</p>"
-    return f"<p>{badge('used', GOOD)} {header} fits. TensorRT asks for no image.</p>"
+        said = f"{badge('ignored', BAD)} {header}: {html_text(reading.ignored)}. TensorRT asks for "
+        said += "images and calibrates again, without a message."
+        tensors = f"<p>None of the {len(good)} ranges is taken from the file.</p>"
+    else:
+        said = f"{badge('used', GOOD)} {header} fits. TensorRT asks for no image."
+        tensors = _odd_lines(reading, good) + _tensors(reading, good)
+    return (
+        f'<div role="status" style="line-height:1.35"><p>{said}</p>{tensors}'
+        f"<p><b>trtlearn's reader:</b> {_own_reader(content, model)}</p>"
+        f'<p style="color:{INK}">{known}</p></div>'
+    )
 
 
 def _odd_lines(reading: CacheReading, good: CalibrationCache) -> str:
@@ -102,8 +98,6 @@ def _odd_lines(reading: CacheReading, good: CalibrationCache) -> str:
 
 def _tensors(reading: CacheReading, good: CalibrationCache) -> str:
     """Every tensor of the whole file: it keeps its range, has another one, or loses it."""
-    if reading.ignored:
-        return f"<p>None of the {len(good)} ranges is taken from the file.</p>"
     scales = reading.scales
     chips: dict[str, list[str]] = {state: [] for state in WORDS}
     for name, scale in good.items():

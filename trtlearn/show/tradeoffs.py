@@ -242,7 +242,7 @@ def builds(
     for optional in (quality, "{:.1f} %"), (f"activations, {unit}", number):
         if set(shown[optional]) == {None}:
             del shown[optional]
-    side: Style = {"shared_yaxes": True, "horizontal_spacing": 0.03}
+    side = draw.SHARED | {"horizontal_spacing": 0.03}
     fig = draw.panels(title, [""] * len(shown), height=draw.tall(2 * len(chosen)), **side)
     look: Style = {"color": [dtype_color(_allowed(build)) for build in chosen]}
     look["hover"] = [_facts(build) for build in chosen]
