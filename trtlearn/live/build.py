@@ -324,34 +324,29 @@ def _tried(options: BuildOptions) -> str:
 def check_options(options: BuildOptions, ranges: object, calibrator: Calibrator | None) -> None:
     """BuildError for options that contradict each other or what was given with them."""
     source, constraints = options.ranges, options.precision_constraints
-    asks_layers = options.layer_precisions or options.layer_output_types
-    algorithm = None if calibrator is None else calibrator.algorithm
-    problem = fix = ""
     if source not in SOURCES:
-        problem, fix = f"ranges={source!r} is unknown", f"one of {', '.join(SOURCES)}"
-    elif constraints not in ("none", "prefer", "obey"):
-        problem, fix = f"precision_constraints={constraints!r}", "one of none, prefer, obey"
-    elif asks_layers and constraints == "none":
+        raise BuildError(f"ranges={source!r} is unknown", f"one of {', '.join(SOURCES)}")
+    if constraints not in ("none", "prefer", "obey"):
+        raise BuildError(f"precision_constraints={constraints!r}", "one of none, prefer, obey")
+    if constraints == "none" and (options.layer_precisions or options.layer_output_types):
         problem = "layer precisions are ignored without precision constraints"
-        fix = "set precision_constraints to prefer or obey"
-    elif source in BASES and algorithm is None:
-        problem = f"ranges={source!r} needs a calibrator"
+        raise BuildError(problem, "set precision_constraints to prefer or obey")
+    if source in BASES and calibrator is None:
         fix = f"give make_calibrator({source!r}, images)"
-    elif source in BASES and algorithm != source:
-        problem = f"ranges={source!r}, but the calibrator given is {algorithm!r}"
-        fix = "make them alike"
-    elif source == "user" and ranges is None:
-        problem, fix = "ranges='user' needs ranges", "give a dict of tensor name -> amax"
-    elif source == "cache" and ranges is None and calibrator is None:
-        problem = "ranges='cache' needs a cache"
+        raise BuildError(f"ranges={source!r} needs a calibrator", fix)
+    if source in BASES and calibrator is not None and calibrator.algorithm != source:
+        problem = f"ranges={source!r}, but the calibrator given is {calibrator.algorithm!r}"
+        raise BuildError(problem, "make them alike")
+    if source == "user" and ranges is None:
+        raise BuildError("ranges='user' needs ranges", "give a dict of tensor name -> amax")
+    if source == "cache" and ranges is None and calibrator is None:
         fix = "give ranges=read_cache(FILE), or a calibrator made with cache="
-    elif not options.int8 and (calibrator is not None or source not in ("none", "qdq")):
-        problem, fix = f"ranges={source!r} without int8", "set int8=True, or ranges='none'"
-    elif ranges is not None and source not in ("user", "cache"):
+        raise BuildError("ranges='cache' needs a cache", fix)
+    if not options.int8 and (calibrator is not None or source not in ("none", "qdq")):
+        raise BuildError(f"ranges={source!r} without int8", "set int8=True, or ranges='none'")
+    if ranges is not None and source not in ("user", "cache"):
         problem = f"ranges are given, but options.ranges is {source!r}"
-        fix = "set it to 'user' or 'cache'"
-    if problem:
-        raise BuildError(problem, fix)
+        raise BuildError(problem, "set it to 'user' or 'cache'")
 
 
 def configure(
