@@ -253,10 +253,8 @@ def write_all(contents: Mapping[Path, Content]) -> None:
         whole = True
     except (OSError, ValueError) as problem:
         reason = getattr(problem, "strerror", None) or first_line(problem)
-        raise TrtlearnError(
-            f"cannot write {target}: {reason}",
-            "choose a folder that you may write to, with free space",
-        ) from None
+        fix = "choose a folder that you may write to, with free space"
+        raise TrtlearnError(f"cannot write {target}: {reason}", fix) from None
     finally:
         for place, old in () if whole else saved.items():
             with contextlib.suppress(OSError):
@@ -300,10 +298,8 @@ def _place(target: Path, content: bytes | str | None) -> tuple[Path, os.stat_res
     except FileNotFoundError:
         return Path(os.path.realpath(target)), None
     if not stat.S_ISREG(before.st_mode):
-        raise TrtlearnError(
-            f"cannot write {target}: it is {_kind(before.st_mode)}, expected a file",
-            "name a new file, or one to replace",
-        )
+        problem = f"cannot write {target}: it is {_kind(before.st_mode)}, expected a file"
+        raise TrtlearnError(problem, "name a new file, or one to replace")
     if not os.access(target, os.W_OK):
         raise PermissionError(errno.EACCES, "the file is read-only")
     head = b"" if content is None else read_bytes(target, count=HEAD_BYTES)

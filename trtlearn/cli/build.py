@@ -93,10 +93,9 @@ def build(
         check_writable(path)
     onnx_model = read_model(model)
     if int8 and not ranges and not onnx_model.has_qdq:
-        raise BuildError(
-            "--int8 without ranges, and the model has no Q/DQ: TensorRT would refuse it",
-            "--placeholder for what trtexec does, or --calib-data FILE, --cache FILE, --amax FILE",
-        )
+        problem = "--int8 without ranges, and the model has no Q/DQ: TensorRT would refuse it"
+        fix = "--placeholder for what trtexec does, or --calib-data FILE, --cache FILE, --amax FILE"
+        raise BuildError(problem, fix)
     tactics = tuple(name for name in tactic_source or () if name != "NONE")
     options = BuildOptions(
         int8=int8 or bool(ranges),

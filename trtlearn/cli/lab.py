@@ -149,10 +149,8 @@ def make_builds(networks: list[str] | None, again: bool) -> None:
     for line in failed:
         print(line, file=sys.stderr)
     if failed:
-        raise BuildError(
-            f"{len(failed)} of {count} failed",
-            "go on: notebooks show what was recorded in their place",
-        )
+        fix = "go on: notebooks show what was recorded in their place"
+        raise BuildError(f"{len(failed)} of {count} failed", fix)
 
 
 def _say(stage: str) -> None:

@@ -205,9 +205,8 @@ def _set_ranges(
     if options.ranges != "placeholder":
         return None if ranges is None else set_ranges(network, ranges)
     if has_qdq(network):
-        raise BuildError(
-            "placeholder ranges cannot be set: the model has Q/DQ layers", "use ranges='qdq'"
-        )
+        problem = "placeholder ranges cannot be set: the model has Q/DQ layers"
+        raise BuildError(problem, "use ranges='qdq'")
     return placeholder_ranges(network)
 
 
@@ -414,9 +413,8 @@ def profile_of(
     inputs = network_inputs(network)
     for name, (least, usual, greatest) in shapes.items():
         if name not in inputs:
-            raise BuildError(
-                f"shapes are given for {name!r}", f"the network's inputs are {', '.join(inputs)}"
-            )
+            problem = f"shapes are given for {name!r}"
+            raise BuildError(problem, f"the network's inputs are {', '.join(inputs)}")
         try:
             profile.set_shape(name, *(trt.Dims(list(shape)) for shape in (least, usual, greatest)))
         except (ValueError, TypeError, RuntimeError):
@@ -431,15 +429,13 @@ def profile_of(
 def set_target(config: Any, compute_capability: str) -> None:
     """Build for another GPU, such as "8.9": TensorRT for RTX only, otherwise BuildError."""
     if not hasattr(config, "set_compute_capability"):
-        raise BuildError(
-            "this TensorRT builds only for the GPU that is here", "leave compute_capability out"
-        )
+        problem = "this TensorRT builds only for the GPU that is here"
+        raise BuildError(problem, "leave compute_capability out")
     name = f"SM{compute_capability.replace('.', '')}"
     members = module().ComputeCapability.__members__
     if name not in members:
-        raise BuildError(
-            f"no compute capability {compute_capability!r}", f"one of {', '.join(members)}"
-        )
+        problem = f"no compute capability {compute_capability!r}"
+        raise BuildError(problem, f"one of {', '.join(members)}")
     config.num_compute_capabilities = 1
     config.set_compute_capability(members[name], 0)
 

@@ -111,10 +111,8 @@ def batches_from(data: Data, batch_size: int) -> Batches:
         note = f"the last {images} not fill a batch of {batch_size}: left out" if left else ""
         return Batches(lambda: feeds(arrays, batch_size), batch_size, first, count, note)
     if not isinstance(data, Iterable) or isinstance(data, (str, bytes)):
-        raise DataError(
-            f"the calibration data are of type {type(data).__name__}",
-            "give an array, a dict of arrays, or batches",
-        )
+        problem = f"the calibration data are of type {type(data).__name__}"
+        raise DataError(problem, "give an array, a dict of arrays, or batches")
     known = len(data) if isinstance(data, Sized) else None
     return Batches(lambda: _iterable_batches(data, batch_size), batch_size, count=known)
 
@@ -354,9 +352,8 @@ def make_calibrator(
     if cache is not None and not isinstance(cache, bytes):
         cache = read_bytes(cache, CacheError)
     if cache == b"":
-        raise CacheError(
-            "the calibration cache is empty", "leave it out to calibrate with the data"
-        )
+        problem = "the calibration cache is empty"
+        raise CacheError(problem, "leave it out to calibrate with the data")
     return Calibrator(
         algorithm,
         batches_from(data, batch_size),

@@ -51,13 +51,10 @@ def check(answer: tuple[Any, ...], doing: str) -> Any:
     status, *values = answer
     if int(status) != 0:
         if status.name == "cudaErrorMemoryAllocation":
-            raise EngineError(
-                f"the GPU has no memory left for {doing}",
-                "use a smaller batch, or close other programs",
-            )
-        raise EngineError(
-            f"{doing} failed: {status.name}", "see `nvidia-smi`; restart Python after a GPU error"
-        )
+            problem = f"the GPU has no memory left for {doing}"
+            raise EngineError(problem, "use a smaller batch, or close other programs")
+        problem = f"{doing} failed: {status.name}"
+        raise EngineError(problem, "see `nvidia-smi`; restart Python after a GPU error")
     return values[0] if len(values) == 1 else tuple(values)
 
 
@@ -67,14 +64,11 @@ def require_gpu() -> None:
     try:
         status, count = cudart.cudaGetDeviceCount()
     except RuntimeError as problem:  # cuda-python: libcuda.so.1 is not there
-        raise LiveUnavailable(
-            f"no NVIDIA driver here ({problem})", "install the driver, or use the recordings"
-        ) from None
+        fix = "install the driver, or use the recordings"
+        raise LiveUnavailable(f"no NVIDIA driver here ({problem})", fix) from None
     if int(status) != 0 or not count:
-        raise LiveUnavailable(
-            f"no NVIDIA GPU that CUDA can use ({status.name})",
-            "check `nvidia-smi`, or use the recordings",
-        )
+        fix = "check `nvidia-smi`, or use the recordings"
+        raise LiveUnavailable(f"no NVIDIA GPU that CUDA can use ({status.name})", fix)
 
 
 def gpu_name() -> str | None:

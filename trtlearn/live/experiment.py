@@ -86,9 +86,8 @@ def predict(
             f"{len(images)} images and {len(labels)} labels, expected as many of each, at least one"
         )
     if len(runner.inputs) != 1 or not runner.outputs:
-        raise DataError(
-            f"the engine has {len(runner.inputs)} inputs, expected one", "run it with Runner.run"
-        )
+        problem = f"the engine has {len(runner.inputs)} inputs, expected one"
+        raise DataError(problem, "run it with Runner.run")
     classes: list[int] = []
     for logits in _answers(runner, images, batch, output):
         classes += [int(index) for index in logits.argmax(axis=1)]
@@ -209,10 +208,8 @@ def run_variant(
         if card is not None:
             return load_images("calibration", card.name)[0]
         if data is None:
-            raise DataError(
-                f"{label} calibrates, and {model} came without images",
-                'give them: network("my.onnx", data="images.npy")',
-            )
+            problem = f"{label} calibrates, and {model} came without images"
+            raise DataError(problem, 'give them: network("my.onnx", data="images.npy")')
         return data
 
     path = onnx_file or (model_path(card.name) if card else model)

@@ -93,10 +93,8 @@ def _builder(log: Log) -> trt.Builder:
         return trt.Builder(logger())
     except (TypeError, RuntimeError):  # what the bindings raise where CUDA does not start
         said = [split_line(line)[1] for line in log.lines if line[1:2] in "FEW"]
-        raise LiveUnavailable(
-            f"TensorRT cannot start: {said[-1] if said else 'no reason given'}",
-            "run `trtlearn doctor`",
-        ) from None
+        problem = f"TensorRT cannot start: {said[-1] if said else 'no reason given'}"
+        raise LiveUnavailable(problem, "run `trtlearn doctor`") from None
 
 
 def _parser_problem(parser: trt.OnnxParser, name: str) -> str:
@@ -154,10 +152,8 @@ def set_batch(network: trt.INetworkDefinition, batch: int) -> None:
     for tensor in map(network.get_input, range(network.num_inputs)):
         shape = shape_of(tensor.shape)
         if -1 in shape[1:]:
-            raise ModelError(
-                f"input {tensor.name!r} has shape {shape}: more than the batch is dynamic",
-                "give build_engine shapes={input: (least, usual, greatest)}",
-            )
+            problem = f"input {tensor.name!r} has shape {shape}: more than the batch is dynamic"
+            raise ModelError(problem, "give build_engine shapes={input: (least, usual, greatest)}")
         if shape and shape[0] == -1:
             tensor.shape = trt.Dims([batch, *shape[1:]])
 
@@ -223,9 +219,8 @@ def set_precisions(
         types = {name: _dtype(name, dtype) for name, dtype in wanted.items()}
         for name in wanted:
             if name != "*" and name not in known:
-                raise BuildError(
-                    f"no layer or ONNX node {name!r} in the network", f"one of {_some(known)}"
-                )
+                problem = f"no layer or ONNX node {name!r} in the network"
+                raise BuildError(problem, f"one of {_some(known)}")
         for layer, names in layers:
             asked = [dtype for name, dtype in types.items() if name in names]
             if not asked and not ("*" in types and _is_float(layer)):
@@ -241,10 +236,8 @@ def _dtype(name: str, dtype: str) -> Any:
     try:
         return dtype_of(dtype)
     except KeyError:
-        raise BuildError(
-            f"layer {name!r}: this TensorRT has no data type {dtype!r}",
-            f"one of {', '.join(DTYPES)}",
-        ) from None
+        problem = f"layer {name!r}: this TensorRT has no data type {dtype!r}"
+        raise BuildError(problem, f"one of {', '.join(DTYPES)}") from None
 
 
 # Dynamic ranges
@@ -254,9 +247,8 @@ def _set(tensor: trt.ITensor, amax: float) -> None:
     if not hasattr(tensor, "set_dynamic_range"):
         raise lacks("dynamic ranges: 11.0 removed them")
     if not tensor.set_dynamic_range(-amax, amax):
-        raise BuildError(
-            f"TensorRT refused the range ±{amax:g} for tensor {tensor.name!r}", "give a finite amax"
-        )
+        problem = f"TensorRT refused the range ±{amax:g} for tensor {tensor.name!r}"
+        raise BuildError(problem, "give a finite amax")
 
 
 def _range(tensor: Any, source: str, note: str = "") -> TensorRange:

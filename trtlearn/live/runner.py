@@ -69,15 +69,13 @@ class Runner(Closing):
             said = next(iter(self._log.errors()), "no reason given")
             other = recognize(content)
             what = f"; it is {other.words}" if other and other.kind != "plan" else ""
-            raise EngineError(
-                f"the plan does not load ({len(content):,} bytes{what}; TensorRT: {said})",
-                "build the engine again with the TensorRT and the GPU that are here",
-            )
+            problem = f"the plan does not load ({len(content):,} bytes{what}; TensorRT: {said})"
+            fix = "build the engine again with the TensorRT and the GPU that are here"
+            raise EngineError(problem, fix)
         self._context: trt.IExecutionContext | None = self._engine.create_execution_context()
         if self._context is None:
-            raise EngineError(
-                "the engine does not start: no GPU memory for it", "close other programs on the GPU"
-            )
+            problem = "the engine does not start: no GPU memory for it"
+            raise EngineError(problem, "close other programs on the GPU")
         self._stream: Stream = self._stack.enter_context(Stream())
         self.inputs: dict[str, tuple[tuple[int, ...], str]] = {}
         self._outputs: dict[str, str] = {}  # name -> dtype
@@ -89,10 +87,8 @@ class Runner(Closing):
             else:
                 self._outputs[name] = dtype
             if self._engine.get_tensor_format(name) != trt.TensorFormat.LINEAR:
-                raise EngineError(
-                    f"tensor {name!r} has a packed format, unknown to numpy",
-                    "build with linear I/O",
-                )
+                problem = f"tensor {name!r} has a packed format, unknown to numpy"
+                raise EngineError(problem, "build with linear I/O")
         self.outputs = tuple(self._outputs)
 
     @property
@@ -116,9 +112,8 @@ class Runner(Closing):
 
     def _open(self) -> tuple[trt.ICudaEngine, trt.IExecutionContext]:
         if self._engine is None or self._context is None:
-            raise EngineError(
-                "this runner is closed", "make a new one, or keep the work inside the with block"
-            )
+            problem = "this runner is closed"
+            raise EngineError(problem, "make a new one, or keep the work inside the with block")
         return self._engine, self._context
 
     def _load(self, arrays: Arrays) -> dict[str, tuple[int, ...]]:
@@ -135,14 +130,11 @@ class Runner(Closing):
         for name, dtype in self._outputs.items():
             shape = shape_of(context.get_tensor_shape(name))
             if -1 in shape:
-                raise EngineError(
-                    f"the shape of output {name!r} depends on the data: {shape}",
-                    "not supported here",
-                )
+                problem = f"the shape of output {name!r} depends on the data: {shape}"
+                raise EngineError(problem, "not supported here")
             if dtype not in NUMPY:
-                raise EngineError(
-                    f"output {name!r} is {dtype}, unknown to numpy", "cast it in the model"
-                )
+                problem = f"output {name!r} is {dtype}, unknown to numpy"
+                raise EngineError(problem, "cast it in the model")
             self._buffers.at_least(name, math.prod(shape) * np.dtype(NUMPY[dtype]).itemsize)
             shapes[name] = shape
         for name, buffer in self._buffers.items():
@@ -152,10 +144,8 @@ class Runner(Closing):
 
     def _enqueue(self) -> None:
         if not self._open()[1].execute_async_v3(int(self._stream)):
-            raise EngineError(
-                f"the engine did not run: {next(iter(self._log.errors()), 'no reason given')}",
-                "build it again here",
-            )
+            problem = f"the engine did not run: {next(iter(self._log.errors()), 'no reason given')}"
+            raise EngineError(problem, "build it again here")
 
     def run(self, arrays: Arrays) -> dict[str, Array]:
         """Run once: numpy arrays by input name in, new arrays by output name out.

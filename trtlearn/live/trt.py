@@ -82,10 +82,8 @@ def module() -> Any:
     """The TensorRT module; LiveUnavailable where none is installed."""
     name = os.environ.get("TRTLEARN_TENSORRT", "tensorrt")
     if (found := _load(name)) is None:
-        raise LiveUnavailable(
-            f"the Python package {name} is not installed here",
-            "pip install 'trtlearn[gpu]' on a machine with an NVIDIA GPU, or use the recordings",
-        )
+        fix = "pip install 'trtlearn[gpu]' on a machine with an NVIDIA GPU, or use the recordings"
+        raise LiveUnavailable(f"the Python package {name} is not installed here", fix)
     return found
 
 

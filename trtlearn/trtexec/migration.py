@@ -189,10 +189,8 @@ def _old_meaning(command: str, model: OnnxModel) -> Explanation:
     taken = (one for one in chain([newest], answers) if one.mode != "rejected")
     old = next(taken, newest)
     if old.mode == "rejected":
-        raise CommandError(
-            f"trtexec refuses the command: {old.kind}",
-            "give the line that worked with TensorRT 8 or 10",
-        )
+        problem = f"trtexec refuses the command: {old.kind}"
+        raise CommandError(problem, "give the line that worked with TensorRT 8 or 10")
     if not old.int8 or old.mode in ("not-int8", "explicit-qdq"):
         raise CommandError(
             f"the command's mode is {old.mode}, so there are no ranges to migrate",

@@ -82,14 +82,11 @@ def read_command_line(command: str | Sequence[str]) -> CommandLine:
     if isinstance(command, (list, tuple)) and all(isinstance(word, str) for word in command):
         command = shlex.join(command)
     if not isinstance(command, str):
-        raise CommandError(
-            f"the command is {type(command).__name__}, expected text",
-            'give it as "trtexec --onnx=..."',
-        )
+        problem = f"the command is {type(command).__name__}, expected text"
+        raise CommandError(problem, 'give it as "trtexec --onnx=..."')
     if len(command) > LONGEST or "\0" in command:
-        raise CommandError(
-            "the command is too long or holds a NUL character", "give one trtexec command line"
-        )
+        problem = "the command is too long or holds a NUL character"
+        raise CommandError(problem, "give one trtexec command line")
     if banner := BANNER.search(command):
         words = banner[2].split()  # the log prints the words without their quotes
         at = next((at for at, word in enumerate(words) if PROGRAM.search(word)), 0)
