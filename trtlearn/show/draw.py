@@ -289,14 +289,14 @@ def columns(
     name: str = "",
     *,
     color: typing.Any = GOOD,
-    bad: bool = False,
+    pattern: str = "",
     hover: str | Sequence[str] | None = None,
     panel: Panel = None,
     **more: typing.Any,
 ) -> None:
-    """Upright bars; ``bad`` ones (clipped, lost) are hatched, not only coloured."""
-    marker = {"color": color, "pattern": {"shape": "x" if bad else ""}, "line": {"width": 0}}
-    look = {"name": name, "marker": marker, "textangle": 0}
+    """Upright bars; what is clipped or lost has a ``pattern``, too, not only a colour."""
+    marker = {"color": color, "pattern": {"shape": pattern}, "line": {"width": 0}}
+    look = {"name": name, "marker": marker | more.pop("marker", {}), "textangle": 0}
     fig.add_bar(x=x, y=y, **{**look, **_hover(hover), **more}, **_place(panel))
 
 
@@ -306,21 +306,14 @@ def bars(
     values: Sequence[float | None],
     name: str = "",
     *,
-    color: typing.Any = GOOD,
-    pattern: str = "",
     texts: Sequence[str] | None = None,
-    hover: str | Sequence[str] | None = None,
-    panel: Panel = None,
     **more: typing.Any,
 ) -> None:
     """Level bars, one a row, ``texts`` at the end; a value of None has a text and no bar."""
-    marker = {"color": color, "pattern": {"shape": pattern}} | more.pop("marker", {})
-    look: dict[str, typing.Any] = {"name": name, "marker": marker, "orientation": "h"}
     if texts is not None:
-        look |= {"text": list(texts), "textposition": "outside", "textangle": 0}
-        look |= {"textfont": {"color": INK}, "cliponaxis": False}
-    lengths = [value or 0 for value in values]
-    fig.add_bar(x=lengths, y=rows, **{**look, **_hover(hover), **more}, **_place(panel))
+        more |= {"text": list(texts), "textposition": "outside", "cliponaxis": False}
+        more["textfont"] = {"color": INK}
+    columns(fig, [value or 0 for value in values], rows, name, orientation="h", **more)
 
 
 def note(fig: Figure, text: str, x: typing.Any, y: typing.Any, **more: typing.Any) -> None:

@@ -143,7 +143,7 @@ def _value_bars(
     inside = np.abs(centres) <= amax
     draw.columns(fig, centres, np.where(inside, counts, 0), names[0], **look)
     clipped = np.where(inside, 0, counts)
-    draw.columns(fig, centres, clipped, names[1], color=BAD, bad=True, **look)
+    draw.columns(fig, centres, clipped, names[1], color=BAD, pattern="x", **look)
 
 
 def _error_lines(
