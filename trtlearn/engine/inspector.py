@@ -535,9 +535,8 @@ def _profile(times: Mapping[str, float] | Timing | str | os.PathLike[str]) -> li
     if isinstance(data, Mapping):
         return list(data.items())
     if not isinstance(data, list):
-        raise InspectorError(
-            "expected the list that trtexec --exportProfile writes", "export the profile again"
-        )
+        problem = "expected the list that trtexec --exportProfile writes"
+        raise InspectorError(problem, "export the profile again")
     named = [item for item in data if isinstance(item, dict) and isinstance(item.get("name"), str)]
     return [(item["name"], item.get("medianMs", item.get("averageMs"))) for item in named]
 
@@ -565,10 +564,8 @@ def layer_times(
     for name, value in _profile(times):
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if not is_number or not 0 <= value <= sys.float_info.max:
-            raise InspectorError(
-                f"the time of {name!r:.60} is {value!r:.40}, expected ms",
-                "export the profile again",
-            )
+            problem = f"the time of {name!r:.60} is {value!r:.40}, expected ms"
+            raise InspectorError(problem, "export the profile again")
         times_ms[name] = times_ms.get(name, 0.0) + float(value)
     count = Counter(layer.name for layer in engine.layers)
     once = {name: ms for name, ms in times_ms.items() if count[name] == 1}

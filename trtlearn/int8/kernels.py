@@ -91,9 +91,8 @@ def quantize_activations(x: ArrayLike, scale: float) -> Codes:
     """
     step = np.float32(scale)
     if not (np.isfinite(step) and step > 0):
-        raise DataError(
-            f"scale is {scale}, expected a number above 0", "use amax / 127 with amax > 0"
-        )
+        problem = f"scale is {scale}, expected a number above 0"
+        raise DataError(problem, "use amax / 127 with amax > 0")
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         codes = np.rint(np.asarray(x, np.float32) * (np.float32(1) / step))
     return np.where(np.isnan(codes), -128, np.clip(codes, -128, 127)).astype(np.int8)
@@ -108,10 +107,8 @@ def _codes(array: ArrayLike, what: str, ndim: int | None = None) -> Codes:
     if values.dtype != np.int8:
         raise DataError(f"{what} is {values.dtype}, expected int8 codes", "quantize it first")
     if ndim is not None and values.ndim != ndim:
-        raise DataError(
-            f"{what} has shape {values.shape}, expected {ndim} dimensions",
-            "batch, channels, then space",
-        )
+        problem = f"{what} has shape {values.shape}, expected {ndim} dimensions"
+        raise DataError(problem, "batch, channels, then space")
     return values
 
 
@@ -120,9 +117,8 @@ def _each(value: Sizes, count: int, default: int, what: str) -> NDArray[np.int64
     given = default if value is None else value
     sizes = np.full(count, given) if isinstance(given, int) else np.array(given, np.int64)
     if len(sizes) != count or sizes.min(initial=1) < 0:
-        raise DataError(
-            f"{what}={value!r}, expected {count} numbers from 0", "one for each spatial dimension"
-        )
+        problem = f"{what}={value!r}, expected {count} numbers from 0"
+        raise DataError(problem, "one for each spatial dimension")
     return sizes
 
 
@@ -147,10 +143,8 @@ def windows(
     gaps = _each(dilations, rank, 1, "dilations")
     edges = _each(pads, 2 * rank, 0, "pads")
     if x.ndim != rank + 2:
-        raise DataError(
-            f"the input has shape {x.shape}, expected {rank + 2} dimensions",
-            "batch, channels, then space",
-        )
+        problem = f"the input has shape {x.shape}, expected {rank + 2} dimensions"
+        raise DataError(problem, "batch, channels, then space")
     margins = [(0, 0), (0, 0), *zip(edges[:rank], edges[rank:], strict=True)]
     padded = np.pad(x, margins, constant_values=fill)
     reach = (np.array(kernel) - 1) * gaps + 1
@@ -276,10 +270,8 @@ def matmul_sums(x: Codes, w: Codes) -> Sums:
     """
     rows, columns = _codes(x, "x"), _codes(w, "w")
     if rows.ndim < 1 or columns.ndim < 2 or rows.shape[-1] != columns.shape[-2]:
-        raise DataError(
-            f"shapes {rows.shape} and {columns.shape} do not multiply",
-            "expected [..., P, K] and [..., K, M]",
-        )
+        problem = f"shapes {rows.shape} and {columns.shape} do not multiply"
+        raise DataError(problem, "expected [..., P, K] and [..., K, M]")
     return _product(rows, columns)
 
 
@@ -325,9 +317,8 @@ def requantize(
     """
     values = np.asarray(sums)
     if values.dtype != np.int32:
-        raise DataError(
-            f"sums are {values.dtype}, expected int32", "use conv_sums, deconv_sums or matmul_sums"
-        )
+        problem = f"sums are {values.dtype}, expected int32"
+        raise DataError(problem, "use conv_sums, deconv_sums or matmul_sums")
     steps = scaled_sums(values, multiplier, offset, axis)
     if np.ndim(added) or added:
         steps = steps + np.asarray(added, np.float32)
@@ -457,9 +448,8 @@ def _quantized(
         return quantize_weights(w, -1 if kind == "matmul" else 0, input_scale)
     groups = int(geometry.get("groups", 1))
     if groups < 1 or len(w) % groups:
-        raise DataError(
-            f"{len(w)} input channels in {groups} groups", "the channels must divide evenly"
-        )
+        problem = f"{len(w)} input channels in {groups} groups"
+        raise DataError(problem, "the channels must divide evenly")
     parts = [quantize_weights(part, 1, input_scale) for part in np.split(w, groups)]
     codes, steps = zip(*parts, strict=True)
     return np.concatenate(codes), np.concatenate(steps)
@@ -525,10 +515,8 @@ def trace_pixel(
     ((127, -254), -127, -2)
     """
     if layer.kind == "deconv" or layer.output_scale is None:
-        raise DataError(
-            "only INT8 outputs of convolutions and matrix products are traced",
-            "give an output_scale",
-        )
+        problem = "only INT8 outputs of convolutions and matrix products are traced"
+        raise DataError(problem, "give an output_scale")
     where = tuple(int(i) for i in position)
     channel = where[layer.channel_axis]
     seen, weights = _one_pixel(layer, x, where)
@@ -575,10 +563,8 @@ def _one_pixel(
     shape = (view.shape[0], maps, *view.shape[2 : x.ndim])
     inside = len(where) == len(shape) and all(0 <= i < n for i, n in zip(where, shape, strict=True))
     if not inside:
-        raise DataError(
-            f"position {where} is outside the output of shape {shape}",
-            "batch, channel, row, column",
-        )
+        problem = f"position {where} is outside the output of shape {shape}"
+        raise DataError(problem, "batch, channel, row, column")
     image, channel, *pixel = where
     first = channel // (maps // layer.geometry.get("groups", 1)) * per_group
     pick: tuple[Any, ...] = (image, slice(first, first + per_group), *pixel)

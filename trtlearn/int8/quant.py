@@ -32,9 +32,8 @@ def finite_array(x: ArrayLike, what: str) -> Floats:
     try:
         values = np.asarray(x, dtype=np.float32)
     except (TypeError, ValueError) as problem:
-        raise DataError(
-            f"{what} is no array of numbers: {problem}", "pass a numpy array of floats"
-        ) from None
+        fix = "pass a numpy array of floats"
+        raise DataError(f"{what} is no array of numbers: {problem}", fix) from None
     if not np.isfinite(values).all():
         raise DataError(f"{what} holds NaN or infinity", "no scale can represent them: clean it")
     return values
@@ -43,9 +42,8 @@ def finite_array(x: ArrayLike, what: str) -> Floats:
 def along(values: NDArray[Any], axis: int, ndim: int) -> NDArray[Any]:
     """C numbers, shaped to multiply a tensor of ``ndim`` dimensions along ``axis``."""
     if not -ndim <= axis < ndim:
-        raise DataError(
-            f"axis {axis} of a {ndim}-dimensional tensor", f"use an axis from {-ndim} to {ndim - 1}"
-        )
+        problem = f"axis {axis} of a {ndim}-dimensional tensor"
+        raise DataError(problem, f"use an axis from {-ndim} to {ndim - 1}")
     shape = [1] * ndim
     shape[axis] = values.size
     return values.reshape(shape)
@@ -62,20 +60,16 @@ def _scales_for(shape: tuple[int, ...], scale: ArrayLike, axis: int | None) -> N
     """One scale, or C along ``axis``, shaped to divide a tensor of ``shape``; all above 0."""
     scales = finite_array(scale, "scale")
     if (scales <= 0).any():
-        raise DataError(
-            f"scale is {float(scales.min())}, expected a number above 0",
-            "use amax / 127 with amax > 0",
-        )
+        problem = f"scale is {float(scales.min())}, expected a number above 0"
+        raise DataError(problem, "use amax / 127 with amax > 0")
     if axis is None:
         if scales.size != 1:
             raise DataError(f"{scales.size} scales but no axis", "say which axis is theirs: axis=0")
         return scales.reshape(())
     spread = along(scales, axis, len(shape))
     if scales.size not in (1, shape[axis]):
-        raise DataError(
-            f"{scales.size} scales for axis {axis} of shape {shape}",
-            f"expected {plural(shape[axis], 'scale')}",
-        )
+        problem = f"{scales.size} scales for axis {axis} of shape {shape}"
+        raise DataError(problem, f"expected {plural(shape[axis], 'scale')}")
     return spread
 
 

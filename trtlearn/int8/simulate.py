@@ -241,10 +241,8 @@ def tensor_errors(run: Int8Run, reference: Mapping[str, Array]) -> tuple[TensorE
             continue
         exact = np.asarray(reference[name], np.float64)
         if exact.shape != tensor.values.shape:
-            raise DataError(
-                f"{name!r} has shape {tensor.values.shape}, the reference {exact.shape}",
-                "use one input",
-            )
+            problem = f"{name!r} has shape {tensor.values.shape}, the reference {exact.shape}"
+            raise DataError(problem, "use one input")
         own = None if tensor.scale is None else quantization_error(exact, tensor.scale)
         errors.append(
             TensorError(
@@ -459,10 +457,8 @@ def product_layer(
 def _geometry(node: onnx.NodeProto, options: Mapping[str, Any], rank: int) -> dict[str, Any]:
     """A convolution's strides, pads, dilations, groups and output padding."""
     if options.get("auto_pad", b"NOTSET") != b"NOTSET" or "output_shape" in options:
-        raise ModelError(
-            f"{node.name!r} leaves its padding to ONNX (auto_pad)",
-            "export the model with explicit pads",
-        )
+        problem = f"{node.name!r} leaves its padding to ONNX (auto_pad)"
+        raise ModelError(problem, "export the model with explicit pads")
     geometry: dict[str, Any] = {
         "strides": tuple(options.get("strides", [1] * rank)),
         "pads": tuple(options.get("pads", [0] * 2 * rank)),

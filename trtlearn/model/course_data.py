@@ -284,10 +284,8 @@ def accuracy(logits: NDArray[np.float32], truth: NDArray[np.int64]) -> float:
     1.0
     """
     if logits.ndim != 2 or len(logits) != len(truth) or not len(truth):
-        raise DataError(
-            f"logits {list(logits.shape)} and {len(truth)} labels do not fit",
-            "pass [N,classes] and [N]",
-        )
+        problem = f"logits {list(logits.shape)} and {len(truth)} labels do not fit"
+        raise DataError(problem, "pass [N,classes] and [N]")
     sound = np.isfinite(logits).all(axis=1)
     return float(np.mean(sound & (np.argmax(logits, axis=1) == truth)))
 

@@ -96,9 +96,8 @@ def check_form(array: Array, where: str, dtype: str | None, shape: Sequence[obje
         fix = _shape_advice(array.shape, shape)
         raise DataError(f"{where} has shape [{size}], expected [{wanted}]", fix)
     if array.size == 0:
-        raise DataError(
-            f"{where} is empty, shape [{_shape_text(array.shape)}]", "give at least one row"
-        )
+        problem = f"{where} is empty, shape [{_shape_text(array.shape)}]"
+        raise DataError(problem, "give at least one row")
 
 
 def check_feed(
@@ -112,15 +111,12 @@ def check_feed(
     """
     if not isinstance(batch, Mapping):
         if len(inputs) != 1:
-            raise DataError(
-                f"{where} is one array, but the network has inputs {sorted(inputs)}", "pass a dict"
-            )
+            problem = f"{where} is one array, but the network has inputs {sorted(inputs)}"
+            raise DataError(problem, "pass a dict")
         batch = dict.fromkeys(inputs, batch)
     if wrong := sorted(set(batch) ^ set(inputs)):
-        raise DataError(
-            f"{where} has inputs {sorted(batch)}, expected {sorted(inputs)}",
-            f"rename or add {wrong[0]!r}",
-        )
+        problem = f"{where} has inputs {sorted(batch)}, expected {sorted(inputs)}"
+        raise DataError(problem, f"rename or add {wrong[0]!r}")
     feed = {}
     for name, (shape, dtype) in inputs.items():
         feed[name] = check_array(batch[name], f"{where}: {name}", dtype, shape)
@@ -192,9 +188,8 @@ def check_finite(array: Array, where: str) -> None:
 def check_batch_size(batch: object) -> int:
     """``batch`` where it is a whole number above 0; DataError otherwise."""
     if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
-        raise DataError(
-            f"the batch size is {batch!r}, expected a whole number above 0", "8 is a good start"
-        )
+        problem = f"the batch size is {batch!r}, expected a whole number above 0"
+        raise DataError(problem, "8 is a good start")
     return batch
 
 
@@ -355,15 +350,12 @@ def feeds(
     cut = {name: array for name, array in arrays.items() if name not in same}
     lengths = {name: len(array) for name, array in cut.items() if array.ndim}
     if len(set(lengths.values())) != 1 or len(lengths) != len(cut):
-        raise DataError(
-            f"inputs have first axes {lengths}, expected one length for all",
-            "give each as many rows",
-        )
+        problem = f"inputs have first axes {lengths}, expected one length for all"
+        raise DataError(problem, "give each as many rows")
     total = next(iter(lengths.values()))
     if not 1 <= batch <= total:
-        raise DataError(
-            f"batch size is {batch}, expected 1 to {total} (all rows)", "choose a smaller batch"
-        )
+        problem = f"batch size is {batch}, expected 1 to {total} (all rows)"
+        raise DataError(problem, "choose a smaller batch")
     for start in range(0, total - batch + 1, batch):
         yield {
             name: array if name in same else array[start : start + batch]
@@ -444,13 +436,11 @@ def input_data(model: OnnxModel, data: Data | None, batch: int = 8) -> InputData
     """
     for value in model.inputs:
         if value.shape is None:
-            raise ModelError(
-                f"input {value.name!r} has no known shape", "export it with a shape [batch, ...]"
-            )
+            problem = f"input {value.name!r} has no known shape"
+            raise ModelError(problem, "export it with a shape [batch, ...]")
     if model.inputs and all(value.shape == () for value in model.inputs):
-        raise ModelError(
-            "no input of the network has an axis", "export it with a shape [batch, ...]"
-        )
+        problem = "no input of the network has an axis"
+        raise ModelError(problem, "export it with a shape [batch, ...]")
     check_batch_size(batch)
     arrays = arrays_by_name(model, data)
     whole = whole_inputs(model, arrays)
@@ -460,16 +450,13 @@ def input_data(model: OnnxModel, data: Data | None, batch: int = 8) -> InputData
     arrays = {name: check_array(array, f"input {name!r}") for name, array in arrays.items()}
     lengths = {value.name: len(arrays[value.name]) for value in cut}
     if len(set(lengths.values())) != 1:
-        raise DataError(
-            f"the inputs have different numbers of rows: {lengths}", "give each input as many rows"
-        )
+        problem = f"the inputs have different numbers of rows: {lengths}"
+        raise DataError(problem, "give each input as many rows")
     total = next(iter(lengths.values()))
     size = fixed or min(batch, total)
     if total < size:
-        raise DataError(
-            f"{plural(total, 'row')} of data, the network takes {size} at once",
-            "give at least one batch",
-        )
+        problem = f"{plural(total, 'row')} of data, the network takes {size} at once"
+        raise DataError(problem, "give at least one batch")
     shapes = {name: tuple(array.shape) for name, array in arrays.items()}
     dtypes = {name: str(array.dtype) for name, array in arrays.items()}
     return InputData(arrays, DataFacts(shapes, dtypes, total, size, total // size * size, whole))
@@ -480,9 +467,8 @@ def _fixed_batch(inputs: tuple[OnnxValue, ...]) -> int | None:
     first_axes = {value.shape[0] for value in inputs if value.shape}
     fixed = {axis for axis in first_axes if isinstance(axis, int)}
     if 0 in fixed:
-        raise ModelError(
-            "the network fixes its batch size at 0", "export it with a dynamic batch, or one above"
-        )
+        problem = "the network fixes its batch size at 0"
+        raise ModelError(problem, "export it with a dynamic batch, or one above")
     if len(fixed) > 1:
         raise ModelError(
             f"the inputs have different fixed batch sizes: {sorted(fixed)}",
@@ -534,9 +520,8 @@ def arrays_by_name(model: OnnxModel, data: Data | None) -> dict[str, Array]:
         return {names[0]: data}
     if isinstance(data, Mapping):
         if missing := [name for name in names if name not in data]:
-            raise DataError(
-                f"no data for input {missing[0]!r} (given: {sorted(data)})", EXPECTED_DATA
-            )
+            problem = f"no data for input {missing[0]!r} (given: {sorted(data)})"
+            raise DataError(problem, EXPECTED_DATA)
         return {name: np.asarray(data[name]) for name in names}
     return load_arrays(data, names, check=partial(_check_forms, model))
 

@@ -227,25 +227,22 @@ def check_tensor(tensor: onnx.TensorProto, where: str, weights: bool = True) -> 
     if len(filled) > 1 or not set(filled) <= {typed, "raw_data"}:
         raise ModelError(f"{name} holds {' and '.join(filled)}, expected {typed}", NOT_ONNX)
     if size != expected and (filled or weights):
-        raise ModelError(
-            f"{name} of shape {shape} holds {size} {unit}, expected {expected}", NOT_ONNX
-        )
+        problem = f"{name} of shape {shape} holds {size} {unit}, expected {expected}"
+        raise ModelError(problem, NOT_ONNX)
 
 
 def check_graph(proto: onnx.ModelProto, where: str) -> None:
     """ModelError without operator sets or outputs, or where a node reads what nothing makes."""
     graph = proto.graph
     if not proto.ir_version or not graph.node or not proto.opset_import:
-        raise ModelError(
-            f"{where} holds no ONNX model (no version, no nodes or no operator set)", NOT_ONNX
-        )
+        problem = f"{where} holds no ONNX model (no version, no nodes or no operator set)"
+        raise ModelError(problem, NOT_ONNX)
     if not graph.output:
         raise ModelError(f"{where}: no outputs", NOT_ONNX)
     for item in proto.opset_import:
         if not _are_texts(item.domain) or not 0 < item.version < 2**31:
-            raise ModelError(
-                f"{where}: operator set {item.domain!r:.100} of version {item.version}", NOT_ONNX
-            )
+            problem = f"{where}: operator set {item.domain!r:.100} of version {item.version}"
+            raise ModelError(problem, NOT_ONNX)
     versions = {(item.domain, item.version) for item in proto.opset_import}
     if len(versions) > len({domain for domain, _ in versions}):
         raise ModelError(f"{where}: one operator set in two versions", NOT_ONNX)
@@ -399,9 +396,8 @@ def load_proto(model: str | os.PathLike[str] | bytes, *, weights: bool = True) -
     try:
         import onnx
     except ImportError:
-        raise ModelError(
-            "reading ONNX files needs the package onnx", "pip install 'trtlearn[cli]'"
-        ) from None
+        fix = "pip install 'trtlearn[cli]'"
+        raise ModelError("reading ONNX files needs the package onnx", fix) from None
     where, folder = "the given bytes", None
     content: bytes | mmap.mmap
     if isinstance(model, bytes):
@@ -412,10 +408,8 @@ def load_proto(model: str | os.PathLike[str] | bytes, *, weights: bool = True) -
         if where in NETWORKS and not os.path.exists(path):
             raise ModelError(f"no such file: {where}", f'the network is tl.network("{where}")')
         if os.path.isfile(path) and (size := path.stat().st_size) > MAX_BYTES:
-            raise ModelError(
-                f"{where} has {size:,} bytes, expected at most {MAX_BYTES:,}",
-                "keep the weights outside it",
-            )
+            fix = "keep the weights outside it"
+            raise ModelError(f"{where} has {size:,} bytes, expected at most {MAX_BYTES:,}", fix)
         content = read_bytes(model, ModelError) if weights else _mapped(path)
     if not content:
         raise ModelError(f"{where} is empty, expected an ONNX model", "export or copy it again")
@@ -500,9 +494,8 @@ def _load_external(tensor: onnx.TensorProto, folder: Path | None, most: int | No
     where = f"tensor {tensor.name!r:.200} keeps its data in {location!r:.200}"
     inside = "move the data file beside the model, or save the model with its weights inside"
     if folder is None:
-        raise ModelError(
-            f"{where}, but the model was given as bytes, not as a file", "give the model's path"
-        )
+        fix = "give the model's path"
+        raise ModelError(f"{where}, but the model was given as bytes, not as a file", fix)
     posix = PurePosixPath(location)
     absolute = posix.is_absolute() or PureWindowsPath(location).drive or "\\" in location
     if not location or "\0" in location or absolute or ".." in posix.parts:
@@ -517,10 +510,8 @@ def _load_external(tensor: onnx.TensorProto, folder: Path | None, most: int | No
     if not is_inside:
         raise ModelError(f"{where}, which leads outside the model's folder", inside)
     if not is_file:
-        raise ModelError(
-            f"{where}, but there is no such file in {str(folder)!r}",
-            "put the data file beside the model",
-        )
+        fix = "put the data file beside the model"
+        raise ModelError(f"{where}, but there is no such file in {str(folder)!r}", fix)
     size = target.stat().st_size
     try:
         offset = int(entries.get("offset") or 0)
@@ -553,16 +544,14 @@ def inlined(model: onnx.ModelProto, where: str = "the model") -> onnx.ModelProto
     from onnx import inliner
 
     if (size := _inlined_size(model, where)) > MOST_NODES:
-        raise ModelError(
-            f"{where} grows to {size:,} nodes, expected at most {MOST_NODES:,}", "export it again"
-        )
+        fix = "export it again"
+        raise ModelError(f"{where} grows to {size:,} nodes, expected at most {MOST_NODES:,}", fix)
     try:
         return inliner.inline_local_functions(model)
     except Exception as problem:  # onnx's C++ code raises errors of several kinds, by version
         reason = first_line(problem)
-        raise ModelError(
-            f"{where}: its functions cannot be inlined: {reason:.200}", "export it without them"
-        ) from None
+        fix = "export it without them"
+        raise ModelError(f"{where}: its functions cannot be inlined: {reason:.200}", fix) from None
 
 
 def _inlined_size(model: onnx.ModelProto, where: str) -> int:
@@ -578,9 +567,8 @@ def _inlined_size(model: onnx.ModelProto, where: str) -> int:
         if key not in bodies:
             return 1
         if key in open_calls:
-            raise ModelError(
-                f"{where}: function {key[1]} calls itself", "export the network to ONNX again"
-            )
+            problem = f"{where}: function {key[1]} calls itself"
+            raise ModelError(problem, "export the network to ONNX again")
         if key not in sizes:
             open_calls.add(key)
             sizes[key] = count(bodies[key])

@@ -254,10 +254,8 @@ def activations(
     proto, live = _prepared(model, copy)
     wanted = None if names is None else tuple(names)
     if unknown := [name for name in wanted or () if name not in live]:
-        raise ModelError(
-            f"the model computes no tensor {unknown[0]!r} from its inputs",
-            "choose names from model.tensors",
-        )
+        problem = f"the model computes no tensor {unknown[0]!r} from its inputs"
+        raise ModelError(problem, "choose names from model.tensors")
     return _joined(_run(proto, live if wanted is None else wanted, batches, wanted or ()), wanted)
 
 
@@ -306,9 +304,8 @@ def _prepared(
     if vague := [
         value.name for value in proto.graph.input if not value.type.tensor_type.HasField("shape")
     ]:
-        raise ModelError(
-            f"input {vague[0]!r} has no known shape", "export it with a shape [batch, ...]"
-        )
+        problem = f"input {vague[0]!r} has no known shape"
+        raise ModelError(problem, "export it with a shape [batch, ...]")
     live = live_tensors(proto)
     _round_weights_once(proto)
     del proto.graph.output[:]
