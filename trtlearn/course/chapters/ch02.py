@@ -104,7 +104,7 @@ def mobile_needs() -> dict[str, float]:
 def ranges_of(answer: Any) -> dict[str, float]:
     """The reader's ranges, tensor -> amax; DataError says what is no range."""
     try:
-        table = dict(answer or {})
+        table = dict(answer)
     except (TypeError, ValueError):
         raise DataError(f"Expected a dict, tensor name to amax, got {kind_of(answer)}") from None
     ranges = {}
