@@ -11,9 +11,7 @@ __all__ = ["EngineGraph", "GraphEdge", "GraphNode", "graph"]
 
 
 class GraphNode(NamedTuple):
-    """One engine layer, network input or output; ``x`` grows to the right, ``y`` is minus its
-    rank.
-    """
+    """One engine layer, network input or output; ``x`` grows to the right, ``y`` is -rank."""
 
     name: str
     role: str  # compute, reformat, no-op, input, output
@@ -82,9 +80,7 @@ def _places(
     parents: dict[int, list[int]],
     children: dict[int, list[int]],
 ) -> list[float]:
-    """x of each node: ranks sorted by their neighbours' mean, then drawn to it, at least 1
-    apart.
-    """
+    """x of each node: ranks sorted by their neighbours' mean, then drawn to it, 1 or more apart."""
     rows: dict[int, list[int]] = defaultdict(list)
     for node in order:
         rows[ranks[node]].append(node)

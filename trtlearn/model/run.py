@@ -219,9 +219,7 @@ def _session(proto: onnx.ModelProto, is_piece: bool = False) -> onnxruntime.Infe
 
 
 def _line(problem: Exception) -> str:
-    """What ONNX Runtime says, without its own source lines and C++ signatures: of a node inside an
-    If or a Loop, that node's words.
-    """
+    """What ONNX Runtime says, without its source lines; in an If or Loop the inner node's words."""
     outer, _, text = first_line(problem).rpartition("Status Message: ")
     text = re.sub(r"\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : ", "", text)
     source = r"^.{0,300}?\.(?:cc|h|cpp):\d+ [^(]*onnxruntime::[^(]*\(.*?\)(?: const)? (?=\S)"

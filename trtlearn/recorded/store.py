@@ -135,9 +135,7 @@ class OwnBuilds(Record):
         ]
 
     def clear(self, waiting: Callable[[], None] | None = None) -> None:
-        """Remove them all, plans and logs included; a build under way finishes first, and
-        ``waiting`` is called.
-        """
+        """Remove them all, plans and logs too; ``waiting``: called while a build goes on."""
         for machine in (path for path in _root().glob("*") if path.is_dir()):
             with locked(machine / "builds", waiting):
                 for path in machine.iterdir():
