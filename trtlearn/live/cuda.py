@@ -174,9 +174,8 @@ class DeviceBuffer(_Handle):
     def upload(self, array: npt.NDArray[Any]) -> None:
         """Copy a C-contiguous array to the GPU (waits until the array may be changed again)."""
         if array.nbytes > self.size_bytes:
-            raise EngineError(
-                f"{array.nbytes:,} bytes do not fit into a buffer of {self.size_bytes:,}"
-            )
+            problem = f"{array.nbytes:,} bytes do not fit into a buffer of {self.size_bytes:,}"
+            raise EngineError(problem)
         cudart = runtime()
         up = cudart.cudaMemcpyKind.cudaMemcpyHostToDevice
         copied = cudart.cudaMemcpy(self.value, array.ctypes.data, array.nbytes, up)

@@ -360,9 +360,8 @@ def set_ranges(
         wanted = {str(name): float(amax) for name, amax in ranges.items()}
     for name, amax in wanted.items():
         if not math.isfinite(amax) or amax < 0 or (amax == 0 and not from_cache):
-            raise DataError(
-                f"the range of tensor {name!r} is ±{amax}, expected a finite amax above 0"
-            )
+            problem = f"the range of tensor {name!r} is ±{amax}, expected a finite amax above 0"
+            raise DataError(problem)
     tensors = network_tensors(network)
     for name in tensors.keys() & wanted.keys():
         if wanted[name] > 0:

@@ -122,9 +122,8 @@ class Runner(Closing):
         inputs = {name: (size, NUMPY.get(dtype)) for name, (size, dtype) in self.inputs.items()}
         for name, array in check_feed(arrays, inputs, "the batch").items():
             if not context.set_input_shape(name, array.shape):
-                raise DataError(
-                    f"input {name!r} of shape {array.shape} is outside the engine's profile"
-                )
+                problem = f"input {name!r} of shape {array.shape} is outside the engine's profile"
+                raise DataError(problem)
             self._buffers.at_least(name, array.nbytes).upload(array)
         shapes = {}
         for name, dtype in self._outputs.items():

@@ -91,9 +91,8 @@ def library_version(found: Any) -> str:
     """The version of libnvinfer itself: bindings of 8.6.1 also run over libraries of 8.6.0."""
     version = str(found.__version__)
     try:
-        number = int(
-            ctypes.CDLL(f"libnvinfer.so.{version.split('.', maxsplit=1)[0]}").getInferLibVersion()
-        )
+        major = version.split(".", maxsplit=1)[0]
+        number = int(ctypes.CDLL(f"libnvinfer.so.{major}").getInferLibVersion())
     except (OSError, AttributeError):
         return version
     return version_text(number)

@@ -15,7 +15,7 @@ from difflib import get_close_matches
 
 from ..files import load_table
 from .snippets import DASHES, read_command_line
-from .sources import Release, choices, cite, option_kinds, resolve, words
+from .sources import Release, choices, cite, facts_at, option_kinds, resolve
 
 __all__ = ["TrtexecCommand", "holds", "int8_count", "parse_trtexec"]
 
@@ -95,10 +95,7 @@ def parse_trtexec(command: str, trt: str | None = None) -> TrtexecCommand:
         error=error,
         error_key=key,
         unknown=unknown,
-        hints=(
-            *((f"write {form}",) if form else ()),
-            *_hints(arguments, unknown, tag),
-        ),
+        hints=(*((f"write {form}",) if form else ()), *_hints(arguments, unknown, tag)),
         names_no_model=not names_model,
         notes=line.notes,
     )
@@ -204,7 +201,7 @@ def _check_words(option: str, value: str, tag: str) -> None:
 
 def _check(option: str, kind: str, value: str, tag: str) -> None:
     """Refuse a value as trtexec at ``tag`` does."""
-    types, formats = words(tag, "types"), words(tag, "formats")
+    types, formats = (facts_at(tag)[what].split() for what in ("types", "formats"))
     if kind in ("int", "float", "profile"):
         _check_number(value, "float" if kind == "float" else "int")
     elif option == "--sparsity" and kind == "text" and not value:
@@ -298,7 +295,7 @@ def _dla_formats(way: str, tag: str) -> set[str]:
         layouts = {"dla_linear", "chw4", "dla_hwc4"} if way == "input" else {"dla_linear"}
     int8 = {f"int8:{layout}" for layout in layouts | {"chw32"}}
     fp16 = {f"fp16:{layout}" for layout in layouts | {"chw16"}}
-    return int8 | fp16 | (set() if words(tag, "types") else layouts | {"chw16", "chw32"})
+    return int8 | fp16 | (set() if facts_at(tag)["types"] else layouts | {"chw16", "chw32"})
 
 
 PLAIN = str.maketrans({"“": '"', "”": '"', "„": '"', "‘": "'", "’": "'", "\xa0": " "})
@@ -356,9 +353,8 @@ def _hint(name: str, argument: str, before: str, tag: str) -> str | None:
     if plain in load_table("parser")["no_such"]:
         return f"{name}: {load_table('parser')['no_such'][plain]}"
     if plain in known:
-        dashes = (
-            "" if name.startswith("-") and name.isascii() else " (those are a web page's dashes)"
-        )
+        is_plain = name.startswith("-") and name.isascii()
+        dashes = "" if is_plain else " (those are a web page's dashes)"
         return f"{name} is not an option of this version{dashes}; {plain} is"
     option, colon, value = name.partition(":")
     if colon and option in known:

@@ -19,7 +19,7 @@ from typing import Any
 
 from ..calibration.cache import CacheIgnored, ignored_by_trtexec, old_header, read_cache
 from ..errors import CacheError, ModelError
-from ..files import load_table, read_bytes, shell_command
+from ..files import HEAD_BYTES, load_table, read_bytes, shell_command
 from ..model.graph import SYMMETRIC, OnnxModel, RefusedNode, describe
 from ..model.read import load_proto
 from ..record import Record, html_text, plural
@@ -27,8 +27,6 @@ from .command import TrtexecCommand, holds, int8_count, parse_trtexec
 from .sources import Release, Source, cite, facts_at, option_kinds, wildcard_anywhere
 
 __all__ = ["Explanation", "Step", "explain"]
-
-LOOKED_AT = 1 << 16  # bytes of a cache that are enough to tell whether TensorRT uses it
 
 
 @dataclass(frozen=True)
@@ -467,7 +465,7 @@ def _look_at_cache(case: Case, exists: bool | None) -> Case:
         fix = "name the cache file itself: --calib=FILE"
         problem = CacheIgnored(why, fix)
     elif exists and readable:
-        content = read_bytes(case.cache, count=LOOKED_AT)
+        content = read_bytes(case.cache, count=HEAD_BYTES)  # enough to tell
         problem = ignored_by_trtexec(content, case.cache, version)
         doubt = None if problem else old_header(content, case.cache, version)
     return replace(case, cache_exists=exists, cache_problem=problem, cache_doubt=doubt)

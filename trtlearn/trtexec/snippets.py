@@ -64,9 +64,7 @@ class CommandLine(NamedTuple):
     arguments: tuple[str, ...]
     version: str | None = None  # of the log or the container that the command stands in
     notes: tuple[str, ...] = ()  # what the text leaves open
-    unknown_values: frozenset[str] = (
-        frozenset()
-    )  # arguments with an unknown variable in their value
+    unknown_values: frozenset[str] = frozenset()  # arguments whose value has an unknown variable
 
 
 def read_command_line(command: str | Sequence[str]) -> CommandLine:
@@ -185,14 +183,8 @@ def _search(text: str, depth: int) -> list[list[Word]]:
             named = "trtexec" in command[at].text.lower()
             if named or (at == 0 and any(word.text.startswith("--") for word in command[1:])):
                 found.append(command[at + 1 :])
-    if (
-        not found
-        and not direct
-        and len(simple) == 1
-        and all(w.text.startswith(tuple(DASHES)) for w in simple[0])
-    ):
-        found = simple
-    return found or direct
+    bare = len(simple) == 1 and all(word.text.startswith(tuple(DASHES)) for word in simple[0])
+    return found or direct or (simple if bare else [])
 
 
 def _in_fragments(text: str, depth: int) -> list[list[Word]]:

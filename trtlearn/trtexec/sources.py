@@ -33,12 +33,11 @@ __all__ = [
     "resolve",
     "samples",
     "wildcard_anywhere",
-    "words",
 ]
 
 
 def facts_at(tag: str) -> dict[str, Any]:
-    """What tables/trtexec.json holds for one tag."""
+    """What tables/trtexec.json holds for one tag: options, sources, types and formats."""
     facts: dict[str, Any] = load_table("trtexec")["tags"][tag]
     return facts
 
@@ -193,11 +192,6 @@ def option_kinds(tag: str) -> dict[str, str]:
     for kind, names in options.items():
         kinds |= dict.fromkeys(names.split(), kind)
     return kinds
-
-
-def words(tag: str, what: str) -> tuple[str, ...]:
-    """The data types (``what="types"``) or layouts ("formats") that trtexec can name at ``tag``."""
-    return tuple(facts_at(tag)[what].split())
 
 
 def choices(tag: str, option: str) -> tuple[str, tuple[str, ...]] | None:
