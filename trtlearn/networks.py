@@ -270,10 +270,8 @@ class Network:
                 raise RecordingError(f"no variant {variant!r} of {self.name}", f"one of {known}")
             variant = names[0]
         live = self.folder is None
-        if live and not self._own and stand_in is not None:
-            shown = stand_in(self, variant)
-            if shown is not None:
-                return shown
+        if live and not self._own and stand_in and (shown := stand_in(self, variant)):
+            return shown
         if variant not in self._builds and live:
             self._builds[variant] = self.build_here(variant, progress)
         elif variant not in self._builds:
@@ -282,14 +280,11 @@ class Network:
 
     def kept(self, variant: str) -> Build | None:
         """The build that this machine keeps, or its failure; None where it was not tried yet."""
-        if variant not in self._builds:
-            own = find(self.wanted(variant))
-            if own is None:
-                return None
+        if variant not in self._builds and (own := find(self.wanted(variant))):
             if own.build.error is not None:
                 return own.build
             self._builds[variant] = own.build
-        return self._builds[variant]
+        return self._builds.get(variant)
 
     def builds(self, *variants: str) -> Builds:
         """Variant -> its build, for these variants.

@@ -112,12 +112,8 @@ def mean_precision(runner: Runner, card: ModelCard, images: Array, batch: int) -
     detections = []
     for answers in _answers(runner, images, batch, card.output_name):
         detections += decode(answers.reshape(len(answers), 4 + len(card.labels), -1))
-    count = len(images)
-    return mean_ap(
-        detections,
-        course_data.boxes("test", card.name)[:count],
-        course_data.labels("test", card.name)[:count],
-    )
+    boxes, labels = course_data.boxes("test", card.name), course_data.labels("test", card.name)
+    return mean_ap(detections, boxes[: len(images)], labels[: len(images)])
 
 
 def _time(
