@@ -175,12 +175,12 @@ def explain(
         outcome[end] = "".join(row["text"] for row in _said(load_table("sentences")[end], case))
     if case.refused:
         outcome |= {"accuracy": "none: TensorRT's parser refuses the model, so no engine is built"}
-    builds = not case.stops_early and case.mode != "rejected"
+    builds = not case.stops_early and outcome["mode"] != "rejected"
     return Explanation(
         command=command,
         version=release.version,
         tag=release.tag,
-        mode=case.mode,
+        mode=outcome["mode"],
         kind=outcome["kind"],
         steps=tuple(steps),
         sources=tuple(dict.fromkeys(step.source for step in steps if step.source)),
@@ -306,10 +306,6 @@ class Case:
         if not self.cache_exists:
             return "no-io-scales" if self.int8_ends else "noise"
         return "ignored-cache" if self.cache_problem else "cache"
-
-    @property
-    def mode(self) -> str:
-        return self.outcome["mode"]
 
     @cached_property
     def outcome(self) -> dict[str, str]:
