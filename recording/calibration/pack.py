@@ -24,8 +24,9 @@ from recording.saving import save_provenance
 from trtlearn.calibration.agreement import agree
 from trtlearn.calibration.cache import parse_cache
 from trtlearn.calibration.entropy import entropy_search
+from trtlearn.calibration.names import kind_of
 from trtlearn.calibration.observers import threshold_of
-from trtlearn.calibration.tensors import flat_pools, kind_of, predict_ties
+from trtlearn.calibration.tensors import flat_pools, predict_ties
 from trtlearn.engine.log import decode, scales_from_log
 from trtlearn.engine.records import Provenance
 from trtlearn.files import sha256, write_atomic

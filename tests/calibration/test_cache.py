@@ -283,7 +283,7 @@ def test_stale_names_against_the_courses_model():
 
 
 def test_a_cache_answers_for_itself(tmp_path):
-    from trtlearn.calibration.cache import ignored_by_trtexec
+    from trtlearn.calibration.cache_reading import ignored_by_trtexec
 
     cache = c.parse_cache(GOOD)
     moved = cache.with_scale("stem", cache["stem"] * (1 + 1e-5))
@@ -323,7 +323,7 @@ NO_CACHES = {
 
 @pytest.mark.parametrize("content", NO_CACHES)
 def test_no_header_is_advised_for_a_file_that_is_no_cache(content):
-    from trtlearn.calibration.cache import ignored_by_trtexec
+    from trtlearn.calibration.cache_reading import ignored_by_trtexec
 
     ignored = ignored_by_trtexec(content)
     assert ignored is not None
@@ -332,7 +332,7 @@ def test_no_header_is_advised_for_a_file_that_is_no_cache(content):
 
 
 def test_the_headers_of_tensorrt_10():
-    from trtlearn.calibration.cache import ignored_by_trtexec, old_header
+    from trtlearn.calibration.cache_reading import ignored_by_trtexec, old_header
 
     old = b"TRT-8600-EntropyCalibration2\nx: 3f000000\n"
     assert old_header(old, "a.cache", "8.6.1") is None

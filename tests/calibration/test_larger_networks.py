@@ -13,7 +13,8 @@ import pytest
 
 import trtlearn as tl
 from trtlearn.calibration.agreement import explain_difference
-from trtlearn.calibration.cache import INTERNAL, CalibrationCache
+from trtlearn.calibration.cache import CalibrationCache
+from trtlearn.calibration.names import INTERNAL
 from trtlearn.networks import Network, network
 
 pytest.importorskip("onnxruntime")

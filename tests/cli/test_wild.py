@@ -124,7 +124,7 @@ def test_the_advised_header_replaces_a_first_line_that_cannot_be_read(
 
 
 def test_what_explain_advises_for_a_foreign_cache_works() -> None:
-    from trtlearn.calibration.cache import ignored_by_trtexec
+    from trtlearn.calibration.cache_reading import ignored_by_trtexec
 
     table = ignored_by_trtexec((DATA / "ort132.cache").read_bytes(), "ort132.cache")
     assert table is not None

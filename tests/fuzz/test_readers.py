@@ -30,7 +30,7 @@ from hypothesis import strategies as st
 import trtlearn
 from trtlearn.builds import Build
 from trtlearn.calibration.cache import parse_cache, read_cache
-from trtlearn.calibration.cache_lines import as_tensorrt_reads
+from trtlearn.calibration.cache_reading import as_tensorrt_reads
 from trtlearn.calibration.edit import (
     from_ort_flatbuffers,
     from_ort_json,

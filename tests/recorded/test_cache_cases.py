@@ -18,7 +18,7 @@ from trtlearn.calibration.cache import (
     parse_cache,
     read_cache,
 )
-from trtlearn.calibration.cache_lines import ODDITIES, as_tensorrt_reads
+from trtlearn.calibration.cache_reading import ODDITIES, as_tensorrt_reads
 from trtlearn.engine.records import Message, Provenance
 from trtlearn.errors import CacheError
 from trtlearn.recorded import caches

@@ -18,14 +18,8 @@ from ..model.graph import OnnxModel, describe
 from ..model.read import load_proto
 from ..model.run import activation_parts, activations
 from ..record import Record, Table, plural
-from .cache import (
-    CacheEntry,
-    CalibrationCache,
-    is_internal,
-    made_from,
-    names_behind,
-    read_cache,
-)
+from .cache import CacheEntry, CalibrationCache, read_cache
+from .names import is_internal, kind_of, made_from, names_behind
 from .network import NetworkObserver, Progress, watched
 from .observers import Threshold, check_algorithm, threshold_of
 from .tensors import (
@@ -36,7 +30,6 @@ from .tensors import (
     flat_pools,
     hidden_parts,
     in_concat,
-    kind_of,
     made_of_constants,
     merged_siblings,
     predict_ties,

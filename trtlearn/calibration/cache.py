@@ -7,47 +7,35 @@ import os
 import re
 import struct
 import warnings
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from ..errors import CacheError, MissingTensor
-from ..files import read_bytes, recognize, shell_command, write_atomic
+from ..files import read_bytes, recognize, write_atomic
 from ..record import Record, plural, without_collector
-
-if TYPE_CHECKING:
-    from ..model.graph import OnnxModel
+from .names import NameCheck, is_internal, stale_and_internal
 
 __all__ = [
     "ALGORITHMS",
-    "INTERNAL",
     "KINDS",
     "CacheDiff",
     "CacheEntry",
-    "CacheIgnored",
     "CalibrationCache",
     "DiffRow",
-    "NameCheck",
     "calibrator_word",
     "entry",
     "format_cache",
-    "ignored_by_trtexec",
-    "is_internal",
     "is_ort_table",
-    "made_from",
     "make_header",
-    "names_behind",
     "new_cache",
-    "old_header",
     "parse_cache",
     "read_cache",
-    "stale_and_internal",
     "version_text",
-    "with_first_line",
 ]
 
 ALGORITHMS = {
@@ -57,11 +45,6 @@ ALGORITHMS = {
     "legacy": "LegacyCalibration",
 }
 """trtlearn's word for a calibrator -> the header's; the legacy calibrator's has three numbers."""
-INTERNAL = ("(Unnamed ", "ONNXTRT_")
-"""How TensorRT begins names that it makes up: ``(Unnamed Layer* 3) [Constant]_output`` to 9.x,
-``(Unnamed ITensor* 3)`` in 5.x, ``ONNXTRT_Broadcast_283_output`` from 10.0 on.
-"""
-_MADE_FROM = re.compile(r"(.+?)(_\d+)?_output(?:_[1-9]\d*)?")
 KINDS = {word: kind for kind, word in ALGORITHMS.items()}
 """The header's word -> trtlearn's."""
 Scales = Mapping[str, float] | str | os.PathLike[str]
@@ -232,8 +215,8 @@ class CalibrationCache(Record, Mapping[str, float]):
         """Write the file, whole or not at all.
 
         ``for_trtexec``: with the header that trtexec's calibrator takes, and the same scales; it
-        ignores caches of the other calibrators (:func:`ignored_by_trtexec`). For TensorRT 10 give
-        its version, ``for_trtexec="10.3"`` (:func:`old_header`).
+        ignores caches of the other calibrators (:mod:`~trtlearn.calibration.cache_reading`). For
+        TensorRT 10 give its version, ``for_trtexec="10.3"``.
         """
         ours = self.for_trtexec(for_trtexec) if for_trtexec else self
         return write_atomic(path, format_cache(ours))
@@ -241,7 +224,7 @@ class CalibrationCache(Record, Mapping[str, float]):
     def for_trtexec(self, tensorrt: bool | str = True) -> CalibrationCache:
         """The same scales under the header that trtexec's calibrator takes: see :meth:`save`."""
         version = self.tensorrt_version or "8.6.0"
-        is_old = _major(version) < 10  # TensorRT 8.6.0 ignores headers of 10.x
+        is_old = major(version) < 10  # TensorRT 8.6.0 ignores headers of 10.x
         own = tensorrt if isinstance(tensorrt, str) else version if is_old else "8.6.0"
         return new_cache(self.scales, header=make_header("entropy2", own))
 
@@ -308,75 +291,6 @@ class CacheDiff(Record):
         ]
 
 
-@dataclass(frozen=True)
-class NameCheck(Record):
-    """A cache's names against a model's tensors.
-
-    ``stale`` are names that the model does not have (TensorRT ignores them without a message),
-    ``internal`` names that TensorRT made up for tensors inside an ONNX node (the ONNX file cannot
-    confirm them), ``missing`` the model's tensors with no line: TensorRT warns "Missing scale and
-    zero-point for tensor X" and keeps the layer out of INT8, unless the tensor takes part in a
-    fusion or shares another tensor's scale.
-    """
-
-    matched: tuple[str, ...]
-    stale: tuple[str, ...]
-    internal: tuple[str, ...]
-    missing: tuple[str, ...]
-
-    def summary(self) -> str:
-        fit = plural(len(self.matched), "name fits", "names fit")
-        without = plural(len(self.missing), "tensor of the model has", "tensors of the model have")
-        return (
-            f"{fit} the model, {len(self.stale)} stale, {len(self.internal)} TensorRT's own, "
-            f"{without} no line"
-        )
-
-    def rows(self) -> list[dict[str, Any]]:
-        states = dict.fromkeys(self.matched, "fits") | dict.fromkeys(self.stale, "stale")
-        states |= dict.fromkeys(self.internal, "TensorRT's own")
-        states |= dict.fromkeys(self.missing, "no line")
-        return [{"tensor": name, "state": state} for name, state in states.items()]
-
-
-def names_behind(model: OnnxModel) -> frozenset[str]:
-    """The nodes and tensors of a model that TensorRT makes names of its own from."""
-    known = {""}.union(*((node.name, *node.inputs, *node.outputs) for node in model.nodes))
-    return frozenset(known - {""})
-
-
-def made_from(name: str, known: Collection[str]) -> str | None:
-    """The node or tensor among ``known`` after which TensorRT called a tensor of its own.
-
-    From 10.0 on a layer has its ONNX node's name and its output that name with ``_output``
-    (``_output_2`` for its second), a constant's likewise; a number parts layers of one name.
-
-    >>> made_from("fc.weight_output", {"fc.weight"}), made_from("conv_12_output_2", {"conv"})
-    ('fc.weight', 'conv')
-    >>> made_from("conv_output_0", {"conv"}) is None  # a PyTorch exporter's own name
-    True
-    """
-    match = _MADE_FROM.fullmatch(name)
-    if match is None:
-        return None
-    return next((part for part in (f"{match[1]}{match[2] or ''}", match[1]) if part in known), None)
-
-
-def is_internal(name: str, known: Collection[str] = ()) -> bool:
-    """Whether TensorRT made up this tensor's name; ``known`` as :func:`names_behind` gives it."""
-    return name.startswith(INTERNAL) or made_from(name, known) is not None
-
-
-def stale_and_internal(
-    names: Iterable[str], model: OnnxModel
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The names that are no tensors of the model: another model's, and TensorRT's own."""
-    tensors, known = set(model.tensors), names_behind(model)
-    others = {name: is_internal(name, known) for name in names if name not in tensors}
-    stale = tuple(name for name, internal in others.items() if not internal)
-    return stale, tuple(name for name, internal in others.items() if internal)
-
-
 def relative_gap(a: float, b: float) -> float:
     """|a - b| / max(a, b); 0 where both are 0."""
     return abs(a - b) / (max(a, b) or 1.0)
@@ -397,6 +311,11 @@ def version_text(number: int) -> str:
     """
     unit = 10000 if number >= 10000 else 1000
     return f"{number // unit}.{number % unit // 100}.{number % 100}"
+
+
+def major(tensorrt: str) -> int:
+    """The first number of a TensorRT version."""
+    return int(tensorrt.partition(".")[0])
 
 
 def calibrator_word(word: object) -> str:
@@ -429,7 +348,7 @@ def make_header(
     return f"TRT-{number}-{ALGORITHMS[kind]}"
 
 
-_HEADER = re.compile(r"TRT-([0-9]{1,9})-([A-Za-z][A-Za-z0-9_]*)")
+HEADER = re.compile(r"TRT-([0-9]{1,9})-([A-Za-z][A-Za-z0-9_]*)")
 _LEGACY = re.compile(r"([0-9]{1,9}) ([0-9a-fA-F]{1,16}) ([0-9a-fA-F]{1,16})")
 _HEX = re.compile(r"[0-9a-fA-F]{1,8}")
 _NAME = r"[^\n\r\0\ud800-\udfff]"  # a character of a tensor's name
@@ -503,7 +422,7 @@ def _text(header: str, lines: Iterable[CacheEntry]) -> str:
 
 
 def _header(line: str, where: str) -> tuple[str | None, str | None, float | None, float | None]:
-    if match := _HEADER.fullmatch(line):
+    if match := HEADER.fullmatch(line):
         word = match[2]
         if word not in KINDS:
             problem = f"{where}line 1: trtlearn does not know the algorithm {word!r}"
@@ -607,7 +526,7 @@ def _line_problem(
     line: str, name: str, digits: str, first_at: Mapping[str, int], is_last: bool
 ) -> tuple[str, str] | None:
     """What is wrong with a line, and what to do; ``is_last``: no line break follows it."""
-    if _HEADER.fullmatch(line):
+    if HEADER.fullmatch(line):
         problem = f"{line!r:.80} is a header again: the file holds two caches"
         return problem, "split it there, and `trtlearn cache merge` the two"
     if ":" not in line:
@@ -651,17 +570,6 @@ def read_cache(source: str | os.PathLike[str] | bytes) -> CalibrationCache:
     return parse_cache(read_bytes(source, CacheError), str(source))
 
 
-def with_first_line(content: bytes, header: str) -> bytes:
-    """A cache file's content under ``header``, also where its own first line cannot be read.
-
-    >>> with_first_line(b"TRT-8XXX-EntropyCalibration2\\nx: 3f000000\\n", make_header())
-    b'TRT-8600-EntropyCalibration2\\nx: 3f000000\\n'
-    """
-    first, _, rest = content.removeprefix(b"\xef\xbb\xbf").partition(b"\n")
-    is_scale = re.fullmatch(rb".+: [0-9a-fA-F]{1,8}\r?", first)  # there is no header at all
-    return header.encode() + b"\n" + (first + b"\n" if is_scale else b"") + rest
-
-
 def format_cache(cache: CalibrationCache) -> str:
     """The text of the file: what TensorRT wrote, where ``cache`` was read from one of its files."""
     text = _text(cache.header, cache.scales)
@@ -670,90 +578,3 @@ def format_cache(cache: CalibrationCache) -> str:
         problem = "the cache's scales and hex do not say the same"
         raise CacheError(problem, "make its entries with cache.entry()")
     return text
-
-
-class CacheIgnored(NamedTuple):
-    """A cache that TensorRT does not take: why, and what to do."""
-
-    why: str
-    fix: str
-
-
-def ignored_by_trtexec(
-    content: bytes, name: str = "FILE", tensorrt: str = "8.6.0"
-) -> CacheIgnored | None:
-    r"""Why TensorRT does not take this cache, called ``name``, from trtexec's calibrator; None
-    where it does.
-
-    trtexec's is an IInt8EntropyCalibrator2 (v8.6.1:samples/common/sampleEngines.cpp:362, the same
-    to 10.16). Source: measured, data/recordings/*/calibration/odd-caches.json: TensorRT 8.6.0 took
-    headers of 7.6.0, 8.6.0 and 8.6.1, and set that of 10.16.0 aside.
-
-    >>> ignored_by_trtexec(b"TRT-8600-EntropyCalibration2\nx: 3f000000\n")
-    >>> ignored_by_trtexec(b"TRT-8600-MinMaxCalibration\nx: 3f000000\n").why
-    "its header names MinMaxCalibration, and trtexec's calibrator is an EntropyCalibration2"
-    """
-    again = "calibrate again and pass the cache that comes out"
-    edit = _new_header(name, tensorrt)
-    first, _, rest = content.partition(b"\n")
-    header = _HEADER.fullmatch(first.rstrip(b"\r").decode(errors="replace"))
-    if not content:
-        return CacheIgnored("it is empty", again)
-    if header is None and is_ort_table(content):
-        kinds = ("--from", "ort-table", "--to", "cache")
-        line = shell_command("trtlearn", "cache", "convert", Path(name), "-o", "NEW", *kinds)
-        fix = f"`{line}` writes a cache of TensorRT's"
-        return CacheIgnored("it is ONNX Runtime's calibration table", fix)
-    if header is None and not _reads_under(content, make_header()):
-        other = recognize(content)
-        what = other.words if other and other.kind != "cache" else "no calibration cache"
-        return CacheIgnored(f"it is {what}", f"give a calibration cache, or {again}")
-    if header is None:
-        wanted = make_header(tensorrt=tensorrt)
-        why = f"its first line is not the header of an EntropyCalibration2, such as {wanted}"
-        return CacheIgnored(why, edit)
-    if header[2] != "EntropyCalibration2":
-        why = f"its header names {header[2]}, and trtexec's calibrator is an EntropyCalibration2"
-        return CacheIgnored(why, edit)
-    if _major(tensorrt) < 10 and len(header[1]) > 4:
-        version = f"TensorRT {version_text(int(header[1]))}"
-        why = f"its header names {version}, a number with too many digits for this version"
-        return CacheIgnored(why, edit)
-    return None if rest.strip() else CacheIgnored("it holds a header and no scale", again)
-
-
-def _reads_under(content: bytes, header: str) -> bool:
-    """Whether the file holds scales once ``header`` stands in place of its first line."""
-    try:
-        return bool(parse_cache(with_first_line(content, header)).scales)
-    except CacheError:
-        return False
-
-
-def _major(tensorrt: str) -> int:
-    return int(tensorrt.partition(".")[0])
-
-
-def _new_header(name: str, tensorrt: str) -> str:
-    """The advice to write the header that trtexec's calibrator takes."""
-    words = ("--header", make_header(tensorrt=tensorrt))
-    line = shell_command("trtlearn", "cache", "edit", Path(name), "-o", "NEW", *words)
-    return f"`{line}` keeps the scales and writes the header that trtexec's calibrator takes"
-
-
-def old_header(content: bytes, name: str, tensorrt: str) -> CacheIgnored | None:
-    """What to know of a cache whose header is of TensorRT 9 or before, under TensorRT 10.
-
-    Source: NVIDIA/Deep-Learning-Accelerator-SW#26: 10.3.0 asked trtexec's calibrator for a batch,
-    though the cache was an EntropyCalibration2's, with the header TRT-8600.
-    """
-    first = content.partition(b"\n")[0].rstrip(b"\r").decode(errors="replace")
-    header = _HEADER.fullmatch(first)
-    if header is None or len(header[1]) > 4 or _major(tensorrt) < 10:
-        return None
-    why = (
-        f"the header of {name} is of TensorRT {version_text(int(header[1]))}: 10.3.0 was reported "
-        "to ignore such a cache, and to end on null pointers "
-        "(NVIDIA/Deep-Learning-Accelerator-SW#26)"
-    )
-    return CacheIgnored(why, _new_header(name, tensorrt))

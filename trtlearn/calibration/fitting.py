@@ -16,9 +16,10 @@ from ..int8.quant import scale_from_amax
 from ..model.data import Data, InputData, for_each_array, input_batches
 from ..model.run import activation_parts
 from ..record import Record, Table, plural
-from .cache import CalibrationCache, read_cache, stale_and_internal
+from .cache import CalibrationCache, read_cache
 from .histogram import CHUNK
 from .mixed import MixedMeter, MixedRange
+from .names import stale_and_internal
 from .network import Model, Progress, data_for, load_model, watched
 from .ranges import Ranges, amax_by_tensor
 from .tensors import flat_pools, predict_ties

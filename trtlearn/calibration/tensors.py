@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -30,7 +29,6 @@ __all__ = [
     "flat_pools",
     "hidden_parts",
     "in_concat",
-    "kind_of",
     "made_of_constants",
     "merged_siblings",
     "predict_ties",
@@ -47,7 +45,6 @@ MADE_BY = {
 }
 """TensorRT's kind of layer -> the ONNX operators that become one; any may become another kind."""
 CONV_SHAPE = ("kernel_shape", "strides", "pads", "dilations", "auto_pad")
-_LINE = re.compile(r"\(Unnamed Layer\* \d+\) \[([^\]]+)\]")
 
 
 @dataclass(frozen=True)
@@ -89,16 +86,6 @@ def _product(weight: Array, values: Array) -> Array:
 def _joined(first: Array, *others: Array) -> Array:
     """Tensors joined along the channels, of which the first one's number of values count."""
     return np.concatenate([first, *others], axis=1).ravel()[: first.size]
-
-
-def kind_of(line: str) -> str | None:
-    """The kind in a name that TensorRT made up; None for any other name.
-
-    >>> kind_of("(Unnamed Layer* 3) [Matrix Multiply]_output"), kind_of("conv1")
-    ('Matrix Multiply', None)
-    """
-    found = _LINE.match(line)
-    return found[1] if found else None
 
 
 def could_be(part: str, kind: str) -> bool:

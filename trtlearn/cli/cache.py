@@ -39,7 +39,8 @@ def read(file: Path) -> CalibrationCache:
 
 def save(cache: CalibrationCache, output: Path, as_json: bool) -> None:
     """Write a cache, and print it, where it is, and whether trtexec takes it."""
-    from ..calibration.cache import format_cache, ignored_by_trtexec
+    from ..calibration.cache import format_cache
+    from ..calibration.cache_reading import ignored_by_trtexec
 
     cache.save(output)
     print_record(cache, as_json, cache_facts(cache))
@@ -110,7 +111,8 @@ def edit(
 
 def _read_under(file: Path, header: str | None) -> CalibrationCache:
     """The cache; where its first line cannot be read, under ``header``."""
-    from ..calibration.cache import is_ort_table, parse_cache, with_first_line
+    from ..calibration.cache import is_ort_table, parse_cache
+    from ..calibration.cache_reading import with_first_line
 
     try:
         return read(file)

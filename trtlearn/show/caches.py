@@ -7,8 +7,9 @@ import warnings
 from functools import partial
 from typing import Any
 
-from ..calibration.cache import CalibrationCache, NameCheck, parse_cache
-from ..calibration.cache_lines import ODDITIES, CacheReading, as_tensorrt_reads
+from ..calibration.cache import CalibrationCache, parse_cache
+from ..calibration.cache_reading import ODDITIES, CacheReading, as_tensorrt_reads
+from ..calibration.names import NameCheck
 from ..errors import CacheError
 from ..files import load_table
 from ..model.graph import OnnxModel

@@ -17,7 +17,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ..calibration.cache import CacheIgnored, ignored_by_trtexec, old_header, read_cache
+from ..calibration.cache import read_cache
+from ..calibration.cache_reading import CacheIgnored, ignored_by_trtexec, old_header
 from ..errors import CacheError, ModelError
 from ..files import HEAD_BYTES, load_table, read_bytes, shell_command
 from ..model.graph import SYMMETRIC, OnnxModel, RefusedNode, describe

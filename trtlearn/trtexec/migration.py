@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
-from ..calibration.cache import CalibrationCache, read_cache, stale_and_internal
+from ..calibration.cache import CalibrationCache, read_cache
+from ..calibration.names import stale_and_internal
 from ..calibration.qdq import QdqReport, insert_qdq
 from ..errors import CommandError, ModelError
 from ..files import is_same_file, load_table, shell_command, write_atomic

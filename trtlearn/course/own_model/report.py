@@ -10,7 +10,8 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
 
-from ...calibration.cache import format_cache, ignored_by_trtexec, parse_cache
+from ...calibration.cache import format_cache, parse_cache
+from ...calibration.cache_reading import ignored_by_trtexec
 from ...errors import TrtlearnError
 from ...files import Content, shell_command, write_all
 from ...model.data import npz_bytes
