@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,6 @@ from .observers import Threshold, check_algorithm, threshold_of
 from .tensors import (
     UNTIED,
     Candidate,
-    TieReport,
     could_be,
     flat_pools,
     hidden_parts,
@@ -201,10 +200,9 @@ def find_batch_size(
         return sizes[0], f"{problem}: {sizes[0]} assumed (--batch)"
     known = [name for name in facts.tensors if name in cache]
     probes = known[:: max(1, len(known) // PROBES)]
-    scores = {possible[0]: 0}
-    if possible[1:]:
-        scores = {size: agreeing(probes, size) for size in possible[:PROBES]}
-    best = max(scores, key=lambda size: scores[size])
+    several = possible[:PROBES] if possible[1:] else []
+    scores = {size: agreeing(probes, size) for size in several} or {possible[0]: 0}
+    best = max(scores, key=scores.__getitem__)
     of_tensors = f"{scores[best]} of {plural(len(probes), 'tensor')}"
     seen = "the network's inputs" if inputs else of_tensors
     return best, f"batch size {best}, found: it reproduces the cached scales of {seen}"
@@ -326,27 +324,31 @@ def agree(
         size, note = check_batch_size(batch), ""
     notes = [note] if note else []
     whole = whole_inputs(facts, arrays)
-    parts = () if set(known.names) <= set(facts.tensors) else hidden_parts(proto)
     fused = _fused(proto) if kind in UNTIED else {}
-    parts = (*parts, *(part for several in fused.values() for part in several))
+    parts = [] if set(known.names) <= set(facts.tensors) else list(hidden_parts(proto))
+    parts += itertools.chain.from_iterable(fused.values())
+    needed = {name for part in parts for name in part.needs}
     observer = NetworkObserver(kind, **settings)
     total = min((len(a) for n, a in arrays.items() if n not in whole and a.ndim), default=0)
     items = activation_parts(proto, feeds(arrays, size, whole))
-    count = _observe(
-        observer, watched(items, range(total // max(size, 1)), progress, "comparing"), parts
-    )
-    thresholds = observer.thresholds()
-    ties = predict_ties(facts, kind, flat_pools(proto))
-    part_names, behind = tuple(part.name for part in parts), names_behind(facts)
-    names = _Names(proto, ties, thresholds, fused, part_names, observer.infinite, behind)
-    rows = [_compare(line, names, tolerance) for line in known.scales if not line.problem]
+    count, before = 0, None  # the batches so far, and what parts are made from in the last one
+    for pieces in watched(items, range(total // max(size, 1)), progress, "comparing"):
+        held: dict[str, Array] = {}
+        for tensors in pieces:
+            observer.observe(tensors)
+            held |= {name: values for name, values in tensors.items() if name in needed}
+        made = {part.name: part.values(held, before) for part in parts}
+        observer.observe({name: values for name, values in made.items() if values is not None})
+        count, before = count + 1, held
+    names = _Names(proto, facts, observer, kind, fused, parts)
+    rows = [names.compare(line, tolerance) for line in known.scales if not line.problem]
     if minmax := sum("min-max" in (row.explanation or "") for row in rows):
         scales = f"{minmax} of {plural(len(rows), 'scale')}"
         notes.append(f"{scales} are min-max's under the header of {kind}: try --algorithm minmax")
     if known.unusable:
         lost = [f"{name} ({why})" for name, why in known.unusable.items()]
         notes.append(f"lines of the cache of no use, left out: {', '.join(lost)}")
-    return AgreeReport(kind, size, count, tolerance, tuple(rows), tuple(notes), thresholds)
+    return AgreeReport(kind, size, count, tolerance, tuple(rows), tuple(notes), names.thresholds)
 
 
 def _fused(proto: Any) -> dict[str, tuple[Candidate, ...]]:
@@ -357,46 +359,27 @@ def _fused(proto: Any) -> dict[str, tuple[Candidate, ...]]:
     }
 
 
-def _observe(
-    observer: NetworkObserver,
-    batches: Iterator[Iterator[dict[str, Array]]],
-    parts: tuple[Candidate, ...],
-) -> int:
-    """Show the observer every float tensor of each batch, and each part that ONNX nodes hide;
-    returns the batches.
-    """
-    count = 0
-    single = [part for part in parts if len(part.needs) == 1]
-    others = [part for part in parts if len(part.needs) != 1]
-    joined = {name for part in others for name in part.needs}
-    stale = {name for part in others if part.stale for name in part.needs}
-    before: dict[str, Array] | None = None
-    for pieces in batches:
-        count += 1
-        held: dict[str, Array] = {}  # what parts are joined from: the pieces go
-        made: dict[str, Array | None] = {}
-        for tensors in pieces:
-            observer.observe(tensors)
-            held |= {name: values for name, values in tensors.items() if name in joined}
-            made |= {part.name: part.values(tensors) for part in single if part.needs[0] in tensors}
-        made |= {part.name: part.values(held, before) for part in others}
-        in_order = {part.name: made.get(part.name) for part in parts}
-        observer.observe({name: values for name, values in in_order.items() if values is not None})
-        before = {name: values for name, values in held.items() if name in stale}
-    return count
-
-
-@dataclass(frozen=True)
 class _Names:
     """Which of our thresholds belongs to a line of the cache."""
 
-    proto: Any
-    ties: TieReport
-    thresholds: Mapping[str, Threshold]
-    fused: Mapping[str, tuple[Candidate, ...]]
-    parts: tuple[str, ...]
-    infinite: tuple[str, ...]  # tensors that have no threshold because they become NaN or infinite
-    behind: frozenset[str] = frozenset()  # what TensorRT makes names of its own from
+    def __init__(
+        self,
+        proto: Any,
+        facts: OnnxModel,
+        observer: NetworkObserver,
+        kind: str,
+        fused: Mapping[str, tuple[Candidate, ...]],
+        parts: Iterable[Candidate],
+    ) -> None:
+        self.proto, self.fused = proto, fused
+        self.parts = [part.name for part in parts]
+        self.thresholds = observer.thresholds()
+        self.infinite = observer.infinite
+        self.ties = predict_ties(facts, kind, flat_pools(proto))
+        self.known = names_behind(facts)
+        self.from_constants = made_of_constants(proto)
+        self.outputs = {node.name: node.outputs for node in facts.nodes}
+        self.scales = np.array([one.scale for one in self.thresholds.values()])
 
     def of(self, line: CacheEntry) -> str | None:
         """The tensor or part of a node that the line is about; None where the ONNX file has
@@ -411,7 +394,7 @@ class _Names:
             return source
         if line.name in self.thresholds:
             return line.name
-        kind = kind_of(line.name) or ("Constant" if line.name in self._from_constants else None)
+        kind = kind_of(line.name) or ("Constant" if line.name in self.from_constants else None)
         if kind is None:
             return self._close(self._behind(line.name), line.scale)
         parts = [name for name in self.parts if could_be(name, kind)]
@@ -421,31 +404,16 @@ class _Names:
 
     def _behind(self, line: str) -> tuple[str, ...]:
         """What a line with a name of TensorRT 10's own may be about."""
-        source = made_from(line, self.behind)
+        source = made_from(line, self.known)
         if not source:
             return ()
-        return f"constant {source}", f"product of {source}", *self._outputs.get(source, ())
+        return f"constant {source}", f"product of {source}", *self.outputs.get(source, ())
 
     def twin(self, line: CacheEntry) -> str | None:
         """Another tensor for which we have just this scale, the first."""
-        near = np.flatnonzero(np.abs(self._scales - line.scale) <= SAME * line.scale)
-        return next((self._known[at] for at in near if self._known[at] != line.name), None)
-
-    @cached_property
-    def _known(self) -> tuple[str, ...]:
-        return tuple(self.thresholds)
-
-    @cached_property
-    def _scales(self) -> Array:
-        return np.array([one.scale for one in self.thresholds.values()])
-
-    @cached_property
-    def _from_constants(self) -> frozenset[str]:
-        return made_of_constants(self.proto)
-
-    @cached_property
-    def _outputs(self) -> dict[str, tuple[str, ...]]:
-        return {node.name: tuple(node.output) for node in self.proto.graph.node}
+        near = np.abs(self.scales - line.scale) <= SAME * line.scale
+        alike = itertools.compress(self.thresholds, near)
+        return next((name for name in alike if name != line.name), None)
 
     def _close(self, names: Iterable[str], scale: float) -> str | None:
         """The one of ``names`` with nearly this scale; None where there is none."""
@@ -458,21 +426,21 @@ class _Names:
         known = [name for name in names if name in self.thresholds]
         return min(known, key=lambda name: abs(self.thresholds[name].scale - scale), default=None)
 
-
-def _compare(line: CacheEntry, names: _Names, tolerance: float) -> TensorAgreement:
-    source = names.of(line)
-    ours = None if source is None else names.thresholds[source]
-    difference = None if ours is None else relative_difference(ours.scale, line.scale)
-    explanation = None
-    if difference is None or difference > tolerance:
-        explanation = explain_difference(
-            line,
-            ours,
-            twin=names.twin(line),
-            fused=names.fused.get(line.name, ()),
-            infinite=line.name in names.infinite,
-            internal=is_internal(line.name, names.behind),
-        )
-    mine = None if ours is None else ours.scale
-    other = source if source != line.name else None
-    return TensorAgreement(line.name, mine, line.scale, difference, explanation, other)
+    def compare(self, line: CacheEntry, tolerance: float) -> TensorAgreement:
+        """The line beside our scale for it, and why the two differ."""
+        source = self.of(line)
+        ours = None if source is None else self.thresholds[source]
+        difference = None if ours is None else relative_difference(ours.scale, line.scale)
+        explanation = None
+        if difference is None or difference > tolerance:
+            explanation = explain_difference(
+                line,
+                ours,
+                twin=self.twin(line),
+                fused=self.fused.get(line.name, ()),
+                infinite=line.name in self.infinite,
+                internal=is_internal(line.name, self.known),
+            )
+        mine = None if ours is None else ours.scale
+        other = source if source != line.name else None
+        return TensorAgreement(line.name, mine, line.scale, difference, explanation, other)
