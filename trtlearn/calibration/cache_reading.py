@@ -67,8 +67,7 @@ def ignored_by_trtexec(
     """
     again = "calibrate again and pass the cache that comes out"
     edit = _new_header(name, tensorrt)
-    first, _, rest = content.partition(b"\n")
-    header = HEADER.fullmatch(first.rstrip(b"\r").decode(errors="replace"))
+    header = _header(content)
     if not content:
         return CacheIgnored("it is empty", again)
     if header is None and is_ort_table(content):
@@ -91,7 +90,12 @@ def ignored_by_trtexec(
         version = f"TensorRT {version_text(int(header[1]))}"
         why = f"its header names {version}, a number with too many digits for this version"
         return CacheIgnored(why, edit)
-    return None if rest.strip() else CacheIgnored("it holds a header and no scale", again)
+    has_lines = content.partition(b"\n")[2].strip()
+    return None if has_lines else CacheIgnored("it holds a header and no scale", again)
+
+
+def _header(content: bytes) -> re.Match[str] | None:
+    return HEADER.fullmatch(content.partition(b"\n")[0].rstrip(b"\r").decode(errors="replace"))
 
 
 def _reads_under(content: bytes, header: str) -> bool:
@@ -115,8 +119,7 @@ def old_header(content: bytes, name: str, tensorrt: str) -> CacheIgnored | None:
     Source: NVIDIA/Deep-Learning-Accelerator-SW#26: 10.3.0 asked trtexec's calibrator for a batch,
     though the cache was an EntropyCalibration2's, with the header TRT-8600.
     """
-    first = content.partition(b"\n")[0].rstrip(b"\r").decode(errors="replace")
-    header = HEADER.fullmatch(first)
+    header = _header(content)
     if header is None or len(header[1]) > 4 or major(tensorrt) < 10:
         return None
     why = (

@@ -248,28 +248,25 @@ def _why_float(graph: QdqGraph, node: onnx.NodeProto, scales: Mapping[str, float
     data = [tensor for tensor in node.input[:2] if tensor not in graph.constants]
     if not data:
         return "all its inputs are constants"
-    missing = [tensor for tensor in data if graph.scale_of(tensor, scales) is None]
-    if missing:
+    if missing := [tensor for tensor in data if graph.scale_of(tensor, scales) is None]:
         return f"no scale for {', '.join(missing)}"
-    for index, tensor in enumerate(node.input[:2]):
-        if tensor in graph.constants:
-            fault = _weights_fault(graph, node, tensor, index)
-            if fault:
-                return f"its weights {tensor} {fault}"
+    for tensor in node.input[:2]:
+        stored = graph.constants.get(tensor)
+        if stored is None:
+            continue
+        is_right_matrix = len(stored.dims) == 2 and tensor == node.input[1]
+        if stored.data_type != 1:
+            fault = "are not FP32"
+        elif node.op_type in ("MatMul", "Gemm") and not is_right_matrix:
+            fault = "are no matrix on the right-hand side"
+        elif 0 in stored.dims:
+            fault = "are empty"
+        elif not np.isfinite(graph.array(tensor)).all():
+            fault = "hold NaN or infinity"
+        else:
+            continue
+        return f"its weights {tensor} {fault}"
     return None
-
-
-def _weights_fault(graph: QdqGraph, node: onnx.NodeProto, tensor: str, index: int) -> str:
-    """What keeps a constant input from INT8; empty for nothing."""
-    stored = graph.constants[tensor]
-    is_product = node.op_type in ("MatMul", "Gemm")
-    if stored.data_type != 1:
-        return "are not FP32"
-    if is_product and (len(stored.dims) != 2 or index == 0):
-        return "are no matrix on the right-hand side"
-    if 0 in stored.dims:
-        return "are empty"
-    return "" if np.isfinite(graph.array(tensor)).all() else "hold NaN or infinity"
 
 
 def _adds_in_float(graph: QdqGraph, in_float: set[str]) -> set[str]:
@@ -290,10 +287,8 @@ def _readers_with_qdq(graph: QdqGraph, placement: str) -> dict[str, list[str]]:
             if tensor and tensor not in graph.constants:
                 readers.setdefault(tensor, []).append(node_key(node))
         if placement == "conv-outputs" and node.op_type == "Conv":
-            result = node.output[0]
-            following = [node_key(reader) for reader in graph.readers.get(result, [])]
-            if following:
-                readers.setdefault(result, []).extend(following)
+            for reader in graph.readers.get(node.output[0], []):
+                readers.setdefault(node.output[0], []).append(node_key(reader))
     return readers
 
 

@@ -128,27 +128,22 @@ def made_of_constants(proto: onnx.ModelProto) -> frozenset[str]:
 
 def hidden_parts(proto: onnx.ModelProto) -> tuple[Candidate, ...]:
     """Every float constant of the model, and every Gemm's product before its bias."""
-    found: dict[str, Candidate] = {}
     graph = Graph(proto)
     constants = {name: graph.array(name) for name in graph.constants}
-    for name, array in constants.items():
-        if array.dtype == np.float32 and array.size:
-            found[f"constant {name}"] = Candidate(
-                f"constant {name}", (), partial(np.asarray, array)
-            )
+    parts = [
+        Candidate(f"constant {name}", (), partial(np.asarray, array))
+        for name, array in constants.items()
+        if array.dtype == np.float32 and array.size
+    ]
     for node in proto.graph.node:
-        if node.op_type == "Gemm" and len(node.input) > 1 and node.input[1] in constants:
-            options = attributes(node)
-            if options.get("transA"):
-                continue
-            weight = constants[node.input[1]]
-            weight = (weight.T if options.get("transB") else weight) * np.float32(
-                options.get("alpha", 1.0)
-            )
+        options = attributes(node) if node.op_type == "Gemm" else {}
+        weight = constants.get(node.input[1]) if len(node.input) > 1 else None
+        if node.op_type == "Gemm" and weight is not None and not options.get("transA"):
+            weight = weight.T if options.get("transB") else weight
+            weight = np.ascontiguousarray(weight * np.float32(options.get("alpha", 1.0)))
             name = f"product of {node_key(node)}"
-            product = partial(_product, np.ascontiguousarray(weight))
-            found[name] = Candidate(name, (node.input[0],), product)
-    return tuple(found.values())
+            parts.append(Candidate(name, (node.input[0],), partial(_product, weight)))
+    return tuple(parts)
 
 
 def merged_siblings(proto: onnx.ModelProto) -> dict[str, Candidate]:
