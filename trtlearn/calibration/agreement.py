@@ -13,14 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import CacheError, DataError, ModelError
-from ..model.data import arrays_by_name, check_batch_size, feeds, whole_inputs
-from ..model.graph import OnnxModel, describe
-from ..model.read import load_proto
+from ..model.data import Data, arrays_by_name, check_batch_size, feeds, whole_inputs
+from ..model.graph import OnnxModel
 from ..model.run import activation_parts, activations
 from ..record import Record, Table, plural
 from .cache import CacheEntry, CalibrationCache, read_cache
 from .names import is_internal, kind_of, made_from, names_behind
-from .network import NetworkObserver, Progress, watched
+from .network import Model, NetworkObserver, Progress, load_model, watched
 from .observers import Threshold, check_algorithm, threshold_of
 from .tensors import (
     UNTIED,
@@ -58,32 +57,17 @@ ROUNDING = 5e-5
 
 def explain_difference(
     line: CacheEntry,
-    ours: Threshold | None,
-    *,
+    ours: Threshold,
     twin: str | None = None,
     fused: tuple[Candidate, ...] = (),
-    infinite: bool = False,
-    internal: bool = False,
 ) -> str:
     """Why two scales differ, in one sentence: the first of the known causes that the numbers show.
 
     Args:
-        line: TensorRT's line. ours: our threshold for it, None where there is none.
+        line: TensorRT's line. ours: our threshold for it.
         twin: another tensor for which we have just this scale.
         fused: what else TensorRT may have taken for the tensor.
-        infinite: whether the tensor becomes NaN or infinite on these data.
-        internal: whether TensorRT made up the name.
     """
-    if ours is None and infinite:
-        what = "it becomes NaN or infinite on these data, as an attention mask does"
-        return f"{what}: no scale fits that"
-    if ours is None and internal:
-        return (
-            "made by TensorRT's ONNX parser inside a node: the ONNX file has no such tensor to "
-            "compare with"
-        )
-    if ours is None:
-        return "stale: the model has no tensor of this name (TensorRT ignores the line)"
     if ours.seen_amax == 0:
         return "all values are 0 in these data: TensorRT's scale comes from other data"
     ratio = line.scale / ours.scale - 1 if ours.scale else math.inf  # 0.5: half as much again
@@ -275,8 +259,8 @@ class AgreeReport(Table[TensorAgreement]):
 
 
 def agree(
-    model: str | os.PathLike[str] | bytes,
-    data: str | os.PathLike[str] | Array | Mapping[str, Array],
+    model: Model,
+    data: Data,
     cache: str | os.PathLike[str] | bytes | CalibrationCache,
     *,
     batch: int | None = None,
@@ -312,8 +296,7 @@ def agree(
     if not isinstance(tolerance, (int, float)) or not 0 <= tolerance < 1:
         problem = f"tolerance is {tolerance!r}, expected a number from 0 to below 1"
         raise DataError(problem, "1e-6 is a few last bits")
-    proto = load_proto(model)
-    facts = describe(proto)
+    proto, facts = load_model(model)
     arrays = arrays_by_name(facts, data)
     settings: dict[str, Any] = {}
     if kind == "legacy" and known.quantile is not None and known.cutoff is not None:
@@ -428,19 +411,25 @@ class _Names:
 
     def compare(self, line: CacheEntry, tolerance: float) -> TensorAgreement:
         """The line beside our scale for it, and why the two differ."""
-        source = self.of(line)
-        ours = None if source is None else self.thresholds[source]
-        difference = None if ours is None else relative_difference(ours.scale, line.scale)
-        explanation = None
-        if difference is None or difference > tolerance:
-            explanation = explain_difference(
-                line,
-                ours,
-                twin=self.twin(line),
-                fused=self.fused.get(line.name, ()),
-                infinite=line.name in self.infinite,
-                internal=is_internal(line.name, self.known),
-            )
-        mine = None if ours is None else ours.scale
+        source, explanation = self.of(line), None
+        if source is None:
+            return TensorAgreement(line.name, None, line.scale, None, self._why_none(line.name))
+        ours = self.thresholds[source]
+        difference = relative_difference(ours.scale, line.scale)
+        if difference > tolerance:
+            fused = self.fused.get(line.name, ())
+            explanation = explain_difference(line, ours, self.twin(line), fused)
         other = source if source != line.name else None
-        return TensorAgreement(line.name, mine, line.scale, difference, explanation, other)
+        return TensorAgreement(line.name, ours.scale, line.scale, difference, explanation, other)
+
+    def _why_none(self, name: str) -> str:
+        """Why we have no scale for a line."""
+        if name in self.infinite:
+            what = "it becomes NaN or infinite on these data, as an attention mask does"
+            return f"{what}: no scale fits that"
+        if is_internal(name, self.known):
+            return (
+                "made by TensorRT's ONNX parser inside a node: the ONNX file has no such tensor to "
+                "compare with"
+            )
+        return "stale: the model has no tensor of this name (TensorRT ignores the line)"

@@ -370,8 +370,5 @@ def _results(
     if not fits:
         fix = f"compare names: {list(meters)[:3]} and {list(seen)[:3]}"
         raise DataError("no tensor has both a range and data", fix)
-
-    def order(tensor: TensorFit) -> float:
-        return math.inf if tensor.sqnr_db is None else tensor.sqnr_db
-
-    return tuple(sorted(fits, key=order))
+    no_error = math.inf
+    return tuple(sorted(fits, key=lambda one: no_error if one.sqnr_db is None else one.sqnr_db))

@@ -93,13 +93,8 @@ class Histogram:
         self.batches = 0
         self.merges = 0
         self.keep_steps = keep_steps
-        self._steps: list[HistogramStep] = []
+        self.steps: tuple[HistogramStep, ...] = ()
         self._every = 1
-
-    @property
-    def steps(self) -> tuple[HistogramStep, ...]:
-        """What the batches did, one step for each of at most 32 of them."""
-        return tuple(self._steps)
 
     def add(self, batch: ArrayLike, ends: tuple[float, float] | None = None) -> float:
         """Count one batch (any shape); returns its max|x|. ``ends``: :func:`values_and_ends`."""
@@ -159,10 +154,10 @@ class Histogram:
             self.zeros += nothing
 
     def _keep(self, amax: float, merges: int) -> None:
-        if len(self._steps) == SNAPSHOTS:
-            self._steps = self._steps[::2]
+        if len(self.steps) == SNAPSHOTS:
+            self.steps = self.steps[::2]
             self._every *= 2
         if self.batches % self._every == 0 or merges:
             counts = tuple(self.counts.tolist())
             step = HistogramStep(self.batches, amax, self.width or 0.0, merges, counts)
-            self._steps.append(step)
+            self.steps = (*self.steps, step)
