@@ -20,7 +20,7 @@ from ..record import Record, Table, plural
 from .cache import CacheEntry, CalibrationCache, read_cache
 from .names import is_internal, kind_of, made_from, names_behind
 from .network import Model, NetworkObserver, Progress, load_model, watched
-from .observers import Threshold, check_algorithm, threshold_of
+from .observers import Threshold, check_algorithm
 from .tensors import (
     UNTIED,
     Candidate,
@@ -143,10 +143,9 @@ def find_batch_size(
     what to know of it, "" where it was not searched.
     """
     whole = whole_inputs(facts, arrays)
-    cut = [value for value in facts.inputs if value.name not in whole and value.name in arrays]
-    lengths = [len(arrays[value.name]) for value in cut if arrays[value.name].ndim]
-    rows = min(lengths, default=0)
-    first_axes = {value.shape[0] for value in cut if value.shape}
+    cut = {name: array for name, array in arrays.items() if name not in whole}
+    rows = min((len(array) for array in cut.values() if array.ndim), default=0)
+    first_axes = {value.shape[0] for value in facts.inputs if value.name in cut and value.shape}
     fixed = [axis for axis in first_axes if isinstance(axis, int)]
     if len(fixed) == 1 and 1 <= fixed[0] <= rows:
         return fixed[0], ""
@@ -157,35 +156,30 @@ def find_batch_size(
     sizes += [size for size in BATCHES if size < rows and rows % size]
     if kind == "minmax":
         return sizes[0], ""
-    inputs = [
-        value.name
-        for value in cut
-        if cache.get(value.name, 0) > 0 and arrays[value.name].dtype == np.float32
-    ]
 
-    def fits(name: str, size: int) -> bool:
-        parts = [part[name] for part in feeds({name: arrays[name]}, size)]
-        ours = threshold_of(kind, *parts, **settings).scale
-        return relative_difference(ours, cache[name]) <= TOLERANCE
-
-    def agreeing(names: list[str], size: int) -> int:
+    def agreeing(batches: Iterable[Mapping[str, Array]]) -> int:
+        """How many of the scales that these batches give are the cache's."""
         observer = NetworkObserver(kind, **settings)
         try:
-            for tensors in activations(proto, feeds(arrays, size, whole), names):
+            for tensors in batches:
                 observer.observe({n: x for n, x in tensors.items() if x.dtype == np.float32})
         except ModelError:  # a network that runs with another batch size only
             return -1
         ours = {name: threshold.scale for name, threshold in observer.thresholds().items()}
         return sum(relative_difference(ours[name], cache[name]) <= TOLERANCE for name in ours)
 
-    possible = [size for size in sizes if all(fits(name, size) for name in inputs)]
+    inputs = {n: x for n, x in cut.items() if cache.get(n, 0) > 0 and x.dtype == np.float32}
+    possible = sizes
+    if inputs:
+        possible = [size for size in sizes if agreeing(feeds(inputs, size)) == len(inputs)]
     if not possible:
         problem = "no batch size reproduces the network inputs' cached scales"
         return sizes[0], f"{problem}: {sizes[0]} assumed (--batch)"
     known = [name for name in facts.tensors if name in cache]
     probes = known[:: max(1, len(known) // PROBES)]
-    several = possible[:PROBES] if possible[1:] else []
-    scores = {size: agreeing(probes, size) for size in several} or {possible[0]: 0}
+    scores = {possible[0]: 0}
+    for size in possible[:PROBES] if possible[1:] else ():
+        scores[size] = agreeing(activations(proto, feeds(arrays, size, whole), probes))
     best = max(scores, key=scores.__getitem__)
     of_tensors = f"{scores[best]} of {plural(len(probes), 'tensor')}"
     seen = "the network's inputs" if inputs else of_tensors

@@ -114,14 +114,12 @@ class MixedMeter:
 
     def __init__(self, model: onnx.ModelProto) -> None:
         live = set(live_tensors(model))
-        graph = Graph(model)
-        self._also: dict[str, tuple[str, ...]] = {}
+        self._graph = Graph(model)
         self._parts: dict[str, tuple[str, ...]] = {}
-        for node in graph.nodes:
+        for node in self._graph.nodes:
             parts = tuple(dict.fromkeys(name for name in node.input if name in live))
             if node.op_type == "Concat" and len(parts) > 1:
                 self._parts[node.output[0]] = parts
-                self._also[node.output[0]] = _same_values(graph, node.output[0])
         self._outputs = tuple(value.name for value in model.graph.output if value.name in live)
         self._spans: dict[str, tuple[float, float]] = {}
         self._channels: dict[tuple[str, int, int], tuple[Array, Array]] = {}  # by rank, axis
@@ -162,7 +160,7 @@ class MixedMeter:
         mixed: list[MixedRange] = []
         covered: set[str] = set()
         for name, parts in self._parts.items():
-            also = self._also[name]
+            also = _same_values(self._graph, name)
             spans = {part: self._spans[part] for part in parts if part in self._spans}
             if one := _mixed(name, spans, also, scales):
                 mixed.append(one)
