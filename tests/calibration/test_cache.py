@@ -282,6 +282,23 @@ def test_stale_names_against_the_courses_model():
     assert cache.check(model_path("resnet")) == report
 
 
+def test_what_nodes_make_of_constants_is_no_other_models_tensor():
+    """TensorRT calibrates it: its own cache of an OCR network has 18 such lines."""
+    from onnx import TensorProto, helper
+
+    one = helper.make_tensor("one", TensorProto.FLOAT, [1], [1.0])
+    nodes = [
+        helper.make_node("Constant", [], ["c"], "constant", value=one),
+        helper.make_node("Neg", ["c"], ["turned"], "negative"),
+        helper.make_node("Add", ["x", "turned"], ["y"], "add"),
+    ]
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy"]
+    graph = helper.make_graph(nodes, "net", values[:1], values[1:])
+    model = helper.make_model(graph).SerializeToString()
+    report = c.new_cache(dict.fromkeys(["x", "turned", "y", "other"], 1.0)).check(model)
+    assert (report.matched, report.stale) == (("x", "turned", "y"), ("other",))
+
+
 def test_a_cache_answers_for_itself(tmp_path):
     from trtlearn.calibration.cache_reading import ignored_by_trtexec
 
@@ -293,6 +310,7 @@ def test_a_cache_answers_for_itself(tmp_path):
     assert cache.equals(moved, tolerance=1e-4)
     assert cache.largest_difference(moved) == pytest.approx(1e-5, rel=0.1)
     assert cache.largest_difference({"other": 1.0}) is None
+    assert cache.largest_difference(cache.save(tmp_path / "same.cache")) == 0
     internal = "(Unnamed Layer* 21) [Matrix Multiply]_output"
     assert cache.equals(edit.drop(cache, internal))  # TensorRT's own lines do not count
     assert not cache.equals(edit.drop(cache, "zeros"))

@@ -71,6 +71,13 @@ def test_a_fused_layer_says_of_each_node_where_it_went():
     assert rows.counts == {"int8": 2}
 
 
+def test_another_model_than_the_engines_is_said() -> None:
+    engine = network("vit").build("int8-minmax").engine
+    assert precision(engine, model_path("vit")).notes == ()
+    (note,) = precision(engine, model(("mine", "Conv", "x", "y"))).notes
+    assert note.startswith("no engine layer names a node of this model")
+
+
 def test_a_missing_scale_is_told_from_the_log_and_through_a_reformat():
     message = Message("warning", "Missing scale", code="missing-scale", names=("y",))
     copy = layer(

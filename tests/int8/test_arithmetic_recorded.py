@@ -159,6 +159,16 @@ def test_whole_networks_say_what_the_engines_said(model, variant):
     assert tuple(run["logits"].values.argmax(1).tolist()) == experiment.predictions.classes[:200]
 
 
+@pytest.mark.parametrize("variant", ["int8-minmax", "int8-entropy2", "int8-placeholder"])
+def test_a_transformers_products_run_in_int8_where_the_engines_do(variant):
+    """Their input becomes INT8 behind a reshape of the product's own."""
+    build = network("vit").build(variant)
+    run = build.simulate(network("vit").images("test")[:4])
+    weighted = {layer.name for layer in build.engine.layers if layer.weight_dtype == "int8"}
+    assert set(run.layers) == weighted
+    assert tuple(run["logits"].values.argmax(1).tolist()) == build.predictions.classes[:4]
+
+
 def test_what_is_not_there_is_said():
     with pytest.raises(RecordingError, match="conv3x3"):
         layer_case("conv7x7")

@@ -129,6 +129,11 @@ def test_the_quantized_model_answers_close_to_the_float_one(int8_weights):
         assert not {"stem_w", "c1_w"} & {item.name for item in quantized.graph.initializer}
 
 
+def test_a_node_to_leave_out_that_is_not_there_is_refused():
+    with pytest.raises(ModelError, match="no node 'nope' to leave out"):
+        insert_qdq(residual(), SCALES, skip=["nope"])
+
+
 def test_a_missing_scale_leaves_the_node_in_float_and_says_so():
     scales = {name: scale for name, scale in SCALES.items() if name != "relu1"}
     model, report = insert_qdq(residual(), scales)

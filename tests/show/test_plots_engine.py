@@ -13,6 +13,8 @@ from trtlearn.engine.inspector import read_engine
 from trtlearn.engine.layers import Binding, EngineInfo, EngineLayer, EngineTensor
 from trtlearn.engine.records import Provenance
 from trtlearn.errors import DataError
+from trtlearn.files import data_dir
+from trtlearn.networks import network
 from trtlearn.show.draw import dtype_color
 from trtlearn.show.engines import STATUS_LINES, layer_facts
 
@@ -141,3 +143,10 @@ def test_weights_that_the_inspector_does_not_list_are_not_called_none():
     unknown = EngineLayer("x", "Gemm", (), (), None, 9)
     assert unknown.weights_listed is None
     assert "weights unknown;" in layer_facts(unknown)
+
+
+def test_a_recorded_builds_file_is_drawn_as_the_build_is() -> None:
+    path = data_dir() / "recordings" / "h200-8.6.0" / "resnet" / "int8-minmax.json.gz"
+    build = network("resnet", "h200-8.6.0").build("int8-minmax")
+    drawn = show.fusion(build.engine, source=build.provenance)
+    assert show.fusion(path).to_dict() == drawn.to_dict()

@@ -162,8 +162,12 @@ class CalibrationCache(Record, Mapping[str, float]):
         gap = self.largest_difference(other)
         return _onnx_names(self) == _onnx_names(other) and (gap is None or gap <= tolerance)
 
-    def largest_difference(self, other: Mapping[str, float]) -> float | None:
-        """The largest |a - b| / max(a, b) of a scale that both hold; None where none is shared."""
+    def largest_difference(self, other: Scales) -> float | None:
+        """The largest |a - b| / max(a, b) of a scale that both hold; None where none is shared.
+
+        ``other``: a cache or its file, or {tensor: scale}.
+        """
+        other = read_cache(other) if isinstance(other, (str, os.PathLike)) else other
         gaps = (relative_gap(self[name], other[name]) for name in self if name in other)
         return max(gaps, default=None)
 
@@ -195,11 +199,13 @@ class CalibrationCache(Record, Mapping[str, float]):
         from ..model.read import read_model
 
         source = model if isinstance(model, OnnxModel) else read_model(model)
-        names, tensors = dict.fromkeys(self.names), dict.fromkeys(source.tensors)
+        stale, internal = stale_and_internal(self.names, source)
+        others = {*stale, *internal}
         return NameCheck(
-            tuple(name for name in names if name in tensors),
-            *stale_and_internal(names, source),
-            missing=tuple(name for name in tensors if name not in names),
+            tuple(name for name in dict.fromkeys(self.names) if name not in others),
+            stale,
+            internal,
+            missing=tuple(name for name in source.tensors if name not in self._lines),
         )
 
     def with_scale(self, name: str, scale: float) -> CalibrationCache:

@@ -102,8 +102,12 @@ def is_internal(name: str, known: Collection[str] = ()) -> bool:
 def stale_and_internal(
     names: Iterable[str], model: OnnxModel
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The names that are no tensors of the model: another model's, and TensorRT's own."""
+    """The names that are no tensors of the model: another model's, and TensorRT's own.
+
+    What nodes make of constants alone is a tensor here: TensorRT calibrates it too.
+    """
     tensors, known = set(model.tensors), names_behind(model)
+    tensors.update(*(node.outputs for node in model.nodes))
     others = {name: is_internal(name, known) for name in names if name not in tensors}
     stale = tuple(name for name, internal in others.items() if not internal)
     return stale, tuple(name for name, internal in others.items() if internal)

@@ -192,7 +192,8 @@ def plan_sites(
 
     ``scales`` maps a tensor's name to its scale (amax / 127); a weighted node one of whose inputs
     has no scale is left in floating point, and the report says which scale was missing. ``skip``
-    names nodes to leave out. Raises ModelError for an unknown placement and a model with Q/DQ.
+    names nodes to leave out. Raises ModelError for an unknown placement or node, and a model with
+    Q/DQ.
     """
     if placement not in PLACEMENTS:
         raise ModelError(f"unknown placement {placement!r}", f"one of {', '.join(PLACEMENTS)}")
@@ -206,6 +207,9 @@ def plan_sites(
         raise ModelError(
             "the model already has Q/DQ nodes", "give the model from before quantization"
         )
+    if unknown := skipped.difference(map(node_key, graph.nodes)):
+        problem = f"no node {min(unknown)!r} to leave out"
+        raise ModelError(problem, f"name nodes such as {', '.join(map(node_key, graph.nodes[:5]))}")
     float_nodes: dict[str, str] = {}
     quantized: list[onnx.NodeProto] = []
     for node in filter(is_weighted, graph.nodes):

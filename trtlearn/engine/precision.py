@@ -553,6 +553,8 @@ def precision_report(
         )
     if engine.detailed is False:
         notes += engine.notes
+    if names and held and held.keys().isdisjoint(names):
+        notes.append("no engine layer names a node of this model: was the engine built from it?")
     return PrecisionReport(
         tuple(nodes),
         tuple(rows),

@@ -107,15 +107,17 @@ def engine_groups(model: OnnxModel, engine: EngineInfo) -> Groups:
 def float_tensors(model: OnnxModel, engine: EngineInfo) -> tuple[str, ...]:
     """Tensors of the ONNX model that the engine holds in FP32 or FP16, and never in INT8.
 
-    A tensor that a reformat makes INT8 for its reader (the image, say) is not among them.
+    A tensor that a reformat makes INT8 for its reader (the image, say) is not among them, nor is
+    one that a layer without a kernel hands on to such a reformat (in front of a product).
     """
     in_int8: set[str] = set()
     otherwise: set[str] = set()
-    for layer in engine.layers:
+    for layer in reversed(engine.layers):
         for tensor in (*layer.inputs, *layer.outputs):
             group = in_int8 if tensor.dtype == "int8" else otherwise
             group.add(tensor.name)
-        if layer.is_reformat and any(tensor.dtype == "int8" for tensor in layer.outputs):
+        hands_on = layer.is_reformat or layer.kind == "NoOp"
+        if hands_on and any(tensor.name in in_int8 for tensor in layer.outputs):
             in_int8 |= {tensor.name for tensor in layer.inputs}
     return tuple(name for name in model.tensors if name in otherwise - in_int8)
 

@@ -19,6 +19,7 @@ from ..engine.records import Timing
 from ..errors import DataError
 from ..model.graph import OnnxModel
 from ..record import plural, show, without_collector
+from ..recorded.files import load_build
 from . import draw
 from .draw import BAD, DTYPE_COLORS, INK, WARN, Figure, Source, Style, dtype_color
 
@@ -186,6 +187,8 @@ def _info(engine: Engine, source: Source) -> tuple[EngineInfo, Source]:
         return engine.engine, source or engine.provenance
     if isinstance(engine, EngineInfo):
         return engine, source
+    if isinstance(engine, (str, os.PathLike)) and str(engine).endswith(".gz"):
+        return _info(load_build(engine), source)
     return read_engine(engine), source or str(engine)
 
 
