@@ -26,7 +26,7 @@
 ========================  ==========================================================================
 
 The rooms behind them are sub-packages: model, engine, int8, calibration, live, recorded, trtexec,
-show, course.
+show, course, cli. Each is loaded when it is first used, as ``tl.errors`` is.
 """
 
 from __future__ import annotations
@@ -58,6 +58,7 @@ _FACE = {
     "try_int8": "course.own_model.walk",
 }
 """Name -> the module that holds it; "" for a room."""
+_ROOMS = ("errors", "model", "engine", "int8", "calibration", "live", "trtexec", "course", "cli")
 
 __all__ = list(_FACE)
 
@@ -88,9 +89,9 @@ if TYPE_CHECKING:  # for editors and type checkers: the same names
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _FACE:
+    if name not in _FACE and name not in _ROOMS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    place = _FACE[name]
+    place = _FACE.get(name)
     module = import_module(f"{__name__}.{place or name}")
     globals()[name] = value = getattr(module, name) if place else module
     return value

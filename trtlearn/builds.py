@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from .calibration.cache import CalibrationCache, parse_cache
 from .engine.inspector import parse, read_engine
@@ -250,7 +250,9 @@ class Build(Record):
         return precision_report(self.engine, build=self.build, model=model or self.onnx())
 
     def simulate(
-        self, images: NDArray[np.float32], scales: Mapping[str, float] | None = None
+        self,
+        images: ArrayLike | Mapping[str, NDArray[Any]],
+        scales: Mapping[str, float] | None = None,
     ) -> Int8Run:
         """The same engine in numpy: every tensor that it computes for ``images`` float32 [N,...].
 
@@ -262,8 +264,9 @@ class Build(Record):
             raise DataError(f"{self.model} is not on this machine", "use one of the networks here")
         if self.ranges is None:
             raise DataError(f"{self.variant} has no ranges", "use a build by ranges: int8-minmax")
+        array = images if isinstance(images, Mapping) else np.asarray(images)
         own = {tensor.name: tensor.scale for tensor in self.ranges.tensors if tensor.scale}
-        return run_int8(path, own | dict(scales or {}), images, engine=self.engine)
+        return run_int8(path, own | dict(scales or {}), array, engine=self.engine)
 
     def tensor_errors(self, images: NDArray[np.float32]) -> tuple[TensorError, ...]:
         """Each tensor that :meth:`simulate` computes for ``images``, beside FP32's.

@@ -91,6 +91,12 @@ def user_dir() -> Path:
     return Path(shared) / "trtlearn"
 
 
+def check_path(path: object, error: type[TrtlearnError] = TrtlearnError) -> None:
+    """``error`` where ``path`` is no path."""
+    if not isinstance(path, (str, os.PathLike)):
+        raise error(f"a path is expected, found a {type(path).__name__}", "name a file")
+
+
 def read_bytes(
     path: str | int | os.PathLike[str],
     error: type[TrtlearnError] = TrtlearnError,
@@ -102,9 +108,10 @@ def read_bytes(
     Read are regular files, pipes (as ``<(command)`` gives) and standard input (``path`` 0) of at
     most ``most`` bytes; a folder, a device and a pipe that nothing writes to are refused.
     """
-    if path != 0 and not isinstance(path, (str, os.PathLike)):  # open() takes any descriptor
-        raise error(f"a path is expected, found a {type(path).__name__}", "name a file")
-    name = "standard input" if path == 0 else str(path)[:300]
+    is_stdin = type(path) is int and path == 0  # open() takes any descriptor
+    if not is_stdin:
+        check_path(path, error)
+    name = "standard input" if is_stdin else str(path)[:300]
     try:
         flags = os.O_RDONLY | _NONBLOCK | _BINARY
         handle = os.dup(path) if isinstance(path, int) else os.open(path, flags)
@@ -207,6 +214,7 @@ def write_atomic(path: str | os.PathLike[str], content: Content) -> Path:
     """Write ``content`` beside ``path`` and rename it into place, so that no reader ever sees half
     a file. See :func:`write_all`.
     """
+    check_path(path)
     target = Path(path)
     write_all({target: content})
     return target
@@ -229,6 +237,7 @@ def write_all(contents: Mapping[Path, Content]) -> None:
     target, whole = Path(), False
     try:
         for target, content in contents.items():
+            _check_folders(target)
             folders += _missing_folders(target.parent)
             target.parent.mkdir(parents=True, exist_ok=True)
             text = content.encode() if isinstance(content, str) else content
@@ -272,8 +281,17 @@ def _missing_folders(folder: Path) -> list[Path]:
     return [one for one in (folder, *folder.parents) if not os.path.lexists(one)]
 
 
+def _check_folders(target: Path) -> None:
+    """TrtlearnError where a file stands in the place of a folder around ``target``."""
+    if found := next(filter(os.path.isfile, target.parents), None):
+        problem = f"cannot write {target}: {found} is a file, expected a folder"
+        raise TrtlearnError(problem, "name another folder, or one that is not there yet")
+
+
 def check_writable(path: str | os.PathLike[str], content: str | None = None) -> None:
     """TrtlearnError where ``path``, or text there, cannot be written: said before long work."""
+    check_path(path)
+    _check_folders(Path(path))
     try:
         folder = Path(path).absolute().parent  # OSError where the current folder is gone
         _place(Path(path), content)

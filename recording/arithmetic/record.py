@@ -5,7 +5,7 @@ and out.
     [--seconds S]
 
 Needs a GPU and TensorRT 8.x or 10.x. Writes one small CASE.npz for each case of
-arithmetic_cases.py: the ONNX model, the ranges set, the inputs, the engine's outputs and its
+cases.py: the ONNX model, the ranges set, the inputs, the engine's outputs and its
 inspector text. A case that fails is named and the rest go on.
 """
 

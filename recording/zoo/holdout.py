@@ -1,5 +1,5 @@
 """The zoo's hold-out: four more networks with seeded weights, kept aside while rules were found (as
-zoo_nets.py).
+networks.py).
 """
 
 from __future__ import annotations

@@ -134,6 +134,8 @@ def test_what_changed_between_versions() -> None:
     assert mode(f"{BARE} --fp8 --int8", "8.6") == "rejected"
     assert mode("trtexec --deploy=n.prototxt --output=prob --int8", "8.6") == "placeholder-ranges"
     assert mode("trtexec --deploy=n.prototxt --output=prob --int8", "10.0") == "rejected"
+    caffe = explain("trtexec --deploy=n.prototxt --output=prob --int8", "8.6")
+    assert (caffe.has_qdq, "Q/DQ" in " ".join(caffe.warnings)) == (False, False)
     warned = {
         trt
         for trt in IMPLICIT

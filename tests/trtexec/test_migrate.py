@@ -268,6 +268,10 @@ def test_the_files_are_those_that_the_command_names(tmp_path):
     assert (tmp_path / "named.onnx").read_bytes() == (tmp_path / "given.onnx").read_bytes()
     with pytest.raises(CommandError, match="names no file with --calib"):
         migrate(f"trtexec --onnx={model} --int8", None, None, tmp_path / "out.onnx")
+    with pytest.raises(CommandError, match=r"invented the ranges.*trtlearn calibrate.*--cache"):
+        migrate(f"trtexec --onnx={model} --int8", None, None, tmp_path / "out.onnx")
+    with pytest.raises(CommandError, match="mode is not-int8"):
+        migrate(f"trtexec --onnx={model} --fp16", None, None, tmp_path / "out.onnx")
     with pytest.raises(CommandError, match="names no file with --onnx"):
         migrate("trtexec --int8 --calib=c.cache", None, cache, tmp_path / "out.onnx")
 

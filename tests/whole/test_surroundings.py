@@ -27,6 +27,7 @@ CACHE = next((data_dir() / "recordings").glob("*/resnet/int8-entropy2.cache"))
 TRTLEARN = f"{sys.executable} -m trtlearn"
 SHOW = f"{TRTLEARN} cache show {CACHE}"
 CHECK = f"{TRTLEARN} cache check {CACHE} {data_dir() / 'models' / 'resnet.onnx'}"
+STALE = f"{TRTLEARN} cache check {CACHE} {data_dir() / 'models' / 'mobile.onnx'}"
 ASCII = "LC_ALL=C PYTHONUTF8=0 PYTHONCOERCECLOCALE=0 PYTHONIOENCODING="
 
 
@@ -45,6 +46,7 @@ ASCII = "LC_ALL=C PYTHONUTF8=0 PYTHONCOERCECLOCALE=0 PYTHONIOENCODING="
         (f"{TRTLEARN} log /dev/zero", 2, "is a device"),
         (f"{TRTLEARN} cache show /dev/zero", 2, "is a device"),
         (f"{TRTLEARN} explain 'trtexec --int8 --onnx=é' | head -1", 0, ""),
+        (f"({STALE}; echo $? >&2) | :; exit 1", 1, "1\n"),
         (f"{ASCII}ascii {TRTLEARN} explain 'trtexec --int8'", 0, ""),
         (f"{ASCII}latin-1 {TRTLEARN} doctor", 0, ""),
         (

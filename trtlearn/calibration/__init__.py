@@ -1,1 +1,1 @@
-"""From values to a scale: histogram, entropy search, TensorRT's four calibrators, their cache."""
+"""Values to scales: histogram, TensorRT's four calibrators, their cache, Q/DQ pairs in ONNX."""

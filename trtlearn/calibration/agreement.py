@@ -274,7 +274,7 @@ def agree(
             else the size that reproduces the cached scale of the network's inputs.
         tolerance: relative difference up to which scales count as equal.
         algorithm: entropy2, entropy, minmax or legacy, where the header does not say.
-        progress: as for :func:`calibrate`.
+        progress: as for ``tl.calibrate``.
 
     Activations come from ONNX Runtime on the CPU in FP32. Raises CacheError, DataError, ModelError.
 

@@ -280,7 +280,7 @@ def fit(
     Args:
         cache: a calibration cache or its file, {tensor: amax}, or what set_ranges or a build
             reports.
-        model, data, batch, progress: as for :func:`calibrate`. Each batch is looked at and
+        model, data, batch, progress: as for ``tl.calibrate``. Each batch is looked at and
             forgotten.
 
     Activations come from ONNX Runtime on the CPU in FP32. Order: by SQNR, the ratio of a tensor's

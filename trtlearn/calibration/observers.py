@@ -281,7 +281,7 @@ class MinMaxObserver:
 class EntropyObserver(HistogramObserver):
     """EntropyCalibration2 (TensorRT's default) and EntropyCalibration: the least information lost.
 
-    ``amax = (i + 0.5) * width`` with ``i`` the number of bins that :func:`entropy.entropy_search`
+    ``amax = (i + 0.5) * width`` with ``i`` the number of bins that ``entropy_search``
     keeps.
 
     Source: measured, data/recordings/*/calibration. TensorRT's two entropy calibrators give the

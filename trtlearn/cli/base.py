@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -50,6 +53,17 @@ app = typer.Typer(
 )
 
 
+@contextlib.contextmanager
+def _to_reader() -> Iterator[None]:
+    """What is printed inside goes out, until the reader, head say, has closed the pipe."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@_to_reader()
 def print_record(record: Record, as_json: bool, facts: dict[str, Any] | None = None) -> None:
     """Print ``record``: as JSON (of ``facts`` if given), a rich table on a terminal, else text."""
     if as_json:

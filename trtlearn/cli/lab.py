@@ -228,7 +228,7 @@ def offer_builds() -> None:
 def lab(
     folder: Annotated[Path | None, Option("--dir", help="Where to copy the notebooks.")] = None,
     browser: Annotated[bool, Option("--browser/--no-browser", help="Open a browser.")] = True,
-    port: Annotated[int | None, Option(help="The port to serve on.")] = None,
+    port: Annotated[int | None, Option(help="The port to serve on.", min=1, max=65535)] = None,
 ) -> None:
     """Open the course in JupyterLab."""
     if importlib.util.find_spec("jupyterlab") is None:

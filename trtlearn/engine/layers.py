@@ -189,9 +189,8 @@ class EngineInfo(Table[EngineLayer]):
     def summary(self) -> str:
         count = len(self.reformats)
         names_only = "; names only" if self.detailed is False else ""
-        return (
-            f"{len(self.layers)} engine layers, {plural(count, 'reformat')} among them{names_only}"
-        )
+        layers, reformats = plural(len(self.layers), "engine layer"), plural(count, "reformat")
+        return f"{layers}, {reformats} among them{names_only}"
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -1,1 +1,1 @@
-"""Eight bits in numpy: numbers, integer layers, whole networks in INT8, and Q/DQ pairs in ONNX."""
+"""Eight bits in numpy: numbers, integer layers and whole networks in INT8."""

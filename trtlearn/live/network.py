@@ -120,6 +120,14 @@ def _edges(layer: trt.ILayer) -> tuple[list[Any], list[Any]]:
     return [one for one in reads if one is not None], [one for one in makes if one is not None]
 
 
+def _check_network(network: object) -> None:
+    """DataError where ``network`` is no network of TensorRT."""
+    if not hasattr(network, "num_layers"):
+        problem = f"TensorRT's network is expected, found a {type(network).__name__}"
+        fix = "parsed_network(model).network, with trtlearn.live.network"
+        raise DataError(problem, fix)
+
+
 def network_tensors(network: trt.INetworkDefinition) -> dict[str, trt.ITensor]:
     """Every tensor of the network by name: its inputs, then what each layer reads and makes."""
     tensors: list[Any] = list(map(network.get_input, range(network.num_inputs)))
@@ -299,6 +307,7 @@ def placeholder_ranges(
         return _report(
             [TensorRange(n, amax, float(scale_from_amax(amax)), "placeholder") for n, amax in known]
         )
+    _check_network(network)
     layers = []
     notes: dict[str, str] = {}
     for layer in _layers(network):
@@ -352,6 +361,7 @@ def set_ranges(
             "tl.build_engine(model, ranges={...}), or tl.set_ranges(parsed_network(model).network, "
             "...) with trtlearn.live.network",
         )
+    _check_network(network)
     from_cache = isinstance(ranges, CalibrationCache)
     source = "cache" if from_cache else "user"
     if isinstance(ranges, CalibrationCache):

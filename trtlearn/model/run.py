@@ -18,6 +18,7 @@ import numpy as np
 
 from ..dtypes import named_dtype
 from ..errors import ModelError, first_line
+from ..record import plural
 from .data import Array, check_feed
 from .fold import named
 from .graph import (
@@ -253,7 +254,8 @@ def activations(
     wanted = None if names is None else tuple(names)
     if unknown := [name for name in wanted or () if name not in live]:
         problem = f"the model computes no tensor {unknown[0]!r} from its inputs"
-        raise ModelError(problem, "choose names from model.tensors")
+        some = ", ".join(live[:8])
+        raise ModelError(problem, f"choose among its {plural(len(live), 'tensor')}: {some} …")
     return _joined(_run(proto, live if wanted is None else wanted, batches, wanted or ()), wanted)
 
 

@@ -14,9 +14,9 @@ from typing import Any, Protocol
 
 from ..calibration.cache import CalibrationCache, format_cache, parse_cache
 from ..engine.records import BuildOptions, Message
-from ..errors import CacheError, RecordingError
+from ..errors import CacheError, DataError, RecordingError
 from ..files import load_table
-from ..record import Record, Table
+from ..record import Record, Table, plural
 from .calibration import load, origin
 
 __all__ = ["CacheCase", "CacheCases", "broken_caches", "broken_files", "cache_cases", "odd_caches"]
@@ -102,7 +102,7 @@ class CacheCases(Table[CacheCase]):
     def summary(self) -> str:
         known = [case.used for case in self.caches if case.batches_asked is not None]
         return (
-            f"{len(self.caches)} caches changed by hand: TensorRT's answer is known for "
+            f"{plural(len(self.caches), 'cache')} changed by hand: TensorRT's answer is known for "
             f"{len(known)}, {sum(known)} of them used as they are"
         )
 
@@ -155,6 +155,9 @@ def broken_caches(text: str, other: str = "") -> CacheCases:
 
 def broken_files(text: str) -> dict[str, bytes]:
     """A whole cache as people break it: case -> the file. Most change the line in the middle."""
+    if not isinstance(text, str) or "\n" not in text.strip():
+        problem = "no whole cache: a header and a line for each tensor are expected"
+        raise DataError(problem, "give the file's text: path.read_text()")
     header, *lines = text.removesuffix("\n").split("\n")
     middle = len(lines) // 2
     name, _, _ = lines[middle].rpartition(": ")
@@ -213,6 +216,10 @@ def cache_cases(changed: Mapping[str, tuple[str, CalibrationCache | bytes | str]
     except RecordingError:
         recorded, label = CacheCases(()), ""
     known = {case.name: replace(case, source=label) for case in recorded.caches}
+    pairs = changed.values() if isinstance(changed, Mapping) else [changed]
+    if not all(isinstance(pair, tuple) and len(pair) == 2 for pair in pairs):
+        problem = "the changed caches are not {case: (what was changed, the cache)}"
+        raise DataError(problem, 'such as {"version_7600": ("another version", cache)}')
     cases = []
     for name, (change, file) in changed.items():
         text = file.encode() if isinstance(file, str) else file

@@ -12,7 +12,7 @@ from ..calibration.cache import CalibrationCache, parse_cache
 from ..engine.records import Provenance
 from ..errors import RecordingError
 from ..record import Record, Table, plural
-from .files import R, load_provenance, load_record, parts, place, read_text
+from .files import R, first, load_provenance, load_record, parts, place, read_text
 
 __all__ = [
     "CAUSES",
@@ -291,9 +291,7 @@ def load(kind: type[R], name: str) -> R:
 
 def cache_path(network: str, algorithm: str) -> Path:
     """TensorRT's own cache of a network in recording/zoo/networks.py: residual, mobile, ocr …"""
-    name = f"calibration/caches/{network}-{algorithm}.cache"
-    paths = parts(name)
-    return paths[0] if paths else place(name)
+    return first(f"calibration/caches/{network}-{algorithm}.cache")
 
 
 @cache

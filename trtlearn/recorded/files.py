@@ -13,7 +13,7 @@ import dataclasses
 import os
 import re
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -34,12 +34,14 @@ __all__ = [
     "check_hashes",
     "check_origin",
     "detections",
+    "first",
     "folder_name",
     "folder_with",
     "load_build",
     "load_provenance",
     "load_record",
     "origin_folder",
+    "others",
     "parts",
     "place",
     "read_arrays",
@@ -186,7 +188,25 @@ def folder_with(part: str) -> Path:
     for folder in recording_folders():
         if (folder / part).exists():
             return folder
-    raise RecordingError(f"no recordings of {part!r} came with this copy", AGAIN)
+    problem = f"no recordings of {part!r} came with this copy"
+    raise RecordingError(problem, others(folder / part for folder in recording_folders()))
+
+
+def first(part: str) -> Path:
+    """The newest ``part``, of a set or of what a later run added to one."""
+    return next(iter(parts(part)), None) or place(part)
+
+
+def others(missing: Iterable[Path], again: str = AGAIN) -> str:
+    """What to try where ``missing`` are not there: the names of their kind beside them."""
+    names: set[str] = set()
+    for path in missing:
+        ending = "".join(path.suffixes)
+        beside = path.parent.iterdir() if path.parent.is_dir() else ()
+        alike = [one.name for one in beside if one.is_file() == bool(ending)]
+        names |= {name.removesuffix(ending) for name in alike if name.endswith(ending)}
+    known = ", ".join(sorted(names - {"PROVENANCE", "rest"}))
+    return f"choose among those recorded: {known}; or {again}" if known else again
 
 
 def build(model: str, variant: str, folder: Path | None = None) -> Build:
@@ -219,7 +239,12 @@ def detections(model: str = "detector", variant: str = "fp32") -> list[Detection
     """
     path = _path(model, variant)
     check_origin(load_build(path).provenance, path)
-    return read_arrays(_beside(path), unpack)
+    beside = _beside(path)
+    if not beside.is_file():
+        problem = f"no detections of {model}, {variant}, are recorded"
+        detector = place("detector") / beside.name
+        raise RecordingError(problem, f"of the detector {others([detector])}")
+    return read_arrays(beside, unpack)
 
 
 def origin_folder(folder: Path, model: str) -> Path:

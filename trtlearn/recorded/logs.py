@@ -9,7 +9,7 @@ from typing import Any
 from ..engine.records import Provenance
 from ..files import data_dir
 from ..record import Record, plural
-from .files import load_record, parts, place
+from .files import first, load_record, place
 
 __all__ = [
     "Interruption",
@@ -77,9 +77,7 @@ def trtexec_log(model: str, variant: str = "int8") -> TrtexecLog:
     file, "int8-minmax-cache" for a cache as min-max writes it, "int8-minmax-cache-new-header" for
     the same with entropy 2's header.
     """
-    file = f"{model}-{variant}.json"
-    found = [*parts(f"trtexec/{file}"), place("trtexec") / file]
-    return load_record(TrtexecLog, found[0])
+    return load_record(TrtexecLog, first(f"trtexec/{model}-{variant}.json"))
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from ..engine.records import Provenance
 from ..errors import RecordingError
 from ..model.course_data import MODELS, NETWORKS
 from ..record import Record, plural
-from .files import R, check_origin, load_build, load_record, parts, place
+from .files import R, check_origin, load_build, load_record, others, parts, place
 
 __all__ = [
     "DynamicShapes",
@@ -217,7 +217,9 @@ def _load(kind: type[R], name: str, folder: Path | None) -> R:
     root = folder or place("tradeoff")
     path = root / f"{name}.json.gz"
     if not path.is_file():
-        raise RecordingError(f"nothing called {name!r} is recorded in {root}", AGAIN)
+        roots = [root] if folder else [root, *parts("networks")]
+        fix = others((one / path.name for one in roots), AGAIN)
+        raise RecordingError(f"nothing called {name!r} is recorded in {root}", fix)
     return load_record(kind, path, AGAIN)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from ..calibration.cache import CalibrationCache, parse_cache
 from ..calibration.cache_reading import ODDITIES, CacheReading, as_tensorrt_reads
 from ..calibration.names import NameCheck
-from ..errors import CacheError
+from ..errors import CacheError, DataError
 from ..files import load_table
 from ..model.graph import OnnxModel
 from ..model.read import read_model
@@ -36,6 +36,9 @@ def cache_editor(cases: Any, model: str | os.PathLike[str] | Any) -> ipywidgets.
     the rule that fits all recordings, and the answer says which.
     """
     files = {case.name: case for case in cases.caches if case.content is not None}
+    if "whole" not in files:
+        problem = "these cases hold no whole cache to edit"
+        raise DataError(problem, "pass tl.recorded.broken_caches(text), text being a cache's file")
     text = (files["whole"].content or b"").decode()
     good, network = parse_cache(text), read_model(getattr(model, "path", model))
     area = ipywidgets.Textarea(text, rows=text.count("\n") + 1, layout={"width": "98%"})

@@ -271,6 +271,7 @@ def orders(
 ) -> Figure:
     """One row a tensor, one mark a calibration: ``amax[way][tensor]`` holds all that a way gave.
 
+    ``amax``: such as ``tl.recorded.shuffles().amax(names)``.
     ``largest``: tensor -> max|x|; the axis shows amax as a share of it.
 
     >>> len(orders({"shuffled": {"x": [1.0, 2.0]}}, {"x": 2.0}).data)
@@ -311,7 +312,8 @@ def images_needed(
 ) -> Figure:
     """How many images are enough? Left amax of one tensor, right accuracy, over their number.
 
-    Both map a calibrator's label to {images: value}.
+    Both map a calibrator's label to {images: value}, such as ``tl.recorded.images_needed()`` gives
+    with ``.amax(tensor)`` and ``.percent_right()``.
 
     >>> len(images_needed({"min-max": {1: 2.0, 8: 3.0}}, {"min-max": {1: 90.0}}, "x").data)
     2

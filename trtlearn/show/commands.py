@@ -14,7 +14,7 @@ from ..files import load_table, shell_command
 from ..model.course_data import MODELS, model_path
 from ..record import html_table, html_text, plural, show
 from ..trtexec.explanation import Explanation, explain
-from ..trtexec.sources import known_versions
+from ..trtexec.sources import known_versions, resolve
 from .controls import FITTED, badge, guarded, ipywidgets, say, stack
 from .draw import DTYPE_COLORS, INK, WARN
 
@@ -46,8 +46,10 @@ def explainer(
     style = {"description_width": "5em"}
     line: dict[str, Any] = {"continuous_update": False, "layout": {"width": "98%"}, "style": style}
     text = ipywidgets.Text(command, description="command", **line)
-    versions = list(known_versions())
-    version = ipywidgets.Dropdown(options=versions, value=trt, description="TensorRT", style=style)
+    versions, asked = list(known_versions()), ".".join(map(str, resolve(trt).number))
+    version = ipywidgets.Dropdown(
+        options=versions, value=asked, description="TensorRT", style=style
+    )
     lines = [(LABELS[name], trtexec_command(name, "resnet")) for name in EXAMPLES]
     examples = ipywidgets.Dropdown(
         options=[("or pick a command …", ""), *lines],

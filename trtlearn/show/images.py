@@ -277,6 +277,20 @@ def _album(
     return fig
 
 
+def _pictures(pictures: ArrayLike, rows: Sequence[int]) -> NDArray[np.uint8]:
+    """``pictures`` as an array; DataError where they are not uint8 [N,H,W,3] or lack one of
+    ``rows``.
+    """
+    array = np.asarray(pictures)
+    if array.ndim != 4 or array.shape[-1] != 3:
+        problem = f"pictures of shape {array.shape}, expected [N, height, width, 3]"
+        raise DataError(problem, 'pass network.pictures("test"); network.images() is for engines')
+    if lost := [row for row in rows if not -len(array) <= row < len(array)]:
+        problem = f"there is no row {lost[0]} among {len(array)} pictures"
+        raise DataError(problem, f"choose rows from 0 to {len(array) - 1}")
+    return array.astype(np.uint8)
+
+
 def photographs(
     builds: Iterable[Build],
     pictures: ArrayLike,
@@ -301,8 +315,8 @@ def photographs(
     >>> len(fig.layout.images)
     2
     """
-    shown, right = np.asarray(pictures, np.uint8), np.asarray(labels)
-    engines, chosen = list(builds), list(rows)
+    engines, chosen, right = list(builds), list(rows), np.asarray(labels)
+    shown = _pictures(pictures, chosen)
     if not engines or not chosen:
         raise DataError("no engine or no picture to show", "pass at least one of each")
     line = shown.shape[1] // 4
@@ -310,6 +324,9 @@ def photographs(
     heights = [shown.shape[1] + line * (place + 0.8) for place in range(len(engines))]
     for engine, y in zip(engines, heights, strict=True):
         answers = answers_of(engine, len(right), "pictures")
+        if (most := int(answers[chosen].max())) >= len(names):
+            problem = f"{len(names)} names of classes, and {engine.variant} answers class {most}"
+            raise DataError(problem, "pass all: network.card.labels")
         for column, row in enumerate(chosen):
             answer = int(answers[row])
             good = answer == right[row]
@@ -344,7 +361,11 @@ def boxes(
     >>> boxes(scene, {"nothing": empty}, truth, [0]).layout.annotations[0].text
     '<b>nothing</b><br>0 right, 0 wrong of 1'
     """
-    shown, chosen, names = np.asarray(pictures, np.uint8), list(rows), list(ways)
+    chosen, names = list(rows), list(ways)
+    shown = _pictures(pictures, chosen)
+    if short := [name for name in names if len(ways[name]) <= max(chosen)]:
+        problem = f"{short[0]} has detections for {len(ways[short[0]])} of {len(shown)} pictures"
+        raise DataError(problem, "pass one Detections a picture, as tl.recorded.detections() gives")
     high, wide = shown.shape[1:3]
     tiles = [shown[row] for row in chosen for _ in names]
     fig = _album(title, tiles, len(names))

@@ -57,7 +57,10 @@ def read_back(expected: ArrayLike, read: ArrayLike, *, source: Source = None) ->
 
 
 def pixel(trace: PixelTrace, *, source: Source = None) -> Figure:
-    """One output pixel: each product of an input and a weight code, and the sum that grows."""
+    """One output pixel: each product of an input and a weight code, and the sum that grows.
+
+    ``trace`` is what ``build.simulate(images).trace(layer)`` gives.
+    """
     fig = draw.figure(f"How does pixel {trace.position} become code {trace.code}?", height=400)
     order = np.arange(1, len(trace.products) + 1)
     codes = np.stack([trace.inputs, trace.weights], -1)

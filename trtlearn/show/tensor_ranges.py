@@ -30,7 +30,7 @@ def fit(
 ) -> Figure:
     """Each tensor's range beside what its data need, the worst first.
 
-    ``report`` is what ``trtlearn.fit`` gives; tensors without a range or without data are counted
+    ``report`` is what ``tl.fit(...)`` gives; tensors without a range or without data are counted
     below. The text at the right says what share the range clips, or how many of the 127 steps no
     value reaches.
 

@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 from ..builds import Build
 from ..engine.records import LABELS, VARIANTS, Timing
 from ..errors import DataError
-from ..record import show
+from ..record import plural, show
 from ..recorded.tradeoffs import MixedSearch, Sensitivity, Tradeoff, pareto
 from . import draw
 from .draw import BAD, GOOD, INK, Figure, Source, Style, dtype_color, series
@@ -108,7 +108,7 @@ def _facts(point: Build) -> str:
         (point.plan_bytes, "plan {:,} bytes"),
         (point.device_memory_bytes, "{:,} bytes for activations"),
         (point.build_seconds, "built from nothing in {:.1f} s"),
-        (point.layers, "{} engine layers, " + layers),
+        (point.layers and plural(point.layers, "engine layer"), "{}, " + layers),
     ]
     known = [text.format(value) for value, text in facts if value is not None]
     return "<br>".join([f"<b>{point.model}, {point.variant}</b>, batch {point.batch}", *known])
@@ -306,7 +306,8 @@ def launches(groups: Groups, *, source: Source = NOT_GIVEN) -> Figure:
     """Each engine's latency by graph replay and launch after launch, with their 5 to 95 % spreads,
     a panel a group.
 
-    ``groups``: a panel's title -> its engines, all of one batch size. Engines not timed in both
+    ``groups``: a panel's title -> its engines, all of one batch size
+    (``tl.recorded.tradeoff(name).select(model, batch)``). Engines not timed in both
     ways are left out.
     """
     timed = {
@@ -344,7 +345,8 @@ def against_trtexec(groups: Groups, *, source: Source = NOT_GIVEN) -> Figure:
     """How far trtexec's median lies above ours for the same plan, over the latency: in
     microseconds, for engines SHORT enough that these matter, and in percent.
 
-    ``groups``: what the legend calls them -> engines. Those that trtexec did not time are left out.
+    ``groups``: what the legend calls them -> engines (``Tradeoff.select(model)``). Those that
+    trtexec did not time are left out.
     """
     grid: Style = {"rows": 2, "cols": 2, "shared_xaxes": True, "vertical_spacing": 0.08}
     grid["horizontal_spacing"] = 0.1

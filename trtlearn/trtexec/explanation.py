@@ -352,7 +352,7 @@ class Case:
         int8_value = self.value("--int8")
         lost, rivals = self._patterns()
         return {
-            "arguments": len(parsed.arguments),
+            "arguments": plural(len(parsed.arguments), "argument"),
             f":{self.branch}": True,
             "cache": self.cache,
             "caught": error_key not in ("unknown", "invalid"),
@@ -420,6 +420,8 @@ def _look_at_model(case: Case, model: Any, has_qdq: bool | None) -> Case:
     is_asked = isinstance(model, (str, os.PathLike))
     path = model if is_asked else case.value("--onnx")
     problem = None
+    if has_qdq is None and not path and case.has("--deploy", "--uff"):
+        has_qdq = False  # neither Caffe nor UFF has such nodes
     if has_qdq is None and facts is None and path and (is_asked or os.path.isfile(path)):
         try:
             facts = describe(load_proto(path, weights=False))

@@ -18,7 +18,7 @@ from ..calibration.cache import CalibrationCache, read_cache
 from ..calibration.names import stale_and_internal
 from ..calibration.qdq import QdqReport, insert_qdq
 from ..errors import CommandError, ModelError
-from ..files import is_same_file, load_table, shell_command, write_atomic
+from ..files import check_writable, is_same_file, load_table, shell_command, write_atomic
 from ..model.graph import OnnxModel, Quantization, describe
 from ..model.read import load_proto, serialized_in_pieces
 from ..record import Record
@@ -103,17 +103,18 @@ def migrate(
     True
     """
     model = _file_of(command, "--onnx") if model is None else model
-    cache = _file_of(command, "--calib") if cache is None else cache
+    check_writable(output)
     proto = load_proto(model)
+    facts = describe(proto)
+    if facts.refused:
+        raise ModelError(*Quantization(facts.has_qdq, facts.refused).why_not_again())
+    old = _old_meaning(command, facts)
+    cache = _file_of(command, "--calib") if cache is None else cache
     scales = cache if isinstance(cache, CalibrationCache) else read_cache(cache)
     files = [path for path in (model, cache) if isinstance(path, (str, os.PathLike))]
     if any(is_same_file(path, output) for path in files):
         problem = f"the output {os.fspath(output)} is one of the inputs"
         raise ModelError(problem, "name another file with -o")
-    facts = describe(proto)
-    if facts.refused:
-        raise ModelError(*Quantization(facts.has_qdq, facts.refused).why_not_again())
-    old = _old_meaning(command, facts)
     tensors = set(facts.tensors)
     usable = {name: scale for name, scale in scales.items() if scale > 0 and name in tensors}
     if not usable:
@@ -178,8 +179,13 @@ def _file_of(command: str, option: str) -> str:
     """The file that the command names with ``option``; CommandError where it names none."""
     if name := parse_trtexec(command).values.get(option):
         return name
-    word = "the model" if option == "--onnx" else "the calibration cache"
-    raise CommandError(f"the command names no file with {option}", f"give {word} yourself")
+    problem = f"the command names no file with {option}"
+    if option == "--onnx":
+        raise CommandError(problem, "give the model yourself")
+    raise CommandError(
+        f"{problem}, so trtexec invented the ranges",
+        "make a cache from your data with `trtlearn calibrate`, and give it with --cache",
+    )
 
 
 def _old_meaning(command: str, model: OnnxModel) -> Explanation:
