@@ -65,6 +65,7 @@ def test_a_name_that_is_not_there_lists_those_that_are(
         ),
         (lambda: photographs(rows=(1000,)), "no row 1000 among 1000.*from 0 to 999"),
         (lambda: boxes(DETECTOR.images("test")), r"expected \[N, height, width, 3\]"),
+        (lambda: boxes(rows=()), "no engine or no picture"),
         (lambda: boxes(rows=(999,)), "no row 999 among 300 pictures"),
         (lambda: boxes(scenes=2), "detections for 2 of 300 pictures"),
     ],

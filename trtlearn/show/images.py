@@ -362,6 +362,8 @@ def boxes(
     '<b>nothing</b><br>0 right, 0 wrong of 1'
     """
     chosen, names = list(rows), list(ways)
+    if not names or not chosen:
+        raise DataError("no engine or no picture to show", "pass at least one of each")
     shown = _pictures(pictures, chosen)
     if short := [name for name in names if len(ways[name]) <= max(chosen)]:
         problem = f"{short[0]} has detections for {len(ways[short[0]])} of {len(shown)} pictures"
