@@ -114,7 +114,8 @@ def test_the_explainer_takes_every_version_that_explain_takes(asked: str, shown:
 
 
 def test_rooms_are_loaded_when_they_are_first_used() -> None:
-    code = "import trtlearn as tl; tl.errors.TrtlearnError, tl.trtexec; print(*dir(tl))"
+    rooms = "tl.errors.TrtlearnError, tl.trtexec.command, tl.trtexec.sources"
+    code = f"import trtlearn as tl; {rooms}; print(*dir(tl))"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.split() == sorted(tl.__all__)
     with pytest.raises(AttributeError, match="no attribute 'nope'"):
