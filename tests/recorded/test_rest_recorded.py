@@ -10,7 +10,7 @@ import trtlearn as tl
 from recording.rest import ClockedTimings
 from trtlearn.builds import engine_info
 from trtlearn.calibration.cache import read_cache
-from trtlearn.recorded.calibration import agreement
+from trtlearn.recorded.calibration import agreement, origin
 from trtlearn.recorded.files import load_provenance, parts
 from trtlearn.recorded.layers import studies, study
 from trtlearn.recorded.logs import trtexec_log
@@ -62,6 +62,8 @@ def test_another_day_s_calibration_of_the_ocr_network_gives_the_same_scales() ->
     assert (rows["entropy2"].tensors, rows["entropy2"].agreeing) == (310, 309)
     assert [other.cause for other in rows["entropy2"].others] == ["near tie"]
     assert len(rows["entropy2"].cache) == 310
+    assert origin().label() == "recorded on NVIDIA H200, TensorRT 8.6.0, 2026-11-23 to 2026-11-29"
+    assert origin("ties").label().endswith("to 2026-11-26")
 
 
 def test_the_script_of_notebook_09_ran_on_a_network_that_is_not_the_course_s() -> None:

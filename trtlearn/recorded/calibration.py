@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -301,12 +301,16 @@ def agreement() -> AgreementTable:
     A row that the newest set of recordings lacks comes from what a later run added to it.
     """
     rows: dict[tuple[str, str], Agreement] = {}
-    newest = place("calibration").parent
-    for path in parts("calibration/agreement.json"):
-        if path.is_relative_to(newest):
-            for row in load_record(AgreementTable, path).networks:
-                rows.setdefault((row.network, row.algorithm), row)
+    for path in _of_one_set("calibration/agreement.json"):
+        for row in load_record(AgreementTable, path).networks:
+            rows.setdefault((row.network, row.algorithm), row)
     return AgreementTable(tuple(rows.values()))
+
+
+def _of_one_set(part: str) -> list[Path]:
+    """The part in the newest set of recordings, then what a later run added to that set."""
+    newest = place(part)
+    return [path for path in parts(part) if path.is_relative_to(newest.parents[1])]
 
 
 def _model(name: str) -> str:
@@ -341,5 +345,9 @@ def tied() -> TiedOperators:
 
 @cache
 def origin(part: str = "agreement") -> Provenance:
-    """Where and with what ``part`` was recorded: agreement, odd-caches, images-resnet, ties …"""
-    return load_provenance(place(f"calibration/{part}.json").parent)
+    """Where and with what ``part`` was recorded: agreement, odd-caches, images-resnet, ties …
+
+    The time is that of what a later run added, if one did.
+    """
+    found = [load_provenance(path.parent) for path in _of_one_set(f"calibration/{part}.json")]
+    return replace(found[0], time_utc=found[-1].time_utc)
