@@ -255,8 +255,9 @@ def _set(tensor: trt.ITensor, amax: float) -> None:
     if not hasattr(tensor, "set_dynamic_range"):
         raise lacks("dynamic ranges: 11.0 removed them")
     if not tensor.set_dynamic_range(-amax, amax):
-        problem = f"TensorRT refused the range ±{amax:g} for tensor {tensor.name!r}"
-        raise BuildError(problem, "give a finite amax")
+        raise BuildError(
+            f"TensorRT refused the range ±{amax:g} for tensor {tensor.name!r}", "give a finite amax"
+        )
 
 
 def _range(tensor: Any, source: str, note: str = "") -> TensorRange:

@@ -74,8 +74,9 @@ class Runner(Closing):
             raise EngineError(problem, fix)
         self._context: trt.IExecutionContext | None = self._engine.create_execution_context()
         if self._context is None:
-            problem = "the engine does not start: no GPU memory for it"
-            raise EngineError(problem, "close other programs on the GPU")
+            raise EngineError(
+                "the engine does not start: no GPU memory for it", "close other programs on the GPU"
+            )
         self._stream: Stream = self._stack.enter_context(Stream())
         self.inputs: dict[str, tuple[tuple[int, ...], str]] = {}
         self._outputs: dict[str, str] = {}  # name -> dtype
@@ -122,8 +123,9 @@ class Runner(Closing):
         inputs = {name: (size, NUMPY.get(dtype)) for name, (size, dtype) in self.inputs.items()}
         for name, array in check_feed(arrays, inputs, "the batch").items():
             if not context.set_input_shape(name, array.shape):
-                problem = f"input {name!r} of shape {array.shape} is outside the engine's profile"
-                raise DataError(problem)
+                raise DataError(
+                    f"input {name!r} of shape {array.shape} is outside the engine's profile"
+                )
             self._buffers.at_least(name, array.nbytes).upload(array)
         shapes = {}
         for name, dtype in self._outputs.items():
@@ -143,8 +145,10 @@ class Runner(Closing):
 
     def _enqueue(self) -> None:
         if not self._open()[1].execute_async_v3(int(self._stream)):
-            problem = f"the engine did not run: {next(iter(self._log.errors()), 'no reason given')}"
-            raise EngineError(problem, "build it again here")
+            raise EngineError(
+                f"the engine did not run: {next(iter(self._log.errors()), 'no reason given')}",
+                "build it again here",
+            )
 
     def run(self, arrays: Arrays) -> dict[str, Array]:
         """Run once: numpy arrays by input name in, new arrays by output name out.
