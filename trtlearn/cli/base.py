@@ -32,6 +32,7 @@ __all__ = [
     "app",
     "pair",
     "print_record",
+    "print_to_nobody",
     "say",
     "typer",
 ]
@@ -53,6 +54,11 @@ app = typer.Typer(
 )
 
 
+def print_to_nobody() -> None:
+    """Send what is printed from now on nowhere: nobody reads standard output any more."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 @contextlib.contextmanager
 def _to_reader() -> Iterator[None]:
     """What is printed inside goes out, until the reader, head say, has closed the pipe."""
@@ -60,7 +66,7 @@ def _to_reader() -> Iterator[None]:
         yield
         sys.stdout.flush()
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        print_to_nobody()
 
 
 @_to_reader()

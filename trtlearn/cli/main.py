@@ -22,7 +22,19 @@ from .. import __version__
 from ..errors import TrtlearnError
 from ..files import check_writable, decode_text, read_bytes, shell_command
 from ..record import plural
-from .base import CALIBRATOR, Argument, File, Json, Option, Output, app, print_record, say, typer
+from .base import (
+    CALIBRATOR,
+    Argument,
+    File,
+    Json,
+    Option,
+    Output,
+    app,
+    print_record,
+    print_to_nobody,
+    say,
+    typer,
+)
 from .build import build
 from .cache import cache_app, save
 from .lab import lab, live_app
@@ -386,7 +398,7 @@ def run(arguments: list[str] | None = None) -> int:
         return _fail("not enough memory. Try: a smaller file, or fewer rows of data")
     except OSError as problem:  # above all: nothing more can be written to standard output
         with contextlib.suppress(OSError, ValueError):  # so that Python's own last flush is quiet
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            print_to_nobody()
         if isinstance(problem, BrokenPipeError):  # the reader of our output, head say, saw enough
             return 0
         where = "" if problem.filename is None else f"{problem.filename}: "

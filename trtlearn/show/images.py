@@ -277,10 +277,14 @@ def _album(
     return fig
 
 
-def _pictures(pictures: ArrayLike, rows: Sequence[int]) -> NDArray[np.uint8]:
+def _pictures(
+    pictures: ArrayLike, rows: Sequence[int], engines: Sequence[object]
+) -> NDArray[np.uint8]:
     """``pictures`` as an array; DataError where they are not uint8 [N,H,W,3] or lack one of
-    ``rows``.
+    ``rows``, or where there is no row or no engine.
     """
+    if not engines or not rows:
+        raise DataError("no engine or no picture to show", "pass at least one of each")
     array = np.asarray(pictures)
     if array.ndim != 4 or array.shape[-1] != 3:
         problem = f"pictures of shape {array.shape}, expected [N, height, width, 3]"
@@ -316,9 +320,7 @@ def photographs(
     2
     """
     engines, chosen, right = list(builds), list(rows), np.asarray(labels)
-    shown = _pictures(pictures, chosen)
-    if not engines or not chosen:
-        raise DataError("no engine or no picture to show", "pass at least one of each")
+    shown = _pictures(pictures, chosen, engines)
     line = shown.shape[1] // 4
     fig = _album(title, list(shown[chosen]), len(chosen), line * (len(engines) + 1))
     heights = [shown.shape[1] + line * (place + 0.8) for place in range(len(engines))]
@@ -362,9 +364,7 @@ def boxes(
     '<b>nothing</b><br>0 right, 0 wrong of 1'
     """
     chosen, names = list(rows), list(ways)
-    if not names or not chosen:
-        raise DataError("no engine or no picture to show", "pass at least one of each")
-    shown = _pictures(pictures, chosen)
+    shown = _pictures(pictures, chosen, names)
     if short := [name for name in names if len(ways[name]) <= max(chosen)]:
         problem = f"{short[0]} has detections for {len(ways[short[0]])} of {len(shown)} pictures"
         raise DataError(problem, "pass one Detections a picture, as tl.recorded.detections() gives")
